@@ -1,0 +1,52 @@
+"""Tied language models.
+
+The augmented loss and the reused embeddings of H. Inan, K. Khosravi and R. Socher, "Tying Word
+Vectors and Word Classifiers: A Loss Framework for Language Modeling" (ICLR 2017), exact and fast.
+Importing this package is cheap: PyTorch is imported when a name that needs it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tiedlm.data.vocabulary import Vocabulary
+    from tiedlm.losses import AugmentedCrossEntropy, LossOutput, augmented_cross_entropy
+    from tiedlm.model import LanguageModel, ModelConfig
+    from tiedlm.recurrent import VariationalLSTM
+    from tiedlm.training.run import load
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AugmentedCrossEntropy": "tiedlm.losses",
+    "LanguageModel": "tiedlm.model",
+    "LossOutput": "tiedlm.losses",
+    "ModelConfig": "tiedlm.model",
+    "VariationalLSTM": "tiedlm.recurrent",
+    "Vocabulary": "tiedlm.data.vocabulary",
+    "augmented_cross_entropy": "tiedlm.losses",
+    "load": "tiedlm.training.run",
+}
+
+__all__ = [
+    "AugmentedCrossEntropy",
+    "LanguageModel",
+    "LossOutput",
+    "ModelConfig",
+    "VariationalLSTM",
+    "Vocabulary",
+    "augmented_cross_entropy",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'tiedlm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,80 @@
+"""Files that are either whole or not there: written to a temporary name, synced, renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tiedlm.errors import UserError
+
+
+def explain(error: OSError, path: Path | str) -> UserError:
+    """Turn an ``OSError`` into one line that names the path and says what to do."""
+    reason = error.strerror or str(error)
+    advice = {
+        "No space left on device": "free some space or choose another folder",
+        "Read-only file system": "choose a folder that can be written",
+        "Permission denied": "choose a folder that you may write, or change its permissions",
+    }.get(reason, "check the path")
+    return UserError(f"cannot write {path}: {reason}; {advice}")
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Give a temporary path that becomes ``path`` on success and vanishes on failure.
+
+    The file is flushed to disk before it is renamed, so that a crash at any moment leaves either
+    the old file or the new one. Missing parent folders are created.
+
+    Raises:
+        UserError: if the folder or the file cannot be written (read-only, full disk).
+    """
+    path = Path(path)
+    # One process writes a given file at a time, so the process id keeps temporaries apart.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise explain(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Write ``data`` to ``path`` in one step."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8 in one step."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write ``value`` to ``path`` as indented JSON in one step."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: if the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        raise UserError(f"{path} is not valid JSON ({error}); it may be damaged") from error
