@@ -1,0 +1,20 @@
+"""Corpora: where they come from, how they become token ids, and how those are batched."""
+
+from __future__ import annotations
+
+from tiedlm.data.corpus import Corpus, load_corpus
+from tiedlm.data.streams import batch_streams, windows
+from tiedlm.data.tokenizer import EOS, UNK, split_sentences, tokenize
+from tiedlm.data.vocabulary import Vocabulary
+
+__all__ = [
+    "EOS",
+    "UNK",
+    "Corpus",
+    "Vocabulary",
+    "batch_streams",
+    "load_corpus",
+    "split_sentences",
+    "tokenize",
+    "windows",
+]

@@ -1,0 +1,228 @@
+"""A corpus, encoded and cached: what ``load_corpus`` does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tiedlm import files
+from tiedlm.data import encode
+from tiedlm.data.sotu import FIRST_YEAR, sotu_source
+from tiedlm.data.source import PARTS, Source, from_folder, from_one_file
+from tiedlm.data.standard import STANDARD, standard_source
+from tiedlm.data.text import digest
+from tiedlm.data.tokenizer import UNK
+from tiedlm.data.vocabulary import Ids, Vocabulary
+from tiedlm.errors import UserError, did_you_mean
+
+CACHE = "TIEDLM_CACHE"  # environment: folder for downloads and encoded corpora
+_FORMAT = 1  # raised when the tokenizer or the files change, so that old caches are not used
+_VOCABULARY, _INFO = "vocabulary.txt", "info.json"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text in three parts, as token ids.
+
+    Attributes:
+        name: of the corpus, or of the file or folder.
+        vocabulary: words of the training part.
+        train: ids, one ``<eos>`` after every line. Shape: (N,), int32, read-only.
+        valid: likewise.
+        test: likewise.
+        info: what can be written as JSON: origin, split, hashes, whether it was tokenized,
+            vocabulary rule, fraction, and for each part tokens and ``<unk>`` tokens.
+    """
+
+    name: str
+    vocabulary: Vocabulary
+    train: Ids
+    valid: Ids
+    test: Ids
+    info: dict[str, Any]
+
+
+def cache_folder(given: Path | None = None) -> Path:
+    """Return the folder given, else ``$TIEDLM_CACHE``, else tiedlm's in the user's cache."""
+    if given is not None:
+        return given
+    if os.environ.get(CACHE):
+        return Path(os.environ[CACHE]).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "tiedlm"
+
+
+def find_source(
+    name_or_path: str,
+    *,
+    data_root: Path | None = None,
+    cache: Path | None = None,
+    download: bool = True,
+    progress: bool = True,
+) -> Source:
+    """Return the source of a name or a path.
+
+    Raises:
+        UserError: if it is neither a known name nor a file or folder, or cannot be read.
+    """
+    if name_or_path in FIRST_YEAR:
+        return sotu_source(name_or_path)
+    if name_or_path in STANDARD:
+        return standard_source(name_or_path, data_root, cache_folder(cache), download, progress)
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return from_folder(path)
+    if path.is_file():
+        return from_one_file(path)
+    if os.sep in name_or_path or path.suffix:
+        raise UserError(f"{name_or_path} does not exist; give a text file, a folder or a corpus")
+    known = [*FIRST_YEAR, *STANDARD]
+    raise UserError(
+        f"there is no corpus {name_or_path!r}{did_you_mean(name_or_path, known)}; known are "
+        f"{', '.join(known)}, or give a file or folder of your own"
+    )
+
+
+def load_corpus(
+    name_or_path: str,
+    *,
+    vocab_size: int | None = None,
+    min_count: int | None = None,
+    fraction: float = 1.0,
+    tokenize: bool | None = None,
+    data_root: Path | None = None,
+    cache: Path | None = None,
+    download: bool = True,
+    progress: bool = True,
+) -> Corpus:
+    """Load a corpus as token ids, from the cache if it was encoded before.
+
+    Args:
+        name_or_path: ``sotu``, ``sotu-modern``, ``sotu-short``, ``ptb``, ``wikitext-2``, a folder
+            with train.txt, valid.txt and test.txt, or one text file, which is split.
+        vocab_size: the most words of the vocabulary, ``<eos>`` and ``<unk>`` included.
+        min_count: how often a word must occur in the training part; default 1 if the training
+            part holds ``<unk>`` itself, else 2, so that ``<unk>`` is always trained.
+        fraction: keep the first such part of the training tokens, in whole lines, and make the
+            vocabulary from it alone.
+        tokenize: whether to split the text into words; by default only if it looks raw.
+        data_root: folder with ptb/ and wikitext-2/; default ``$TIEDLM_DATA``.
+        cache: default ``$TIEDLM_CACHE``, else ``tiedlm`` in the user's cache folder.
+        download: whether a missing corpus may be downloaded.
+        progress: whether to show progress on a terminal.
+
+    Raises:
+        UserError: for every mistake in the arguments or the text.
+    """
+    if not 0.0 < fraction <= 1.0:
+        raise UserError(f"fraction must be above 0 and at most 1, not {fraction}")
+    folder = cache_folder(cache)
+    source = find_source(
+        name_or_path, data_root=data_root, cache=folder, download=download, progress=progress
+    )
+    tokenized = source.tokenized if tokenize is None else not tokenize
+    options = {
+        "tokenized": tokenized,
+        "vocab_size": vocab_size,
+        "min_count": min_count,
+        "fraction": fraction,
+    }
+    identity = [_FORMAT, source.name, source.origin, source.split, source.sha256, options]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
+    place = folder / "corpora" / f"{source.name}-{key}"
+    corpus = _read(source.name, place)
+    if corpus is None:
+        with _whole_folder(place) as unfinished:
+            _build(source, unfinished, tokenized, vocab_size, min_count, fraction, progress)
+        corpus = _read(source.name, place)
+        if corpus is None:
+            raise UserError(f"{place} was damaged while it was written; check the disk")
+    return corpus
+
+
+def _build(
+    source: Source,
+    folder: Path,
+    tokenized: bool,
+    vocab_size: int | None,
+    min_count: int | None,
+    fraction: float,
+    progress: bool,
+) -> None:
+    """Encode a source into ``folder``."""
+    encoded = encode.encode(source, tokenized, folder, progress)
+    kept = encode.whole_lines(encoded.paths["train"], fraction)
+    counts = encode.count_words(encoded, kept)
+    least = min_count if min_count is not None else 1 if UNK in counts else 2
+    vocabulary = Vocabulary.from_counts(counts, max_size=vocab_size, min_count=least)
+    table = encode.renumber(encoded, vocabulary)
+    parts, hashes = {}, {}
+    for part, path in encoded.paths.items():
+        length = kept if part == "train" else path.stat().st_size // 4
+        target = folder / f"{part}.npy"
+        unknown = encode.write_npy(path, length, table, target)
+        path.unlink()
+        parts[part] = {"tokens": length, "unk": unknown}
+        hashes[target.name] = digest(target).sha256
+    vocabulary.save(folder / _VOCABULARY)
+    hashes[_VOCABULARY] = digest(folder / _VOCABULARY).sha256
+    info = {
+        "name": source.name,
+        "origin": source.origin,
+        "split": source.split,
+        "sha256": source.sha256,
+        "tokenized": "already" if tokenized else "by tiedlm",
+        "vocabulary": {"types": len(vocabulary), "max_size": vocab_size, "min_count": least},
+        "fraction": fraction,
+        "parts": parts,
+    }
+    files.write_json(folder / _INFO, {"info": info, "sha256": hashes})
+
+
+def _read(name: str, folder: Path) -> Corpus | None:
+    """Return the corpus cached in ``folder``; None if there is none or it is damaged."""
+    try:
+        saved = files.read_json(folder / _INFO)
+        for file, sha256 in saved["sha256"].items():
+            if digest(folder / file).sha256 != sha256:
+                return None
+        ids = {
+            part: np.load(folder / f"{part}.npy", mmap_mode="r", allow_pickle=False)
+            for part in PARTS
+        }
+        vocabulary = Vocabulary.load(folder / _VOCABULARY)
+        return Corpus(name, vocabulary, ids["train"], ids["valid"], ids["test"], saved["info"])
+    except (UserError, KeyError, TypeError, AttributeError):
+        return None
+
+
+@contextmanager
+def _whole_folder(place: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes ``place`` on success and vanishes on failure."""
+    unfinished = None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        yield unfinished
+        if place.exists():
+            shutil.rmtree(place)
+        unfinished.rename(place)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"cannot write {place.parent}: {reason}; make room there or set {CACHE} to another "
+            "folder"
+        ) from error
+    finally:
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)

