@@ -1,0 +1,67 @@
+"""The ``tiedlm`` command: one small file per subcommand, each imported when it is used.
+
+A person's mistake is one line on standard error and exit status 2. A run that was asked to stop
+exits 130, one whose loss is no longer finite exits 1.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cyclopts import App, CycloptsError
+
+from tiedlm import __version__
+from tiedlm.errors import UserError
+from tiedlm.files import explain
+
+_COMMANDS = {
+    "demo": "Train the four models of the paper on a small corpus, and write a report.",
+    "train": "Train one model from a recipe.",
+    "evaluate": "Perplexity of a trained model.",
+    "compare": "Several runs side by side.",
+    "predict": "The most probable next words.",
+    "generate": "Let a model write.",
+    "analyze": "Subspace distance, principal angles, neighbours and norms of a model.",
+    "info": "Environment, threads and arithmetic.",
+}
+
+
+def build_app() -> App:
+    """Assemble the command line without importing what its commands need."""
+    app = App(
+        name="tiedlm",
+        help="Tied language models: the augmented loss (AL) and reused embeddings (RE).",
+        version=__version__,
+        help_format="plaintext",
+        result_action="return_value",
+    )
+    for name, text in _COMMANDS.items():
+        app.command(f"tiedlm.cli.{name}:{name}", name=name, help=text)
+    app.command("tiedlm.cli.data:app", name="data", help="List, prepare and check corpora.")
+    return app
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    try:
+        build_app()(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        fail(str(error))
+    except UserError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(str(explain(error, error.filename)))
+
+
+def fail(text: str, status: int = 2) -> None:
+    """Print one line on standard error and exit."""
+    print(f"tiedlm: error: {' '.join(text.split())}", file=sys.stderr)
+    sys.exit(status)

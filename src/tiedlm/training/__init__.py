@@ -1,0 +1,1 @@
+"""Training: settings, schedule, the loop, checkpoints and run folders."""

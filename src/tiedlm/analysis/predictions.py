@@ -1,0 +1,114 @@
+"""What a model says next: probabilities over a text, the top words of a context, free text.
+
+Shape letters: T tokens of a window, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tiedlm.evaluation.perplexity import WINDOW, hidden_windows
+from tiedlm.model import LanguageModel
+
+
+class Prediction(NamedTuple):
+    """A word and its probability."""
+
+    word: str
+    probability: float
+
+
+def distributions(
+    model: LanguageModel, ids: npt.NDArray[np.integer], window: int = WINDOW
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Read a text as one stream and yield ``(probabilities_TV, targets_T)`` for its windows."""
+    for hidden_TH, targets_T in hidden_windows(model, ids, window):
+        with torch.no_grad():
+            logits_TV = torch.nn.functional.linear(
+                hidden_TH, model.decoder.weight, model.decoder.bias
+            )
+            yield logits_TV.float().softmax(-1), targets_T
+
+
+def mean_probability(model: LanguageModel, ids: npt.NDArray[np.integer], word_id: int) -> float:
+    """Return the probability of a word, averaged over every position of a text but the first."""
+    total, count = 0.0, 0
+    for probabilities_TV, _ in distributions(model, ids):
+        total += float(probabilities_TV[:, word_id].double().sum())
+        count += len(probabilities_TV)
+    return total / count
+
+
+def next_words(
+    model: LanguageModel, context: npt.NDArray[np.integer], top: int = 10
+) -> list[Prediction]:
+    """Return the most probable next words after a context, most probable first.
+
+    Args:
+        model: a loaded model, with its vocabulary.
+        context: ``(T,)`` word ids, at least one.
+        top: how many words.
+    """
+    assert model.vocabulary is not None
+    probabilities_V = _next_distribution(model, context)
+    values, indices = probabilities_V.topk(min(top, len(probabilities_V)))
+    words = model.vocabulary.decode(indices.tolist())
+    return [Prediction(*pair) for pair in zip(words, values.tolist(), strict=True)]
+
+
+def _next_distribution(model: LanguageModel, context: npt.NDArray[np.integer]) -> Tensor:
+    model.eval()
+    tokens = torch.as_tensor(
+        np.asarray(context, dtype=np.int64), device=model.embedding.weight.device
+    )
+    with torch.no_grad():
+        hidden, _ = model(tokens[None])
+        probabilities_V: Tensor = model.decode(hidden[0, -1]).float().softmax(-1)
+    return probabilities_V
+
+
+def generate(
+    model: LanguageModel,
+    context: npt.NDArray[np.integer],
+    length: int,
+    *,
+    temperature: float = 1.0,
+    seed: int = 1,
+    banned: tuple[int, ...] = (),
+) -> Iterator[int]:
+    """Sample words one after another.
+
+    Args:
+        model: the model.
+        context: ``(T,)`` word ids to start from, at least one.
+        length: how many words to sample.
+        temperature: below 1 is safer, above 1 is wilder; 0 takes the most probable word.
+        seed: of the sampling.
+        banned: ids that are never sampled, such as that of ``<unk>``.
+
+    Yields:
+        Word ids.
+    """
+    model.eval()
+    device = model.embedding.weight.device
+    generator = torch.Generator(device).manual_seed(seed)
+    tokens = torch.as_tensor(np.asarray(context, dtype=np.int64), device=device)[None]
+    state = None
+    for _ in range(length):
+        with torch.no_grad():
+            hidden, state = model(tokens, state)
+            logits_V = model.decode(hidden[0, -1]).float()
+        logits_V[list(banned)] = -torch.inf
+        if temperature == 0:
+            choice = int(logits_V.argmax())
+        else:
+            probabilities_V = (logits_V / temperature).softmax(-1)
+            choice = int(torch.multinomial(probabilities_V, 1, generator=generator))
+        yield choice
+        tokens = torch.tensor([[choice]], device=device)

@@ -1,0 +1,118 @@
+"""The geometry of word vectors and classifier: how far their column spaces are, who is near whom.
+
+Shape letters: V vocabulary, C columns of the one matrix, D columns of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiedlm.errors import UserError
+from tiedlm.model import LanguageModel
+
+
+def principal_angles(first_VC: Tensor, second_VD: Tensor) -> Tensor:
+    r"""Return the principal angles between two column spaces, in radians, ascending.
+
+    With orthonormal bases U and Q, the sines are the singular values of ``Q - U U^T Q`` and the
+    cosines those of ``U^T Q``; each angle is taken from whichever is accurate for it.
+
+    Args:
+        first_VC: a matrix of full column rank.
+        second_VD: another with as many rows, ``D <= C``.
+
+    Returns:
+        ``(D,)`` float64.
+
+    Source: PAPER section 4; Bjorck and Golub (1973).
+    """
+    u_VC, q_VD = _bases(first_VC, second_VD)
+    cross_CD = u_VC.t() @ q_VD
+    cosines_D = torch.linalg.svdvals(cross_CD).clamp(max=1.0)
+    sines_D = torch.linalg.svdvals(q_VD - u_VC @ cross_CD).clamp(max=1.0).flip(0)
+    return torch.where(cosines_D**2 < 0.5, torch.arccos(cosines_D), torch.arcsin(sines_D))
+
+
+def subspace_distance(first_VC: Tensor, second_VD: Tensor) -> float:
+    r"""Return the distance d between two column spaces: 0 is the same, 1 is orthogonal.
+
+    .. math:: R = Q - U U^T Q, \qquad d^2 = \|R\|_F^2 / D
+
+    with U and Q orthonormal bases by QR. d^2 is the mean squared sine of the principal angles.
+
+    Args:
+        first_VC: W, or any matrix of full column rank.
+        second_VD: L^T, with as many rows.
+
+    Returns:
+        d, between 0 and 1.
+
+    Raises:
+        ValueError: if the matrices differ in their number of rows.
+
+    Source: PAPER section 4, Figure 1.
+    """
+    u_VC, q_VD = _bases(first_VC, second_VD)
+    residual_VD = q_VD - u_VC @ (u_VC.t() @ q_VD)
+    return float(residual_VD.square().sum().div(q_VD.shape[1]).sqrt())
+
+
+def _bases(first_VC: Tensor, second_VD: Tensor) -> tuple[Tensor, Tensor]:
+    if first_VC.shape[0] != second_VD.shape[0]:
+        raise ValueError(
+            f"second: expected {first_VC.shape[0]} rows as in the first, got {second_VD.shape[0]}"
+        )
+    with torch.no_grad():
+        return (
+            torch.linalg.qr(first_VC.double()).Q,
+            torch.linalg.qr(second_VD.double()).Q,
+        )
+
+
+def nearest_words(model: LanguageModel, word: str, top: int = 8) -> list[tuple[str, float]]:
+    """Return the words whose vectors have the largest cosine with a word's, nearest first.
+
+    Raises:
+        UserError: if the model does not know the word.
+    """
+    vocabulary = model.vocabulary
+    assert vocabulary is not None
+    if word not in vocabulary:
+        raise UserError(f"{word!r} is not among the {len(vocabulary)} words of this model")
+    with torch.no_grad():
+        vectors_VE = torch.nn.functional.normalize(model.embedding.weight.double(), dim=1)
+        index = int(vocabulary.encode([word])[0])
+        cosines_V = vectors_VE @ vectors_VE[index]
+    cosines_V[index] = -torch.inf
+    values, indices = cosines_V.topk(min(top, len(vocabulary) - 1))
+    return list(zip(vocabulary.decode(indices.tolist()), values.tolist(), strict=True))
+
+
+def describe_geometry(model: LanguageModel, words: Sequence[str] = ()) -> dict[str, Any]:
+    """Describe the word vectors L and the classifier W of a model as JSON-able values.
+
+    Args:
+        model: a loaded model.
+        words: whose neighbours to list; by default the eight most frequent words of letters.
+    """
+    assert model.vocabulary is not None
+    embedding_VE = model.embedding.weight.detach()
+    classifier_VD = model.decoder.weight.detach()
+    chosen = list(words) or [w for w in model.vocabulary.words if w.isalpha()][:8]
+    return {
+        "tied": model.config.tied,
+        "subspace_distance": subspace_distance(classifier_VD, embedding_VE),
+        "principal_angles_degrees": principal_angles(classifier_VD, embedding_VE)
+        .rad2deg()
+        .tolist(),
+        "mean_norm_embedding": float(embedding_VE.norm(dim=1).mean()),
+        "mean_norm_classifier": float(classifier_VD.norm(dim=1).mean()),
+        "neighbours": {
+            word: [{"word": n, "cosine": c} for n, c in nearest_words(model, word)]
+            for word in chosen
+        },
+    }

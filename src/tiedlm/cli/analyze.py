@@ -1,0 +1,42 @@
+"""``tiedlm analyze``: the geometry of a model's word vectors and classifier."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def analyze(
+    run: Path,
+    /,
+    *words: str,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Subspace distance, principal angles, norms, and the neighbours of words.
+
+    Parameters
+    ----------
+    run
+        Run folder.
+    words
+        Words whose nearest neighbours to show; by default a few frequent ones.
+    json_
+        Print JSON instead of text.
+    """
+    from tiedlm import load
+    from tiedlm.analysis.subspace import describe_geometry
+
+    found = describe_geometry(load(run), words)
+    if json_:
+        print(json.dumps(found))
+        return
+    print(f"subspace distance of L^T and W  {found['subspace_distance']:.4f}")
+    angles = found["principal_angles_degrees"]
+    print(f"principal angles (degrees)      {min(angles):.2f} to {max(angles):.2f}")
+    print(f"mean norm of a word vector      {found['mean_norm_embedding']:.4f}")
+    print(f"mean norm of a classifier row   {found['mean_norm_classifier']:.4f}")
+    for word, neighbours in found["neighbours"].items():
+        print(f"{word:<16} " + "  ".join(f"{n['word']} {n['cosine']:.2f}" for n in neighbours))

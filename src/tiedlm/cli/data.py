@@ -1,0 +1,138 @@
+"""``tiedlm data``: list, prepare and check corpora."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+app = App(name="data", help="List, prepare and check corpora.", help_format="plaintext")
+
+OWN_TEXT = (
+    "Or give a text of your own: a folder with train.txt, valid.txt and test.txt, or one file, "
+    "which is split."
+)
+
+
+@app.command(name="list")
+def list_(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """List the corpora known by name.
+
+    Args:
+        json_: print JSON instead of a table.
+    """
+    from dataclasses import asdict
+
+    from tiedlm.data.catalog import list_sources
+
+    sources = list_sources()
+    if json_:
+        print(json.dumps([asdict(source) for source in sources], indent=2))
+        return
+    table = _table("corpus", "text", "train", "valid", "test", "vocabulary", "where")
+    for source in sources:
+        numbers = [f"{number:,}" for number in (*source.tokens, source.types)]
+        where = source.place or f"not here: {source.advice}"
+        table.add_row(source.name, source.description, *numbers, where)
+    _print(table, OWN_TEXT)
+
+
+@app.command
+def prepare(
+    corpus: str,
+    /,
+    *,
+    out: Path | None = None,
+    vocab_size: int | None = None,
+    min_count: int | None = None,
+    tokenize: bool | None = None,
+) -> None:
+    """Encode a corpus into the cache, or write it as tokenized text.
+
+    Args:
+        corpus: a name that `tiedlm data list` shows, a folder or a text file.
+        out: a folder for train.txt, valid.txt, test.txt and vocabulary.txt.
+        vocab_size: the most words to keep, <eos> and <unk> included.
+        min_count: how often a word must occur in train to be kept; by default 1 if train holds
+            <unk>, else 2.
+        tokenize: split the text into words; by default only if it looks raw.
+    """
+    from tiedlm.data.corpus import find_source, load_corpus
+    from tiedlm.data.prepare import write_corpus
+
+    loaded = load_corpus(corpus, vocab_size=vocab_size, min_count=min_count, tokenize=tokenize)
+    if out is not None:
+        write_corpus(loaded, out, keep=find_source(corpus).files)
+    tokens = ", ".join(f"{part} {n['tokens']:,}" for part, n in loaded.info["parts"].items())
+    place = f"written to {out}" if out else "in the cache"
+    print(f"{loaded.name}: tokens: {tokens}; {len(loaded.vocabulary):,} words; {place}")
+
+
+@app.command
+def check(
+    corpus: str,
+    /,
+    *,
+    vocab_size: int | None = None,
+    min_count: int | None = None,
+    tokenize: bool | None = None,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Count a corpus, verify its files, and warn of what would make perplexity misleading.
+
+    Args:
+        corpus: a name that `tiedlm data list` shows, a folder or a text file.
+        vocab_size: the most words to keep, <eos> and <unk> included.
+        min_count: how often a word must occur in train to be kept; by default 1 if train holds
+            <unk>, else 2.
+        tokenize: split the text into words; by default only if it looks raw.
+        json_: print JSON instead of a table.
+    """
+    from tiedlm.data.check import check_corpus
+    from tiedlm.data.corpus import load_corpus
+
+    found = check_corpus(
+        load_corpus(corpus, vocab_size=vocab_size, min_count=min_count, tokenize=tokenize)
+    )
+    if json_:
+        print(json.dumps(found, indent=2))
+        return
+    table = _table("part", "lines", "tokens", "types", "<unk>", "share", "lines seen in train")
+    for part, counted in found["parts"].items():
+        numbers = [f"{counted[key]:,}" for key in ("lines", "tokens", "types", "unk")]
+        seen = f"{counted['seen_lines_share']:.1%}" if part != "train" else ""
+        table.add_row(part, *numbers, f"{counted['unk_share']:.2%}", seen)
+    rule = found["vocabulary"]
+    hashes = {True: "verified", False: "NOT those of the published files", None: "none published"}
+    _print(
+        f"{found['corpus']}: {found['origin']}",
+        f"split: {found['split']}",
+        table,
+        f"vocabulary: {rule['types']:,} words (words seen {rule['min_count']} times or more in "
+        f"train{'' if rule['max_size'] is None else ', at most ' + str(rule['max_size'])})",
+        f"tokenized: {'by tiedlm' if found['tokenizer'] else 'as the text came'}",
+        f"SHA-256 of the files: {hashes[found['verified']]}",
+        *[f"warning: {warning}" for warning in found["warnings"]],
+    )
+
+
+def _table(*headings: str) -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    words = {"corpus", "text", "where", "part"}
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in words else "right", overflow="fold")
+    return table
+
+
+def _print(*items: Any) -> None:
+    """Print tables, and text as it is: without markup and without colour."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for item in items:
+        console.print(item, markup=False, soft_wrap=isinstance(item, str))

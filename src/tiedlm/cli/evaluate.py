@@ -1,0 +1,82 @@
+"""``tiedlm evaluate``: perplexity with its denominator."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from tiedlm.errors import UserError
+from tiedlm.training.settings import Settings
+
+
+def evaluate(
+    run: Path,
+    /,
+    *,
+    split: Literal["train", "valid", "test"] = "test",
+    data: str | None = None,
+    window: int = 512,
+    device: str = "auto",
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Perplexity of a run's best model.
+
+    One stream, the state carried from the first word to the last, every token predicted except
+    the very first. `<eos>` and `<unk>` count as words.
+
+    Parameters
+    ----------
+    run
+        Run folder.
+    split
+        Which part of the corpus.
+    data
+        Another corpus than the one of the run, encoded with the run's vocabulary.
+    window
+        Tokens read at a time; changes nothing but rounding.
+    device
+        auto, cpu, cuda or cuda:N.
+    json_
+        Print JSON instead of text.
+    """
+    from tiedlm import load
+    from tiedlm.data import load_corpus
+    from tiedlm.evaluation import evaluate as evaluate_model
+    from tiedlm.files import read_json
+    from tiedlm.training.hardware import choose_device
+
+    if window < 1:
+        raise UserError(f"--window: expected at least 1, got {window}")
+    model = load(run, choose_device(device))
+    vocabulary = model.vocabulary
+    assert vocabulary is not None
+    settings = Settings.from_dict(read_json(run / "config.json")["settings"])
+    corpus = load_corpus(
+        data or settings.data,
+        vocab_size=settings.vocab_size,
+        min_count=settings.min_count,
+        fraction=settings.fraction,
+        vocabulary=vocabulary if data else None,
+    )
+    if corpus.vocabulary != vocabulary:
+        raise UserError(
+            f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) is not the "
+            f"one of {run} ({len(vocabulary)} words): has the text changed since training?"
+        )
+    out = evaluate_model(
+        model, getattr(corpus, split), unk_id=corpus.vocabulary.unk_id, window=window
+    )
+    if json_:
+        found = {"run": str(run), "corpus": corpus.name, "split": split, **out._asdict()}
+        print(json.dumps(found | {"word_perplexity": out.perplexity}))
+        return
+    print(f"{run}  {corpus.name} {split}")
+    print(f"  perplexity              {out.perplexity:.4f}")
+    print(f"  bits per word           {out.bits_per_word:.4f}")
+    print(f"  predicted tokens        {out.tokens:,} (all but the first)")
+    print(f"  of them <unk>           {out.unk_tokens:,} ({out.unk_share:.2%})")
+    print(f"  perplexity without them {out.perplexity_without_unk:.4f}")

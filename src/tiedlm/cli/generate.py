@@ -1,0 +1,63 @@
+"""``tiedlm generate``: let a model write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tiedlm.cli.text import context_ids
+from tiedlm.errors import UserError
+
+
+def generate(
+    run: Path,
+    context: str = "",
+    /,
+    *,
+    words: int = 100,
+    temperature: float = 1.0,
+    seed: int = 1,
+    unk: bool = False,
+) -> None:
+    """Sample text from a model.
+
+    Parameters
+    ----------
+    run
+        Run folder.
+    context
+        Words to start from, in quotes; without them the text starts at a line's start.
+    words
+        How many words to write.
+    temperature
+        Below 1 is safer, above 1 is wilder; 0 always takes the most probable word.
+    seed
+        Seed of the sampling.
+    unk
+        Allow <unk>.
+    """
+    from tiedlm import load
+    from tiedlm.analysis.predictions import generate as sample
+
+    if words < 1:
+        raise UserError(f"--words: expected at least 1, got {words}")
+    if temperature < 0:
+        raise UserError(f"--temperature: expected 0 or more, got {temperature}")
+    model = load(run)
+    vocabulary = model.vocabulary
+    assert vocabulary is not None
+    banned = () if unk or vocabulary.unk_id is None else (vocabulary.unk_id,)
+    print(context, end=" " if context else "")
+    ids = sample(
+        model,
+        context_ids(model, context),
+        words,
+        temperature=temperature,
+        seed=seed,
+        banned=banned,
+    )
+    for word_id in ids:
+        if word_id == vocabulary.eos_id:
+            print(flush=True)
+        else:
+            print(vocabulary.words[word_id], end=" ", flush=True)
+    print()

@@ -1,0 +1,30 @@
+"""``tiedlm info``: what this machine has, and what tiedlm makes of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def info(
+    *,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Show versions, threads, the arithmetic that is used and why.
+
+    Parameters
+    ----------
+    json_
+        Print JSON instead of text.
+    """
+    from tiedlm.training.hardware import describe
+
+    found = describe()
+    if json_:
+        print(json.dumps(found))
+        return
+    width = max(map(len, found))
+    for name, value in found.items():
+        print(f"{name:<{width}}  {value}")

@@ -1,0 +1,47 @@
+"""``tiedlm predict``: the most probable next words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tiedlm.cli.text import context_ids
+from tiedlm.errors import UserError
+
+
+def predict(
+    run: Path,
+    context: str,
+    /,
+    *,
+    top: int = 10,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Show the most probable next words after a context.
+
+    Parameters
+    ----------
+    run
+        Run folder.
+    context
+        The words so far, in quotes; words that the model does not know are read as <unk>.
+    top
+        How many words to show.
+    json_
+        Print JSON instead of text.
+    """
+    from tiedlm import load
+    from tiedlm.analysis.predictions import next_words
+
+    if top < 1:
+        raise UserError(f"--top: expected at least 1, got {top}")
+    model = load(run)
+    found = next_words(model, context_ids(model, context), top)
+    if json_:
+        print(json.dumps([prediction._asdict() for prediction in found]))
+        return
+    for prediction in found:
+        print(f"{prediction.probability:8.4f}  {prediction.word}")

@@ -1,0 +1,124 @@
+"""``tiedlm train``: one model from a recipe, every setting a typed flag."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+import typing
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from tiedlm.errors import UserError
+from tiedlm.experiments.recipes import RECIPES, VARIANTS, get_recipe
+from tiedlm.training.settings import Settings
+
+
+def train(
+    recipe: str = "",
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    list_: bool = False,
+    **changes: Any,
+) -> None:
+    """Train one model from a recipe.
+
+    The same command again goes on where the last one stopped.
+    """
+    if list_:
+        _print_recipes()
+        return
+    if not recipe:
+        raise UserError("which recipe? for example `tiedlm train small-real --data my.txt`; "
+                        "`tiedlm train --list` shows all")  # fmt: skip
+    settings = get_recipe(recipe).replace(
+        **{name: value for name, value in changes.items() if value is not None}
+    )
+    if not settings.data:
+        raise UserError(f"recipe {recipe!r} has no corpus of its own: give --data NAME-or-PATH")
+    out = out or Path("runs") / f"{recipe}-seed{settings.seed}"
+    if resume and not (out / "config.json").is_file():
+        raise UserError(f"--resume: {out} is not a run folder; leave --resume out to start a run")
+    run(settings, out, quiet)
+
+
+def run(settings: Settings, out: Path, quiet: bool = False) -> dict[str, Any]:
+    """Load the corpus, train, and print the result."""
+    from tiedlm.data import load_corpus
+    from tiedlm.progress import ProgressView, Silent
+    from tiedlm.training.loop import Diverged, Stopped
+    from tiedlm.training.loop import train as train_model
+
+    corpus = load_corpus(
+        settings.data,
+        vocab_size=settings.vocab_size,
+        min_count=settings.min_count,
+        fraction=settings.fraction,
+        progress=not quiet,
+    )
+    try:
+        with ProgressView() as view:
+            watcher = Silent() if quiet else view.watcher()
+            result = train_model(settings, corpus, out, watcher=watcher)
+    except Stopped as stopped:
+        print(f"tiedlm: {stopped}", file=sys.stderr)
+        sys.exit(130)
+    except Diverged as diverged:
+        print(f"tiedlm: error: {diverged}", file=sys.stderr)
+        sys.exit(1)
+    if not quiet:
+        print(
+            f"{out}: validation perplexity {result['valid_ppl']:.2f}, test "
+            f"{result['test_ppl']:.2f}, {result['parameters']:,} parameters, best of "
+            f"{result['epochs']} epochs: {result['best_epoch']}, 1 seed ({result['seed']})"
+        )
+    return result
+
+
+def _print_recipes() -> None:
+    for name, settings in RECIPES.items():
+        suffix = next(s for s in sorted(VARIANTS, key=len, reverse=True) if name.endswith(s))
+        corpus = settings.data or "your --data"
+        print(f"{name:<24} {VARIANTS[suffix]:<15} d = {settings.d_hidden:<5} {corpus}")
+
+
+def _signature() -> inspect.Signature:
+    """Return the parameters of the command: its own, then one flag for each setting."""
+    hints = typing.get_type_hints(Settings)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+
+    def flag(
+        field_name: str, kind: Any, default: Any, text: str, **options: Any
+    ) -> inspect.Parameter:
+        annotation = Annotated[kind, Parameter(help=text, **options)]
+        return inspect.Parameter(field_name, keyword, default=default, annotation=annotation)
+
+    recipe = inspect.Parameter(
+        "recipe",
+        inspect.Parameter.POSITIONAL_ONLY,
+        default="",
+        annotation=Annotated[
+            str, Parameter(help="Such as ptb-small-real; --list shows all.", show_default=False)
+        ],
+    )
+    own = [
+        flag("out", Path | None, None, "Run folder; default runs/<recipe>-seed<seed>.",
+             show_default=False),
+        flag("resume", bool, False, "Insist on going on with the run in --out.", negative=""),
+        flag("quiet", bool, False, "Show no progress.", negative=""),
+        flag("list_", bool, False, "List the recipes.", name="--list", negative=""),
+    ]  # fmt: skip
+    settings = [
+        flag(field.name, hints[field.name] | None, None, field.metadata["help"], show_default=False)
+        for field in dataclasses.fields(Settings)
+        if field.name != "recipe"
+    ]
+    return inspect.Signature([recipe, *own, *settings])
+
+
+train.__signature__ = _signature()  # type: ignore[attr-defined]
+train.__annotations__ = {p.name: p.annotation for p in train.__signature__.parameters.values()}  # type: ignore[attr-defined]

@@ -1,0 +1,39 @@
+"""Variational dropout: one mask for a whole sequence (Gal and Ghahramani, 2016)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_probability(name: str, p: float) -> None:
+    """Refuse a drop probability outside ``[0, 1)``.
+
+    Raises:
+        ValueError: naming the argument, the value and the range.
+    """
+    if not 0.0 <= p < 1.0:
+        raise ValueError(f"{name} is the probability of dropping: expected 0 <= p < 1, got {p}")
+
+
+def variational_mask(shape: tuple[int, ...], p: float, like: Tensor) -> Tensor | None:
+    r"""Sample a mask ``m`` with ``m_i = 0`` with probability ``p`` and ``1 / (1 - p)`` otherwise.
+
+    ``E[m_i] = 1``, so nothing needs to be scaled when the mask is absent in evaluation. The mask
+    is drawn once and used at every step of the sequence: the same units are missing throughout.
+
+    Args:
+        shape: of the mask, usually ``(B, H)``: one row per example.
+        p: probability of dropping a unit, in ``[0, 1)``.
+        like: the mask gets the dtype and the device of this tensor.
+
+    Returns:
+        The mask, or None when ``p`` is 0.
+
+    Source: PAPER section 2 of the training details; Gal and Ghahramani (2016), section 4.
+    """
+    check_probability("p", p)
+    if p == 0.0:
+        return None
+    keep = 1.0 - p
+    return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(keep).div_(keep)

@@ -1,0 +1,155 @@
+"""Perplexity: the one place where it is computed.
+
+``exp(total nll / predicted tokens)``: one stream, the state carried from its first word to its
+last, every token predicted except the very first, none dropped. How many tokens are read at a
+time changes nothing but rounding, and there is no batch to change.
+
+Shape letters: N tokens, T tokens of a window, H hidden width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tiedlm.losses import augmented_cross_entropy
+from tiedlm.model import LanguageModel
+
+WINDOW = 512
+
+
+class Evaluation(NamedTuple):
+    """What a model says of a text.
+
+    Args:
+        perplexity: ``exp(nll / tokens)``.
+        bits_per_word: ``nll / tokens / ln 2``.
+        nll: total negative log-likelihood, in nats.
+        tokens: predicted tokens, ``<eos>`` and ``<unk>`` among them.
+        unk_tokens: how many of them are ``<unk>``.
+        unk_share: the same as a share.
+        perplexity_without_unk: over the predicted tokens that are not ``<unk>``.
+    """
+
+    perplexity: float
+    bits_per_word: float
+    nll: float
+    tokens: int
+    unk_tokens: int
+    unk_share: float
+    perplexity_without_unk: float
+
+
+def hidden_windows(
+    model: LanguageModel, ids: npt.NDArray[np.integer], window: int = WINDOW
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Read a text as one stream, in evaluation mode and without gradients.
+
+    Args:
+        model: is put back into the mode it was in.
+        ids: ``(N,)`` word ids.
+        window: tokens read at a time.
+
+    Yields:
+        ``(hidden_TH, targets_T)``: what the classifier reads (projected where the model has a
+        projection) and the words that come next; together every token but the first.
+    """
+    device = model.embedding.weight.device
+    was_training = model.training
+    model.eval()
+    try:
+        state = None
+        for start in range(0, len(ids) - 1, window):
+            piece = np.asarray(ids[start : start + window + 1], dtype=np.int64)
+            tokens = torch.from_numpy(piece).to(device)
+            with torch.no_grad():
+                hidden, state = model(tokens[None, :-1], state)
+                hidden_TH = model.decoder.project(hidden)[0]
+            yield hidden_TH, tokens[1:]
+    finally:
+        model.train(was_training)
+
+
+def token_losses(
+    model: LanguageModel, ids: npt.NDArray[np.integer], window: int = WINDOW
+) -> npt.NDArray[np.float32]:
+    """Return the negative log-likelihood, in nats, of every token but the first.
+
+    Args:
+        model: the model.
+        ids: ``(N,)`` word ids, at least two.
+        window: tokens read at a time; changes nothing but rounding.
+
+    Returns:
+        ``(N - 1,)`` float32.
+    """
+    pieces = []
+    for hidden_TH, targets_T in hidden_windows(model, ids, window):
+        with torch.no_grad():
+            out = augmented_cross_entropy(
+                hidden_TH,
+                model.decoder.weight,
+                targets_T,
+                bias=model.decoder.bias,
+                alpha=0.0,
+                reduction="none",
+            )
+        pieces.append(out.loss.float().cpu().numpy())
+    return np.concatenate(pieces)
+
+
+def summarize(
+    losses: npt.NDArray[np.float32],
+    targets: npt.NDArray[np.integer],
+    unk_id: int | None,
+) -> Evaluation:
+    """Turn the losses of the predicted tokens into an :class:`Evaluation`."""
+    total = float(losses.sum(dtype=np.float64))
+    count = len(losses)
+    is_unk = targets == unk_id if unk_id is not None else np.zeros(count, dtype=bool)
+    unk_tokens = int(is_unk.sum())
+    known_total = float(losses[~is_unk].sum(dtype=np.float64))
+    return Evaluation(
+        perplexity=perplexity(total, count),
+        bits_per_word=total / count / math.log(2),
+        nll=total,
+        tokens=count,
+        unk_tokens=unk_tokens,
+        unk_share=unk_tokens / count,
+        perplexity_without_unk=perplexity(known_total, max(count - unk_tokens, 1)),
+    )
+
+
+def perplexity(nll: float, tokens: int) -> float:
+    """Return ``exp(nll / tokens)``, infinite where that is too large for a float."""
+    nats = nll / tokens
+    return math.exp(nats) if nats < 700 else math.inf
+
+
+def evaluate(
+    model: LanguageModel,
+    ids: npt.NDArray[np.integer],
+    *,
+    unk_id: int | None = None,
+    window: int = WINDOW,
+) -> Evaluation:
+    """Compute the perplexity of a text.
+
+    Args:
+        model: the model.
+        ids: ``(N,)`` word ids, at least two.
+        unk_id: the id of ``<unk>``, to count it.
+        window: tokens read at a time; changes nothing but rounding.
+
+    Raises:
+        ValueError: for fewer than two tokens.
+    """
+    if len(ids) < 2:
+        raise ValueError(f"ids: expected at least 2 tokens to predict one, got {len(ids)}")
+    return summarize(token_losses(model, ids, window), np.asarray(ids[1:]), unk_id)

@@ -1,0 +1,164 @@
+"""Runs side by side: means over seeds, their spread, and differences with intervals."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tiedlm.errors import UserError
+from tiedlm.files import read_json
+from tiedlm.training.run_files import CONFIG, RESULT, read_metrics
+
+# Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom; then the normal's 1.96.
+_T95 = (
+    12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
+    2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
+    2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run, finished or under way.
+
+    Args:
+        folder: where it is.
+        settings: its settings without the seed.
+        seed: its seed.
+        valid_ppl: of its best epoch so far.
+        test_ppl: None while it is under way: the test split is read once, at the end.
+        parameters: None while it is under way.
+        epochs: finished so far.
+        finished: whether there is a result.json.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    seed: int
+    valid_ppl: float
+    test_ppl: float | None
+    parameters: int | None
+    epochs: int
+    finished: bool
+
+
+def summarize_run(folder: Path) -> RunSummary:
+    """Read what a run folder says of its run.
+
+    Raises:
+        UserError: if it is not a run folder, or no epoch of it has ended yet.
+    """
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
+    settings = dict(read_json(folder / CONFIG)["settings"])
+    seed = int(settings.pop("seed"))
+    if (folder / RESULT).is_file():
+        result = read_json(folder / RESULT)
+        return RunSummary(
+            folder, settings, seed, result["valid_ppl"], result["test_ppl"],
+            result["parameters"], result["epochs"], True,
+        )  # fmt: skip
+    metrics = read_metrics(folder)
+    if not metrics:
+        raise UserError(f"{folder}: no epoch has ended yet; there is nothing to compare")
+    best = min(line["valid_ppl"] for line in metrics)
+    return RunSummary(folder, settings, seed, best, None, None, len(metrics), False)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean over seeds.
+
+    Args:
+        mean: of the values.
+        spread: their standard deviation; None for one value.
+        count: how many.
+    """
+
+    mean: float
+    spread: float | None
+    count: int
+
+    def __str__(self) -> str:
+        if self.spread is None:
+            return f"{self.mean:.2f} (1 seed)"
+        return f"{self.mean:.2f} ± {self.spread:.2f} ({self.count} seeds)"
+
+
+def cell(values: list[float]) -> Cell:
+    """Summarise the values of several seeds."""
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return Cell(statistics.fmean(values), spread, len(values))
+
+
+def interval95(differences: list[float]) -> float | None:
+    """Return the half-width of the 95% interval of a mean difference; None for one value."""
+    count = len(differences)
+    if count < 2:
+        return None
+    quantile = _T95[count - 2] if count - 2 < len(_T95) else 1.96
+    return quantile * statistics.stdev(differences) / math.sqrt(count)
+
+
+@dataclass(frozen=True)
+class Row:
+    """All seeds of one recipe; the difference is to the first row, over the seeds both have."""
+
+    recipe: str
+    runs: list[RunSummary]
+    valid: Cell
+    test: Cell | None
+    difference: float | None
+    interval: float | None
+    shared_seeds: int
+
+
+def compare_runs(folders: list[Path]) -> list[Row]:
+    """Group runs that differ in their seed only and compare each group with the first.
+
+    Differences are of test perplexity where every run of both groups is finished, of validation
+    perplexity otherwise; they are paired by seed.
+    """
+    groups: list[list[RunSummary]] = []
+    for summary in map(summarize_run, folders):
+        for group in groups:
+            if group[0].settings == summary.settings:
+                group.append(summary)
+                break
+        else:
+            groups.append([summary])
+    return [_row(group, groups[0]) for group in groups]
+
+
+def _row(group: list[RunSummary], first: list[RunSummary]) -> Row:
+    tests = [run.test_ppl for run in group if run.test_ppl is not None]
+    use_test = all(run.test_ppl is not None for run in [*group, *first])
+    differences = []
+    if group is not first:
+        by_seed = {run.seed: run for run in first}
+        for run in group:
+            if run.seed in by_seed:
+                old = by_seed[run.seed]
+                pair = (run.test_ppl, old.test_ppl) if use_test else (run.valid_ppl, old.valid_ppl)
+                assert pair[0] is not None
+                assert pair[1] is not None
+                differences.append(pair[0] - pair[1])
+    return Row(
+        recipe=group[0].settings["recipe"],
+        runs=group,
+        valid=cell([run.valid_ppl for run in group]),
+        test=cell(tests) if tests else None,
+        difference=statistics.fmean(differences) if differences else None,
+        interval=interval95(differences),
+        shared_seeds=len(differences),
+    )
+
+
+def changed_settings(rows: list[Row]) -> dict[str, list[Any]]:
+    """Name the settings that are not the same in all rows, with the value of each row."""
+    names = rows[0].runs[0].settings.keys() - {"recipe"}
+    values = {name: [row.runs[0].settings.get(name) for row in rows] for name in sorted(names)}
+    return {name: found for name, found in values.items() if any(v != found[0] for v in found)}

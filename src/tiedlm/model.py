@@ -1,0 +1,182 @@
+"""The language model: word vectors, a recurrent network, a word classifier.
+
+Shape letters: B streams, T steps, V vocabulary, H hidden width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from tiedlm.losses import LossOutput, augmented_cross_entropy
+from tiedlm.recurrent import LSTMState, VariationalLSTM
+from tiedlm.tying import Decoder, TiedDecoder, count_parameters
+
+if TYPE_CHECKING:
+    from tiedlm.data.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything that decides the shape of a model.
+
+    Args:
+        vocab_size: number of words, V.
+        d_embed: width of the word vectors.
+        d_hidden: width of every recurrent layer.
+        n_layers: number of recurrent layers.
+        tied: reuse the embedding as the classifier (RE).
+        dropout_input: probability of dropping a unit of a word vector.
+        dropout_hidden: probability of dropping a unit of a hidden state.
+        decoder_bias: whether the classifier has a bias; None means "only where it is not tied",
+            as in the paper.
+        init_range: weights start from U(-init_range, init_range). The paper gives no value.
+
+    Raises:
+        ValueError: naming the argument that is out of range.
+    """
+
+    vocab_size: int
+    d_embed: int = 200
+    d_hidden: int = 200
+    n_layers: int = 2
+    tied: bool = False
+    dropout_input: float = 0.0
+    dropout_hidden: float = 0.0
+    decoder_bias: bool | None = None
+    init_range: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < 1:
+            raise ValueError(f"vocab_size: expected a positive integer, got {self.vocab_size}")
+        if self.d_embed < 1:
+            raise ValueError(f"d_embed: expected a positive integer, got {self.d_embed}")
+        if self.init_range <= 0:
+            raise ValueError(f"init_range: expected a positive number, got {self.init_range}")
+
+    @property
+    def has_decoder_bias(self) -> bool:
+        """Whether the classifier has a bias, with None resolved."""
+        return not self.tied if self.decoder_bias is None else self.decoder_bias
+
+    def num_params(self) -> int:
+        """Count the distinct parameters of the model, without building it."""
+        V, E, H = self.vocab_size, self.d_embed, self.d_hidden
+        embedding = V * E
+        recurrent = sum(4 * H * ((E if i == 0 else H) + H + 1) for i in range(self.n_layers))
+        projection = H * E if H != E else 0
+        decoder = projection if self.tied else V * H
+        return embedding + recurrent + decoder + (V if self.has_decoder_bias else 0)
+
+
+class LanguageModel(nn.Module):
+    """A word-level language model with variational dropout, tied or not.
+
+    Args:
+        config: its shape.
+
+    Shape:
+        tokens ``(B, T)`` int64; hidden ``(B, T, d_hidden)``; logits ``(B, T, vocab_size)``.
+
+    Example:
+        >>> import torch
+        >>> model = LanguageModel(ModelConfig(vocab_size=50, d_embed=8, d_hidden=8, tied=True))
+        >>> tokens = torch.randint(50, (2, 6))
+        >>> hidden, state = model(tokens[:, :-1])
+        >>> out = model.loss(hidden, tokens[:, 1:], alpha=13.0)
+        >>> out.loss.backward()
+
+    Source: PAPER sections 1 and 2.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary: Vocabulary | None = None  # set by `tiedlm.load`
+        self.embedding = nn.Embedding(config.vocab_size, config.d_embed)
+        self.lstm = VariationalLSTM(
+            config.d_embed,
+            config.d_hidden,
+            config.n_layers,
+            config.dropout_input,
+            config.dropout_hidden,
+        )
+        self.decoder: Decoder = (
+            TiedDecoder(self.embedding, config.d_hidden, config.has_decoder_bias)
+            if config.tied
+            else Decoder(config.vocab_size, config.d_hidden, config.has_decoder_bias)
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weights from U(-init_range, init_range) and set biases to zero."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.uniform_(parameter, -self.config.init_range, self.config.init_range)
+
+    def num_params(self) -> int:
+        """Count the distinct parameters; equals ``config.num_params()``."""
+        return count_parameters(self.parameters())
+
+    def initial_state(self, batch_size: int) -> LSTMState:
+        """Return the state before the first word."""
+        return self.lstm.initial_state(batch_size)
+
+    def forward(self, tokens: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
+        """Read a window of words.
+
+        Args:
+            tokens: ``(B, T)`` int64 word ids.
+            state: what an earlier call returned, or None to start afresh. Detach it between
+                windows to truncate back-propagation.
+
+        Returns:
+            ``(hidden, state)``: what the classifier reads, ``(B, T, d_hidden)``, and the state
+            after the last word.
+
+        Raises:
+            ValueError: for tokens of a wrong shape.
+        """
+        if tokens.dim() != 2:
+            raise ValueError(f"tokens: expected shape (B, T), got {tuple(tokens.shape)}")
+        hidden_TBH, state = self.lstm.forward_time_major(self.embedding(tokens.t()), state)
+        return hidden_TBH.transpose(0, 1), state
+
+    def loss(
+        self,
+        hidden: Tensor,
+        targets: Tensor,
+        alpha: float = 0.0,
+        temperature: float = 20.0,
+        target_grad: bool = True,
+    ) -> LossOutput:
+        r"""Compute ``J_tot = J + alpha J_aug``, averaged over the targets.
+
+        Args:
+            hidden: ``(B, T, d_hidden)`` from :meth:`forward`.
+            targets: ``(B, T)`` int64, the next words; -100 is ignored.
+            alpha: weight of the augmented loss; 0 is plain cross-entropy.
+            temperature: tau.
+            target_grad: whether the gradient flows through the soft target into the embedding.
+
+        Source: PAPER section 1, "Augmented loss".
+        """
+        return augmented_cross_entropy(
+            self.decoder.project(hidden),
+            self.decoder.weight,
+            targets,
+            bias=self.decoder.bias,
+            embedding=self.embedding.weight,
+            alpha=alpha,
+            temperature=temperature,
+            target_grad=target_grad,
+        )
+
+    def decode(self, hidden: Tensor) -> Tensor:
+        """Return the logits ``(B, T, V)`` of ``hidden``."""
+        logits: Tensor = self.decoder(hidden)
+        return logits

@@ -1,0 +1,136 @@
+"""What a person sees of long work: live bars on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+PLAIN_EVERY = 30.0  # seconds between two plain lines of one task
+
+
+class Watcher(Protocol):
+    """What a training run reports to."""
+
+    def start(self, title: str, total: int, done: int) -> None:
+        """Training begins: targets of all epochs, and those that an earlier process has done."""
+
+    def step(self, tokens: int, epoch: int, epochs: int, perplexity: float) -> None:
+        """An update on so many targets; the training perplexity of the epoch so far."""
+
+    def epoch_end(self, text: str, best_valid: float) -> None:
+        """An epoch has ended: a line about it, and the best validation perplexity so far."""
+
+    def line(self, text: str) -> None:
+        """Something that a person should know."""
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def start(self, title: str, total: int, done: int) -> None:
+        """Show nothing."""
+
+    def step(self, tokens: int, epoch: int, epochs: int, perplexity: float) -> None:
+        """Show nothing."""
+
+    def epoch_end(self, text: str, best_valid: float) -> None:
+        """Show nothing."""
+
+    def line(self, text: str) -> None:
+        """Show nothing."""
+
+
+def short_duration(seconds: float) -> str:
+    """Write a duration as ``1:02:03`` or ``2:03``."""
+    minutes, second = divmod(max(0, round(seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+class ProgressView:
+    """Live bars for the runs that are under way; a context manager.
+
+    Args:
+        console: where to write; standard error by default.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self.live: Progress | None = None
+        if self.console.is_terminal:
+            self.live = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                TextColumn("{task.fields[status]}", markup=False),
+                console=self.console,
+                transient=True,
+            )
+
+    def __enter__(self) -> ProgressView:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.live:
+            self.live.stop()
+
+    def watcher(self) -> Watcher:
+        """Return the watcher of one more run."""
+        return _Task(self)
+
+    def line(self, text: str) -> None:
+        """Write one line above the bars."""
+        self.console.print(Text(text), soft_wrap=True)
+
+
+class _Task:
+    """Tokens per second, loss, best so far and an ETA of one run.
+
+    The ETA counts everything that takes time, validation too: it extrapolates what this process
+    has done since it began.
+    """
+
+    def __init__(self, view: ProgressView) -> None:
+        self.view = view
+        self.best = ""
+
+    def start(self, title: str, total: int, done: int) -> None:
+        self.title, self.total, self.done, self.first = title, total, done, done
+        self.started = self.last_line = time.monotonic()
+        if self.view.live:
+            self.task = self.view.live.add_task(title, total=total, completed=done, status="")
+
+    def step(self, tokens: int, epoch: int, epochs: int, perplexity: float) -> None:
+        self.done += tokens
+        now = time.monotonic()
+        rate = (self.done - self.first) / max(now - self.started, 1e-9)
+        status = (
+            f"epoch {epoch}/{epochs}  ppl {perplexity:.1f}{self.best}  {rate:,.0f} tokens/s  "
+            f"ETA {short_duration((self.total - self.done) / rate)}"
+        )
+        if self.view.live:
+            self.view.live.update(self.task, completed=self.done, status=status)
+            if self.done >= self.total:
+                self.view.live.update(self.task, visible=False)
+        elif now - self.last_line > PLAIN_EVERY:
+            self.last_line = now
+            self.line(f"{100 * self.done / self.total:3.0f}%  {status}")
+
+    def epoch_end(self, text: str, best_valid: float) -> None:
+        self.best = f"  best {best_valid:.2f}"
+        self.last_line = time.monotonic()
+        self.line(text)
+
+    def line(self, text: str) -> None:
+        self.view.line(f"{self.title:<16} {text}")

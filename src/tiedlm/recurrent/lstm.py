@@ -1,0 +1,225 @@
+"""The variational-dropout LSTM: the module, and the readable layer that defines what it computes.
+
+Shape letters: B streams, T steps, E input width, H hidden width, G = 4H gates, L layers.
+Inside ``recurrent`` time comes first; at the edge of the module the batch does.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tiedlm.dropout import check_probability, variational_mask
+from tiedlm.recurrent.lstm_function import lstm_layer
+
+
+class LSTMState(NamedTuple):
+    """What an LSTM carries from one window to the next.
+
+    Shape:
+        h, c: ``(L, B, H)``. ``h`` is the hidden state *before* any mask.
+    """
+
+    h: Tensor
+    c: Tensor
+
+    def detach(self) -> LSTMState:
+        """Cut the graph: the state goes on, the gradient does not."""
+        return LSTMState(self.h.detach(), self.c.detach())
+
+
+def lstm_layer_reference(
+    x_TBE: Tensor,
+    h_BH: Tensor,
+    c_BH: Tensor,
+    weight_ih_GE: Tensor,
+    weight_hh_GH: Tensor,
+    bias_G: Tensor,
+    mask_BH: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""One LSTM layer, step by step, as the equations say it.
+
+    .. math::
+        (i, f, g, o) &= W_x x_t + W_h (m \odot h_{t-1}) + b \\
+        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
+        h_t &= \sigma(o) \odot \tanh(c_t)
+
+    The one mask ``m`` is on ``h`` where it re-enters its own layer and where it leaves for the
+    next layer or the decoder.
+
+    Args:
+        x_TBE: inputs, already masked.
+        h_BH: hidden state before the first step, unmasked.
+        c_BH: cell state before the first step.
+        weight_ih_GE: ``W_x``, rows in the order i, f, g, o (as in ``torch.nn.LSTM``).
+        weight_hh_GH: ``W_h``, rows in the same order.
+        bias_G: ``b``.
+        mask_BH: ``m``, or None for no dropout.
+
+    Returns:
+        ``(output_TBH, h_BH, c_BH)``: the masked hidden states, and the state after the last step
+        with ``h`` unmasked.
+
+    Source: PAPER section 2 (variational dropout after Gal); Zaremba et al. (2014), equation 3.
+    """
+    mask = torch.ones_like(h_BH) if mask_BH is None else mask_BH
+    outputs = []
+    for x_BE in x_TBE:
+        gates_BG = x_BE @ weight_ih_GE.t() + (mask * h_BH) @ weight_hh_GH.t() + bias_G
+        i_BH, f_BH, g_BH, o_BH = gates_BG.chunk(4, dim=-1)
+        c_BH = f_BH.sigmoid() * c_BH + i_BH.sigmoid() * g_BH.tanh()
+        h_BH = o_BH.sigmoid() * c_BH.tanh()
+        outputs.append(mask * h_BH)
+    return torch.stack(outputs), h_BH, c_BH
+
+
+class LSTMLayer(nn.Module):
+    """The parameters of one layer, rows of each weight in the order i, f, g, o."""
+
+    def __init__(self, d_input: int, d_hidden: int) -> None:
+        super().__init__()
+        self.weight_ih = nn.Parameter(torch.empty(4 * d_hidden, d_input))
+        self.weight_hh = nn.Parameter(torch.empty(4 * d_hidden, d_hidden))
+        self.bias = nn.Parameter(torch.empty(4 * d_hidden))
+
+
+class VariationalLSTM(nn.Module):
+    """A stack of LSTM layers in which a dropout mask lasts for the whole sequence.
+
+    In training mode each call draws, for every example, one mask for the inputs and one mask per
+    layer for its hidden states. The mask of a layer is the same at every step, and the same where
+    ``h`` is the recurrent input of its own layer and where it is the input of what comes next.
+    In evaluation mode nothing is dropped.
+
+    Args:
+        d_input: width of the inputs.
+        d_hidden: width of every layer.
+        n_layers: number of layers.
+        dropout_input: probability of dropping a unit of the inputs.
+        dropout_hidden: probability of dropping a unit of a hidden state.
+        fast: use the hand-written gradient; False uses the readable layer. Both give the same
+            numbers.
+
+    Shape:
+        x: ``(B, T, d_input)``; output: ``(B, T, d_hidden)``, the masked hidden states of the last
+        layer; state: :class:`LSTMState` with ``(n_layers, B, d_hidden)`` tensors.
+
+    Source: PAPER section 2 of the training details.
+    """
+
+    def __init__(
+        self,
+        d_input: int,
+        d_hidden: int,
+        n_layers: int = 1,
+        dropout_input: float = 0.0,
+        dropout_hidden: float = 0.0,
+        fast: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("d_input", d_input), ("d_hidden", d_hidden), ("n_layers", n_layers),
+        ):  # fmt: skip
+            if value < 1:
+                raise ValueError(f"{name}: expected a positive integer, got {value}")
+        check_probability("dropout_input", dropout_input)
+        check_probability("dropout_hidden", dropout_hidden)
+        self.d_input = d_input
+        self.d_hidden = d_hidden
+        self.n_layers = n_layers
+        self.dropout_input = dropout_input
+        self.dropout_hidden = dropout_hidden
+        self.fast = fast
+        self.layers = nn.ModuleList(
+            LSTMLayer(d_input if layer == 0 else d_hidden, d_hidden) for layer in range(n_layers)
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self, init_range: float = 0.1) -> None:
+        """Draw weights from U(-init_range, init_range) and set biases to zero."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.uniform_(parameter, -init_range, init_range)
+
+    def initial_state(self, batch_size: int) -> LSTMState:
+        """Return the all-zero state for ``batch_size`` sequences."""
+        zeros_LBH = self.layers[0].bias.new_zeros(self.n_layers, batch_size, self.d_hidden)
+        return LSTMState(zeros_LBH, zeros_LBH.clone())
+
+    def sample_masks(self, batch_size: int) -> tuple[Tensor | None, list[Tensor | None]]:
+        """Draw ``(input mask (B, d_input), [one mask (B, d_hidden) per layer])``.
+
+        All are None in evaluation mode and where the probability is 0.
+        """
+        if not self.training:
+            return None, [None] * self.n_layers
+        like = self.layers[0].bias
+        input_mask = variational_mask((batch_size, self.d_input), self.dropout_input, like)
+        shape = (batch_size, self.d_hidden)
+        return input_mask, [
+            variational_mask(shape, self.dropout_hidden, like) for _ in range(self.n_layers)
+        ]
+
+    def forward(
+        self, x: Tensor, state: LSTMState | tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, LSTMState]:
+        """Run over a window.
+
+        Args:
+            x: ``(B, T, d_input)``.
+            state: ``(h, c)`` of the end of the previous window, each ``(n_layers, B, d_hidden)``;
+                None starts from zeros.
+
+        Returns:
+            ``(output, state)``: the masked hidden states ``(B, T, d_hidden)`` of the last layer and
+            the state after the last step, still attached to the graph.
+
+        Raises:
+            ValueError: for a wrong shape of ``x`` or ``state``.
+        """
+        if x.dim() != 3 or x.shape[-1] != self.d_input:
+            raise ValueError(f"x: expected (B, T, {self.d_input}), got {tuple(x.shape)}")
+        output_TBH, state = self.forward_time_major(x.transpose(0, 1), state)
+        return output_TBH.transpose(0, 1), state
+
+    def forward_time_major(
+        self, x_TBE: Tensor, state: LSTMState | tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, LSTMState]:
+        """Run over a window whose first axis is time: :meth:`forward` without the transpositions."""
+        batch_size = x_TBE.shape[1]
+        h_LBH, c_LBH = self.initial_state(batch_size) if state is None else state
+        expected = (self.n_layers, batch_size, self.d_hidden)
+        for name, tensor in (("h", h_LBH), ("c", c_LBH)):
+            if tuple(tensor.shape) != expected:
+                raise ValueError(
+                    f"state.{name}: expected (n_layers, B, d_hidden) = {expected}, "
+                    f"got {tuple(tensor.shape)}"
+                )
+        input_mask_BE, hidden_masks = self.sample_masks(batch_size)
+        layer_function = lstm_layer if self.fast else lstm_layer_reference
+        out_TB = x_TBE if input_mask_BE is None else x_TBE * input_mask_BE
+        last_h, last_c = [], []
+        for index, layer in enumerate(self.layers):
+            out_TB, h_BH, c_BH = layer_function(
+                out_TB,
+                h_LBH[index],
+                c_LBH[index],
+                layer.weight_ih,
+                layer.weight_hh,
+                layer.bias,
+                hidden_masks[index],
+            )
+            last_h.append(h_BH)
+            last_c.append(c_BH)
+        return out_TB, LSTMState(torch.stack(last_h), torch.stack(last_c))
+
+    def extra_repr(self) -> str:
+        """Describe the module in ``print(model)``."""
+        return (
+            f"{self.d_input}, {self.d_hidden}, n_layers={self.n_layers}, "
+            f"dropout_input={self.dropout_input}, dropout_hidden={self.dropout_hidden}"
+        )

@@ -1,0 +1,143 @@
+"""Checkpoints: everything that exact resume needs, whole or not there.
+
+A checkpoint is two files in ``last/``: ``<step>.safetensors`` holds the parameters, the carried
+state and the state of the random generator; ``<step>.json``, written after it, holds the progress
+and the SHA-256 of the first. The newest two are kept. A checkpoint without its JSON, or whose
+digest does not fit, is damaged: it is named, and the one before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from tiedlm.errors import UserError
+from tiedlm.files import read_json, write_bytes, write_json
+from tiedlm.model import LanguageModel
+from tiedlm.recurrent import LSTMState
+
+KEPT = 2
+
+
+@dataclass
+class Progress:
+    """Where a run is, and what it has seen.
+
+    Args:
+        epoch: the epoch under way, counted from 1.
+        window: the next window of it, counted from 0.
+        step: updates made so far.
+        epoch_nll: summed cross-entropy of this epoch's targets so far, in nats.
+        epoch_aug: summed augmented loss of this epoch's targets so far.
+        epoch_tokens: targets of this epoch so far.
+        seconds: time spent in training and validation so far.
+        epoch_seconds: the part of it that belongs to this epoch.
+        best_valid: lowest validation perplexity so far; None before the first.
+        best_epoch: its epoch.
+        history: the lines of metrics.jsonl.
+    """
+
+    epoch: int = 1
+    window: int = 0
+    step: int = 0
+    epoch_nll: float = 0.0
+    epoch_aug: float = 0.0
+    epoch_tokens: int = 0
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    best_valid: float | None = None
+    best_epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def next_epoch(self) -> None:
+        """Go to the start of the next epoch."""
+        self.epoch += 1
+        self.window = 0
+        self.epoch_nll = self.epoch_aug = self.epoch_seconds = 0.0
+        self.epoch_tokens = 0
+
+
+def save_checkpoint(
+    folder: Path, model: LanguageModel, state: LSTMState | None, progress: Progress
+) -> None:
+    """Write a checkpoint and delete those before the newest two.
+
+    Raises:
+        UserError: if the folder cannot be written; earlier checkpoints are untouched.
+    """
+    tensors: dict[str, Tensor] = {
+        f"parameter.{name}": parameter.detach() for name, parameter in model.named_parameters()
+    }
+    if state is not None:
+        tensors |= {"state.h": state.h.detach(), "state.c": state.c.detach()}
+    tensors["rng.cpu"] = torch.get_rng_state()
+    if model.embedding.weight.is_cuda:
+        tensors["rng.cuda"] = torch.cuda.get_rng_state(model.embedding.weight.device)
+    data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    stem = folder / f"{progress.step:09d}"
+    write_bytes(stem.with_suffix(".safetensors"), data)
+    digest = hashlib.sha256(data).hexdigest()
+    write_json(stem.with_suffix(".json"), {"sha256": digest, "progress": asdict(progress)})
+    for old in sorted(folder.glob("*.json"))[:-KEPT]:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def restore_checkpoint(
+    folder: Path, model: LanguageModel, note: Callable[[str], None]
+) -> tuple[LSTMState | None, Progress] | None:
+    """Put a model and the random generators where the newest sound checkpoint left them.
+
+    Args:
+        folder: ``last/`` of a run.
+        model: receives the parameters.
+        note: called with one line for each damaged checkpoint that is passed over.
+
+    Returns:
+        The carried state and the progress, or None when there is no checkpoint.
+
+    Raises:
+        UserError: when there are checkpoints but none is sound.
+    """
+    described = sorted(folder.glob("*.json"), reverse=True)
+    for sidecar in described:
+        try:
+            return _restore(sidecar, model)
+        except UserError as error:
+            note(f"checkpoint passed over: {error}")
+    if described:
+        raise UserError(
+            f"{folder}: no checkpoint is sound; delete the run folder to start again, or restore "
+            "one from a backup"
+        )
+    return None
+
+
+def _restore(sidecar: Path, model: LanguageModel) -> tuple[LSTMState | None, Progress]:
+    path = sidecar.with_suffix(".safetensors")
+    described = read_json(sidecar)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != described.get("sha256"):
+        raise UserError(f"{path} is damaged: its SHA-256 is not the one in {sidecar.name}")
+    tensors = load(data)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensors[f"parameter.{name}"])
+    torch.set_rng_state(tensors["rng.cpu"])
+    device = model.embedding.weight.device
+    if "rng.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["rng.cuda"], device)
+    state = None
+    if "state.h" in tensors:
+        state = LSTMState(tensors["state.h"].to(device), tensors["state.c"].to(device))
+    return state, Progress(**described["progress"])

@@ -1,0 +1,322 @@
+"""Train one model: epochs, validation, checkpoints, the run folder.
+
+Shape letters: B streams, S tokens of a stream, T steps of a window.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiedlm.data import Corpus
+from tiedlm.data.streams import batch_streams
+from tiedlm.errors import UserError
+from tiedlm.evaluation import evaluate, perplexity
+from tiedlm.files import read_json, write_json, write_text
+from tiedlm.model import LanguageModel, ModelConfig
+from tiedlm.progress import Silent, Watcher, short_duration
+from tiedlm.recurrent import LSTMState
+from tiedlm.training import run, run_files
+from tiedlm.training.checkpoint import Progress, restore_checkpoint, save_checkpoint
+from tiedlm.training.hardware import prepare
+from tiedlm.training.settings import Settings
+from tiedlm.training.step import train_step
+
+SAVE_EVERY = 120.0  # seconds between two checkpoints within an epoch
+MAY_CHANGE = ("epochs", "patience", "threads")  # settings that a resumed run may change
+
+
+class Stopped(Exception):
+    """The run was asked to stop; it was saved and can go on."""
+
+
+class Diverged(Exception):
+    """The loss or the gradient is not finite; the last good checkpoint stays."""
+
+
+def train(
+    settings: Settings,
+    corpus: Corpus,
+    out: Path,
+    *,
+    save_every: float = SAVE_EVERY,
+    watcher: Watcher | None = None,
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Train a model and write its run folder; go on where an earlier call stopped.
+
+    Args:
+        settings: complete settings.
+        corpus: the encoded corpus; its vocabulary is saved with the model.
+        out: the run folder; it may hold an unfinished run of the same settings.
+        save_every: seconds between two checkpoints within an epoch.
+        watcher: what to report to; None reports to nobody.
+        stop_requested: asked after every step, besides the signals SIGINT and SIGTERM.
+
+    Returns:
+        What ``result.json`` holds.
+
+    Raises:
+        UserError: if the folder holds another run, is in use or cannot be written, or the corpus
+            is too short.
+        Stopped: after SIGINT or SIGTERM, with everything saved.
+        Diverged: if the loss or the gradient stops being finite.
+    """
+    with run_files.lock(out):
+        return _Run(settings, corpus, out, save_every, watcher or Silent()).train(stop_requested)
+
+
+class _Run:
+    """The parts of a run that its steps share."""
+
+    def __init__(
+        self, settings: Settings, corpus: Corpus, out: Path, save_every: float, watcher: Watcher
+    ) -> None:
+        self.settings = settings
+        self.corpus = corpus
+        self.out = out
+        self.save_every = save_every
+        self.watcher = watcher
+        self.device = prepare(settings)
+        torch.manual_seed(settings.seed)
+        self.model = LanguageModel(model_config(settings, len(corpus.vocabulary)))
+        if settings.init_from is not None:
+            start_from(self.model, Path(settings.init_from), corpus)
+        self.model.to(self.device).train()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=settings.lr)
+        streams = batch_streams(corpus.train, settings.batch_size)
+        self.streams_BS = torch.as_tensor(streams, dtype=torch.int64, device=self.device)
+        self.epoch_tokens = self.streams_BS[:, 1:].numel()
+        self.windows = math.ceil((self.streams_BS.shape[1] - 1) / settings.bptt)
+        self.progress = Progress()
+        self.state: LSTMState | None = None
+
+    def train(self, stop_requested: Callable[[], bool]) -> dict[str, Any]:
+        notes = self._open_folder()
+        if self._finished() and (self.out / run_files.RESULT).is_file():
+            return dict(read_json(self.out / run_files.RESULT))
+        (self.out / run_files.RESULT).unlink(missing_ok=True)  # of fewer epochs than asked for now
+        self.watcher.start(
+            self.settings.recipe,
+            self.settings.epochs * self.epoch_tokens,
+            (self.progress.epoch - 1) * self.epoch_tokens + self.progress.epoch_tokens,
+        )
+        for note in notes:
+            self.watcher.line(note)
+        with _stop_signals() as signalled:
+            while not self._finished():
+                self._train_epoch(lambda: signalled() or stop_requested())
+                self._end_epoch()
+        return self._finish()
+
+    def _finished(self) -> bool:
+        patience = self.settings.patience
+        waited = self.progress.epoch - 1 - self.progress.best_epoch
+        return self.progress.epoch > self.settings.epochs or (
+            patience is not None and self.progress.epoch > 1 and waited >= patience
+        )
+
+    def _train_epoch(self, stop_requested: Callable[[], bool]) -> None:
+        progress, settings = self.progress, self.settings
+        lr = settings.lr_at(progress.epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        saved = clock = time.monotonic()
+        while progress.window < self.windows:
+            inputs_BT, targets_BT = self._window(progress.window)
+            try:
+                out = train_step(
+                    self.model, self.optimizer, inputs_BT, targets_BT, self.state, settings
+                )
+            except FloatingPointError as error:
+                raise Diverged(
+                    f"epoch {progress.epoch}, step {progress.step + 1}: {error}; the last good "
+                    f"model and checkpoint in {self.out} are kept; try a lower --lr or --clip"
+                ) from error
+            self.state = out.state
+            count = targets_BT.numel()
+            progress.window += 1
+            progress.step += 1
+            progress.epoch_nll += out.ce * count
+            progress.epoch_aug += out.aug * count
+            progress.epoch_tokens += count
+            now = time.monotonic()
+            progress.seconds += now - clock
+            progress.epoch_seconds += now - clock
+            clock = now
+            self.watcher.step(
+                count,
+                progress.epoch,
+                settings.epochs,
+                perplexity(progress.epoch_nll, progress.epoch_tokens),
+            )
+            if stop_requested():
+                self._checkpoint()
+                raise Stopped(
+                    f"stopped at epoch {progress.epoch}, step {progress.step}; everything is saved "
+                    f"in {self.out}: the same command goes on from there"
+                )
+            if now - saved >= self.save_every:
+                self._checkpoint()
+                saved = clock = time.monotonic()
+
+    def _window(self, index: int) -> tuple[Tensor, Tensor]:
+        start = index * self.settings.bptt
+        piece_BT = self.streams_BS[:, start : start + self.settings.bptt + 1]
+        return piece_BT[:, :-1], piece_BT[:, 1:]
+
+    def _end_epoch(self) -> None:
+        progress = self.progress
+        started = time.monotonic()
+        valid = evaluate(self.model, self.corpus.valid).perplexity
+        if not math.isfinite(valid):
+            raise Diverged(
+                f"epoch {progress.epoch}: validation perplexity is {valid}; the last good model "
+                f"and checkpoint in {self.out} are kept; try a lower --lr or --clip"
+            )
+        seconds = time.monotonic() - started
+        progress.seconds += seconds
+        train_seconds = progress.epoch_seconds
+        progress.epoch_seconds += seconds
+        is_best = progress.best_valid is None or valid < progress.best_valid
+        if is_best:
+            progress.best_valid, progress.best_epoch = valid, progress.epoch
+            run.save_weights(self.model, self.out / run_files.WEIGHTS)
+        metrics = {
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "tokens": self.epoch_tokens * progress.epoch,
+            "lr": self.settings.lr_at(progress.epoch),
+            "train_ppl": perplexity(progress.epoch_nll, progress.epoch_tokens),
+            "valid_ppl": valid,
+            "aug": progress.epoch_aug / progress.epoch_tokens,
+            "tokens_per_second": progress.epoch_tokens / max(train_seconds, 1e-9),
+            "seconds": progress.epoch_seconds,
+        }
+        progress.history.append(metrics)
+        assert progress.best_valid is not None
+        self.watcher.epoch_end(
+            f"epoch {progress.epoch:>3}/{self.settings.epochs}  lr {metrics['lr']:.4f}  "
+            f"train ppl {metrics['train_ppl']:8.2f}  valid ppl {valid:8.2f}"
+            f"{' *' if is_best else '  '}  {metrics['tokens_per_second']:,.0f} tokens/s  "
+            f"{short_duration(progress.epoch_seconds)}",
+            progress.best_valid,
+        )
+        progress.next_epoch()
+        self.state = None  # the next epoch reads the text from its start
+        self._write_metrics()
+        self._checkpoint()
+
+    def _finish(self) -> dict[str, Any]:
+        progress, settings = self.progress, self.settings
+        run.load_weights(self.model, self.out / run_files.WEIGHTS)
+        unk_id = self.corpus.vocabulary.unk_id
+        valid = evaluate(self.model, self.corpus.valid, unk_id=unk_id)
+        test = evaluate(self.model, self.corpus.test, unk_id=unk_id)
+        result = {
+            "recipe": settings.recipe,
+            "seed": settings.seed,
+            "valid_ppl": valid.perplexity,
+            "test_ppl": test.perplexity,
+            "tokens": self.epoch_tokens * len(progress.history),
+            "parameters": self.model.num_params(),
+            "epochs": len(progress.history),
+            "best_epoch": progress.best_epoch,
+            "seconds": progress.seconds,
+        }
+        write_json(self.out / run_files.RESULT, result)
+        return result
+
+    def _checkpoint(self) -> None:
+        save_checkpoint(self.out / run_files.LAST, self.model, self.state, self.progress)
+
+    def _write_metrics(self) -> None:
+        lines = [json.dumps(metrics) + "\n" for metrics in self.progress.history]
+        write_text(self.out / run_files.METRICS, "".join(lines))
+
+    def _config(self) -> dict[str, Any]:
+        return run.config_of(self.model, self.settings.to_dict(), self.corpus.info)
+
+    def _changed_config(self) -> list[str]:
+        """Name what differs from the run that the folder holds and must not."""
+        if not (self.out / run_files.CONFIG).is_file():
+            return []
+        old, new = read_json(self.out / run_files.CONFIG), json.loads(json.dumps(self._config()))
+        for name in MAY_CHANGE:
+            old["settings"].pop(name, None)
+            new["settings"].pop(name, None)
+        return (
+            run_files.differences(old["settings"], new["settings"])
+            + run_files.differences(old["model"], new["model"])
+            + run_files.differences(old["corpus"], new["corpus"])
+        )
+
+    def _open_folder(self) -> list[str]:
+        """Write the files that come first, or restore what is there; return lines to show."""
+        changed = self._changed_config()
+        if changed:
+            raise UserError(
+                f"{self.out} holds a run with other settings ({'; '.join(changed)}); choose "
+                "another --out, or repeat the command with the old settings"
+            )
+        notes: list[str] = []
+        restored = restore_checkpoint(self.out / run_files.LAST, self.model, notes.append)
+        if restored is not None:
+            self.state, self.progress = restored
+            notes.append(
+                f"{self.settings.recipe}  going on in epoch {self.progress.epoch}, "
+                f"after step {self.progress.step}"
+            )
+        write_json(self.out / run_files.CONFIG, self._config())
+        self.corpus.vocabulary.save(self.out / run_files.VOCABULARY)
+        write_json(self.out / run_files.ENVIRONMENT, run.environment())
+        self._write_metrics()
+        return notes
+
+
+def model_config(settings: Settings, vocab_size: int) -> ModelConfig:
+    """Return the model that some settings ask for."""
+    names = {field.name for field in dataclasses.fields(ModelConfig)} & settings.to_dict().keys()
+    shared = {name: getattr(settings, name) for name in names - {"vocab_size"}}
+    return ModelConfig(vocab_size=vocab_size, **shared)
+
+
+def start_from(model: LanguageModel, folder: Path, corpus: Corpus) -> None:
+    """Give a model the best weights of an earlier run: a second session (footnote 4)."""
+    earlier = run.load(folder)
+    if earlier.vocabulary != corpus.vocabulary:
+        raise UserError(f"--init-from {folder}: its vocabulary is not this corpus's")
+    run.load_weights(model, folder / run_files.WEIGHTS)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a question that the loop asks after each step."""
+    requested = False
+
+    def request(number: int, frame: FrameType | None) -> None:
+        nonlocal requested
+        requested = True
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        old = [signal.signal(number, request) for number in numbers]
+    except ValueError:  # not in the main thread: signals go where they went before
+        yield lambda: False
+        return
+    try:
+        yield lambda: requested
+    finally:
+        for number, handler in zip(numbers, old, strict=True):
+            signal.signal(number, handler)

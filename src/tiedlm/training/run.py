@@ -1,0 +1,139 @@
+"""Models in run folders: saved, loaded, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+import tiedlm
+from tiedlm.data.vocabulary import Vocabulary
+from tiedlm.errors import UserError
+from tiedlm.files import read_json, write_bytes
+from tiedlm.model import LanguageModel, ModelConfig
+from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS
+from tiedlm.tying import is_tied
+
+
+def save_weights(model: LanguageModel, path: Path) -> None:
+    """Write the distinct parameters of a model; a tied one is written once, as ``embedding``."""
+    tensors = {
+        name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
+    }
+    write_bytes(path, save_tensors(tensors, metadata={"format": "pt"}))
+
+
+def load_weights(model: LanguageModel, path: Path) -> None:
+    """Read what :func:`save_weights` wrote into a model of the same configuration.
+
+    Raises:
+        UserError: if the file is missing or damaged, if a tensor is missing, unexpected or of
+            another shape, or if the tie that the configuration promises does not hold.
+    """
+    try:
+        tensors = load_tensors(path.read_bytes())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: the run has no trained model yet") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}); restore it or train again") from error
+    expected = dict(model.named_parameters())
+    for name in expected.keys() | tensors.keys():
+        if name not in tensors:
+            raise UserError(f"{path}: tensor {name!r} is missing; is it another model's file?")
+        if name not in expected:
+            raise UserError(
+                f"{path}: tensor {name!r} does not belong to a model of this configuration"
+            )
+        if tensors[name].shape != expected[name].shape:
+            raise UserError(
+                f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}, "
+                f"{CONFIG} says {tuple(expected[name].shape)}"
+            )
+    with torch.no_grad():
+        for name, parameter in expected.items():
+            parameter.copy_(tensors[name])
+    if model.config.tied != is_tied(model.embedding, model.decoder):
+        raise UserError(f"{path}: {CONFIG} says tied={model.config.tied}, the model is otherwise")
+
+
+def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageModel:
+    """Load the best model of a run, in evaluation mode.
+
+    Args:
+        folder: a run folder.
+        device: where its parameters go.
+
+    Returns:
+        The model; ``model.vocabulary`` is the :class:`tiedlm.Vocabulary` it was trained with.
+
+    Raises:
+        UserError: if the folder is not a run, or one of its files is missing or damaged.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
+    config = read_json(folder / CONFIG)
+    try:
+        model_config = ModelConfig(**config["model"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / CONFIG}: 'model' is not a model configuration: {error}"
+        ) from error
+    vocabulary = Vocabulary.load(folder / VOCABULARY)
+    if len(vocabulary) != model_config.vocab_size:
+        raise UserError(
+            f"{folder / VOCABULARY} has {len(vocabulary)} words, {CONFIG} says "
+            f"{model_config.vocab_size}: the vocabulary does not match the model"
+        )
+    model = LanguageModel(model_config)
+    load_weights(model, folder / WEIGHTS)
+    model.vocabulary = vocabulary
+    return model.to(device).eval()
+
+
+def environment() -> dict[str, Any]:
+    """Describe what a result depends on: versions, processor, threads."""
+    return {
+        "tiedlm": tiedlm.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def processor_name() -> str:
+    """Name the processor, as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
+def config_of(
+    model: LanguageModel, settings: dict[str, Any], corpus: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what ``config.json`` holds."""
+    return {
+        "format": 1,
+        "tiedlm": tiedlm.__version__,
+        "settings": settings,
+        "model": dataclasses.asdict(model.config),
+        "corpus": corpus,
+    }

@@ -1,0 +1,69 @@
+"""The names and the plain files of a run folder; reading them needs no PyTorch.
+
+``config.json`` (complete, resolved), ``vocabulary.txt``, ``model.safetensors`` (best on
+validation; a tied tensor is stored once), ``metrics.jsonl``, ``env.json`` and, at the end,
+``result.json``. ``last/`` holds what exact resume needs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tiedlm.errors import UserError
+from tiedlm.files import explain
+
+CONFIG = "config.json"
+VOCABULARY = "vocabulary.txt"
+WEIGHTS = "model.safetensors"
+METRICS = "metrics.jsonl"
+ENVIRONMENT = "env.json"
+RESULT = "result.json"
+LAST = "last"
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Name each setting in which two configurations differ, with both values."""
+    return [
+        f"{name}: {old.get(name)!r} -> {new.get(name)!r}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a run folder, so that two processes never write to it at once.
+
+    The system drops the lock when its holder dies, so a stale one is never in the way.
+
+    Raises:
+        UserError: if another process holds it, or the folder cannot be written.
+    """
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as error:
+        raise explain(error, folder) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder} is in use by another process; wait for it or choose another --out"
+            ) from error
+        yield
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Read ``metrics.jsonl``: one dictionary an epoch; empty when there is none yet."""
+    try:
+        lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in lines if line.strip()]

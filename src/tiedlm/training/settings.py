@@ -1,0 +1,117 @@
+"""Every setting of a run, in one frozen dataclass: a recipe is an instance of it.
+
+The help text of a field is what ``tiedlm train --help`` shows for its flag.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tiedlm.errors import UserError, did_you_mean
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def _setting(default: Any, text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The complete, resolved settings of one run.
+
+    Raises:
+        UserError: for a value out of range, naming the setting, the value and what was expected.
+    """
+
+    recipe: str = _setting("custom", "Name of the recipe that these settings started from.")
+
+    data: str = _setting("", "Corpus: a name from `tiedlm data list`, a folder or a text file.")
+    fraction: float = _setting(1.0, "Share of the training text to use, from its start.")
+    vocab_size: int | None = _setting(None, "Keep at most this many words; the rest is <unk>.")
+    min_count: int | None = _setting(None, "Keep words seen at least this often in training.")
+
+    d_embed: int = _setting(200, "Width of the word vectors.")
+    d_hidden: int = _setting(200, "Width of every recurrent layer.")
+    n_layers: int = _setting(2, "Number of recurrent layers.")
+    tied: bool = _setting(False, "Reuse the embedding as the classifier (RE).")
+    dropout_input: float = _setting(0.0, "Probability of dropping a unit of a word vector.")
+    dropout_hidden: float = _setting(0.0, "Probability of dropping a unit of a hidden state.")
+    init_range: float = _setting(0.1, "Weights start from U(-x, x).")
+
+    alpha: float = _setting(
+        0.0, "Weight of the augmented loss (AL), gamma * temperature; 0 is off."
+    )
+    temperature: float = _setting(20.0, "Temperature tau of the augmented loss.")
+    target_grad: bool = _setting(True, "Let the gradient flow through the soft target of AL.")
+
+    batch_size: int = _setting(20, "Number of parallel streams of text.")
+    bptt: int = _setting(35, "Steps of back-propagation through time.")
+    epochs: int = _setting(45, "Passes over the training text.")
+    lr: float = _setting(1.0, "Learning rate of SGD.")
+    lr_decay: float = _setting(0.9, "Factor of the learning rate each epoch after --decay-after.")
+    decay_after: int = _setting(5, "Epochs at the full learning rate.")
+    clip: float = _setting(5.0, "Largest global norm of the gradient.")
+    patience: int | None = _setting(
+        None, "Stop after this many epochs without a better validation."
+    )
+    init_from: str | None = _setting(
+        None, "Run folder whose best weights this run starts from (a second session)."
+    )
+
+    seed: int = _setting(1, "Seed of the initial weights and of the dropout masks.")
+    precision: Precision = _setting("auto", "Arithmetic of the matrix products.")
+    device: str = _setting("auto", "auto, cpu, cuda or cuda:N.")
+    threads: int | None = _setting(
+        None, "CPU threads; the default follows the machine and the size."
+    )
+
+    def __post_init__(self) -> None:
+        at_least_one = (
+            "d_embed", "d_hidden", "n_layers", "batch_size", "bptt", "epochs",
+            "vocab_size", "min_count", "patience", "threads",
+        )  # fmt: skip
+        for name in at_least_one:
+            self._require(name, lambda x: x is None or x >= 1, "at least 1")
+        for name in ("dropout_input", "dropout_hidden"):
+            self._require(name, lambda x: 0 <= x < 1, "a probability of dropping, 0 <= p < 1")
+        for name in ("init_range", "temperature", "lr", "clip"):
+            self._require(name, lambda x: x > 0, "a positive number")
+        self._require("alpha", lambda x: x >= 0, "0 or more")
+        self._require("decay_after", lambda x: x >= 0, "0 or more")
+        self._require("lr_decay", lambda x: 0 < x <= 1, "0 < factor <= 1")
+        self._require("fraction", lambda x: 0 < x <= 1, "0 < share <= 1")
+        self._require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
+
+    def _require(self, name: str, holds: Any, expected: str) -> None:
+        value = getattr(self, name)
+        if not holds(value):
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} (setting {name!r}): expected {expected}, got {value}")
+
+    def replace(self, **changes: Any) -> Settings:
+        """Return a copy with some settings changed.
+
+        Raises:
+            UserError: for an unknown name, with the nearest known one.
+        """
+        known = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                raise UserError(f"unknown setting {name!r}{did_you_mean(name, known)}")
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON-able values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Settings:
+        """Make settings from :meth:`to_dict`'s result."""
+        return cls().replace(**values)
+
+    def lr_at(self, epoch: int) -> float:
+        """Return the learning rate of an epoch, counted from 1: ``lr * decay^max(0, e - after)``."""
+        return float(self.lr * self.lr_decay ** max(0, epoch - self.decay_after))

@@ -1,0 +1,108 @@
+"""The language model: its four variants, its shapes, its loss."""
+
+import pytest
+import torch
+
+from tiedlm.losses import augmented_cross_entropy
+from tiedlm.model import LanguageModel, ModelConfig
+
+VARIANTS = [(False, 0.0), (False, 13.0), (True, 0.0), (True, 13.0)]
+
+
+def small(**options):
+    torch.manual_seed(0)
+    return LanguageModel(ModelConfig(**({"vocab_size": 11, "d_embed": 4, "d_hidden": 4} | options)))
+
+
+@pytest.mark.parametrize(("tied", "alpha"), VARIANTS)
+def test_each_variant_learns_a_repeating_text(tied, alpha):
+    model = small(tied=tied, d_embed=16, d_hidden=16)
+    text = torch.arange(6).repeat(10)[None]
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    losses = []
+    for _ in range(150):
+        hidden, _ = model(text[:, :-1])
+        out = model.loss(hidden, text[:, 1:], alpha=alpha)
+        optimizer.zero_grad()
+        (out.loss * 5).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        losses.append(out.ce.item())
+    assert losses[0] > 2.2  # log 11 = 2.4
+    assert losses[-1] < 0.3
+
+
+def test_shapes_at_the_edges_are_batch_first():
+    model = small(n_layers=3, d_hidden=6)
+    hidden, state = model(torch.zeros(2, 5, dtype=torch.int64))
+    assert hidden.shape == (2, 5, 6)
+    assert state.h.shape == state.c.shape == (3, 2, 6)
+    assert model.decode(hidden).shape == (2, 5, 11)
+
+
+def test_loss_is_the_loss_of_the_logits():
+    model = small().double()
+    model.decoder.bias.data.normal_()
+    tokens = torch.randint(11, (2, 6))
+    hidden, _ = model(tokens[:, :-1])
+    expected = torch.nn.functional.cross_entropy(
+        model.decode(hidden).flatten(0, 1), tokens[:, 1:].flatten()
+    )
+    torch.testing.assert_close(model.loss(hidden, tokens[:, 1:]).loss, expected)
+
+
+def test_loss_passes_every_option_on():
+    model = small(d_hidden=6).double()
+    hidden, _ = model(torch.randint(11, (2, 5)))
+    targets = torch.randint(11, (2, 5))
+    options = {"alpha": 7.0, "temperature": 3.0, "target_grad": False}
+    out = model.loss(hidden, targets, **options)
+    expected = augmented_cross_entropy(
+        hidden,
+        model.decoder.weight,
+        targets,
+        bias=model.decoder.bias,
+        embedding=model.embedding.weight,
+        **options,
+    )
+    torch.testing.assert_close(out.loss, expected.loss)
+    torch.testing.assert_close(out.aug, expected.aug)
+    torch.testing.assert_close(out.loss, out.ce + 7.0 * out.aug)
+
+
+def test_streams_do_not_see_each_other():
+    model = small()
+    tokens = torch.randint(11, (3, 5))
+    together, _ = model(tokens)
+    alone, _ = model(tokens[1:2])
+    torch.testing.assert_close(together[1:2], alone)
+
+
+def test_weights_start_within_their_range_and_biases_at_zero():
+    model = small(init_range=0.05)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            assert (parameter == 0).all()
+        else:
+            assert 0.02 < parameter.abs().max() <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"vocab_size": 0}, "vocab_size"),
+        ({"d_embed": 0}, "d_embed"),
+        ({"d_hidden": -1}, "d_hidden"),
+        ({"n_layers": 0}, "n_layers"),
+        ({"dropout_input": 1.5}, "dropout_input"),
+        ({"init_range": 0}, "init_range"),
+    ],
+)
+def test_a_wrong_option_is_named(options, name):
+    with pytest.raises(ValueError, match=name):
+        small(**options)
+
+
+def test_tokens_of_a_wrong_shape_are_refused():
+    with pytest.raises(ValueError, match=r"tokens: expected shape \(B, T\), got \(3,\)"):
+        small()(torch.zeros(3, dtype=torch.int64))
