@@ -10,10 +10,7 @@ from cyclopts import App, Parameter
 
 app = App(name="data", help="List, prepare and check corpora.", help_format="plaintext")
 
-OWN_TEXT = (
-    "Or give a text of your own: a folder with train.txt, valid.txt and test.txt, or one file, "
-    "which is split."
-)
+OWN_TEXT = "give a folder with train.txt, valid.txt and test.txt, or one file, which is split"
 
 
 @app.command(name="list")
@@ -31,12 +28,18 @@ def list_(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = Fal
     if json_:
         print(json.dumps([asdict(source) for source in sources], indent=2))
         return
-    table = _table("corpus", "text", "train", "valid", "test", "vocabulary", "where")
+    table = _table("corpus", "train", "valid", "test", "vocabulary", "here")
     for source in sources:
         numbers = [f"{number:,}" for number in (*source.tokens, source.types)]
-        where = source.place or f"not here: {source.advice}"
-        table.add_row(source.name, source.description, *numbers, where)
-    _print(table, OWN_TEXT)
+        table.add_row(source.name, *numbers, "yes" if source.present else "no")
+    _print(
+        table,
+        *[
+            f"{source.name}: {source.description}; {source.place or source.advice}"
+            for source in sources
+        ],
+        f"your own text: {OWN_TEXT}",
+    )
 
 
 @app.command
@@ -110,12 +113,18 @@ def check(
         f"{found['corpus']}: {found['origin']}",
         f"split: {found['split']}",
         table,
-        f"vocabulary: {rule['types']:,} words (words seen {rule['min_count']} times or more in "
-        f"train{'' if rule['max_size'] is None else ', at most ' + str(rule['max_size'])})",
+        f"vocabulary: {rule['types']:,} words: {_vocabulary_rule(rule)}",
         f"tokenized: {'by tiedlm' if found['tokenizer'] else 'as the text came'}",
         f"SHA-256 of the files: {hashes[found['verified']]}",
         *[f"warning: {warning}" for warning in found["warnings"]],
     )
+
+
+def _vocabulary_rule(rule: dict[str, Any]) -> str:
+    most = f", at most {rule['max_size']:,}" if rule["max_size"] is not None else ""
+    if rule["min_count"] == 1:
+        return f"all words of train{most}"
+    return f"words seen {rule['min_count']} times or more in train{most}"
 
 
 def _table(*headings: str) -> Any:
@@ -123,7 +132,7 @@ def _table(*headings: str) -> Any:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD)
-    words = {"corpus", "text", "where", "part"}
+    words = {"corpus", "here", "part"}
     for heading in headings:
         table.add_column(heading, justify="left" if heading in words else "right", overflow="fold")
     return table

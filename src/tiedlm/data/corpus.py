@@ -26,7 +26,7 @@ from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError, did_you_mean
 
 CACHE = "TIEDLM_CACHE"  # environment: folder for downloads and encoded corpora
-_FORMAT = 1  # raised when the tokenizer or the files change, so that old caches are not used
+_FORMAT = 2  # raised when the tokenizer or the files change, so that old caches are not used
 _VOCABULARY, _INFO = "vocabulary.txt", "info.json"
 
 
@@ -40,8 +40,9 @@ class Corpus:
         train: ids, one ``<eos>`` after every line. Shape: (N,), int32, read-only.
         valid: likewise.
         test: likewise.
-        info: what can be written as JSON: origin, split, hashes, whether it was tokenized,
-            vocabulary rule, fraction, and for each part tokens and ``<unk>`` tokens.
+        info: what can be written as JSON: origin, split, hashes, the tokenizer (None for
+            text that was left as it is), vocabulary rule, fraction, and for each part tokens and
+            ``<unk>`` tokens.
     """
 
     name: str
@@ -140,9 +141,10 @@ def load_corpus(
     identity = [_FORMAT, source.name, source.origin, source.split, source.sha256, options]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
     place = folder / "corpora" / f"{source.name}-{key}"
+    cached = place.exists()
     corpus = _read(source.name, place)
     if corpus is None:
-        with _whole_folder(place) as unfinished:
+        with _whole_folder(place, damaged=cached) as unfinished:
             _build(source, unfinished, tokenized, vocab_size, min_count, fraction, progress)
         corpus = _read(source.name, place)
         if corpus is None:
@@ -181,7 +183,8 @@ def _build(
         "origin": source.origin,
         "split": source.split,
         "sha256": source.sha256,
-        "tokenized": "already" if tokenized else "by tiedlm",
+        "verified": source.verified,
+        "tokenizer": None if tokenized else "tiedlm",
         "vocabulary": {"types": len(vocabulary), "max_size": vocab_size, "min_count": least},
         "fraction": fraction,
         "parts": parts,
@@ -202,21 +205,27 @@ def _read(name: str, folder: Path) -> Corpus | None:
         }
         vocabulary = Vocabulary.load(folder / _VOCABULARY)
         return Corpus(name, vocabulary, ids["train"], ids["valid"], ids["test"], saved["info"])
-    except (UserError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 @contextmanager
-def _whole_folder(place: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes ``place`` on success and vanishes on failure."""
+def _whole_folder(place: Path, damaged: bool) -> Iterator[Path]:
+    """Give a temporary folder that becomes ``place`` on success and vanishes on failure.
+
+    Args:
+        place: the folder to make. If another process makes it meanwhile, that one stays.
+        damaged: whether what was found at ``place`` is to be removed.
+    """
     unfinished = None
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
         yield unfinished
-        if place.exists():
+        if damaged:
             shutil.rmtree(place)
-        unfinished.rename(place)
+        if not place.exists():
+            unfinished.rename(place)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(

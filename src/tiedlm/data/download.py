@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
-import os
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from tiedlm import files
 from tiedlm.data.progress import byte_progress
+from tiedlm.data.text import digest
 from tiedlm.errors import UserError
 
 _CHUNK = 1 << 16
@@ -19,7 +20,11 @@ _TIMEOUT = 30.0
 
 
 class UnreachableError(Exception):
-    """The server cannot be reached or does not have the file."""
+    """The server cannot be reached, does not have the file, or keeps breaking off."""
+
+
+class _CutError(Exception):
+    """The connection broke; what came before is in the part file."""
 
 
 def download(url: str, path: Path, sha256: str, progress: bool = True) -> None:
@@ -29,20 +34,20 @@ def download(url: str, path: Path, sha256: str, progress: bool = True) -> None:
     this process or another, asks for the rest only. ``path`` appears when its hash is right.
 
     Raises:
-        UnreachableError: if no byte can be had.
+        UnreachableError: if the file cannot be had.
         UserError: if what came has another hash, or the disk cannot be written.
     """
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
                 _fetch_rest(url, part, progress)
                 break
-            except (ConnectionError, TimeoutError, http.client.HTTPException) as error:
-                if attempt == _ATTEMPTS - 1:
-                    raise UnreachableError(f"the connection was cut {_ATTEMPTS} times") from error
-        found = hashlib.sha256(part.read_bytes()).hexdigest()
+            except _CutError as error:
+                if attempt == _ATTEMPTS:
+                    raise UnreachableError(f"the connection was cut {attempt} times") from error
+        found = digest(part).sha256
         if found != sha256:
             part.unlink()
             raise UserError(
@@ -66,25 +71,33 @@ def _fetch_rest(url: str, part: Path, progress: bool) -> None:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code != 416:  # the part is whole, or longer than the file: its hash will tell
+        if error.code != 416:
             raise
-        return
+        return  # the part is whole already, or no part of this file: its hash will tell
+    except (ConnectionError, http.client.HTTPException) as error:
+        raise _CutError from error
     with response:
         resumed = response.status == 206
-        length = response.headers.get("Content-Length")
-        expected = int(length) if length else None
         start = done if resumed else 0
-        total = start + expected if expected is not None else None
+        length = response.headers.get("Content-Length")
+        total = start + int(length) if length else None
         with (
             part.open("ab" if resumed else "wb") as file,
-            byte_progress(part.stem, total, start, progress) as advance,
+            byte_progress(f"downloading {part.stem}", total, start, progress) as advance,
         ):
-            received = 0
-            while chunk := response.read(_CHUNK):
+            for chunk in _chunks(response):
                 file.write(chunk)
-                received += len(chunk)
                 advance(len(chunk))
-            file.flush()
-            os.fsync(file.fileno())
-        if expected is not None and received < expected:
-            raise http.client.IncompleteRead(b"", expected - received)
+    if total is not None and part.stat().st_size < total:
+        raise _CutError
+
+
+def _chunks(response: IO[bytes]) -> Iterator[bytes]:
+    while True:
+        try:
+            chunk = response.read(_CHUNK)
+        except (OSError, http.client.HTTPException) as error:
+            raise _CutError from error
+        if not chunk:
+            return
+        yield chunk

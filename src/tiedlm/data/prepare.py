@@ -1,0 +1,56 @@
+"""A corpus written as plain tokenized text, for other tools."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from tiedlm.data.corpus import Corpus
+from tiedlm.data.source import PARTS
+from tiedlm.data.vocabulary import Ids, Vocabulary
+from tiedlm.errors import UserError
+from tiedlm.files import atomic_path
+
+_CHUNK = 1 << 16
+_NAMES = {part: f"{part}.txt" for part in PARTS}
+
+
+def write_corpus(corpus: Corpus, folder: Path, keep: tuple[Path, ...] = ()) -> list[Path]:
+    """Write train.txt, valid.txt, test.txt and vocabulary.txt.
+
+    Words outside the vocabulary are written as ``<unk>``: loading the folder again gives the same
+    ids. Either all four files appear or none.
+
+    Args:
+        corpus: what to write.
+        folder: where; made if it is missing.
+        keep: files that may not be overwritten: the text the corpus was made from.
+
+    Raises:
+        UserError: if a file of ``keep`` would be overwritten or the folder cannot be written.
+    """
+    paths = [folder / name for name in (*_NAMES.values(), "vocabulary.txt")]
+    own = {path.resolve() for path in keep}
+    for path in paths:
+        if path.resolve() in own:
+            raise UserError(f"{path} is part of the text itself; choose another --out folder")
+    with contextlib.ExitStack() as stack:
+        temporary = [stack.enter_context(atomic_path(path)) for path in paths]
+        for part, path in zip(PARTS, temporary, strict=False):
+            with path.open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(_lines(getattr(corpus, part), corpus.vocabulary))
+        corpus.vocabulary.save(temporary[-1])
+    return paths
+
+
+def _lines(ids: Ids, vocabulary: Vocabulary) -> Iterator[str]:
+    """Yield the text line by line: an ``<eos>`` ends a line and is not written."""
+    line: list[str] = []
+    for start in range(0, len(ids), _CHUNK):
+        for number in ids[start : start + _CHUNK].tolist():
+            if number == vocabulary.eos_id:
+                yield " ".join(line) + "\n"
+                line = []
+            else:
+                line.append(vocabulary.words[number])
