@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiedlm.data.tokenizer import ABBREVIATIONS
 from tiedlm.errors import UserError
 
 MAX_LINE = 10_000_000  # bytes
 _CHUNK = 1 << 20
 _SAMPLE = 200_000  # characters that decide whether a text is tokenized
-# A word with punctuation still on it: a letter, then one of , ; : ! ? . and nothing more.
-_ATTACHED = re.compile(r"""[^\W\d_]{3,}[,;:!?.]["'”’)]*$""")
+# A word, but no abbreviation, with its punctuation still on it.
+_ATTACHED = re.compile(rf"""(?!(?:{ABBREVIATIONS})\.)[^\W\d_]{{3,}}[,;:!?.]["'”’)]*$""", re.I)
 _RAW_SHARE = 0.03
 
 
@@ -105,8 +106,8 @@ def looks_tokenized(lines: Iterable[str]) -> bool:
     for line in lines:
         chunks = line.split()
         words += len(chunks)
-        attached += sum(bool(_ATTACHED.search(chunk)) for chunk in chunks)
+        attached += sum(bool(_ATTACHED.match(chunk)) for chunk in chunks)
         characters += len(line)
         if characters > _SAMPLE:
             break
-    return attached < _RAW_SHARE * words
+    return attached <= _RAW_SHARE * words

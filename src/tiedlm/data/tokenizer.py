@@ -29,15 +29,16 @@ _MARKS = (
 _CHAR = f"[^{_MARKS}]"
 _LETTER = r"[^\W\d_]"
 _WORD = rf"{_CHAR}+(?:(?:[-/&.']|(?<=\d)[,:](?=\d)){_CHAR}+)*"
-_ABBREVIATIONS = (
+ABBREVIATIONS = (
     "mr|mrs|ms|messrs|dr|prof|st|jr|sr|gen|col|lt|maj|capt|sgt|adm|gov|sen|rep|hon|rev|pres"
     "|inc|corp|co|ltd|vs|etc|jan|feb|aug|sept|oct|nov|dec"
 )
+# Words that keep their dots: u.s., the initial f. (but not the pronoun i), mr.
+_DOTTED = rf"{_LETTER}\.(?:{_LETTER}\.)+|(?!i){_LETTER}\.|(?:{ABBREVIATIONS})\."
 _TOKEN = re.compile(
     rf"""
     (?P<kept>    {UNK} | {EOS} )
-  | (?P<dots>    (?<!{_CHAR}) (?: {_LETTER}\. (?: {_LETTER}\. )+ | (?!i){_LETTER}\. | (?:{_ABBREVIATIONS})\. )
-                 (?!{_CHAR}) )
+  | (?P<dots>    (?<!{_CHAR}) (?: {_DOTTED} ) (?!{_CHAR}) )
   | (?P<clitic>  (?: n't | '(?: s | re | ve | m | ll | d ) ) (?!{_CHAR}|'{_CHAR}) )
   | (?P<word>    {_WORD} )
   | (?P<mark>    \.\.+ | -- | `` | '' | \S )

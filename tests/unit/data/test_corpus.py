@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tiedlm.data import Vocabulary, load_corpus
+from tiedlm.data.corpus import cache_folder
+from tiedlm.errors import UserError
+
+HAS_DATA = bool(os.environ.get("TIEDLM_DATA"))
+DATA_ROOT = Path(os.environ.get("TIEDLM_DATA", ""))
+
+
+def cached_folder(cache: Path) -> Path:
+    (found,) = (cache / "corpora").iterdir()
+    return found
+
+
+def test_every_line_ends_in_eos_and_blank_lines_count(folder: Path):
+    corpus = load_corpus(str(folder), min_count=1)
+    words = corpus.vocabulary.decode(corpus.train)
+    assert " ".join(words) == "the cat sat <eos> the dog sat <eos> the cat ran <eos>"
+    assert corpus.vocabulary.decode(corpus.test) == "<eos> <unk> dog sat <eos>".split()
+    assert corpus.train.dtype == np.int32
+    assert not corpus.train.flags.writeable
+
+
+def test_an_eos_that_the_text_holds_is_not_doubled(folder: Path):
+    (folder / "valid.txt").write_text("the cat <eos>\nsat <eos>\n")
+    corpus = load_corpus(str(folder), min_count=1)
+    assert corpus.vocabulary.decode(corpus.valid) == "the cat <eos> sat <eos>".split()
+
+
+def test_words_seen_once_become_unk_unless_the_text_has_its_own(folder: Path):
+    corpus = load_corpus(str(folder))
+    assert set(corpus.vocabulary.words) == {"<eos>", "<unk>", "the", "cat", "sat"}
+    assert corpus.info["parts"]["train"] == {"tokens": 12, "unk": 2}
+    (folder / "train.txt").write_text("the <unk> sat\n")
+    corpus = load_corpus(str(folder))
+    assert set(corpus.vocabulary.words) == {"<eos>", "<unk>", "the", "sat"}
+
+
+def test_vocabulary_size_can_be_limited(folder: Path):
+    corpus = load_corpus(str(folder), vocab_size=4, min_count=1)
+    assert corpus.vocabulary.words == ("<eos>", "<unk>", "the", "cat")
+    assert corpus.info["vocabulary"] == {"types": 4, "max_size": 4, "min_count": 1}
+
+
+def test_raw_text_is_tokenized_and_tokenized_text_left_alone(folder: Path):
+    (folder / "train.txt").write_text("We don't know, Sir. We don't.\n")
+    raw = load_corpus(str(folder), min_count=1)
+    expected = "we do n't know , sir . <eos> we do n't . <eos>"
+    assert " ".join(raw.vocabulary.decode(raw.train)) == expected
+    assert raw.info["tokenizer"] == "tiedlm"
+    kept = load_corpus(str(folder), min_count=1, tokenize=False)
+    assert "don't." in kept.vocabulary
+    assert kept.info["tokenizer"] is None
+
+
+@pytest.mark.parametrize("fraction", [0.34, 0.5, 0.66])
+def test_a_fraction_keeps_whole_lines_and_rebuilds_the_vocabulary(folder: Path, fraction: float):
+    corpus = load_corpus(str(folder), fraction=fraction, min_count=1)
+    assert corpus.vocabulary.decode(corpus.train) == "the cat sat <eos>".split()
+    assert set(corpus.vocabulary.words) == {"<eos>", "<unk>", "the", "cat", "sat"}
+    assert corpus.vocabulary.decode(corpus.test) == "<eos> <unk> <unk> sat <eos>".split()
+    assert corpus.info["fraction"] == fraction
+
+
+def test_a_fraction_of_no_line_is_an_error(folder: Path):
+    with pytest.raises(UserError, match="keeps no whole line of 12 training tokens"):
+        load_corpus(str(folder), fraction=0.2)
+
+
+@pytest.mark.parametrize("fraction", [0.0, -1.0, 1.5, float("nan")])
+def test_a_fraction_outside_0_to_1_is_an_error(folder: Path, fraction: float):
+    with pytest.raises(UserError, match="fraction must be"):
+        load_corpus(str(folder), fraction=fraction)
+
+
+def test_a_part_of_nothing_but_blanks_is_an_error_for_raw_text(tmp_path: Path):
+    (tmp_path / "t.txt").write_text("Some words, and more.\n" * 8 + "\n\n")
+    with pytest.raises(UserError, match="the valid text of .* has no words"):
+        load_corpus(str(tmp_path / "t.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("pbt", "did you mean 'ptb'"),
+        ("sotu-shrt", "did you mean 'sotu-short'"),
+        ("nothing", "known are sotu, sotu-modern"),
+        ("no/such/folder", "does not exist"),
+        ("book.txt", "does not exist"),
+    ],
+)
+def test_an_unknown_name_or_path_is_an_error(name: str, message: str):
+    with pytest.raises(UserError, match=message):
+        load_corpus(name)
+
+
+def test_the_second_load_reads_the_cache(folder: Path, cache: Path, monkeypatch):
+    first = load_corpus(str(folder))
+    monkeypatch.setattr("tiedlm.data.encode.encode", None)
+    second = load_corpus(str(folder))
+    assert second.vocabulary == first.vocabulary
+    assert second.info == json.loads(json.dumps(first.info))
+    for part in ("train", "valid", "test"):
+        assert np.array_equal(getattr(first, part), getattr(second, part))
+
+
+def test_a_changed_text_or_option_is_not_served_from_the_cache(folder: Path):
+    before = load_corpus(str(folder), min_count=1)
+    assert len(load_corpus(str(folder), min_count=2).vocabulary) < len(before.vocabulary)
+    (folder / "train.txt").write_text("the cat sat\nthe dog sat\nthe cow ran\n")
+    assert "cow" in load_corpus(str(folder), min_count=1).vocabulary
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("file", ["train.npy", "test.npy", "vocabulary.txt", "info.json"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip_a_bit,
+        lambda path: path.write_bytes(path.read_bytes()[:-3]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"[]"),
+        Path.unlink,
+    ],
+)
+def test_a_damaged_cache_is_rebuilt(folder: Path, cache: Path, file: str, damage):
+    first = load_corpus(str(folder))
+    before = {part: getattr(first, part).tolist() for part in ("train", "valid", "test")}
+    damage(cached_folder(cache) / file)
+    second = load_corpus(str(folder))
+    assert second.info == first.info
+    assert Vocabulary.load(cached_folder(cache) / "vocabulary.txt") == first.vocabulary
+    assert {part: getattr(second, part).tolist() for part in before} == before
+
+
+def test_a_corpus_that_another_process_cached_meanwhile_is_used(folder: Path, cache: Path):
+    import tiedlm.data.encode as module
+
+    original = module.encode
+
+    def slow(*arguments):
+        if not (cache / "meanwhile").exists():
+            (cache / "meanwhile").touch()
+            load_corpus(str(folder))
+        return original(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "encode", slow)
+        corpus = load_corpus(str(folder))
+    assert len(corpus.train) == 12
+    assert [path.name[0] for path in (cache / "corpora").iterdir()] != ["."]
+    assert len(list((cache / "corpora").iterdir())) == 1
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_cannot_be_written_leaves_nothing_behind(
+    folder: Path, cache: Path, monkeypatch, code: int
+):
+    def fail(*arguments):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("numpy.lib.format.write_array_header_1_0", fail)
+    with pytest.raises(UserError, match=f"cannot write .*{os.strerror(code)}.*TIEDLM_CACHE"):
+        load_corpus(str(folder))
+    assert list((cache / "corpora").iterdir()) == []
+
+
+def test_a_cache_folder_that_is_a_file_is_named(folder: Path, cache: Path):
+    cache.write_text("a file")
+    with pytest.raises(UserError, match="cannot write .*set TIEDLM_CACHE"):
+        load_corpus(str(folder))
+
+
+def test_bad_text_leaves_nothing_in_the_cache(folder: Path, cache: Path):
+    (folder / "test.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(UserError, match="not UTF-8"):
+        load_corpus(str(folder))
+    assert list((cache / "corpora").iterdir()) == []
+
+
+def test_the_cache_is_in_the_users_cache_folder(monkeypatch, tmp_path: Path):
+    monkeypatch.delenv("TIEDLM_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "tiedlm"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "tiedlm"
+    assert cache_folder(tmp_path) == tmp_path
+
+
+def test_a_file_that_is_not_the_canonical_one_is_refused(tmp_path: Path):
+    (tmp_path / "ptb").mkdir()
+    for part in ("train", "valid", "test"):
+        (tmp_path / "ptb" / f"ptb.{part}.txt").write_text("not the treebank\n")
+    with pytest.raises(UserError, match=r"ptb\.train\.txt is not the canonical file"):
+        load_corpus("ptb", data_root=tmp_path)
+
+
+@pytest.mark.skipif(not HAS_DATA, reason="TIEDLM_DATA is not set")
+@pytest.mark.parametrize(
+    ("name", "tokens", "types"),
+    [
+        ("ptb", (929_589, 73_760, 82_430), 10_000),
+        ("wikitext-2", (2_088_628, 217_646, 245_569), 33_278),
+    ],
+)
+def test_standard_corpora_have_exactly_the_published_counts(name: str, tokens, types: int):
+    corpus = load_corpus(name, data_root=DATA_ROOT, download=False)
+    assert (len(corpus.train), len(corpus.valid), len(corpus.test)) == tokens
+    assert len(corpus.vocabulary) == types
+    assert corpus.info["tokenizer"] is None
+    assert corpus.info["verified"] is True
+    lines = (DATA_ROOT / name).iterdir()
+    first = next(p for p in lines if "train" in p.name).read_text(encoding="utf-8")[:2000]
+    expected = " <eos> ".join(line.strip() for line in first.split("\n")[:-1]).split()
+    assert corpus.vocabulary.decode(corpus.train[: len(expected)]) == expected
+
+
+@pytest.mark.skipif(not HAS_DATA, reason="TIEDLM_DATA is not set")
+def test_part_of_the_treebank_has_a_vocabulary_of_its_own():
+    whole = load_corpus("ptb", data_root=DATA_ROOT)
+    part = load_corpus("ptb", data_root=DATA_ROOT, fraction=0.1)
+    assert 0.0999 * len(whole.train) < len(part.train) <= 0.1 * len(whole.train)
+    assert len(part.vocabulary) < len(whole.vocabulary)
+    assert len(part.test) == len(whole.test)
+    assert part.info["parts"]["test"]["unk"] > whole.info["parts"]["test"]["unk"]

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tiedlm.data.source import from_folder, from_one_file
+from tiedlm.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("lines", "block"), [(10, 1), (199, 1), (250, 2), (1000, 10), (200_000, 1000)]
+)
+def test_one_file_is_dealt_in_blocks_of_lines(tmp_path: Path, lines: int, block: int):
+    path = tmp_path / "book.txt"
+    path.write_text("".join(f"{number}\n" for number in range(lines)))
+    source = from_one_file(path)
+    dealt = list(source.lines())
+    assert [int(line) for _, line in dealt] == list(range(lines))
+    expected = [{8: "valid", 9: "test"}.get(n // block % 10, "train") for n in range(lines)]
+    assert [part for part, _ in dealt] == expected
+    assert f"blocks of {block} consecutive lines" in source.split
+    if lines % (10 * block) == 0:
+        assert Counter(part for part, _ in dealt) == {
+            "train": 0.8 * lines,
+            "valid": 0.1 * lines,
+            "test": 0.1 * lines,
+        }
+
+
+def test_a_file_with_too_few_lines_to_split_is_an_error(tmp_path: Path):
+    (tmp_path / "t.txt").write_text("a\n" * 9)
+    with pytest.raises(UserError, match="has 9 lines, too few to split"):
+        from_one_file(tmp_path / "t.txt")
+
+
+def test_every_missing_part_is_named(folder: Path):
+    (folder / "valid.txt").unlink()
+    (folder / "test.txt").unlink()
+    with pytest.raises(UserError, match=r"has no valid\.txt and no test\.txt"):
+        from_folder(folder)
+
+
+@pytest.mark.parametrize("part", ["train", "valid", "test"])
+def test_an_empty_part_is_named(folder: Path, part: str):
+    (folder / f"{part}.txt").write_bytes(b"")
+    with pytest.raises(UserError, match=rf"{part}\.txt is empty"):
+        from_folder(folder)
+
+
+def test_an_empty_file_is_named(tmp_path: Path):
+    (tmp_path / "t.txt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"t\.txt is empty"):
+        from_one_file(tmp_path / "t.txt")
