@@ -10,7 +10,7 @@ from tiedlm.data.corpus import Corpus
 from tiedlm.data.source import PARTS
 from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError
-from tiedlm.files import atomic_path
+from tiedlm.files import atomic_path, explain
 
 _CHUNK = 1 << 16
 _NAMES = {part: f"{part}.txt" for part in PARTS}
@@ -37,9 +37,12 @@ def write_corpus(corpus: Corpus, folder: Path, keep: tuple[Path, ...] = ()) -> l
             raise UserError(f"{path} is part of the text itself; choose another --out folder")
     with contextlib.ExitStack() as stack:
         temporary = [stack.enter_context(atomic_path(path)) for path in paths]
-        for part, path in zip(PARTS, temporary, strict=False):
-            with path.open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(_lines(getattr(corpus, part), corpus.vocabulary))
+        try:
+            for part, path in zip(PARTS, temporary, strict=False):
+                with path.open("w", encoding="utf-8", newline="\n") as file:
+                    file.writelines(_lines(getattr(corpus, part), corpus.vocabulary))
+        except OSError as error:
+            raise explain(error, folder) from error
         corpus.vocabulary.save(temporary[-1])
     return paths
 

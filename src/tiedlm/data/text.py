@@ -13,6 +13,7 @@ from tiedlm.errors import UserError
 
 MAX_LINE = 10_000_000  # bytes
 _CHUNK = 1 << 20
+_HEAD = 8192  # bytes: a binary file shows itself here, whatever its lines look like
 _SAMPLE = 200_000  # characters that decide whether a text is tokenized
 # A word, but no abbreviation, with its punctuation still on it.
 _ATTACHED = re.compile(rf"""(?!(?:{ABBREVIATIONS})\.)[^\W\d_]{{3,}}[,;:!?.]["'”’)]*$""", re.I)
@@ -60,6 +61,9 @@ def read_lines(path: Path) -> Iterator[str]:
     """
     try:
         with path.open("rb") as file:
+            if b"\0" in file.read(_HEAD):
+                raise _not_text(path)
+            file.seek(0)
             number = 0
             while line := file.readline(MAX_LINE + 1):
                 number += 1
@@ -73,11 +77,8 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def _decode(line: bytes, path: Path, number: int) -> str:
-    if b"\0" in line or line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(
-            f"{path} is not a text file: line {number} holds zero bytes; if it is UTF-16, "
-            "save it as UTF-8"
-        )
+    if b"\0" in line:
+        raise _not_text(path)
     if len(line) > MAX_LINE:
         raise UserError(
             f"line {number} of {path} is longer than {MAX_LINE // 1_000_000} MB; put one sentence "
@@ -93,6 +94,12 @@ def _decode(line: bytes, path: Path, number: int) -> str:
     if number == 1:
         text = text.removeprefix("\ufeff")
     return text.rstrip("\r\n")
+
+
+def _not_text(path: Path) -> UserError:
+    return UserError(
+        f"{path} is not a text file (it holds zero bytes); if it is UTF-16, save it as UTF-8"
+    )
 
 
 def looks_tokenized(lines: Iterable[str]) -> bool:

@@ -25,7 +25,7 @@ def test_every_line_ends_in_eos_and_blank_lines_count(folder: Path):
     corpus = load_corpus(str(folder), min_count=1)
     words = corpus.vocabulary.decode(corpus.train)
     assert " ".join(words) == "the cat sat <eos> the dog sat <eos> the cat ran <eos>"
-    assert corpus.vocabulary.decode(corpus.test) == "<eos> <unk> dog sat <eos>".split()
+    assert corpus.vocabulary.decode(corpus.test) == ["<eos>", "<unk>", "dog", "sat", "<eos>"]
     assert corpus.train.dtype == np.int32
     assert not corpus.train.flags.writeable
 
@@ -33,7 +33,7 @@ def test_every_line_ends_in_eos_and_blank_lines_count(folder: Path):
 def test_an_eos_that_the_text_holds_is_not_doubled(folder: Path):
     (folder / "valid.txt").write_text("the cat <eos>\nsat <eos>\n")
     corpus = load_corpus(str(folder), min_count=1)
-    assert corpus.vocabulary.decode(corpus.valid) == "the cat <eos> sat <eos>".split()
+    assert corpus.vocabulary.decode(corpus.valid) == ["the", "cat", "<eos>", "sat", "<eos>"]
 
 
 def test_words_seen_once_become_unk_unless_the_text_has_its_own(folder: Path):
@@ -65,9 +65,9 @@ def test_raw_text_is_tokenized_and_tokenized_text_left_alone(folder: Path):
 @pytest.mark.parametrize("fraction", [0.34, 0.5, 0.66])
 def test_a_fraction_keeps_whole_lines_and_rebuilds_the_vocabulary(folder: Path, fraction: float):
     corpus = load_corpus(str(folder), fraction=fraction, min_count=1)
-    assert corpus.vocabulary.decode(corpus.train) == "the cat sat <eos>".split()
+    assert corpus.vocabulary.decode(corpus.train) == ["the", "cat", "sat", "<eos>"]
     assert set(corpus.vocabulary.words) == {"<eos>", "<unk>", "the", "cat", "sat"}
-    assert corpus.vocabulary.decode(corpus.test) == "<eos> <unk> <unk> sat <eos>".split()
+    assert corpus.vocabulary.decode(corpus.test) == ["<eos>", "<unk>", "<unk>", "sat", "<eos>"]
     assert corpus.info["fraction"] == fraction
 
 
@@ -84,7 +84,7 @@ def test_a_fraction_outside_0_to_1_is_an_error(folder: Path, fraction: float):
 
 def test_a_part_of_nothing_but_blanks_is_an_error_for_raw_text(tmp_path: Path):
     (tmp_path / "t.txt").write_text("Some words, and more.\n" * 8 + "\n\n")
-    with pytest.raises(UserError, match="the valid text of .* has no words"):
+    with pytest.raises(UserError, match=r"the valid text of .* has no words"):
         load_corpus(str(tmp_path / "t.txt"))
 
 
@@ -181,7 +181,7 @@ def test_a_disk_that_cannot_be_written_leaves_nothing_behind(
 
 def test_a_cache_folder_that_is_a_file_is_named(folder: Path, cache: Path):
     cache.write_text("a file")
-    with pytest.raises(UserError, match="cannot write .*set TIEDLM_CACHE"):
+    with pytest.raises(UserError, match=r"cannot write .*set TIEDLM_CACHE"):
         load_corpus(str(folder))
 
 

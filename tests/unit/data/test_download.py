@@ -112,13 +112,13 @@ def test_a_part_that_is_whole_already_is_taken(server: Server, tmp_path: Path):
 
 def test_a_corrupt_download_is_removed(server: Server, tmp_path: Path):
     server.files["/file"] = CONTENT[:-1] + b"!"
-    with pytest.raises(UserError, match="instead of .* removed: try again, or put the right file"):
+    with pytest.raises(UserError, match=r"instead of .* removed: try again, or put the right file"):
         download(f"{server.url}/file", tmp_path / "file", SHA256)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_file_and_a_dead_server_are_unreachable(server: Server, tmp_path: Path):
-    with pytest.raises(UnreachableError, match="Not Found|not found"):
+    with pytest.raises(UnreachableError, match=r"Not Found|not found"):
         download(f"{server.url}/none", tmp_path / "file", SHA256)
     with pytest.raises(UnreachableError, match="refused"):
         download("http://127.0.0.1:9/file", tmp_path / "file", SHA256)
@@ -126,7 +126,7 @@ def test_a_missing_file_and_a_dead_server_are_unreachable(server: Server, tmp_pa
 
 def test_a_folder_that_cannot_be_written_is_named(server: Server, tmp_path: Path):
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(UserError, match="cannot write .*taken"):
+    with pytest.raises(UserError, match=r"cannot write .*taken"):
         download(f"{server.url}/file", tmp_path / "taken" / "file", SHA256)
 
 
@@ -145,7 +145,7 @@ def small_ptb(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_ptb")
 def test_a_missing_corpus_is_downloaded_once(server: Server, cache: Path):
     corpus = load_corpus("ptb")
-    assert corpus.vocabulary.decode(corpus.test) == "the <unk> line of <unk> <eos>".split()
+    assert corpus.vocabulary.decode(corpus.test) == ["the", "<unk>", "line", "of", "<unk>", "<eos>"]
     assert len(server.asked) == 3
     load_corpus("ptb", min_count=1)
     assert len(server.asked) == 3

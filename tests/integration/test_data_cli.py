@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tiedlm.data import load_corpus
+from tiedlm.data.sotu import speeches
+
+SENTENCES = ["The cat sat, and the dog ran.", "It didn't rain; it snowed.", "We saw 3 of them."]
+
+
+def run(cwd: Path, *arguments: str, limit: int | None = None, **environment: str):
+    """Run ``tiedlm data`` as a person would, with a cache of the test's own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("TIEDLM_")}
+    cache = {"TIEDLM_CACHE": str(cwd / "cache"), "COLUMNS": "200"}
+
+    def limit_file_size() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    return subprocess.run(
+        [sys.executable, "-m", "tiedlm", "data", *arguments],
+        cwd=cwd,
+        env=kept | cache | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=limit_file_size,
+    )
+
+
+def assert_one_line_error(result, *parts: str) -> None:
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("tiedlm: error: ")
+    assert result.stderr.count("\n") == 1
+    for part in parts:
+        assert part in result.stderr
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    path = tmp_path / "book.txt"
+    path.write_text("\n".join(SENTENCES[n % 3] for n in range(300)) + "\n", encoding="utf-8")
+    return path
+
+
+def test_list_names_every_corpus_and_where_to_put_what_is_missing(tmp_path: Path):
+    result = run(tmp_path, "list")
+    assert result.returncode == 0
+    for name in ("sotu", "sotu-modern", "sotu-short", "ptb", "wikitext-2"):
+        assert name in result.stdout
+    assert "929,589" in result.stdout
+    assert f"put ptb.train.txt, ptb.valid.txt, ptb.test.txt into {tmp_path}" in result.stdout
+    listed = json.loads(run(tmp_path, "list", "--json").stdout)
+    assert [source["types"] for source in listed if source["name"] == "ptb"] == [10_000]
+
+
+def test_prepared_text_loads_as_the_same_corpus(book: Path, tmp_path: Path):
+    result = run(tmp_path, "prepare", str(book), "--out", "prepared", "--vocab-size", "12")
+    assert result.returncode == 0, result.stderr
+    assert "written to prepared" in result.stdout
+    names = {path.name for path in (tmp_path / "prepared").iterdir()}
+    assert names == {"train.txt", "valid.txt", "test.txt", "vocabulary.txt"}
+    assert (tmp_path / "prepared" / "train.txt").read_text().startswith("the cat <unk> , and")
+    cache = tmp_path / "cache"
+    first = load_corpus(str(book), vocab_size=12, cache=cache)
+    second = load_corpus(str(tmp_path / "prepared"), cache=cache)
+    assert second.vocabulary == first.vocabulary
+    assert second.info["tokenizer"] is None
+    for part in ("train", "valid", "test"):
+        assert getattr(second, part).tolist() == getattr(first, part).tolist()
+
+
+def test_check_counts_and_warns(book: Path, tmp_path: Path):
+    shown = run(tmp_path, "check", str(book))
+    assert shown.returncode == 0, shown.stderr
+    assert "blocks of 3 consecutive lines" in shown.stdout
+    assert "warning: valid is tiny" in shown.stdout
+    assert "are also in train" in shown.stdout
+    found = json.loads(run(tmp_path, "check", str(book), "--json").stdout)
+    assert found["parts"]["train"]["lines"] == 240
+    assert found["parts"]["valid"]["seen_lines_share"] == 1.0
+    assert found["parts"]["test"]["unk_share"] == 0.0
+    assert found["tokenizer"] == "tiedlm"
+    assert any("same text" in warning for warning in found["warnings"])
+
+
+@pytest.mark.skipif(speeches() is None, reason="the package sotu is not installed")
+def test_check_verifies_the_demo_corpus(tmp_path: Path):
+    result = run(tmp_path, "check", "sotu-short")
+    assert "SHA-256 of the files: verified" in result.stdout
+    assert "warning" not in result.stdout
+
+
+def test_the_text_itself_is_not_overwritten(tmp_path: Path):
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"{part}.txt").write_text("Some words, and more.\n")
+    result = run(tmp_path, "prepare", ".", "--out", str(tmp_path / "."))
+    assert_one_line_error(result, "train.txt is part of the text itself")
+    assert (tmp_path / "train.txt").read_text() == "Some words, and more.\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00" * 20, "is not a text file"),
+        (b"caf\xe9 au lait\n" * 20, "is not UTF-8 text (byte 0xe9 in line 1)"),
+        (b"word " * 2_100_000, "longer than 10 MB"),
+        (b"one line\n", "too few to split"),
+    ],
+    ids=["empty", "binary", "latin1", "endless line", "too short"],
+)
+def test_bad_text_is_one_clear_line(tmp_path: Path, content: bytes, message: str):
+    (tmp_path / "bad.txt").write_bytes(content)
+    assert_one_line_error(run(tmp_path, "prepare", "bad.txt"), "bad.txt", message)
+    assert not list(tmp_path.glob("cache/corpora/*"))
+
+
+def test_a_missing_part_is_one_clear_line(tmp_path: Path):
+    (tmp_path / "train.txt").write_text("a b\n")
+    result = run(tmp_path, "check", str(tmp_path))
+    assert_one_line_error(result, "no valid.txt and no test.txt")
+
+
+def test_an_unknown_name_is_one_clear_line(tmp_path: Path):
+    assert_one_line_error(run(tmp_path, "check", "wikitxt-2"), "did you mean 'wikitext-2'?")
+
+
+def test_offline_is_one_clear_line(tmp_path: Path):
+    result = run(tmp_path, "prepare", "ptb", TIEDLM_MIRROR="http://127.0.0.1:9")
+    assert_one_line_error(result, "cannot download", "put ptb.train.txt", "TIEDLM_DATA")
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing(book: Path, tmp_path: Path):
+    result = run(tmp_path, "prepare", str(book), limit=1000)
+    assert_one_line_error(result, "cannot write", "File too large", "TIEDLM_CACHE")
+    assert list((tmp_path / "cache" / "corpora").iterdir()) == []
+
+
+def test_a_full_disk_leaves_no_half_written_text(book: Path, tmp_path: Path):
+    assert run(tmp_path, "prepare", str(book)).returncode == 0
+    result = run(tmp_path, "prepare", str(book), "--out", "prepared", limit=2000)
+    assert_one_line_error(result, "cannot write prepared: ", "File too large")
+    assert not list(tmp_path.glob("prepared/*"))
+
+
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="there is no /proc here")
+def test_a_folder_that_cannot_be_written_is_one_clear_line(book: Path, tmp_path: Path):
+    result = run(tmp_path, "prepare", str(book), TIEDLM_CACHE="/proc/cache")
+    assert_one_line_error(result, "cannot write /proc/cache", "set TIEDLM_CACHE")
+    assert run(tmp_path, "prepare", str(book)).returncode == 0
+    result = run(tmp_path, "prepare", str(book), "--out", "/proc/text")
+    assert_one_line_error(result, "cannot write /proc/text")
+
+
+def test_torch_is_not_imported(tmp_path: Path):
+    code = (
+        "import sys\nfrom tiedlm.cli import main\n"
+        "try:\n    main(['data', 'list'])\nexcept SystemExit:\n    pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tmp_path)
