@@ -80,12 +80,10 @@ def augmented_cross_entropy(
     targets_N = targets.reshape(-1)
     hidden_ND = hidden.reshape(-1, hidden.shape[-1])
     counted_N = targets_N != ignore_index
-    if reduction == "none":
-        weight_N = counted_N.to(torch.float32)
-    elif reduction == "sum":
-        weight_N = counted_N.to(torch.float32)
-    else:
-        weight_N = counted_N / counted_N.sum().clamp(min=1)
+    dtype = torch.promote_types(hidden.dtype, torch.float32)
+    weight_N = counted_N.to(dtype)
+    if reduction == "mean":
+        weight_N = weight_N / weight_N.sum().clamp(min=1)
     safe_targets_N = targets_N.where(counted_N, 0)
     compute = reference_losses if impl == "reference" else fused_losses
     losses = compute(
@@ -109,7 +107,7 @@ def reference_losses(
     target_grad: bool,
     per_token: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``weight * (J + alpha J_aug)``, ``weight * J`` and ``weight * J_aug``: of each token or summed."""
+    """Return J_tot, J and J_aug, weighted: per token or summed."""
     scores_NV = hidden_ND @ classifier_VD.t()
     logits_NV = scores_NV if bias_V is None else scores_NV + bias_V
     ce_N = functional.cross_entropy(logits_NV, targets_N, reduction="none") * weight_N
