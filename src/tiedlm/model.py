@@ -103,7 +103,7 @@ class LanguageModel(nn.Module):
             config.dropout_input,
             config.dropout_hidden,
         )
-        self.decoder: Decoder = (
+        self.decoder: Decoder | TiedDecoder = (
             TiedDecoder(self.embedding, config.d_hidden, config.has_decoder_bias)
             if config.tied
             else Decoder(config.vocab_size, config.d_hidden, config.has_decoder_bias)

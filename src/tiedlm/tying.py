@@ -1,6 +1,6 @@
 """The word classifier: a matrix of its own, or the embedding itself.
 
-A tie is one shared ``nn.Parameter``: registered in two modules, stored once, counted once.
+A tie is one ``nn.Parameter``: the embedding owns it, the decoder uses it, a file stores it once.
 
 Shape letters: V vocabulary, E embedding width, H hidden width.
 """
@@ -40,32 +40,42 @@ class Decoder(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the logits of ``hidden``."""
-        return nn.functional.linear(self.project(hidden), self.weight, self.bias)
+        return nn.functional.linear(hidden, self.weight, self.bias)
 
 
-class TiedDecoder(Decoder):
+class TiedDecoder(nn.Module):
     r"""The embedding used again as the classifier (RE): ``logits = L^T (P h)``.
 
     ``P`` is a learned projection from the hidden width to the embedding width; where the two are
     equal there is none, as in the paper.
 
+    The parameter belongs to the embedding alone. This module asks the embedding for it at each
+    use, so nothing that replaces parameters (``.to("meta")``, quantisation, sharding) can leave
+    it with an old one, and a state dict holds it once.
+
     Args:
-        embedding: whose ``weight`` ``(V, E)`` becomes this decoder's ``weight``: the same object.
+        embedding: whose ``weight`` ``(V, E)`` is this decoder's ``weight``: the same object.
         d_hidden: width of what it reads.
         bias: the paper's RE has none.
 
     Source: PAPER section 1, "Reused embeddings": ``W = L^T``, ``b = 0``.
     """
 
+    bias: nn.Parameter | None
     projection: nn.Linear | None
 
     def __init__(self, embedding: nn.Embedding, d_hidden: int, bias: bool = False) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         vocab_size, d_embed = embedding.weight.shape
-        self.weight = embedding.weight
+        self._embedding = (embedding,)  # in a tuple: not a submodule, so not registered twice
         self.bias = nn.Parameter(torch.zeros(vocab_size)) if bias else None
         needs_projection = d_hidden != d_embed
         self.projection = nn.Linear(d_hidden, d_embed, bias=False) if needs_projection else None
+
+    @property
+    def weight(self) -> Tensor:
+        """The embedding's own parameter."""
+        return self._embedding[0].weight
 
     def project(self, hidden: Tensor) -> Tensor:
         """Return ``P h``, of the embedding's width."""
@@ -74,10 +84,14 @@ class TiedDecoder(Decoder):
         projected: Tensor = self.projection(hidden)
         return projected
 
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the logits of ``hidden``."""
+        return nn.functional.linear(self.project(hidden), self.weight, self.bias)
 
-def is_tied(first: nn.Module, second: nn.Module) -> bool:
-    """Tell whether two modules own the same ``weight``: one object, not two equal ones."""
-    return first.weight is second.weight
+
+def is_tied(embedding: nn.Embedding, decoder: Decoder | TiedDecoder) -> bool:
+    """Tell whether both use the same ``weight``: one object, not two equal ones."""
+    return decoder.weight is embedding.weight
 
 
 def count_parameters(parameters: Iterable[nn.Parameter]) -> int:

@@ -6,6 +6,7 @@ Inside ``recurrent`` time comes first; at the edge of the module the batch does.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -133,7 +134,7 @@ class VariationalLSTM(nn.Module):
         self.dropout_hidden = dropout_hidden
         self.fast = fast
         self.layers = nn.ModuleList(
-            LSTMLayer(d_input if layer == 0 else d_hidden, d_hidden) for layer in range(n_layers)
+            LSTMLayer(d_input if index == 0 else d_hidden, d_hidden) for index in range(n_layers)
         )
         self.reset_parameters()
 
@@ -145,9 +146,15 @@ class VariationalLSTM(nn.Module):
             else:
                 nn.init.uniform_(parameter, -init_range, init_range)
 
+    def _typed_layers(self) -> Iterator[LSTMLayer]:
+        for layer in self.layers:
+            assert isinstance(layer, LSTMLayer)
+            yield layer
+
     def initial_state(self, batch_size: int) -> LSTMState:
         """Return the all-zero state for ``batch_size`` sequences."""
-        zeros_LBH = self.layers[0].bias.new_zeros(self.n_layers, batch_size, self.d_hidden)
+        like = next(self._typed_layers()).bias
+        zeros_LBH = like.new_zeros(self.n_layers, batch_size, self.d_hidden)
         return LSTMState(zeros_LBH, zeros_LBH.clone())
 
     def sample_masks(self, batch_size: int) -> tuple[Tensor | None, list[Tensor | None]]:
@@ -157,7 +164,7 @@ class VariationalLSTM(nn.Module):
         """
         if not self.training:
             return None, [None] * self.n_layers
-        like = self.layers[0].bias
+        like = next(self._typed_layers()).bias
         input_mask = variational_mask((batch_size, self.d_input), self.dropout_input, like)
         shape = (batch_size, self.d_hidden)
         return input_mask, [
@@ -203,7 +210,7 @@ class VariationalLSTM(nn.Module):
         layer_function = lstm_layer if self.fast else lstm_layer_reference
         out_TB = x_TBE if input_mask_BE is None else x_TBE * input_mask_BE
         last_h, last_c = [], []
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self._typed_layers()):
             out_TB, h_BH, c_BH = layer_function(
                 out_TB,
                 h_LBH[index],

@@ -88,7 +88,7 @@ class _LSTMLayer(torch.autograd.Function):
         return output_TBH, last_h_BH, cells_TBH[-1].clone()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
         ctx: Any, grad_output_TBH: Tensor, grad_h_BH: Tensor, grad_c_BH: Tensor
     ) -> tuple[Tensor | None, ...]:
@@ -173,7 +173,7 @@ def lstm_layer(
     """
     inputs = (x_TBE, h_BH, c_BH, weight_ih_GE, weight_hh_GH, bias_G)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
-        output_TBH, last_h_BH, last_c_BH = _LSTMLayer.apply(*inputs, mask_BH)
+        output_TBH, last_h_BH, last_c_BH = _LSTMLayer.apply(*inputs, mask_BH)  # type: ignore[no-untyped-call]
         return output_TBH, last_h_BH, last_c_BH
     output_TBH, last_h_BH, _, _, cells_TBH, _ = _run(*inputs, mask_BH)
     return output_TBH, last_h_BH, cells_TBH[-1].clone()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ METRICS = "metrics.jsonl"
 ENVIRONMENT = "env.json"
 RESULT = "result.json"
 LAST = "last"
+
+LOCK_PATIENCE = 3.0  # seconds: a run that was just killed may still be saving
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -51,12 +54,18 @@ def lock(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise explain(error, folder) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{folder} is in use by another process; wait for it or choose another --out"
-            ) from error
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise UserError(
+                        f"{folder} is in use by another process; wait for it or choose another "
+                        "--out"
+                    ) from error
+                time.sleep(0.1)
         yield
 
 

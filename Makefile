@@ -1,0 +1,44 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# The environment is made once, in .venv, by whichever target needs it first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-all check format bench clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|'
+
+# Torch first, pinned to a build without GPU libraries; then the package, which finds it there.
+$(VENV)/made: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("tiedlm needs Python 3.10 or newer" if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,test,lint]'
+	touch $@
+
+demo: $(VENV)/made ## train the paper's four models on a small corpus, and write a report
+	$(BIN)/tiedlm demo --out runs/demo
+
+test: $(VENV)/made ## the tests, in minutes
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/made ## the slow tests too
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+check: $(VENV)/made ## lint, format, types, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell src tests docs benchmarks examples *.md
+
+format: $(VENV)/made ## put the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/made ## benchmarks of the loss
+	$(BIN)/python benchmarks/loss.py
+
+clean: ## remove the environment and caches; runs stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,139 @@
+"""The demo: the four models of the paper on a short corpus, a table, pictures and a report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tiedlm.analysis.predictions import distributions, mean_probability, next_words
+from tiedlm.analysis.subspace import subspace_distance
+from tiedlm.data import Corpus, load_corpus
+from tiedlm.experiments.parallel import Job, train_all
+from tiedlm.experiments.recipes import get_recipe
+from tiedlm.experiments.report import write_report
+from tiedlm.files import read_json, write_json
+from tiedlm.model import LanguageModel
+from tiedlm.progress import ProgressView
+from tiedlm.training.hardware import available_cores
+from tiedlm.training.run import load
+from tiedlm.training.run_files import ENVIRONMENT, read_metrics
+
+MODELS = {
+    "vd-lstm": "demo",
+    "vd-lstm-al": "demo-al",
+    "vd-lstm-re": "demo-re",
+    "vd-lstm-real": "demo-real",
+}
+SIDE_BY_SIDE = ("vd-lstm", "vd-lstm-real")
+PHRASES = 6
+PHRASE_LENGTHS = range(5, 16)  # words of a context
+COMMON_WORDS = 100  # a phrase's next word is not among these
+
+
+def run_demo(out: Path, view: ProgressView, jobs: int | None = None, **changes: Any) -> Path:
+    """Train the four models, measure them, and write ``results.json`` and the report.
+
+    Args:
+        out: the folder; a run folder for each model goes into it.
+        view: shows the progress.
+        jobs: models trained at once; the default is one per core.
+        changes: settings that differ from the recipes', for a quick look.
+
+    Returns:
+        The path of ``report.html``.
+    """
+    started = time.monotonic()
+    settings = {name: get_recipe(recipe).replace(**changes) for name, recipe in MODELS.items()}
+    first = settings["vd-lstm"]
+    corpus = load_corpus(first.data, min_count=first.min_count, vocab_size=first.vocab_size)
+    # The longest training first: the last two to run then end together.
+    order = sorted(MODELS, key=lambda name: settings[name].alpha, reverse=True)
+    at_once = jobs or min(len(MODELS), available_cores())
+    train_all([Job(settings[name], out / name) for name in order], at_once, view)
+    view.line("measuring the four models")
+    results = {
+        "corpus": {**corpus.info, "types": len(corpus.vocabulary)},
+        "settings": first.to_dict()
+        | {"alpha": settings["vd-lstm-real"].alpha, "recipe": "demo", "tied": None},
+        "models": {name: _measure(out / name, corpus) for name in MODELS},
+        "phrases": _phrases({name: load(out / name) for name in SIDE_BY_SIDE}, corpus.test),
+        "environment": read_json(out / "vd-lstm" / ENVIRONMENT),
+        "seconds": time.monotonic() - started,
+    }
+    write_json(out / "results.json", results)
+    return write_report(results, out)
+
+
+def _measure(folder: Path, corpus: Corpus) -> dict[str, Any]:
+    """Return a model's line of the table and its curves."""
+    model = load(folder)
+    metrics = read_metrics(folder)
+    unk_id = corpus.vocabulary.unk_id
+    assert unk_id is not None
+    return {
+        **read_json(folder / "result.json"),
+        "subspace_distance": subspace_distance(model.decoder.weight, model.embedding.weight),
+        "mean_p_unk": mean_probability(model, corpus.test, unk_id),
+        "tokens_per_second": float(np.median([line["tokens_per_second"] for line in metrics])),
+        "curve": [{key: m[key] for key in ("epoch", "train_ppl", "valid_ppl")} for m in metrics],
+    }
+
+
+def choose_phrases(
+    ids: npt.NDArray[np.integer], eos_id: int, unk_id: int, count: int = PHRASES
+) -> list[tuple[int, int]]:
+    """Choose phrases of a text by a rule, so that nobody picks them.
+
+    A phrase begins at the start of a line, has no ``<unk>``, and stops at the first word after
+    its fifth that is not among the most frequent (ids are in order of frequency). Of all lines
+    that have one, ``count`` are taken at equal distances.
+
+    Returns:
+        ``(start, end)``: the context is ``ids[start:end]``, the next word ``ids[end]``.
+    """
+    starts = np.flatnonzero(ids[:-1] == eos_id) + 1
+    found = []
+    for start in map(int, starts):
+        for end in (start + length for length in PHRASE_LENGTHS):
+            if end >= len(ids) or any(int(i) in (eos_id, unk_id) for i in ids[start : end + 1]):
+                break
+            if ids[end] >= COMMON_WORDS:
+                found.append((start, end))
+                break
+    chosen = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
+    return [found[i] for i in chosen]
+
+
+def _phrases(
+    models: dict[str, LanguageModel], ids: npt.NDArray[np.integer]
+) -> list[dict[str, Any]]:
+    """Return the top words of each model after the same held-out phrases, read on their own."""
+    vocabulary = next(iter(models.values())).vocabulary
+    assert vocabulary is not None
+    assert vocabulary.unk_id is not None
+    phrases = []
+    for start, end in choose_phrases(ids, vocabulary.eos_id, vocabulary.unk_id):
+        piece = ids[start - 1 : end + 1]  # from the <eos> before the line to the next word
+        phrases.append(
+            {
+                "context": " ".join(vocabulary.decode(ids[start:end])),
+                "next": vocabulary.decode(ids[end : end + 1])[0],
+                "top": {
+                    name: [p._asdict() for p in next_words(model, piece[:-1])]
+                    for name, model in models.items()
+                },
+                "next_probability": {
+                    name: _last_probability(model, piece) for name, model in models.items()
+                },
+            }
+        )
+    return phrases
+
+
+def _last_probability(model: LanguageModel, ids: npt.NDArray[np.integer]) -> float:
+    *_, (probabilities_TV, targets_T) = distributions(model, ids)
+    return float(probabilities_TV[-1, targets_T[-1]])

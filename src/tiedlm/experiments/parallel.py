@@ -1,0 +1,187 @@
+"""Train several models at once, each in a process of its own.
+
+Small recurrent models do not fill several cores: their products are small and their steps wait
+for each other. Two models on one thread each are done sooner than one after the other on two.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tiedlm.errors import UserError
+from tiedlm.progress import ProgressView, Watcher
+from tiedlm.training.settings import Settings
+
+_FINAL = ("result", "stopped", "diverged", "mistake")
+_SEND_EVERY = 0.2  # seconds between two reports of a model's steps
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to train: its settings and its run folder."""
+
+    settings: Settings
+    out: Path
+
+
+def train_all(jobs: Sequence[Job], at_once: int, view: ProgressView) -> list[dict[str, Any]]:
+    """Train models, some at once; each goes on where an earlier call stopped.
+
+    Args:
+        jobs: the models, in the order in which they begin.
+        at_once: how many processes.
+        view: shows their progress.
+
+    Returns:
+        What each run's ``result.json`` holds, in the order of ``jobs``.
+
+    Raises:
+        UserError: what a run raised.
+        Stopped: after SIGINT or SIGTERM, when every run has saved.
+        Diverged: what a run raised; the others have saved.
+    """
+    from tiedlm.training.loop import Diverged, Stopped
+
+    context = multiprocessing.get_context("spawn")
+    inbox: multiprocessing.Queue[tuple[int, str, tuple[Any, ...]]] = context.Queue()
+    stop = context.Event()
+    waiting = list(range(len(jobs)))
+    running: dict[int, SpawnProcess] = {}
+    watchers: dict[int, Watcher] = {}
+    results: dict[int, dict[str, Any]] = {}
+    failure: Exception | None = None
+    with _stopping(stop):
+        while waiting or running:
+            while waiting and len(running) < at_once and not stop.is_set():
+                index = waiting.pop(0)
+                watchers[index] = view.watcher()
+                running[index] = context.Process(
+                    target=_work, args=(index, jobs[index], inbox, stop, os.getpid())
+                )
+                running[index].start()
+            if stop.is_set() and not running:
+                break
+            try:
+                index, kind, values = inbox.get(timeout=0.2)
+            except queue.Empty:
+                for index, process in list(running.items()):
+                    if not process.is_alive() and inbox.empty():
+                        del running[index]
+                        failure = failure or RuntimeError(
+                            f"{jobs[index].out}: the process ended with {process.exitcode}"
+                        )
+                        stop.set()
+                continue
+            if kind not in _FINAL:
+                getattr(watchers[index], kind)(*values)
+                continue
+            running.pop(index).join()
+            if kind == "result":
+                results[index] = values[0]
+            else:
+                kinds = {"stopped": Stopped, "diverged": Diverged, "mistake": UserError}
+                failure = failure or kinds[kind](values[0])
+                stop.set()
+    if failure is not None:
+        raise failure
+    if len(results) < len(jobs):
+        raise Stopped("stopped before every model had begun; the same command goes on from there")
+    return [results[index] for index in range(len(jobs))]
+
+
+class _Remote:
+    """A watcher that sends what it is told to the parent process."""
+
+    def __init__(
+        self, index: int, inbox: multiprocessing.Queue[tuple[int, str, tuple[Any, ...]]]
+    ) -> None:
+        self.index = index
+        self.inbox = inbox
+        self.tokens = 0
+        self.sent = time.monotonic()
+
+    def send(self, kind: str, *values: Any) -> None:
+        self.inbox.put((self.index, kind, values))
+
+    def start(self, title: str, total: int, done: int) -> None:
+        self.send("start", title, total, done)
+
+    def step(self, tokens: int, epoch: int, epochs: int, perplexity: float) -> None:
+        self.tokens += tokens
+        if time.monotonic() - self.sent > _SEND_EVERY:
+            self.send("step", self.tokens, epoch, epochs, perplexity)
+            self.tokens, self.sent = 0, time.monotonic()
+
+    def epoch_end(self, text: str, best_valid: float) -> None:
+        self.send("epoch_end", text, best_valid)
+
+    def line(self, text: str) -> None:
+        self.send("line", text)
+
+
+def _work(
+    index: int,
+    job: Job,
+    inbox: multiprocessing.Queue[tuple[int, str, tuple[Any, ...]]],
+    stop: Event,
+    parent: int,
+) -> None:
+    """Train one model in a child process and send its result, or why there is none."""
+    remote = _Remote(index, inbox)
+    try:
+        from tiedlm.data import load_corpus
+        from tiedlm.training.loop import Diverged, Stopped, train
+
+        settings = job.settings
+        try:
+            corpus = load_corpus(
+                settings.data,
+                vocab_size=settings.vocab_size,
+                min_count=settings.min_count,
+                fraction=settings.fraction,
+                progress=False,
+            )
+            result = train(
+                settings,
+                corpus,
+                job.out,
+                watcher=remote,
+                # A killed parent must not leave its children behind.
+                stop_requested=lambda: stop.is_set() or os.getppid() != parent,
+            )
+            remote.send("result", result)
+        except Stopped as stopped:
+            remote.send("stopped", str(stopped))
+        except Diverged as diverged:
+            remote.send("diverged", str(diverged))
+    except UserError as error:
+        remote.send("mistake", str(error))
+    except KeyboardInterrupt:
+        remote.send("stopped", f"stopped before {job.out} had begun; the same command goes on")
+
+
+@contextmanager
+def _stopping(stop: Event) -> Iterator[None]:
+    """Set ``stop`` on SIGINT and SIGTERM, so that every child saves and ends."""
+
+    def request(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    old = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,32 @@
+"""What tests share: a tiny corpus, and a cache that is not the user's."""
+
+import random
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Encoded corpora go to a folder of the test session."""
+    monkeypatch.setenv("TIEDLM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def write_corpus(folder, lines=(120, 30, 30), seed=0):
+    """Write train/valid/test.txt: sentences of a small grammar, which a model can learn."""
+    rng = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count in zip(("train", "valid", "test"), lines, strict=True):
+        text = "".join(
+            f"{rng.choice(['the', 'a'])} {rng.choice(['cat', 'dog', 'bird'])} "
+            f"{rng.choice(['sees', 'hears'])} {rng.choice(['the', 'a'])} "
+            f"{rng.choice(['fish', 'man', 'house'])} {rng.choice(['today', 'now'])} .\n"
+            for _ in range(count)
+        )
+        (folder / f"{split}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory):
+    """Return a folder with train/valid/test.txt of about a thousand words."""
+    return write_corpus(tmp_path_factory.mktemp("tiny"))

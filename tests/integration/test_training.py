@@ -1,0 +1,308 @@
+"""Whole runs: what they leave behind, and that nothing breaks them."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from tiedlm import load
+from tiedlm.data import load_corpus
+from tiedlm.errors import UserError
+from tiedlm.evaluation import evaluate
+from tiedlm.training import loop
+from tiedlm.training.loop import Diverged, Stopped, train
+from tiedlm.training.run import load_weights, save_weights
+from tiedlm.training.settings import Settings
+from tiedlm.tying import is_tied
+
+TINY = {
+    "d_embed": 12, "d_hidden": 12, "dropout_input": 0.2, "dropout_hidden": 0.2, "tied": True,
+    "alpha": 2.0, "temperature": 5.0, "batch_size": 4, "bptt": 5, "epochs": 3, "decay_after": 1,
+    "threads": 1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def settings(tiny_corpus):
+    return Settings(data=str(tiny_corpus), **TINY)
+
+
+@pytest.fixture
+def corpus(tiny_corpus):
+    return load_corpus(str(tiny_corpus), progress=False)
+
+
+def files_that_must_agree(out):
+    """Everything that exact resume promises, without what measures time."""
+    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    result = json.loads((out / "result.json").read_text())
+    for line in [*metrics, result]:
+        for key in ("seconds", "tokens_per_second"):
+            line.pop(key, None)
+    return (out / "model.safetensors").read_bytes(), metrics, result
+
+
+def test_a_run_folder_holds_what_the_contract_says(settings, corpus, tmp_path):
+    result = train(settings, corpus, tmp_path)
+    names = {path.name for path in tmp_path.iterdir()} - {".lock"}
+    assert names == {
+        "config.json", "vocabulary.txt", "model.safetensors", "metrics.jsonl", "env.json",
+        "result.json", "last",
+    }  # fmt: skip
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+    needed = {"recipe", "seed", "valid_ppl", "test_ppl", "tokens", "parameters", "epochs",
+              "seconds"}  # fmt: skip
+    assert needed <= result.keys()
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert Settings.from_dict(config["settings"]) == settings
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    needed = {"epoch", "step", "tokens", "lr", "train_ppl", "valid_ppl", "seconds"}
+    assert all(needed <= line.keys() for line in lines)
+    assert [line["lr"] for line in lines] == [settings.lr_at(e) for e in (1, 2, 3)]
+    words = (tmp_path / "vocabulary.txt").read_text().splitlines()
+    assert tuple(words) == corpus.vocabulary.words
+
+
+def test_loaded_model_is_the_best_one_and_has_its_perplexity(settings, corpus, tmp_path):
+    result = train(settings, corpus, tmp_path)
+    model = load(tmp_path)
+    assert is_tied(model.embedding, model.decoder)
+    assert model.vocabulary == corpus.vocabulary
+    assert not model.training
+    assert evaluate(model, corpus.valid).perplexity == result["valid_ppl"]
+    assert evaluate(model, corpus.test).perplexity == result["test_ppl"]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert result["valid_ppl"] == min(line["valid_ppl"] for line in lines)
+
+
+def test_training_learns(settings, corpus, tmp_path):
+    result = train(settings.replace(epochs=8, decay_after=8), corpus, tmp_path)
+    assert result["valid_ppl"] < len(corpus.vocabulary) / 2
+
+
+def test_a_tied_tensor_is_stored_once(settings, corpus, tmp_path):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    model = load(tmp_path)
+    size = (tmp_path / "model.safetensors").stat().st_size
+    assert 4 * model.num_params() <= size < 4 * model.num_params() + 2000
+
+
+def test_same_seed_gives_the_same_run_bit_for_bit_and_another_seed_another(
+    settings, corpus, tmp_path
+):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(settings.replace(seed=seed), corpus, tmp_path / name)
+    a, b, c = (files_that_must_agree(tmp_path / name) for name in "abc")
+    assert a == b
+    assert a[0] != c[0]
+
+
+@pytest.mark.parametrize("steps", [1, 7, 43, 44, 45, 100])
+def test_a_stopped_run_goes_on_bit_for_bit(settings, corpus, tmp_path, steps):
+    train(settings, corpus, tmp_path / "whole")
+    count = 0
+
+    def stop_now():
+        nonlocal count
+        count += 1
+        return count == steps
+
+    with pytest.raises(Stopped, match="the same command goes on"):
+        train(settings, corpus, tmp_path / "parts", stop_requested=stop_now)
+    torch.manual_seed(12345)  # whatever the next process did before
+    train(settings, corpus, tmp_path / "parts")
+    assert files_that_must_agree(tmp_path / "parts") == files_that_must_agree(tmp_path / "whole")
+
+
+def test_a_finished_run_is_not_trained_again(settings, corpus, tmp_path, monkeypatch):
+    result = train(settings, corpus, tmp_path)
+    monkeypatch.setattr(loop, "train_step", None)  # a step would raise
+    assert train(settings, corpus, tmp_path) == result
+
+
+def test_more_epochs_go_on_where_fewer_ended(settings, corpus, tmp_path):
+    train(settings.replace(epochs=2), corpus, tmp_path / "grown")
+    train(settings.replace(epochs=3), corpus, tmp_path / "grown")
+    train(settings.replace(epochs=3), corpus, tmp_path / "whole")
+    assert files_that_must_agree(tmp_path / "grown") == files_that_must_agree(tmp_path / "whole")
+
+
+def test_resuming_with_other_settings_is_refused_and_names_them(settings, corpus, tmp_path):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    before = files_that_must_agree(tmp_path)
+    with pytest.raises(UserError, match=r"other settings \(alpha: 2.0 -> 3.0; lr: 1.0 -> 0.5\)"):
+        train(settings.replace(epochs=1, lr=0.5, alpha=3.0), corpus, tmp_path)
+    assert files_that_must_agree(tmp_path) == before
+
+
+def test_another_corpus_is_refused(settings, corpus, tmp_path, tiny_corpus):
+    train(settings.replace(epochs=1), corpus, tmp_path / "run")
+    text = (tiny_corpus / "train.txt").read_text()
+    other = tmp_path / "other"
+    other.mkdir()
+    for split in ("train", "valid", "test"):
+        (other / f"{split}.txt").write_text(text + "one more line .\n")
+    changed = load_corpus(str(other), progress=False)
+    with pytest.raises(UserError, match="other settings"):
+        train(settings.replace(epochs=1), changed, tmp_path / "run")
+
+
+def test_patience_stops_a_run_that_no_longer_improves(settings, corpus, tmp_path):
+    # A learning rate this small never changes a digit that matters, so no epoch is better.
+    stuck = settings.replace(lr=1e-30, epochs=50, patience=2)
+    result = train(stuck, corpus, tmp_path)
+    assert result["best_epoch"] == 1
+    assert result["epochs"] == 3
+
+
+def test_a_second_session_starts_from_the_best_weights(settings, corpus, tmp_path):
+    first = train(settings, corpus, tmp_path / "first")
+    second = settings.replace(init_from=str(tmp_path / "first"), epochs=1, lr=1e-30)
+    result = train(second, corpus, tmp_path / "second")
+    assert result["valid_ppl"] == pytest.approx(first["valid_ppl"], rel=1e-6)
+
+
+def test_the_newest_damaged_checkpoint_is_passed_over(settings, corpus, tmp_path):
+    train(settings, corpus, tmp_path / "whole")
+    train(settings.replace(epochs=2), corpus, tmp_path / "hurt")
+    newest = max((tmp_path / "hurt" / "last").glob("*.safetensors"))
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    train(settings, corpus, tmp_path / "hurt")
+    assert files_that_must_agree(tmp_path / "hurt") == files_that_must_agree(tmp_path / "whole")
+
+
+def test_when_every_checkpoint_is_damaged_the_run_is_refused(settings, corpus, tmp_path):
+    train(settings.replace(epochs=2), corpus, tmp_path)
+    for path in (tmp_path / "last").glob("*.safetensors"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(UserError, match="no checkpoint is sound"):
+        train(settings, corpus, tmp_path)
+
+
+def test_two_checkpoints_are_kept(settings, corpus, tmp_path):
+    train(settings, corpus, tmp_path, save_every=0)
+    assert len(list((tmp_path / "last").iterdir())) == 4  # two of two files each
+
+
+def test_a_diverging_run_keeps_its_best_model(settings, corpus, tmp_path, monkeypatch):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    good = (tmp_path / "model.safetensors").read_bytes()
+    real_step = loop.train_step
+
+    def explode(model, *arguments):
+        with torch.no_grad():
+            model.embedding.weight[0] = torch.nan
+        return real_step(model, *arguments)
+
+    monkeypatch.setattr(loop, "train_step", explode)
+    with pytest.raises(Diverged, match=r"epoch 2, step \d+: loss nan.*are kept"):
+        train(settings, corpus, tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == good
+    monkeypatch.undo()
+    train(settings, corpus, tmp_path)
+
+
+def test_two_processes_cannot_use_one_folder(settings, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("tiedlm.training.run_files.LOCK_PATIENCE", 0.1)
+
+    def second_run():
+        with pytest.raises(UserError, match="in use by another process"):
+            train(settings, corpus, tmp_path)
+        return True
+
+    with pytest.raises(Stopped):
+        train(settings, corpus, tmp_path, stop_requested=second_run)
+
+
+def test_a_corpus_shorter_than_a_batch_is_refused_before_anything_is_written(
+    settings, corpus, tmp_path
+):
+    with pytest.raises(UserError, match="too few"):
+        train(settings.replace(batch_size=5000), corpus, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "missing", "shape", "extra", "empty"])
+def test_damaged_weights_are_refused_with_a_reason(settings, corpus, tmp_path, damage):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    path = tmp_path / "model.safetensors"
+    data = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "flip":
+        path.write_bytes(bytes([data[0] ^ 255]) + data[1:])
+    elif damage == "missing":
+        path.unlink()
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        options = {"d_hidden": 10} if damage == "shape" else {"n_layers": 3}
+        other = load(tmp_path).config
+        from dataclasses import replace
+
+        from tiedlm.model import LanguageModel
+
+        save_weights(LanguageModel(replace(other, **options)), path)
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        load(tmp_path)
+
+
+def test_a_vocabulary_of_another_size_is_refused(settings, corpus, tmp_path):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    with (tmp_path / "vocabulary.txt").open("a") as file:
+        file.write("stranger\n")
+    with pytest.raises(UserError, match="does not match the model"):
+        load(tmp_path)
+
+
+def test_weights_round_trip_exactly(settings, corpus, tmp_path):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    first, second = load(tmp_path), load(tmp_path)
+    with torch.no_grad():
+        for parameter in second.parameters():
+            parameter.zero_()
+    save_weights(first, tmp_path / "again.safetensors")
+    load_weights(second, tmp_path / "again.safetensors")
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def command(settings, out):
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()
+             if not isinstance(value, bool)]  # fmt: skip
+    return [sys.executable, "-m", "tiedlm", "train", "small-re", "--data", settings.data,
+            "--out", str(out), *flags]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments_changes_nothing(settings, tmp_path):
+    """Thirty kills: after each the run goes on, and in the end it is the uninterrupted one."""
+    rng = random.Random(0)
+    arguments = ["--epochs", "40"]
+    subprocess.run([*command(settings, tmp_path / "whole"), *arguments], check=True)
+    kills = 0
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline:
+        process = subprocess.Popen(
+            [*command(settings, tmp_path / "parts"), *arguments],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            process.wait(timeout=rng.uniform(1.5, 4.0) if kills < 30 else None)
+            break
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert process.returncode == 0
+    assert kills > 0
+    assert files_that_must_agree(tmp_path / "parts") == files_that_must_agree(tmp_path / "whole")

@@ -1,0 +1,103 @@
+"""Settings and recipes: the paper's numbers, and what is refused."""
+
+import pytest
+
+from tiedlm.errors import UserError
+from tiedlm.experiments.recipes import RECIPES, get_recipe
+from tiedlm.training.settings import Settings
+
+
+def test_learning_rate_is_full_until_decay_after_and_shrinks_each_epoch_from_then():
+    settings = Settings(lr=1.0, lr_decay=0.9, decay_after=5)
+    rates = [settings.lr_at(epoch) for epoch in range(1, 9)]
+    assert rates == pytest.approx([1, 1, 1, 1, 1, 0.9, 0.81, 0.729])
+
+
+def test_large_schedule_decays_after_the_first_epoch():
+    large = get_recipe("ptb-large")
+    assert [large.lr_at(e) for e in (1, 2, 3)] == pytest.approx([1, 0.97, 0.97**2])
+
+
+@pytest.mark.parametrize(
+    ("corpus", "size", "keep", "width", "clip"),
+    [
+        ("ptb", "small", 0.7, 200, 5),
+        ("ptb", "medium", 0.5, 650, 5),
+        ("ptb", "large", 0.35, 1500, 6),
+        ("wikitext-2", "small", 0.8, 200, 5),
+        ("wikitext-2", "medium", 0.6, 650, 5),
+    ],
+)
+def test_recipe_has_the_papers_numbers(corpus, size, keep, width, clip):
+    for suffix, tied, augmented in (
+        ("", False, False),
+        ("-al", False, True),
+        ("-re", True, False),
+        ("-real", True, True),
+    ):
+        recipe = get_recipe(f"{corpus}-{size}{suffix}")
+        assert recipe.recipe == f"{corpus}-{size}{suffix}"
+        assert recipe.data == corpus
+        assert (recipe.d_embed, recipe.d_hidden, recipe.n_layers) == (width, width, 2)
+        # The paper gives the probability of keeping; ours is that of dropping.
+        assert recipe.dropout_input == recipe.dropout_hidden == pytest.approx(1 - keep)
+        assert (recipe.lr, recipe.batch_size, recipe.bptt, recipe.clip) == (1.0, 20, 35, clip)
+        assert recipe.tied is tied
+        assert (recipe.alpha > 0) is augmented
+        if augmented:
+            low, high = (0.5, 0.8) if corpus == "ptb" else (1.0, 1.5)
+            assert recipe.temperature == 20
+            assert low <= recipe.alpha / recipe.temperature <= high
+
+
+def test_the_four_variants_differ_in_model_and_loss_settings_only():
+    names = ["ptb-small", "ptb-small-al", "ptb-small-re", "ptb-small-real"]
+    all_settings = [get_recipe(name).to_dict() for name in names]
+    different = {
+        key for key in all_settings[0] if len({repr(found[key]) for found in all_settings}) > 1
+    }
+    assert different == {"recipe", "tied", "alpha"}
+
+
+def test_unknown_recipe_names_the_nearest():
+    with pytest.raises(UserError, match="'ptb-smal-real'.*did you mean 'ptb-small-real'"):
+        get_recipe("ptb-smal-real")
+
+
+def test_unknown_setting_names_the_nearest():
+    with pytest.raises(UserError, match="'dropout_hiden'.*did you mean 'dropout_hidden'"):
+        Settings().replace(dropout_hiden=0.1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": 0.0},
+        {"lr": -1.0},
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"dropout_input": 1.0},
+        {"dropout_hidden": -0.1},
+        {"alpha": -1.0},
+        {"temperature": 0.0},
+        {"lr_decay": 1.1},
+        {"fraction": 0.0},
+        {"fraction": 1.5},
+        {"precision": "fp8"},
+        {"patience": 0},
+        {"init_range": 0.0},
+        {"clip": 0.0},
+        {"decay_after": -1},
+    ],
+    ids=str,
+)
+def test_a_value_out_of_range_is_named_with_its_flag(change):
+    ((name, value),) = change.items()
+    flag = "--" + name.replace("_", "-")
+    with pytest.raises(UserError, match=rf"{flag} .*expected .*got {value}"):
+        Settings(**change)
+
+
+def test_settings_survive_json():
+    for recipe in RECIPES.values():
+        assert Settings.from_dict(recipe.to_dict()) == recipe

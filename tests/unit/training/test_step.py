@@ -1,0 +1,85 @@
+"""One update: its scale, its clip, and what it refuses."""
+
+import math
+
+import pytest
+import torch
+
+from tiedlm.model import LanguageModel, ModelConfig
+from tiedlm.training.settings import Settings
+from tiedlm.training.step import train_step
+
+
+def model(**options):
+    torch.manual_seed(0)
+    config = {"vocab_size": 9, "d_embed": 5, "d_hidden": 5, "tied": True} | options
+    return LanguageModel(ModelConfig(**config)).double()
+
+
+def window(B=3, T=7):
+    torch.manual_seed(1)
+    tokens = torch.randint(9, (B, T + 1))
+    return tokens[:, :-1], tokens[:, 1:]
+
+
+def sgd(m, lr=1.0):
+    return torch.optim.SGD(m.parameters(), lr=lr)
+
+
+def test_objective_is_summed_over_steps_and_averaged_over_streams():
+    # PAPER section 2, Zaremba et al.: without the factor T a learning rate of 1 does not work.
+    inputs, targets = window(B=3, T=7)
+    m = model()
+    logits = m.decode(m(inputs)[0])
+    per_token = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), reduction="none"
+    )
+    expected = torch.autograd.grad(per_token.sum() / 3, list(m.parameters()))
+    before = [p.detach().clone() for p in m.parameters()]
+    train_step(m, sgd(m), inputs, targets, None, Settings(clip=1e9))
+    for p, old, gradient in zip(m.parameters(), before, expected, strict=True):
+        torch.testing.assert_close(p, old - gradient)
+
+
+def test_update_is_clipped_at_the_global_norm():
+    inputs, targets = window()
+    m = model()
+    before = [p.detach().clone() for p in m.parameters()]
+    out = train_step(m, sgd(m), inputs, targets, None, Settings(clip=0.01))
+    assert out.grad_norm > 0.01
+    moved = torch.stack([(p - b).norm() for p, b in zip(m.parameters(), before, strict=True)])
+    assert moved.norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_reported_loss_is_the_mean_per_token():
+    inputs, targets = window()
+    m = model()
+    hidden, _ = m(inputs)
+    expected = m.loss(hidden, targets, alpha=5.0)
+    out = train_step(m, sgd(m), inputs, targets, None, Settings(alpha=5.0))
+    assert out.ce == pytest.approx(expected.ce.item())
+    assert out.aug == pytest.approx(expected.aug.item())
+    assert out.aug > 0
+
+
+def test_carried_state_is_used_and_detached():
+    inputs, targets = window()
+    m = model()
+    state = train_step(m, sgd(m, 0.0), inputs, targets, None, Settings()).state
+    assert not state.h.requires_grad
+    fresh = train_step(m, sgd(m, 0.0), inputs, targets, None, Settings())
+    carried = train_step(m, sgd(m, 0.0), inputs, targets, state, Settings())
+    assert carried.ce != fresh.ce
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_refused_before_the_update(poison):
+    inputs, targets = window()
+    m = model()
+    with torch.no_grad():
+        m.embedding.weight[inputs[0, 0]] = poison
+    before = [p.detach().clone() for p in m.parameters()]
+    with pytest.raises(FloatingPointError, match="loss"):
+        train_step(m, sgd(m), inputs, targets, None, Settings())
+    for p, b in zip(m.parameters(), before, strict=True):
+        assert torch.equal(p.nan_to_num(), b.nan_to_num())
