@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
 import resource
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,11 @@ from tiedlm.data import load_corpus
 from tiedlm.data.sotu import speeches
 
 SENTENCES = ["The cat sat, and the dog ran.", "It didn't rain; it snowed.", "We saw 3 of them."]
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
 
 
 def run(cwd: Path, *arguments: str, limit: int | None = None, **environment: str):
@@ -137,6 +145,22 @@ def test_an_unknown_name_is_one_clear_line(tmp_path: Path):
 def test_offline_is_one_clear_line(tmp_path: Path):
     result = run(tmp_path, "prepare", "ptb", TIEDLM_MIRROR="http://127.0.0.1:9")
     assert_one_line_error(result, "cannot download", "put ptb.train.txt", "TIEDLM_DATA")
+
+
+def test_a_corrupt_download_is_one_clear_line_and_is_removed(tmp_path: Path):
+    served = tmp_path / "served" / "ptb"
+    served.mkdir(parents=True)
+    (served / "ptb.train.txt").write_text("not the treebank\n")
+    handler = functools.partial(QuietHandler, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        mirror = f"http://127.0.0.1:{server.server_address[1]}"
+        result = run(tmp_path, "prepare", "ptb", TIEDLM_MIRROR=mirror)
+        server.shutdown()
+        thread.join()
+    assert_one_line_error(result, f"{mirror}/ptb/ptb.train.txt gave a file with SHA-256", "removed")
+    assert not list(tmp_path.glob("cache/sources/ptb/*"))
 
 
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(book: Path, tmp_path: Path):

@@ -11,6 +11,7 @@ import pytest
 from tiedlm.data import download as module
 from tiedlm.data import load_corpus
 from tiedlm.data.download import UnreachableError, download
+from tiedlm.data.progress import byte_progress
 from tiedlm.data.standard import STANDARD, Standard
 from tiedlm.errors import UserError
 
@@ -177,3 +178,16 @@ def test_progress_shows_on_a_terminal(server: Server, tmp_path: Path, monkeypatc
     monkeypatch.setattr(module, "_CHUNK", 1 << 18)
     download(f"{server.url}/file", tmp_path / "file", SHA256)
     assert "downloading file" in capsys.readouterr().err
+
+
+def test_progress_off_a_terminal_is_a_plain_line_now_and_then(monkeypatch, capsys):
+    with byte_progress("encoding", 2_000_000) as advance:
+        advance(1_000_000)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("tiedlm.data.progress._PLAIN_EVERY", -1.0)
+    with byte_progress("encoding", 2_000_000) as advance:
+        advance(1_000_000)
+    assert capsys.readouterr().err == "encoding: 1.0 of 2.0 MB\n"
+    with byte_progress("encoding", 2_000_000, show=False) as advance:
+        advance(1_000_000)
+    assert capsys.readouterr().err == ""
