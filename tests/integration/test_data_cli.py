@@ -120,7 +120,7 @@ def test_the_text_itself_is_not_overwritten(tmp_path: Path):
     [
         (b"", "is empty"),
         (b"\x89PNG\r\n\x1a\n\x00\x00" * 20, "is not a text file"),
-        (b"caf\xe9 au lait\n" * 20, "is not UTF-8 text (byte 0xe9 in line 1)"),
+        (b"r\xe9sum\xe9 one\n" * 20, "is not UTF-8 text (byte 0xe9 in line 1)"),
         (b"word " * 2_100_000, "longer than 10 MB"),
         (b"one line\n", "too few to split"),
     ],

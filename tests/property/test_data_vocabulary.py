@@ -20,6 +20,7 @@ def test_encoding_and_decoding_known_words_is_a_round_trip(words: list[str]):
     assert vocabulary.decode(vocabulary.encode(words)) == words
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.lists(any_word, unique=True))
 def test_saving_and_loading_is_a_round_trip(words: list[str]):
     vocabulary = Vocabulary.from_counts(dict.fromkeys(words, 1))

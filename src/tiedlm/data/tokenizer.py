@@ -30,7 +30,7 @@ _CHAR = f"[^{_MARKS}]"
 _LETTER = r"[^\W\d_]"
 _WORD = rf"{_CHAR}+(?:(?:[-/&.']|(?<=\d)[,:](?=\d)){_CHAR}+)*"
 ABBREVIATIONS = (
-    "mr|mrs|ms|messrs|dr|prof|st|jr|sr|gen|col|lt|maj|capt|sgt|adm|gov|sen|rep|hon|rev|pres"
+    "mr|mrs|ms|messrs|dr|prof|st|jr|sr|gen|col|lt|maj|capt|sgt|adm|gov|sen|rep|hon|rev"
     "|inc|corp|co|ltd|vs|etc|jan|feb|aug|sept|oct|nov|dec"
 )
 # Words that keep their dots: u.s., the initial f. (but not the pronoun i), mr.

@@ -186,7 +186,7 @@ def test_a_cache_folder_that_is_a_file_is_named(folder: Path, cache: Path):
 
 
 def test_bad_text_leaves_nothing_in_the_cache(folder: Path, cache: Path):
-    (folder / "test.txt").write_bytes(b"caf\xe9\n")
+    (folder / "test.txt").write_bytes(b"r\xe9sum\xe9\n")
     with pytest.raises(UserError, match="not UTF-8"):
         load_corpus(str(folder))
     assert list((cache / "corpora").iterdir()) == []
