@@ -1,0 +1,187 @@
+r"""Which matrix product: the one home of GEMM precision and of the route to the fastest GEMM.
+
+Two independent choices, neither of them made by importing this module:
+
+- **Precision** (:func:`precision`): "fp32" multiplies in the tensors' own type. "bf16" rounds the
+  operands to bfloat16; products are summed in float32 inside the GEMM, and everything around it
+  (softmax, losses, master weights) stays float32. "auto" is "bf16" where the hardware multiplies
+  bfloat16 natively, else "fp32". ``torch.autocast`` leads to the same place.
+- **Route** (:func:`fast_fp32`): on AMD CPUs with AVX-512 PyTorch's default float32 GEMM (MKL) runs
+  at about half the speed of oneDNN's. PyTorch has one switch that sends float32 products to oneDNN:
+  ``torch.backends.mkldnn.matmul.fp32_precision = "bf16"``. It *permits* bfloat16 arithmetic, which
+  oneDNN uses only on CPUs with AMX; elsewhere the products stay float32. So it is turned on only
+  for AMD, AVX-512 and no AMX, and only after products were compared with float64.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Precision = Literal["fp32", "bf16"]
+
+_PRECISION: ContextVar[Precision] = ContextVar("precision", default="fp32")
+
+# The largest |C - C_exact| / (|A| |B|) that still counts as float32 arithmetic: 16 units in the
+# last place. bfloat16 operands leave about 2**-9.
+_FP32_LEVEL = 16 * 2.0**-24
+
+
+def has_fast_bf16(device: torch.device | str = "cpu") -> bool:
+    """Tell whether ``device`` multiplies bfloat16 natively: AMX, AVX512-BF16 or tensor cores."""
+    if torch.device(device).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def resolve_precision(
+    name: Literal["auto", "fp32", "bf16"], device: torch.device | str = "cpu"
+) -> Precision:
+    """Return what "auto" means on ``device``.
+
+    Raises:
+        ValueError: for a name that is none of the three.
+    """
+    if name not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"precision: expected 'auto', 'fp32' or 'bf16', got {name!r}")
+    if name == "auto":
+        return "bf16" if has_fast_bf16(device) else "fp32"
+    return name
+
+
+@contextmanager
+def precision(
+    name: Literal["auto", "fp32", "bf16"], device: torch.device | str = "cpu"
+) -> Iterator[Precision]:
+    """Hold the precision of this package's GEMMs for a block of code, and yield it resolved.
+
+    It belongs to the thread (or task) that set it. A backward pass runs in threads of its own: what
+    needs the precision there keeps the :func:`gemm_dtype` that it saw in forward.
+    """
+    token = _PRECISION.set(resolve_precision(name, device))
+    try:
+        yield _PRECISION.get()
+    finally:
+        _PRECISION.reset(token)
+
+
+def gemm_dtype(tensor: Tensor) -> torch.dtype:
+    """Return the type to which a GEMM's operands like ``tensor`` are rounded.
+
+    Float32 follows ``torch.autocast`` where it is on, else :func:`precision`; other types stay.
+    """
+    if tensor.dtype != torch.float32:
+        return tensor.dtype
+    if torch.is_autocast_enabled(tensor.device.type):
+        return torch.get_autocast_dtype(tensor.device.type)
+    return torch.bfloat16 if _PRECISION.get() == "bf16" else torch.float32
+
+
+def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool = False) -> Tensor:
+    """Write ``a @ b``, or add it, to ``out``, which may be of a wider type than the operands.
+
+    Shape:
+        a ``(M, K)``, b ``(K, P)``, both of one type; out ``(M, P)``.
+    """
+    if out.dtype == a.dtype:
+        return out.addmm_(a, b) if accumulate else torch.mm(a, b, out=out)
+    return out.add_(torch.mm(a, b)) if accumulate else out.copy_(torch.mm(a, b))
+
+
+def enable_fast_fp32() -> bool:
+    """Send float32 products to oneDNN from here on, where that is faster and exact.
+
+    Returns whether it did. The switch belongs to the whole process, so this is for programs, not
+    for libraries; and while it is on ``torch.get_float32_matmul_precision``, and with it
+    ``torch.compile``, refuse to work.
+    """
+    if why_not_fast_fp32():
+        return False
+    _switch().fp32_precision = "bf16"
+    return True
+
+
+@contextmanager
+def fast_fp32() -> Iterator[bool]:
+    """Do what :func:`enable_fast_fp32` does for a block of code, and yield whether it did."""
+    if why_not_fast_fp32():
+        yield False
+        return
+    before = _switch().fp32_precision
+    try:
+        yield enable_fast_fp32()
+    finally:
+        _switch().fp32_precision = before
+
+
+@cache
+def why_not_fast_fp32() -> str:
+    """Return why :func:`enable_fast_fp32` does nothing here, or "" where it works."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return "this PyTorch has no oneDNN"
+    if not torch.cpu._is_avx512_supported():
+        return "the CPU has no AVX-512"
+    if torch.cpu._is_amx_tile_supported():
+        return "with AMX the switch would round to bfloat16"
+    if not _is_amd():
+        return "MKL is fast on CPUs that are not AMD's"
+    switch = _switch()
+    if switch is None:
+        return f"PyTorch {torch.__version__} has no switch for it"
+    before = switch.fp32_precision
+    switch.fp32_precision = "bf16"
+    try:
+        error = _relative_error()
+    finally:
+        switch.fp32_precision = before
+    return "" if error <= _FP32_LEVEL else f"its relative error is {error:.1e}: not float32"
+
+
+def _switch() -> Any:
+    """Return what holds ``fp32_precision`` for oneDNN's products; PyTorch before 2.9 has none."""
+    return getattr(torch.backends.mkldnn, "matmul", None)
+
+
+def _is_amd() -> bool:
+    """Tell whether an AMD CPU runs this, as far as the operating system says."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else platform.processor()
+    return "AuthenticAMD" in text
+
+
+def _relative_error() -> float:
+    """Return the largest error of float32 products against float64, relative to ``|A| |B|``."""
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for m, k, n in ((20, 200, 800), (256, 512, 512)):
+        a = torch.randn(m, k, generator=generator)
+        b = torch.randn(k, n, generator=generator)
+        exact = a.double() @ b.double()
+        scale = a.double().abs() @ b.double().abs()
+        products = (
+            a @ b,
+            a @ b.t().contiguous().t(),
+            a.t().contiguous().t() @ b,
+            torch.addmm(torch.zeros(n), a, b),
+        )
+        worst = max(worst, *(((c - exact).abs() / scale).max().item() for c in products))
+    return worst
+
+
+def describe() -> dict[str, object]:
+    """Return what this module found here, for ``tiedlm info``."""
+    reason = why_not_fast_fp32()
+    return {
+        "bf16": has_fast_bf16(),
+        "amx": torch.cpu._is_amx_tile_supported(),
+        "fp32_gemm": "default" if reason else "oneDNN",
+        "fp32_gemm_reason": reason or "AMD with AVX-512: about twice as fast, checked as float32",
+    }
