@@ -26,10 +26,10 @@ def analyze(
     json_
         Print JSON instead of text.
     """
-    from tiedlm import load
     from tiedlm.analysis.subspace import describe_geometry
+    from tiedlm.cli.models import load_model
 
-    found = describe_geometry(load(run), words)
+    found = describe_geometry(load_model(run)[0], words)
     if json_:
         print(json.dumps(found))
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,7 +17,6 @@ def evaluate(
     /,
     *,
     split: Literal["train", "valid", "test"] = "test",
-    data: str | None = None,
     window: int = 512,
     device: str = "auto",
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
@@ -34,8 +32,6 @@ def evaluate(
         Run folder.
     split
         Which part of the corpus.
-    data
-        Another corpus than the one of the run, encoded with the run's vocabulary.
     window
         Tokens read at a time; changes nothing but rounding.
     device
@@ -43,24 +39,20 @@ def evaluate(
     json_
         Print JSON instead of text.
     """
-    from tiedlm import load
+    from tiedlm.cli.models import load_model
     from tiedlm.data import load_corpus
     from tiedlm.evaluation import evaluate as evaluate_model
     from tiedlm.files import read_json
-    from tiedlm.training.hardware import choose_device
 
     if window < 1:
         raise UserError(f"--window: expected at least 1, got {window}")
-    model = load(run, choose_device(device))
-    vocabulary = model.vocabulary
-    assert vocabulary is not None
+    model, vocabulary = load_model(run, device)
     settings = Settings.from_dict(read_json(run / "config.json")["settings"])
     corpus = load_corpus(
-        data or settings.data,
+        settings.data,
         vocab_size=settings.vocab_size,
         min_count=settings.min_count,
         fraction=settings.fraction,
-        vocabulary=vocabulary if data else None,
     )
     if corpus.vocabulary != vocabulary:
         raise UserError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tiedlm.cli.text import context_ids
 from tiedlm.errors import UserError
 
 
@@ -35,21 +34,19 @@ def generate(
     unk
         Allow <unk>.
     """
-    from tiedlm import load
     from tiedlm.analysis.predictions import generate as sample
+    from tiedlm.cli.models import context_ids, load_model
 
     if words < 1:
         raise UserError(f"--words: expected at least 1, got {words}")
     if temperature < 0:
         raise UserError(f"--temperature: expected 0 or more, got {temperature}")
-    model = load(run)
-    vocabulary = model.vocabulary
-    assert vocabulary is not None
+    model, vocabulary = load_model(run)
     banned = () if unk or vocabulary.unk_id is None else (vocabulary.unk_id,)
     print(context, end=" " if context else "")
     ids = sample(
         model,
-        context_ids(model, context),
+        context_ids(run, vocabulary, context),
         words,
         temperature=temperature,
         seed=seed,

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tiedlm.cli.text import context_ids
 from tiedlm.errors import UserError
 
 
@@ -33,13 +32,13 @@ def predict(
     json_
         Print JSON instead of text.
     """
-    from tiedlm import load
     from tiedlm.analysis.predictions import next_words
+    from tiedlm.cli.models import context_ids, load_model
 
     if top < 1:
         raise UserError(f"--top: expected at least 1, got {top}")
-    model = load(run)
-    found = next_words(model, context_ids(model, context), top)
+    model, vocabulary = load_model(run)
+    found = next_words(model, context_ids(run, vocabulary, context), top)
     if json_:
         print(json.dumps([prediction._asdict() for prediction in found]))
         return

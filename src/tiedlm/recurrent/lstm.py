@@ -196,7 +196,7 @@ class VariationalLSTM(nn.Module):
     def forward_time_major(
         self, x_TBE: Tensor, state: LSTMState | tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, LSTMState]:
-        """Run over a window whose first axis is time: :meth:`forward` without the transpositions."""
+        """Run over a window whose first axis is time: :meth:`forward` without transpositions."""
         batch_size = x_TBE.shape[1]
         h_LBH, c_LBH = self.initial_state(batch_size) if state is None else state
         expected = (self.n_layers, batch_size, self.d_hidden)
@@ -206,6 +206,8 @@ class VariationalLSTM(nn.Module):
                     f"state.{name}: expected (n_layers, B, d_hidden) = {expected}, "
                     f"got {tuple(tensor.shape)}"
                 )
+        if self.fast and not self.training and not torch.is_grad_enabled():
+            return self._forward_without_masks(x_TBE, h_LBH, c_LBH)
         input_mask_BE, hidden_masks = self.sample_masks(batch_size)
         layer_function = lstm_layer if self.fast else lstm_layer_reference
         out_TB = x_TBE if input_mask_BE is None else x_TBE * input_mask_BE
@@ -223,6 +225,26 @@ class VariationalLSTM(nn.Module):
             last_h.append(h_BH)
             last_c.append(c_BH)
         return out_TB, LSTMState(torch.stack(last_h), torch.stack(last_c))
+
+    def _forward_without_masks(
+        self, x_TBE: Tensor, h_LBH: Tensor, c_LBH: Tensor
+    ) -> tuple[Tensor, LSTMState]:
+        """Evaluate with PyTorch's own kernel, which has no place for a mask on ``h``."""
+        weights: list[Tensor] = []
+        for layer in self._typed_layers():
+            weights += [layer.weight_ih, layer.weight_hh, layer.bias, torch.zeros_like(layer.bias)]
+        output_TBH, h_LBH, c_LBH = torch.lstm(
+            x_TBE,
+            (h_LBH, c_LBH),
+            weights,
+            has_biases=True,
+            num_layers=self.n_layers,
+            dropout=0.0,
+            train=False,
+            bidirectional=False,
+            batch_first=False,
+        )
+        return output_TBH, LSTMState(h_LBH, c_LBH)
 
     def extra_repr(self) -> str:
         """Describe the module in ``print(model)``."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from tiedlm import matmul
 from tiedlm.errors import UserError
 from tiedlm.training.run import environment
 from tiedlm.training.settings import Settings
@@ -43,20 +46,48 @@ def default_threads() -> int:
     return min(available_cores(), MOST_THREADS)
 
 
+def set_threads(count: int) -> None:
+    """Use so many CPU threads."""
+    torch.set_num_threads(count)
+
+
 def prepare(settings: Settings) -> torch.device:
-    """Set threads and arithmetic for a run, and return its device."""
-    torch.set_num_threads(settings.threads or default_threads())
-    if "AuthenticAMD" in open("/proc/cpuinfo").read():  # temporary, until matmul.py is here
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-    return choose_device(settings.device)
+    """Set the threads of a run, check its arithmetic, and return its device.
+
+    Raises:
+        UserError: for bfloat16 on a device that does not multiply it natively.
+    """
+    set_threads(settings.threads or default_threads())
+    device = choose_device(settings.device)
+    if settings.precision == "bf16" and not matmul.has_fast_bf16(device):
+        raise UserError(
+            f"--precision bf16: {device} has neither AMX, AVX512-BF16 nor tensor cores for it, "
+            "and would be slower than fp32; use --precision auto"
+        )
+    return device
+
+
+@contextmanager
+def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
+    """Hold the arithmetic of a run for a block of code.
+
+    ``auto`` is float32 by the fastest route that is exact; bfloat16 is used only when asked for.
+    """
+    name = "fp32" if settings.precision == "auto" else settings.precision
+    with matmul.fast_fp32(), matmul.precision(name, device):
+        yield
 
 
 def describe() -> dict[str, Any]:
     """Return what ``tiedlm info`` shows."""
-    torch.set_num_threads(default_threads())
+    set_threads(default_threads())
+    gemm = matmul.describe()
     return {
         **environment(),
         "device": str(choose_device("auto")),
         "threads": f"{torch.get_num_threads()} (of {available_cores()} cores, at most "
         f"{MOST_THREADS}; --threads overrides)",
+        "fp32 products": f"{gemm['fp32_gemm']} ({gemm['fp32_gemm_reason']})",
+        "bf16 products": "native" if gemm["bf16"] else "not native: --precision bf16 is refused",
+        "precision auto": "fp32",
     }

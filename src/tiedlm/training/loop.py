@@ -29,7 +29,7 @@ from tiedlm.progress import Silent, Watcher, short_duration
 from tiedlm.recurrent import LSTMState
 from tiedlm.training import run, run_files
 from tiedlm.training.checkpoint import Progress, restore_checkpoint, save_checkpoint
-from tiedlm.training.hardware import prepare
+from tiedlm.training.hardware import arithmetic, prepare
 from tiedlm.training.settings import Settings
 from tiedlm.training.step import train_step
 
@@ -73,8 +73,9 @@ def train(
         Stopped: after SIGINT or SIGTERM, with everything saved.
         Diverged: if the loss or the gradient stops being finite.
     """
-    with run_files.lock(out):
-        return _Run(settings, corpus, out, save_every, watcher or Silent()).train(stop_requested)
+    training = _Run(settings, corpus, out, save_every, watcher or Silent())
+    with run_files.lock(out), arithmetic(settings, training.device):
+        return training.train(stop_requested)
 
 
 class _Run:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tiedlm.errors import UserError
-from tiedlm.files import explain
+from tiedlm.files import explain, read_json
 
 CONFIG = "config.json"
 VOCABULARY = "vocabulary.txt"
@@ -67,6 +67,11 @@ def lock(folder: Path) -> Iterator[None]:
                     ) from error
                 time.sleep(0.1)
         yield
+
+
+def corpus_info(folder: Path) -> dict[str, Any]:
+    """Return what a run's configuration says of its corpus."""
+    return dict(read_json(folder / CONFIG)["corpus"])
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

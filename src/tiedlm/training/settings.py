@@ -113,5 +113,5 @@ class Settings:
         return cls().replace(**values)
 
     def lr_at(self, epoch: int) -> float:
-        """Return the learning rate of an epoch, counted from 1: ``lr * decay^max(0, e - after)``."""
+        """Return the rate of an epoch, counted from 1: ``lr * decay^max(0, e - after)``."""
         return float(self.lr * self.lr_decay ** max(0, epoch - self.decay_after))

@@ -1,5 +1,6 @@
 """Perplexity: its denominator, and what does not change it."""
 
+import itertools
 import math
 
 import numpy as np
@@ -39,7 +40,7 @@ def test_perplexity_is_that_of_the_chain_rule_word_by_word(tied, d_hidden):
     m = model(tied=tied, d_hidden=d_hidden).eval()
     nll, state = 0.0, None
     with torch.no_grad():
-        for word, following in zip(IDS[:-1], IDS[1:], strict=True):
+        for word, following in itertools.pairwise(IDS):
             hidden, state = m(torch.tensor([[word]]), state)
             nll -= m.decode(hidden)[0, 0].log_softmax(-1)[following].item()
     out = evaluate(m, IDS)

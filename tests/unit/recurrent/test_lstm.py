@@ -250,3 +250,18 @@ def test_a_wrong_shape_is_named():
     wrong = LSTMState(torch.zeros(1, 3, 6), torch.zeros(1, 3, 6))
     with pytest.raises(ValueError, match=r"state\.h.*\(1, 2, 6\), got \(1, 3, 6\)"):
         lstm(torch.randn(2, 3, 4), wrong)
+
+
+def test_evaluation_without_gradient_gives_the_numbers_of_evaluation_with_it():
+    torch.manual_seed(0)
+    lstm = VariationalLSTM(4, 6, n_layers=2, dropout_input=0.5, dropout_hidden=0.5).eval().double()
+    x = torch.randn(3, 9, 4, dtype=torch.float64)
+    state = LSTMState(torch.randn(2, 3, 6).double(), torch.randn(2, 3, 6).double())
+    with_gradient, end = lstm(x, state)
+    with torch.no_grad():
+        without, end_without = lstm(x, state)
+    assert with_gradient.requires_grad
+    assert not without.requires_grad
+    torch.testing.assert_close(without, with_gradient.detach())
+    torch.testing.assert_close(end_without.h, end.h.detach())
+    torch.testing.assert_close(end_without.c, end.c.detach())

@@ -60,12 +60,12 @@ def test_the_four_variants_differ_in_model_and_loss_settings_only():
 
 
 def test_unknown_recipe_names_the_nearest():
-    with pytest.raises(UserError, match="'ptb-smal-real'.*did you mean 'ptb-small-real'"):
+    with pytest.raises(UserError, match=r"'ptb-smal-real'.*did you mean 'ptb-small-real'"):
         get_recipe("ptb-smal-real")
 
 
 def test_unknown_setting_names_the_nearest():
-    with pytest.raises(UserError, match="'dropout_hiden'.*did you mean 'dropout_hidden'"):
+    with pytest.raises(UserError, match=r"'dropout_hiden'.*did you mean 'dropout_hidden'"):
         Settings().replace(dropout_hiden=0.1)
 
 

@@ -1,0 +1,31 @@
+"""What commands that use a trained model share; imported when such a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tiedlm import matmul
+from tiedlm.data import Vocabulary, tokenize
+from tiedlm.model import LanguageModel
+from tiedlm.training.hardware import choose_device, default_threads, set_threads
+from tiedlm.training.run import load
+from tiedlm.training.run_files import corpus_info
+
+
+def load_model(run: Path, device: str = "cpu") -> tuple[LanguageModel, Vocabulary]:
+    """Load a run's best model and its vocabulary, and choose threads and arithmetic."""
+    model = load(run, choose_device(device))
+    assert model.vocabulary is not None
+    set_threads(default_threads())
+    matmul.enable_fast_fp32()
+    return model, model.vocabulary
+
+
+def context_ids(run: Path, vocabulary: Vocabulary, context: str) -> npt.NDArray[np.int32]:
+    """Encode a context as a run's corpus has it: tokenized if that was, after a line's end."""
+    split = tokenize if corpus_info(run)["tokenizer"] == "tiedlm" else str.split
+    start = np.array([vocabulary.eos_id], dtype=np.int32)
+    return np.concatenate([start, vocabulary.encode(split(context))])

@@ -1,0 +1,215 @@
+"""Every command as a person types it, and one clear line for each mistake."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tiedlm.cli import main
+
+TINY = ["--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=2", "--threads=1"]
+
+
+def run(capsys, *arguments):
+    """Return (exit status, standard output, standard error) of a command, run in this process."""
+    status = 0
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as leaving:
+        status = leaving.code or 0
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_corpus, tmp_path_factory):
+    """Return two run folders: untied, and REAL."""
+    folder = tmp_path_factory.mktemp("runs")
+    os.environ["TIEDLM_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
+    for recipe in ("small", "small-real"):
+        main(["train", recipe, "--data", str(tiny_corpus), "--out", str(folder / recipe),
+              "--quiet", *TINY])  # fmt: skip
+    return folder / "small", folder / "small-real"
+
+
+def test_help_is_quick_and_imports_no_torch():
+    program = (
+        "import sys, tiedlm.cli\n"
+        "try: tiedlm.cli.main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    for arguments in (["--help"], ["train", "--help"], ["train", "--list"], ["evaluate", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["demo", "train", "evaluate", "compare", "predict", "generate", "analyze", "info", "data"],
+)
+def test_every_command_has_help(capsys, command):
+    status, out, _ = run(capsys, command, "--help")
+    assert status == 0
+    assert "Usage: tiedlm" in out
+
+
+def test_train_help_names_every_setting(capsys):
+    import dataclasses
+
+    from tiedlm.training.settings import Settings
+
+    _, out, _ = run(capsys, "train", "--help")
+    for field in dataclasses.fields(Settings):
+        if field.name != "recipe":
+            assert f"--{field.name.replace('_', '-')}" in out
+
+
+def test_train_shows_progress_and_says_what_came_of_it(capsys, tiny_corpus, tmp_path):
+    status, out, err = run(
+        capsys, "train", "small-re", "--data", tiny_corpus, "--out", tmp_path / "run", *TINY
+    )
+    assert status == 0
+    assert "epoch   2/2" in err
+    assert "tokens/s" in err
+    assert "validation perplexity" in out
+    assert "1 seed (1)" in out
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["tied"] is True
+
+
+def test_the_same_command_again_and_resume_find_the_finished_run(capsys, trained, tiny_corpus):
+    _, real = trained
+    before = (real / "result.json").read_text()
+    for extra in ([], ["--resume"]):
+        status, out, _ = run(
+            capsys, "train", "small-real", "--data", tiny_corpus, "--out", real, *TINY, *extra
+        )
+        assert status == 0
+        assert str(real) in out
+    assert (real / "result.json").read_text() == before
+
+
+def test_evaluate_agrees_with_the_result_and_states_its_denominator(capsys, trained, tiny_corpus):
+    _, real = trained
+    result = json.loads((real / "result.json").read_text())
+    status, out, _ = run(capsys, "evaluate", real, "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert found["perplexity"] == pytest.approx(result["test_ppl"], rel=1e-9)
+    words = (tiny_corpus / "test.txt").read_text().split()
+    lines = (tiny_corpus / "test.txt").read_text().count("\n")
+    assert found["tokens"] == len(words) + lines - 1
+    status, out, _ = run(capsys, "evaluate", real, "--split", "valid", "--window", "3", "--json")
+    assert json.loads(out)["perplexity"] == pytest.approx(result["valid_ppl"], rel=1e-5)
+    status, out, _ = run(capsys, "evaluate", real)
+    assert f"{found['tokens']:,} (all but the first)" in out
+    assert "<unk>" in out
+    assert "bits per word" in out
+
+
+def test_compare_shows_a_row_for_each_recipe(capsys, trained):
+    status, out, _ = run(capsys, "compare", *trained, "--json")
+    assert status == 0
+    rows = json.loads(out)
+    assert [row["recipe"] for row in rows] == ["small", "small-real"]
+    assert rows[1]["difference"] == pytest.approx(rows[1]["test_ppl"] - rows[0]["test_ppl"])
+    assert rows[1]["settings"] == {"alpha": 13.0, "tied": True}
+    _, out, _ = run(capsys, "compare", *trained)
+    assert "small-real" in out
+
+
+def test_predict_gives_the_most_probable_words_first(capsys, trained):
+    status, out, _ = run(capsys, "predict", trained[1], "the cat", "--top", "5", "--json")
+    assert status == 0
+    found = json.loads(out)
+    probabilities = [prediction["probability"] for prediction in found]
+    assert len(found) == 5
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert 0 < sum(probabilities) <= 1
+    _, out, _ = run(capsys, "predict", trained[1], "the cat", "--top", "1")
+    assert found[0]["word"] in out
+
+
+def test_generate_is_repeatable_and_never_writes_unk(capsys, trained):
+    arguments = ("generate", trained[1], "the cat", "--words", "50", "--temperature", "3")
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0
+    assert out.startswith("the cat ")
+    assert "<unk>" not in out
+    assert run(capsys, *arguments)[1] == out
+    assert run(capsys, *arguments, "--seed", "2")[1] != out
+
+
+def test_analyze_shows_the_distance(capsys, trained):
+    untied, real = trained
+    assert json.loads(run(capsys, "analyze", untied, "--json")[1])["subspace_distance"] > 0.1
+    status, out, _ = run(capsys, "analyze", real, "cat")
+    assert status == 0
+    assert "subspace distance of L^T and W  0.0000" in out
+    assert "cat " in out
+
+
+def test_info_names_versions_threads_and_processor(capsys):
+    status, out, _ = run(capsys, "info", "--json")
+    assert status == 0
+    assert {"torch", "python", "processor", "threads", "device"} <= json.loads(out).keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["trian"], "Did you mean \"train\""),
+        (["train"], "which recipe?"),
+        (["train", "small-reel", "--data", "x"], "did you mean 'small-real'"),
+        (["train", "small-real"], "give --data"),
+        (["train", "small-real", "--data", "ptv"], "did you mean 'ptb'"),
+        (["train", "small-real", "--lrr", "1"], "Did you mean --lr"),
+        (["train", "small-real", "--lr", "fast"], "unable to convert \"fast\" into float"),
+        (["train", "small-real", "--epochs", "many"], "--epochs"),
+        (["train", "small-real", "--lr", "-1"], "--lr"),
+        (["train", "small-real", "--dropout-hidden", "1"], "--dropout-hidden"),
+        (["train", "small-real", "--precision", "fp8"], "--precision"),
+        (["train", "small-real", "--data", "{corpus}", "--device", "gpu"], "--device gpu"),
+        (["train", "small-real", "--data", "{corpus}", "--batch-size", "4000"], "too few"),
+        (["train", "small-real", "--data", "{corpus}", "--out", "{empty}", "--resume"], "--resume"),
+        (["evaluate", "{empty}"], "is not a run folder"),
+        (["evaluate", "{run}", "--split", "tset"], "--split"),
+        (["evaluate", "{run}", "--window", "0"], "--window"),
+        (["compare"], "at least one run folder"),
+        (["compare", "{empty}"], "is not a run folder"),
+        (["predict", "{empty}", "a b"], "is not a run folder"),
+        (["predict", "{run}", "a b", "--top", "0"], "--top"),
+        (["generate", "{run}", "--temperature", "-1"], "--temperature"),
+        (["generate", "{run}", "--words", "0"], "--words"),
+        (["analyze", "{run}", "xylophone"], "'xylophone' is not among"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_exit_2(
+    capsys, trained, tiny_corpus, tmp_path, monkeypatch, arguments, expected
+):
+    monkeypatch.chdir(tmp_path)
+    places = {"run": trained[1], "corpus": tiny_corpus, "empty": tmp_path / "empty"}
+    (tmp_path / "empty").mkdir()
+    status, out, err = run(capsys, *(argument.format(**places) for argument in arguments))
+    assert status == 2
+    assert out == ""
+    assert err.startswith("tiedlm: error: ")
+    assert err.count("\n") == 1
+    assert expected in err
+    assert not list(tmp_path.glob("runs/*/*")), "something was left behind"
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/proc"), reason="needs /proc")
+def test_a_folder_that_cannot_be_written_is_named(capsys, tiny_corpus):
+    status, _, err = run(
+        capsys, "train", "small-real", "--data", tiny_corpus, "--out", "/proc/run", *TINY
+    )
+    assert status == 2
+    assert err.count("\n") == 1
+    assert "/proc/run" in err

@@ -1,0 +1,82 @@
+"""Comparing runs: grouping, spread, intervals, and runs that are still going."""
+
+import json
+import math
+
+import pytest
+import scipy.stats
+
+from tiedlm.errors import UserError
+from tiedlm.experiments.comparison import changed_settings, compare_runs, interval95
+from tiedlm.training.settings import Settings
+
+
+def run_folder(path, settings, test_ppl=None, valid_ppl=(100.0,)):
+    path.mkdir(parents=True)
+    config = {"settings": settings.to_dict()}
+    (path / "config.json").write_text(json.dumps(config))
+    lines = [{"epoch": i + 1, "valid_ppl": ppl} for i, ppl in enumerate(valid_ppl)]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if test_ppl is not None:
+        result = {"valid_ppl": min(valid_ppl), "test_ppl": test_ppl, "parameters": 10, "epochs": 1}
+        (path / "result.json").write_text(json.dumps(result))
+    return path
+
+
+def test_runs_that_differ_in_their_seed_are_one_row(tmp_path):
+    base, real = Settings(recipe="base"), Settings(recipe="real", tied=True)
+    folders = [
+        run_folder(tmp_path / f"{s.recipe}{seed}", s.replace(seed=seed), test_ppl=ppl)
+        for s, seed, ppl in [(base, 1, 90.0), (real, 1, 80.0), (base, 2, 92.0), (real, 2, 86.0)]
+    ]
+    first, second = compare_runs(folders)
+    assert [run.seed for run in first.runs] == [1, 2]
+    assert first.test.mean == 91
+    assert first.test.spread == pytest.approx(math.sqrt(2))
+    assert first.difference is None
+    assert second.difference == pytest.approx(-8)  # paired: (80 - 90 + 86 - 92) / 2
+    expected = scipy.stats.t.ppf(0.975, 1) * scipy.stats.sem([-10, -6])
+    assert second.interval == pytest.approx(expected, rel=1e-4)
+    assert changed_settings([first, second]) == {"tied": [False, True]}
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 31, 200])
+def test_interval_is_students(count):
+    values = [math.sin(i) for i in range(count)]
+    expected = scipy.stats.t.interval(
+        0.95, count - 1, loc=sum(values) / count, scale=scipy.stats.sem(values)
+    )
+    half_width = (expected[1] - expected[0]) / 2
+    assert interval95(values) == pytest.approx(half_width, rel=0.02 if count > 31 else 1e-4)
+
+
+def test_one_seed_has_no_interval_and_says_so(tmp_path):
+    folders = [
+        run_folder(tmp_path / "a", Settings(recipe="a"), 90.0),
+        run_folder(tmp_path / "b", Settings(recipe="b", lr=2.0), 80.0),
+    ]
+    rows = compare_runs(folders)
+    assert rows[1].difference == -10
+    assert rows[1].interval is None
+    assert "1 seed" in str(rows[1].test)
+
+
+def test_a_run_under_way_shows_its_best_validation_so_far(tmp_path):
+    finished = run_folder(tmp_path / "a", Settings(recipe="a"), 90.0, valid_ppl=(95.0,))
+    going = run_folder(tmp_path / "b", Settings(recipe="b"), None, valid_ppl=(120.0, 93.0, 94.0))
+    rows = compare_runs([finished, going])
+    assert rows[1].test is None
+    assert rows[1].valid.mean == 93
+    assert not rows[1].runs[0].finished
+    assert rows[1].difference == pytest.approx(-2)  # of validation: the test split is not read yet
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(UserError, match="is not a run folder"):
+        compare_runs([tmp_path])
+
+
+def test_a_run_without_an_epoch_is_named(tmp_path):
+    folder = run_folder(tmp_path / "a", Settings(), valid_ppl=())
+    with pytest.raises(UserError, match="no epoch has ended"):
+        compare_runs([folder])
