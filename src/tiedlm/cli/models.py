@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from tiedlm import matmul
 from tiedlm.data import Vocabulary, tokenize
 from tiedlm.model import LanguageModel
-from tiedlm.training.hardware import choose_device, default_threads, set_threads
+from tiedlm.training.hardware import choose_device, default_threads
 from tiedlm.training.run import load
 from tiedlm.training.run_files import corpus_info
 
@@ -19,7 +20,7 @@ def load_model(run: Path, device: str = "cpu") -> tuple[LanguageModel, Vocabular
     """Load a run's best model and its vocabulary, and choose threads and arithmetic."""
     model = load(run, choose_device(device))
     assert model.vocabulary is not None
-    set_threads(default_threads())
+    torch.set_num_threads(default_threads())
     matmul.enable_fast_fp32()
     return model, model.vocabulary
 

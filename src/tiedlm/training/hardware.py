@@ -46,18 +46,13 @@ def default_threads() -> int:
     return min(available_cores(), MOST_THREADS)
 
 
-def set_threads(count: int) -> None:
-    """Use so many CPU threads."""
-    torch.set_num_threads(count)
-
-
 def prepare(settings: Settings) -> torch.device:
     """Set the threads of a run, check its arithmetic, and return its device.
 
     Raises:
         UserError: for bfloat16 on a device that does not multiply it natively.
     """
-    set_threads(settings.threads or default_threads())
+    torch.set_num_threads(settings.threads or default_threads())
     device = choose_device(settings.device)
     if settings.precision == "bf16" and not matmul.has_fast_bf16(device):
         raise UserError(
@@ -80,7 +75,7 @@ def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
 
 def describe() -> dict[str, Any]:
     """Return what ``tiedlm info`` shows."""
-    set_threads(default_threads())
+    torch.set_num_threads(default_threads())
     gemm = matmul.describe()
     return {
         **environment(),

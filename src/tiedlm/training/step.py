@@ -43,7 +43,7 @@ def train_step(
     hidden, new_state = model(inputs_BT, state)
     out = model.loss(hidden, targets_BT, settings.alpha, settings.temperature, settings.target_grad)
     optimizer.zero_grad(set_to_none=True)
-    (out.loss * targets_BT.shape[1]).backward()
+    torch.autograd.backward(out.loss * targets_BT.shape[1])
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
     ce, aug, grad_norm = torch.stack([out.ce, out.aug, norm]).tolist()
     if not all(map(math.isfinite, (ce, aug, grad_norm))):
