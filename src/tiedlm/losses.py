@@ -79,15 +79,20 @@ def augmented_cross_entropy(
     embedding = classifier if embedding is None else embedding
     targets_N = targets.reshape(-1)
     hidden_ND = hidden.reshape(-1, hidden.shape[-1])
-    counted_N = targets_N != ignore_index
     dtype = torch.promote_types(hidden.dtype, torch.float32)
-    weight_N = counted_N.to(dtype)
-    if reduction == "mean":
-        weight_N = weight_N / weight_N.sum().clamp(min=1)
-    safe_targets_N = targets_N.where(counted_N, 0)
+    counted_N = targets_N != ignore_index
+    weight = counted_N.to(dtype)
+    if reduction == "none":
+        targets_N = targets_N.where(counted_N, 0)
+    else:
+        if not counted_N.all():
+            hidden_ND, targets_N = hidden_ND[counted_N], targets_N[counted_N]
+        weight = weight.new_ones(())
+        if reduction == "mean":
+            weight = weight / max(1, len(targets_N))
     compute = reference_losses if impl == "reference" else fused_losses
     losses = compute(
-        hidden_ND, classifier, safe_targets_N, weight_N, bias, embedding, alpha, temperature,
+        hidden_ND, classifier, targets_N, weight, bias, embedding, alpha, temperature,
         target_grad, reduction == "none",
     )  # fmt: skip
     if reduction == "none":
@@ -99,7 +104,7 @@ def reference_losses(
     hidden_ND: Tensor,
     classifier_VD: Tensor,
     targets_N: Tensor,
-    weight_N: Tensor,
+    weight: Tensor,
     bias_V: Tensor | None,
     embedding_VE: Tensor,
     alpha: float,
@@ -110,7 +115,7 @@ def reference_losses(
     """Return J_tot, J and J_aug, weighted: per token or summed."""
     scores_NV = hidden_ND @ classifier_VD.t()
     logits_NV = scores_NV if bias_V is None else scores_NV + bias_V
-    ce_N = functional.cross_entropy(logits_NV, targets_N, reduction="none") * weight_N
+    ce_N = functional.cross_entropy(logits_NV, targets_N, reduction="none") * weight
     if alpha == 0:
         ce = ce_N if per_token else ce_N.sum()
         return ce, ce.detach(), torch.zeros_like(ce)
@@ -120,7 +125,7 @@ def reference_losses(
         log_soft_target_NV = log_soft_target_NV.detach()
     log_prediction_NV = torch.log_softmax(scores_NV / temperature, dim=-1)
     terms_NV = log_soft_target_NV.exp() * (log_soft_target_NV - log_prediction_NV)
-    aug_N = terms_NV.sum(dim=-1) * weight_N
+    aug_N = terms_NV.sum(dim=-1) * weight
     ce, aug = (ce_N, aug_N) if per_token else (ce_N.sum(), aug_N.sum())
     return ce + alpha * aug, ce.detach(), aug.detach()
 

@@ -1,0 +1,114 @@
+"""Tokens put in an order in which each distinct target's row is used without being copied.
+
+The soft target depends on the target *word* only. With distinct words in order of falling count,
+lay out the tokens level by level: first one token of each word, then a second one of each word that
+has two, and so on. The tokens of level k then lie beside rows ``0 .. U_k`` of the distinct words'
+matrix, so that subtracting soft targets from tokens, or summing tokens into words, is plain
+arithmetic on contiguous rows. Levels too short for that share one segment with an index.
+
+Shape letters: N tokens, U distinct targets.
+"""
+
+# ruff: noqa: N815 (fields carry shape suffixes)
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Levels with fewer words than this are gathered by index, together.
+_SHORT_LEVEL = 8
+
+
+class Segment(NamedTuple):
+    """Some rows of a group's tokens, and the group's words that they belong to, row by row."""
+
+    rows: slice
+    words: slice | Tensor
+
+
+class Group(NamedTuple):
+    """Some distinct words with all their tokens.
+
+    Shape:
+        words_U ids of the words; count_U how often each occurs; tokens_N positions of their tokens,
+        level by level; word_of_N the row of ``words_U`` of each of these tokens.
+    """
+
+    words_U: Tensor
+    count_U: Tensor
+    tokens_N: Tensor
+    word_of_N: Tensor
+    levels: list[int]
+
+    def segments(self, start: int, stop: int) -> Iterator[Segment]:
+        """Yield the segments of tokens ``start .. stop``, with rows counted from ``start``."""
+        level_start = 0
+        for size in self.levels:
+            first, last = max(start, level_start), min(stop, level_start + size)
+            if first < last:
+                words = slice(first - level_start, last - level_start)
+                yield Segment(slice(first - start, last - start), words)
+            level_start += size
+        if max(start, level_start) < stop:
+            first = max(start, level_start)
+            yield Segment(slice(first - start, stop - start), self.word_of_N[first:stop])
+
+
+def group_by_word(targets_N: Tensor, most_words: int) -> Iterator[Group]:
+    """Yield groups of at most ``most_words`` distinct targets, each with all its tokens."""
+    words_U, word_of_N, count_U = torch.unique(targets_N, return_inverse=True, return_counts=True)
+    by_count_U = torch.argsort(count_U, descending=True, stable=True)
+    place_U = torch.empty_like(by_count_U)
+    place_U[by_count_U] = torch.arange(len(words_U), device=targets_N.device)
+    words_U, count_U, word_of_N = words_U[by_count_U], count_U[by_count_U], place_U[word_of_N]
+
+    tokens_N = torch.argsort(word_of_N, stable=True)
+    word_of_N = word_of_N[tokens_N]
+    end_U = count_U.cumsum(0)
+    level_N = torch.arange(len(tokens_N), device=targets_N.device) - (end_U - count_U)[word_of_N]
+    counts, ends = count_U.tolist(), end_U.tolist()
+    for first in range(0, len(counts), most_words):
+        last = min(first + most_words, len(counts))
+        mine = slice(ends[first] - counts[first], ends[last - 1])
+        order_N = torch.argsort(level_N[mine], stable=True)
+        yield Group(
+            words_U[first:last],
+            count_U[first:last],
+            tokens_N[mine][order_N],
+            word_of_N[mine][order_N] - first,
+            _long_levels(counts[first:last]),
+        )
+
+
+def in_order(targets_N: Tensor) -> list[Group]:
+    """Return one group of all tokens in their own order, for losses that need no words."""
+    rows_N = torch.arange(len(targets_N), device=targets_N.device)
+    return [Group(targets_N, torch.ones_like(targets_N), rows_N, rows_N, [])]
+
+
+def single_tokens(targets_N: Tensor, most_words: int) -> Iterator[Group]:
+    """Yield groups in which every token is a word of its own: nothing depends on the data.
+
+    That is what a CUDA graph needs, at the price of repeated rows.
+    """
+    for first in range(0, len(targets_N), most_words):
+        words_U = targets_N[first : first + most_words]
+        rows_N = torch.arange(len(words_U), device=words_U.device)
+        yield Group(words_U, torch.ones_like(words_U), rows_N + first, rows_N, [len(words_U)])
+
+
+def _long_levels(counts: list[int]) -> list[int]:
+    """Return the sizes of the levels that are not short; ``counts`` falls."""
+    levels = []
+    size = len(counts)
+    for level in range(counts[0]):
+        while size and counts[size - 1] <= level:
+            size -= 1
+        if size < _SHORT_LEVEL:
+            break
+        levels.append(size)
+    return levels

@@ -1,0 +1,329 @@
+r"""Losses and gradients of the augmented loss in one pass over the tokens, in little memory.
+
+For each chunk of tokens the scores ``z = W h`` are made once and turned, in place, into the
+gradient with respect to the scores (eq. 9 of ``docs/loss.md``; ``gamma = alpha / tau``)
+
+    ``G = p - onehot + gamma (y^ - y~)``,
+
+so that the two GEMMs of plain cross-entropy, ``G W`` and ``G^T h``, serve both losses. Where the
+gradient flows through the soft target, its part (eqs. 10-12) needs the distinct target words only:
+
+    ``M_u = y~_u (r_u - <y~_u, r_u>)``,  ``r_u = sum_n w_n (L^T u - z_n) / tau``.
+
+At any time there are at most one chunk (C, V), one smaller piece (R, V) and two matrices (U, V) of
+as many distinct words as fit the same budget; with GEMMs in bfloat16, also a copy of the chunk.
+
+Shape letters: N tokens, C tokens of a chunk, R of a piece, V vocabulary, D hidden width,
+E embedding width, U distinct targets.
+"""
+
+# ruff: noqa: N815 (fields carry shape suffixes)
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tiedlm.grouping import Group, group_by_word, in_order, single_tokens
+from tiedlm.matmul import matmul
+
+# In numbers, not bytes. A chunk is what a GEMM sees; a piece is what pointwise work sees, and wants
+# to stay in the cache.
+CHUNK = 2**25
+PIECE = 2**20
+
+
+class Wanted(NamedTuple):
+    """Which gradients are asked for; ``soft`` is the path through the soft target."""
+
+    hidden: bool = False
+    classifier: bool = False
+    bias: bool = False
+    soft: bool = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be computed.
+
+    Args:
+        embedding_VE: L transposed; None is the classifier itself (RE).
+        weight: of each token, ``(N,)``, or one for all, ``()``; of type float32 or float64, which
+            is the type of everything but the GEMMs' operands.
+        gemm_dtype: type of the GEMMs' operands.
+    """
+
+    hidden_ND: Tensor
+    classifier_VD: Tensor
+    bias_V: Tensor | None
+    embedding_VE: Tensor | None
+    targets_N: Tensor
+    weight: Tensor
+    alpha: float
+    temperature: float
+    gemm_dtype: torch.dtype
+
+
+class Streamed(NamedTuple):
+    """J of each token, J_aug of each or None, their weighted sums, gradients of J_tot's sum.
+
+    J_aug of each token is None where ``wanted.soft``: there it is summed by word. A gradient that
+    was not asked for is None. Where the embedding is tied, the classifier's has every path in it.
+    """
+
+    nll_N: Tensor
+    kl_N: Tensor | None
+    ce: Tensor
+    aug: Tensor
+    grad_hidden_ND: Tensor | None
+    grad_classifier_VD: Tensor | None
+    grad_bias_V: Tensor | None
+    grad_embedding_VE: Tensor | None
+
+
+class _SoftTargets(NamedTuple):
+    """y~ of a group's words, and what J_aug and the gradient through y~ need.
+
+    Shape:
+        vectors_UE u; soft_UV y~; lse_U log mean exp(L^T u / tau). Only where the gradient through
+        y~ is wanted: weight_U, the summed weights of each word's tokens, and residual_UV, which is
+        r once every token of the group was taken off it. Only where not: dot_U, <y~, L^T u / tau>.
+    """
+
+    vectors_UE: Tensor
+    soft_UV: Tensor
+    lse_U: Tensor
+    dot_U: Tensor | None = None
+    weight_U: Tensor | None = None
+    residual_UV: Tensor | None = None
+
+
+class _Sum:
+    """A matrix into which products are added."""
+
+    def __init__(self, rows: int, columns: int, like: Tensor) -> None:
+        self._value = like.new_empty(rows, columns)
+        self._started = False
+
+    def add(self, a: Tensor, b: Tensor) -> None:
+        matmul(a, b, self._value, accumulate=self._started)
+        self._started = True
+
+    def add_rows(self, index: Tensor, rows: Tensor) -> None:
+        self._value.index_add_(0, index, rows)
+
+    def value(self) -> Tensor:
+        return self._value if self._started else self._value.zero_()
+
+
+def stream(problem: Problem, wanted: Wanted) -> Streamed:
+    """Compute the losses and the gradients that are wanted.
+
+    Source: PAPER section 1; ``docs/loss.md``, eqs. 6-12.
+    """
+    return _Stream(problem, wanted).run()
+
+
+class _Stream:
+    """The buffers of :func:`stream`, and its steps."""
+
+    def __init__(self, problem: Problem, wanted: Wanted) -> None:
+        self.problem, self.wanted = problem, wanted
+        dtype, like = problem.gemm_dtype, problem.weight
+        N, D = problem.hidden_ND.shape
+        V = len(problem.classifier_VD)
+        # One weight for all tokens stays out of the (C, V) work: it multiplies narrow factors.
+        self.same_weight = problem.weight.dim() == 0
+        self.weight_N = problem.weight.expand(N)
+        self.tied = problem.embedding_VE is None
+        self.hidden_ND = problem.hidden_ND.to(dtype)
+        self.classifier_VD = problem.classifier_VD.to(dtype)
+        self.embedding_VE = (
+            self.classifier_VD if problem.embedding_VE is None else problem.embedding_VE.to(dtype)
+        )
+        self.rows = max(1, min(N, CHUNK // V))
+        self.chunk_CV = like.new_empty(self.rows, V)
+        self.piece_RV = like.new_empty(max(1, min(self.rows, PIECE // V)), V)
+        self.nll_N = like.new_empty(N)
+        self.kl_N = like.new_zeros(N)
+        self.soft_aug = like.new_zeros(())
+        self.grad_hidden_ND = like.new_empty(N, D) if wanted.hidden else None
+        self.grad_bias_V = like.new_zeros(V) if wanted.bias else None
+        self.grad_classifier: _Sum | None = None
+        self.grad_embedding: _Sum | None = None
+        if wanted.classifier or (wanted.soft and self.tied):
+            self.grad_classifier = _Sum(V, D, like)
+        if wanted.soft:
+            E = self.embedding_VE.shape[1]
+            self.grad_embedding = self.grad_classifier if self.tied else _Sum(V, E, like)
+
+    def run(self) -> Streamed:
+        problem = self.problem
+        for group in self.groups():
+            soft = self.soft_targets(group) if problem.alpha else None
+            for start in range(0, len(group.tokens_N), self.rows):
+                self.chunk(group, start, soft)
+            if soft is not None:
+                self.through_soft_targets(group, soft)
+        if self.grad_bias_V is not None:
+            self.grad_bias_V.index_add_(0, problem.targets_N, self.weight_N, alpha=-1)
+        return Streamed(
+            nll_N=self.nll_N,
+            kl_N=None if self.wanted.soft else self.kl_N,
+            ce=torch.dot(self.nll_N, self.weight_N),
+            aug=torch.dot(self.kl_N, self.weight_N) + self.soft_aug,
+            grad_hidden_ND=self.grad_hidden_ND,
+            grad_classifier_VD=self.grad_classifier.value() if self.grad_classifier else None,
+            grad_bias_V=self.grad_bias_V,
+            grad_embedding_VE=(
+                self.grad_embedding.value() if self.grad_embedding and not self.tied else None
+            ),
+        )
+
+    def groups(self) -> Iterable[Group]:
+        targets_N = self.problem.targets_N
+        if self.problem.alpha == 0:
+            return in_order(targets_N)
+        if targets_N.is_cuda and torch.cuda.is_current_stream_capturing():
+            return single_tokens(targets_N, self.rows)
+        return group_by_word(targets_N, self.rows)
+
+    def soft_targets(self, group: Group) -> _SoftTargets:
+        """Make y~ of a group's words (eq. 4); the chunk is free to hold their scores."""
+        vectors_UE = self.embedding_VE[group.words_U]
+        scores_UV = self.chunk_CV[: len(vectors_UE)]
+        matmul(vectors_UE, self.embedding_VE.t(), scores_UV).mul_(1 / self.problem.temperature)
+        soft_UV = torch.softmax(scores_UV, dim=-1)
+        lse_U = _log_mean_exp(scores_UV.amax(-1), soft_UV)
+        if not self.wanted.soft:
+            dot_U = scores_UV.mul_(soft_UV).sum(-1)
+            return _SoftTargets(vectors_UE, soft_UV, lse_U, dot_U=dot_U)
+        if self.same_weight:
+            weight_U = group.count_U.to(lse_U.dtype)
+        else:
+            weight_N = self.weight_N[group.tokens_N]
+            weight_U = torch.zeros_like(lse_U).index_add_(0, group.word_of_N, weight_N)
+        residual_UV = scores_UV * weight_U.unsqueeze(1)
+        return _SoftTargets(vectors_UE, soft_UV, lse_U, None, weight_U, residual_UV)
+
+    def chunk(self, group: Group, start: int, soft: _SoftTargets | None) -> None:
+        """Turn a chunk of a group's tokens into losses and their scores into G; multiply G."""
+        tokens_C = group.tokens_N[start : start + self.rows]
+        hidden_CD = self.hidden_ND[tokens_C]
+        scores_CV = self.chunk_CV[: len(tokens_C)]
+        matmul(hidden_CD, self.classifier_VD.t(), scores_CV)
+        step = len(self.piece_RV)
+        for first in range(0, len(tokens_C), step):
+            scores_RV, tokens_R = scores_CV[first : first + step], tokens_C[first : first + step]
+            if soft is None:
+                self.plain_piece(scores_RV, tokens_R)
+            else:
+                self.piece(scores_RV, tokens_R, group, start + first, soft)
+
+        if not (self.wanted.hidden or self.wanted.classifier):
+            return
+        weight_C1 = self.weight_N[tokens_C].unsqueeze(1)
+        grad_CV = scores_CV.to(hidden_CD.dtype)
+        if self.grad_hidden_ND is not None:
+            grad_CD = torch.empty_like(self.grad_hidden_ND[: len(tokens_C)])
+            matmul(grad_CV, self.classifier_VD, grad_CD)
+            self.grad_hidden_ND[tokens_C] = grad_CD.mul_(weight_C1)
+        if self.wanted.classifier and self.grad_classifier is not None:
+            self.grad_classifier.add(grad_CV.t(), (hidden_CD * weight_C1).to(hidden_CD.dtype))
+
+    def plain_piece(self, scores_RV: Tensor, tokens_R: Tensor) -> None:
+        """Set J; turn scores into p - onehot."""
+        if self.problem.bias_V is not None:
+            scores_RV.add_(self.problem.bias_V)
+        self.cross_entropy(scores_RV, tokens_R, out_RV=scores_RV)
+        _add_at(scores_RV, self.problem.targets_N[tokens_R], -1.0)
+
+    def cross_entropy(self, logits_RV: Tensor, tokens_R: Tensor, out_RV: Tensor) -> None:
+        """Set J and the bias's share of the gradient but for the one-hot; write p (eqs. 1, 2)."""
+        targets_R = self.problem.targets_N[tokens_R]
+        target_R = logits_RV.gather(1, targets_R.unsqueeze(1)).squeeze(1)
+        max_R = logits_RV.amax(-1)
+        p_RV = torch.softmax(logits_RV, dim=-1, out=out_RV)
+        self.nll_N[tokens_R] = (max_R - target_R) - torch.log(p_RV.amax(-1))
+        if self.grad_bias_V is not None:
+            self.grad_bias_V.addmv_(p_RV.t(), self.weight_N[tokens_R])
+
+    def piece(
+        self, scores_RV: Tensor, tokens_R: Tensor, group: Group, start: int, soft: _SoftTargets
+    ) -> None:
+        """Set J and J_aug; turn scores into G (eq. 9)."""
+        problem, stop = self.problem, start + len(tokens_R)
+        p_RV = self.piece_RV[: len(tokens_R)]
+        segments = list(group.segments(start, stop))
+        if soft.dot_U is not None:
+            for rows, words in segments:
+                torch.mul(scores_RV[rows], soft.soft_UV[words], out=p_RV[rows])
+            dot_R = p_RV.sum(-1).mul_(1 / problem.temperature)
+
+        if problem.bias_V is None:
+            self.cross_entropy(scores_RV, tokens_R, out_RV=p_RV)
+        else:
+            torch.add(scores_RV, problem.bias_V, out=p_RV)
+            self.cross_entropy(p_RV, tokens_R, out_RV=p_RV)
+
+        scores_RV.mul_(1 / problem.temperature)
+        if soft.residual_UV is not None:
+            weight_R1 = self.weight_N[tokens_R].unsqueeze(1)
+            for rows, words in segments:
+                part = scores_RV[rows] if self.same_weight else scores_RV[rows] * weight_R1[rows]
+                if isinstance(words, slice):
+                    soft.residual_UV[words].sub_(part)
+                else:
+                    soft.residual_UV.index_add_(0, words, part, alpha=-1)
+
+        max_R = scores_RV.amax(-1)
+        prediction_RV = torch.softmax(scores_RV, dim=-1, out=scores_RV)
+        lse_R = _log_mean_exp(max_R, prediction_RV)
+        if soft.dot_U is not None:
+            word_of_R = group.word_of_N[start:stop]
+            self.kl_N[tokens_R] = (soft.dot_U - soft.lse_U)[word_of_R] - dot_R + lse_R
+        else:
+            self.kl_N[tokens_R] = lse_R  # the rest is summed by word, in through_soft_targets
+
+        if self.wanted.hidden or self.wanted.classifier:
+            gamma = problem.alpha / problem.temperature
+            torch.add(p_RV, prediction_RV, alpha=gamma, out=scores_RV)
+            for rows, words in segments:
+                scores_RV[rows].sub_(soft.soft_UV[words], alpha=gamma)
+            _add_at(scores_RV, problem.targets_N[tokens_R], -1.0)
+
+    def through_soft_targets(self, group: Group, soft: _SoftTargets) -> None:
+        """Add the gradient through y~ (eqs. 10-12), and J_aug's sums by word."""
+        if soft.residual_UV is None or soft.weight_U is None or self.grad_embedding is None:
+            return
+        scale = self.problem.weight if self.same_weight else 1.0
+        product_UV = soft.residual_UV.mul_(soft.soft_UV)
+        dot_U = product_UV.sum(-1)
+        self.soft_aug += scale * (dot_U - soft.weight_U * soft.lse_U).sum()
+        grad_UV = product_UV.addcmul_(soft.soft_UV, dot_U.unsqueeze(1), value=-1)
+        grad_UV = grad_UV.to(soft.vectors_UE.dtype)
+        factor = scale * (self.problem.alpha / self.problem.temperature)
+        vectors_UE = (soft.vectors_UE * factor).to(soft.vectors_UE.dtype)
+        self.grad_embedding.add(grad_UV.t(), vectors_UE)
+        grad_UE = soft.lse_U.new_empty(soft.vectors_UE.shape)
+        matmul(grad_UV, self.embedding_VE, grad_UE).mul_(factor)
+        self.grad_embedding.add_rows(group.words_U, grad_UE)
+
+
+def _log_mean_exp(max_N: Tensor, softmax_NV: Tensor) -> Tensor:
+    """Return log mean exp of rows that have this maximum and this softmax.
+
+    The largest entry of a softmax is 1 / sum exp(x - max). The mean, unlike the sum, keeps its
+    digits where all scores are nearly equal: at high temperature.
+    """
+    return max_N - torch.log(softmax_NV.amax(-1) * softmax_NV.shape[-1])
+
+
+def _add_at(x_RV: Tensor, index_R: Tensor, value: float) -> None:
+    """Add a number to one entry of each row."""
+    index_R1 = index_R.unsqueeze(1)
+    x_RV.scatter_add_(1, index_R1, x_RV.new_full(index_R1.shape, value))
