@@ -1,0 +1,190 @@
+"""Plots of the four models: validation curves and perplexity bars, as PNG files.
+
+matplotlib is imported when a plot is made, and used without its global state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tiedlm.errors import UserError
+from tiedlm.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Models = Mapping[str, Mapping[str, Any]]
+
+
+class Style(NamedTuple):
+    """How a model looks in every plot; the colours are Okabe and Ito's, safe for colour-blind."""
+
+    label: str
+    colour: str
+
+
+STYLES = {
+    "vd-lstm": Style("VD-LSTM", "#555555"),
+    "vd-lstm-al": Style("+ AL", "#009E73"),
+    "vd-lstm-re": Style("+ RE", "#0072B2"),
+    "vd-lstm-real": Style("+ REAL", "#D55E00"),
+}
+
+SIZE_INCHES = (6.4, 4.3)  # and letters of 12 points: readable at a phone's width
+MARGIN_INCHES = 0.12
+DPI = 200
+INK = "#222222"
+FAINT = "#dddddd"
+SHOWN_ABOVE_BEST = 1.6  # epochs with a perplexity above this many times the best are cut off
+LABEL_GAP = 0.075  # of the axis: no two labels are nearer
+
+
+def require_matplotlib() -> None:
+    """Check that plots can be made; long work that ends in a plot calls this first.
+
+    Raises:
+        UserError: if matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise UserError("plots need matplotlib: pip install 'tiedlm[plots]'") from error
+
+
+def plot_curves(models: Models, path: Path) -> None:
+    """Draw validation perplexity by epoch, one labelled line a model, a dot at the best epoch.
+
+    The axis shows the late epochs large enough to tell the models apart: it ends at 1.6 times the
+    best perplexity (or above the worst last epoch), and early epochs above that are cut off.
+
+    Args:
+        models: results by model, keys of :data:`STYLES`; ``curve`` and ``best_epoch`` are used.
+        path: the PNG file.
+
+    Raises:
+        UserError: if matplotlib is missing or the file cannot be written.
+    """
+    figure, axes = _blank("Validation perplexity by epoch (one seed; lower is better)")
+    from matplotlib.ticker import MaxNLocator  # after the check in _blank
+
+    curves = {
+        name: [line["valid_ppl"] for line in model["curve"]] for name, model in models.items()
+    }
+    bottom, top = shown_range(list(curves.values()))
+    axes.set_ylim(bottom, top)
+    heights = spread([(curve[-1] - bottom) / (top - bottom) for curve in curves.values()])
+    last_epoch = max(model["curve"][-1]["epoch"] for model in models.values())
+    for (name, model), height in zip(models.items(), heights, strict=True):
+        style, curve = STYLES[name], curves[name]
+        epochs = [line["epoch"] for line in model["curve"]]
+        axes.plot(epochs, curve, color=style.colour, linewidth=2)
+        best = epochs.index(model["best_epoch"])
+        axes.plot(epochs[best], curve[best], "o", color=style.colour, markersize=6)
+        axes.annotate(
+            f"{style.label}  {curve[best]:.1f}",
+            xy=(epochs[-1], curve[-1]),
+            xytext=(1.04, height),
+            textcoords="axes fraction",
+            color=style.colour,
+            weight="bold",
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": style.colour, "relpos": (0, 0.5)},
+        )
+    axes.set_xlim(0.5, last_epoch + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("epoch (dot: best on validation)")
+    axes.grid(axis="y", color=FAINT)
+    _save(figure, path)
+
+
+def plot_bars(models: Models, path: Path) -> None:
+    """Draw validation and test perplexity as bars from 0, each with its value.
+
+    The test bar also says how far it is from the first model's, where a thin line stands.
+
+    Args:
+        models: results by model, keys of :data:`STYLES`, the one to compare with first;
+            ``valid_ppl`` and ``test_ppl`` are used.
+        path: the PNG file.
+
+    Raises:
+        UserError: if matplotlib is missing or the file cannot be written.
+    """
+    figure, axes = _blank("Perplexity (one seed; lower is better)")
+    first = next(iter(models))
+    base = models[first]["test_ppl"]
+    for row, (name, model) in enumerate(models.items()):
+        colour, test = STYLES[name].colour, model["test_ppl"]
+        for y, split, opacity, ink in (
+            (row - 0.2, "validation", 0.3, INK),
+            (row + 0.2, "test", 1.0, "white"),
+        ):
+            value = model["valid_ppl"] if split == "validation" else test
+            axes.barh(y, value, height=0.38, color=colour, alpha=opacity)
+            _write(axes, split, (0, y), 6, color=ink)
+            _write(axes, f"{value:.1f}", (value, y), -6, color=ink, weight="bold", ha="right")
+        if name != first:
+            change = f"{100 * (test / base - 1):+.1f}%".replace("-", "\N{MINUS SIGN}")
+            _write(axes, change, (max(test, base), row + 0.2), 7, color=INK, weight="bold")
+    axes.axvline(base, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+    largest = max(max(model["valid_ppl"], model["test_ppl"]) for model in models.values())
+    axes.set_xlim(0, 1.18 * largest)  # room for the differences
+    axes.set_yticks(range(len(models)), [STYLES[name].label for name in models])
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_color(INK)
+    axes.set_xlabel(f"perplexity (dashed: {STYLES[first].label} on test)")
+    _save(figure, path)
+
+
+def shown_range(curves: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Return the ends of the axis that shows the late epochs of curves well."""
+    everything = [value for curve in curves for value in curve]
+    best, worst_last = min(everything), max(curve[-1] for curve in curves)
+    top = min(max(everything), max(SHOWN_ABOVE_BEST * best, worst_last))
+    margin = 0.06 * (top - best) or 0.05 * best  # one flat line has no height of its own
+    return best - margin, top + margin
+
+
+def spread(heights: Sequence[float], gap: float = LABEL_GAP) -> list[float]:
+    """Move heights apart, in order, until no two are nearer than ``gap``, none above 1."""
+    order = sorted(range(len(heights)), key=lambda i: heights[i], reverse=True)
+    placed = list(heights)
+    ceiling = 1.0
+    for i in order:  # downwards: each below the last one
+        placed[i] = ceiling = min(placed[i], ceiling)
+        ceiling -= gap
+    floor = 0.0
+    for i in reversed(order):  # upwards: those pushed out at the bottom come back in
+        placed[i] = floor = max(placed[i], floor)
+        floor += gap
+    return placed
+
+
+def _write(axes: Axes, text: str, at: tuple[float, float], right: float, **looks: Any) -> None:
+    """Write a text at a point of the data, so many points to the right of it."""
+    axes.annotate(text, at, (right, 0), textcoords="offset points", va="center", **looks)
+
+
+def _blank(title: str) -> tuple[Figure, Axes]:
+    require_matplotlib()
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    margins = ConstrainedLayoutEngine(w_pad=MARGIN_INCHES, h_pad=MARGIN_INCHES)
+    figure = Figure(figsize=SIZE_INCHES, layout=margins, facecolor="white")
+    axes = figure.add_subplot(facecolor="white")
+    axes.set_title(title, loc="left", size=12, color=INK)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(labelsize=12, labelcolor=INK, color=INK)
+    axes.xaxis.label.set(size=12, color=INK)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)
