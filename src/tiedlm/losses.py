@@ -13,9 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tiedlm.fused import fused_losses
+from tiedlm.loss_arguments import check_arguments
+from tiedlm.matmul import gemm_dtype, is_capturing
+from tiedlm.quadratic import quadratic_losses
 
 Reduction = Literal["mean", "sum", "none"]
-Implementation = Literal["reference", "fused", "auto"]
+Implementation = Literal["auto", "fused", "reference", "quadratic"]
+
+# What each implementation is given: (N, D) hidden states, (V, D) W, (N,) targets that all count,
+# weights as in `streaming.Problem`, b or None, (V, E) L^T, alpha, tau, target_grad, and whether the
+# results are wanted of each token or as weighted sums.
+_IMPLEMENTATIONS = {"auto": fused_losses, "fused": fused_losses, "quadratic": quadratic_losses}
 
 
 class LossOutput(NamedTuple):
@@ -57,47 +65,55 @@ def augmented_cross_entropy(
         bias: b, in the cross-entropy only: the paper's eq. 3.1 has none in y^.
         embedding: the rows are word vectors (L transposed); default: ``classifier``.
         alpha: weight of the augmented loss; 0 is plain cross-entropy.
-        temperature: tau, at least a little above 0.
+        temperature: tau.
         ignore_index: tokens with this target count nowhere.
         reduction: "mean" over the tokens that count, "sum", or "none".
         target_grad: whether the gradient flows through the soft target into ``embedding``.
         impl: "fused" streams over the tokens with a gradient written by hand; "reference" is the
-            equations in plain autograd; "auto" takes the faster.
+            equations in plain autograd; "auto" takes the faster of the two, "fused". "quadratic"
+            replaces J_aug by its limit at high temperature (see :mod:`tiedlm.quadratic`).
 
     Shape:
         hidden ``(..., D)``, classifier ``(V, D)``, targets ``(...)`` int64, bias ``(V,)``,
         embedding ``(V, E)``.
 
     Returns:
-        ``LossOutput(loss, ce, aug)``, in float32 or better.
+        ``LossOutput(loss, ce, aug)``, in float32 or better. Where no token counts, 0.
 
     Raises:
         ValueError: naming the argument, what was given and what was expected.
+        RuntimeError: for a second derivative of the fused implementation.
 
     Source: PAPER section 1, "Augmented loss".
     """
     embedding = classifier if embedding is None else embedding
-    targets_N = targets.reshape(-1)
+    check_arguments(
+        hidden, classifier, targets, bias, embedding, alpha, temperature, ignore_index, reduction,
+        impl,
+    )  # fmt: skip
     hidden_ND = hidden.reshape(-1, hidden.shape[-1])
-    dtype = torch.promote_types(hidden.dtype, torch.float32)
+    targets_N = targets.reshape(-1)
     counted_N = targets_N != ignore_index
-    weight = counted_N.to(dtype)
-    if reduction == "none":
+    per_token = reduction == "none"
+    weight = counted_N.to(torch.promote_types(hidden.dtype, torch.float32))
+    if per_token or is_capturing(hidden):
         targets_N = targets_N.where(counted_N, 0)
+        if reduction == "mean":
+            weight = weight / weight.sum().clamp(min=1)
     else:
         if not counted_N.all():
             hidden_ND, targets_N = hidden_ND[counted_N], targets_N[counted_N]
-        weight = weight.new_ones(())
-        if reduction == "mean":
-            weight = weight / max(1, len(targets_N))
-    compute = reference_losses if impl == "reference" else fused_losses
-    losses = compute(
+        count = max(1, len(targets_N)) if reduction == "mean" else 1
+        weight = weight.new_tensor(1 / count)
+    compute = _IMPLEMENTATIONS.get(impl, reference_losses)
+    loss, ce, aug = compute(
         hidden_ND, classifier, targets_N, weight, bias, embedding, alpha, temperature,
-        target_grad, reduction == "none",
+        target_grad, per_token,
     )  # fmt: skip
-    if reduction == "none":
-        losses = tuple(loss.view_as(targets) for loss in losses)
-    return LossOutput(*losses)
+    if per_token:
+        shape = targets.shape
+        return LossOutput(loss.view(shape), ce.view(shape), aug.view(shape))
+    return LossOutput(loss, ce, aug)
 
 
 def reference_losses(
@@ -112,20 +128,19 @@ def reference_losses(
     target_grad: bool,
     per_token: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return J_tot, J and J_aug, weighted: per token or summed."""
-    scores_NV = hidden_ND @ classifier_VD.t()
+    """Return J_tot, J and J_aug, weighted, of each token or summed: eqs. 1 to 6 in autograd."""
+    dtype = gemm_dtype(hidden_ND)
+    classifier_VD = classifier_VD.to(dtype)
+    scores_NV = (hidden_ND.to(dtype) @ classifier_VD.t()).to(weight.dtype)
     logits_NV = scores_NV if bias_V is None else scores_NV + bias_V
     ce_N = functional.cross_entropy(logits_NV, targets_N, reduction="none") * weight
-    if alpha == 0:
-        ce = ce_N if per_token else ce_N.sum()
-        return ce, ce.detach(), torch.zeros_like(ce)
-    soft_scores_NV = embedding_VE[targets_N] @ embedding_VE.t()
-    log_soft_target_NV = torch.log_softmax(soft_scores_NV / temperature, dim=-1)
-    if not target_grad:
-        log_soft_target_NV = log_soft_target_NV.detach()
-    log_prediction_NV = torch.log_softmax(scores_NV / temperature, dim=-1)
-    terms_NV = log_soft_target_NV.exp() * (log_soft_target_NV - log_prediction_NV)
-    aug_N = terms_NV.sum(dim=-1) * weight
+    aug_N = torch.zeros_like(ce_N)
+    if alpha != 0:
+        embedding_VE = (embedding_VE if target_grad else embedding_VE.detach()).to(dtype)
+        soft_scores_NV = (embedding_VE[targets_N] @ embedding_VE.t()).to(weight.dtype)
+        log_soft_NV = torch.log_softmax(soft_scores_NV / temperature, dim=-1)
+        log_prediction_NV = torch.log_softmax(scores_NV / temperature, dim=-1)
+        aug_N = (log_soft_NV.exp() * (log_soft_NV - log_prediction_NV)).sum(dim=-1) * weight
     ce, aug = (ce_N, aug_N) if per_token else (ce_N.sum(), aug_N.sum())
     return ce + alpha * aug, ce.detach(), aug.detach()
 

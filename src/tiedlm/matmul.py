@@ -76,13 +76,21 @@ def precision(
 def gemm_dtype(tensor: Tensor) -> torch.dtype:
     """Return the type to which a GEMM's operands like ``tensor`` are rounded.
 
-    Float32 follows ``torch.autocast`` where it is on, else :func:`precision`; other types stay.
+    ``torch.autocast`` decides where it is on, else :func:`precision`, for float32 only. Float64
+    stays as it is.
     """
-    if tensor.dtype != torch.float32:
+    if tensor.dtype == torch.float64:
         return tensor.dtype
     if torch.is_autocast_enabled(tensor.device.type):
         return torch.get_autocast_dtype(tensor.device.type)
-    return torch.bfloat16 if _PRECISION.get() == "bf16" else torch.float32
+    if tensor.dtype == torch.float32 and _PRECISION.get() == "bf16":
+        return torch.bfloat16
+    return tensor.dtype
+
+
+def is_capturing(tensor: Tensor) -> bool:
+    """Tell whether a CUDA graph is being recorded: then nothing may depend on the data."""
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool = False) -> Tensor:

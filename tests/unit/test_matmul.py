@@ -26,13 +26,15 @@ def test_precision_of_a_float32_gemm_follows_the_innermost_block():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_precision_leaves_types_other_than_float32_alone(dtype):
-    with precision("bf16"), torch.autocast("cpu", torch.bfloat16):
+    with precision("bf16"):
         assert gemm_dtype(torch.zeros(1, dtype=dtype)) == dtype
 
 
 def test_autocast_decides_where_it_is_on():
-    with torch.autocast("cpu", torch.float16):
+    with torch.autocast("cpu", torch.float16), precision("bf16"):
         assert gemm_dtype(torch.zeros(1)) == torch.float16
+        assert gemm_dtype(torch.zeros(1, dtype=torch.bfloat16)) == torch.float16
+        assert gemm_dtype(torch.zeros(1, dtype=torch.float64)) == torch.float64
 
 
 def test_precision_is_restored_after_an_error():

@@ -1,0 +1,81 @@
+r"""The augmented loss at high temperature, without a second pass over the vocabulary.
+
+To second order in 1 / tau the divergence between two softmaxes is half the variance, over the
+vocabulary, of the difference of their arguments (eq. 14 of ``docs/loss.md``):
+
+.. math::
+    J_{aug} \approx \tfrac{1}{2 \tau^2} \mathrm{Var}_v[(W h)_v - (L^\top u)_v]
+            = \tfrac{1}{2 \tau^2 V} \| W_c h - L_c^\top u \|^2
+
+with W_c, L_c centred over the vocabulary. The norm needs the (D, D), (D, E) and (E, E) products of
+the centred matrices only, which do not grow with the number of tokens. Where weights are tied it is
+one Mahalanobis distance: cross-entropy plus a pull of h to the embedding of its target.
+
+Shape letters: N tokens, V vocabulary, D hidden width, E embedding width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tiedlm.fused import fused_losses
+from tiedlm.matmul import gemm_dtype
+
+
+def quadratic_losses(
+    hidden_ND: Tensor,
+    classifier_VD: Tensor,
+    targets_N: Tensor,
+    weight: Tensor,
+    bias_V: Tensor | None,
+    embedding_VE: Tensor,
+    alpha: float,
+    temperature: float,
+    target_grad: bool,
+    per_token: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what :func:`tiedlm.losses.reference_losses` returns, with J_aug approximated.
+
+    Source: PAPER sections 1 (eq. 4.3) and 7 (the Mahalanobis form).
+    """
+    loss, ce, aug = fused_losses(
+        hidden_ND, classifier_VD, targets_N, weight, bias_V, embedding_VE, 0.0, temperature,
+        target_grad, per_token,
+    )  # fmt: skip
+    if alpha == 0:
+        return loss, ce, aug
+    dtype = gemm_dtype(hidden_ND)
+    tied = embedding_VE is classifier_VD
+    if not target_grad:
+        embedding_VE = embedding_VE.detach()
+    vectors_NE = embedding_VE[targets_N]
+    if tied:  # tied: W h - L^T u = W (h - u)
+        matrix_VK, point_NK = classifier_VD, hidden_ND - vectors_NE
+        through_NK = point_NK if target_grad else hidden_ND
+    else:  # W h - L^T u = [W, L^T] [h, -u]
+        matrix_VK = torch.cat([classifier_VD, embedding_VE], dim=1)
+        point_NK = through_NK = torch.cat([hidden_ND, -vectors_NE], dim=1)
+    aug_N = _half_variance(matrix_VK, point_NK, through_NK.detach(), dtype).to(weight.dtype)
+    aug_N = aug_N * (weight / temperature**2)
+    aug = aug_N if per_token else aug_N.sum()
+    return loss + alpha * aug, ce, aug.detach()
+
+
+def _half_variance(
+    matrix_VK: Tensor, point_NK: Tensor, through_NK: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """Return half the variance over the vocabulary of ``matrix @ point``, for each token.
+
+    The gradient for the matrix is that of its product with ``through``: ``point`` itself, or the
+    part of it that the gradient flows through. It costs one product, as the value does, because
+    ``X^T X_c`` with the centred factor held fixed has the value of the covariance and half of its
+    gradient, which the square doubles.
+    """
+    centred_VK = matrix_VK.detach() - matrix_VK.detach().mean(0)
+    covariance_KK = matrix_VK.to(dtype).t() @ centred_VK.to(dtype) / len(matrix_VK)
+    covariance_KK = covariance_KK.to(torch.promote_types(dtype, torch.float32))
+    point_NK, through_NK = point_NK.to(covariance_KK.dtype), through_NK.to(covariance_KK.dtype)
+    half_N = ((point_NK @ covariance_KK.detach()) * point_NK).sum(-1) / 2
+    by_matrix_N = ((through_NK @ covariance_KK) * point_NK.detach()).sum(-1)
+    return half_N + (by_matrix_N - by_matrix_N.detach())
