@@ -119,12 +119,13 @@ def plot_bars(models: Models, path: Path) -> None:
     base = models[first]["test_ppl"]
     for row, (name, model) in enumerate(models.items()):
         colour, test = STYLES[name].colour, model["test_ppl"]
-        for y, split, opacity, ink in (
-            (row - 0.2, "validation", 0.3, INK),
-            (row + 0.2, "test", 1.0, "white"),
+        for y, split, fill, ink in (
+            (row - 0.2, "validation", (colour, 0.3), INK),
+            (row + 0.2, "test", (colour, 1.0), "white"),
         ):
             value = model["valid_ppl"] if split == "validation" else test
-            axes.barh(y, value, height=0.38, color=colour, alpha=opacity)
+            axes.barh(y, value, height=0.38, color="white")  # under a faint bar: hides the line
+            axes.barh(y, value, height=0.38, color=[fill])
             _write(axes, split, (0, y), 6, color=ink)
             _write(axes, f"{value:.1f}", (value, y), -6, color=ink, weight="bold", ha="right")
         if name != first:

@@ -7,6 +7,7 @@ all text of theirs is escaped.
 from __future__ import annotations
 
 import base64
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -154,8 +155,8 @@ def _phrase(phrase: Mapping[str, Any]) -> str:
         )
         rows.append(f'<tr><th scope="row" class="rank">{rank}</th>{cells}</tr>')
     followed = "".join(
-        f'<td class="words">{_word(phrase["next"], phrase["next"])}</td>'
-        f"<td>{_probability(phrase['next_probability'][name])}</td>"
+        f'<td colspan="2"><span class="both">{_word(phrase["next"], phrase["next"])}'
+        f"<span>{_probability(phrase['next_probability'][name])}</span></span></td>"
         for name in SIDE_BY_SIDE
     )
     context = " ".join(_word(word) for word in phrase["context"].split())
@@ -181,7 +182,12 @@ def _word(word: str, followed: str | None = None) -> str:
 
 
 def _probability(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.0005 else "&lt;.001"
+    """Write a probability as 12.3%, 0.1%, or with two digits where that would be too coarse."""
+    if value >= 0.001:
+        return f"{value:.1%}"
+    if value < 1e-6:
+        return "&lt;0.0001%"
+    return f"{100 * value:.{1 - math.floor(math.log10(100 * value))}f}%"
 
 
 def _detail_rows(values: Mapping[str, Any]) -> str:

@@ -141,8 +141,18 @@ def test_phrases_mark_the_word_that_followed_and_explain_unknown_words(tmp_path)
     text = Page(html).text
     assert "so we unknown word on" in text
     assert "<unk>" not in text
-    assert "zag0.012zag0.046" in text
-    assert "zag<.001" in text
+    assert "zag1.2%zag4.6%" in text
+    assert "zag0.0010%" in text
+
+
+@pytest.mark.parametrize(
+    ("probability", "written"),
+    [(0.314, "31.4%"), (0.001, "0.1%"), (0.00042, "0.042%"), (3.1e-6, "0.00031%"), (0, "<0.0001%")],
+)
+def test_small_probabilities_stay_readable(probability, written, tmp_path):
+    results = made_up_results()
+    results["phrases"][0]["next_probability"]["vd-lstm"] = probability
+    assert f"zag{written}zag4.6%" in page_of(results, tmp_path).text
 
 
 def test_unknown_word_that_followed_is_marked_too(tmp_path):
