@@ -7,20 +7,10 @@ import sys
 
 import pytest
 
+from tests_support import run_command as run
 from tiedlm.cli import main
 
 TINY = ["--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=2", "--threads=1"]
-
-
-def run(capsys, *arguments):
-    """Return (exit status, standard output, standard error) of a command, run in this process."""
-    status = 0
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as leaving:
-        status = leaving.code or 0
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
 
 
 @pytest.fixture(scope="module")

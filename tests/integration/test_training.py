@@ -198,10 +198,10 @@ def test_a_diverging_run_keeps_its_best_model(settings, corpus, tmp_path, monkey
     good = (tmp_path / "model.safetensors").read_bytes()
     real_step = loop.train_step
 
-    def explode(model, *arguments):
+    def explode(objective, *arguments):
         with torch.no_grad():
-            model.embedding.weight[0] = torch.nan
-        return real_step(model, *arguments)
+            objective.model.embedding.weight[0] = torch.nan
+        return real_step(objective, *arguments)
 
     monkeypatch.setattr(loop, "train_step", explode)
     with pytest.raises(Diverged, match=r"epoch 2, step \d+: loss nan.*are kept"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+
+from tiedlm.cli import leave
 
 
 def demo(
@@ -40,10 +41,8 @@ def demo(
         with ProgressView() as view:
             report = run_demo(out, view, jobs, **given)
     except Stopped as stopped:
-        print(f"tiedlm: {stopped}", file=sys.stderr)
-        sys.exit(130)
+        leave(str(stopped), 130)
     except Diverged as diverged:
-        print(f"tiedlm: error: {diverged}", file=sys.stderr)
-        sys.exit(1)
+        leave(f"error: {diverged}", 1)
     print_demo_table(read_json(out / "results.json"))
     print(f"report: {report}")

@@ -40,7 +40,6 @@ def evaluate(
         Print JSON instead of text.
     """
     from tiedlm.cli.models import load_model
-    from tiedlm.data import load_corpus
     from tiedlm.evaluation import evaluate as evaluate_model
     from tiedlm.files import read_json
 
@@ -48,12 +47,7 @@ def evaluate(
         raise UserError(f"--window: expected at least 1, got {window}")
     model, vocabulary = load_model(run, device)
     settings = Settings.from_dict(read_json(run / "config.json")["settings"])
-    corpus = load_corpus(
-        settings.data,
-        vocab_size=settings.vocab_size,
-        min_count=settings.min_count,
-        fraction=settings.fraction,
-    )
+    corpus = settings.load_corpus()
     if corpus.vocabulary != vocabulary:
         raise UserError(
             f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) is not the "

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import sys
+import os
 import typing
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from tiedlm.cli import leave
 from tiedlm.errors import UserError
 from tiedlm.experiments.recipes import RECIPES, VARIANTS, get_recipe
 from tiedlm.training.settings import Settings
@@ -48,28 +49,21 @@ def train(
 
 def run(settings: Settings, out: Path, quiet: bool = False) -> dict[str, Any]:
     """Load the corpus, train, and print the result."""
-    from tiedlm.data import load_corpus
     from tiedlm.progress import ProgressView, Silent
     from tiedlm.training.loop import Diverged, Stopped
     from tiedlm.training.loop import train as train_model
 
-    corpus = load_corpus(
-        settings.data,
-        vocab_size=settings.vocab_size,
-        min_count=settings.min_count,
-        fraction=settings.fraction,
-        progress=not quiet,
-    )
+    is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    quiet = quiet or not is_first
+    corpus = settings.load_corpus(progress=not quiet)
     try:
         with ProgressView() as view:
             watcher = Silent() if quiet else view.watcher()
             result = train_model(settings, corpus, out, watcher=watcher)
     except Stopped as stopped:
-        print(f"tiedlm: {stopped}", file=sys.stderr)
-        sys.exit(130)
+        leave(str(stopped), 130)
     except Diverged as diverged:
-        print(f"tiedlm: error: {diverged}", file=sys.stderr)
-        sys.exit(1)
+        leave(f"error: {diverged}", 1)
     if not quiet:
         print(
             f"{out}: validation perplexity {result['valid_ppl']:.2f}, test "

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tiedlm.analysis.plots import require_matplotlib
 from tiedlm.analysis.predictions import distributions, mean_probability, next_words
 from tiedlm.analysis.subspace import subspace_distance
-from tiedlm.data import Corpus, load_corpus
+from tiedlm.data import Corpus
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.report import write_report
@@ -46,10 +47,11 @@ def run_demo(out: Path, view: ProgressView, jobs: int | None = None, **changes: 
     Returns:
         The path of ``report.html``.
     """
+    require_matplotlib()  # now, not after minutes of training
     started = time.monotonic()
     settings = {name: get_recipe(recipe).replace(**changes) for name, recipe in MODELS.items()}
     first = settings["vd-lstm"]
-    corpus = load_corpus(first.data, min_count=first.min_count, vocab_size=first.vocab_size)
+    corpus = first.load_corpus()
     # The longest training first: the last two to run then end together.
     order = sorted(MODELS, key=lambda name: settings[name].alpha, reverse=True)
     at_once = jobs or min(len(MODELS), available_cores())

@@ -141,18 +141,11 @@ def _work(
     """Train one model in a child process and send its result, or why there is none."""
     remote = _Remote(index, inbox)
     try:
-        from tiedlm.data import load_corpus
         from tiedlm.training.loop import Diverged, Stopped, train
 
         settings = job.settings
         try:
-            corpus = load_corpus(
-                settings.data,
-                vocab_size=settings.vocab_size,
-                min_count=settings.min_count,
-                fraction=settings.fraction,
-                progress=False,
-            )
+            corpus = settings.load_corpus(progress=False)
             result = train(
                 settings,
                 corpus,

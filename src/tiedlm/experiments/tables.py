@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tiedlm.experiments.findings import headline, verdict
+
 NAMES = {
     "vd-lstm": "VD-LSTM",
     "vd-lstm-al": "VD-LSTM + AL",
@@ -32,13 +34,5 @@ def print_demo_table(results: dict[str, Any], console: Console | None = None) ->
         )
     console = console or Console()
     console.print(table)
-    base = results["models"]["vd-lstm"]["test_ppl"]
-    real = results["models"]["vd-lstm-real"]["test_ppl"]
-    words = "below" if real < base else "above"
-    seed = results["models"]["vd-lstm"]["seed"]
-    console.print(
-        f"On test, REAL is {abs(1 - real / base):.1%} {words} VD-LSTM (1 seed: {seed}). "
-        "An effect of short data: with more text and few epochs tied models are behind at first.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for sentence in (headline(results["models"]), verdict(results["models"])):
+        console.print(sentence, highlight=False, soft_wrap=True, markup=False)

@@ -133,6 +133,7 @@ class VariationalLSTM(nn.Module):
         self.dropout_input = dropout_input
         self.dropout_hidden = dropout_hidden
         self.fast = fast
+        self.mask_share = (0, 1)
         self.layers = nn.ModuleList(
             LSTMLayer(d_input if index == 0 else d_hidden, d_hidden) for index in range(n_layers)
         )
@@ -160,16 +161,22 @@ class VariationalLSTM(nn.Module):
     def sample_masks(self, batch_size: int) -> tuple[Tensor | None, list[Tensor | None]]:
         """Draw ``(input mask (B, d_input), [one mask (B, d_hidden) per layer])``.
 
-        All are None in evaluation mode and where the probability is 0.
+        All are None in evaluation mode and where the probability is 0. With ``mask_share`` at
+        ``(rank, world)`` this is one of ``world`` processes that share a batch: each draws the
+        masks of all its streams and keeps its own, so that a stream has the mask that it would
+        have in one process.
         """
         if not self.training:
             return None, [None] * self.n_layers
         like = next(self._typed_layers()).bias
-        input_mask = variational_mask((batch_size, self.d_input), self.dropout_input, like)
-        shape = (batch_size, self.d_hidden)
-        return input_mask, [
-            variational_mask(shape, self.dropout_hidden, like) for _ in range(self.n_layers)
-        ]
+        rank, world = self.mask_share
+
+        def draw(width: int, p: float) -> Tensor | None:
+            mask = variational_mask((batch_size * world, width), p, like)
+            return None if mask is None else mask[rank * batch_size : (rank + 1) * batch_size]
+
+        input_mask = draw(self.d_input, self.dropout_input)
+        return input_mask, [draw(self.d_hidden, self.dropout_hidden) for _ in range(self.n_layers)]
 
     def forward(
         self, x: Tensor, state: LSTMState | tuple[Tensor, Tensor] | None = None

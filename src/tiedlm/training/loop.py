@@ -11,7 +11,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,9 +29,10 @@ from tiedlm.progress import Silent, Watcher, short_duration
 from tiedlm.recurrent import LSTMState
 from tiedlm.training import run, run_files
 from tiedlm.training.checkpoint import Progress, restore_checkpoint, save_checkpoint
+from tiedlm.training.distributed import Ranks, join
 from tiedlm.training.hardware import arithmetic, prepare
 from tiedlm.training.settings import Settings
-from tiedlm.training.step import train_step
+from tiedlm.training.step import Objective, train_step
 
 SAVE_EVERY = 120.0  # seconds between two checkpoints within an epoch
 MAY_CHANGE = ("epochs", "patience", "threads")  # settings that a resumed run may change
@@ -73,41 +74,57 @@ def train(
         Stopped: after SIGINT or SIGTERM, with everything saved.
         Diverged: if the loss or the gradient stops being finite.
     """
-    training = _Run(settings, corpus, out, save_every, watcher or Silent())
-    with run_files.lock(out), arithmetic(settings, training.device):
-        return training.train(stop_requested)
+    with join() as ranks:
+        training = _Run(settings, corpus, out, save_every, watcher or Silent(), ranks)
+        # Rank 0 holds the folder; the others only read it.
+        holder = run_files.lock(out) if ranks.is_first else nullcontext()
+        with holder, arithmetic(settings, training.device):
+            return training.train(stop_requested)
 
 
 class _Run:
     """The parts of a run that its steps share."""
 
     def __init__(
-        self, settings: Settings, corpus: Corpus, out: Path, save_every: float, watcher: Watcher
+        self,
+        settings: Settings,
+        corpus: Corpus,
+        out: Path,
+        save_every: float,
+        watcher: Watcher,
+        ranks: Ranks,
     ) -> None:
         self.settings = settings
         self.corpus = corpus
         self.out = out
         self.save_every = save_every
-        self.watcher = watcher
+        self.watcher = watcher if ranks.is_first else Silent()
+        self.ranks = ranks
+        ranks.check_batch(settings.batch_size)
         self.device = prepare(settings)
         torch.manual_seed(settings.seed)
         self.model = LanguageModel(model_config(settings, len(corpus.vocabulary)))
+        self.model.lstm.mask_share = (ranks.rank, ranks.world)
         if settings.init_from is not None:
             start_from(self.model, Path(settings.init_from), corpus)
         self.model.to(self.device).train()
+        self.objective = ranks.wrap(Objective(self.model, settings), self.device)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=settings.lr)
-        streams = batch_streams(corpus.train, settings.batch_size)
-        self.streams_BS = torch.as_tensor(streams, dtype=torch.int64, device=self.device)
-        self.epoch_tokens = self.streams_BS[:, 1:].numel()
+        streams = torch.from_numpy(batch_streams(corpus.train, settings.batch_size))
+        self.epoch_tokens = streams[:, 1:].numel()
+        self.streams_BS = ranks.own(streams).to(self.device)
         self.windows = math.ceil((self.streams_BS.shape[1] - 1) / settings.bptt)
         self.progress = Progress()
         self.state: LSTMState | None = None
 
     def train(self, stop_requested: Callable[[], bool]) -> dict[str, Any]:
         notes = self._open_folder()
-        if self._finished() and (self.out / run_files.RESULT).is_file():
-            return dict(read_json(self.out / run_files.RESULT))
-        (self.out / run_files.RESULT).unlink(missing_ok=True)  # of fewer epochs than asked for now
+        result = self.out / run_files.RESULT
+        if self._finished() and result.is_file():
+            return dict(read_json(result))
+        self.ranks.wait()
+        if self.ranks.is_first:
+            result.unlink(missing_ok=True)  # of fewer epochs than asked for now
         self.watcher.start(
             self.settings.recipe,
             self.settings.epochs * self.epoch_tokens,
@@ -138,7 +155,14 @@ class _Run:
             inputs_BT, targets_BT = self._window(progress.window)
             try:
                 out = train_step(
-                    self.model, self.optimizer, inputs_BT, targets_BT, self.state, settings
+                    self.objective,
+                    self.optimizer,
+                    inputs_BT,
+                    targets_BT,
+                    self.state,
+                    settings,
+                    self.ranks,
+                    stop_requested(),
                 )
             except FloatingPointError as error:
                 raise Diverged(
@@ -146,7 +170,7 @@ class _Run:
                     f"model and checkpoint in {self.out} are kept; try a lower --lr or --clip"
                 ) from error
             self.state = out.state
-            count = targets_BT.numel()
+            count = targets_BT.numel() * self.ranks.world
             progress.window += 1
             progress.step += 1
             progress.epoch_nll += out.ce * count
@@ -162,13 +186,13 @@ class _Run:
                 settings.epochs,
                 perplexity(progress.epoch_nll, progress.epoch_tokens),
             )
-            if stop_requested():
+            if out.stop:
                 self._checkpoint()
                 raise Stopped(
                     f"stopped at epoch {progress.epoch}, step {progress.step}; everything is saved "
                     f"in {self.out}: the same command goes on from there"
                 )
-            if now - saved >= self.save_every:
+            if self.ranks.from_first(now - saved, self.device) >= self.save_every:
                 self._checkpoint()
                 saved = clock = time.monotonic()
 
@@ -180,7 +204,7 @@ class _Run:
     def _end_epoch(self) -> None:
         progress = self.progress
         started = time.monotonic()
-        valid = evaluate(self.model, self.corpus.valid).perplexity
+        valid = self._on_first(lambda: evaluate(self.model, self.corpus.valid).perplexity)
         if not math.isfinite(valid):
             raise Diverged(
                 f"epoch {progress.epoch}: validation perplexity is {valid}; the last good model "
@@ -193,7 +217,8 @@ class _Run:
         is_best = progress.best_valid is None or valid < progress.best_valid
         if is_best:
             progress.best_valid, progress.best_epoch = valid, progress.epoch
-            run.save_weights(self.model, self.out / run_files.WEIGHTS)
+            if self.ranks.is_first:
+                run.save_weights(self.model, self.out / run_files.WEIGHTS)
         metrics = {
             "epoch": progress.epoch,
             "step": progress.step,
@@ -219,30 +244,40 @@ class _Run:
         self._write_metrics()
         self._checkpoint()
 
+    def _on_first(self, compute: Callable[[], float]) -> float:
+        """Compute a number on the first rank and give it to all."""
+        value = compute() if self.ranks.is_first else 0.0
+        return self.ranks.from_first(value, self.device)
+
     def _finish(self) -> dict[str, Any]:
         progress, settings = self.progress, self.settings
+        self.ranks.wait()
         run.load_weights(self.model, self.out / run_files.WEIGHTS)
-        unk_id = self.corpus.vocabulary.unk_id
-        valid = evaluate(self.model, self.corpus.valid, unk_id=unk_id)
-        test = evaluate(self.model, self.corpus.test, unk_id=unk_id)
+        valid = self._on_first(lambda: evaluate(self.model, self.corpus.valid).perplexity)
+        test = self._on_first(lambda: evaluate(self.model, self.corpus.test).perplexity)
         result = {
             "recipe": settings.recipe,
             "seed": settings.seed,
-            "valid_ppl": valid.perplexity,
-            "test_ppl": test.perplexity,
+            "valid_ppl": valid,
+            "test_ppl": test,
             "tokens": self.epoch_tokens * len(progress.history),
             "parameters": self.model.num_params(),
             "epochs": len(progress.history),
             "best_epoch": progress.best_epoch,
             "seconds": progress.seconds,
         }
-        write_json(self.out / run_files.RESULT, result)
+        if self.ranks.is_first:
+            write_json(self.out / run_files.RESULT, result)
         return result
 
     def _checkpoint(self) -> None:
-        save_checkpoint(self.out / run_files.LAST, self.model, self.state, self.progress)
+        state = self.ranks.gather(self.state)
+        if self.ranks.is_first:
+            save_checkpoint(self.out / run_files.LAST, self.model, state, self.progress)
 
     def _write_metrics(self) -> None:
+        if not self.ranks.is_first:
+            return
         lines = [json.dumps(metrics) + "\n" for metrics in self.progress.history]
         write_text(self.out / run_files.METRICS, "".join(lines))
 
@@ -274,11 +309,14 @@ class _Run:
         notes: list[str] = []
         restored = restore_checkpoint(self.out / run_files.LAST, self.model, notes.append)
         if restored is not None:
-            self.state, self.progress = restored
+            state, self.progress = restored
+            self.state = self.ranks.share(state)
             notes.append(
                 f"{self.settings.recipe}  going on in epoch {self.progress.epoch}, "
                 f"after step {self.progress.step}"
             )
+        if not self.ranks.is_first:
+            return notes
         write_json(self.out / run_files.CONFIG, self._config())
         self.corpus.vocabulary.save(self.out / run_files.VOCABULARY)
         write_json(self.out / run_files.ENVIRONMENT, run.environment())

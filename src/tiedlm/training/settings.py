@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tiedlm.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from tiedlm.data import Corpus
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -49,6 +52,7 @@ class Settings:
 
     batch_size: int = _setting(20, "Number of parallel streams of text.")
     bptt: int = _setting(35, "Steps of back-propagation through time.")
+    accumulate: int = _setting(1, "Read the streams in so many groups: less memory, same step.")
     epochs: int = _setting(45, "Passes over the training text.")
     lr: float = _setting(1.0, "Learning rate of SGD.")
     lr_decay: float = _setting(0.9, "Factor of the learning rate each epoch after --decay-after.")
@@ -71,7 +75,7 @@ class Settings:
     def __post_init__(self) -> None:
         at_least_one = (
             "d_embed", "d_hidden", "n_layers", "batch_size", "bptt", "epochs",
-            "vocab_size", "min_count", "patience", "threads",
+            "accumulate", "vocab_size", "min_count", "patience", "threads",
         )  # fmt: skip
         for name in at_least_one:
             self._require(name, lambda x: x is None or x >= 1, "at least 1")
@@ -79,6 +83,7 @@ class Settings:
             self._require(name, lambda x: 0 <= x < 1, "a probability of dropping, 0 <= p < 1")
         for name in ("init_range", "temperature", "lr", "clip"):
             self._require(name, lambda x: x > 0, "a positive number")
+        self._require("accumulate", lambda x: self.batch_size % x == 0, "a divisor of --batch-size")
         self._require("alpha", lambda x: x >= 0, "0 or more")
         self._require("decay_after", lambda x: x >= 0, "0 or more")
         self._require("lr_decay", lambda x: 0 < x <= 1, "0 < factor <= 1")
@@ -111,6 +116,18 @@ class Settings:
     def from_dict(cls, values: dict[str, Any]) -> Settings:
         """Make settings from :meth:`to_dict`'s result."""
         return cls().replace(**values)
+
+    def load_corpus(self, *, progress: bool = True) -> Corpus:
+        """Load the corpus that the settings name, encoded as they say."""
+        from tiedlm.data import load_corpus  # NumPy: not for `tiedlm train --help`
+
+        return load_corpus(
+            self.data,
+            vocab_size=self.vocab_size,
+            min_count=self.min_count,
+            fraction=self.fraction,
+            progress=progress,
+        )
 
     def lr_at(self, epoch: int) -> float:
         """Return the rate of an epoch, counted from 1: ``lr * decay^max(0, e - after)``."""

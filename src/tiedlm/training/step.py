@@ -1,54 +1,118 @@
-"""One update: forward, loss, backward, clip, SGD."""
+"""One update: forward, loss, backward, clip, SGD.
+
+Shape letters: B streams, T steps.
+"""
 
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from tiedlm.model import LanguageModel
 from tiedlm.recurrent import LSTMState
+from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
 
 
 class StepOutput(NamedTuple):
-    """What an update leaves: means over its targets, the gradient's norm, the carried state."""
+    """What an update leaves.
+
+    Args:
+        ce: mean cross-entropy of the window's targets, of all ranks, in nats.
+        aug: their mean augmented loss.
+        grad_norm: global norm of the gradient before clipping.
+        stop: whether any rank was asked to stop.
+        state: the carried state of this rank's streams, detached.
+    """
 
     ce: float
     aug: float
     grad_norm: float
+    stop: bool
     state: LSTMState
 
 
+class Objective(nn.Module):
+    """The model together with its loss: what a gradient is taken of.
+
+    The loss is summed over the steps of a window and averaged over its streams: that is the scale
+    on which the paper's learning rate of 1 and clip of 5 work.
+
+    Source: PAPER section 2; Zaremba et al. (2014).
+    """
+
+    def __init__(self, model: LanguageModel, settings: Settings) -> None:
+        super().__init__()
+        self.model = model
+        self.loss_settings = (settings.alpha, settings.temperature, settings.target_grad)
+
+    def forward(
+        self, inputs_BT: Tensor, targets_BT: Tensor, state: LSTMState | None
+    ) -> tuple[Tensor, Tensor, Tensor, LSTMState]:
+        """Return ``(objective, ce, aug, state)`` of a window."""
+        hidden, new_state = self.model(inputs_BT, state)
+        out = self.model.loss(hidden, targets_BT, *self.loss_settings)
+        return out.loss * targets_BT.shape[1], out.ce, out.aug, new_state.detach()
+
+
 def train_step(
-    model: LanguageModel,
+    objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     inputs_BT: Tensor,
     targets_BT: Tensor,
     state: LSTMState | None,
     settings: Settings,
+    ranks: Ranks | None = None,
+    stop_requested: bool = False,
 ) -> StepOutput:
     """Update the model on one window.
 
-    The objective is the loss summed over the steps of the window and averaged over the streams:
-    that is the scale on which the paper's learning rate of 1 and clip of 5 work.
+    With ``settings.accumulate`` above 1 the streams are read in so many groups, one after
+    another: the same gradient in less memory.
+
+    Args:
+        objective: an :class:`Objective`, perhaps wrapped for several ranks.
+        optimizer: of its parameters.
+        inputs_BT: this rank's words.
+        targets_BT: the next words.
+        state: what the last window left.
+        settings: clip and accumulation.
+        ranks: this process among those that train together.
+        stop_requested: whether this rank was asked to stop.
 
     Raises:
         FloatingPointError: if the loss or the gradient is not finite; nothing was updated.
-
-    Source: PAPER section 2; Zaremba et al. (2014).
     """
-    hidden, new_state = model(inputs_BT, state)
-    out = model.loss(hidden, targets_BT, settings.alpha, settings.temperature, settings.target_grad)
+    ranks = ranks or Ranks()
+    groups = settings.accumulate
     optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(out.loss * targets_BT.shape[1])
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-    ce, aug, grad_norm = torch.stack([out.ce, out.aug, norm]).tolist()
+    parts = []
+    for group in range(groups):
+        own_state = (
+            None if state is None else LSTMState(*(s.chunk(groups, 1)[group] for s in state))
+        )
+        is_last = group == groups - 1
+        quiet = isinstance(objective, DistributedDataParallel) and not is_last
+        with objective.no_sync() if quiet else nullcontext():  # type: ignore[operator]
+            loss, ce, aug, new_state = objective(
+                inputs_BT.chunk(groups)[group], targets_BT.chunk(groups)[group], own_state
+            )
+            torch.autograd.backward(loss / groups)
+        parts.append((ce, aug, new_state))
+    norm = torch.nn.utils.clip_grad_norm_(objective.parameters(), settings.clip)
+    mean_ce, mean_aug = (torch.stack([part[i] for part in parts]).mean() for i in (0, 1))
+    ce, aug, grad_norm = torch.stack([mean_ce, mean_aug, norm]).tolist()
+    ce, aug, stop = ranks.sum([ce, aug, float(stop_requested)], inputs_BT.device)
+    ce, aug = ce / ranks.world, aug / ranks.world
     if not all(map(math.isfinite, (ce, aug, grad_norm))):
         raise FloatingPointError(
             f"loss {ce:g}, augmented loss {aug:g}, gradient norm {grad_norm:g}"
         )
     optimizer.step()
-    return StepOutput(ce, aug, grad_norm, new_state.detach())
+    h, c = (torch.cat([part[2][i] for part in parts], 1) for i in (0, 1))
+    return StepOutput(ce, aug, grad_norm, stop > 0, LSTMState(h, c))

@@ -7,7 +7,8 @@ import torch
 
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.training.settings import Settings
-from tiedlm.training.step import train_step
+from tiedlm.training.step import Objective
+from tiedlm.training.step import train_step as step
 
 
 def model(**options):
@@ -20,6 +21,10 @@ def window(B=3, T=7):
     torch.manual_seed(1)
     tokens = torch.randint(9, (B, T + 1))
     return tokens[:, :-1], tokens[:, 1:]
+
+
+def train_step(m, optimizer, inputs, targets, state, settings):
+    return step(Objective(m, settings), optimizer, inputs, targets, state, settings)
 
 
 def sgd(m, lr=1.0):
@@ -83,3 +88,26 @@ def test_a_loss_that_is_not_finite_is_refused_before_the_update(poison):
         train_step(m, sgd(m), inputs, targets, None, Settings())
     for p, b in zip(m.parameters(), before, strict=True):
         assert torch.equal(p.nan_to_num(), b.nan_to_num())
+
+
+@pytest.mark.parametrize("groups", [2, 3, 6])
+def test_accumulation_makes_the_same_update(groups):
+    inputs, targets = window(B=6)
+    whole, parts = model(), model()
+    torch.manual_seed(2)
+    state = whole.initial_state(6)
+    state = type(state)(torch.randn_like(state.h), torch.randn_like(state.c))
+    one = train_step(whole, sgd(whole), inputs, targets, state, Settings(batch_size=6, alpha=3.0))
+    settings = Settings(batch_size=6, alpha=3.0, accumulate=groups)
+    many = train_step(parts, sgd(parts), inputs, targets, state, settings)
+    for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    assert many.ce == pytest.approx(one.ce)
+    assert many.aug == pytest.approx(one.aug)
+    assert many.grad_norm == pytest.approx(one.grad_norm)
+    torch.testing.assert_close(many.state, one.state)
+
+
+def test_groups_that_do_not_divide_the_batch_are_refused():
+    with pytest.raises(ValueError, match=r"--accumulate.*divisor of --batch-size"):
+        Settings(batch_size=20, accumulate=3)

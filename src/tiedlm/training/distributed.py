@@ -1,0 +1,112 @@
+"""Several processes train one model: started by ``torchrun``, joined here.
+
+The streams of the global batch are split over the ranks; gradients are averaged by
+``DistributedDataParallel``; everything that must be one (the masks, the decision to stop, the sums
+of the loss) is made the same on every rank. Without ``torchrun`` there is one rank, and nothing
+here communicates.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from tiedlm.errors import UserError
+from tiedlm.recurrent import LSTMState
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together.
+
+    Args:
+        rank: of this process, from 0; only 0 writes files and shows progress.
+        world: how many there are.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def check_batch(self, batch_size: int) -> None:
+        """Refuse a global batch that does not divide.
+
+        Raises:
+            UserError: naming both numbers.
+        """
+        if batch_size % self.world:
+            raise UserError(
+                f"--batch-size {batch_size} does not divide by {self.world} processes; choose a "
+                "multiple"
+            )
+
+    def own(self, tensor: Tensor, dim: int = 0) -> Tensor:
+        """Return this rank's share of a tensor along the axis of the streams."""
+        return tensor.chunk(self.world, dim)[self.rank] if self.world > 1 else tensor
+
+    def wrap(self, objective: nn.Module, device: torch.device) -> nn.Module:
+        """Return a module whose backward pass averages gradients over the ranks."""
+        if self.world == 1:
+            return objective
+        ids = [device.index] if device.type == "cuda" else None
+        return DistributedDataParallel(objective, device_ids=ids)
+
+    def sum(self, values: Sequence[float], device: torch.device) -> list[float]:
+        """Return the sums of some numbers over the ranks."""
+        if self.world == 1:
+            return list(values)
+        totals = torch.tensor(values, dtype=torch.float64, device=device)
+        dist.all_reduce(totals)
+        return [float(total) for total in totals.tolist()]
+
+    def gather(self, state: LSTMState | None) -> LSTMState | None:
+        """Return the carried state of all streams, in the order of the global batch."""
+        if self.world == 1 or state is None:
+            return state
+        gathered = []
+        for tensor in state:
+            parts = [torch.empty_like(tensor) for _ in range(self.world)]
+            dist.all_gather(parts, tensor.contiguous())
+            gathered.append(torch.cat(parts, dim=1))
+        return LSTMState(*gathered)
+
+    def share(self, state: LSTMState | None) -> LSTMState | None:
+        """Return this rank's streams of a carried state of all streams."""
+        return None if state is None else LSTMState(*(self.own(tensor, dim=1) for tensor in state))
+
+    def from_first(self, value: float, device: torch.device) -> float:
+        """Return on every rank what the first one has."""
+        return self.sum([value if self.is_first else 0.0], device)[0]
+
+    def wait(self) -> None:
+        """Wait until every rank is here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def join() -> Iterator[Ranks]:
+    """Join the processes that ``torchrun`` started; without it there is one rank."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Ranks()
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+        dist.barrier()  # a rank that leaves while another still talks would abort it
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,76 @@
+"""Several processes train the model that one process trains."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+OPTIONS = {
+    "d-embed": 12, "d-hidden": 12, "batch-size": 4, "bptt": 5, "epochs": 3, "threads": 1,
+    "decay-after": 1, "alpha": 2, "temperature": 5,
+}  # fmt: skip
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+def train(corpus, out, processes=1, wait=True, **options):
+    start = [sys.executable] if processes == 1 else TORCHRUN
+    command = [
+        *start, "-m", "tiedlm", "train", "small-real", "--data", str(corpus), "--out", str(out),
+        *(f"--{name}={value}" for name, value in {**OPTIONS, **options}.items()),
+    ]  # fmt: skip
+    if not wait:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def curve(out):
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [(line["train_ppl"], line["valid_ppl"], line["aug"]) for line in lines]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_two_ranks_have_the_curve_of_one_process(tiny_corpus, tmp_path, dropout):
+    drop = {"dropout-input": dropout, "dropout-hidden": dropout}
+    one = train(tiny_corpus, tmp_path / "one", **drop)
+    two = train(tiny_corpus, tmp_path / "two", **drop, processes=2)
+    assert one.returncode == 0, one.stderr
+    assert two.returncode == 0, two.stderr
+    for a, b in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):
+        assert b == pytest.approx(a, rel=1e-5)
+    results = [json.loads((tmp_path / n / "result.json").read_text()) for n in ("one", "two")]
+    assert results[1]["test_ppl"] == pytest.approx(results[0]["test_ppl"], rel=1e-5)
+    assert results[1]["tokens"] == results[0]["tokens"]
+    assert two.stdout.count("validation perplexity") == 1  # only the first rank speaks
+
+
+@pytest.mark.slow
+def test_a_dead_rank_ends_all_and_the_run_goes_on(tiny_corpus, tmp_path):
+    long = {"epochs": 60}
+    whole = train(tiny_corpus, tmp_path / "whole", **long, processes=2)
+    assert whole.returncode == 0, whole.stderr
+    process = train(tiny_corpus, tmp_path / "parts", **long, processes=2, wait=False)
+    metrics = tmp_path / "parts" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    workers = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True
+    ).stdout.split()
+    subprocess.run(["kill", f"-{signal.SIGKILL.value}", workers[-1]], check=True)
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert not (tmp_path / "parts" / "result.json").exists()
+    again = train(tiny_corpus, tmp_path / "parts", **long, processes=2)
+    assert again.returncode == 0, again.stderr
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+
+
+def test_a_batch_that_does_not_divide_is_refused_once(tiny_corpus, tmp_path):
+    done = train(tiny_corpus, tmp_path / "run", processes=2, **{"batch-size": 3})
+    assert done.returncode != 0
+    assert done.stderr.count("--batch-size 3 does not divide by 2 processes") == 1
+    assert not (tmp_path / "run").exists()
