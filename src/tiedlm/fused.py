@@ -5,12 +5,13 @@ Shape letters: N tokens, V vocabulary, D hidden width, E embedding width.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tiedlm.fused_op import compiled_losses
 from tiedlm.matmul import gemm_dtype
 from tiedlm.streaming import Problem, Wanted, stream
 
@@ -34,9 +35,9 @@ class _Fused(torch.autograd.Function):
         weight: Tensor,
         alpha: float,
         temperature: float,
+        dtype: torch.dtype,
         per_token: bool,
         wanted: Wanted,
-        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor]:
         tensors = (hidden_ND, classifier_VD, bias_V, embedding_VE, targets_N, weight)
         problem = Problem(*tensors, alpha, temperature, dtype)
@@ -98,10 +99,14 @@ def fused_losses(
             bias_V is not None and bias_V.requires_grad,
             target_grad and alpha != 0 and embedding_VE.requires_grad,
         )
-    dtype = gemm_dtype(hidden_ND)
+    problem = Problem(
+        hidden_ND, classifier_VD, bias_V, None if tied else embedding_VE, targets_N, weight,
+        alpha, temperature, gemm_dtype(hidden_ND),
+    )  # fmt: skip
+    if torch.compiler.is_compiling():
+        return compiled_losses(problem, per_token, wanted)
     with torch.autocast(hidden_ND.device.type, enabled=False):
         loss, ce, aug = _Fused.apply(  # type: ignore[no-untyped-call]
-            hidden_ND, classifier_VD, bias_V, None if tied else embedding_VE, targets_N, weight,
-            alpha, temperature, per_token, wanted, dtype,
-        )  # fmt: skip
+            *(getattr(problem, field.name) for field in fields(problem)), per_token, wanted
+        )
     return loss, ce, aug

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from tiedlm.matmul import is_capturing
+from tiedlm.matmul import is_recording
 
 _REDUCTIONS = ("mean", "sum", "none")
 _IMPLEMENTATIONS = ("auto", "fused", "reference", "quadratic")
@@ -40,7 +40,7 @@ def check_arguments(
         raise ValueError(f"impl: expected one of {_IMPLEMENTATIONS}, got {impl!r}")
     _check_shapes(hidden, classifier, targets, bias, embedding)
     _check_types(hidden, classifier, targets, bias, embedding)
-    if not is_capturing(targets):
+    if not is_recording(targets):
         _check_range(targets, len(classifier), ignore_index)
 
 

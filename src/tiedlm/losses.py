@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from tiedlm.fused import fused_losses
 from tiedlm.loss_arguments import check_arguments
-from tiedlm.matmul import gemm_dtype, is_capturing
+from tiedlm.matmul import gemm_dtype, is_recording
 from tiedlm.quadratic import quadratic_losses
 
 Reduction = Literal["mean", "sum", "none"]
@@ -96,7 +96,7 @@ def augmented_cross_entropy(
     counted_N = targets_N != ignore_index
     per_token = reduction == "none"
     weight = counted_N.to(torch.promote_types(hidden.dtype, torch.float32))
-    if per_token or is_capturing(hidden):
+    if per_token or is_recording(hidden):
         targets_N = targets_N.where(counted_N, 0)
         if reduction == "mean":
             weight = weight / weight.sum().clamp(min=1)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +27,7 @@ from torch import Tensor
 
 Precision = Literal["fp32", "bf16"]
 
-_PRECISION: ContextVar[Precision] = ContextVar("precision", default="fp32")
+_precision: Precision = "fp32"
 
 # The largest |C - C_exact| / (|A| |B|) that still counts as float32 arithmetic: 16 units in the
 # last place. bfloat16 operands leave about 2**-9.
@@ -63,14 +62,16 @@ def precision(
 ) -> Iterator[Precision]:
     """Hold the precision of this package's GEMMs for a block of code, and yield it resolved.
 
-    It belongs to the thread (or task) that set it. A backward pass runs in threads of its own: what
-    needs the precision there keeps the :func:`gemm_dtype` that it saw in forward.
+    It belongs to the whole process, as PyTorch's own precision settings do: a backward pass may run
+    in other threads.
     """
-    token = _PRECISION.set(resolve_precision(name, device))
+    global _precision
+    before = _precision
+    _precision = resolve_precision(name, device)
     try:
-        yield _PRECISION.get()
+        yield _precision
     finally:
-        _PRECISION.reset(token)
+        _precision = before
 
 
 def gemm_dtype(tensor: Tensor) -> torch.dtype:
@@ -83,13 +84,18 @@ def gemm_dtype(tensor: Tensor) -> torch.dtype:
         return tensor.dtype
     if torch.is_autocast_enabled(tensor.device.type):
         return torch.get_autocast_dtype(tensor.device.type)
-    if tensor.dtype == torch.float32 and _PRECISION.get() == "bf16":
+    if tensor.dtype == torch.float32 and _precision == "bf16":
         return torch.bfloat16
     return tensor.dtype
 
 
-def is_capturing(tensor: Tensor) -> bool:
-    """Tell whether a CUDA graph is being recorded: then nothing may depend on the data."""
+def is_recording(tensor: Tensor) -> bool:
+    """Tell whether operations are recorded, by ``torch.compile`` or into a CUDA graph.
+
+    Then nothing may depend on the values of tensors.
+    """
+    if torch.compiler.is_compiling():
+        return True
     return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
 

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from tiedlm.grouping import Group, group_by_word, in_order, single_tokens
-from tiedlm.matmul import is_capturing, matmul
+from tiedlm.matmul import is_recording, matmul
 
 # In numbers, not bytes. A chunk is what a GEMM sees; a piece is what pointwise work sees, and wants
 # to stay in the cache.
@@ -188,7 +188,7 @@ class _Stream:
         targets_N = self.problem.targets_N
         if self.problem.alpha == 0:
             return in_order(targets_N)
-        if is_capturing(targets_N):
+        if is_recording(targets_N):
             return single_tokens(targets_N, self.rows)
         return group_by_word(targets_N, self.rows)
 

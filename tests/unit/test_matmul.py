@@ -1,5 +1,3 @@
-import threading
-
 import pytest
 import torch
 
@@ -41,15 +39,6 @@ def test_precision_is_restored_after_an_error():
     with pytest.raises(KeyError), precision("bf16"):
         raise KeyError
     assert gemm_dtype(torch.zeros(1)) == torch.float32
-
-
-def test_precision_of_one_thread_is_not_that_of_another():
-    seen = []
-    with precision("bf16"):
-        thread = threading.Thread(target=lambda: seen.append(gemm_dtype(torch.zeros(1))))
-        thread.start()
-        thread.join()
-    assert seen == [torch.float32]
 
 
 def test_auto_is_bf16_exactly_where_the_cpu_multiplies_it(monkeypatch):
