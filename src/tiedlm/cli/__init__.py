@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
@@ -22,6 +23,8 @@ _COMMANDS = {
     "compare": "Several runs side by side.",
     "predict": "The most probable next words.",
     "generate": "Let a model write.",
+    "score": "Surprisal, entropy and rank of every word of a text.",
+    "rescore": "Rescore n-best lists of a speech recogniser.",
     "analyze": "Subspace distance, principal angles, neighbours and norms of a model.",
     "info": "Environment, threads and arithmetic.",
 }
@@ -39,6 +42,7 @@ def build_app() -> App:
     for name, text in _COMMANDS.items():
         app.command(f"tiedlm.cli.{name}:{name}", name=name, help=text)
     app.command("tiedlm.cli.data:app", name="data", help="List, prepare and check corpora.")
+    app.command("tiedlm.cli.import_:import_", name="import", help="Import a legacy checkpoint.")
     return app
 
 
@@ -61,7 +65,13 @@ def main(arguments: list[str] | None = None) -> None:
         fail(str(explain(error, error.filename)))
 
 
-def fail(text: str, status: int = 2) -> None:
-    """Print one line on standard error and exit."""
-    print(f"tiedlm: error: {' '.join(text.split())}", file=sys.stderr)
+def fail(text: str, status: int = 2) -> NoReturn:
+    """Say in one line what is wrong, and exit."""
+    leave(f"error: {' '.join(text.split())}", status)
+
+
+def leave(text: str, status: int) -> NoReturn:
+    """Print one line on standard error and exit; of several ranks only the first prints."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"tiedlm: {text}", file=sys.stderr)
     sys.exit(status)
