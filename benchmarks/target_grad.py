@@ -1,0 +1,98 @@
+"""Should the gradient flow through the soft target? AL and REAL, off and on, several seeds.
+
+The paper does not say. ``python benchmarks/target_grad.py --out runs/target-grad`` trains what is
+missing (stopped, it goes on), prints the table and writes it to ``results/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tiedlm.experiments.comparison import cell, interval95
+from tiedlm.experiments.parallel import Job, train_all
+from tiedlm.experiments.recipes import get_recipe
+from tiedlm.experiments.results import keep
+from tiedlm.files import read_json, write_text
+from tiedlm.progress import ProgressView
+from tiedlm.training.settings import Settings
+
+# A tenth of an hour each: PTB's first 22.5% with a schedule that ends in 15 epochs.
+PTB = {"fraction": 0.225, "min_count": 2, "epochs": 15, "decay_after": 5, "lr_decay": 0.75}
+CORPORA = {"sotu-short": ("demo", {}), "ptb-22.5%": ("ptb-small", PTB)}
+MODELS = ("", "-re", "-al", "-real")
+
+
+def jobs(out: Path, seeds: int, corpora: list[str]) -> dict[tuple[str, str, bool, int], Job]:
+    """Return the runs of the study by (corpus, model, target_grad, seed)."""
+    found = {}
+    for corpus in corpora:
+        base, changes = CORPORA[corpus]
+        for seed in range(1, seeds + 1):
+            for model in MODELS:
+                for target_grad in (False, True) if model in ("-al", "-real") else (True,):
+                    settings: Settings = get_recipe(base + model).replace(
+                        **changes, target_grad=target_grad, seed=seed, threads=1
+                    )
+                    suffix = "" if target_grad else "-detached"
+                    name = f"{base}{model}{suffix}-seed{seed}"
+                    found[corpus, model, target_grad, seed] = Job(settings, out / name)
+    return found
+
+
+def table(found: dict[tuple[str, str, bool, int], Job], corpora: list[str]) -> str:
+    """Return the table in Markdown: means over seeds, paired differences, 95% intervals."""
+
+    def values(corpus: str, model: str, target_grad: bool, key: str) -> list[float]:
+        return [
+            read_json(job.out / "result.json")[key]
+            for (c, m, t, _), job in found.items()
+            if (c, m, t) == (corpus, model, target_grad)
+        ]
+
+    lines = [
+        "| corpus | model | gradient through the soft target | validation | test | on - off (test, paired) |",  # noqa: E501
+        "|---|---|---|---|---|---|",
+    ]
+    for corpus in corpora:
+        for model in MODELS:
+            for on in (False, True) if model in ("-al", "-real") else (True,):
+                valid, test = (values(corpus, model, on, k) for k in ("valid_ppl", "test_ppl"))
+                difference = ""
+                if on and model in ("-al", "-real"):
+                    off = values(corpus, model, False, "test_ppl")
+                    pairs = [a - b for a, b in zip(test, off, strict=True)]
+                    half = interval95(pairs)
+                    difference = f"{sum(pairs) / len(pairs):+.2f}"
+                    difference += f" ± {half:.2f}" if half is not None else " (1 seed)"
+                name = {"": "VD-LSTM", "-re": "RE", "-al": "AL", "-real": "REAL"}[model]
+                flag = ("on" if on else "off") if model in ("-al", "-real") else "-"
+                lines.append(
+                    f"| {corpus} | {name} | {flag} | {cell(valid)} | {cell(test)} | {difference} |"
+                )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Train, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/target-grad"))
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--corpora", nargs="+", default=list(CORPORA), choices=list(CORPORA))
+    options = parser.parse_args()
+    found = jobs(options.out, options.seeds, options.corpora)
+    with ProgressView() as view:
+        train_all(list(found.values()), options.jobs, view)
+    text = table(found, options.corpora)
+    print(text)
+    command = "python " + " ".join(sys.argv)
+    folder = keep([job.out for job in found.values()], "target-grad", options.results, command)
+    write_text(folder / "table.md", text)
+    print(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What is worth keeping of a run: ``results/<date>_<name>/{config,metrics,env}.json``.
+
+``metrics.json`` has the keys of ``result.json`` and the curve; never weights, never text.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tiedlm.errors import UserError
+from tiedlm.files import read_json, write_json
+from tiedlm.training.run_files import CONFIG, ENVIRONMENT, RESULT, read_metrics
+
+
+def summary(run: Path) -> dict[str, Any]:
+    """Return the result of a finished run, with its curve.
+
+    Raises:
+        UserError: if the run is not finished.
+    """
+    if not (run / RESULT).is_file():
+        raise UserError(f"{run} is not finished: it has no {RESULT}; train it to its end first")
+    return {**read_json(run / RESULT), "curve": read_metrics(run)}
+
+
+def keep(runs: Sequence[Path], name: str, results: Path, command: str) -> Path:
+    """Write what is worth keeping of one run, or of the several runs of a study.
+
+    Args:
+        runs: finished run folders.
+        name: of the folder, after the date.
+        results: the folder ``results``.
+        command: what made the runs.
+
+    Returns:
+        The folder written.
+    """
+    today = datetime.date.today().isoformat()
+    folder = results / f"{today}_{name}"
+    summaries = [summary(run) for run in runs]
+    configs = [read_json(run / CONFIG) for run in runs]
+    single = len(runs) == 1
+    write_json(folder / "metrics.json", summaries[0] if single else {"runs": summaries})
+    write_json(folder / "config.json", configs[0] if single else {"runs": configs})
+    write_json(folder / "env.json", {**read_json(runs[0] / ENVIRONMENT), "command": command})
+    return folder
