@@ -142,6 +142,14 @@ def test_resuming_with_other_settings_is_refused_and_names_them(settings, corpus
     assert files_that_must_agree(tmp_path) == before
 
 
+def test_a_run_from_before_a_setting_existed_goes_on(settings, corpus, tmp_path):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["settings"]["accumulate"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert train(settings, corpus, tmp_path)["epochs"] == settings.epochs
+
+
 def test_another_corpus_is_refused(settings, corpus, tmp_path, tiny_corpus):
     train(settings.replace(epochs=1), corpus, tmp_path / "run")
     text = (tiny_corpus / "train.txt").read_text()

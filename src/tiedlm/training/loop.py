@@ -289,6 +289,8 @@ class _Run:
         if not (self.out / run_files.CONFIG).is_file():
             return []
         old, new = read_json(self.out / run_files.CONFIG), json.loads(json.dumps(self._config()))
+        # A run from before a setting existed had its default.
+        old["settings"] = Settings.from_dict(old["settings"]).to_dict()
         for name in MAY_CHANGE:
             old["settings"].pop(name, None)
             new["settings"].pop(name, None)
