@@ -56,8 +56,9 @@ def quadratic_losses(
     else:  # W h - L^T u = [W, L^T] [h, -u]
         matrix_VK = torch.cat([classifier_VD, embedding_VE], dim=1)
         point_NK = through_NK = torch.cat([hidden_ND, -vectors_NE], dim=1)
-    aug_N = _half_variance(matrix_VK, point_NK, through_NK.detach(), dtype).to(weight.dtype)
-    aug_N = aug_N * (weight / temperature**2)
+    with torch.autocast(hidden_ND.device.type, enabled=False):
+        half_N = _half_variance(matrix_VK, point_NK, through_NK.detach(), dtype)
+        aug_N = half_N.to(weight.dtype) * (weight / temperature**2)
     aug = aug_N if per_token else aug_N.sum()
     return loss + alpha * aug, ce, aug.detach()
 
