@@ -1,0 +1,128 @@
+"""The demo, from its start to its report, stopped and killed on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from rich.console import Console
+
+from tiedlm.experiments.demo import MODELS, run_demo
+from tiedlm.experiments.parallel import Job, train_all
+from tiedlm.experiments.recipes import get_recipe
+from tiedlm.progress import ProgressView
+from tiedlm.training.loop import Diverged, train
+from tiedlm.training.settings import Settings
+
+TINY = {"d_embed": 12, "d_hidden": 12, "batch_size": 4, "bptt": 5, "epochs": 2, "fraction": 1.0}
+
+
+@pytest.fixture(scope="module")
+def demo(tiny_corpus, tmp_path_factory):
+    """Return (folder, report, what was shown) of a demo on a tiny corpus."""
+    os.environ["TIEDLM_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
+    out = tmp_path_factory.mktemp("demo")
+    shown = (out / "shown.txt").open("w+")
+    with shown, ProgressView(Console(file=shown, width=120)) as view:
+        report = run_demo(out, view, jobs=2, data=str(tiny_corpus), **TINY)
+        shown.seek(0)
+        text = shown.read()
+    return out, report, text
+
+
+def test_results_hold_the_four_models_and_the_corpus(demo):
+    out, _, _ = demo
+    results = json.loads((out / "results.json").read_text())
+    assert list(results["models"]) == ["vd-lstm", "vd-lstm-al", "vd-lstm-re", "vd-lstm-real"]
+    for name, model in results["models"].items():
+        tied = name in ("vd-lstm-re", "vd-lstm-real")
+        assert model["valid_ppl"] > 1
+        assert model["test_ppl"] > 1
+        assert (model["subspace_distance"] < 1e-6) is tied
+        assert 0 < model["mean_p_unk"] < 1
+        assert model["tokens_per_second"] > 0
+        assert len(model["curve"]) == TINY["epochs"]
+    parameters = {name: model["parameters"] for name, model in results["models"].items()}
+    assert parameters["vd-lstm"] == parameters["vd-lstm-al"] > parameters["vd-lstm-real"]
+    assert results["corpus"]["parts"]["train"]["tokens"] > 0
+
+
+def test_pictures_and_report_are_written(demo):
+    out, report, _ = demo
+    assert report == out / "report.html"
+    assert "VD-LSTM" in report.read_text()
+    for name in ("curves.png", "perplexity.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_progress_of_every_model_is_shown(demo):
+    _, _, shown = demo
+    for recipe in MODELS.values():
+        assert f"{recipe} " in shown
+    assert "tokens/s" in shown
+    assert shown.count("epoch   2/2") == 4
+
+
+def test_the_demo_again_trains_nothing_again(demo, tiny_corpus, capsys):
+    out, _, _ = demo
+    before = {p: p.stat().st_mtime_ns for p in out.glob("*/model.safetensors")}
+    assert len(before) == 4
+    with ProgressView() as view:
+        run_demo(out, view, jobs=2, data=str(tiny_corpus), **TINY)
+    assert {p: p.stat().st_mtime_ns for p in out.glob("*/model.safetensors")} == before
+
+
+def test_a_model_trained_beside_others_is_the_one_trained_alone(demo, tiny_corpus, tmp_path):
+    out, _, _ = demo
+    settings = get_recipe("demo-real").replace(data=str(tiny_corpus), **TINY)
+    train(settings, settings.load_corpus(progress=False), tmp_path)
+    together = (out / "vd-lstm-real" / "model.safetensors").read_bytes()
+    assert (tmp_path / "model.safetensors").read_bytes() == together
+
+
+def test_a_model_that_diverges_is_said_and_stops_the_others(tiny_corpus, tmp_path):
+    settings = Settings(data=str(tiny_corpus), threads=1, **TINY)
+    wild = settings.replace(lr=1e30, clip=1e30)
+    jobs = [Job(wild, tmp_path / "wild"), Job(settings.replace(epochs=200), tmp_path / "tame")]
+    with ProgressView(Console(quiet=True)) as view, pytest.raises(Diverged, match="are kept"):
+        train_all(jobs, 2, view)
+    assert not (tmp_path / "tame" / "result.json").exists()
+
+
+def demo_command(out):
+    command = [sys.executable, "-m", "tiedlm", "demo", "--epochs", "2", "--out", str(out)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_demo_that_was_ended_goes_on_in_the_model_it_was_in(tmp_path, how):
+    whole = demo_command(tmp_path / "whole")
+    assert whole.wait(timeout=500) == 0
+    process = demo_command(tmp_path / "parts")
+    deadline = time.monotonic() + 300
+    while not list((tmp_path / "parts").glob("*/metrics.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(process.pid, how)
+    _, err = process.communicate(timeout=60)
+    if how == signal.SIGKILL:
+        time.sleep(2)
+    else:
+        assert process.returncode == 130
+        assert "the same command goes on" in err
+        assert "Traceback" not in err
+    done = {p.parent.name: p.read_text() for p in (tmp_path / "parts").glob("*/metrics.jsonl")}
+    again = demo_command(tmp_path / "parts")
+    _, err = again.communicate(timeout=500)
+    assert again.returncode == 0, err
+    for name, text in done.items():  # no finished epoch was trained again
+        assert (tmp_path / "parts" / name / "metrics.jsonl").read_text().startswith(text)
+    for name in MODELS:
+        expected = (tmp_path / "whole" / name / "model.safetensors").read_bytes()
+        assert (tmp_path / "parts" / name / "model.safetensors").read_bytes() == expected
