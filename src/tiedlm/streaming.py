@@ -164,18 +164,14 @@ class _Stream:
     def run(self) -> Streamed:
         problem = self.problem
         for group in self.groups():
-            soft = self.soft_targets(group) if problem.alpha else None
-            for start in range(0, len(group.tokens_N), self.rows):
-                self.chunk(group, start, soft)
-            if soft is not None:
-                self.through_soft_targets(group, soft)
+            self.stream_group(group)
         if self.grad_bias_V is not None:
             self.grad_bias_V.index_add_(0, problem.targets_N, self.weight_N, alpha=-1)
         return Streamed(
             nll_N=self.nll_N,
             kl_N=None if self.wanted.soft else self.kl_N,
-            ce=torch.dot(self.nll_N, self.weight_N),
-            aug=torch.dot(self.kl_N, self.weight_N) + self.soft_aug,
+            ce=(self.nll_N * self.weight_N).sum(),
+            aug=(self.kl_N * self.weight_N).sum() + self.soft_aug,
             grad_hidden_ND=self.grad_hidden_ND,
             grad_classifier_VD=self.grad_classifier.value() if self.grad_classifier else None,
             grad_bias_V=self.grad_bias_V,
@@ -191,6 +187,14 @@ class _Stream:
         if is_recording(targets_N):
             return single_tokens(targets_N, self.rows)
         return group_by_word(targets_N, self.rows)
+
+    def stream_group(self, group: Group) -> None:
+        """Stream the tokens of some words; what is held for these words ends with it."""
+        soft = self.soft_targets(group) if self.problem.alpha else None
+        for start in range(0, len(group.tokens_N), self.rows):
+            self.chunk(group, start, soft)
+        if soft is not None:
+            self.through_soft_targets(group, soft)
 
     def soft_targets(self, group: Group) -> _SoftTargets:
         """Make y~ of a group's words (eq. 4); the chunk is free to hold their scores."""
