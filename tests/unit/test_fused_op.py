@@ -1,0 +1,91 @@
+import itertools
+
+import pytest
+import torch
+
+from tiedlm import augmented_cross_entropy
+from tiedlm.fused_op import _operator
+from tiedlm.matmul import precision
+
+
+def problem(tied=True, n=20, vocab=31, width=5, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(n, width), (vocab, width), (vocab,), (vocab, 3)]
+    tensors = [
+        torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes
+    ]
+    targets = torch.randint(6, (n,), generator=generator)
+    targets[4] = -100
+    return tensors[:3] if tied else tensors, targets
+
+
+def step(tensors, targets, upstream, options):
+    hidden, weight, bias, *embedding = tensors
+    out = augmented_cross_entropy(
+        hidden * 2, weight, targets, bias, embedding[0] if embedding else None, **options
+    )
+    return (out.loss * upstream).sum(), out.ce, out.aug
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize(
+    ("tied", "target_grad", "alpha", "reduction", "impl"),
+    [
+        (True, True, 13.0, "mean", "auto"),
+        (False, True, 13.0, "sum", "auto"),
+        (True, False, 13.0, "mean", "auto"),
+        (False, True, 13.0, "none", "auto"),
+        (True, True, 0.0, "mean", "auto"),
+        (True, True, 13.0, "mean", "reference"),
+        (True, True, 13.0, "mean", "quadratic"),
+    ],
+)
+def test_compiled_is_eager_in_one_graph(tied, target_grad, alpha, reduction, impl):
+    tensors, targets = problem(tied)
+    upstream = torch.linspace(1, 2, len(targets)) if reduction == "none" else torch.tensor(2.0)
+    options = dict(target_grad=target_grad, alpha=alpha, reduction=reduction, impl=impl)
+    compiled = torch.compile(step, backend="aot_eager", fullgraph=True)
+    for _ in range(2):  # the second call runs what the first one compiled
+        got, want = (f(tensors, targets, upstream, options) for f in (compiled, step))
+        torch.testing.assert_close(got, want)
+        torch.testing.assert_close(
+            torch.autograd.grad(got[0], tensors, allow_unused=True),
+            torch.autograd.grad(want[0], tensors, allow_unused=True),
+        )
+
+
+def test_compiled_follows_the_precision_around_it():
+    tensors, targets = problem(dtype=torch.float32)
+    compiled = torch.compile(step, backend="aot_eager", fullgraph=True)
+    one = torch.tensor(1.0)
+    full = compiled(tensors, targets, one, {})[0]
+    with precision("bf16"):
+        rounded = compiled(tensors, targets, one, {})[0]
+        torch.testing.assert_close(rounded, step(tensors, targets, one, {})[0])
+    assert not torch.equal(rounded, full)
+
+
+@pytest.mark.parametrize(
+    ("per_token", "wanted"),
+    [(True, (True, True, True, True))]
+    + [(False, w) for w in itertools.product((False, True), repeat=4) if w[0] == w[2]],
+)
+def test_operator_keeps_its_promises_to_the_compiler(per_token, wanted):
+    """Schema, shapes without data, and gradients, as torch.library.opcheck sees them."""
+    tensors, targets = problem(tied=False)
+    inputs = [x.detach().requires_grad_(w) for x, w in zip(tensors, wanted, strict=True)]
+    weight = torch.linspace(0, 1, len(targets), dtype=torch.float64)
+    torch.library.opcheck(
+        _operator,
+        (
+            *inputs, targets.clamp(min=0), weight, 2.0, 1.7, torch.float64, per_token,
+            list(wanted),
+        ),
+        test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
+    )  # fmt: skip
