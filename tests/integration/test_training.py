@@ -16,6 +16,7 @@ from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate
 from tiedlm.training import loop
+from tiedlm.training.checkpoint import restore_checkpoint
 from tiedlm.training.loop import Diverged, Stopped, train
 from tiedlm.training.run import load_weights, save_weights
 from tiedlm.training.settings import Settings
@@ -262,6 +263,37 @@ def test_damaged_weights_are_refused_with_a_reason(settings, corpus, tmp_path, d
         save_weights(LanguageModel(replace(other, **options)), path)
     with pytest.raises(UserError, match=r"model\.safetensors"):
         load(tmp_path)
+
+
+def test_a_flipped_byte_anywhere_is_found(settings, corpus, tmp_path):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    path = tmp_path / "model.safetensors"
+    data = path.read_bytes()
+    places = range(0, len(data), 1000)
+    assert len(places) > 5
+    for place in places:
+        path.write_bytes(data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :])
+        with pytest.raises(UserError, match=r"model\.safetensors"):
+            load(tmp_path)
+    for end in places:
+        path.write_bytes(data[:end])
+        with pytest.raises(UserError, match=r"model\.safetensors"):
+            load(tmp_path)
+    path.write_bytes(data)
+    load(tmp_path)
+
+
+def test_a_flipped_byte_anywhere_in_a_checkpoint_is_found(settings, corpus, tmp_path):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    (path,) = (tmp_path / "last").glob("*.safetensors")
+    data = path.read_bytes()
+    model = load(tmp_path)
+    for place in range(0, len(data), 1000):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        notes = []
+        with pytest.raises(UserError, match="no checkpoint is sound"):
+            restore_checkpoint(tmp_path / "last", model, notes.append)
+        assert "is damaged" in notes[0]
 
 
 def test_a_vocabulary_of_another_size_is_refused(settings, corpus, tmp_path):

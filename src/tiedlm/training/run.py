@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 import tiedlm
 from tiedlm.data.vocabulary import Vocabulary
@@ -28,7 +30,18 @@ def save_weights(model: LanguageModel, path: Path) -> None:
     tensors = {
         name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
     }
-    write_bytes(path, save_tensors(tensors, metadata={"format": "pt"}))
+    # One key only: the library writes several in an order that changes from call to call.
+    write_bytes(path, save_tensors(tensors, metadata={"sha256": _digest(tensors)}))
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors: their names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_weights(model: LanguageModel, path: Path) -> None:
@@ -39,13 +52,20 @@ def load_weights(model: LanguageModel, path: Path) -> None:
             another shape, or if the tie that the configuration promises does not hold.
     """
     try:
-        tensors = load_tensors(path.read_bytes())
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            promised = (file.metadata() or {}).get("sha256")
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: the run has no trained model yet") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); restore it or train again") from error
+    if promised != _digest(tensors):
+        raise UserError(
+            f"{path} is damaged: its SHA-256 is not the one it should have; restore it or train "
+            "again"
+        )
     expected = dict(model.named_parameters())
     for name in expected.keys() | tensors.keys():
         if name not in tensors:
