@@ -30,10 +30,13 @@ from torch import Tensor
 
 from tiedlm.grouping import Group, group_by_word, in_order, single_tokens
 from tiedlm.matmul import is_recording, matmul
+from tiedlm.workspace import take
 
-# In numbers, not bytes. A chunk is what a GEMM sees; a piece is what pointwise work sees, and wants
+# A chunk is what a GEMM sees: so many numbers, but not so few tokens that adding its product to the
+# classifier's gradient costs more than the product. A piece is what pointwise work sees: it wants
 # to stay in the cache.
-CHUNK = 2**25
+CHUNK = 2**23
+LEAST_ROWS = 256
 PIECE = 2**20
 
 
@@ -145,9 +148,9 @@ class _Stream:
         self.embedding_VE = (
             self.classifier_VD if problem.embedding_VE is None else problem.embedding_VE.to(dtype)
         )
-        self.rows = max(1, min(N, CHUNK // V))
-        self.chunk_CV = like.new_empty(self.rows, V)
-        self.piece_RV = like.new_empty(max(1, min(self.rows, PIECE // V)), V)
+        self.rows = max(1, min(N, max(CHUNK // V, LEAST_ROWS)))
+        self.chunk_CV = take("chunk", self.rows, V, like)
+        self.piece_RV = take("piece", max(1, min(self.rows, PIECE // V)), V, like)
         self.nll_N = like.new_empty(N)
         self.kl_N = like.new_zeros(N)
         self.soft_aug = like.new_zeros(())
@@ -201,7 +204,8 @@ class _Stream:
         vectors_UE = self.embedding_VE[group.words_U]
         scores_UV = self.chunk_CV[: len(vectors_UE)]
         matmul(vectors_UE, self.embedding_VE.t(), scores_UV).mul_(1 / self.problem.temperature)
-        soft_UV = torch.softmax(scores_UV, dim=-1)
+        soft_UV = take("soft", *scores_UV.shape, like=scores_UV)
+        torch.softmax(scores_UV, dim=-1, out=soft_UV)
         lse_U = _log_mean_exp(scores_UV.amax(-1), soft_UV)
         if not self.wanted.soft:
             dot_U = scores_UV.mul_(soft_UV).sum(-1)
@@ -211,7 +215,8 @@ class _Stream:
         else:
             weight_N = self.weight_N[group.tokens_N]
             weight_U = torch.zeros_like(lse_U).index_add_(0, group.word_of_N, weight_N)
-        residual_UV = scores_UV * weight_U.unsqueeze(1)
+        residual_UV = take("residual", *scores_UV.shape, like=scores_UV)
+        torch.mul(scores_UV, weight_U.unsqueeze(1), out=residual_UV)
         return _SoftTargets(vectors_UE, soft_UV, lse_U, None, weight_U, residual_UV)
 
     def chunk(self, group: Group, start: int, soft: _SoftTargets | None) -> None:

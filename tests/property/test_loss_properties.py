@@ -110,6 +110,7 @@ def test_chunks_and_pieces_of_any_size_change_nothing(case, chunk, piece):
     loss = Case(case)
     out, grads = loss()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streaming, "LEAST_ROWS", 1)
         patch.setattr(streaming, "CHUNK", chunk)
         patch.setattr(streaming, "PIECE", piece)
         other, other_grads = loss()

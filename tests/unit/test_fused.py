@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from tiedlm import augmented_cross_entropy, matmul, streaming
+from tiedlm import augmented_cross_entropy, matmul, streaming, workspace
 from tiedlm.matmul import precision
 
 
@@ -44,6 +44,7 @@ def assert_same(got, want, **tolerance):
 @pytest.fixture
 def small_budget(monkeypatch):
     """Chunks of a few tokens, pieces of fewer, groups of a few words."""
+    monkeypatch.setattr(streaming, "LEAST_ROWS", 1)
     monkeypatch.setattr(streaming, "CHUNK", 31 * 9)
     monkeypatch.setattr(streaming, "PIECE", 31 * 4)
 
@@ -187,7 +188,9 @@ def test_at_most_two_chunks_and_the_distinct_targets_are_held(monkeypatch, alpha
     n, vocab, width = 400, 1000, 2
     tensors, targets = problem(n, vocab, width, words=300, dtype=torch.float32)
     chunk = 64 * vocab
+    monkeypatch.setattr(streaming, "LEAST_ROWS", 1)
     monkeypatch.setattr(streaming, "CHUNK", chunk)
+    monkeypatch.setattr(workspace, "MOST_KEPT", 0)
     monkeypatch.setattr(streaming, "PIECE", chunk // 4)
     peak = peak_numbers(lambda: run(tensors, targets, alpha=alpha, target_grad=target_grad))
     soft = (2 if target_grad else 1) * chunk if alpha else 0
