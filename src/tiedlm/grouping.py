@@ -9,8 +9,6 @@ arithmetic on contiguous rows. Levels too short for that share one segment with 
 Shape letters: N tokens, U distinct targets.
 """
 
-# ruff: noqa: N815 (fields carry shape suffixes)
-
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -17,8 +17,6 @@ Shape letters: N tokens, C tokens of a chunk, R of a piece, V vocabulary, D hidd
 E embedding width, U distinct targets.
 """
 
-# ruff: noqa: N815 (fields carry shape suffixes)
-
 from __future__ import annotations
 
 from collections.abc import Iterable
