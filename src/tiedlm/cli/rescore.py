@@ -1,0 +1,166 @@
+"""``tiedlm rescore``: n-best lists of a speech recogniser."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from tiedlm.errors import UserError
+
+if TYPE_CHECKING:
+    from tiedlm.scoring.rescore import ScoredLists, Weights
+
+
+def rescore(
+    run: Path,
+    nbest: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
+    *,
+    acoustic_cost: Path | None = None,
+    lm_cost: Path | None = None,
+    weight: float | None = None,
+    penalty: float | None = None,
+    lm_scale: float | None = None,
+    tune: Path | None = None,
+    arpa: Path | None = None,
+    arpa_weight: float = 0.5,
+    tokenize: bool | None = None,
+    out: Path | None = None,
+    device: str = "cpu",
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Rank the hypotheses of a speech recogniser anew, and write the best of each list.
+
+    A hypothesis of n words gets score + lm-scale * ((1 - weight) * lm + weight * new) -
+    penalty * n, where lm is the recogniser's own language model if the list tells it apart and
+    new is this model's log-probability. docs/scoring.md shows the layouts that are read.
+
+    Parameters
+    ----------
+    run
+        Run folder, trained or imported.
+    nbest
+        Kaldi's text (with --acoustic-cost) or folder, ESPnet's folder or .json, or JSON lines;
+        a text may be a .gz, or - for standard input.
+    acoustic_cost
+        Kaldi's acoustic costs: lines of a key and a number.
+    lm_cost
+        Kaldi's language-model costs, likewise.
+    weight
+        Of this model, 0.5 by default.
+    penalty
+        Taken off for every word, 0 by default.
+    lm_scale
+        Of the language models against the acoustic score (Kaldi's LMWT), 1 by default.
+    tune
+        References, lines of an utterance and its words: find weight, penalty and lm-scale with
+        the fewest errors on this list, say what they gain, and use them.
+    arpa
+        An ARPA or KenLM binary file, mixed with this model word by word.
+    arpa_weight
+        Share of the ARPA model in the mixture.
+    tokenize
+        Split hypotheses into words as the run's corpus was; the default is to do so where the
+        corpus was tokenized by tiedlm.
+    out
+        Write to this file instead of standard output.
+    device
+        auto, cpu, cuda or cuda:N.
+    json_
+        Write every hypothesis with its scores, best first, as JSON lines.
+    """
+    from tiedlm.cli.models import load_model
+    from tiedlm.data import tokenize as tokenizer
+    from tiedlm.files import write_text
+    from tiedlm.scoring import arpa as ngrams
+    from tiedlm.scoring.nbest import read_nbest, read_table
+    from tiedlm.scoring.rescore import ScoredLists, Weights, log_probs
+    from tiedlm.training.run_files import corpus_info
+
+    given = {
+        name: value
+        for name, value in (("weight", weight), ("penalty", penalty), ("lm_scale", lm_scale))
+        if value is not None
+    }
+    if tune is not None and given:
+        flag = "--" + next(iter(given)).replace("_", "-")
+        raise UserError(f"{flag} and --tune: give one of them; --tune finds all three")
+    if not 0 < arpa_weight < 1:
+        raise UserError(f"--arpa-weight: expected 0 < weight < 1, got {arpa_weight}")
+    ngram_model = ngrams.load_arpa(arpa) if arpa is not None else None
+    lists = read_nbest(nbest, acoustic_cost, lm_cost)
+    references = read_table(tune) if tune is not None else None
+    model, vocabulary = load_model(run, device)
+    model.double()
+    if tokenize is None:
+        tokenize = corpus_info(run)["tokenizer"] == "tiedlm"
+
+    new, unknown = log_probs(
+        model,
+        vocabulary,
+        lists,
+        tokenizer if tokenize else str.split,
+        None
+        if ngram_model is None
+        else lambda words, neural: ngrams.interpolate(
+            neural, ngrams.word_log_probs(ngram_model, words), arpa_weight
+        ),
+    )
+    scored = ScoredLists(lists, new)
+    weights = Weights(**given)
+    lines = [
+        f"{len(lists):,} utterances, {len(new):,} hypotheses, {unknown:.2%} of their words unknown"
+    ]
+    if references is not None:
+        found = scored.tune(references)
+        weights = found.weights
+        lines += [
+            f"word error rate on this list, {found.words:,} words: {found.first:.2%} as ranked, "
+            f"{found.without:.2%} tuned without this model, {found.best:.2%} with it, "
+            f"{found.oracle:.2%} at best",
+        ]
+    flags = f"--weight {weights.weight:g} --penalty {weights.penalty:g}"
+    if scored.has_lm_scores:
+        flags += f" --lm-scale {weights.lm_scale:g}"
+    lines.append(f"used {flags}")
+    text = _as_json(scored, weights) if json_ else _as_text(scored, weights)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_text(out, text)
+    print("\n".join(lines), file=sys.stderr)
+
+
+def _as_text(scored: ScoredLists, weights: Weights) -> str:
+    """Return an utterance and its best hypothesis a line."""
+    best = scored.best(weights)
+    return "".join(
+        f"{utterance} {hypotheses[index].text}".rstrip() + "\n"
+        for (utterance, hypotheses), index in zip(scored.nbest.items(), best, strict=True)
+    )
+
+
+def _as_json(scored: ScoredLists, weights: Weights) -> str:
+    """Return a line per utterance: its hypotheses with their scores, best first."""
+    lines = []
+    rows = zip(scored.nbest.items(), scored.totals(weights), scored.new(), strict=True)
+    for (utterance, hypotheses), totals, new in rows:
+        order = (-totals[: len(hypotheses)]).argsort(kind="stable")
+        found = [
+            {
+                "text": hypotheses[index].text,
+                "total": totals[index],
+                "log_prob": new[index],
+                "score": hypotheses[index].score,
+                "graph_score": hypotheses[index].graph_score,
+                "lm_score": hypotheses[index].lm_score,
+            }
+            for index in order
+        ]
+        line = json.dumps({"id": utterance, "hypotheses": found}, ensure_ascii=False)
+        lines.append(line + "\n")
+    return "".join(lines)

@@ -1,0 +1,54 @@
+"""An n-gram model beside the neural one, through the ``kenlm`` package."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tiedlm.errors import UserError
+
+Floats = npt.NDArray[np.float64]
+
+
+def load_arpa(path: Path) -> Any:
+    """Return a KenLM model of an ARPA or KenLM binary file.
+
+    Raises:
+        UserError: if the package is not installed, or the file is missing or is no such model.
+    """
+    try:
+        kenlm = importlib.import_module("kenlm")
+    except ImportError as error:
+        raise UserError("--arpa needs the package kenlm: pip install 'tiedlm[kenlm]'") from error
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; an ARPA or KenLM binary file was expected")
+    try:
+        return kenlm.LanguageModel(str(path))
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path} is no ARPA or KenLM binary file: {error}") from error
+
+
+def word_log_probs(arpa: Any, words: Sequence[str]) -> Floats:
+    """Return the log-probability, in nats, of each word and of ``</s>`` after them, ``(n + 1,)``.
+
+    An unknown word has the probability of the model's own ``<unk>``.
+    """
+    scores = arpa.full_scores(" ".join(words), bos=True, eos=True)
+    return np.array([score[0] for score in scores]) * math.log(10)
+
+
+def interpolate(neural: Floats, arpa: Floats, arpa_weight: float) -> Floats:
+    r"""Mix two models word by word: :math:`\log((1 - \lambda) p_{neural} + \lambda p_{arpa})`.
+
+    Args:
+        neural: ``(n,)`` log-probabilities.
+        arpa: ``(n,)`` of the same words.
+        arpa_weight: lambda, strictly between 0 and 1.
+    """
+    return np.logaddexp(math.log(1 - arpa_weight) + neural, math.log(arpa_weight) + arpa)

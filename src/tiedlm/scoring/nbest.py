@@ -1,0 +1,220 @@
+"""N-best lists as recognisers write them: Kaldi, ESPnet, JSON lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tiedlm.errors import UserError
+from tiedlm.files import read_json
+from tiedlm.scoring.text import read_lines
+
+_KALDI_KEY = re.compile(r"(.+)-(\d+)")
+_ESPNET_NAME = re.compile(r"(\d+)best_recog")
+_ESPNET_SCORE = re.compile(r"(?:tensor\()?([^,)]+).*")  # 'tensor(-1.5)' or '-1.5'
+
+
+class Hypothesis(NamedTuple):
+    """One of the things that may have been said.
+
+    Scores are natural logarithms, higher is better: Kaldi's costs with the sign turned.
+
+    Args:
+        text: as the recogniser wrote it.
+        score: the recogniser's score; where the list tells them apart, the acoustic part of it.
+        graph_score: the graph's part without its language model (Kaldi's folder), else 0.
+        lm_score: the language model's part, where the list tells it apart, else 0.
+    """
+
+    text: str
+    score: float
+    graph_score: float = 0.0
+    lm_score: float = 0.0
+
+
+NBest = dict[str, list[Hypothesis]]  # utterance -> hypotheses, in the recogniser's order
+
+
+def read_nbest(
+    source: str, acoustic_cost: Path | None = None, lm_cost: Path | None = None
+) -> NBest:
+    """Read an n-best list; docs/scoring.md shows each layout.
+
+    Args:
+        source: Kaldi's text (with ``acoustic_cost``), Kaldi's folder (it has ``words_text``),
+            ESPnet's folder (``1best_recog``) or JSON (its name ends in .json), or JSON lines;
+            a text may be a .gz or ``-``, standard input.
+        acoustic_cost: Kaldi's acoustic costs.
+        lm_cost: Kaldi's language-model costs, if they are apart.
+
+    Raises:
+        UserError: naming the file and the line or utterance that is not as it should be.
+    """
+    folder = Path(source)
+    if acoustic_cost is not None:
+        costs = _numbers(acoustic_cost), _numbers(lm_cost) if lm_cost else None
+        return _kaldi(source, read_table(source), costs[0], None, costs[1])
+    if lm_cost is not None:
+        raise UserError("--lm-cost belongs to Kaldi's text and needs --acoustic-cost too")
+    if (folder / "words_text").is_file():
+        return _kaldi_folder(folder)
+    if folder.is_dir():
+        return _espnet_folder(folder)
+    if source.endswith(".json"):
+        return _espnet_json(folder)
+    return _json_lines(source)
+
+
+def read_table(source: Path | str) -> dict[str, str]:
+    """Read lines of a key and a text, which may be empty; blank lines are left out.
+
+    Raises:
+        UserError: if a key occurs twice, or there is none.
+    """
+    table: dict[str, str] = {}
+    for number, line in enumerate(read_lines(source), start=1):
+        if not line.strip():
+            continue
+        key, *text = line.split(maxsplit=1)
+        if key in table:
+            raise UserError(f"{source}, line {number}: {key!r} is there twice")
+        table[key] = text[0].strip() if text else ""
+    if not table:
+        raise UserError(f"{source} holds nothing but blank lines")
+    return table
+
+
+def _numbers(path: Path) -> dict[str, float]:
+    return {key: _number(text, f"{path}, {key}") for key, text in read_table(path).items()}
+
+
+def _number(value: object, where: str) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]  # whatever it is, it is told below
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"{where}: expected a finite number as the score, got {value!r}")
+    return number
+
+
+def _kaldi_folder(folder: Path) -> NBest:
+    """Read what Kaldi's rnnlmrescore.sh keeps in ``archives.N``."""
+    graph = _numbers(folder / "lmwt.nolm")
+    both = _numbers(folder / "lmwt.withlm")
+    lm = {key: both[key] - graph[key] for key in both.keys() & graph.keys()}
+    words = folder / "words_text"
+    return _kaldi(str(words), read_table(words), _numbers(folder / "acwt"), graph, lm)
+
+
+def _kaldi(
+    source: str,
+    texts: dict[str, str],
+    acoustic: dict[str, float],
+    graph: dict[str, float] | None,
+    lm: dict[str, float] | None,
+) -> NBest:
+    ranked: dict[str, list[tuple[int, Hypothesis]]] = {}
+    for key, text in texts.items():
+        if (match := _KALDI_KEY.fullmatch(key)) is None:
+            raise UserError(f"{source}: {key!r} is not an utterance, a hyphen and a number")
+        scores = []
+        for name, costs in (("acoustic", acoustic), ("graph", graph), ("language-model", lm)):
+            if costs is not None and key not in costs:
+                raise UserError(f"{source}: {key!r} has no {name} cost")
+            scores.append(0.0 if costs is None else -costs[key])
+        ranked.setdefault(match[1], []).append((int(match[2]), Hypothesis(text, *scores)))
+    return {
+        utterance: [hypothesis for _, hypothesis in sorted(found, key=lambda pair: pair[0])]
+        for utterance, found in ranked.items()
+    }
+
+
+def _espnet_folder(folder: Path) -> NBest:
+    """Read ``1best_recog``, ``2best_recog``, ... of a decoding job, or of all jobs of a folder."""
+    places = [folder]
+    if not (folder / "1best_recog").is_dir():
+        places = sorted([*folder.glob("output.*"), *folder.glob("logdir/output.*")])
+    ranked = sorted(
+        (int(match[1]), path)
+        for place in places
+        for path in place.iterdir()
+        if (match := _ESPNET_NAME.fullmatch(path.name))
+    )
+    if not ranked:
+        raise UserError(
+            f"{folder} has neither words_text (Kaldi) nor 1best_recog (ESPnet); give a folder "
+            "that has one of them"
+        )
+    nbest: NBest = {}
+    for _, path in ranked:
+        scores = read_table(path / "score")
+        for key, text in read_table(path / "text").items():
+            if key not in scores:
+                raise UserError(f"{path / 'text'}: {key!r} has no score")
+            match = _ESPNET_SCORE.fullmatch(scores[key])
+            score = _number(match[1] if match else scores[key], f"{path / 'score'}, {key}")
+            nbest.setdefault(key, []).append(Hypothesis(text, score))
+    return nbest
+
+
+def _espnet_json(path: Path) -> NBest:
+    """Read ESPnet1's ``data.json``: ``utts``, of each ``output`` with ``rec_text``, ``score``."""
+    try:
+        return {
+            key: [
+                Hypothesis(_espnet_text(output["rec_text"]), _number(output["score"], f"{path}"))
+                for output in utterance["output"]
+            ]
+            for key, utterance in read_json(path)["utts"].items()
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is not ESPnet's JSON: expected 'utts', of each 'output', of each 'rec_text' "
+            f"and 'score' ({error!r})"
+        ) from error
+
+
+def _espnet_text(text: str) -> str:
+    return text.replace("<eos>", "").replace("\u2581", " ").replace("<space>", " ").strip()
+
+
+def _json_lines(source: str) -> NBest:
+    nbest: NBest = {}
+    for number, line in enumerate(read_lines(source), start=1):
+        where = f"{source}, line {number}"
+        if not line.strip():
+            continue
+        if not line.lstrip().startswith("{"):
+            raise UserError(
+                f"{where}: expected JSON lines; if this is Kaldi's text, give --acoustic-cost FILE"
+            )
+        try:
+            entry = json.loads(line)
+            key, hypotheses = str(entry["id"]), entry["hypotheses"]
+            found = [_json_hypothesis(hypothesis, where) for hypothesis in hypotheses]
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f'{where}: expected {{"id": ..., "hypotheses": [{{"text": ..., "score": ...}}]}} '
+                f"({error!r})"
+            ) from error
+        if key in nbest:
+            raise UserError(f"{where}: utterance {key!r} is there twice")
+        if not found:
+            raise UserError(f"{where}: utterance {key!r} has no hypotheses")
+        nbest[key] = found
+    if not nbest:
+        raise UserError(f"{source} holds nothing but blank lines")
+    return nbest
+
+
+def _json_hypothesis(value: dict[str, Any], where: str) -> Hypothesis:
+    if not isinstance(value["text"], str):
+        raise UserError(f"{where}: expected a string as 'text', got {value['text']!r}")
+    lm_score = _number(value.get("lm_score", 0.0), f"{where}, lm_score")
+    return Hypothesis(value["text"], _number(value["score"], where), lm_score=lm_score)

@@ -1,0 +1,82 @@
+r"""Words from sub-word pieces, with the correction for the leading blank.
+
+A piece that begins a word carries the blank before it (``▁the``), so the pieces of a word say that
+it begins but not that it ends: ``▁the`` is also the beginning of ``▁the`` ``re``. The probability
+of the *word* is that of its pieces times that of a word's end after them, and the blank before it
+was already paid for by the word before:
+
+.. math::
+    s(w) = \sum_i s(\text{piece}_i) - B_{before} + B_{after},
+    \qquad B = -\log p(\text{the next piece begins a word, or is <eos>})
+
+Source: Oh and Schuler (2024), "Leading whitespaces of language models' subword vocabulary pose a
+confound for calculating word probabilities"; Pimentel and Meister (2024), "How to compute the
+probability of a word".
+
+Shape letters: V vocabulary.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiedlm.data import EOS, Vocabulary
+from tiedlm.scoring.surprisal import Scored
+
+BLANK = "\u2581"  # "▁", as sentencepiece writes it
+_SHARE = 0.2  # of a vocabulary, from which on it is one of pieces
+
+
+def has_pieces(vocabulary: Vocabulary) -> bool:
+    """Tell whether a vocabulary is one of pieces: a fifth of it or more begin with ``▁``."""
+    return sum(word.startswith(BLANK) for word in vocabulary.words) >= _SHARE * len(vocabulary)
+
+
+def word_starts(vocabulary: Vocabulary) -> Tensor:
+    """Return ``(V,)`` float64: 1 for what begins a word or is ``<eos>``, else 0."""
+    return torch.tensor([float(_begins(word)) for word in vocabulary.words], dtype=torch.float64)
+
+
+def _begins(piece: str) -> bool:
+    return piece == EOS or piece.startswith(BLANK)
+
+
+def sum_pieces(scored: Scored, unk_id: int | None) -> Scored:
+    """Join pieces into words.
+
+    A word's surprisal is the corrected sum above; its entropies are those of the distribution of
+    the *piece* before its first and after its last one; its rank is its piece's, or 0 where it has
+    several. A word with a piece that the model does not know is ``<unk>``.
+
+    Args:
+        scored: of pieces, with their ``boundary``.
+        unk_id: the id of ``<unk>``, which a word keeps if any of its pieces has it; otherwise a
+            word keeps the id of its first piece.
+
+    Raises:
+        ValueError: if ``scored`` has no ``boundary``.
+    """
+    if scored.boundary is None:
+        raise ValueError("scored.boundary: expected (N + 1,), got None: score with starts_V")
+    pieces, ids = scored.sentence.words, scored.sentence.ids
+    firsts = [i for i, piece in enumerate(pieces) if i == 0 or _begins(piece)]
+    lasts = [*firsts[1:], len(pieces)]
+    spans = list(zip(firsts, lasts, strict=True))
+    unknown = [unk_id in ids[first:last].tolist() for first, last in spans]
+    before, after = scored.boundary[firsts], scored.boundary[lasts]
+    words = tuple("".join(pieces[first:last]).replace(BLANK, "") for first, last in spans)
+    # <eos> is paid for in full by the event that something begins, and nothing follows it.
+    after = np.where([word == EOS for word in words], 0.0, after)
+    word_ids = ids[firsts].copy()
+    if unk_id is not None:
+        word_ids[unknown] = unk_id
+    return Scored(
+        scored.sentence._replace(words=tuple(word or BLANK for word in words), ids=word_ids),
+        np.add.reduceat(scored.surprisal, firsts) - before + after,
+        scored.entropy[firsts],
+        scored.entropy_after[np.array(lasts) - 1],
+        np.where(np.diff([*firsts, len(pieces)]) == 1, scored.rank[firsts], 0),
+        None,
+    )

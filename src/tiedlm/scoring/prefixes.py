@@ -1,0 +1,117 @@
+"""Log-probabilities of many word sequences, each shared prefix read once.
+
+The sequences form a trie. Its nodes of one depth are read side by side, each from the state of its
+parent: an LSTM step and a normalisation of the softmax for every distinct prefix, none twice.
+
+Shape letters: M nodes of a depth, E words asked for, H hidden width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tiedlm.data.vocabulary import Ids
+from tiedlm.model import LanguageModel
+from tiedlm.recurrent import LSTMState
+from tiedlm.scoring.distributions import CELLS
+
+Floats = npt.NDArray[np.float64]
+
+
+class Trie:
+    """The distinct prefixes of some sequences; node 0 is the empty one.
+
+    Args:
+        sequences: of ids.
+
+    Attributes:
+        levels: the nodes of each depth, beginning with depth 1.
+        parents: node -> the node one word shorter.
+        tokens: node -> its last word; -1 for node 0.
+        paths: for each sequence, the nodes from node 0 on.
+    """
+
+    def __init__(self, sequences: Sequence[Ids]) -> None:
+        self.levels: list[list[int]] = []
+        self.parents, self.tokens = [0], [-1]
+        self.paths: list[list[int]] = []
+        children: dict[tuple[int, int], int] = {}
+        for sequence in sequences:
+            path = [0]
+            for depth, token in enumerate(sequence.tolist()):
+                node = children.setdefault((path[-1], token), len(self.parents))
+                if node == len(self.parents):
+                    if depth == len(self.levels):
+                        self.levels.append([])
+                    self.levels[depth].append(node)
+                    self.parents.append(path[-1])
+                    self.tokens.append(token)
+                path.append(node)
+            self.paths.append(path)
+
+
+@torch.no_grad()
+def sequence_log_probs(model: LanguageModel, sequences: Sequence[Ids], eos_id: int) -> list[Floats]:
+    """Return the log-probability of each word of each sequence, and of ``<eos>`` after it.
+
+    Every sequence begins after ``<eos>``, with nothing before that.
+
+    Args:
+        model: in evaluation mode.
+        sequences: of ids, without ``<eos>``; a sequence may be empty.
+        eos_id: the id of ``<eos>``.
+
+    Returns:
+        For a sequence of n words an array ``(n + 1,)``, in nats.
+    """
+    trie = Trie(sequences)
+    device = model.embedding.weight.device
+    parents, tokens = np.array(trie.parents), np.array(trie.tokens)
+    ends = sorted({path[-1] for path in trie.paths})
+    word_log_probs = np.zeros(len(parents))
+    end_log_probs = np.zeros(len(parents))
+    nodes, state = np.array([0]), model.initial_state(1)
+    for next_level in [*trie.levels, []]:
+        inputs_M1 = torch.from_numpy(np.where(tokens[nodes] < 0, eos_id, tokens[nodes]))[:, None]
+        hidden_M1H, state = model(inputs_M1.to(device), state)
+        # What is asked of each node: its children's words, and <eos> where a sequence ends.
+        children = np.array(next_level, dtype=np.int64)
+        finished = np.intersect1d(nodes, ends)
+        rows = np.searchsorted(nodes, np.concatenate([parents[children], finished]))
+        words = np.concatenate([tokens[children], np.full(len(finished), eos_id)])
+        log_probs = _log_probs(model, hidden_M1H[:, 0], rows, words)
+        word_log_probs[children] = log_probs[: len(children)]
+        end_log_probs[finished] = log_probs[len(children) :]
+        from_parents = torch.from_numpy(rows[: len(children)]).to(device)
+        state = LSTMState(*(x.index_select(1, from_parents) for x in state))
+        nodes = children
+    return [np.append(word_log_probs[path[1:]], end_log_probs[path[-1]]) for path in trie.paths]
+
+
+def _log_probs(
+    model: LanguageModel,
+    hidden_MH: Tensor,
+    rows: npt.NDArray[np.int64],
+    words: npt.NDArray[np.int64],
+) -> Floats:
+    """Return ``log p(words[e] | hidden_MH[rows[e]])``."""
+    rows_E, words_E = (torch.from_numpy(x).to(hidden_MH.device) for x in (rows, words))
+    step = max(1, CELLS // model.config.vocab_size)
+    log_norm_M = torch.cat(
+        [
+            model.decode(hidden_MH[i : i + step]).logsumexp(dim=-1)
+            for i in range(0, len(hidden_MH), step)
+        ]
+    )
+    weight_VD, bias_V = model.decoder.weight, model.decoder.bias
+    projected_ED = model.decoder.project(hidden_MH)[rows_E]
+    logits_E = (projected_ED * weight_VD[words_E]).sum(dim=-1)
+    if bias_V is not None:
+        logits_E += bias_V[words_E]
+    found: Floats = (logits_E - log_norm_M[rows_E]).double().cpu().numpy()
+    return found

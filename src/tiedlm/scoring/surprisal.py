@@ -1,0 +1,269 @@
+"""Surprisal, entropy and rank of every word of a text.
+
+Two ways to read: independent sentences, batched (:func:`score_sentences`); and one after the other
+(:func:`score_in_order`), with the state carried or not, with adaptation or not. Where both apply
+they give the same numbers, and the second is the obvious one.
+
+Shape letters: B sentences, T words read at a time, N words, H hidden width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from tiedlm.model import LanguageModel
+from tiedlm.recurrent import LSTMState
+from tiedlm.scoring.distributions import describe
+from tiedlm.scoring.text import Sentence
+
+Floats = npt.NDArray[np.float64]
+
+BLOCK_SENTENCES = 512  # read before any is scored: they are batched by length
+BLOCK_WORDS = 20_000
+BATCH = 32  # sentences read side by side
+WINDOW_WORDS = 8192  # of all sentences of a batch, read at a time
+ADAPT_WORDS = 512  # most words behind one update
+ADAPT_CLIP = 0.25
+
+
+class Scored(NamedTuple):
+    """A sentence and what the model said of its N words, in nats.
+
+    Args:
+        sentence: the sentence, with its ``<eos>``.
+        surprisal: ``(N,)`` of each word; NaN where nothing was read before it.
+        entropy: ``(N,)`` of the distribution before the word; NaN likewise.
+        entropy_after: ``(N,)`` of the distribution after it.
+        rank: ``(N,)`` of the word, 1 for the most probable; 0 where nothing was read before it.
+        boundary: ``(N + 1,)``, only for pieces: surprisal, before each piece and after the last,
+            of the event that a piece which begins a word comes next.
+    """
+
+    sentence: Sentence
+    surprisal: Floats
+    entropy: Floats
+    entropy_after: Floats
+    rank: npt.NDArray[np.int64]
+    boundary: Floats | None
+
+
+class _Carry(NamedTuple):
+    """What is known of a sentence's past: the last hidden state, and what the LSTM carries."""
+
+    hidden_BH: Tensor
+    state: LSTMState
+
+    def expand(self, batch_size: int) -> _Carry:
+        return _Carry(
+            self.hidden_BH.expand(batch_size, -1),
+            LSTMState(*(x.expand(-1, batch_size, -1).contiguous() for x in self.state)),
+        )
+
+
+def _begin(model: LanguageModel, start: int | None) -> _Carry:
+    """Read the word ``start``, or nothing: then no distribution precedes the first word."""
+    state = model.initial_state(1)
+    if start is None:
+        return _Carry(state.h[0].new_full((1, model.config.d_hidden), torch.nan), state)
+    token_BT = torch.tensor([[start]], device=state.h.device)
+    with torch.no_grad():
+        hidden_BTH, state = model(token_BT, state)
+    return _Carry(hidden_BTH[:, 0], state)
+
+
+@torch.no_grad()
+def score_sentences(
+    model: LanguageModel,
+    sentences: Iterable[Sentence],
+    *,
+    start: int | None,
+    starts_V: Tensor | None = None,
+) -> Iterator[Scored]:
+    """Score sentences that know nothing of each other, batched, in their order.
+
+    The others in a batch change nothing but rounding, about 1e-13 with a model in float64.
+
+    Args:
+        model: in evaluation mode.
+        sentences: any number; a few hundred are held at a time.
+        start: id of the word read before each first word, or None: then that is not predicted.
+        starts_V: see :func:`tiedlm.scoring.distributions.describe`.
+    """
+    carry = _begin(model, start)
+    for block in _blocks(sentences):
+        by_length = sorted(range(len(block)), key=lambda index: len(block[index].ids))
+        scored: dict[int, Scored] = {}
+        for first in range(0, len(block), BATCH):
+            group = by_length[first : first + BATCH]
+            results = _score_batch(model, [block[index] for index in group], carry, starts_V)
+            scored.update(zip(group, results, strict=True))
+        for index in range(len(block)):
+            yield scored.pop(index)
+
+
+def _blocks(sentences: Iterable[Sentence]) -> Iterator[list[Sentence]]:
+    block: list[Sentence] = []
+    words = 0
+    for sentence in sentences:
+        block.append(sentence)
+        words += len(sentence.ids)
+        if len(block) == BLOCK_SENTENCES or words >= BLOCK_WORDS:
+            yield block
+            block, words = [], 0
+    if block:
+        yield block
+
+
+def _score_batch(
+    model: LanguageModel, batch: Sequence[Sentence], carry: _Carry, starts_V: Tensor | None
+) -> Iterator[Scored]:
+    """Read sentences side by side, shorter ones padded at the end, where padding is not read."""
+    B, longest = len(batch), max(len(sentence.ids) for sentence in batch)
+    tokens_BT = np.zeros((B, longest), dtype=np.int64)
+    for row, sentence in enumerate(batch):
+        tokens_BT[row, : len(sentence.ids)] = sentence.ids
+    pieces: list[list[_Piece]] = [[] for _ in batch]
+    carry = carry.expand(B)
+    step = max(1, WINDOW_WORDS // B)
+    for first in range(0, longest, step):
+        window_BT = torch.from_numpy(tokens_BT[:, first : first + step]).to(carry.hidden_BH.device)
+        lengths = [min(max(len(s.ids) - first, 0), window_BT.shape[1]) for s in batch]
+        hidden_BTH, state = model(window_BT, carry.state)
+        described = _describe(model, carry.hidden_BH, hidden_BTH, window_BT, lengths, starts_V)
+        for found, length, piece in zip(pieces, lengths, described, strict=True):
+            if length:
+                found.append(piece)
+        carry = _Carry(hidden_BTH[:, -1], state)
+    for sentence, found in zip(batch, pieces, strict=True):
+        yield _join(sentence, found)
+
+
+def score_in_order(
+    model: LanguageModel,
+    sentences: Iterable[Sentence],
+    *,
+    start: int | None,
+    carry_state: bool,
+    adapt_lr: float | None = None,
+    starts_V: Tensor | None = None,
+) -> Iterator[Scored]:
+    """Score sentences one after the other.
+
+    With ``adapt_lr`` the model learns while it reads: after each sentence, its surprisals taken,
+    one step of SGD on their mean, the gradient's norm clipped at 0.25. A sentence of more than 512
+    words is learnt in parts of 512. The parameters of ``model`` are changed in place.
+
+    Args:
+        model: in evaluation mode.
+        sentences: any number; one is held at a time.
+        start: id of the word read before the first word, or None: then that is not predicted.
+        carry_state: whether a sentence goes on where the one before ended; otherwise each begins
+            like the first.
+        adapt_lr: learning rate of the adaptation; None for none.
+        starts_V: see :func:`tiedlm.scoring.distributions.describe`.
+
+    Source: adaptation as in van Schijndel and Linzen (2018), "A neural model of adaptation in
+    reading".
+    """
+    carry = _begin(model, start)
+    for sentence in sentences:
+        pieces: list[_Piece] = []
+        for ids in np.split(sentence.ids, range(ADAPT_WORDS, len(sentence.ids), ADAPT_WORDS)):
+            tokens_BT = torch.from_numpy(ids.astype(np.int64))[None].to(carry.hidden_BH.device)
+            with torch.set_grad_enabled(adapt_lr is not None):
+                hidden_BTH, state = model(tokens_BT, carry.state)
+            pieces += _describe(model, carry.hidden_BH, hidden_BTH, tokens_BT, [len(ids)], starts_V)
+            if adapt_lr is not None:
+                _adapt(model, carry.hidden_BH, hidden_BTH, tokens_BT, adapt_lr)
+            carry = _Carry(hidden_BTH[:, -1].detach(), state.detach())
+        yield _join(sentence, pieces)
+        if not carry_state:
+            carry = _begin(model, start)
+
+
+def _adapt(
+    model: LanguageModel, before_BH: Tensor, hidden_BTH: Tensor, tokens_BT: Tensor, lr: float
+) -> None:
+    """Make one step of SGD on the mean surprisal of the words that were predicted."""
+    hidden_BTH = torch.cat([before_BH[:, None], hidden_BTH[:, :-1]], dim=1)
+    if before_BH.isnan().any():
+        hidden_BTH, tokens_BT = hidden_BTH[:, 1:], tokens_BT[:, 1:]
+    if tokens_BT.shape[1] == 0:
+        return
+    parameters = list(model.parameters())
+    loss = model.loss(hidden_BTH, tokens_BT).loss
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    with torch.no_grad():
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        nn.utils.clip_grad_norm_(parameters, ADAPT_CLIP)
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.sub_(parameter.grad, alpha=lr)
+                parameter.grad = None
+
+
+class _Piece(NamedTuple):
+    """What is said of a stretch of words: columns of :class:`Scored`."""
+
+    surprisal: Floats
+    entropy: Floats
+    entropy_after: Floats
+    rank: npt.NDArray[np.int64]
+    boundary: Floats | None
+
+
+def _describe(
+    model: LanguageModel,
+    before_BH: Tensor,
+    hidden_BTH: Tensor,
+    tokens_BT: Tensor,
+    lengths: Sequence[int],
+    starts_V: Tensor | None,
+) -> list[_Piece]:
+    """Describe the first ``lengths[b]`` words of each row; ``before_BH`` precedes the first."""
+    hidden_BSH = torch.cat([before_BH[:, None], hidden_BTH.detach()], dim=1)  # S = T + 1
+    targets_BS = torch.cat([tokens_BT, torch.zeros_like(tokens_BT[:, :1])], dim=1)
+    rows_NH = torch.cat([hidden_BSH[b, : n + 1] for b, n in enumerate(lengths)])
+    targets_N = torch.cat([targets_BS[b, : n + 1] for b, n in enumerate(lengths)])
+    out = describe(model, rows_NH, targets_N, starts_V)
+    surprisal_N, entropy_N = (x.double().cpu().numpy() for x in (out.surprisal, out.entropy))
+    rank_N = out.rank.cpu().numpy()
+    boundary_N = None if out.boundary is None else out.boundary.double().cpu().numpy()
+    pieces = []
+    first = 0
+    for n in lengths:
+        last = first + n
+        pieces.append(
+            _Piece(
+                surprisal_N[first:last],
+                entropy_N[first:last],
+                entropy_N[first + 1 : last + 1],
+                rank_N[first:last],
+                None if boundary_N is None else boundary_N[first : last + 1],
+            )
+        )
+        first = last + 1
+    return pieces
+
+
+def _join(sentence: Sentence, pieces: Sequence[_Piece]) -> Scored:
+    surprisal, entropy, after, rank, _ = zip(*pieces, strict=True)
+    boundaries = [piece.boundary for piece in pieces if piece.boundary is not None]
+    boundary = None
+    if boundaries:  # the last value of a piece is the first of the next
+        boundary = np.concatenate([*(b[:-1] for b in boundaries), boundaries[-1][-1:]])
+    return Scored(
+        sentence,
+        np.concatenate(surprisal),
+        np.concatenate(entropy),
+        np.concatenate(after),
+        np.concatenate(rank),
+        boundary,
+    )

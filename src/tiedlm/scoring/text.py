@@ -1,0 +1,113 @@
+"""Text to score, from a file, a .gz or standard input: lines, then sentences of word ids."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from tiedlm.data import EOS, Vocabulary, split_sentences, tokenize
+from tiedlm.data.text import MAX_LINE
+from tiedlm.data.vocabulary import Ids
+from tiedlm.errors import UserError
+
+STDIN = "-"
+
+
+class Sentence(NamedTuple):
+    """What is scored as one sentence; its last word is ``<eos>``.
+
+    Args:
+        number: counted from 1.
+        line: the line of the text it comes from, counted from 1.
+        words: as written (or tokenized), with ``<eos>``.
+        ids: their ids, ``<unk>``'s where the model does not know a word.
+    """
+
+    number: int
+    line: int
+    words: tuple[str, ...]
+    ids: Ids
+
+
+def read_lines(source: Path | str) -> Iterator[str]:
+    """Yield the lines of a UTF-8 text without their ends; memory is bounded by the longest.
+
+    Args:
+        source: a file, gzipped where its name ends in ``.gz``, or ``-`` for standard input.
+
+    Raises:
+        UserError: if it is missing, empty, binary, damaged or not UTF-8, or a line is endless.
+    """
+    name = "standard input" if source == STDIN else str(source)
+    number = 0
+    try:
+        with _open(source) as file:
+            while line := file.readline(MAX_LINE + 1):
+                number += 1
+                yield _decode(line, name, number)
+    except FileNotFoundError as error:
+        raise UserError(f"{name} does not exist") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{name} is no complete gzip file ({error})") from error
+    except OSError as error:
+        raise UserError(f"cannot read {name}: {error.strerror}") from error
+    if number == 0:
+        raise UserError(f"{name} is empty; a text was expected")
+
+
+@contextmanager
+def _open(source: Path | str) -> Iterator[IO[bytes]]:
+    if source == STDIN:
+        yield sys.stdin.buffer
+    elif str(source).endswith(".gz"):
+        with gzip.open(source, "rb") as packed:
+            yield packed  # type: ignore[misc]  # a GzipFile reads like any other
+    else:
+        with open(source, "rb") as plain:
+            yield plain
+
+
+def _decode(line: bytes, name: str, number: int) -> str:
+    if len(line) > MAX_LINE:
+        raise UserError(
+            f"line {number} of {name} is longer than {MAX_LINE // 1_000_000} MB; put one sentence "
+            "on each line"
+        )
+    if b"\0" in line:
+        raise UserError(f"line {number} of {name} holds zero bytes: not a text; give a UTF-8 text")
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{name} is not UTF-8 text (byte 0x{line[error.start]:02x} in line {number}); convert "
+            "it, for example with: iconv -f latin1 -t utf-8"
+        ) from error
+    return (text.removeprefix("\ufeff") if number == 1 else text).rstrip("\r\n")
+
+
+def sentences(
+    lines: Iterable[str], vocabulary: Vocabulary, *, tokenizer: bool, blank_lines: bool
+) -> Iterator[Sentence]:
+    """Cut lines into sentences exactly as a corpus is cut, so that both count the same tokens.
+
+    Args:
+        lines: of a text.
+        vocabulary: gives the ids.
+        tokenizer: tokenize each line and cut it into sentences; otherwise words are what blanks
+            separate, and a line is a sentence.
+        blank_lines: whether a line without words is a sentence of nothing but ``<eos>``, as it is
+            in a corpus that came tokenized.
+    """
+    number = 0
+    for line_number, line in enumerate(lines, start=1):
+        for words in split_sentences(tokenize(line)) if tokenizer else [line.split()]:
+            if not words and not blank_lines:
+                continue
+            number += 1
+            ended = words if words and words[-1] == EOS else [*words, EOS]
+            yield Sentence(number, line_number, tuple(ended), vocabulary.encode(ended))
