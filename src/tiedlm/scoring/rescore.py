@@ -31,7 +31,7 @@ LM_SCALES = np.arange(1.0, 21.0)
 class Weights(NamedTuple):
     r"""How the scores of a hypothesis of n words are put together.
 
-    .. math:: score + scale (graph + (1 - w) \, lm + w \, new) - penalty \cdot n
+    .. math:: score + scale (graph + (1 - w) \, lm + w \, new - penalty \cdot n)
 
     ``lm`` is the score of the recogniser's own language model where the list tells it apart, else
     0; ``new`` is this model's log-probability.
@@ -138,8 +138,8 @@ class ScoredLists:
     def totals(self, weights: Weights) -> Floats:
         """Put the scores together: ``(U, K)``, minus infinity beyond a list's end."""
         w, penalty, scale = weights
-        lm_N = self._graph_N + (1 - w) * self._lm_N + w * self._new_N
-        return self._matrix(self._score_N + scale * lm_N - penalty * self._words_N, -np.inf)
+        lm_N = self._graph_N + (1 - w) * self._lm_N + w * self._new_N - penalty * self._words_N
+        return self._matrix(self._score_N + scale * lm_N, -np.inf)
 
     def _matrix(self, values_N: Floats, fill: float) -> Floats:
         matrix_UK = np.full(self._shape, fill)

@@ -1,0 +1,33 @@
+"""``tiedlm import``: a checkpoint of another program becomes a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def import_(checkpoint: Path, /, *, vocabulary: Path, out: Path) -> None:
+    """Make a run folder of an LSTM checkpoint of pytorch/examples or neural-complexity.
+
+    The checkpoint is a state dict; a pickled module is refused, with the lines that convert it.
+    The run is ready for `tiedlm score`, `predict` and `rescore`.
+
+    Parameters
+    ----------
+    checkpoint
+        State dict (.pt).
+    vocabulary
+        Its words, one a line, in the order of their ids; `<eos>` must be among them.
+    out
+        Run folder to write.
+    """
+    from tiedlm.importers.pytorch_examples import import_checkpoint, write_run
+
+    imported = import_checkpoint(checkpoint, vocabulary)
+    write_run(imported, out)
+    config = imported.model.config
+    tie = "tied: the two matrices are equal" if config.tied else "not tied: the matrices differ"
+    print(
+        f"LSTM, {config.n_layers} layers, d_embed {config.d_embed}, d_hidden {config.d_hidden}, "
+        f"{config.vocab_size:,} words; {tie}"
+    )
+    print(f"written to {out}; next: tiedlm score {out} FILE")

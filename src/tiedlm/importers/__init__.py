@@ -1,0 +1,7 @@
+"""Checkpoints of other programs, made into run folders."""
+
+from __future__ import annotations
+
+from tiedlm.importers.pytorch_examples import Imported, import_checkpoint
+
+__all__ = ["Imported", "import_checkpoint"]

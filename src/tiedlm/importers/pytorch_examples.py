@@ -1,0 +1,156 @@
+"""Checkpoints of pytorch/examples' word_language_model and of neural-complexity.
+
+Both save the state dict of a module with ``encoder`` (an embedding), ``rnn`` (``nn.LSTM``) and
+``decoder`` (a linear layer with a bias), or the whole module as a pickle, which is refused:
+unpickling runs what the file says.
+
+Source: ``RNNModel`` of pytorch/examples, word_language_model/model.py, and of
+vansky/neural-complexity, model.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tiedlm.data import Vocabulary
+from tiedlm.errors import UserError
+from tiedlm.files import write_json
+from tiedlm.model import LanguageModel, ModelConfig
+from tiedlm.training.run import config_of, environment, save_weights
+from tiedlm.training.run_files import CONFIG, ENVIRONMENT, VOCABULARY, WEIGHTS
+from tiedlm.training.settings import Settings
+
+SUPPORTED = "LSTM checkpoints of pytorch/examples' word_language_model and of neural-complexity"
+_KINDS = {1: "RNN_TANH or RNN_RELU", 3: "GRU"}  # rows of a recurrent weight per hidden unit
+
+
+class Imported(NamedTuple):
+    """A model that was imported, and the files it came from."""
+
+    model: LanguageModel
+    checkpoint: Path
+    vocabulary_file: Path
+
+
+def import_checkpoint(checkpoint: Path, vocabulary_file: Path) -> Imported:
+    """Read a state dict and its vocabulary.
+
+    The two biases of an LSTM layer are summed into the one that counts. The model is tied where
+    the two matrices of the checkpoint are equal; dropout, which a state dict does not tell, is 0.
+
+    Args:
+        checkpoint: a state dict written by ``torch.save``.
+        vocabulary_file: one word a line, the line number, from 0, being the id.
+
+    Raises:
+        UserError: if a file is missing or damaged, the checkpoint is a pickled module or of
+            another architecture, or the vocabulary does not fit it.
+    """
+    state = _load(checkpoint)
+    config = _config(state, checkpoint)
+    vocabulary = Vocabulary.load(vocabulary_file)
+    if len(vocabulary) != config.vocab_size:
+        raise UserError(
+            f"{vocabulary_file} has {len(vocabulary)} words and {checkpoint} has word vectors for "
+            f"{config.vocab_size}; give the vocabulary that the model was trained with"
+        )
+    model = LanguageModel(config)
+    tensors = {"embedding.weight": state["encoder.weight"], "decoder.bias": state["decoder.bias"]}
+    if not config.tied:
+        tensors["decoder.weight"] = state["decoder.weight"]
+    for layer in range(config.n_layers):
+        for name in ("weight_ih", "weight_hh"):
+            tensors[f"lstm.layers.{layer}.{name}"] = state[f"rnn.{name}_l{layer}"]
+        biases = (state[f"rnn.{name}_l{layer}"].double() for name in ("bias_ih", "bias_hh"))
+        tensors[f"lstm.layers.{layer}.bias"] = sum(biases, torch.zeros(()))
+    model.load_state_dict(tensors)
+    model.vocabulary = vocabulary
+    return Imported(model.eval(), checkpoint, vocabulary_file)
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; a PyTorch checkpoint was expected") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except pickle.UnpicklingError as error:
+        if "global" not in str(error).lower():
+            raise UserError(f"{path} is no PyTorch checkpoint, or is damaged") from error
+        converted = f"{path.with_suffix('')}.state.pt"
+        raise UserError(
+            f"{path} is a whole pickled module, and unpickling runs what a file says; if you trust "
+            f"it, convert it in Python beside the code that made it: "
+            f"import torch; model = torch.load({str(path)!r}, map_location='cpu', "
+            f"weights_only=False); torch.save(model.state_dict(), {converted!r})"
+        ) from error
+    except (EOFError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path} is no PyTorch checkpoint, or is damaged") from error
+    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        raise UserError(f"{path} is no state dict: save model.state_dict() alone, and import that")
+    return state
+
+
+def _config(state: dict[str, Tensor], path: Path) -> ModelConfig:
+    """Read the architecture off the shapes.
+
+    Raises:
+        UserError: if it is not that of an LSTM of the two programs.
+    """
+    recurrent = state.get("rnn.weight_hh_l0")
+    if recurrent is not None and (kind := _KINDS.get(recurrent.shape[0] // recurrent.shape[1])):
+        raise UserError(f"{path} is a {kind} model; supported are {SUPPORTED}")
+    n_layers = sum(name.startswith("rnn.weight_hh_l") for name in state)
+    expected = {"encoder.weight", "decoder.weight", "decoder.bias"} | {
+        f"rnn.{name}_l{layer}"
+        for layer in range(max(n_layers, 1))
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    }
+    for name in sorted(state.keys() ^ expected):
+        what = "has no" if name in expected else "has an unknown"
+        raise UserError(f"{path} {what} tensor {name!r}; supported are {SUPPORTED}")
+    embedding, decoder = state["encoder.weight"], state["decoder.weight"]
+    return ModelConfig(
+        vocab_size=embedding.shape[0],
+        d_embed=embedding.shape[1],
+        d_hidden=decoder.shape[1],
+        n_layers=n_layers,
+        tied=torch.equal(embedding, decoder),
+        decoder_bias=True,
+    )
+
+
+def write_run(imported: Imported, folder: Path) -> None:
+    """Write a run folder that ``score``, ``predict`` and the others read.
+
+    Its configuration comes last: until then the folder is no run.
+
+    Raises:
+        UserError: if there is a run already, or the folder cannot be written.
+    """
+    if (folder / CONFIG).exists():
+        raise UserError(f"{folder} holds a run already; choose another --out")
+    model = imported.model
+    assert model.vocabulary is not None
+    model.vocabulary.save(folder / VOCABULARY)
+    save_weights(model, folder / WEIGHTS)
+    write_json(folder / ENVIRONMENT, environment())
+    shape = {name: getattr(model.config, name) for name in ("d_embed", "d_hidden", "n_layers")}
+    settings = Settings(recipe="imported", tied=model.config.tied, **shape)
+    corpus = {
+        "name": "unknown",
+        "origin": f"imported from {imported.checkpoint.name}",
+        "sha256": {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in (imported.checkpoint, imported.vocabulary_file)
+        },
+        "tokenizer": None,
+    }
+    write_json(folder / CONFIG, config_of(model, settings.to_dict(), corpus))
