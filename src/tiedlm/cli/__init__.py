@@ -25,6 +25,7 @@ _COMMANDS = {
     "generate": "Let a model write.",
     "score": "Surprisal, entropy and rank of every word of a text.",
     "rescore": "Rescore n-best lists of a speech recogniser.",
+    "export": "Write a model for Hugging Face transformers or as ONNX files.",
     "analyze": "Subspace distance, principal angles, neighbours and norms of a model.",
     "info": "Environment, threads and arithmetic.",
 }

@@ -1,0 +1,95 @@
+"""``tiedlm export``: a trained model for other programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from tiedlm.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+def export(
+    run: Path,
+    /,
+    *,
+    to: tuple[Literal["hf", "onnx"], Path],
+    int8: bool = False,
+    check: bool = True,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Write a run's best model for other programs, and check that they get the same numbers.
+
+    `hf` writes a folder that transformers loads without tiedlm (trust_remote_code=True), with its
+    tokenizer. `onnx` writes a step model with state in and out, and the two models that icefall
+    and sherpa-onnx read.
+
+    Parameters
+    ----------
+    run
+        Run folder.
+    to
+        hf or onnx, then the folder to write: `--to onnx model-onnx`.
+    int8
+        Write eight-bit twins of the ONNX files too, and measure on the validation text what
+        they cost in perplexity.
+    check
+        Load the hf folder with transformers and compare its logits. ONNX files are always
+        checked.
+    json_
+        Print JSON instead of text.
+    """
+    kind, folder = to
+    if kind == "hf":
+        if int8:
+            raise UserError("--int8 goes with `--to onnx`; leave it out, or export to ONNX")
+        from tiedlm.export.hf import export_hf
+
+        out = export_hf(run, folder, check=check)
+        if json_:
+            print(json.dumps(out._asdict() | {"folder": str(out.folder)}))
+            return
+        print(f"{out.folder}  {out.parameters:,} parameters")
+        if out.largest_difference is not None:
+            print(f"  largest difference of a logit in transformers: {out.largest_difference:.1e}")
+        return
+
+    if not check:
+        raise UserError("--no-check goes with `--to hf`; ONNX files are always checked")
+    from tiedlm.export.onnx_files import export_onnx
+
+    report = export_onnx(run, folder, int8_text=_validation_ids(run) if int8 else None)
+    if json_:
+        print(json.dumps(report._asdict() | {"folder": str(report.folder)}))
+        return
+    print(report.folder)
+    for name, size in report.sizes.items():
+        print(f"  {name:<20} {size / 1e6:8.2f} MB")
+    print(f"  largest difference of a log-probability: {report.largest_difference:.1e}")
+    if report.perplexity is not None and report.perplexity_int8 is not None:
+        print(
+            f"  validation perplexity {report.perplexity:.3f}, of int8 "
+            f"{report.perplexity_int8:.3f} ({report.perplexity_int8 - report.perplexity:+.3f})"
+        )
+
+
+def _validation_ids(run: Path) -> npt.NDArray[np.int32]:
+    """Return the validation text of a run, encoded with the run's vocabulary."""
+    from tiedlm.data import Vocabulary
+    from tiedlm.files import read_json
+    from tiedlm.training.run_files import CONFIG, VOCABULARY
+    from tiedlm.training.settings import Settings
+
+    corpus = Settings.from_dict(read_json(run / CONFIG)["settings"]).load_corpus()
+    if corpus.vocabulary != Vocabulary.load(run / VOCABULARY):
+        raise UserError(
+            f"the vocabulary of corpus {corpus.name!r} is not the one of {run}: has the text "
+            "changed since training?"
+        )
+    return corpus.valid

@@ -1,0 +1,143 @@
+"""A run as a Hugging Face folder, which transformers loads without tiedlm.
+
+``tiedlm.load`` reads the folder too: tensors and vocabulary are those of a run. Writing it needs
+no transformers; checking what was written does.
+
+Shape letters: B sequences, T steps, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save as save_tensors
+
+from tiedlm import files
+from tiedlm.data import Vocabulary
+from tiedlm.errors import UserError
+from tiedlm.export.folder import check_folder, require
+from tiedlm.export.model_card import model_card
+from tiedlm.export.word_tokenizer import tokenizer_files
+from tiedlm.model import LanguageModel
+from tiedlm.training.run import load
+from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS
+
+CODE = ("configuration_tiedlm.py", "modeling_tiedlm.py")
+TOLERANCE = 1e-5
+
+
+class HuggingFaceReport(NamedTuple):
+    """What an export came to.
+
+    Args:
+        folder: where it is.
+        parameters: distinct parameters.
+        largest_difference: between the logits of transformers and of tiedlm; None if unchecked.
+    """
+
+    folder: Path
+    parameters: int
+    largest_difference: float | None
+
+
+def export_hf(run: Path, folder: Path, *, check: bool = True) -> HuggingFaceReport:
+    """Write a run's best model as a folder for ``AutoModelForCausalLM.from_pretrained``.
+
+    Args:
+        run: a run folder.
+        folder: where the export goes: a new or empty folder, or an earlier export.
+        check: load what was written with transformers, and compare its logits.
+
+    Raises:
+        UserError: if the run cannot be read, the folder holds something else, transformers is
+            needed and absent, or the logits differ by more than 1e-5.
+    """
+    if check:
+        require("transformers", "hf", "checking the export (or pass --no-check)")
+    check_folder(folder, CODE[1])
+    model = load(run)
+    vocabulary = model.vocabulary
+    assert vocabulary is not None
+    run_config = files.read_json(run / CONFIG)
+    corpus = run_config["corpus"]
+    raw_text = corpus["tokenizer"] == "tiedlm"
+
+    files.write_json(folder / CONFIG, _config(model, vocabulary, run_config))
+    _copy_weights(run / WEIGHTS, folder / WEIGHTS)
+    vocabulary.save(folder / VOCABULARY)
+    ids = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
+    files.write_json(folder / "generation_config.json", ids | {"pad_token_id": vocabulary.eos_id})
+    for name, value in tokenizer_files(vocabulary, raw_text).items():
+        files.write_json(folder / name, value)
+    for name in CODE:
+        source = Path(__file__).with_name("huggingface") / name
+        files.write_text(folder / name, source.read_text(encoding="utf-8"))
+    files.write_text(folder / "README.md", model_card(run, model, corpus["name"], raw_text))
+
+    difference = largest_difference(model, folder) if check else None
+    if difference is not None and difference > TOLERANCE:
+        raise UserError(
+            f"{folder}: the logits of transformers differ by {difference:.1e} from tiedlm's; "
+            "please report this"
+        )
+    return HuggingFaceReport(folder, model.num_params(), difference)
+
+
+def _copy_weights(source: Path, target: Path) -> None:
+    """Copy a run's tensors, with the mark that transformers asks for."""
+    with safe_open(source, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    files.write_bytes(target, save_tensors(tensors, metadata=metadata | {"format": "pt"}))
+
+
+def _config(
+    model: LanguageModel, vocabulary: Vocabulary, run_config: dict[str, Any]
+) -> dict[str, Any]:
+    """Return ``config.json``: what transformers reads, then what ``tiedlm.load`` reads.
+
+    Paths of the machine that trained the model stay behind.
+    """
+    corpus = run_config["corpus"]
+    settings = run_config["settings"] | {"data": corpus["name"], "init_from": None}
+    return {
+        "model_type": "tiedlm",
+        "architectures": ["TiedLMForCausalLM"],
+        "auto_map": {
+            "AutoConfig": "configuration_tiedlm.TiedLMConfig",
+            "AutoModelForCausalLM": "modeling_tiedlm.TiedLMForCausalLM",
+        },
+        "vocab_size": model.config.vocab_size,
+        "d_embed": model.config.d_embed,
+        "d_hidden": model.config.d_hidden,
+        "n_layers": model.config.n_layers,
+        "decoder_bias": model.config.has_decoder_bias,
+        "tie_word_embeddings": model.config.tied,
+        "initializer_range": model.config.init_range,
+        "bos_token_id": vocabulary.eos_id,
+        "eos_token_id": vocabulary.eos_id,
+        "pad_token_id": vocabulary.eos_id,
+        "torch_dtype": "float32",
+        "format": run_config["format"],
+        "tiedlm": run_config["tiedlm"],
+        "settings": settings,
+        "model": run_config["model"],
+        "corpus": {"name": corpus["name"], "tokenizer": corpus["tokenizer"]},
+    }
+
+
+def largest_difference(model: LanguageModel, folder: Path, length: int = 200) -> float:
+    """Return by how much the logits of an exported folder differ, over random words."""
+    transformers = require("transformers", "hf", "checking the export")
+    transformers.utils.logging.disable_progress_bar()
+    exported = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+    generator = np.random.default_rng(0)
+    ids_BT = torch.from_numpy(generator.integers(0, model.config.vocab_size, size=(2, length)))
+    with torch.no_grad():
+        logits_BTV = exported.eval()(ids_BT).logits
+        hidden_BTH, _ = model(ids_BT)
+        return float((logits_BTV - model.decode(hidden_BTH)).abs().max())

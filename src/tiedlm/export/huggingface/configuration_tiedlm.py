@@ -1,0 +1,63 @@
+"""Configuration of a tiedlm model. This file is self-contained: it needs transformers alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PretrainedConfig
+
+
+class TiedLMConfig(PretrainedConfig):
+    """The shape of a word-level LSTM language model, with or without tied embeddings.
+
+    Args:
+        vocab_size: number of words.
+        d_embed: width of the word vectors.
+        d_hidden: width of every recurrent layer.
+        n_layers: number of recurrent layers.
+        decoder_bias: whether the word classifier has a bias.
+        tie_word_embeddings: whether the word classifier is the embedding itself.
+        initializer_range: new weights are drawn from U(-initializer_range, initializer_range).
+    """
+
+    model_type = "tiedlm"
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012
+    attribute_map = {  # noqa: RUF012
+        "hidden_size": "d_hidden",
+        "num_hidden_layers": "n_layers",
+    }
+
+    def __init__(
+        self,
+        vocab_size: int = 10_000,
+        d_embed: int = 200,
+        d_hidden: int = 200,
+        n_layers: int = 2,
+        decoder_bias: bool = False,
+        tie_word_embeddings: bool = True,
+        initializer_range: float = 0.1,
+        use_cache: bool = True,
+        bos_token_id: int | None = None,
+        eos_token_id: int | None = None,
+        pad_token_id: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.vocab_size = vocab_size
+        self.d_embed = d_embed
+        self.d_hidden = d_hidden
+        self.n_layers = n_layers
+        self.decoder_bias = decoder_bias
+        self.initializer_range = initializer_range
+        self.use_cache = use_cache
+        super().__init__(
+            bos_token_id=bos_token_id,
+            eos_token_id=eos_token_id,
+            pad_token_id=pad_token_id,
+            tie_word_embeddings=tie_word_embeddings,
+            **kwargs,
+        )
+        # Some versions of transformers take these as fields, some as keywords, some not at all.
+        self.tie_word_embeddings = tie_word_embeddings
+        self.bos_token_id = bos_token_id
+        self.eos_token_id = eos_token_id
+        self.pad_token_id = pad_token_id

@@ -1,0 +1,308 @@
+"""A tiedlm model for transformers. This file is self-contained: it does not need tiedlm.
+
+The forward pass is that of evaluation: no dropout. To go on training with variational dropout, use
+tiedlm itself. Tensors have the names that they have in a tiedlm run.
+
+Shape letters: B sequences, T steps, V vocabulary, E embedding width, H hidden width, L layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from transformers import GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from .configuration_tiedlm import TiedLMConfig
+
+_TIES_ARE_NAMED_PAIRS = int(transformers.__version__.split(".")[0]) >= 5
+
+
+class LSTMCache:
+    """What the model has read: the state of each layer, and how many positions led to it.
+
+    It stands where other models have keys and values, so that ``generate`` carries it.
+
+    Args:
+        h: hidden states, ``(L, B, H)``.
+        c: cell states, ``(L, B, H)``.
+        length: positions read, masked ones included.
+    """
+
+    is_compileable = False
+
+    def __init__(self, h: Tensor, c: Tensor, length: int) -> None:
+        self.h = h
+        self.c = c
+        self.length = length
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return how many positions were read."""
+        return self.length
+
+    def reorder_cache(self, beam_idx: Tensor) -> LSTMCache:
+        """Let each sequence continue that of another: beam search."""
+        self.h = self.h.index_select(1, beam_idx.to(self.h.device))
+        self.c = self.c.index_select(1, beam_idx.to(self.c.device))
+        return self
+
+    batch_select_indices = reorder_cache
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Read every sequence ``repeats`` times."""
+        self.h = self.h.repeat_interleave(repeats, dim=1)
+        self.c = self.c.repeat_interleave(repeats, dim=1)
+
+
+class LSTMLayer(nn.Module):
+    """One layer; rows of each weight in the order input, forget, cell, output."""
+
+    def __init__(self, d_input: int, d_hidden: int) -> None:
+        super().__init__()
+        self.weight_ih = nn.Parameter(torch.empty(4 * d_hidden, d_input))
+        self.weight_hh = nn.Parameter(torch.empty(4 * d_hidden, d_hidden))
+        self.bias = nn.Parameter(torch.empty(4 * d_hidden))
+
+    def forward(self, x_BTE: Tensor, h_BH: Tensor, c_BH: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Run over a sequence; return the outputs and the state after it."""
+        weights = [self.weight_ih, self.weight_hh, self.bias, torch.zeros_like(self.bias)]
+        state = (h_BH[None].contiguous(), c_BH[None].contiguous())
+        out_BTH, h_1BH, c_1BH = torch.lstm(
+            x_BTE,
+            state,
+            weights,
+            has_biases=True,
+            num_layers=1,
+            dropout=0.0,
+            train=self.training,
+            bidirectional=False,
+            batch_first=True,
+        )
+        return out_BTH, h_1BH[0], c_1BH[0]
+
+    def forward_masked(
+        self, x_BTE: Tensor, h_BH: Tensor, c_BH: Tensor, lengths_B: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Run over the first ``lengths_B`` steps of each sequence, at least one."""
+        packed = pack_padded_sequence(x_BTE, lengths_B.cpu(), True, enforce_sorted=False)
+        weights = [self.weight_ih, self.weight_hh, self.bias, torch.zeros_like(self.bias)]
+        order = packed.sorted_indices
+        data, h_1BH, c_1BH = torch.lstm(
+            packed.data,
+            packed.batch_sizes,
+            (h_BH[order][None], c_BH[order][None]),
+            weights,
+            has_biases=True,
+            num_layers=1,
+            dropout=0.0,
+            train=self.training,
+            bidirectional=False,
+        )
+        out_BTH, _ = pad_packed_sequence(
+            packed._replace(data=data), batch_first=True, total_length=x_BTE.shape[1]
+        )
+        back = packed.unsorted_indices
+        return out_BTH, h_1BH[0][back], c_1BH[0][back]
+
+
+class LSTM(nn.Module):
+    """The stack of layers."""
+
+    def __init__(self, d_input: int, d_hidden: int, n_layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            LSTMLayer(d_input if index == 0 else d_hidden, d_hidden) for index in range(n_layers)
+        )
+
+    def forward(
+        self, x_BTE: Tensor, h_LBH: Tensor, c_LBH: Tensor, mask_BT: Tensor | None
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Read a sequence.
+
+        A masked position changes nothing: it is not read, and its output repeats the one before.
+
+        Args:
+            x_BTE: word vectors.
+            h_LBH: hidden states before the first step.
+            c_LBH: cell states before the first step.
+            mask_BT: true where a word is to be read; None reads all.
+
+        Returns:
+            The outputs of each layer, and the states after the last step.
+        """
+        if mask_BT is not None:
+            first = mask_BT.to(torch.int8).argsort(dim=1, descending=True, stable=True)
+            x_BTE = x_BTE.gather(1, first[..., None].expand_as(x_BTE))
+            any_B1 = mask_BT.any(dim=1)[:, None]
+            lengths_B = mask_BT.sum(dim=1).clamp(min=1)
+            latest_BT1 = (mask_BT.cumsum(dim=1) - 1).clamp(min=0).unsqueeze(2)
+        outputs, last_h, last_c = [], [], []
+        out_BT = x_BTE
+        for layer, h_BH, c_BH in zip(self.layers, h_LBH, c_LBH, strict=True):
+            assert isinstance(layer, LSTMLayer)
+            if mask_BT is None:
+                out_BT, new_h_BH, new_c_BH = layer(out_BT, h_BH, c_BH)
+                outputs.append(out_BT)
+            else:
+                out_BT, new_h_BH, new_c_BH = layer.forward_masked(out_BT, h_BH, c_BH, lengths_B)
+                new_h_BH = torch.where(any_B1, new_h_BH, h_BH)
+                new_c_BH = torch.where(any_B1, new_c_BH, c_BH)
+                outputs.append(out_BT.gather(1, latest_BT1.expand_as(out_BT)))
+            last_h.append(new_h_BH)
+            last_c.append(new_c_BH)
+        return outputs, torch.stack(last_h), torch.stack(last_c)
+
+
+class Decoder(nn.Linear):
+    """The word classifier, after a projection where the widths differ and it is tied."""
+
+    def __init__(self, config: TiedLMConfig) -> None:
+        tied = config.tie_word_embeddings
+        width = config.d_embed if tied else config.d_hidden
+        super().__init__(width, config.vocab_size, bias=config.decoder_bias)
+        projected = tied and config.d_embed != config.d_hidden
+        self.projection = nn.Linear(config.d_hidden, width, bias=False) if projected else None
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the logits of ``hidden``."""
+        if self.projection is not None:
+            hidden = self.projection(hidden)
+        return super().forward(hidden)
+
+
+class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
+    """A word-level LSTM language model.
+
+    ``past_key_values`` is an :class:`LSTMCache`. Padding needs an ``attention_mask``; masked
+    positions are not read, whichever side they are on.
+    """
+
+    config_class = TiedLMConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    _is_stateful = True
+    _no_split_modules = ["LSTMLayer"]  # noqa: RUF012
+    _tied_weights_keys = (
+        {"decoder.weight": "embedding.weight"} if _TIES_ARE_NAMED_PAIRS else ["decoder.weight"]
+    )
+
+    def __init__(self, config: TiedLMConfig) -> None:
+        super().__init__(config)
+        self.embedding = nn.Embedding(config.vocab_size, config.d_embed)
+        self.lstm = LSTM(config.d_embed, config.d_hidden, config.n_layers)
+        self.decoder = Decoder(config)
+        self.post_init()
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False
+
+    def _init_weights(self, module: nn.Module) -> None:
+        bound = self.config.initializer_range
+        for name, parameter in module.named_parameters(recurse=False):
+            if name == "bias":
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.uniform_(parameter, -bound, bound)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Return the embedding."""
+        return self.embedding
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Replace the embedding."""
+        self.embedding = value
+
+    def get_output_embeddings(self) -> Decoder:
+        """Return the word classifier."""
+        return self.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        """Replace the word classifier's weight and bias; its projection stays."""
+        self.decoder.weight = new_embeddings.weight
+        self.decoder.bias = new_embeddings.bias
+        self.decoder.out_features = new_embeddings.out_features
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: LSTMCache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        logits_to_keep: int = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast | tuple[Any, ...]:
+        """Predict the next words.
+
+        Args:
+            input_ids: ``(B, T)`` word ids.
+            attention_mask: ``(B, T)``, or ``(B, positions read + T)`` with ``past_key_values``;
+                0 where there is no word.
+            past_key_values: what an earlier call returned.
+            inputs_embeds: ``(B, T, E)`` word vectors instead of ``input_ids``.
+            labels: ``(B, T)``, as ``input_ids``; shifted here; -100 is ignored.
+            use_cache: whether to return the state.
+            output_hidden_states: whether to return the word vectors and every layer's outputs.
+            return_dict: a tuple if False.
+            logits_to_keep: logits of this many last positions; 0 for all.
+            **kwargs: what the loss takes, as ``num_items_in_batch`` from the Trainer.
+
+        Returns:
+            ``loss`` (with ``labels``), ``logits (B, T, V)``, ``past_key_values``.
+        """
+        x_BTE = self.embedding(input_ids) if inputs_embeds is None else inputs_embeds
+        batch, steps = x_BTE.shape[:2]
+        if past_key_values is None:
+            h_LBH = x_BTE.new_zeros(self.config.n_layers, batch, self.config.d_hidden)
+            c_LBH, length = h_LBH, 0
+        else:
+            h_LBH, c_LBH, length = past_key_values.h, past_key_values.c, past_key_values.length
+        mask_BT = None
+        if attention_mask is not None:
+            mask_BT = attention_mask[:, -steps:].bool()
+            if mask_BT.all():
+                mask_BT = None
+        outputs, h_LBH, c_LBH = self.lstm(x_BTE, h_LBH, c_LBH, mask_BT)
+        logits = self.decoder(outputs[-1][:, -logits_to_keep:])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs
+            )
+        out = CausalLMOutputWithPast(loss=loss, logits=logits)
+        if use_cache is None:
+            use_cache = self.config.use_cache
+        if use_cache:
+            out.past_key_values = LSTMCache(h_LBH, c_LBH, length + steps)
+        if (
+            self.config.output_hidden_states
+            if output_hidden_states is None
+            else output_hidden_states
+        ):
+            out.hidden_states = (x_BTE, *outputs)
+        return out.to_tuple() if return_dict is False else out
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        past_key_values: LSTMCache | None = None,
+        attention_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Give the model what it has not read yet."""
+        unread = 0 if past_key_values is None else past_key_values.length
+        return {
+            "input_ids": input_ids[:, unread:],
+            "past_key_values": past_key_values,
+            "attention_mask": attention_mask,
+            "use_cache": kwargs.get("use_cache"),
+            "logits_to_keep": kwargs.get("logits_to_keep") or 0,
+        }

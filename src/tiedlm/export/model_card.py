@@ -1,0 +1,70 @@
+"""The ``README.md`` of an exported folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tiedlm
+from tiedlm import files
+from tiedlm.model import LanguageModel
+from tiedlm.training.run_files import RESULT
+
+_CARD = """---
+library_name: transformers
+tags: [language-model, lstm, weight-tying, tiedlm]
+---
+
+# {title}
+
+A word-level LSTM language model, {tying}, trained with tiedlm {version} on the corpus `{corpus}`:
+{words:,} words, {layers} layers of {width} units, {parameters:,} parameters.
+
+{results}
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "."  # this folder
+model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+inputs = tokenizer("<eos> {example}", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
+```
+
+- {text}
+- `<eos>` ends a line, and stands before the first one: begin a text with it. A line end in a text
+  becomes `<eos>`. Words that the model does not know are read as `<unk>`.
+- There is no longest input. The state of the network is `past_key_values`.
+- Vocabulary: `vocabulary.txt`, one word a line. `tiedlm.load` reads this folder as well.
+"""
+_RAW = "The tokenizer lower-cases and splits raw text as the training text was: give it raw text."
+_BLANKS = "Blanks separate words: give it text that is tokenized as the training text was."
+
+
+def model_card(run: Path, model: LanguageModel, corpus: str, raw_text: bool) -> str:
+    """Describe a model: what it is, how good it is, how to use it."""
+    config = model.config
+    results = "Its perplexity was not recorded: training had not ended."
+    if (run / RESULT).is_file():
+        result = files.read_json(run / RESULT)
+        results = (
+            f"Perplexity per word, `<eos>` and `<unk>` among the words: "
+            f"{result['valid_ppl']:.2f} on validation, {result['test_ppl']:.2f} on test "
+            f"({result['epochs']} epochs, 1 seed)."
+        )
+    vocabulary = model.vocabulary
+    assert vocabulary is not None
+    example = " ".join(word for word in vocabulary.words[:8] if word.isalpha()) or "the"
+    return _CARD.format(
+        title=run.resolve().name,
+        tying="tied embeddings" if config.tied else "embeddings not tied",
+        version=tiedlm.__version__,
+        corpus=corpus,
+        words=config.vocab_size,
+        layers=config.n_layers,
+        width=config.d_hidden,
+        parameters=model.num_params(),
+        results=results,
+        example=example,
+        text=_RAW if raw_text else _BLANKS,
+    )

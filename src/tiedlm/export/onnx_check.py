@@ -1,0 +1,76 @@
+"""ONNX files held against PyTorch: the same numbers, and what eight bits cost.
+
+Shape letters: B sequences, T steps, V vocabulary, H hidden width, L layers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tiedlm.evaluation.perplexity import WINDOW, perplexity
+from tiedlm.export.folder import require
+from tiedlm.model import LanguageModel
+
+Floats = npt.NDArray[np.float32]
+
+
+def session(path: Path) -> Any:
+    """Open an ONNX file in onnxruntime, on as many threads as PyTorch uses."""
+    runtime = require("onnxruntime", "onnx", "running an ONNX file")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors only
+    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def zero_state(step: Any, batch: int) -> tuple[Floats, Floats]:
+    """Return the state before the first word, for a session of ``step.onnx``."""
+    layers, _, width = step.get_inputs()[1].shape
+    zeros_LBH = np.zeros((layers, batch, width), np.float32)
+    return zeros_LBH, zeros_LBH
+
+
+def largest_difference(
+    model: LanguageModel, path: Path, length: int = 500, window: int = 50
+) -> float:
+    """Return by how much log-probabilities of ``step.onnx`` differ from the model's.
+
+    Both read two texts of random words, window by window, and carry their state.
+    """
+    step = session(path)
+    state_onnx = zero_state(step, 2)
+    state_torch = None
+    generator = np.random.default_rng(0)
+    ids_BT = generator.integers(0, model.config.vocab_size, size=(2, length))
+    largest = 0.0
+    for start in range(0, length, window):
+        piece_BT = ids_BT[:, start : start + window]
+        log_probs_BTV, *state = step.run(
+            None, {"tokens": piece_BT, "h": state_onnx[0], "c": state_onnx[1]}
+        )
+        state_onnx = (state[0], state[1])
+        with torch.no_grad():
+            hidden, state_torch = model(torch.from_numpy(piece_BT), state_torch)
+            expected_BTV = model.decode(hidden).log_softmax(dim=-1).numpy()
+        largest = max(largest, float(np.abs(log_probs_BTV - expected_BTV).max()))
+    return largest
+
+
+def onnx_perplexity(path: Path, ids: npt.NDArray[np.integer]) -> float:
+    """Return the perplexity of a text by ``step.onnx``, as :mod:`tiedlm.evaluation` defines it."""
+    step = session(path)
+    h_LBH, c_LBH = zero_state(step, 1)
+    nll = 0.0
+    for start in range(0, len(ids) - 1, WINDOW):
+        piece = np.asarray(ids[start : start + WINDOW + 1], dtype=np.int64)
+        log_probs_BTV, h_LBH, c_LBH = step.run(
+            None, {"tokens": piece[None, :-1], "h": h_LBH, "c": c_LBH}
+        )
+        chosen_T = log_probs_BTV[0, np.arange(len(piece) - 1), piece[1:]]
+        nll -= float(chosen_T.sum(dtype=np.float64))
+    return perplexity(nll, len(ids) - 1)

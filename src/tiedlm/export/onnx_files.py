@@ -1,0 +1,170 @@
+"""A run as ONNX files: a step model, icefall's two signatures, and eight-bit twins of all three."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import tiedlm
+from tiedlm import files
+from tiedlm.data import Vocabulary
+from tiedlm.errors import UserError
+from tiedlm.export.folder import check_folder, require
+from tiedlm.export.onnx_check import largest_difference, onnx_perplexity
+from tiedlm.export.onnx_graph import (
+    IR_VERSION,
+    OPSET,
+    icefall_no_state,
+    icefall_with_state,
+    step_model,
+)
+from tiedlm.model import LanguageModel
+from tiedlm.training.run import load
+from tiedlm.training.run_files import VOCABULARY, corpus_info
+
+STEP, WITH_STATE, NO_STATE = "step", "with-state", "no-state"
+REPORT = "export.json"
+TOLERANCE = 1e-4
+
+
+class OnnxReport(NamedTuple):
+    """What an export came to; ``export.json`` says the same.
+
+    Args:
+        folder: where it is.
+        sizes: bytes of each file.
+        largest_difference: between the log-probabilities of onnxruntime and of PyTorch.
+        perplexity: of the text that was given, by ``step.onnx``; None without a text.
+        perplexity_int8: of the same, by ``step.int8.onnx``.
+    """
+
+    folder: Path
+    sizes: dict[str, int]
+    largest_difference: float
+    perplexity: float | None
+    perplexity_int8: float | None
+
+
+def export_onnx(
+    run: Path, folder: Path, *, int8_text: npt.NDArray[np.integer] | None = None
+) -> OnnxReport:
+    """Write a run's best model as ONNX files, and check them with onnxruntime.
+
+    Args:
+        run: a run folder.
+        folder: where the export goes: a new or empty folder, or an earlier export.
+        int8_text: word ids of a text; with it, every file gets an eight-bit twin, and what that
+            costs in perplexity is measured on this text.
+
+    Raises:
+        UserError: if the run cannot be read, the folder holds something else, onnx or onnxruntime
+            is absent, or log-probabilities differ by more than 1e-4.
+    """
+    for module in ("onnx", "onnxruntime"):
+        require(module, "onnx", "export to ONNX")
+    check_folder(folder, f"{STEP}.onnx")
+    model = load(run)
+    vocabulary = model.vocabulary
+    assert vocabulary is not None
+    paths = [
+        _write(folder / f"{name}.onnx", graph)
+        for name, graph in _graphs(model, vocabulary, corpus_info(run)["tokenizer"]).items()
+    ]
+    vocabulary.save(folder / VOCABULARY)
+    difference = largest_difference(model, paths[0])
+    if difference > TOLERANCE:
+        raise UserError(
+            f"{paths[0]}: log-probabilities differ by {difference:.1e} from PyTorch's; please "
+            "report this"
+        )
+    perplexities: list[float] = []
+    if int8_text is not None:
+        paths += [_quantize(path) for path in paths]
+        perplexities = [
+            onnx_perplexity(folder / f"{STEP}{suffix}.onnx", int8_text) for suffix in ("", ".int8")
+        ]
+    report = OnnxReport(
+        folder,
+        {path.name: path.stat().st_size for path in paths},
+        difference,
+        *(perplexities or (None, None)),
+    )
+    about = {"tiedlm": tiedlm.__version__, "opset": OPSET, "ir_version": IR_VERSION}
+    measured = report._asdict()
+    del measured["folder"]
+    tokens = None if int8_text is None else len(int8_text) - 1
+    files.write_json(folder / REPORT, about | measured | {"perplexity_tokens": tokens})
+    return report
+
+
+def _graphs(model: LanguageModel, vocabulary: Vocabulary, tokenizer: str | None) -> dict[str, Any]:
+    """Build the three graphs with their metadata.
+
+    The keys of icefall's two are those that icefall writes and sherpa-onnx reads.
+    """
+    sizes = {
+        "num_layers": str(model.config.n_layers),
+        "hidden_size": str(model.config.d_hidden),
+        "embedding_dim": str(model.config.d_embed),
+    }
+    words = {
+        "sos_id": str(vocabulary.eos_id),
+        "eos_id": str(vocabulary.eos_id),
+        "vocab_size": str(len(vocabulary)),
+    }
+    icefall = {"model_type": "rnnlm", "version": "1", "model_author": "tiedlm", **words}
+    unk = {} if vocabulary.unk_id is None else {"unk_id": str(vocabulary.unk_id)}
+    step = {
+        "model_type": "tiedlm-step",
+        "version": "1",
+        "tokenizer": tokenizer or "blanks",
+        **words,
+        **unk,
+        **sizes,
+    }
+    with_state = icefall | {"comment": "rnnlm state"} | sizes
+    no_state = icefall | {"comment": "rnnlm without state"}
+    return {
+        STEP: step_model(model, step),
+        WITH_STATE: icefall_with_state(model, with_state),
+        NO_STATE: icefall_no_state(model, vocabulary.eos_id, no_state),
+    }
+
+
+def _write(path: Path, graph: Any) -> Path:
+    require("onnx", "onnx", "export to ONNX").checker.check_model(graph, full_check=True)
+    files.write_bytes(path, graph.SerializeToString())
+    return path
+
+
+def _quantize(path: Path) -> Path:
+    """Write the eight-bit twin of a file: weights int8, activations quantized as they come.
+
+    A tied matrix stays one: word vectors and classifier share the quantized numbers too.
+    """
+    quantization = require("onnxruntime.quantization", "onnx", "--int8")
+    target = path.with_suffix(".int8.onnx")
+    with files.atomic_path(target) as temporary, _quiet():
+        quantization.quantize_dynamic(
+            path,
+            temporary,
+            op_types_to_quantize=["Gather", "MatMul", "LSTM"],
+            weight_type=quantization.QuantType.QInt8,
+        )
+    return target
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what the quantizer logs: advice for graphs that come from a tracer."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
