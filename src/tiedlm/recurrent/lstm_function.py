@@ -4,6 +4,8 @@ What makes it fast, without a compiler:
 
 - the input projections of all steps are one GEMM, and so is each weight's gradient;
 - a step is one GEMM and in-place pointwise work in buffers made once;
+- products are made in the type that :mod:`tiedlm.matmul` says (float32 or bfloat16), everything
+  else in the type of the parameters;
 - in backward, every factor that does not depend on the recursion is made for all steps at once,
   which leaves one GEMM and four pointwise operations a step.
 
@@ -18,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tiedlm.matmul import gemm_dtype, matmul
+
 
 def _run(
     x_TBE: Tensor,
@@ -27,16 +31,22 @@ def _run(
     weight_hh_GH: Tensor,
     bias_G: Tensor,
     mask_BH: Tensor | None,
+    gemm: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return ``output_TBH, h_BH, recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH``."""
     T, B, E = x_TBE.shape
     H = h_BH.shape[-1]
-    gates_TBG = torch.addmm(bias_G, x_TBE.reshape(T * B, E), weight_ih_GE.t()).view(T, B, 4 * H)
+    x_NE = x_TBE.reshape(T * B, E).to(gemm)
+    if gemm == bias_G.dtype:
+        gates_NG = torch.addmm(bias_G, x_NE, weight_ih_GE.t())
+    else:
+        gates_NG = torch.add(bias_G, x_NE @ weight_ih_GE.to(gemm).t())
+    gates_TBG = gates_NG.view(T, B, 4 * H)
     cells_TBH, tanh_cells_TBH, output_TBH = torch.empty(
         3, T, B, H, dtype=gates_TBG.dtype, device=gates_TBG.device
     ).unbind(0)
     recurrent_BH = first_recurrent_BH = h_BH if mask_BH is None else h_BH * mask_BH
-    weight_hh_HG = weight_hh_GH.t()
+    weight_hh_HG = weight_hh_GH.to(gemm).t()
     i_TBH, f_TBH, g_TBH, o_TBH = gates_TBG.chunk(4, dim=-1)
     steps = zip(
         gates_TBG.unbind(0),
@@ -51,7 +61,7 @@ def _run(
         strict=True,
     )
     for gates_BG, if_B2H, i_BH, f_BH, g_BH, o_BH, cell_BH, tanh_BH, out_BH in steps:
-        gates_BG.addmm_(recurrent_BH, weight_hh_HG)
+        matmul(recurrent_BH.to(gemm), weight_hh_HG, out=gates_BG, accumulate=True)
         if_B2H.sigmoid_()
         g_BH.tanh_()
         o_BH.sigmoid_()
@@ -78,8 +88,9 @@ class _LSTMLayer(torch.autograd.Function):
         bias_G: Tensor,
         mask_BH: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.gemm = gemm_dtype(x_TBE)
         output_TBH, last_h_BH, recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH = _run(
-            x_TBE, h_BH, c_BH, weight_ih_GE, weight_hh_GH, bias_G, mask_BH
+            x_TBE, h_BH, c_BH, weight_ih_GE, weight_hh_GH, bias_G, mask_BH, ctx.gemm
         )
         ctx.save_for_backward(
             x_TBE, c_BH, weight_ih_GE, weight_hh_GH, mask_BH,
@@ -97,6 +108,8 @@ class _LSTMLayer(torch.autograd.Function):
             recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH, output_TBH,
         ) = ctx.saved_tensors  # fmt: skip
         T, B, H = cells_TBH.shape
+        gemm = ctx.gemm
+        weight_hh_GH = weight_hh_GH.to(gemm)
         need_x, need_h, need_c, need_w_ih, need_w_hh, need_b, _ = ctx.needs_input_grad
         i_TBH, f_TBH, g_TBH, o_TBH = gates_TBG.chunk(4, dim=-1)
 
@@ -128,10 +141,11 @@ class _LSTMLayer(torch.autograd.Function):
         f_steps, grad_outputs = f_TBH.unbind(0), grad_output_TBH.unbind(0)
         grad_hidden_BH = torch.empty_like(grad_cell_BH)
         for t in range(T - 1, -1, -1):
-            if t == T - 1:
-                grad_hidden_BH.copy_(grad_outputs[t])
-            else:
-                torch.addmm(grad_outputs[t], grad_steps[t + 1], weight_hh_GH, out=grad_hidden_BH)
+            grad_hidden_BH.copy_(grad_outputs[t])
+            if t < T - 1:
+                matmul(
+                    grad_steps[t + 1].to(gemm), weight_hh_GH, out=grad_hidden_BH, accumulate=True
+                )
             grad_cell_BH.addcmul_(grad_hidden_BH, c_factor_steps[t])
             torch.mul(cell_factor_views[t], grad_cell_BH.unsqueeze(1), out=grad_B3H_views[t])
             torch.mul(grad_hidden_BH, o_factor_steps[t], out=grad_o_views[t])
@@ -139,19 +153,24 @@ class _LSTMLayer(torch.autograd.Function):
                 grad_o_views[t].add_(grad_o_last_BH)
             grad_cell_BH.mul_(f_steps[t])
 
-        grad_NG = grad_gates_TBG.view(T * B, 4 * H)
-        grad_x = (grad_NG @ weight_ih_GE).view_as(x_TBE) if need_x else None
-        grad_w_ih = grad_NG.t() @ x_TBE.reshape(T * B, -1) if need_w_ih else None
-        grad_w_hh = None
+        grad_b = grad_gates_TBG.sum((0, 1)) if need_b else None
+        grad_NG = grad_gates_TBG.view(T * B, 4 * H).to(gemm)
+        grad_x = grad_w_ih = grad_w_hh = grad_h0 = None
+        if need_x:
+            grad_x = torch.empty_like(x_TBE, memory_format=torch.contiguous_format)
+            matmul(grad_NG, weight_ih_GE.to(gemm), out=grad_x.view(T * B, -1))
+        if need_w_ih:
+            grad_w_ih = torch.empty_like(weight_ih_GE)
+            matmul(grad_NG.t(), x_TBE.reshape(T * B, -1).to(gemm), out=grad_w_ih)
         if need_w_hh:
-            grad_w_hh = grad_steps[0].t() @ recurrent_BH
+            grad_w_hh = grad_cell_BH.new_empty(4 * H, H)
+            matmul(grad_NG[:B].t(), recurrent_BH.to(gemm), out=grad_w_hh)
             if T > 1:
-                previous_NH = output_TBH[:-1].reshape((T - 1) * B, H)
-                grad_w_hh.addmm_(grad_NG[B:].t(), previous_NH)
-        grad_b = grad_NG.sum(0) if need_b else None
-        grad_h0 = None
+                previous_NH = output_TBH[:-1].reshape((T - 1) * B, H).to(gemm)
+                matmul(grad_NG[B:].t(), previous_NH, out=grad_w_hh, accumulate=True)
         if need_h:
-            grad_h0 = grad_steps[0] @ weight_hh_GH
+            grad_h0 = torch.empty_like(grad_cell_BH)
+            matmul(grad_NG[:B], weight_hh_GH, out=grad_h0)
             if mask_BH is not None:
                 grad_h0.mul_(mask_BH)
         return grad_x, grad_h0, grad_cell_BH if need_c else None, grad_w_ih, grad_w_hh, grad_b, None
@@ -175,5 +194,5 @@ def lstm_layer(
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
         output_TBH, last_h_BH, last_c_BH = _LSTMLayer.apply(*inputs, mask_BH)  # type: ignore[no-untyped-call]
         return output_TBH, last_h_BH, last_c_BH
-    output_TBH, last_h_BH, _, _, cells_TBH, _ = _run(*inputs, mask_BH)
+    output_TBH, last_h_BH, _, _, cells_TBH, _ = _run(*inputs, mask_BH, gemm_dtype(x_TBE))
     return output_TBH, last_h_BH, cells_TBH[-1].clone()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tiedlm.matmul import precision
 from tiedlm.recurrent import LSTMState, VariationalLSTM
 from tiedlm.recurrent.lstm import lstm_layer_reference
 from tiedlm.recurrent.lstm_function import lstm_layer
@@ -265,3 +266,19 @@ def test_evaluation_without_gradient_gives_the_numbers_of_evaluation_with_it():
     torch.testing.assert_close(without, with_gradient.detach())
     torch.testing.assert_close(end_without.h, end.h.detach())
     torch.testing.assert_close(end_without.c, end.c.detach())
+
+
+def test_bfloat16_products_are_as_near_as_bfloat16_autograd():
+    # The error of our bf16 layer is bounded by that of the readable layer under autocast.
+    inputs = [0.3 * tensor.detach().float() for tensor in layer_inputs(T=12, B=8, E=40, H=48)]
+    mask_BH = mask(8, 48).float() * 2
+    exact = all_outputs(lstm_layer_reference, [t.double() for t in inputs], mask_BH.double())
+    with precision("bf16"):
+        ours = all_outputs(lstm_layer, inputs, mask_BH)
+    with torch.autocast("cpu", torch.bfloat16):
+        naive = all_outputs(lstm_layer_reference, inputs, mask_BH)
+    for a, b, reference in zip(ours, naive, exact, strict=True):
+        assert a.dtype == torch.float32
+        own_error = (a - reference).norm() / reference.norm()
+        naive_error = (b - reference).norm() / reference.norm()
+        assert 1e-5 < own_error < 1.5 * naive_error + 1e-3
