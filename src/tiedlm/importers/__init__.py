@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tiedlm.importers.pytorch_examples import Imported, import_checkpoint
+from tiedlm.importers.pytorch_examples import Imported, import_checkpoint, write_run
 
-__all__ = ["Imported", "import_checkpoint"]
+__all__ = ["Imported", "import_checkpoint", "write_run"]

@@ -1,0 +1,85 @@
+"""Surprisal, entropy, rank: by hand, against NumPy, at the limits."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tiedlm import LanguageModel, ModelConfig
+from tiedlm.scoring import distributions
+from tiedlm.scoring.distributions import describe
+
+
+def decoder_of(probabilities):
+    """Return a model whose next-word distribution is this whenever the hidden state is 0."""
+    config = ModelConfig(vocab_size=len(probabilities), d_embed=1, d_hidden=1)
+    model = LanguageModel(config).double()
+    with torch.no_grad():
+        model.decoder.bias.copy_(torch.tensor(probabilities, dtype=torch.float64).log())
+    return model
+
+
+def test_a_distribution_worked_by_hand():
+    model = decoder_of([1 / 2, 1 / 4, 1 / 8, 1 / 8])
+    out = describe(model, torch.zeros(4, 1).double(), torch.arange(4))
+    bits = 1 / math.log(2)
+    np.testing.assert_allclose(out.surprisal * bits, [1, 2, 3, 3], rtol=1e-14)
+    np.testing.assert_allclose(out.entropy * bits, [1.75] * 4, rtol=1e-14)
+    assert out.rank.tolist() == [1, 2, 3, 3]  # of equal words both have the better rank
+    assert out.boundary is None
+
+
+def test_random_distributions_against_numpy(model):
+    hidden_NH = torch.randn(50, 11, dtype=torch.float64)
+    targets_N = torch.randint(len(model.decoder.weight), (50,))
+    starts_V = (torch.rand(model.config.vocab_size) < 0.3).double()
+    out = describe(model, hidden_NH, targets_N, starts_V)
+    logits_NV = model.decode(hidden_NH).detach().numpy()
+    p_NV = np.exp(logits_NV) / np.exp(logits_NV).sum(axis=1, keepdims=True)
+    p_N = p_NV[np.arange(50), targets_N]
+    np.testing.assert_allclose(out.surprisal, -np.log(p_N), rtol=1e-12)
+    np.testing.assert_allclose(out.entropy, -(p_NV * np.log(p_NV)).sum(axis=1), rtol=1e-12)
+    np.testing.assert_array_equal(out.rank, 1 + (p_NV > p_N[:, None]).sum(axis=1))
+    np.testing.assert_allclose(out.boundary, -np.log(p_NV @ starts_V.numpy()), rtol=1e-12)
+
+
+def test_probabilities_of_all_words_sum_to_one(model):
+    V = model.config.vocab_size
+    hidden_NH = torch.randn(1, 11, dtype=torch.float64).expand(V, -1)
+    out = describe(model, hidden_NH, torch.arange(V))
+    assert (-out.surprisal).exp().sum().item() == pytest.approx(1, abs=1e-12)
+    assert sorted(out.rank.tolist()) == list(range(1, V + 1))
+
+
+def test_a_uniform_distribution_has_the_entropy_log_v():
+    out = describe(decoder_of([1 / 7] * 7), torch.zeros(1, 1).double(), torch.tensor([3]))
+    assert out.entropy.item() == pytest.approx(math.log(7), rel=1e-14)
+    assert out.rank.item() == 1
+
+
+def test_certainty_neither_overflows_nor_leaves_entropy():
+    model = decoder_of([1.0, 1.0, 1.0])
+    with torch.no_grad():
+        model.decoder.bias.copy_(torch.tensor([5000.0, 0.0, -5000.0]))
+    out = describe(model, torch.zeros(3, 1).double(), torch.arange(3))
+    assert out.surprisal.tolist() == [0, 5000, 10000]
+    assert out.entropy.tolist() == [0, 0, 0]
+
+
+def test_chunks_change_nothing(model, monkeypatch):
+    hidden_NH = torch.randn(23, 11, dtype=torch.float64)
+    targets_N = torch.randint(model.config.vocab_size, (23,))
+    starts_V = torch.ones(model.config.vocab_size).double()
+    whole = describe(model, hidden_NH, targets_N, starts_V)
+    monkeypatch.setattr(distributions, "CELLS", 5 * model.config.vocab_size)
+    for one, other in zip(whole, describe(model, hidden_NH, targets_N, starts_V), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert whole.boundary.abs().max() < 1e-12  # certain: every piece begins a word
+
+
+def test_no_distribution_gives_no_number(model):
+    out = describe(model, torch.full((1, 11), torch.nan).double(), torch.tensor([3]))
+    assert out.surprisal.isnan().all()
+    assert out.entropy.isnan().all()
+    assert out.rank.tolist() == [0]

@@ -1,0 +1,68 @@
+"""Shared prefixes: the same numbers as one by one, and not a step more than needed."""
+
+import random
+
+import numpy as np
+import pytest
+
+from tiedlm.scoring import Sentence, distributions, prefixes, score_sentences
+from tiedlm.scoring.prefixes import sequence_log_probs
+
+EOS = 0
+
+
+@pytest.fixture
+def sequences():
+    """Return 60 sequences with much in common, some equal, one empty."""
+    rng = random.Random(0)
+    drawn = [[rng.choice([2, 3, 4]) for _ in range(rng.randint(0, 9))] for _ in range(57)]
+    return [np.array(ids, dtype=np.int32) for ids in [*drawn, drawn[3], [], [42]]]
+
+
+def one_by_one(model, sequences):
+    """Score every sequence as a sentence of its own."""
+    read = [
+        Sentence(i, i, ("x",) * (len(ids) + 1), np.append(ids, EOS))
+        for i, ids in enumerate(sequences)
+    ]
+    return [-one.surprisal for one in score_sentences(model, read, start=EOS)]
+
+
+def assert_equal(found, expected):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-11)
+
+
+def test_shared_prefixes_give_the_naive_scores(model, sequences):
+    assert_equal(sequence_log_probs(model, sequences, EOS), one_by_one(model, sequences))
+
+
+def test_chunks_of_the_softmax_change_nothing(model, sequences, monkeypatch):
+    expected = sequence_log_probs(model, sequences, EOS)
+    monkeypatch.setattr(prefixes, "CELLS", 3 * model.config.vocab_size)
+    assert prefixes.CELLS < distributions.CELLS
+    assert_equal(sequence_log_probs(model, sequences, EOS), expected)
+
+
+def test_every_distinct_prefix_is_one_step(model, sequences):
+    steps = []
+    hook = model.register_forward_pre_hook(lambda _, args: steps.append(args[0].numel()))
+    sequence_log_probs(model, sequences, EOS)
+    hook.remove()
+    distinct = {tuple(ids[:n].tolist()) for ids in sequences for n in range(len(ids) + 1)}
+    assert sum(steps) == len(distinct)
+    assert sum(steps) < sum(len(ids) + 1 for ids in sequences) / 2
+    assert len(steps) == max(len(ids) for ids in sequences) + 1  # a call for each depth
+
+
+def test_order_and_company_change_nothing(model, sequences):
+    whole = sequence_log_probs(model, sequences, EOS)
+    assert_equal(sequence_log_probs(model, sequences[::-1], EOS), whole[::-1])
+    assert_equal(sequence_log_probs(model, sequences[5:6], EOS), whole[5:6])
+
+
+def test_an_empty_sequence_is_an_end_after_a_beginning(model):
+    (found,) = sequence_log_probs(model, [np.array([], dtype=np.int32)], EOS)
+    assert found.shape == (1,)
+    assert found[0] < 0

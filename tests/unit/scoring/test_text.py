@@ -1,0 +1,76 @@
+"""Text from anywhere, cut as a corpus is cut; a mistake is one line."""
+
+import gzip
+import io
+import sys
+
+import numpy as np
+import pytest
+
+from tiedlm.data import load_corpus
+from tiedlm.errors import UserError
+from tiedlm.scoring import read_lines, sentences
+
+TEXT = "\ufeffthe cat .\r\n\nthe dög .\nno end"
+
+
+def test_file_gzip_and_standard_input_give_the_same_lines(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_bytes(TEXT.encode())
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(TEXT.encode()))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
+    expected = ["the cat .", "", "the dög .", "no end"]
+    for source in (tmp_path / "a.txt", tmp_path / "a.txt.gz", "-"):
+        assert list(read_lines(source)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("none.txt", None, "does not exist"),
+        ("empty.txt", b"", "is empty"),
+        ("zeros.txt", b"fine\na\0b\n", "line 2 of .* zero bytes"),
+        ("latin.txt", "fine\ndög\n".encode("latin-1"), r"not UTF-8 text \(byte 0xf6 in line 2\)"),
+        ("cut.gz", gzip.compress(b"abc " * 999)[:-9], "no complete gzip"),
+        ("not.gz", b"plain text\n", "no complete gzip"),
+        ("empty.gz", gzip.compress(b""), "is empty"),
+    ],
+)
+def test_what_is_no_text_is_told_in_one_line(tmp_path, name, data, says):
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=says) as caught:
+        list(read_lines(tmp_path / name))
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_no_text(tmp_path):
+    with pytest.raises(UserError, match="cannot read"):
+        list(read_lines(tmp_path))
+
+
+@pytest.mark.parametrize("tokenizer", [True, False], ids=["raw", "tokenized"])
+def test_sentences_are_cut_as_the_corpus_is(tmp_path, tokenizer):
+    raw = "The cat sees a dog. It barks!\n\nWe heard it, at home, in 1980.\nNo, no, no.\n" * 9
+    split = "the cat sees a dog .\n\nno <eos>\nthe dog <unk> it\n" * 9
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"{part}.txt").write_text(raw if tokenizer else split)
+    corpus = load_corpus(str(tmp_path), progress=False)
+    assert (corpus.info["tokenizer"] == "tiedlm") is tokenizer
+    found = list(
+        sentences(
+            read_lines(tmp_path / "test.txt"),
+            corpus.vocabulary,
+            tokenizer=tokenizer,
+            blank_lines=not tokenizer,
+        )
+    )
+    np.testing.assert_array_equal(np.concatenate([one.ids for one in found]), corpus.test)
+    assert [one.number for one in found] == list(range(1, len(found) + 1))
+
+
+def test_words_stay_as_written_and_lines_are_counted(vocabulary):
+    first, second = sentences(["w1 Hm", "", "w2"], vocabulary, tokenizer=False, blank_lines=False)
+    assert first.words == ("w1", "Hm", "<eos>")
+    assert first.ids.tolist() == [3, 1, 0]
+    assert (second.number, second.line) == (2, 3)
