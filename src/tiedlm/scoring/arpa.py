@@ -28,8 +28,11 @@ def load_arpa(path: Path) -> Any:
         raise UserError("--arpa needs the package kenlm: pip install 'tiedlm[kenlm]'") from error
     if not path.is_file():
         raise UserError(f"{path} does not exist; an ARPA or KenLM binary file was expected")
+    quiet = kenlm.Config()
+    quiet.show_progress = False
+    quiet.arpa_complain = kenlm.ARPALoadComplain.NONE
     try:
-        return kenlm.LanguageModel(str(path))
+        return kenlm.LanguageModel(str(path), quiet)
     except (OSError, RuntimeError) as error:
         raise UserError(f"{path} is no ARPA or KenLM binary file: {error}") from error
 

@@ -1,6 +1,7 @@
 """Reading: batches, order, windows and cuts change nothing; adaptation does what it says."""
 
 import copy
+import itertools
 import random
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_adaptation_begins_after_the_first_sentence_and_helps_with_repetition(mo
     adapted = in_order(model, again, adapt_lr=1.0)
     np.testing.assert_allclose(adapted[0].surprisal, plain[0].surprisal, rtol=1e-12)
     totals = [one.surprisal.sum() for one in adapted]
-    assert all(later < earlier for earlier, later in zip(totals[:-1], totals[1:], strict=True))
+    assert all(later < earlier for earlier, later in itertools.pairwise(totals))
 
 
 def test_adaptation_at_rate_zero_is_none(model, text):

@@ -1,0 +1,180 @@
+"""``tiedlm rescore`` as a person types it, on lists made so that the model can mend them."""
+
+import io
+import json
+import random
+import re
+import sys
+
+import pytest
+
+from tests_support import run_command as run
+
+TINY = ["--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=6", "--threads=1"]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_corpus, tmp_path_factory):
+    from tiedlm.cli import main
+
+    out = tmp_path_factory.mktemp("runs") / "run"
+    main(["train", "small-real", "--data", str(tiny_corpus), "--out", str(out), "--quiet", *TINY])
+    return out
+
+
+@pytest.fixture(scope="module")
+def lists(tiny_corpus, tmp_path_factory):
+    """Return a folder with one list in every layout, and its references.
+
+    Each utterance has what was said and what swaps of its words make of it; the scores tell
+    nothing.
+    """
+    folder = tmp_path_factory.mktemp("lists")
+    rng = random.Random(0)
+    said = (tiny_corpus / "test.txt").read_text().splitlines()
+    entries = []
+    for number, reference in enumerate(said):
+        texts = {reference}
+        while len(texts) < 6:
+            words = reference.split()
+            i, j = rng.sample(range(len(words)), 2)
+            words[i], words[j] = words[j], words[i]
+            texts.add(" ".join(words))
+        hypotheses = [
+            {"text": text, "score": rng.uniform(-9, 0), "lm_score": rng.uniform(-9, 0)}
+            for text in rng.sample(sorted(texts), 6)
+        ]
+        entries.append({"id": f"spk-{number}", "hypotheses": hypotheses})
+    (folder / "refs").write_text(
+        "".join(f"spk-{number} {text}\n" for number, text in enumerate(said))
+    )
+    (folder / "lists.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    rows = [
+        (entry["id"], k, h) for entry in entries for k, h in enumerate(entry["hypotheses"], start=1)
+    ]
+    kaldi = folder / "kaldi"
+    kaldi.mkdir()
+    costs = {
+        "words_text": lambda h: h["text"],
+        "acwt": lambda h: -h["score"],
+        "lmwt.nolm": lambda _: 0.0,
+        "lmwt.withlm": lambda h: -h["lm_score"],
+    }
+    for name, value in costs.items():
+        (kaldi / name).write_text("".join(f"{key}-{k} {value(h)}\n" for key, k, h in rows))
+    for key, k, h in rows:
+        place = folder / "espnet" / f"{k}best_recog"
+        place.mkdir(parents=True, exist_ok=True)
+        for name, value in (("text", h["text"]), ("score", f"tensor({h['score']})")):
+            with (place / name).open("a") as file:
+                file.write(f"{key} {value}\n")
+    return folder
+
+
+def error_rates(err):
+    pattern = r"([\d.]+)% as ranked, ([\d.]+)% tuned without .*, ([\d.]+)% with it, ([\d.]+)% at"
+    return [float(rate) for rate in re.search(pattern, err).groups()]
+
+
+def test_tuning_lowers_the_error_rate_and_its_flags_repeat_it(capsys, trained, lists):
+    status, out, err = run(
+        capsys, "rescore", trained, lists / "lists.jsonl", "--tune", lists / "refs"
+    )
+    assert status == 0
+    first, without, best, oracle = error_rates(err)
+    assert first >= without > best >= oracle == 0
+    flags = re.search(r"used (--weight .*)", err)[1].split()
+    again = run(capsys, "rescore", trained, lists / "lists.jsonl", *flags)
+    assert again[1] == out
+    assert len(out.splitlines()) == 30
+    right = set((lists / "refs").read_text().splitlines()) & set(out.splitlines())
+    assert len(right) > 20
+
+
+def test_every_layout_gives_the_same_result(capsys, trained, lists, monkeypatch):
+    kaldi = lists / "kaldi"
+    costs = ["--acoustic-cost", kaldi / "acwt", "--lm-cost", kaldi / "lmwt.withlm"]
+    weights = ["--weight", "0.7", "--penalty", "0.5", "--lm-scale", "3"]
+    _, expected, _ = run(capsys, "rescore", trained, lists / "lists.jsonl", *weights)
+    assert run(capsys, "rescore", trained, kaldi, *weights)[1] == expected
+    assert run(capsys, "rescore", trained, kaldi / "words_text", *costs, *weights)[1] == expected
+    standard_input = io.TextIOWrapper(io.BytesIO((lists / "lists.jsonl").read_bytes()))
+    monkeypatch.setattr(sys, "stdin", standard_input)
+    assert run(capsys, "rescore", trained, "-", *weights)[1] == expected
+    # ESPnet has one score, so the recogniser's language model is not told apart.
+    acoustic_only = run(capsys, "rescore", trained, kaldi / "words_text", *costs[:2], *weights)
+    assert run(capsys, "rescore", trained, lists / "espnet", *weights)[1] == acoustic_only[1]
+
+
+def test_json_lines_have_every_score_and_can_be_rescored_again(capsys, trained, lists, tmp_path):
+    out = tmp_path / "scored.jsonl"
+    flags = ["--weight", "0.7", "--penalty", "0.5"]
+    run(capsys, "rescore", trained, lists / "lists.jsonl", *flags, "--json", "--out", out)
+    _, best, _ = run(capsys, "rescore", trained, lists / "lists.jsonl", *flags)
+    entries = [json.loads(line) for line in out.read_text().splitlines()]
+    assert best == "".join(f"{e['id']} {e['hypotheses'][0]['text']}\n" for e in entries)
+    for entry in entries:
+        totals = [h["total"] for h in entry["hypotheses"]]
+        assert totals == sorted(totals, reverse=True)
+        for h in entry["hypotheses"]:
+            words = len(h["text"].split())
+            lm = 0.3 * h["lm_score"] + 0.7 * h["log_prob"] - 0.5 * words
+            assert h["total"] == pytest.approx(h["score"] + lm)
+    assert run(capsys, "rescore", trained, out, *flags)[1] == best
+
+
+def test_log_probs_are_the_surprisals_of_score(capsys, trained, lists, tmp_path):
+    _, out, _ = run(capsys, "rescore", trained, lists / "lists.jsonl", "--json")
+    hypotheses = [h for line in out.splitlines() for h in json.loads(line)["hypotheses"]]
+    (tmp_path / "texts").write_text("".join(h["text"] + "\n" for h in hypotheses))
+    table = run(capsys, "score", trained, tmp_path / "texts", "--base", "e")[1]
+    ends = [line.split("\t") for line in table.splitlines() if line.split("\t")[2] == "<eos>"]
+    assert [-h["log_prob"] for h in hypotheses] == pytest.approx([float(e[8]) for e in ends])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["none.jsonl"], "none.jsonl does not exist"),
+        (["kaldi/words_text"], "--acoustic-cost"),
+        (["lists.jsonl", "--lm-cost", "kaldi/acwt"], "--acoustic-cost"),
+        (["lists.jsonl", "--tune", "refs", "--weight", "0.3"], "--weight and --tune"),
+        (["lists.jsonl", "--tune", "none"], "none does not exist"),
+        (["lists.jsonl", "--tune", "kaldi/acwt"], "has no reference"),
+        (["lists.jsonl", "--arpa", "kaldi/acwt", "--arpa-weight", "1"], "--arpa-weight"),
+    ],
+)
+def test_a_mistake_is_one_line(capsys, trained, lists, monkeypatch, arguments, says):
+    monkeypatch.chdir(lists)
+    status, out, err = run(capsys, "rescore", trained, *arguments)
+    assert (status, out) == (2, "")
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_arpa_without_kenlm_names_the_extra(capsys, trained, lists, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kenlm", None)
+    status, _, err = run(capsys, "rescore", trained, lists / "lists.jsonl", "--arpa", "x.arpa")
+    assert status == 2
+    assert "pip install 'tiedlm[kenlm]'" in err
+
+
+def test_an_arpa_model_is_mixed_word_by_word(capsys, trained, lists, tmp_path):
+    pytest.importorskip("kenlm")
+    words = sorted(set((lists / "refs").read_text().split()) - {"."})
+    unigrams = "".join(f"-1.5\t{word}\t0\n" for word in ["<unk>", "<s>", "</s>", *words])
+    path = tmp_path / "two.arpa"
+    path.write_text(
+        f"\\data\\\nngram 1={len(words) + 3}\nngram 2=1\n\n\\1-grams:\n{unigrams}\n"
+        "\\2-grams:\n-1.5\t<s> the\n\n\\end\\\n"
+    )
+    found = []
+    for flags in ([], ["--arpa", path], ["--arpa", path, "--arpa-weight", "0.999999"]):
+        _, out, _ = run(capsys, "rescore", trained, lists / "lists.jsonl", "--json", *flags)
+        first = json.loads(out.splitlines()[0])["hypotheses"]
+        found.append({h["text"]: h["log_prob"] for h in first})
+    alone, half, almost = found
+    for text in alone:
+        n = len(text.split()) + 1
+        assert almost[text] == pytest.approx(n * -1.5 * 2.302585, rel=0.01)
+        assert half[text] >= max(alone[text], almost[text]) - n * 0.6932

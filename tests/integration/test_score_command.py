@@ -1,0 +1,258 @@
+"""``tiedlm score`` as a person types it."""
+
+import gzip
+import io
+import json
+import math
+import random
+import re
+import sys
+
+import pytest
+
+from tests_support import run_command as run
+
+TINY = ["--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=2", "--threads=1"]
+HEADER = (
+    "sentence position word in_vocabulary surprisal entropy entropy_reduction rank cumulative line"
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny_corpus, tmp_path_factory):
+    """Return the tiny corpus with words in the test text that training has not."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for part in ("train", "valid", "test"):
+        text = (tiny_corpus / f"{part}.txt").read_text()
+        if part == "train":
+            text += "the <unk> sees the fish now .\n" * 5
+        if part == "test":
+            text = text.replace("bird", "ostrich")
+        (folder / f"{part}.txt").write_text(text)
+    return folder
+
+
+def train(recipe, data, out):
+    from tiedlm.cli import main
+
+    main(["train", recipe, "--data", str(data), "--out", str(out), "--quiet", *TINY])
+    return out
+
+
+@pytest.fixture(scope="module", params=["small", "small-real"])
+def trained(request, corpus, tmp_path_factory):
+    return train(request.param, corpus, tmp_path_factory.mktemp("runs") / "run")
+
+
+def table(out):
+    """Return the rows of a table as dictionaries."""
+    header, *lines = out.splitlines()
+    assert header.split("\t") == HEADER.split()
+    return [dict(zip(HEADER.split(), line.split("\t"), strict=True)) for line in lines]
+
+
+def column(rows, name):
+    return [float(row[name]) for row in rows if row[name] != "NA"]
+
+
+def test_a_document_totals_what_evaluate_says(capsys, corpus, trained):
+    status, out, err = run(capsys, "score", trained, corpus / "test.txt", "--unit", "document")
+    assert status == 0
+    rows = table(out)
+    said = json.loads(run(capsys, "evaluate", trained, "--json")[1])
+    bits = column(rows, "surprisal")
+    assert len(bits) == said["tokens"] == len(rows) - 1
+    assert rows[0]["surprisal"] == rows[0]["rank"] == "NA"
+    assert sum(bits) * math.log(2) == pytest.approx(said["nll"], rel=1e-6)
+    assert 2 ** (sum(bits) / len(bits)) == pytest.approx(said["perplexity"], rel=1e-6)
+    assert float(rows[-1]["cumulative"]) == pytest.approx(sum(bits), abs=1e-4)
+    assert [row["in_vocabulary"] for row in rows].count("0") == said["unk_tokens"] > 0
+    level, count = re.search(r"perplexity (\S+) over (\S+) predictions", err).groups()
+    assert float(level) == pytest.approx(said["perplexity"], rel=1e-5)
+    assert count == f"{said['tokens']:,}"
+
+
+def test_raw_text_is_cut_as_the_run_s_corpus_was(capsys, tmp_path):
+    line = "The cat doesn't see a dog. It hears {}, now, at home.\n"
+    for part in ("train", "valid", "test"):
+        text = "".join(line.format(word) for word in ("fish", "birds", "it") * 9)
+        (tmp_path / f"{part}.txt").write_text(text)
+    out = train("small-real", tmp_path, tmp_path / "run")
+    rows = table(run(capsys, "score", out, tmp_path / "test.txt", "--unit", "document")[1])
+    said = json.loads(run(capsys, "evaluate", out, "--json")[1])
+    assert sum(column(rows, "surprisal")) * math.log(2) == pytest.approx(said["nll"], rel=1e-6)
+    assert [row["word"] for row in rows[:5]] == ["the", "cat", "does", "n't", "see"]
+    assert (rows[9]["sentence"], rows[9]["line"]) == ("2", "1")
+    as_is = table(run(capsys, "score", out, tmp_path / "test.txt", "--no-tokenize")[1])
+    assert as_is[2]["word"] == "doesn't"
+
+
+def test_order_of_sentences_changes_no_digit(capsys, corpus, trained, tmp_path):
+    lines = (corpus / "test.txt").read_text().splitlines(keepends=True)
+    shuffled = random.Random(3).sample(lines, len(lines))
+    (tmp_path / "shuffled.txt").write_text("".join(shuffled))
+    numbers = {}
+    for path in (corpus / "test.txt", tmp_path / "shuffled.txt"):
+        by_sentence = {}
+        for row in table(run(capsys, "score", trained, path)[1]):
+            by_sentence.setdefault(row["sentence"], []).append(
+                tuple(value for name, value in row.items() if name not in ("sentence", "line"))
+            )
+        numbers[path] = sorted(by_sentence.values())
+    first, second = numbers.values()
+    assert first == second
+
+
+def test_the_columns_fit_together(capsys, corpus, trained):
+    rows = table(run(capsys, "score", trained, corpus / "test.txt")[1])
+    total = 0.0
+    for row, after in zip(rows, [*rows[1:], None], strict=True):
+        if row["position"] == "1":
+            total = 0.0
+        total += float(row["surprisal"])
+        assert float(row["cumulative"]) == pytest.approx(total, abs=1e-4)
+        assert (row["word"] == "<eos>") == (after is None or after["position"] == "1")
+        if row["word"] != "<eos>":
+            drop = float(row["entropy"]) - float(after["entropy"])
+            assert float(row["entropy_reduction"]) == pytest.approx(max(0, drop), abs=2e-6)
+        assert (row["rank"] == "1") <= (float(row["surprisal"]) <= float(row["entropy"]) + 1e-6)
+    assert {row["in_vocabulary"] for row in rows if row["word"] == "ostrich"} == {"0"}
+
+
+def test_every_first_word_is_predicted_after_eos_or_not_at_all(capsys, corpus, trained):
+    read = lambda *flags: table(run(capsys, "score", trained, corpus / "test.txt", *flags)[1])  # noqa: E731
+    firsts = [row for row in read() if row["position"] == "1"]
+    assert len({row["surprisal"] for row in firsts if row["word"] == "the"}) == 1
+    assert {row["surprisal"] for row in read("--start", "none") if row["position"] == "1"} == {"NA"}
+    document = read("--unit", "document", "--start", "eos")
+    assert document[0]["surprisal"] == firsts[0]["surprisal"]
+    assert len({row["surprisal"] for row in document if row["position"] == "1"}) > 10
+
+
+def test_bases_are_one_factor_apart(capsys, corpus, trained):
+    columns = {}
+    for base in ("2", "e", "10"):
+        rows = table(run(capsys, "score", trained, corpus / "test.txt", "--base", base)[1])
+        columns[base] = [
+            value
+            for name in ("surprisal", "entropy", "entropy_reduction", "cumulative")
+            for value in column(rows, name)
+        ]
+    for base, factor in (("2", 1 / math.log(2)), ("10", 1 / math.log(10))):
+        assert columns[base] == pytest.approx([x * factor for x in columns["e"]], abs=2e-6)
+
+
+def test_standard_input_gzip_and_a_file_give_the_same_table(
+    capsys, corpus, trained, tmp_path, monkeypatch
+):
+    data = (corpus / "test.txt").read_bytes()
+    (tmp_path / "test.txt.gz").write_bytes(gzip.compress(data))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    expected = run(capsys, "score", trained, corpus / "test.txt")[1]
+    assert run(capsys, "score", trained, tmp_path / "test.txt.gz")[1] == expected
+    assert run(capsys, "score", trained, "-")[1] == expected
+    assert run(capsys, "score", trained, corpus / "test.txt", "--out", tmp_path / "t")[1] == ""
+    assert (tmp_path / "t").read_text() == expected
+
+
+def test_without_eos_rows_the_others_stay(capsys, corpus, trained):
+    _, out, err = run(capsys, "score", trained, corpus / "test.txt")
+    _, without, said = run(capsys, "score", trained, corpus / "test.txt", "--no-eos")
+    assert table(without) == [row for row in table(out) if row["word"] != "<eos>"]
+    assert said == err  # the perplexity counts <eos> either way
+
+
+def test_adaptation_changes_what_follows_the_first_sentence(capsys, corpus, trained):
+    plain = table(run(capsys, "score", trained, corpus / "test.txt")[1])
+    status, out, _ = run(capsys, "score", trained, corpus / "test.txt", "--adapt")
+    assert status == 0
+    adapted = table(out)
+    first = [i for i, row in enumerate(plain) if row["sentence"] == "1"]
+    assert [adapted[i] for i in first] == [plain[i] for i in first]
+    assert sum(column(adapted, "surprisal")) < sum(column(plain, "surprisal"))
+    again = run(capsys, "score", trained, corpus / "test.txt")[1]
+    assert table(again) == plain  # the run itself has not learnt
+
+
+def test_single_precision_is_close(capsys, corpus, trained):
+    rows = [
+        column(
+            table(run(capsys, "score", trained, corpus / "test.txt", "--precision", name)[1]),
+            "surprisal",
+        )
+        for name in ("fp64", "fp32")
+    ]
+    assert rows[1] == pytest.approx(rows[0], abs=1e-4)
+
+
+def test_pieces_are_summed_where_the_vocabulary_has_them(capsys, tmp_path):
+    text = "▁the ▁c at ▁se es ▁a ▁d og\n▁the ▁d og ▁se es ▁a ▁c at\n" * 20
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"{part}.txt").write_text(text, encoding="utf-8")
+    out = train("small-real", tmp_path, tmp_path / "run")
+    words = table(run(capsys, "score", out, tmp_path / "test.txt")[1])
+    assert [row["word"] for row in words[:6]] == ["the", "cat", "sees", "a", "dog", "<eos>"]
+    assert [row["rank"] == "NA" for row in words[:6]] == [False, True, True, False, True, False]
+    pieces = table(run(capsys, "score", out, tmp_path / "test.txt", "--no-sum-pieces")[1])
+    assert [row["word"] for row in pieces[:3]] == ["▁the", "▁c", "at"]
+    total = sum(column(words[:6], "surprisal"))
+    assert total <= sum(column(pieces[:9], "surprisal"))  # the first begins a word for certain
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["none.txt"], "none.txt does not exist"),
+        (["empty.txt"], "empty.txt is empty"),
+        (["blank.txt"], "blank.txt has no words"),
+        (["binary"], "zero bytes"),
+        (["fine.txt", "--unit", "page"], "page"),
+        (["fine.txt", "--base", "3"], "3"),
+        (["fine.txt", "--adapt-lr", "3"], "--adapt-lr needs --adapt"),
+        (["fine.txt", "--adapt", "--adapt-lr", "0"], "positive"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_no_file(
+    capsys, tmp_path, monkeypatch, trained, arguments, says
+):
+    monkeypatch.chdir(tmp_path)
+    for name, data in (
+        ("empty.txt", b""), ("blank.txt", b"\n \n"), ("binary", b"a\n\0\1\n"), ("fine.txt", b"a\n")
+    ):  # fmt: skip
+        (tmp_path / name).write_bytes(data)
+    before = sorted(tmp_path.iterdir())
+    status, _, err = run(capsys, "score", trained, *arguments, "--out", "table.tsv")
+    assert status == 2
+    assert err.startswith("tiedlm: error: ")
+    assert says in err
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_folder_that_is_no_run_is_one_line(capsys, tmp_path):
+    status, _, err = run(capsys, "score", tmp_path, "-")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "is not a run folder" in err
+
+
+@pytest.mark.slow
+def test_a_million_words_need_no_more_memory_than_a_hundred_thousand(corpus, trained, tmp_path):
+    import resource
+    import subprocess
+
+    peaks = []
+    lines = (corpus / "test.txt").read_text().splitlines(keepends=True)
+    for words in (100_000, 1_000_000):
+        path = tmp_path / "long.txt"
+        path.write_text("".join(random.Random(0).choices(lines, k=words // 7)))
+        program = (
+            "import resource, sys, tiedlm.cli\n"
+            "try: tiedlm.cli.main(sys.argv[1:])\n"
+            "except SystemExit as leaving: assert not leaving.code\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+        )
+        command = [sys.executable, "-c", program, "score", trained, path, "--out", tmp_path / "t"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stderr.split()[-1]) * resource.getpagesize() // 4096 / 1024)
+        assert sum(1 for _ in (tmp_path / "t").open()) > words
+    assert peaks[1] < peaks[0] + 50, peaks  # megabytes

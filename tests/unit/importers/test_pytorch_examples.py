@@ -1,0 +1,171 @@
+"""Imported checkpoints compute what the module they come from computes."""
+
+import importlib
+import re
+import subprocess
+import sys
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+import tiedlm
+from tiedlm import Vocabulary
+from tiedlm.errors import UserError
+from tiedlm.importers import import_checkpoint, write_run
+
+WORDS = ["<eos>", "<unk>", *(f"w{i}" for i in range(21))]
+
+# What both programs save, in the fewest lines: their RNNModel has these three children.
+MODULE = """
+from torch import nn
+
+class RNNModel(nn.Module):
+    def __init__(self, kind="LSTM", words=23, width=7, hidden=7, layers=2, tied=False):
+        super().__init__()
+        self.encoder = nn.Embedding(words, width)
+        self.rnn = getattr(nn, kind)(width, hidden, layers)
+        self.decoder = nn.Linear(hidden, words)
+        nn.init.normal_(self.decoder.bias)
+        if tied:
+            self.decoder.weight = self.encoder.weight
+
+    def forward(self, tokens, hidden=None):  # (T, B)
+        output, hidden = self.rnn(self.encoder(tokens), hidden)
+        return self.decoder(output), hidden
+"""
+namespace = {"__name__": "legacy"}
+exec(MODULE, namespace)
+RNNModel = namespace["RNNModel"]
+
+
+@pytest.fixture
+def vocabulary_file(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(WORDS) + "\n")
+    return path
+
+
+def save(value, tmp_path):
+    torch.save(value, tmp_path / "model.pt")
+    return tmp_path / "model.pt"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"tied": True},
+        {"tied": False},
+        {"hidden": 9, "layers": 1},
+        {"width": 5, "hidden": 3, "layers": 4},
+    ],
+    ids=lambda shape: ",".join(f"{k}={v}" for k, v in shape.items()),
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_logits_equal_the_module_s(tmp_path, vocabulary_file, shape, dtype):
+    torch.manual_seed(0)
+    legacy = RNNModel(**shape).to(dtype)
+    imported = import_checkpoint(save(legacy.state_dict(), tmp_path), vocabulary_file)
+    model = imported.model
+    assert model.config.tied is shape.get("tied", False)
+    assert model.num_params() == model.config.num_params()
+    tokens_TB = torch.randint(len(WORDS), (11, 3))
+    with torch.no_grad():
+        expected, (h, c) = legacy(tokens_TB)
+        hidden, state = model(tokens_TB.t())
+        found = model.decode(hidden)
+    for one, other in ((found, expected.transpose(0, 1)), (state.h, h), (state.c, c)):
+        torch.testing.assert_close(one, other.float(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_run_folder_is_loaded_with_the_same_logits_and_words(tmp_path, vocabulary_file):
+    legacy = RNNModel(tied=True)
+    imported = import_checkpoint(save(legacy.state_dict(), tmp_path), vocabulary_file)
+    write_run(imported, tmp_path / "run")
+    model = tiedlm.load(tmp_path / "run")
+    assert model.vocabulary == Vocabulary(WORDS)
+    assert model.decoder.weight is model.embedding.weight
+    tokens_BT = torch.randint(len(WORDS), (2, 5))
+    with torch.no_grad():
+        a, b = (m.decode(m(tokens_BT)[0]) for m in (model, imported.model))
+    assert torch.equal(a, b)
+    with pytest.raises(UserError, match="holds a run already"):
+        write_run(imported, tmp_path / "run")
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "format-before-1.6"])
+def test_a_pickled_module_is_refused_with_the_lines_that_convert_it(
+    tmp_path, vocabulary_file, monkeypatch, zipped
+):
+    (tmp_path / "legacy.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "legacy", raising=False)
+    whole = importlib.import_module("legacy").RNNModel()
+    torch.save(whole, tmp_path / "whole.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match="whole pickled module") as caught:
+        import_checkpoint(tmp_path / "whole.pt", vocabulary_file)
+    lines = re.search(r"import torch; .*", str(caught.value))[0]
+    subprocess.run([sys.executable, "-c", lines], cwd=tmp_path, check=True)
+    imported = import_checkpoint(tmp_path / "whole.state.pt", vocabulary_file)
+    assert imported.model.config.n_layers == 2
+
+
+def test_refusing_a_pickle_runs_nothing_of_it(tmp_path, vocabulary_file):
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    path = save({"encoder.weight": Payload()}, tmp_path)
+    with pytest.raises(UserError, match="unpickling runs what a file says"):
+        import_checkpoint(path, vocabulary_file)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("kind", "says"), [("GRU", "GRU"), ("RNN", "RNN_TANH or RNN_RELU")])
+def test_other_networks_are_refused_by_name(tmp_path, vocabulary_file, kind, says):
+    path = save(RNNModel(kind).state_dict(), tmp_path)
+    with pytest.raises(UserError, match=f"is a {says} model; supported are LSTM checkpoints"):
+        import_checkpoint(path, vocabulary_file)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"rnn.bias_hh_l0": None}, "has no tensor 'rnn.bias_hh_l0'"),
+        ({"decoder.bias": None}, "has no tensor 'decoder.bias'"),
+        ({"rnn.weight_ih_l0_reverse": torch.ones(2)}, "unknown tensor 'rnn.weight_ih_l0_reverse'"),
+    ],
+)
+def test_a_tensor_too_few_or_too_many_is_named(tmp_path, vocabulary_file, change, says):
+    state = RNNModel().state_dict() | change
+    state = {name: tensor for name, tensor in state.items() if tensor is not None}
+    with pytest.raises(UserError, match=says):
+        import_checkpoint(save(state, tmp_path), vocabulary_file)
+
+
+def test_another_state_dict_is_refused(tmp_path, vocabulary_file):
+    path = save(nn.Linear(2, 2).state_dict(), tmp_path)
+    with pytest.raises(UserError, match="supported are LSTM checkpoints"):
+        import_checkpoint(path, vocabulary_file)
+
+
+@pytest.mark.parametrize("value", [{"model": RNNModel().state_dict(), "epoch": 3}, torch.ones(3)])
+def test_what_is_no_state_dict_is_refused(tmp_path, vocabulary_file, value):
+    with pytest.raises(UserError, match="is no state dict"):
+        import_checkpoint(save(value, tmp_path), vocabulary_file)
+
+
+def test_a_file_of_another_kind_is_told(tmp_path, vocabulary_file):
+    for name, data in (("a.pt", b""), ("b.pt", b"plain text"), ("c.pt", b"PK\x03\x04 cut")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(UserError, match="no PyTorch checkpoint, or is damaged"):
+            import_checkpoint(tmp_path / name, vocabulary_file)
+    with pytest.raises(UserError, match="does not exist"):
+        import_checkpoint(tmp_path / "none.pt", vocabulary_file)
+
+
+def test_a_vocabulary_of_another_size_is_refused(tmp_path, vocabulary_file):
+    path = save(OrderedDict(RNNModel(words=24).state_dict()), tmp_path)
+    with pytest.raises(UserError, match=r"has 23 words and .* has word vectors for 24"):
+        import_checkpoint(path, vocabulary_file)

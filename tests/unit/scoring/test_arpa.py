@@ -1,0 +1,75 @@
+"""The n-gram mixture: by hand, against KenLM where it is installed, refused where it is not."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+
+from tiedlm.errors import UserError
+from tiedlm.scoring.arpa import interpolate, load_arpa, word_log_probs
+
+ARPA = """\\data\\
+ngram 1=5
+ngram 2=2
+
+\\1-grams:
+-1.0\t<unk>\t0
+0\t<s>\t-0.5
+-0.75\t</s>\t0
+-0.5\tthe\t-0.25
+-0.6\tcat\t0
+
+\\2-grams:
+-0.125\t<s> the
+-0.2\tthe cat
+
+\\end\\
+"""
+
+
+@pytest.fixture
+def arpa_file(tmp_path):
+    path = tmp_path / "two.arpa"
+    path.write_text(ARPA)
+    return path
+
+
+def test_a_mixture_by_hand():
+    mixed = interpolate(np.log([0.5, 0.1]), np.log([0.25, 0.3]), 0.2)
+    np.testing.assert_allclose(np.exp(mixed), [0.8 * 0.5 + 0.2 * 0.25, 0.8 * 0.1 + 0.2 * 0.3])
+
+
+def test_a_mixture_of_equals_is_either():
+    values = -np.random.default_rng(0).exponential(size=9)
+    np.testing.assert_allclose(interpolate(values, values, 0.3), values, atol=1e-14)
+
+
+def test_a_mixture_is_between_the_two_even_where_one_is_nothing():
+    mixed = interpolate(np.array([-800.0, -1.0]), np.array([-2.0, -np.inf]), 0.5)
+    np.testing.assert_allclose(mixed, [-2 + math.log(0.5), -1 + math.log(0.5)], rtol=1e-14)
+
+
+def test_without_the_package_the_error_names_it(monkeypatch, arpa_file):
+    monkeypatch.setitem(sys.modules, "kenlm", None)
+    with pytest.raises(UserError, match=r"pip install 'tiedlm\[kenlm\]'"):
+        load_arpa(arpa_file)
+
+
+def test_kenlm_gives_the_file_s_own_numbers(arpa_file):
+    pytest.importorskip("kenlm")
+    model = load_arpa(arpa_file)
+    found = word_log_probs(model, ["the", "cat", "barks"]) / math.log(10)
+    # <s> the, the cat, and twice a back-off from what has no weight: <unk>, </s>
+    np.testing.assert_allclose(found, [-0.125, -0.2, -1.0, -0.75], rtol=1e-6)
+    assert found.sum() == pytest.approx(model.score("the cat barks"), rel=1e-6)
+    assert len(word_log_probs(model, [])) == 1
+
+
+def test_what_is_no_arpa_file_is_told(tmp_path):
+    pytest.importorskip("kenlm")
+    with pytest.raises(UserError, match="does not exist"):
+        load_arpa(tmp_path / "none.arpa")
+    (tmp_path / "text").write_text("no model\n")
+    with pytest.raises(UserError, match="no ARPA or KenLM"):
+        load_arpa(tmp_path / "text")
