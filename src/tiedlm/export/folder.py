@@ -15,12 +15,13 @@ def require(module: str, extra: str, purpose: str) -> Any:
     Raises:
         UserError: naming the extra, if the module is not installed.
     """
+    package = module.partition(".")[0]
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or not module.startswith(error.name):
+        if str(error.name).partition(".")[0] != package:
             raise
-        raise UserError(f"{purpose} needs {error.name}: pip install 'tiedlm[{extra}]'") from error
+        raise UserError(f"{purpose} needs {package}: pip install 'tiedlm[{extra}]'") from error
 
 
 def check_folder(folder: Path, marker: str) -> None:

@@ -4,7 +4,9 @@ The file is that of the ``tokenizers`` library, which need not be installed to w
 becomes ``<eos>``, as in the stream that the model was trained on; nothing else is added.
 
 Where a corpus was tokenized by tiedlm, so is what this tokenizer reads: the rules of
-:mod:`tiedlm.data.tokenizer` are restated as replacements and two regular expressions.
+:mod:`tiedlm.data.tokenizer` are restated as replacements and two regular expressions. They differ
+in rare cases: a number that follows a contraction and a dot, stroke or hyphen without a blank
+(``it's-5``), or several dots after letters with dots that are no abbreviation (``ab.c..``).
 """
 
 from __future__ import annotations
@@ -75,6 +77,10 @@ def _tiedlm_normalizer() -> dict[str, Any]:
         replaced.setdefault(content, []).append(f"\\x{{{code:x}}}")
     number_starts = rf"(?<!{char})(?<!{char}{joiner})(?<!\d[,:])"
     number_ends = rf"(?={_CLITICS}*(?!{char}|{joiner}{char}|(?<=\d)[,:]\d))"
+    abbreviations = "|".join(
+        rf"[\s(\[`]{word}|\A{word}" for word in [r"[^\W\d_iN]", *rules.ABBREVIATIONS.split("|")]
+    )
+    dotted = rf"\.{rules._LETTER}|{abbreviations}"
     return {
         "type": "Sequence",
         "normalizers": [
@@ -87,7 +93,8 @@ def _tiedlm_normalizer() -> dict[str, Any]:
             {"type": "Lowercase"},
             {"type": "NFC"},
             _replace(rf"{number_starts}{rules._NUMBER.pattern}{number_ends}", rules.NUMBER),
-            _replace(rf"(?<!\.{rules._LETTER})\.\.+", "..."),
+            _replace(rf"(?<={dotted})\.\.\.+", "...."),  # the first one is the abbreviation's
+            _replace(rf"(?<!{dotted})\.\.+", "..."),
             _END_OF_LINE,
         ],
     }
@@ -95,7 +102,8 @@ def _tiedlm_normalizer() -> dict[str, Any]:
 
 def _tiedlm_pre_tokenizer() -> dict[str, Any]:
     token = re.sub(r"\(\?P<\w+>", "(?:", re.sub(r"\s+", "", rules._TOKEN.pattern))
-    word = f"{rules.NUMBER}|{token}"  # all else is lower case: a capital N is a whole number
+    # All else is lower case now: a capital N is a whole number, perhaps with contractions.
+    word = f"{rules.NUMBER}{_CLITICS}*|{token}"
     clitic = rf"(?<={rules._CHAR}){_CLITICS}(?={_CLITICS}*\z)"
     return {
         "type": "Sequence",

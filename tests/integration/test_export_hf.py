@@ -1,0 +1,310 @@
+"""``tiedlm export --to hf``: transformers gets the same numbers, keeps ties, and generates."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import tiedlm
+import tiedlm.cli
+from export_support import SHAPES, make_run
+from tests_support import run_command
+from tiedlm.tying import count_parameters
+
+transformers = pytest.importorskip(
+    "transformers", reason="transformers (tiedlm[hf]) is not installed"
+)
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def exported(request, tmp_path_factory):
+    """Return (shape, tiedlm's model, the exported folder)."""
+    folder = tmp_path_factory.mktemp(request.param)
+    model = make_run(folder / "run", request.param)
+    tiedlm.cli.main(["export", str(folder / "run"), "--to", "hf", str(folder / "hf")])
+    return request.param, model, folder / "hf"
+
+
+def from_pretrained(folder):
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+    return model.eval()
+
+
+def random_words(model, *shape):
+    return torch.randint(model.config.vocab_size, shape, generator=torch.manual_seed(1))
+
+
+def expected_logits(model, ids_BT):
+    with torch.no_grad():
+        hidden, _ = model(ids_BT)
+        return model.decode(hidden)
+
+
+def distinct(model):
+    return count_parameters(model.parameters())
+
+
+def test_a_fresh_process_without_tiedlm_gets_the_same_logits(tmp_path):
+    program = (
+        "import sys, torch, numpy\n"
+        "sys.modules['tiedlm'] = None\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        "ids = torch.from_numpy(numpy.load(sys.argv[1]))\n"
+        "for folder in sys.argv[2:]:\n"
+        "    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)\n"
+        "    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)\n"
+        "    assert tokenizer('the cat').input_ids == [2, 4]\n"
+        "    numpy.save(folder + '/logits.npy', model(ids).logits.detach().numpy())\n"
+    )
+    models, folders = [], []
+    for shape in SHAPES:
+        models.append(make_run(tmp_path / shape, shape))
+        folders.append(tmp_path / f"{shape}-hf")
+        tiedlm.cli.main(
+            ["export", str(tmp_path / shape), "--to", "hf", str(folders[-1]), "--no-check"]
+        )
+    ids_BT = random_words(models[0], 3, 40)
+    np.save(tmp_path / "ids.npy", ids_BT.numpy())
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "ids.npy", *folders],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for model, folder in zip(models, folders, strict=True):
+        logits = torch.from_numpy(np.load(folder / "logits.npy"))
+        torch.testing.assert_close(logits, expected_logits(model, ids_BT), rtol=0, atol=1e-5)
+
+
+def test_parameters_are_counted_as_in_tiedlm_and_a_tie_is_one_parameter(exported):
+    shape, model, folder = exported
+    loaded = from_pretrained(folder)
+    assert distinct(loaded) == loaded.num_parameters() == model.num_params()
+    assert (loaded.decoder.weight is loaded.embedding.weight) == SHAPES[shape]["tied"]
+
+
+def test_save_and_load_again_keeps_tie_and_logits(exported, tmp_path):
+    shape, model, folder = exported
+    from_pretrained(folder).save_pretrained(tmp_path)
+    loaded = from_pretrained(tmp_path)
+    assert (loaded.decoder.weight is loaded.embedding.weight) == SHAPES[shape]["tied"]
+    ids_BT = random_words(model, 2, 30)
+    torch.testing.assert_close(
+        loaded(ids_BT).logits, expected_logits(model, ids_BT), rtol=0, atol=1e-5
+    )
+
+
+def test_a_tied_tensor_is_stored_once_whoever_saves_it(exported, tmp_path):
+    from safetensors import safe_open
+
+    shape, _, folder = exported
+    from_pretrained(folder).save_pretrained(tmp_path)
+    for written in (folder, tmp_path):
+        with safe_open(written / "model.safetensors", "pt") as file:
+            assert ("decoder.weight" in file.keys()) != SHAPES[shape]["tied"]  # noqa: SIM118
+            assert "embedding.weight" in file.keys()  # noqa: SIM118
+
+
+@pytest.mark.parametrize("change", [3, -3])
+def test_resized_embeddings_keep_tie_bias_projection_and_old_words(exported, tmp_path, change):
+    shape, model, folder = exported
+    size = model.config.vocab_size + change
+    kept = min(size, model.config.vocab_size)
+    loaded = from_pretrained(folder)
+    loaded.resize_token_embeddings(size)
+    loaded.save_pretrained(tmp_path)
+    for resized in (loaded, from_pretrained(tmp_path)):
+        assert resized.config.vocab_size == resized.decoder.out_features == size
+        assert (resized.decoder.weight is resized.embedding.weight) == SHAPES[shape]["tied"]
+        assert resized.decoder.weight.shape[0] == resized.embedding.weight.shape[0] == size
+        if resized.decoder.bias is not None:
+            assert resized.decoder.bias.shape == (size,)
+        ids_BT = random_words(model, 2, 20) % kept
+        torch.testing.assert_close(
+            resized(ids_BT).logits[..., :kept],
+            expected_logits(model, ids_BT)[..., :kept],
+            rtol=0, atol=1e-5,
+        )  # fmt: skip
+
+
+def test_a_text_read_in_pieces_gives_the_logits_of_the_whole(exported):
+    _, model, folder = exported
+    loaded = from_pretrained(folder)
+    ids_BT = random_words(model, 2, 17)
+    first = loaded(ids_BT[:, :9])
+    assert first.past_key_values.get_seq_length() == 9
+    rest = loaded(ids_BT[:, 9:], past_key_values=first.past_key_values)
+    torch.testing.assert_close(
+        torch.cat([first.logits, rest.logits], dim=1), loaded(ids_BT).logits, rtol=0, atol=1e-6
+    )
+
+
+def test_a_masked_position_is_not_read_and_repeats_the_prediction_before_it(exported):
+    _, model, folder = exported
+    loaded = from_pretrained(folder)
+    ids_BT = random_words(model, 4, 6)
+    mask_BT = torch.tensor(
+        [[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [0, 1, 0, 1, 1, 0]]
+    )
+    out = loaded(ids_BT, attention_mask=mask_BT)
+    for row in range(4):
+        read = mask_BT[row].bool()
+        alone = loaded(ids_BT[row : row + 1, read])
+        torch.testing.assert_close(out.logits[row, read], alone.logits[0], rtol=0, atol=1e-6)
+        torch.testing.assert_close(out.logits[row, -1], alone.logits[0, -1], rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            out.past_key_values.c[:, row], alone.past_key_values.c[:, 0], rtol=0, atol=1e-6
+        )
+
+
+def test_a_row_that_is_masked_throughout_keeps_its_state(exported):
+    _, model, folder = exported
+    loaded = from_pretrained(folder)
+    before = loaded(random_words(model, 2, 5)).past_key_values
+    mask_BT = torch.tensor([[1, 1, 1], [0, 0, 0]])
+    after = loaded(
+        random_words(model, 2, 3), attention_mask=mask_BT, past_key_values=before
+    ).past_key_values
+    assert torch.equal(after.h[:, 1], before.h[:, 1])
+    assert not torch.equal(after.h[:, 0], before.h[:, 0])
+
+
+GENERATION = [
+    {},
+    {"num_beams": 3},
+    {"num_beams": 4, "num_return_sequences": 2},
+    {"do_sample": True, "num_return_sequences": 3},
+]
+
+
+@pytest.mark.parametrize("options", GENERATION, ids=str)
+def test_generate_with_the_carried_state_equals_full_recomputation(exported, options):
+    _, model, folder = exported
+    loaded = from_pretrained(folder)
+    ids_BT = random_words(model, 2, 5)
+    options = {"max_new_tokens": 12, "attention_mask": torch.ones_like(ids_BT), **options}
+    written = []
+    for use_cache in (True, False):
+        torch.manual_seed(3)
+        written.append(loaded.generate(ids_BT, use_cache=use_cache, **options))
+    assert torch.equal(*written)
+
+
+def test_greedy_generation_writes_the_words_that_tiedlm_finds_most_probable(exported):
+    _, model, folder = exported
+    loaded = from_pretrained(folder)
+    ids_BT = random_words(model, 1, 4)
+    written = loaded.generate(
+        ids_BT, attention_mask=torch.ones_like(ids_BT), max_new_tokens=10, do_sample=False
+    )[0]
+    for length in range(4, len(written)):
+        best = expected_logits(model, written[None, :length])[0, -1].argmax()
+        assert written[length] == best
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padded_prompts_continue_as_they_do_alone(exported, side):
+    _, _, folder = exported
+    loaded = from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    assert tokenizer.padding_side == "left"
+    prompts = ["<eos> the cat does", "<eos> it"]
+    inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side=side)
+    together = loaded.generate(**inputs, max_new_tokens=8, do_sample=False)
+    for row, prompt in enumerate(prompts):
+        alone = loaded.generate(
+            **tokenizer(prompt, return_tensors="pt"), max_new_tokens=8, do_sample=False
+        )
+        written = alone[0, len(prompt.split()) :]
+        assert torch.equal(together[row, 4 : 4 + len(written)], written)
+
+
+def test_generation_goes_on_from_a_state_that_was_kept(exported):
+    _, model, folder = exported
+    loaded = from_pretrained(folder)
+    ids_BT = random_words(model, 1, 9)
+    options = {"attention_mask": torch.ones_like(ids_BT), "max_new_tokens": 6}
+    state = loaded(ids_BT[:, :-1]).past_key_values
+    continued = loaded.generate(ids_BT, past_key_values=state, **options)
+    assert torch.equal(continued, loaded.generate(ids_BT, **options))
+
+
+def test_labels_give_the_loss_of_tiedlm_and_a_gradient_to_every_parameter(exported):
+    _, model, folder = exported
+    loaded = from_pretrained(folder)
+    ids_BT = random_words(model, 2, 12)
+    loss = loaded(ids_BT, labels=ids_BT).loss
+    with torch.no_grad():
+        hidden, _ = model(ids_BT[:, :-1])
+        expected = model.loss(hidden, ids_BT[:, 1:]).loss
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in loaded.parameters())
+
+
+def test_hidden_states_are_word_vectors_and_every_layer(exported):
+    shape, model, folder = exported
+    ids_BT = random_words(model, 2, 5)
+    out = from_pretrained(folder)(ids_BT, output_hidden_states=True)
+    assert len(out.hidden_states) == 1 + SHAPES[shape].get("n_layers", 2)
+    with torch.no_grad():
+        hidden, _ = model(ids_BT)
+    torch.testing.assert_close(out.hidden_states[-1], hidden, rtol=0, atol=1e-6)
+    torch.testing.assert_close(out.hidden_states[0], model.embedding(ids_BT))
+
+
+def test_tiedlm_loads_what_it_exported(exported):
+    _, model, folder = exported
+    loaded = tiedlm.load(folder)
+    assert loaded.vocabulary == model.vocabulary
+    ids_BT = random_words(model, 1, 20)
+    assert torch.equal(expected_logits(loaded, ids_BT), expected_logits(model, ids_BT))
+
+
+def test_an_exported_folder_names_no_path_of_the_machine_it_comes_from(tmp_path):
+    make_run(tmp_path / "run", "tied", data=str(tmp_path / "secret"))
+    tiedlm.cli.main(["export", str(tmp_path / "run"), "--to", "hf", str(tmp_path / "hf")])
+    for path in (tmp_path / "hf").iterdir():
+        assert str(tmp_path).encode() not in path.read_bytes()
+
+
+def test_the_command_says_what_it_checked(capsys, tmp_path):
+    make_run(tmp_path / "run", "tied")
+    status, out, _ = run_command(capsys, "export", tmp_path / "run", "--to", "hf", tmp_path / "hf")
+    assert status == 0
+    assert "largest difference of a logit in transformers" in out
+    status, out, _ = run_command(
+        capsys, "export", tmp_path / "run", "--to", "hf", tmp_path / "hf", "--json"
+    )
+    assert json.loads(out)["largest_difference"] <= 1e-5
+
+
+def test_mistakes_are_one_line(capsys, tmp_path, monkeypatch):
+    make_run(tmp_path / "run", "tied")
+    for arguments, expected in [
+        ((tmp_path / "run", "--to", "hf", tmp_path / "run"), "holds other files"),
+        ((tmp_path / "nothing", "--to", "hf", tmp_path / "hf"), "is not a run folder"),
+        ((tmp_path / "run", "--to", "hf", tmp_path / "hf", "--int8"), "--int8 goes with"),
+    ]:
+        status, _, err = run_command(capsys, "export", *arguments)
+        assert status == 2
+        assert expected in err
+        assert err.count("\n") == 1
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    status, _, err = run_command(capsys, "export", tmp_path / "run", "--to", "hf", tmp_path / "hf")
+    assert status == 2
+    assert "pip install 'tiedlm[hf]'" in err
+    status, _, _ = run_command(
+        capsys, "export", tmp_path / "run", "--to", "hf", tmp_path / "hf", "--no-check"
+    )
+    assert status == 0
