@@ -27,7 +27,7 @@ WORDS = (
 SHAPES = {
     "tied": {"d_embed": 12, "d_hidden": 12, "tied": True},
     "untied": {"d_embed": 10, "d_hidden": 14, "tied": False},
-    "projected": {"d_embed": 10, "d_hidden": 14, "tied": True, "n_layers": 3},
+    "projected": {"d_embed": 10, "d_hidden": 11, "tied": True, "n_layers": 3},
     "tied-with-bias": {"d_embed": 9, "d_hidden": 9, "tied": True, "decoder_bias": True},
     "one-layer": {"d_embed": 8, "d_hidden": 8, "tied": False, "n_layers": 1, "decoder_bias": False},
 }
