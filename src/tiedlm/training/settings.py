@@ -6,6 +6,7 @@ The help text of a field is what ``tiedlm train --help`` shows for its flag.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,10 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 def _setting(default: Any, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": text})
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,8 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            self._require_type(field.name, str(field.type))
         at_least_one = (
             "d_embed", "d_hidden", "n_layers", "batch_size", "bptt", "epochs",
             "accumulate", "vocab_size", "min_count", "patience", "threads",
@@ -90,11 +97,29 @@ class Settings:
         self._require("fraction", lambda x: 0 < x <= 1, "0 < share <= 1")
         self._require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
 
+    def _require_type(self, name: str, annotation: str) -> None:
+        """Refuse a value that is not what the field's annotation says, and numbers like NaN."""
+        value = getattr(self, name)
+        kind = annotation.removesuffix(" | None")
+        if value is None and kind != annotation:
+            return
+        holds = {
+            "int": isinstance(value, int) and not isinstance(value, bool),
+            "float": isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and math.isfinite(value),
+            "bool": isinstance(value, bool),
+        }.get(kind, isinstance(value, str))
+        if not holds:
+            kind = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(
+                kind, "a text"
+            )
+            raise UserError(f"{_flag(name)} (setting {name!r}): expected {kind}, got {value!r}")
+
     def _require(self, name: str, holds: Any, expected: str) -> None:
         value = getattr(self, name)
         if not holds(value):
-            flag = "--" + name.replace("_", "-")
-            raise UserError(f"{flag} (setting {name!r}): expected {expected}, got {value}")
+            raise UserError(f"{_flag(name)} (setting {name!r}): expected {expected}, got {value}")
 
     def replace(self, **changes: Any) -> Settings:
         """Return a copy with some settings changed.
