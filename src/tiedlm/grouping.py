@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 # Levels with fewer words than this are gathered by index, together.
-_SHORT_LEVEL = 8
+_SHORT_LEVEL = 16
 
 
 class Segment(NamedTuple):

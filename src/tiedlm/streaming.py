@@ -31,11 +31,11 @@ from tiedlm.matmul import is_recording, matmul
 from tiedlm.workspace import take
 
 # A chunk is what a GEMM sees: so many numbers, but not so few tokens that adding its product to the
-# classifier's gradient costs more than the product. A piece is what pointwise work sees: it wants
-# to stay in the cache.
+# classifier's gradient costs more than the product. A piece is what pointwise work sees: small
+# enough for a cache, and few enough that starting threads for each step does not show.
 CHUNK = 2**23
 LEAST_ROWS = 256
-PIECE = 2**20
+PIECE = 2**21
 
 
 class Wanted(NamedTuple):
@@ -268,7 +268,7 @@ class _Stream:
         segments = list(group.segments(start, stop))
         if soft.dot_U is not None:
             for rows, words in segments:
-                torch.mul(scores_RV[rows], soft.soft_UV[words], out=p_RV[rows])
+                torch.mul(scores_RV[rows], _rows(soft.soft_UV, words), out=p_RV[rows])
             dot_R = p_RV.sum(-1).mul_(1 / problem.temperature)
 
         if problem.bias_V is None:
@@ -300,7 +300,7 @@ class _Stream:
             gamma = problem.alpha / problem.temperature
             torch.add(p_RV, prediction_RV, alpha=gamma, out=scores_RV)
             for rows, words in segments:
-                scores_RV[rows].sub_(soft.soft_UV[words], alpha=gamma)
+                scores_RV[rows].sub_(_rows(soft.soft_UV, words), alpha=gamma)
             _add_at(scores_RV, problem.targets_N[tokens_R], -1.0)
 
     def through_soft_targets(self, group: Group, soft: _SoftTargets) -> None:
@@ -319,6 +319,13 @@ class _Stream:
         grad_UE = soft.lse_U.new_empty(soft.vectors_UE.shape)
         matmul(grad_UV, self.embedding_VE, grad_UE).mul_(factor)
         self.grad_embedding.add_rows(group.words_U, grad_UE)
+
+
+def _rows(x_UV: Tensor, words: slice | Tensor) -> Tensor:
+    """Return rows of a matrix: a view of them where that is possible."""
+    if isinstance(words, slice):
+        return x_UV[words]
+    return torch.index_select(x_UV, 0, words, out=take("rows", len(words), x_UV.shape[1], x_UV))
 
 
 def _log_mean_exp(max_N: Tensor, softmax_NV: Tensor) -> Tensor:
