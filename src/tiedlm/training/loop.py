@@ -8,12 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -32,6 +30,7 @@ from tiedlm.training.checkpoint import Progress, restore_checkpoint, save_checkp
 from tiedlm.training.distributed import Ranks, join
 from tiedlm.training.hardware import arithmetic, prepare
 from tiedlm.training.settings import Settings
+from tiedlm.training.signals import stop_signals
 from tiedlm.training.step import Objective, train_step
 
 SAVE_EVERY = 120.0  # seconds between two checkpoints within an epoch
@@ -132,7 +131,7 @@ class _Run:
         )
         for note in notes:
             self.watcher.line(note)
-        with _stop_signals() as signalled:
+        with stop_signals() as signalled:
             while not self._finished():
                 self._train_epoch(lambda: signalled() or stop_requested())
                 self._end_epoch()
@@ -339,25 +338,3 @@ def start_from(model: LanguageModel, folder: Path, corpus: Corpus) -> None:
     if earlier.vocabulary != corpus.vocabulary:
         raise UserError(f"--init-from {folder}: its vocabulary is not this corpus's")
     run.load_weights(model, folder / run_files.WEIGHTS)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a question that the loop asks after each step."""
-    requested = False
-
-    def request(number: int, frame: FrameType | None) -> None:
-        nonlocal requested
-        requested = True
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    try:
-        old = [signal.signal(number, request) for number in numbers]
-    except ValueError:  # not in the main thread: signals go where they went before
-        yield lambda: False
-        return
-    try:
-        yield lambda: requested
-    finally:
-        for number, handler in zip(numbers, old, strict=True):
-            signal.signal(number, handler)

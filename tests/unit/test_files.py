@@ -1,0 +1,62 @@
+"""Files that are whole or not there."""
+
+import os
+
+import pytest
+
+from tiedlm.errors import UserError, did_you_mean
+from tiedlm.files import atomic_path, read_json, write_json, write_text
+
+
+def test_a_file_is_replaced_whole_and_no_temporary_stays(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    write_text(path, "first")
+    write_text(path, "second")
+    assert path.read_text() == "second"
+    assert os.listdir(path.parent) == ["a.txt"]
+
+
+def test_a_failure_while_writing_leaves_the_old_file_and_no_temporary(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
+        temporary.write_text("half of the n")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_the_file_appears_only_when_it_is_complete(tmp_path):
+    path = tmp_path / "a.txt"
+    with atomic_path(path) as temporary:
+        temporary.write_text("content")
+        assert not path.exists()
+    assert path.read_text() == "content"
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*file/a\.txt: Not a directory"):
+        write_text(blocker / "a.txt", "x")
+
+
+def test_json_round_trips_and_refuses_what_json_has_not(tmp_path):
+    write_json(tmp_path / "a.json", {"ä": [1, 2.5, None, True]})
+    assert read_json(tmp_path / "a.json") == {"ä": [1, 2.5, None, True]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "b.json", float("nan"))
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_missing_and_damaged_json_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"a\.json does not exist"):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text('{"half": ')
+    with pytest.raises(UserError, match=r"a\.json is not valid JSON"):
+        read_json(tmp_path / "a.json")
+
+
+def test_only_a_near_name_is_suggested():
+    assert did_you_mean("sotuu", ["sotu", "ptb"]) == " (did you mean 'sotu'?)"
+    assert did_you_mean("qqq", ["sotu", "ptb"]) == ""

@@ -1,0 +1,71 @@
+"""What is shown while a model is trained."""
+
+import io
+
+from rich.console import Console
+
+from tiedlm import progress
+from tiedlm.progress import ProgressView, short_duration
+
+
+def view(terminal=False):
+    out = io.StringIO()
+    console = Console(file=out, width=140, force_terminal=terminal)
+    return out, ProgressView(console)
+
+
+def test_durations_are_written_as_clocks_do():
+    assert [short_duration(s) for s in (0, 59.6, 61, 3600, 3725)] == [
+        "0:00", "1:00", "1:01", "1:00:00", "1:02:05",
+    ]  # fmt: skip
+
+
+def test_without_a_terminal_there_are_plain_lines_now_and_then(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    out, shown = view()
+    with shown:
+        task = shown.watcher()
+        task.start("run", 1000, 0)
+        for _ in range(7):
+            now[0] += 10
+            task.step(100, 1, 2, 123.4)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 1  # one in each 30 seconds: at 40 s; the next would come after 70 s
+    # 400 targets in 40 s: 10 tokens/s, and 60 s for the other 600.
+    assert lines[0].split() == ["run", "40%", "epoch", "1/2", "ppl", "123.4", "10", "tokens/s",
+                                "ETA", "1:00"]  # fmt: skip
+
+
+def test_eta_counts_only_what_this_process_did(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    out, shown = view()
+    task = shown.watcher()
+    task.start("run", 1000, 900)
+    now[0] = 50.0
+    task.step(50, 2, 2, 10.0)
+    assert "1 tokens/s  ETA 0:50" in out.getvalue()
+
+
+def test_the_best_so_far_is_shown_after_an_epoch(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    out, shown = view()
+    task = shown.watcher()
+    task.start("run", 1000, 0)
+    task.epoch_end("epoch 1 is over", 98.765)
+    now[0] = 31.0
+    task.step(100, 2, 2, 10.0)
+    assert "epoch 1 is over" in out.getvalue()
+    assert "best 98.77" in out.getvalue()
+
+
+def test_on_a_terminal_there_is_a_live_bar():
+    out, shown = view(terminal=True)
+    with shown:
+        task = shown.watcher()
+        task.start("run", 1000, 0)
+        task.step(500, 1, 2, 50.0)
+    assert "━" in out.getvalue()
+    assert "ppl 50.0" in out.getvalue()
