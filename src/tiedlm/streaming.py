@@ -202,7 +202,7 @@ class _Stream:
         vectors_UE = self.embedding_VE[group.words_U]
         scores_UV = self.chunk_CV[: len(vectors_UE)]
         matmul(vectors_UE, self.embedding_VE.t(), scores_UV).mul_(1 / self.problem.temperature)
-        soft_UV = take("soft", *scores_UV.shape, like=scores_UV)
+        soft_UV = take("soft", len(vectors_UE), scores_UV.shape[1], scores_UV)
         torch.softmax(scores_UV, dim=-1, out=soft_UV)
         lse_U = _log_mean_exp(scores_UV.amax(-1), soft_UV)
         if not self.wanted.soft:
@@ -213,7 +213,7 @@ class _Stream:
         else:
             weight_N = self.weight_N[group.tokens_N]
             weight_U = torch.zeros_like(lse_U).index_add_(0, group.word_of_N, weight_N)
-        residual_UV = take("residual", *scores_UV.shape, like=scores_UV)
+        residual_UV = take("residual", len(vectors_UE), scores_UV.shape[1], scores_UV)
         torch.mul(scores_UV, weight_U.unsqueeze(1), out=residual_UV)
         return _SoftTargets(vectors_UE, soft_UV, lse_U, None, weight_U, residual_UV)
 

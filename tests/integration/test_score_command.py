@@ -6,6 +6,7 @@ import json
 import math
 import random
 import re
+import subprocess
 import sys
 
 import pytest
@@ -67,7 +68,11 @@ def test_a_document_totals_what_evaluate_says(capsys, corpus, trained):
     assert 2 ** (sum(bits) / len(bits)) == pytest.approx(said["perplexity"], rel=1e-6)
     assert float(rows[-1]["cumulative"]) == pytest.approx(sum(bits), abs=1e-4)
     assert [row["in_vocabulary"] for row in rows].count("0") == said["unk_tokens"] > 0
-    level, count = re.search(r"perplexity (\S+) over (\S+) predictions", err).groups()
+    share, level, count = re.search(
+        r"(\S+)% of them unknown; perplexity (\S+) over (\S+) predictions", err
+    ).groups()
+    words = [row for row in rows if row["word"] != "<eos>"]
+    assert float(share) == pytest.approx(100 * said["unk_tokens"] / len(words), abs=0.01)
     assert float(level) == pytest.approx(said["perplexity"], rel=1e-5)
     assert count == f"{said['tokens']:,}"
 
@@ -236,23 +241,24 @@ def test_a_folder_that_is_no_run_is_one_line(capsys, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_million_words_need_no_more_memory_than_a_hundred_thousand(corpus, trained, tmp_path):
-    import resource
-    import subprocess
-
-    peaks = []
+@pytest.mark.parametrize("unit", ["sentence", "document"])
+def test_a_million_words_need_no_more_memory_than_a_hundred_thousand(corpus, tmp_path, unit):
+    trained = train("small", corpus, tmp_path / "run")
     lines = (corpus / "test.txt").read_text().splitlines(keepends=True)
+    program = (
+        "import resource, sys, tiedlm.cli\n"
+        "try: tiedlm.cli.main(sys.argv[1:])\n"
+        "except SystemExit as leaving: assert not leaving.code\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.stderr)"
+    )
+    megabytes = []
     for words in (100_000, 1_000_000):
         path = tmp_path / "long.txt"
         path.write_text("".join(random.Random(0).choices(lines, k=words // 7)))
-        program = (
-            "import resource, sys, tiedlm.cli\n"
-            "try: tiedlm.cli.main(sys.argv[1:])\n"
-            "except SystemExit as leaving: assert not leaving.code\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
-        )
-        command = [sys.executable, "-c", program, "score", trained, path, "--out", tmp_path / "t"]
+        flags = ["--unit", unit, "--out", tmp_path / "table"]
+        command = [sys.executable, "-c", program, "score", trained, path, *flags]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        peaks.append(int(done.stderr.split()[-1]) * resource.getpagesize() // 4096 / 1024)
-        assert sum(1 for _ in (tmp_path / "t").open()) > words
-    assert peaks[1] < peaks[0] + 50, peaks  # megabytes
+        megabytes.append(float(done.stderr.split()[-1]))
+        with (tmp_path / "table").open() as file:
+            assert sum(1 for _ in file) > words
+    assert megabytes[1] < megabytes[0] + 30, megabytes

@@ -50,6 +50,16 @@ def test_a_mixture_is_between_the_two_even_where_one_is_nothing():
     np.testing.assert_allclose(mixed, [-2 + math.log(0.5), -1 + math.log(0.5)], rtol=1e-14)
 
 
+def test_log_probs_are_natural_and_the_words_those_of_one_sentence():
+    class Stub:
+        def full_scores(self, text, bos, eos):
+            assert (text, bos, eos) == ("the cat", True, True)
+            return iter([(-1.0, 2, False), (-2.0, 1, True), (-0.5, 2, False)])
+
+    found = word_log_probs(Stub(), ["the", "cat"])
+    np.testing.assert_allclose(np.exp(found), [0.1, 0.01, 10**-0.5], rtol=1e-14)
+
+
 def test_without_the_package_the_error_names_it(monkeypatch, arpa_file):
     monkeypatch.setitem(sys.modules, "kenlm", None)
     with pytest.raises(UserError, match=r"pip install 'tiedlm\[kenlm\]'"):
