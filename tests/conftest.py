@@ -4,11 +4,23 @@ import random
 
 import pytest
 
+from tiedlm import matmul
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     """Encoded corpora go to a folder of the test session."""
     monkeypatch.setenv("TIEDLM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def own_fp32_route():
+    """Commands that are called inside this process may choose the route of its products."""
+    switch = matmul._switch()
+    before = switch and switch.fp32_precision
+    yield
+    if switch:
+        switch.fp32_precision = before
 
 
 def write_corpus(folder, lines=(120, 30, 30), seed=0):
