@@ -1,0 +1,276 @@
+"""Training steps of this package beside the plain model that everybody writes today.
+
+The plain model is two-layer `nn.LSTM`, a tied linear layer, `cross_entropy`, clip and SGD: no
+variational dropout, no augmented loss. Ours has both dropouts on. A step is forward, loss,
+backward, clip and update, on one batch; every way takes its steps in turn, round after round, in
+one process.
+
+    python benchmarks/training.py                       # the table of docs/performance.md
+    python benchmarks/training.py --dims 200 --rounds 20
+    python benchmarks/training.py --vary vocab          # how cost grows: vocab, hidden, batch, bptt
+    python benchmarks/training.py --profile --dims 650  # where the time of a REAL step goes
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tiedlm.evaluation import evaluate
+from tiedlm.matmul import has_fast_bf16
+from tiedlm.model import LanguageModel
+from tiedlm.recurrent import LSTMState
+from tiedlm.training.hardware import arithmetic, default_threads
+from tiedlm.training.loop import model_config
+from tiedlm.training.settings import Settings
+from tiedlm.training.step import Objective, train_step
+
+CPU = torch.device("cpu")
+BASE = "nn.LSTM, fp32"
+VARIED = {
+    "vocab": [10_000, 33_278, 64_000, 128_000, 256_000],
+    "hidden": [200, 400, 650, 1000, 1500],
+    "batch": [5, 10, 20, 40, 80],
+    "bptt": [9, 18, 35, 70, 140],
+}
+
+
+class PlainModel(nn.Module):
+    """What a user writes today."""
+
+    def __init__(self, settings: Settings, vocab: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab, settings.d_embed)
+        self.lstm = nn.LSTM(settings.d_embed, settings.d_hidden, settings.n_layers)
+        self.decoder = nn.Linear(settings.d_hidden, vocab, bias=False)
+        self.decoder.weight = self.embedding.weight
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -0.1, 0.1)
+
+    def forward(
+        self, tokens_BT: Tensor, state: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return the logits and the state."""
+        output_TBH, state = self.lstm(self.embedding(tokens_BT.t()), state)
+        return self.decoder(output_TBH.transpose(0, 1)), state
+
+
+class PlainSteps:
+    """Steps of the plain model."""
+
+    def __init__(self, settings: Settings, tokens_BT: Tensor, vocab: int) -> None:
+        torch.manual_seed(1)
+        self.model = PlainModel(settings, vocab)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), settings.lr)
+        self.clip = settings.clip
+        self.tokens_BT = tokens_BT
+        self.state: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self) -> None:
+        """Take one step."""
+        inputs_BT, targets_BT = self.tokens_BT[:, :-1], self.tokens_BT[:, 1:]
+        self.optimizer.zero_grad()
+        logits_BTV, state = self.model(inputs_BT, self.state)
+        loss = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
+        (loss * targets_BT.shape[1]).backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.optimizer.step()
+        loss.item()
+        self.state = (state[0].detach(), state[1].detach())
+
+
+class OurSteps:
+    """Steps of this package, as `tiedlm train` takes them."""
+
+    def __init__(self, settings: Settings, tokens_BT: Tensor, vocab: int) -> None:
+        torch.manual_seed(1)
+        self.settings = settings
+        self.model = LanguageModel(model_config(settings, vocab))
+        self.objective = Objective(self.model, settings)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), settings.lr)
+        self.tokens_BT = tokens_BT
+        self.state: LSTMState | None = None
+
+    def __call__(self) -> None:
+        """Take one step."""
+        with arithmetic(self.settings, CPU):
+            self.state = train_step(
+                self.objective, self.optimizer, self.tokens_BT[:, :-1], self.tokens_BT[:, 1:],
+                self.state, self.settings,
+            ).state  # fmt: skip
+
+
+class EvaluationSteps(OurSteps):
+    """Evaluation of the same words."""
+
+    def __call__(self) -> None:
+        """Evaluate once."""
+        with arithmetic(self.settings, CPU):
+            evaluate(self.model, self.tokens_BT.flatten().numpy())
+
+
+class GemmFloor:
+    """The matrix products of a tied model's step, forward and backward, and nothing else."""
+
+    def __init__(self, settings: Settings, vocab: int) -> None:
+        batch, steps, width = settings.batch_size, settings.bptt, settings.d_hidden
+        self.steps, self.layers = steps, settings.n_layers
+        self.hidden_NH = torch.randn(batch * steps, width)
+        self.gates_NG = torch.randn(batch * steps, 4 * width)
+        self.weight_GH = torch.randn(4 * width, width)
+        self.weight_VH = torch.randn(vocab, width)
+        self.hidden_BH, self.gates_BG = self.hidden_NH[:batch], self.gates_NG[:batch]
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """Multiply once."""
+        for _ in range(self.layers):
+            self.hidden_NH @ self.weight_GH.t()
+            for _ in range(self.steps):
+                self.hidden_BH @ self.weight_GH.t()
+                self.gates_BG @ self.weight_GH
+            self.gates_NG @ self.weight_GH
+            self.gates_NG.t() @ self.hidden_NH
+            self.gates_NG.t() @ self.hidden_NH
+        scores_NV = self.hidden_NH @ self.weight_VH.t()
+        scores_NV @ self.weight_VH
+        scores_NV.t() @ self.hidden_NH
+
+
+def ways(settings: Settings, vocab: int) -> dict[str, Callable[[], object]]:
+    """Return what is timed, by name."""
+    generator = torch.Generator().manual_seed(0)
+    by_rank = 1 / torch.arange(1, vocab + 1, dtype=torch.float64)
+    count = settings.batch_size * (settings.bptt + 1)
+    tokens_BT = torch.multinomial(by_rank, count, replacement=True, generator=generator).view(
+        settings.batch_size, -1
+    )
+    floor = GemmFloor(settings, vocab)
+
+    def fast_floor() -> None:
+        with arithmetic(settings, CPU):
+            floor()
+
+    real = {"tied": True, "alpha": 13.0}
+    models = {
+        "VD-LSTM": {},
+        "RE": {"tied": True},
+        "AL": {"alpha": 13.0},
+        "REAL, target detached": {**real, "target_grad": False},
+        "REAL": real,
+    }
+    table: dict[str, Callable[[], object]] = {
+        "GEMMs alone, PyTorch's route": floor,
+        "GEMMs alone, our route": fast_floor,
+        BASE: PlainSteps(settings, tokens_BT, vocab),
+    }
+    for precision in ("fp32", "bf16") if has_fast_bf16(CPU) else ("fp32",):
+        for name, changes in models.items():
+            own = settings.replace(**changes, precision=precision)
+            table[f"{name}, {precision}"] = OurSteps(own, tokens_BT, vocab)
+    evaluated = settings.replace(tied=True, precision="fp32")
+    table["evaluation, fp32"] = EvaluationSteps(evaluated, tokens_BT, vocab)
+    return table
+
+
+def measure(table: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each way's steps, sorted; two rounds of warming up do not count."""
+    times: dict[str, list[float]] = {name: [] for name in table}
+    for round_number in range(rounds + 2):
+        for name, way in table.items():
+            start = time.perf_counter()
+            way()
+            if round_number >= 2:
+                times[name].append(time.perf_counter() - start)
+    return {name: sorted(values) for name, values in times.items()}
+
+
+def settings_of(dim: int, batch: int = 20, bptt: int = 35) -> Settings:
+    """Return the settings of the paper's recipes, at a width."""
+    dropout = {"dropout_input": 0.35, "dropout_hidden": 0.35}
+    return Settings(d_embed=dim, d_hidden=dim, batch_size=batch, bptt=bptt, **dropout)
+
+
+def show(times: dict[str, list[float]], tokens: int) -> None:
+    """Print the table of one shape."""
+    print("| way | min ms | median ms | tokens/s (median) | tokens/s beside nn.LSTM's |")
+    print("|---|---|---|---|---|")
+    base = statistics.median(times[BASE]) if BASE in times else None
+    for name, values in times.items():
+        median = statistics.median(values)
+        ratio = f"{base / median:.2f}" if base else ""
+        print(
+            f"| {name} | {values[0] * 1e3:.1f} | {median * 1e3:.1f} | {tokens / median:,.0f} "
+            f"| {ratio} |"
+        )
+
+
+def vary(name: str, rounds: int) -> None:
+    """Print how the time of a step grows with one thing."""
+    wanted = (BASE, "RE, fp32", "REAL, fp32", "REAL, bf16", "evaluation, fp32")
+    print(f"\n| {name} | " + " | ".join(f"{way}: µs a token" for way in wanted) + " |")
+    print("|---|" + "---|" * len(wanted))
+    for value in VARIED[name]:
+        shape = {"dim": 200, "batch": 20, "bptt": 35, "vocab": 10_000}
+        shape[{"hidden": "dim"}.get(name, name)] = value
+        vocab = shape.pop("vocab")
+        settings = settings_of(**shape)
+        table = ways(settings, vocab)
+        times = measure({way: table[way] for way in wanted if way in table}, rounds)
+        tokens = settings.batch_size * settings.bptt
+        cells = [
+            f"{statistics.median(times[way]) / tokens * 1e6:.0f}" if way in times else "-"
+            for way in wanted
+        ]
+        print(f"| {value:,} | " + " | ".join(cells) + " |", flush=True)
+
+
+def show_profile(dim: int, vocab: int, way: str) -> None:
+    """Print where the time of a step goes, by operation."""
+    step = ways(settings_of(dim), vocab)[way]
+    step()
+    with torch.profiler.profile() as profile:
+        for _ in range(5):
+            step()
+    averages = profile.key_averages()
+    print(f"\n{way}, d = {dim}, V = {vocab}: own time of operations")
+    print(averages.table(sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=40))
+
+
+def main() -> None:
+    """Time what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dims", type=int, nargs="+", default=[200, 650, 1500])
+    parser.add_argument("--vocab", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=default_threads())
+    parser.add_argument("--vary", choices=list(VARIED), nargs="+", default=[])
+    parser.add_argument("--profile", metavar="WAY", nargs="?", const="REAL, fp32")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(f"torch {torch.__version__}, {options.threads} threads, load {os.getloadavg()[0]:.1f}")
+    if options.profile:
+        for dim in options.dims:
+            show_profile(dim, options.vocab, options.profile)
+    for name in options.vary:
+        vary(name, options.rounds)
+    if options.profile or options.vary:
+        return
+    for dim in options.dims:
+        settings = settings_of(dim)
+        print(f"\nd = {dim}, V = {options.vocab:,}, batch 20, bptt 35")
+        times = measure(ways(settings, options.vocab), options.rounds)
+        show(times, settings.batch_size * settings.bptt)
+
+
+if __name__ == "__main__":
+    main()
