@@ -24,7 +24,12 @@ demo: $(VENV)/made ## train the paper's four models on a small corpus, and write
 test: $(VENV)/made ## the tests, in minutes
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/made ## the slow tests too
+# What the tests of the optional parts need besides.
+$(VENV)/extras: $(VENV)/made
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,onnx,kenlm,tensorboard,clients]'
+	touch $@
+
+test-all: $(VENV)/extras ## the slow tests too, and those of every extra
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
 check: $(VENV)/made ## lint, format, types, spelling

@@ -72,6 +72,13 @@ def test_train_shows_progress_and_says_what_came_of_it(capsys, tiny_corpus, tmp_
     assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["tied"] is True
 
 
+def test_train_writes_tensorboards_files(capsys, tiny_corpus, tmp_path):
+    pytest.importorskip("tensorboard")
+    flags = ["--out", tmp_path / "run", "--tensorboard", *TINY]
+    assert run(capsys, "train", "small-re", "--data", tiny_corpus, *flags)[0] == 0
+    assert len(list((tmp_path / "run" / "tensorboard").glob("events*"))) == 1
+
+
 def test_the_same_command_again_and_resume_find_the_finished_run(capsys, trained, tiny_corpus):
     _, real = trained
     before = (real / "result.json").read_text()

@@ -41,6 +41,11 @@ def from_pretrained(folder):
     return model.eval()
 
 
+def state_name(loaded):
+    """Return what the installed transformers calls the state."""
+    return sys.modules[type(loaded).__module__].STATE
+
+
 def random_words(model, *shape):
     return torch.randint(model.config.vocab_size, shape, generator=torch.manual_seed(1))
 
@@ -142,8 +147,8 @@ def test_a_text_read_in_pieces_gives_the_logits_of_the_whole(exported):
     loaded = from_pretrained(folder)
     ids_BT = random_words(model, 2, 17)
     first = loaded(ids_BT[:, :9])
-    assert first.past_key_values.get_seq_length() == 9
-    rest = loaded(ids_BT[:, 9:], past_key_values=first.past_key_values)
+    assert first[state_name(loaded)].get_seq_length() == 9
+    rest = loaded(ids_BT[:, 9:], past_key_values=first[state_name(loaded)])
     torch.testing.assert_close(
         torch.cat([first.logits, rest.logits], dim=1), loaded(ids_BT).logits, rtol=0, atol=1e-6
     )
@@ -163,18 +168,18 @@ def test_a_masked_position_is_not_read_and_repeats_the_prediction_before_it(expo
         torch.testing.assert_close(out.logits[row, read], alone.logits[0], rtol=0, atol=1e-6)
         torch.testing.assert_close(out.logits[row, -1], alone.logits[0, -1], rtol=0, atol=1e-6)
         torch.testing.assert_close(
-            out.past_key_values.c[:, row], alone.past_key_values.c[:, 0], rtol=0, atol=1e-6
+            out[state_name(loaded)].c[:, row], alone[state_name(loaded)].c[:, 0], rtol=0, atol=1e-6
         )
 
 
 def test_a_row_that_is_masked_throughout_keeps_its_state(exported):
     _, model, folder = exported
     loaded = from_pretrained(folder)
-    before = loaded(random_words(model, 2, 5)).past_key_values
+    before = loaded(random_words(model, 2, 5))[state_name(loaded)]
     mask_BT = torch.tensor([[1, 1, 1], [0, 0, 0]])
-    after = loaded(
-        random_words(model, 2, 3), attention_mask=mask_BT, past_key_values=before
-    ).past_key_values
+    after = loaded(random_words(model, 2, 3), attention_mask=mask_BT, past_key_values=before)[
+        state_name(loaded)
+    ]
     assert torch.equal(after.h[:, 1], before.h[:, 1])
     assert not torch.equal(after.h[:, 0], before.h[:, 0])
 
@@ -198,6 +203,17 @@ def test_generate_with_the_carried_state_equals_full_recomputation(exported, opt
         torch.manual_seed(3)
         written.append(loaded.generate(ids_BT, use_cache=use_cache, **options))
     assert torch.equal(*written)
+
+
+def test_generate_reads_every_word_once(exported):
+    _, model, folder = exported
+    loaded = from_pretrained(folder)
+    read = []
+    loaded.embedding.register_forward_hook(lambda _, inputs, __: read.append(inputs[0].shape[1]))
+    ids_BT = random_words(model, 1, 9)
+    mask_BT = torch.ones_like(ids_BT)
+    loaded.generate(ids_BT, attention_mask=mask_BT, max_new_tokens=6, min_new_tokens=6)
+    assert read == [9, 1, 1, 1, 1, 1]
 
 
 def test_greedy_generation_writes_the_words_that_tiedlm_finds_most_probable(exported):
@@ -234,8 +250,9 @@ def test_generation_goes_on_from_a_state_that_was_kept(exported):
     loaded = from_pretrained(folder)
     ids_BT = random_words(model, 1, 9)
     options = {"attention_mask": torch.ones_like(ids_BT), "max_new_tokens": 6}
-    state = loaded(ids_BT[:, :-1]).past_key_values
-    continued = loaded.generate(ids_BT, past_key_values=state, **options)
+    name = state_name(loaded)
+    state = loaded(ids_BT[:, :-1])[name]
+    continued = loaded.generate(ids_BT, **{name: state}, **options)
     assert torch.equal(continued, loaded.generate(ids_BT, **options))
 
 

@@ -24,6 +24,7 @@ def train(
     resume: bool = False,
     quiet: bool = False,
     list_: bool = False,
+    tensorboard: bool = False,
     **changes: Any,
 ) -> None:
     """Train one model from a recipe.
@@ -44,22 +45,26 @@ def train(
     out = out or Path("runs") / f"{recipe}-seed{settings.seed}"
     if resume and not (out / "config.json").is_file():
         raise UserError(f"--resume: {out} is not a run folder; leave --resume out to start a run")
-    run(settings, out, quiet)
+    run(settings, out, quiet, tensorboard)
 
 
-def run(settings: Settings, out: Path, quiet: bool = False) -> dict[str, Any]:
+def run(
+    settings: Settings, out: Path, quiet: bool = False, tensorboard: bool = False
+) -> dict[str, Any]:
     """Load the corpus, train, and print the result."""
     from tiedlm.progress import ProgressView, Silent
     from tiedlm.training.loop import Diverged, Stopped
     from tiedlm.training.loop import train as train_model
+    from tiedlm.training.tensorboard import TensorBoard
 
     is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     quiet = quiet or not is_first
+    board = TensorBoard(out) if tensorboard and is_first else None
     corpus = settings.load_corpus(progress=not quiet)
     try:
         with ProgressView() as view:
             watcher = Silent() if quiet else view.watcher()
-            result = train_model(settings, corpus, out, watcher=watcher)
+            result = train_model(settings, corpus, out, watcher=watcher, on_metrics=board)
     except Stopped as stopped:
         leave(str(stopped), 130)
     except Diverged as diverged:
@@ -104,6 +109,7 @@ def _signature() -> inspect.Signature:
              show_default=False),
         flag("resume", bool, False, "Insist on going on with the run in --out.", negative=""),
         flag("quiet", bool, False, "Show no progress.", negative=""),
+        flag("tensorboard", bool, False, "Write OUT/tensorboard too.", negative=""),
         flag("list_", bool, False, "List the recipes.", name="--list", negative=""),
     ]  # fmt: skip
     settings = [

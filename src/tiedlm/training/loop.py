@@ -53,6 +53,7 @@ def train(
     save_every: float = SAVE_EVERY,
     watcher: Watcher | None = None,
     stop_requested: Callable[[], bool] = lambda: False,
+    on_metrics: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> dict[str, Any]:
     """Train a model and write its run folder; go on where an earlier call stopped.
 
@@ -63,6 +64,7 @@ def train(
         save_every: seconds between two checkpoints within an epoch.
         watcher: what to report to; None reports to nobody.
         stop_requested: asked after every step, besides the signals SIGINT and SIGTERM.
+        on_metrics: called with the metrics of all epochs so far, first and after each epoch.
 
     Returns:
         What ``result.json`` holds.
@@ -75,6 +77,7 @@ def train(
     """
     with join() as ranks:
         training = _Run(settings, corpus, out, save_every, watcher or Silent(), ranks)
+        training.on_metrics = on_metrics
         # Rank 0 holds the folder; the others only read it.
         holder = run_files.lock(out) if ranks.is_first else nullcontext()
         with holder, arithmetic(settings, training.device):
@@ -115,6 +118,7 @@ class _Run:
         self.windows = math.ceil((self.streams_BS.shape[1] - 1) / settings.bptt)
         self.progress = Progress()
         self.state: LSTMState | None = None
+        self.on_metrics: Callable[[list[dict[str, Any]]], None] | None = None
 
     def train(self, stop_requested: Callable[[], bool]) -> dict[str, Any]:
         notes = self._open_folder()
@@ -279,6 +283,8 @@ class _Run:
             return
         lines = [json.dumps(metrics) + "\n" for metrics in self.progress.history]
         write_text(self.out / run_files.METRICS, "".join(lines))
+        if self.on_metrics is not None:
+            self.on_metrics(self.progress.history)
 
     def _config(self) -> dict[str, Any]:
         return run.config_of(self.model, self.settings.to_dict(), self.corpus.info)

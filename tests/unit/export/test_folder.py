@@ -10,6 +10,7 @@ from tiedlm.export.folder import check_folder, require
 
 def test_an_absent_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "onnxruntime.quantization", raising=False)
     for module in ("onnxruntime", "onnxruntime.quantization"):
         with pytest.raises(UserError, match=r"needs onnxruntime: pip install 'tiedlm\[onnx\]'"):
             require(module, "onnx", "export to ONNX")

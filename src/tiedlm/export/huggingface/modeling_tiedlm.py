@@ -21,6 +21,13 @@ from .configuration_tiedlm import TiedLMConfig
 
 _TIES_ARE_NAMED_PAIRS = int(transformers.__version__.split(".")[0]) >= 5
 
+# What the installed transformers calls the state that a model returns; version 5 renamed it.
+STATE = next(
+    name
+    for name in ("cache", "past_key_values")
+    if name in CausalLMOutputWithPast.__dataclass_fields__
+)
+
 
 class LSTMCache:
     """What the model has read: the state of each layer, and how many positions led to it.
@@ -34,6 +41,7 @@ class LSTMCache:
     """
 
     is_compileable = False
+    is_linear = (True,)  # in transformers' words: a state that is replaced, not keys that are added
 
     def __init__(self, h: Tensor, c: Tensor, length: int) -> None:
         self.h = h
@@ -232,6 +240,7 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         past_key_values: LSTMCache | None = None,
+        cache: LSTMCache | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
@@ -246,7 +255,8 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
             input_ids: ``(B, T)`` word ids.
             attention_mask: ``(B, T)``, or ``(B, positions read + T)`` with ``past_key_values``;
                 0 where there is no word.
-            past_key_values: what an earlier call returned.
+            past_key_values: what an earlier call returned; later transformers say ``cache``.
+            cache: the same.
             inputs_embeds: ``(B, T, E)`` word vectors instead of ``input_ids``.
             labels: ``(B, T)``, as ``input_ids``; shifted here; -100 is ignored.
             use_cache: whether to return the state.
@@ -256,15 +266,16 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
             **kwargs: what the loss takes, as ``num_items_in_batch`` from the Trainer.
 
         Returns:
-            ``loss`` (with ``labels``), ``logits (B, T, V)``, ``past_key_values``.
+            ``loss`` (with ``labels``), ``logits (B, T, V)``, and ``past_key_values`` (``cache``).
         """
         x_BTE = self.embedding(input_ids) if inputs_embeds is None else inputs_embeds
         batch, steps = x_BTE.shape[:2]
-        if past_key_values is None:
+        state = past_key_values if cache is None else cache
+        if state is None:
             h_LBH = x_BTE.new_zeros(self.config.n_layers, batch, self.config.d_hidden)
             c_LBH, length = h_LBH, 0
         else:
-            h_LBH, c_LBH, length = past_key_values.h, past_key_values.c, past_key_values.length
+            h_LBH, c_LBH, length = state.h, state.c, state.length
         mask_BT = None
         if attention_mask is not None:
             mask_BT = attention_mask[:, -steps:].bool()
@@ -281,7 +292,7 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
         if use_cache is None:
             use_cache = self.config.use_cache
         if use_cache:
-            out.past_key_values = LSTMCache(h_LBH, c_LBH, length + steps)
+            setattr(out, STATE, LSTMCache(h_LBH, c_LBH, length + steps))
         if (
             self.config.output_hidden_states
             if output_hidden_states is None
@@ -294,14 +305,16 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
         self,
         input_ids: Tensor,
         past_key_values: LSTMCache | None = None,
+        cache: LSTMCache | None = None,
         attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Give the model what it has not read yet."""
-        unread = 0 if past_key_values is None else past_key_values.length
+        state = past_key_values if cache is None else cache
+        unread = 0 if state is None else state.length
         return {
             "input_ids": input_ids[:, unread:],
-            "past_key_values": past_key_values,
+            STATE: state,
             "attention_mask": attention_mask,
             "use_cache": kwargs.get("use_cache"),
             "logits_to_keep": kwargs.get("logits_to_keep") or 0,

@@ -1,0 +1,49 @@
+"""A run's metrics as TensorBoard's event files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tiedlm.errors import UserError
+
+FOLDER = "tensorboard"
+
+
+class TensorBoard:
+    """Write each epoch's metrics once.
+
+    Event files cannot be taken back, so what an earlier process wrote is replaced: a run that was
+    killed and goes on has each epoch once.
+
+    Args:
+        out: the run folder; the files go to ``tensorboard/`` in it.
+
+    Raises:
+        UserError: if the package is not installed.
+    """
+
+    def __init__(self, out: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UserError(
+                "--tensorboard needs the package: pip install 'tiedlm[tensorboard]'"
+            ) from error
+        self.folder = out / FOLDER
+        self._make_writer = SummaryWriter
+        self._writer: Any = None
+        self._written = 0
+
+    def __call__(self, history: list[dict[str, Any]]) -> None:
+        """Write the epochs of ``history`` that are new."""
+        if self._writer is None:
+            for old in self.folder.glob("events.out.tfevents.*"):
+                old.unlink()
+            self._writer = self._make_writer(str(self.folder))
+        for metrics in history[self._written :]:
+            for name, value in metrics.items():
+                if name not in ("epoch", "step"):
+                    self._writer.add_scalar(name, value, metrics["epoch"])
+        self._written = len(history)
+        self._writer.flush()

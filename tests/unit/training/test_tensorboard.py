@@ -1,0 +1,43 @@
+"""Metrics as TensorBoard's files."""
+
+import sys
+
+import pytest
+
+from tiedlm.errors import UserError
+from tiedlm.training.tensorboard import TensorBoard
+
+HISTORY = [
+    {"epoch": epoch, "step": 10 * epoch, "lr": 1.0, "valid_ppl": 100.0 / epoch}
+    for epoch in (1, 2, 3)
+]
+
+
+def read(folder, name):
+    """Return ``[(epoch, value), ...]`` as TensorBoard itself reads them."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)]
+
+
+def test_every_epoch_is_there_once_also_after_a_run_was_killed(tmp_path):
+    pytest.importorskip("tensorboard")
+    board = TensorBoard(tmp_path)
+    for count in (0, 1, 2):
+        board(HISTORY[:count])
+    # Killed in epoch 2 after its metrics were shown, and going on from the checkpoint before it.
+    board = TensorBoard(tmp_path)
+    board(HISTORY[:1])
+    for count in (2, 3):
+        board(HISTORY[:count])
+    found = read(tmp_path / "tensorboard", "valid_ppl")
+    assert found == [(1, 100.0), (2, 50.0), (3, pytest.approx(100 / 3))]
+
+
+def test_the_missing_package_is_named_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    with pytest.raises(UserError, match=r"pip install 'tiedlm\[tensorboard\]'"):
+        TensorBoard(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
