@@ -132,11 +132,26 @@ def test_predict_gives_the_most_probable_words_first(capsys, trained):
     assert found[0]["word"] in out
 
 
+def test_predict_names_the_words_that_it_reads_as_unk(capsys, trained):
+    status, out, err = run(capsys, "predict", trained[1], "the Blorbistan sees", "--json")
+    assert status == 0
+    assert json.loads(out)
+    assert err == "read as <unk>: Blorbistan\n" or "blorbistan" in err
+
+
+def test_compare_takes_a_folder_of_runs(capsys, trained):
+    status, out, _ = run(capsys, "compare", trained[1].parent, "--json")
+    assert status == 0
+    found = {folder for row in json.loads(out) for folder in row["runs"]}
+    assert {str(folder) for folder in trained} <= found
+
+
 def test_generate_is_repeatable_and_never_writes_unk(capsys, trained):
     arguments = ("generate", trained[1], "the cat", "--words", "50", "--temperature", "3")
     status, out, _ = run(capsys, *arguments)
     assert status == 0
-    assert out.startswith("the cat ")
+    assert out.startswith(("the cat ", "the cat\n"))
+    assert not any(line.endswith(" ") for line in out.splitlines())
     assert "<unk>" not in out
     assert run(capsys, *arguments)[1] == out
     assert run(capsys, *arguments, "--seed", "2")[1] != out
@@ -162,6 +177,9 @@ def test_info_names_versions_threads_and_processor(capsys):
     [
         (["trian"], "Did you mean \"train\""),
         (["train"], "which recipe?"),
+        (["train", "small-real", "--data", "{corpus}", "--out", "{corpus}"], "holds other files"),
+        (["demo", "--jobs", "0"], "--jobs: expected at least 1"),
+        (["export", "none", "--to", "hf", "there"], "none is not a run folder"),
         (["train", "small-reel", "--data", "x"], "did you mean 'small-real'"),
         (["train", "small-real"], "give --data"),
         (["train", "small-real", "--data", "ptv"], "did you mean 'ptb'"),

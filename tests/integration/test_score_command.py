@@ -232,6 +232,7 @@ def test_a_mistake_is_one_line_and_leaves_no_file(
     assert says in err
     assert err.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == before
+    assert run(capsys, "score", trained, *arguments)[:2] == (2, "")
 
 
 def test_a_folder_that_is_no_run_is_one_line(capsys, tmp_path):

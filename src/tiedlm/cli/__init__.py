@@ -42,7 +42,7 @@ def build_app() -> App:
     )
     for name, text in _COMMANDS.items():
         app.command(f"tiedlm.cli.{name}:{name}", name=name, help=text)
-    app.command("tiedlm.cli.data:app", name="data", help="List, prepare and check corpora.")
+    app.command("tiedlm.cli.data:app", name="data")
     app.command("tiedlm.cli.import_:import_", name="import", help="Import a legacy checkpoint.")
     return app
 

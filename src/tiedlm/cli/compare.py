@@ -23,18 +23,18 @@ def compare(
     Parameters
     ----------
     runs
-        Run folders.
+        Run folders, or folders of run folders.
     json_
         Print JSON instead of a table.
     """
     from rich.console import Console
     from rich.table import Table
 
-    from tiedlm.experiments.comparison import changed_settings, compare_runs
+    from tiedlm.experiments.comparison import changed_settings, compare_runs, same_text
 
     if not runs:
         raise UserError("name at least one run folder: `tiedlm compare runs/a runs/b`")
-    rows = compare_runs(list(runs))
+    rows = compare_runs([one for run in runs for one in _run_folders(run)])
     changed = changed_settings(rows)
     if json_:
         found = [
@@ -56,21 +56,38 @@ def compare(
         ]
         print(json.dumps(found, indent=2))
         return
-    table = Table("recipe", "validation", "test", "difference", "parameters", "epochs")
+    table = Table("recipe", "seeds", "validation", "test", "difference", "parameters", "epochs")
     for row in rows:
         difference = "" if row.difference is None else f"{row.difference:+.2f}"
-        if row.difference is not None:
-            difference += f" ± {row.interval:.2f}" if row.interval is not None else " (1 seed)"
+        if row.interval is not None:
+            difference += f" ± {row.interval:.2f}"
+        if not same_text(row.runs[0], rows[0].runs[0]):
+            difference = "other text"
         parameters = row.runs[0].parameters
         table.add_row(
             row.recipe + ("" if all(run.finished for run in row.runs) else " (running)"),
-            str(row.valid),
-            str(row.test) if row.test else "-",
+            str(len(row.runs)),
+            row.valid.short(),
+            row.test.short() if row.test else "-",
             difference,
             f"{parameters:,}" if parameters else "-",
             "/".join(str(run.epochs) for run in row.runs),
         )
     console = Console()
     console.print(table)
+    if changed:
+        console.print("settings that differ, in the order of the rows:")
     for name, values in changed.items():
-        console.print(f"{name}: " + ", ".join(map(str, values)), highlight=False)
+        console.print(f"  {name}: " + ", ".join(map(str, values)), highlight=False)
+    if any(not same_text(row.runs[0], rows[0].runs[0]) for row in rows):
+        console.print(
+            "other text: not the corpus or not the vocabulary of the first row, so that their "
+            "perplexities cannot be compared"
+        )
+
+
+def _run_folders(folder: Path) -> list[Path]:
+    """Return a run folder itself, or the run folders in it: `tiedlm compare runs/demo`."""
+    if (folder / "config.json").is_file() or not folder.is_dir():
+        return [folder]
+    return sorted(path.parent for path in folder.glob("*/config.json")) or [folder]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tiedlm.cli import leave
+from tiedlm.errors import UserError
 
 
 def demo(
@@ -35,6 +36,8 @@ def demo(
     from tiedlm.progress import ProgressView
     from tiedlm.training.loop import Diverged, Stopped
 
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs: expected at least 1, got {jobs}")
     changes = {"epochs": epochs, "seed": seed}
     given = {name: value for name, value in changes.items() if value is not None}
     try:

@@ -43,7 +43,8 @@ def generate(
         raise UserError(f"--temperature: expected 0 or more, got {temperature}")
     model, vocabulary = load_model(run)
     banned = () if unk or vocabulary.unk_id is None else (vocabulary.unk_id,)
-    print(context, end=" " if context else "")
+    print(context, end="")
+    starts_line = not context
     ids = sample(
         model,
         context_ids(run, vocabulary, context),
@@ -56,5 +57,6 @@ def generate(
         if word_id == vocabulary.eos_id:
             print(flush=True)
         else:
-            print(vocabulary.words[word_id], end=" ", flush=True)
+            print("" if starts_line else " ", vocabulary.words[word_id], sep="", end="", flush=True)
+        starts_line = word_id == vocabulary.eos_id
     print()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,5 +29,9 @@ def load_model(run: Path, device: str = "cpu") -> tuple[LanguageModel, Vocabular
 def context_ids(run: Path, vocabulary: Vocabulary, context: str) -> npt.NDArray[np.int32]:
     """Encode a context as a run's corpus has it: tokenized if that was, after a line's end."""
     split = tokenize if corpus_info(run)["tokenizer"] == "tiedlm" else str.split
+    words = split(context)
+    unknown = [word for word in words if word not in vocabulary]
+    if unknown:
+        print(f"read as <unk>: {', '.join(dict.fromkeys(unknown))}", file=sys.stderr)
     start = np.array([vocabulary.eos_id], dtype=np.int32)
-    return np.concatenate([start, vocabulary.encode(split(context))])
+    return np.concatenate([start, vocabulary.encode(words)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Annotated, Literal
 
@@ -101,6 +102,12 @@ def score(
         scored = score_sentences(model, text, start=first, starts_V=starts_V)
     if sum_pieces:
         scored = (pieces.sum_pieces(one, vocabulary.unk_id) for one in scored)
+    # What is wrong with the file shows with its first sentence: before anything is written.
+    scored = iter(scored)
+    beginning = list(islice(scored, 1))
+    if not beginning:
+        raise UserError(f"{file} has no words; give it at least one line")
+    scored = chain(beginning, scored)
 
     with ExitStack() as stack:
         target: IO[str] = sys.stdout

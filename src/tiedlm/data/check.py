@@ -69,9 +69,12 @@ def _warnings(corpus: Corpus, parts: dict[str, dict[str, Any]]) -> list[str]:
         if counted["tokens"] < _TINY:
             found.append(f"{part} is tiny: {counted['tokens']} tokens; perplexity will be noisy")
         if counted["unk_share"] > _UNKNOWN:
+            limits = corpus.info["vocabulary"]
+            is_cut = limits["max_size"] is not None or (limits["min_count"] or 1) > 1
+            advice = "allow a larger vocabulary" if is_cut else "train has too few of its words"
             found.append(
                 f"{counted['unk_share']:.0%} of {part} is <unk>: perplexity will look too good; "
-                "allow a larger vocabulary"
+                f"{advice}"
             )
         if counted.get("seen_lines_share", 0.0) > _OVERLAP:
             found.append(

@@ -33,6 +33,7 @@ class RunSummary:
         parameters: None while it is under way.
         epochs: finished so far.
         finished: whether there is a result.json.
+        text: what is predicted: hashes of the corpus's files and the size of the vocabulary.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class RunSummary:
     parameters: int | None
     epochs: int
     finished: bool
+    text: dict[str, Any]
 
 
 def summarize_run(folder: Path) -> RunSummary:
@@ -53,19 +55,24 @@ def summarize_run(folder: Path) -> RunSummary:
     """
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
-    settings = dict(read_json(folder / CONFIG)["settings"])
+    config = read_json(folder / CONFIG)
+    settings = dict(config["settings"])
+    text = {
+        "sha256": config.get("corpus", {}).get("sha256"),
+        "words": config.get("model", {}).get("vocab_size"),
+    }
     seed = int(settings.pop("seed"))
     if (folder / RESULT).is_file():
         result = read_json(folder / RESULT)
         return RunSummary(
             folder, settings, seed, result["valid_ppl"], result["test_ppl"],
-            result["parameters"], result["epochs"], True,
+            result["parameters"], result["epochs"], True, text,
         )  # fmt: skip
     metrics = read_metrics(folder)
     if not metrics:
         raise UserError(f"{folder}: no epoch has ended yet; there is nothing to compare")
     best = min(line["valid_ppl"] for line in metrics)
-    return RunSummary(folder, settings, seed, best, None, None, len(metrics), False)
+    return RunSummary(folder, settings, seed, best, None, None, len(metrics), False, text)
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,10 @@ class Cell:
     mean: float
     spread: float | None
     count: int
+
+    def short(self) -> str:
+        """Write the mean and the spread, where the number of seeds has a place of its own."""
+        return f"{self.mean:.2f}" + ("" if self.spread is None else f" ± {self.spread:.2f}")
 
     def __str__(self) -> str:
         if self.spread is None:
@@ -133,11 +144,19 @@ def compare_runs(folders: list[Path]) -> list[Row]:
     return [_row(group, groups[0]) for group in groups]
 
 
+def same_text(run: RunSummary, other: RunSummary) -> bool:
+    """Tell whether two runs predict the same words: else their perplexities say nothing together.
+
+    The vocabulary counts: with fewer words a text is easier to predict.
+    """
+    return run.text == other.text
+
+
 def _row(group: list[RunSummary], first: list[RunSummary]) -> Row:
     tests = [run.test_ppl for run in group if run.test_ppl is not None]
     use_test = all(run.test_ppl is not None for run in [*group, *first])
     differences = []
-    if group is not first:
+    if group is not first and same_text(group[0], first[0]):
         by_seed = {run.seed: run for run in first}
         for run in group:
             if run.seed in by_seed:

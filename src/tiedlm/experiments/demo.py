@@ -55,6 +55,10 @@ def run_demo(out: Path, view: ProgressView, jobs: int | None = None, **changes: 
     # The longest training first: the last two to run then end together.
     order = sorted(MODELS, key=lambda name: settings[name].alpha, reverse=True)
     at_once = jobs or min(len(MODELS), available_cores())
+    view.line(
+        f"four models, {first.epochs} epochs each of {len(corpus.train):,} words of {corpus.name}, "
+        f"{at_once} at once: minutes on two cores; stopped, the same command goes on"
+    )
     train_all([Job(settings[name], out / name) for name in order], at_once, view)
     view.line("measuring the four models")
     results = {

@@ -55,6 +55,7 @@ def _texts(results: Mapping[str, Any]) -> dict[str, str]:
     corpus, models, settings = results["corpus"], results["models"], results["settings"]
     return {
         "corpus_name": corpus["name"],
+        "text_size": _text_size(corpus),
         "origin": corpus["origin"],
         "split": corpus["split"],
         "types": f"{corpus['types']:,}",
@@ -219,6 +220,12 @@ def _spoken(models: findings.Models, key: str) -> str:
 
 def _inline(png: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(png.read_bytes()).decode("ascii")
+
+
+def _text_size(corpus: Mapping[str, Any]) -> str:
+    """Say how much was read: ``59,667 words (the first 60%)``."""
+    share = "" if corpus["fraction"] == 1 else f" (the first {corpus['fraction']:.0%})"
+    return f"{corpus['parts']['train']['tokens']:,} words{share}"
 
 
 def _commands(folder: Path, next_seed: int) -> dict[str, str]:

@@ -11,15 +11,15 @@ from tiedlm.experiments.findings import headline, verdict
 
 NAMES = {
     "vd-lstm": "VD-LSTM",
-    "vd-lstm-al": "VD-LSTM + AL",
-    "vd-lstm-re": "VD-LSTM + RE",
-    "vd-lstm-real": "VD-LSTM + REAL",
+    "vd-lstm-al": "+ AL",
+    "vd-lstm-re": "+ RE",
+    "vd-lstm-real": "+ REAL",
 }
 
 
 def print_demo_table(results: dict[str, Any], console: Console | None = None) -> None:
     """Print the demo's table: one line a model, and what it means in a sentence."""
-    table = Table("model", "validation", "test", "parameters", "distance", "P(<unk>)", "tokens/s")
+    table = Table("model", "valid", "test", "parameters", "distance", "P(<unk>)", "tokens/s")
     for column in table.columns[1:]:
         column.justify = "right"
     for name, model in results["models"].items():

@@ -56,10 +56,10 @@ def export_hf(run: Path, folder: Path, *, check: bool = True) -> HuggingFaceRepo
         UserError: if the run cannot be read, the folder holds something else, transformers is
             needed and absent, or the logits differ by more than 1e-5.
     """
+    model = load(run)
     if check:
         require("transformers", "hf", "checking the export (or pass --no-check)")
     check_folder(folder, CODE[1])
-    model = load(run)
     vocabulary = model.vocabulary
     assert vocabulary is not None
     run_config = files.read_json(run / CONFIG)

@@ -66,10 +66,10 @@ def export_onnx(
         UserError: if the run cannot be read, the folder holds something else, onnx or onnxruntime
             is absent, or log-probabilities differ by more than 1e-4.
     """
+    model = load(run)
     for module in ("onnx", "onnxruntime"):
         require(module, "onnx", "export to ONNX")
     check_folder(folder, f"{STEP}.onnx")
-    model = load(run)
     vocabulary = model.vocabulary
     assert vocabulary is not None
     paths = [

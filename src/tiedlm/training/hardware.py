@@ -30,7 +30,10 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name}: not available here; use auto, cpu or cuda") from error
+        raise UserError(
+            f"--device {name}: not available here; use auto or cpu"
+            + (" or cuda" if torch.cuda.is_available() else "")
+        ) from error
     return device
 
 

@@ -75,6 +75,7 @@ def train(
         Stopped: after SIGINT or SIGTERM, with everything saved.
         Diverged: if the loss or the gradient stops being finite.
     """
+    run_files.check_folder(out)
     with join() as ranks:
         training = _Run(settings, corpus, out, save_every, watcher or Silent(), ranks)
         training.on_metrics = on_metrics
@@ -319,8 +320,7 @@ class _Run:
             state, self.progress = restored
             self.state = self.ranks.share(state)
             notes.append(
-                f"{self.settings.recipe}  going on in epoch {self.progress.epoch}, "
-                f"after step {self.progress.step}"
+                f"going on in epoch {self.progress.epoch}, after step {self.progress.step}"
             )
         if not self.ranks.is_first:
             return notes

@@ -7,13 +7,22 @@ import pytest
 import scipy.stats
 
 from tiedlm.errors import UserError
-from tiedlm.experiments.comparison import changed_settings, compare_runs, interval95
+from tiedlm.experiments.comparison import (
+    changed_settings,
+    compare_runs,
+    interval95,
+    same_text,
+)
 from tiedlm.training.settings import Settings
 
 
-def run_folder(path, settings, test_ppl=None, valid_ppl=(100.0,)):
+def run_folder(path, settings, test_ppl=None, valid_ppl=(100.0,), words=10):
     path.mkdir(parents=True)
-    config = {"settings": settings.to_dict()}
+    config = {
+        "settings": settings.to_dict(),
+        "model": {"vocab_size": words},
+        "corpus": {"sha256": {"a.txt": "0"}},
+    }
     (path / "config.json").write_text(json.dumps(config))
     lines = [{"epoch": i + 1, "valid_ppl": ppl} for i, ppl in enumerate(valid_ppl)]
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -80,3 +89,13 @@ def test_a_run_without_an_epoch_is_named(tmp_path):
     folder = run_folder(tmp_path / "a", Settings(), valid_ppl=())
     with pytest.raises(UserError, match="no epoch has ended"):
         compare_runs([folder])
+
+
+def test_perplexities_of_different_vocabularies_are_not_subtracted(tmp_path):
+    folders = [
+        run_folder(tmp_path / "a", Settings(recipe="a"), 90.0),
+        run_folder(tmp_path / "b", Settings(recipe="b", min_count=2), 20.0, words=9),
+    ]
+    rows = compare_runs(folders)
+    assert rows[1].difference is None
+    assert not same_text(rows[1].runs[0], rows[0].runs[0])

@@ -37,6 +37,7 @@ def made_up_results():
     return {
         "corpus": {
             "name": "invented-corpus", "origin": "nowhere", "split": "by nobody", "types": 1000,
+            "fraction": 0.6,
             "parts": {
                 "train": {"tokens": 43_210, "unk": 4_321},
                 "valid": {"tokens": 5_000, "unk": 50},
@@ -288,7 +289,12 @@ def test_course_says_from_when_on_real_is_ahead(pairs):
 
 @pytest.mark.parametrize(
     ("al", "expected"),
-    [(0.8, "brought them nearer"), (0.99, "not brought them nearer"), (0.9, "not moved them")],
+    [
+        (0.8, "brought them nearer"),
+        (0.99, "not brought them nearer"),
+        (0.9, "hardly moved them"),
+        (0.897, "hardly moved them"),
+    ],
 )
 def test_distance_sentence(al, expected):
     models = four(100, 100, 100, 100)
