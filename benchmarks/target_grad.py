@@ -18,20 +18,23 @@ from tiedlm.files import read_json, write_text
 from tiedlm.progress import ProgressView
 from tiedlm.training.settings import Settings
 
-# A tenth of an hour each: PTB's first 22.5% with a schedule that ends in 15 epochs.
+# A tenth of an hour each on one core: PTB's first 22.5% with a schedule that ends in 15 epochs.
 PTB = {"fraction": 0.225, "min_count": 2, "epochs": 15, "decay_after": 5, "lr_decay": 0.75}
 CORPORA = {"sotu-short": ("demo", {}), "ptb-22.5%": ("ptb-small", PTB)}
-MODELS = ("", "-re", "-al", "-real")
+NAMES = {"": "VD-LSTM", "-re": "RE", "-al": "AL", "-real": "REAL"}
+STUDIED = ("-al", "-real")
 
 
-def jobs(out: Path, seeds: int, corpora: list[str]) -> dict[tuple[str, str, bool, int], Job]:
+def jobs(
+    out: Path, seeds: int, corpora: list[str], models: tuple[str, ...]
+) -> dict[tuple[str, str, bool, int], Job]:
     """Return the runs of the study by (corpus, model, target_grad, seed)."""
     found = {}
     for corpus in corpora:
         base, changes = CORPORA[corpus]
         for seed in range(1, seeds + 1):
-            for model in MODELS:
-                for target_grad in (False, True) if model in ("-al", "-real") else (True,):
+            for model in models:
+                for target_grad in (False, True) if model in STUDIED else (True,):
                     settings: Settings = get_recipe(base + model).replace(
                         **changes, target_grad=target_grad, seed=seed, threads=1
                     )
@@ -41,7 +44,9 @@ def jobs(out: Path, seeds: int, corpora: list[str]) -> dict[tuple[str, str, bool
     return found
 
 
-def table(found: dict[tuple[str, str, bool, int], Job], corpora: list[str]) -> str:
+def table(
+    found: dict[tuple[str, str, bool, int], Job], corpora: list[str], models: tuple[str, ...]
+) -> str:
     """Return the table in Markdown: means over seeds, paired differences, 95% intervals."""
 
     def values(corpus: str, model: str, target_grad: bool, key: str) -> list[float]:
@@ -56,20 +61,19 @@ def table(found: dict[tuple[str, str, bool, int], Job], corpora: list[str]) -> s
         "|---|---|---|---|---|---|",
     ]
     for corpus in corpora:
-        for model in MODELS:
-            for on in (False, True) if model in ("-al", "-real") else (True,):
+        for model in models:
+            for on in (False, True) if model in STUDIED else (True,):
                 valid, test = (values(corpus, model, on, k) for k in ("valid_ppl", "test_ppl"))
                 difference = ""
-                if on and model in ("-al", "-real"):
+                if on and model in STUDIED:
                     off = values(corpus, model, False, "test_ppl")
                     pairs = [a - b for a, b in zip(test, off, strict=True)]
                     half = interval95(pairs)
                     difference = f"{sum(pairs) / len(pairs):+.2f}"
                     difference += f" ± {half:.2f}" if half is not None else " (1 seed)"
-                name = {"": "VD-LSTM", "-re": "RE", "-al": "AL", "-real": "REAL"}[model]
-                flag = ("on" if on else "off") if model in ("-al", "-real") else "-"
+                flag = ("on" if on else "off") if model in STUDIED else "-"
                 lines.append(
-                    f"| {corpus} | {name} | {flag} | {cell(valid)} | {cell(test)} | {difference} |"
+                    f"| {corpus} | {NAMES[model]} | {flag} | {cell(valid)} | {cell(test)} | {difference} |"
                 )
     return "\n".join(lines) + "\n"
 
@@ -82,11 +86,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--corpora", nargs="+", default=list(CORPORA), choices=list(CORPORA))
+    parser.add_argument("--baselines", action="store_true", help="VD-LSTM and RE too")
     options = parser.parse_args()
-    found = jobs(options.out, options.seeds, options.corpora)
+    models = tuple(NAMES) if options.baselines else STUDIED
+    found = jobs(options.out, options.seeds, options.corpora, models)
     with ProgressView() as view:
         train_all(list(found.values()), options.jobs, view)
-    text = table(found, options.corpora)
+    text = table(found, options.corpora, models)
     print(text)
     command = "python " + " ".join(sys.argv)
     folder = keep([job.out for job in found.values()], "target-grad", options.results, command)

@@ -33,7 +33,7 @@ from tiedlm.workspace import take
 # A chunk is what a GEMM sees: so many numbers, but not so few tokens that adding its product to the
 # classifier's gradient costs more than the product. A piece is what pointwise work sees: small
 # enough for a cache, and few enough that starting threads for each step does not show.
-CHUNK = 2**23
+CHUNK = 2**24
 LEAST_ROWS = 256
 PIECE = 2**21
 
