@@ -72,9 +72,8 @@ def table(
                     difference = f"{sum(pairs) / len(pairs):+.2f}"
                     difference += f" ± {half:.2f}" if half is not None else " (1 seed)"
                 flag = ("on" if on else "off") if model in STUDIED else "-"
-                lines.append(
-                    f"| {corpus} | {NAMES[model]} | {flag} | {cell(valid)} | {cell(test)} | {difference} |"
-                )
+                cells = (corpus, NAMES[model], flag, cell(valid), cell(test), difference)
+                lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -8,21 +8,25 @@ one process.
     python benchmarks/training.py                       # the table of docs/performance.md
     python benchmarks/training.py --dims 200 --rounds 20
     python benchmarks/training.py --vary vocab          # how cost grows: vocab, hidden, batch, bptt
+    python benchmarks/training.py --memory              # peak memory of a step
     python benchmarks/training.py --profile --dims 650  # where the time of a REAL step goes
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tiedlm import workspace
 from tiedlm.evaluation import evaluate
 from tiedlm.matmul import has_fast_bf16
 from tiedlm.model import LanguageModel
@@ -144,14 +148,18 @@ class GemmFloor:
         scores_NV.t() @ self.hidden_NH
 
 
-def ways(settings: Settings, vocab: int) -> dict[str, Callable[[], object]]:
-    """Return what is timed, by name."""
+def words(settings: Settings, vocab: int) -> Tensor:
+    """Return the words of one window and the next, ``(B, T + 1)``, frequent as Zipf's law says."""
     generator = torch.Generator().manual_seed(0)
     by_rank = 1 / torch.arange(1, vocab + 1, dtype=torch.float64)
     count = settings.batch_size * (settings.bptt + 1)
-    tokens_BT = torch.multinomial(by_rank, count, replacement=True, generator=generator).view(
-        settings.batch_size, -1
-    )
+    tokens_N = torch.multinomial(by_rank, count, replacement=True, generator=generator)
+    return tokens_N.view(settings.batch_size, -1)
+
+
+def ways(settings: Settings, vocab: int) -> dict[str, Callable[[], object]]:
+    """Return what is timed, by name."""
+    tokens_BT = words(settings, vocab)
     floor = GemmFloor(settings, vocab)
 
     def fast_floor() -> None:
@@ -244,6 +252,41 @@ def show_profile(dim: int, vocab: int, way: str) -> None:
     print(averages.table(sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=40))
 
 
+def show_memory(dim: int, vocab: int) -> None:
+    """Print the memory of a REAL step beside what it cannot do without, from a fresh process."""
+    settings = settings_of(dim).replace(tied=True, alpha=13.0, precision="fp32")
+    count = settings.batch_size * settings.bptt
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        used = pool.apply(peak_of_steps, (settings, vocab))
+    parameters = model_config(settings, vocab).num_params()
+    # Of each layer: four gates, the cell, its tanh and the output; before them the word vectors.
+    activations = count * (settings.n_layers * 7 + 1) * dim + count * vocab
+    floor = 4 * (2 * parameters + activations)
+    print(
+        f"d = {dim}: peak {used / 2**20:,.0f} MiB above the imports; parameters and gradients "
+        f"{8 * parameters / 2**20:,.0f} + activations and one matrix of scores "
+        f"{4 * activations / 2**20:,.0f} = {floor / 2**20:,.0f} MiB; ratio {used / floor:.2f}"
+    )
+
+
+def peak_of_steps(settings: Settings, vocab: int) -> int:
+    """Return by how many bytes three steps raise this process's peak (Linux)."""
+
+    def kilobytes(name: str) -> int:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split(f"{name}:")[1].split()[0])
+
+    torch.set_num_threads(default_threads())
+    small = settings.replace(d_embed=32, d_hidden=32)
+    OurSteps(small, words(small, 100), 100)()  # threads and kernels
+    workspace.release()
+    before = kilobytes("VmRSS")
+    steps = OurSteps(settings, words(settings, vocab), vocab)
+    for _ in range(3):
+        steps()
+    return 1024 * (kilobytes("VmHWM") - before)
+
+
 def main() -> None:
     """Time what the command line asks for."""
     parser = argparse.ArgumentParser(
@@ -254,6 +297,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--vary", choices=list(VARIED), nargs="+", default=[])
+    parser.add_argument("--memory", action="store_true", help="peak memory instead of time")
     parser.add_argument("--profile", metavar="WAY", nargs="?", const="REAL, fp32")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -263,7 +307,10 @@ def main() -> None:
             show_profile(dim, options.vocab, options.profile)
     for name in options.vary:
         vary(name, options.rounds)
-    if options.profile or options.vary:
+    if options.memory:
+        for dim in options.dims:
+            show_memory(dim, options.vocab)
+    if options.profile or options.vary or options.memory:
         return
     for dim in options.dims:
         settings = settings_of(dim)
