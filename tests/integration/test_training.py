@@ -332,7 +332,7 @@ def test_sigkill_at_random_moments_changes_nothing(settings, tmp_path):
     fall into the writing of one.
     """
     rng = random.Random(0)
-    settings = settings.replace(epochs=300)
+    settings = settings.replace(epochs=1000)
     subprocess.run(command(settings, tmp_path / "whole"), check=True)
     kills = 0
     while kills < 30:
@@ -343,7 +343,7 @@ def test_sigkill_at_random_moments_changes_nothing(settings, tmp_path):
         )  # fmt: skip
         while checkpoints(tmp_path / "parts") == before and process.poll() is None:
             time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.4))
+        time.sleep(rng.uniform(0, 0.25))
         assert process.poll() is None, "the run is too short for so many kills"
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
