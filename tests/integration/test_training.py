@@ -317,7 +317,7 @@ def test_weights_round_trip_exactly(settings, corpus, tmp_path):
 
 
 def command(settings, out):
-    values = {**TINY, "epochs": settings.epochs}
+    values = {**TINY, "epochs": settings.epochs, "patience": 1000}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()
              if not isinstance(value, bool)]  # fmt: skip
     return [sys.executable, "-m", "tiedlm", "train", "small-re", "--data", settings.data,
@@ -332,7 +332,7 @@ def test_sigkill_at_random_moments_changes_nothing(settings, tmp_path):
     fall into the writing of one.
     """
     rng = random.Random(0)
-    settings = settings.replace(epochs=1000)
+    settings = settings.replace(epochs=400)
     subprocess.run(command(settings, tmp_path / "whole"), check=True)
     kills = 0
     while kills < 30:
