@@ -103,7 +103,8 @@ def demo_command(out):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_demo_that_was_ended_goes_on_in_the_model_it_was_in(tmp_path, how):
     whole = demo_command(tmp_path / "whole")
-    assert whole.wait(timeout=500) == 0
+    _, err = whole.communicate(timeout=500)
+    assert whole.returncode == 0, err
     process = demo_command(tmp_path / "parts")
     deadline = time.monotonic() + 300
     while not list((tmp_path / "parts").glob("*/metrics.jsonl")):

@@ -52,6 +52,7 @@ def _variants(name: str, base: Settings, gamma: float) -> dict[str, Settings]:
             tied=suffix in ("-re", "-real"),
             alpha=gamma * _TEMPERATURE if suffix in ("-al", "-real") else 0.0,
             temperature=_TEMPERATURE,
+            target_grad=True,  # the paper does not say; docs/experiments.md has the measurement
         )
         for suffix in VARIANTS
     }
