@@ -6,16 +6,13 @@ missing (stopped, it goes on), prints the table and writes it to ``results/``.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
+from study import run_study, study_parser
 from tiedlm.experiments.comparison import cell, interval95
-from tiedlm.experiments.parallel import Job, train_all
+from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
-from tiedlm.experiments.results import keep
-from tiedlm.files import read_json, write_text
-from tiedlm.progress import ProgressView
+from tiedlm.files import read_json
 from tiedlm.training.settings import Settings
 
 # A tenth of an hour each on one core: PTB's first 22.5% with a schedule that ends in 15 epochs.
@@ -79,24 +76,15 @@ def table(
 
 def main() -> None:
     """Train, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/target-grad"))
-    parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser = study_parser(__doc__, seeds=3)
     parser.add_argument("--corpora", nargs="+", default=list(CORPORA), choices=list(CORPORA))
     parser.add_argument("--baselines", action="store_true", help="VD-LSTM and RE too")
     options = parser.parse_args()
     models = tuple(NAMES) if options.baselines else STUDIED
     found = jobs(options.out, options.seeds, options.corpora, models)
-    with ProgressView() as view:
-        train_all(list(found.values()), options.jobs, view)
-    text = table(found, options.corpora, models)
-    print(text)
-    command = "python " + " ".join(sys.argv)
-    folder = keep([job.out for job in found.values()], "target-grad", options.results, command)
-    write_text(folder / "table.md", text)
-    print(folder)
+    run_study(
+        "target-grad", list(found.values()), options, lambda: table(found, options.corpora, models)
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tiedlm.errors import UserError
+from tiedlm.training.run_files import CONFIG
 
 
 def compare(
@@ -57,11 +58,12 @@ def compare(
         print(json.dumps(found, indent=2))
         return
     table = Table("recipe", "seeds", "validation", "test", "difference", "parameters", "epochs")
-    for row in rows:
+    comparable = [same_text(row.runs[0], rows[0].runs[0]) for row in rows]
+    for row, is_comparable in zip(rows, comparable, strict=True):
         difference = "" if row.difference is None else f"{row.difference:+.2f}"
         if row.interval is not None:
             difference += f" ± {row.interval:.2f}"
-        if not same_text(row.runs[0], rows[0].runs[0]):
+        if not is_comparable:
             difference = "other text"
         parameters = row.runs[0].parameters
         table.add_row(
@@ -79,7 +81,7 @@ def compare(
         console.print("settings that differ, in the order of the rows:")
     for name, values in changed.items():
         console.print(f"  {name}: " + ", ".join(map(str, values)), highlight=False)
-    if any(not same_text(row.runs[0], rows[0].runs[0]) for row in rows):
+    if not all(comparable):
         console.print(
             "other text: not the corpus or not the vocabulary of the first row, so that their "
             "perplexities cannot be compared"
@@ -88,6 +90,6 @@ def compare(
 
 def _run_folders(folder: Path) -> list[Path]:
     """Return a run folder itself, or the run folders in it: `tiedlm compare runs/demo`."""
-    if (folder / "config.json").is_file() or not folder.is_dir():
+    if (folder / CONFIG).is_file() or not folder.is_dir():
         return [folder]
-    return sorted(path.parent for path in folder.glob("*/config.json")) or [folder]
+    return sorted(path.parent for path in folder.glob(f"*/{CONFIG}")) or [folder]

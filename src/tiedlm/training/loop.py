@@ -77,8 +77,7 @@ def train(
     """
     run_files.check_folder(out)
     with join() as ranks:
-        training = _Run(settings, corpus, out, save_every, watcher or Silent(), ranks)
-        training.on_metrics = on_metrics
+        training = _Run(settings, corpus, out, save_every, watcher or Silent(), ranks, on_metrics)
         # Rank 0 holds the folder; the others only read it.
         holder = run_files.lock(out) if ranks.is_first else nullcontext()
         with holder, arithmetic(settings, training.device):
@@ -96,6 +95,7 @@ class _Run:
         save_every: float,
         watcher: Watcher,
         ranks: Ranks,
+        on_metrics: Callable[[list[dict[str, Any]]], None] | None,
     ) -> None:
         self.settings = settings
         self.corpus = corpus
@@ -119,7 +119,7 @@ class _Run:
         self.windows = math.ceil((self.streams_BS.shape[1] - 1) / settings.bptt)
         self.progress = Progress()
         self.state: LSTMState | None = None
-        self.on_metrics: Callable[[list[dict[str, Any]]], None] | None = None
+        self.on_metrics = on_metrics
 
     def train(self, stop_requested: Callable[[], bool]) -> dict[str, Any]:
         notes = self._open_folder()
