@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tiedlm.evaluation.segments import is_worthwhile, segment_windows
 from tiedlm.losses import augmented_cross_entropy
 from tiedlm.model import LanguageModel
 
@@ -89,19 +90,31 @@ def token_losses(
     Returns:
         ``(N - 1,)`` float32.
     """
-    pieces = []
+    losses = np.empty(len(ids) - 1, dtype=np.float32)
+    if is_worthwhile(model, len(ids)):
+        for hidden_BTH, targets_BT, positions_BT in segment_windows(model, ids, window):
+            losses[positions_BT] = _losses(model, hidden_BTH, targets_BT)
+        return losses
+    start = 0
     for hidden_TH, targets_T in hidden_windows(model, ids, window):
-        with torch.no_grad():
-            out = augmented_cross_entropy(
-                hidden_TH,
-                model.decoder.weight,
-                targets_T,
-                bias=model.decoder.bias,
-                alpha=0.0,
-                reduction="none",
-            )
-        pieces.append(out.loss.float().cpu().numpy())
-    return np.concatenate(pieces)
+        losses[start : start + len(targets_T)] = _losses(model, hidden_TH, targets_T)
+        start += len(targets_T)
+    return losses
+
+
+def _losses(model: LanguageModel, hidden: Tensor, targets: Tensor) -> npt.NDArray[np.float32]:
+    """Return the negative log-likelihood of each target; ``hidden`` is projected already."""
+    with torch.no_grad():
+        out = augmented_cross_entropy(
+            hidden,
+            model.decoder.weight,
+            targets,
+            bias=model.decoder.bias,
+            alpha=0.0,
+            reduction="none",
+        )
+    nll: npt.NDArray[np.float32] = out.loss.float().cpu().numpy()
+    return nll
 
 
 def summarize(

@@ -1,0 +1,78 @@
+"""Reading in segments gives what reading one stream gives, for models that forget or do not."""
+
+import numpy as np
+import pytest
+import torch
+
+from tiedlm.evaluation import segments, token_losses
+from tiedlm.evaluation.segments import segment_windows
+from tiedlm.model import LanguageModel, ModelConfig
+
+IDS = np.random.default_rng(1).integers(0, 17, size=803)
+
+
+def model(forget=0.0, scale=0.5, **options):
+    torch.manual_seed(0)
+    config = {"vocab_size": 17, "d_embed": 6, "d_hidden": 6} | options
+    m = LanguageModel(ModelConfig(init_range=scale, **config)).double()
+    with torch.no_grad():
+        for layer in m.lstm.layers:
+            layer.bias[6:12] = forget  # the forget gate: at +20 nothing is forgotten
+    return m
+
+
+@pytest.fixture
+def always(monkeypatch):
+    monkeypatch.setattr(segments, "LEAST_WIDTH", 1)
+    monkeypatch.setattr(segments, "LEAST_LENGTH", 1)
+
+
+@pytest.mark.parametrize("forget", [-1.0, 0.0, 3.0, 20.0])
+@pytest.mark.parametrize("d_hidden", [6, 8])
+@pytest.mark.parametrize("tied", [True, False])
+def test_segments_give_the_losses_of_one_stream(forget, d_hidden, tied, monkeypatch):
+    m = model(d_hidden=d_hidden, tied=tied)
+    with torch.no_grad():
+        for layer in m.lstm.layers:
+            layer.bias[d_hidden : 2 * d_hidden] = forget
+    one_stream = token_losses(m, IDS)
+    monkeypatch.setattr(segments, "LEAST_WIDTH", 1)
+    monkeypatch.setattr(segments, "LEAST_LENGTH", 1)
+    np.testing.assert_allclose(token_losses(m, IDS), one_stream, rtol=0, atol=2e-5)
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("tokens", [17, 18, 32, 33, 400, 803])
+@pytest.mark.parametrize("window", [1, 16, 40, 512])
+def test_every_token_has_a_loss_whatever_the_length(tokens, window):
+    m = model()
+    seen = np.zeros(tokens - 1, dtype=int)
+    for hidden, targets, positions in segment_windows(m, IDS[:tokens], window):
+        np.add.at(seen, positions, 1)
+        assert hidden.shape[:2] == targets.shape == positions.shape
+        assert (targets.numpy() == IDS[1:tokens][positions]).all()
+    assert seen.min() >= 1
+
+
+def read_tokens(m):
+    return sum(p.size for _, _, p in segment_windows(m, IDS, 16, segments=4))
+
+
+def test_a_model_that_forgets_reads_little_twice_and_one_that_does_not_is_read_on():
+    assert read_tokens(model(forget=-3.0)) < 1.3 * len(IDS)
+    # Nothing met: each segment is read again for each of its predecessors.
+    assert read_tokens(model(forget=20.0)) > 2 * len(IDS)
+
+
+def test_a_short_text_and_a_narrow_model_are_read_as_one_stream():
+    wide = LanguageModel(ModelConfig(vocab_size=5, d_embed=2, d_hidden=segments.LEAST_WIDTH))
+    enough = segments.SEGMENTS * segments.LEAST_LENGTH
+    assert segments.is_worthwhile(wide, enough)
+    assert not segments.is_worthwhile(wide, enough - 1)
+    assert not segments.is_worthwhile(model(), enough)
+
+
+def test_the_mode_is_put_back():
+    m = model(dropout_hidden=0.5).train()
+    list(segment_windows(m, IDS, 16))
+    assert m.training
