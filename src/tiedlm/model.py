@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from tiedlm.losses import LossOutput, augmented_cross_entropy
@@ -117,6 +118,14 @@ class LanguageModel(nn.Module):
                 nn.init.zeros_(parameter)
             else:
                 nn.init.uniform_(parameter, -self.config.init_range, self.config.init_range)
+
+    def normalize_word_vectors(self) -> None:
+        """Give every word vector norm 1.
+
+        Source: PAPER section 4: the theory check holds the rows of the embedding there.
+        """
+        with torch.no_grad():
+            self.embedding.weight.copy_(nn.functional.normalize(self.embedding.weight, dim=1))
 
     def num_params(self) -> int:
         """Count the distinct parameters; equals ``config.num_params()``."""

@@ -88,6 +88,16 @@ def test_training_learns(settings, corpus, tmp_path):
     assert result["valid_ppl"] < len(corpus.vocabulary) / 2
 
 
+def test_word_vectors_are_held_at_norm_one_and_move(settings, corpus, tmp_path):
+    alone = settings.replace(unit_norm=True, ce_weight=0.0, alpha=13.0)
+    weights = []
+    for lr in (1e-9, 1.0):
+        train(alone.replace(lr=lr, epochs=1), corpus, tmp_path / f"{lr}")
+        weights.append(load(tmp_path / f"{lr}").embedding.weight)
+        torch.testing.assert_close(weights[-1].norm(dim=1), torch.ones(len(weights[-1])))
+    assert (weights[0] - weights[1]).abs().max() > 1e-4
+
+
 def test_a_tied_tensor_is_stored_once(settings, corpus, tmp_path):
     train(settings.replace(epochs=1), corpus, tmp_path)
     model = load(tmp_path)

@@ -9,9 +9,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from tiedlm.errors import UserError, did_you_mean
 
 CACHE = "TIEDLM_CACHE"  # environment: folder for downloads and encoded corpora
 _FORMAT = 2  # raised when the tokenizer or the files change, so that old caches are not used
+VocabFrom = Literal["part", "whole"]
 _VOCABULARY, _INFO = "vocabulary.txt", "info.json"
 
 
@@ -100,6 +101,8 @@ def load_corpus(
     vocab_size: int | None = None,
     min_count: int | None = None,
     fraction: float = 1.0,
+    skip: float = 0.0,
+    vocab_from: VocabFrom = "part",
     tokenize: bool | None = None,
     data_root: Path | None = None,
     cache: Path | None = None,
@@ -114,8 +117,10 @@ def load_corpus(
         vocab_size: the most words of the vocabulary, ``<eos>`` and ``<unk>`` included.
         min_count: how often a word must occur in the training part; default 1 if the training
             part holds ``<unk>`` itself, else 2, so that ``<unk>`` is always trained.
-        fraction: keep the first such part of the training tokens, in whole lines, and make the
-            vocabulary from it alone.
+        fraction: keep such a part of the training tokens, in whole lines.
+        skip: leave out such a part before it.
+        vocab_from: make the vocabulary from the "part" that is kept or from the "whole" training
+            text.
         tokenize: whether to split the text into words; by default only if it looks raw.
         data_root: folder with ptb/ and wikitext-2/; default ``$TIEDLM_DATA``.
         cache: default ``$TIEDLM_CACHE``, else ``tiedlm`` in the user's cache folder.
@@ -127,54 +132,59 @@ def load_corpus(
     """
     if not 0.0 < fraction <= 1.0:
         raise UserError(f"fraction must be above 0 and at most 1, not {fraction}")
+    if not 0.0 <= skip < 1.0:
+        raise UserError(f"skip must be at least 0 and below 1, not {skip}")
+    if vocab_from not in ("part", "whole"):
+        raise UserError(f"vocab_from must be 'part' or 'whole', not {vocab_from!r}")
     folder = cache_folder(cache)
     source = find_source(
         name_or_path, data_root=data_root, cache=folder, download=download, progress=progress
     )
     tokenized = source.tokenized if tokenize is None else not tokenize
-    options = {
-        "tokenized": tokenized,
-        "vocab_size": vocab_size,
-        "min_count": min_count,
-        "fraction": fraction,
-    }
-    identity = [_FORMAT, source.name, source.origin, source.split, source.sha256, options]
+    choice = _Choice(tokenized, vocab_size, min_count, fraction, skip, vocab_from)
+    identity = [_FORMAT, source.name, source.origin, source.split, source.sha256, asdict(choice)]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
     place = folder / "corpora" / f"{source.name}-{key}"
     cached = place.exists()
     corpus = _read(source.name, place)
     if corpus is None:
         with _whole_folder(place, damaged=cached) as unfinished:
-            _build(source, unfinished, tokenized, vocab_size, min_count, fraction, progress)
+            _build(source, unfinished, choice, progress)
         corpus = _read(source.name, place)
         if corpus is None:
             raise UserError(f"{place} was damaged while it was written; check the disk")
     return corpus
 
 
-def _build(
-    source: Source,
-    folder: Path,
-    tokenized: bool,
-    vocab_size: int | None,
-    min_count: int | None,
-    fraction: float,
-    progress: bool,
-) -> None:
+@dataclass(frozen=True)
+class _Choice:
+    """What is asked of a corpus besides its text."""
+
+    tokenized: bool
+    vocab_size: int | None
+    min_count: int | None
+    fraction: float
+    skip: float
+    vocab_from: VocabFrom
+
+
+def _build(source: Source, folder: Path, choice: _Choice, progress: bool) -> None:
     """Encode a source into ``folder``."""
-    encoded = encode.encode(source, tokenized, folder, progress)
-    kept = encode.whole_lines(encoded.paths["train"], fraction)
-    counts = encode.count_words(encoded, kept)
-    least = min_count if min_count is not None else 1 if UNK in counts else 2
-    vocabulary = Vocabulary.from_counts(counts, max_size=vocab_size, min_count=least)
+    encoded = encode.encode(source, choice.tokenized, folder, progress)
+    train = encoded.paths["train"]
+    kept = encode.whole_lines(train, choice.fraction, choice.skip)
+    counted = kept if choice.vocab_from == "part" else encode.whole(train)
+    counts = encode.count_words(encoded, counted)
+    least = choice.min_count if choice.min_count is not None else 1 if UNK in counts else 2
+    vocabulary = Vocabulary.from_counts(counts, max_size=choice.vocab_size, min_count=least)
     table = encode.renumber(encoded, vocabulary)
     parts, hashes = {}, {}
     for part, path in encoded.paths.items():
-        length = kept if part == "train" else path.stat().st_size // 4
+        span = kept if part == "train" else encode.whole(path)
         target = folder / f"{part}.npy"
-        unknown = encode.write_npy(path, length, table, target)
+        unknown = encode.write_npy(path, span, table, target)
         path.unlink()
-        parts[part] = {"tokens": length, "unk": unknown}
+        parts[part] = {"tokens": span.length, "unk": unknown}
         hashes[target.name] = digest(target).sha256
     vocabulary.save(folder / _VOCABULARY)
     hashes[_VOCABULARY] = digest(folder / _VOCABULARY).sha256
@@ -184,9 +194,15 @@ def _build(
         "split": source.split,
         "sha256": source.sha256,
         "verified": source.verified,
-        "tokenizer": None if tokenized else "tiedlm",
-        "vocabulary": {"types": len(vocabulary), "max_size": vocab_size, "min_count": least},
-        "fraction": fraction,
+        "tokenizer": None if choice.tokenized else "tiedlm",
+        "vocabulary": {
+            "types": len(vocabulary),
+            "max_size": choice.vocab_size,
+            "min_count": least,
+            **({"from": "whole"} if choice.vocab_from == "whole" else {}),
+        },
+        "fraction": choice.fraction,
+        **({"skip": choice.skip} if choice.skip else {}),
         "parts": parts,
     }
     files.write_json(folder / _INFO, {"info": info, "sha256": hashes})

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -84,42 +85,68 @@ class _Writer:
             self._file.close()
 
 
-def read_ids(path: Path, length: int) -> Iterator[Ids]:
-    """Yield the first ``length`` ids of a file in chunks."""
+class Span(NamedTuple):
+    """So many ids of a file, from one of them on."""
+
+    start: int
+    length: int
+
+
+def read_ids(path: Path, span: Span) -> Iterator[Ids]:
+    """Yield the ids of a span of a file in chunks."""
+    start, length = span
     with path.open("rb") as file:
+        file.seek(4 * start)
         while length > 0:
             chunk = np.fromfile(file, dtype=np.int32, count=min(_CHUNK, length))
             length -= len(chunk)
             yield chunk
 
 
-def whole_lines(path: Path, fraction: float) -> int:
-    """Return how many ids the longest run of whole lines within ``fraction`` of a file has.
+def whole(path: Path) -> Span:
+    """Return all of a file."""
+    return Span(0, path.stat().st_size // 4)
+
+
+def whole_lines(path: Path, fraction: float, skip: float = 0.0) -> Span:
+    """Return the whole lines of a share of a file; shares that meet share no line.
+
+    Args:
+        path: ids, an ``<eos>`` after every line.
+        fraction: the share.
+        skip: the share before it that is left out.
 
     Raises:
-        UserError: if not even the first line fits.
+        UserError: if no line fits.
     """
-    total = path.stat().st_size // 4
-    if fraction == 1.0:
-        return total
-    kept = seen = 0
-    for chunk in read_ids(path, int(fraction * total)):
-        ends = np.flatnonzero(chunk == FIRST_EOS)
-        if len(ends):
-            kept = seen + int(ends[-1]) + 1
-        seen += len(chunk)
-    if kept == 0:
+    total = whole(path).length
+    start, stop = _line_end(path, skip), _line_end(path, min(skip + fraction, 1.0))
+    if stop == start:
         raise UserError(
             f"a fraction of {fraction} keeps no whole line of {total} training tokens; use a "
             "larger fraction"
         )
-    return kept
+    return Span(start, stop - start)
 
 
-def count_words(encoded: Encoded, length: int) -> dict[str, int]:
-    """Count the words among the first ``length`` ids of the training part."""
+def _line_end(path: Path, share: float) -> int:
+    """Return how many ids the longest run of whole lines within the first share of a file has."""
+    total = whole(path).length
+    if share == 1.0:
+        return total
+    end = seen = 0
+    for chunk in read_ids(path, Span(0, int(share * total))):
+        ends = np.flatnonzero(chunk == FIRST_EOS)
+        if len(ends):
+            end = seen + int(ends[-1]) + 1
+        seen += len(chunk)
+    return end
+
+
+def count_words(encoded: Encoded, span: Span) -> dict[str, int]:
+    """Count the words of a span of the training part."""
     counts = np.zeros(len(encoded.types), dtype=np.int64)
-    for chunk in read_ids(encoded.paths["train"], length):
+    for chunk in read_ids(encoded.paths["train"], span):
         counts += np.bincount(chunk, minlength=len(counts))
     return {word: int(n) for word, n in zip(encoded.types, counts, strict=True) if n}
 
@@ -129,8 +156,8 @@ def renumber(encoded: Encoded, vocabulary: Vocabulary) -> Ids:
     return vocabulary.encode(encoded.types)
 
 
-def write_npy(source: Path, length: int, table: Ids, target: Path) -> int:
-    """Write the first ``length`` ids, renumbered by ``table``, as a .npy file.
+def write_npy(source: Path, span: Span, table: Ids, target: Path) -> int:
+    """Write a span of ids, renumbered by ``table``, as a .npy file.
 
     Returns:
         How many of them are ``<unk>``.
@@ -138,9 +165,9 @@ def write_npy(source: Path, length: int, table: Ids, target: Path) -> int:
     unknown = table[FIRST_UNK]
     count = 0
     with target.open("wb") as file:
-        header = {"descr": "<i4", "fortran_order": False, "shape": (length,)}
+        header = {"descr": "<i4", "fortran_order": False, "shape": (span.length,)}
         np.lib.format.write_array_header_1_0(file, header)
-        for chunk in read_ids(source, length):
+        for chunk in read_ids(source, span):
             ids: npt.NDArray[np.int32] = table[chunk].astype("<i4", copy=False)
             count += int(np.count_nonzero(ids == unknown))
             file.write(ids.data)

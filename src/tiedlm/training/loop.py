@@ -110,6 +110,8 @@ class _Run:
         self.model.lstm.mask_share = (ranks.rank, ranks.world)
         if settings.init_from is not None:
             start_from(self.model, Path(settings.init_from), corpus)
+        if settings.unit_norm:
+            self.model.normalize_word_vectors()
         self.model.to(self.device).train()
         self.objective = ranks.wrap(Objective(self.model, settings), self.device)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=settings.lr)
@@ -173,6 +175,8 @@ class _Run:
                     f"epoch {progress.epoch}, step {progress.step + 1}: {error}; the last good "
                     f"model and checkpoint in {self.out} are kept; try a lower --lr or --clip"
                 ) from error
+            if settings.unit_norm:
+                self.model.normalize_word_vectors()
             self.state = out.state
             count = targets_BT.numel() * self.ranks.world
             progress.window += 1

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tiedlm.data import Corpus
 
 Precision = Literal["auto", "fp32", "bf16"]
+VocabFrom = Literal["part", "whole"]
 
 
 def _setting(default: Any, text: str) -> Any:
@@ -37,7 +38,11 @@ class Settings:
     recipe: str = _setting("custom", "Name of the recipe that these settings started from.")
 
     data: str = _setting("", "Corpus: a name from `tiedlm data list`, a folder or a text file.")
-    fraction: float = _setting(1.0, "Share of the training text to use, from its start.")
+    fraction: float = _setting(1.0, "Share of the training text to use.")
+    skip: float = _setting(0.0, "Share of the training text to leave out before it.")
+    vocab_from: VocabFrom = _setting(
+        "part", "Words of the used part of the training text, or of the whole."
+    )
     vocab_size: int | None = _setting(None, "Keep at most this many words; the rest is <unk>.")
     min_count: int | None = _setting(None, "Keep words seen at least this often in training.")
 
@@ -54,6 +59,8 @@ class Settings:
     )
     temperature: float = _setting(20.0, "Temperature tau of the augmented loss.")
     target_grad: bool = _setting(True, "Let the gradient flow through the soft target of AL.")
+    ce_weight: float = _setting(1.0, "Weight of the cross-entropy; 0 trains with AL alone.")
+    unit_norm: bool = _setting(False, "Hold every word vector at norm 1.")
 
     batch_size: int = _setting(20, "Number of parallel streams of text.")
     bptt: int = _setting(35, "Steps of back-propagation through time.")
@@ -92,9 +99,14 @@ class Settings:
             self._require(name, lambda x: x > 0, "a positive number")
         self._require("accumulate", lambda x: self.batch_size % x == 0, "a divisor of --batch-size")
         self._require("alpha", lambda x: x >= 0, "0 or more")
+        self._require("ce_weight", lambda x: x >= 0, "0 or more")
+        if self.ce_weight == self.alpha == 0:
+            raise UserError("--ce-weight 0 and --alpha 0: no loss is left to train with")
         self._require("decay_after", lambda x: x >= 0, "0 or more")
         self._require("lr_decay", lambda x: 0 < x <= 1, "0 < factor <= 1")
         self._require("fraction", lambda x: 0 < x <= 1, "0 < share <= 1")
+        self._require("skip", lambda x: 0 <= x < 1, "0 <= share < 1")
+        self._require("vocab_from", lambda x: x in ("part", "whole"), "part or whole")
         self._require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
 
     def _require_type(self, name: str, annotation: str) -> None:
@@ -151,6 +163,8 @@ class Settings:
             vocab_size=self.vocab_size,
             min_count=self.min_count,
             fraction=self.fraction,
+            skip=self.skip,
+            vocab_from=self.vocab_from,
             progress=progress,
         )
 

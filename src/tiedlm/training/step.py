@@ -38,7 +38,7 @@ class StepOutput(NamedTuple):
 
 
 class Objective(nn.Module):
-    """The model together with its loss: what a gradient is taken of.
+    """The model together with its loss ``ce_weight J + alpha J_aug``: what a gradient is taken of.
 
     The loss is summed over the steps of a window and averaged over its streams: that is the scale
     on which the paper's learning rate of 1 and clip of 5 work.
@@ -50,6 +50,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.loss_settings = (settings.alpha, settings.temperature, settings.target_grad)
+        self.ce_weight = settings.ce_weight
 
     def forward(
         self, inputs_BT: Tensor, targets_BT: Tensor, state: LSTMState | None
@@ -57,7 +58,10 @@ class Objective(nn.Module):
         """Return ``(objective, ce, aug, state)`` of a window."""
         hidden, new_state = self.model(inputs_BT, state)
         out = self.model.loss(hidden, targets_BT, *self.loss_settings)
-        return out.loss * targets_BT.shape[1], out.ce, out.aug, new_state.detach()
+        loss = out.loss
+        if self.ce_weight != 1:
+            loss = loss + (self.ce_weight - 1) * self.model.loss(hidden, targets_BT).loss
+        return loss * targets_BT.shape[1], out.ce, out.aug, new_state.detach()
 
 
 def train_step(

@@ -238,3 +238,34 @@ def test_part_of_the_treebank_has_a_vocabulary_of_its_own():
     assert len(part.vocabulary) < len(whole.vocabulary)
     assert len(part.test) == len(whole.test)
     assert part.info["parts"]["test"]["unk"] > whole.info["parts"]["test"]["unk"]
+
+
+@pytest.mark.parametrize("cut", [0.2, 0.34, 0.5, 0.61])
+def test_the_part_that_is_kept_and_the_part_that_is_skipped_share_no_line(
+    tmp_path: Path, cut: float
+):
+    (tmp_path / "train.txt").write_text("".join(f"a{i} b c{i}\n" for i in range(9)))
+    for part in ("valid", "test"):
+        (tmp_path / f"{part}.txt").write_text("b\n")
+    options = {"min_count": 1, "vocab_from": "whole"}
+    whole = load_corpus(str(tmp_path), **options)
+    first = load_corpus(str(tmp_path), fraction=cut, **options)
+    second = load_corpus(str(tmp_path), fraction=1 - cut, skip=cut, **options)
+    assert first.vocabulary == second.vocabulary == whole.vocabulary
+    assert [*first.train, *second.train] == list(whole.train)
+    assert second.info["skip"] == cut
+
+
+def test_the_vocabulary_is_of_the_part_unless_it_is_asked_of_the_whole(folder: Path):
+    part = load_corpus(str(folder), fraction=0.5, min_count=1)
+    whole = load_corpus(str(folder), fraction=0.5, min_count=1, vocab_from="whole")
+    assert len(part.vocabulary) < len(whole.vocabulary)
+    assert whole.vocabulary == load_corpus(str(folder), min_count=1).vocabulary
+    assert len(part.train) == len(whole.train)
+
+
+def test_a_wrong_skip_or_vocabulary_rule_is_an_error(folder: Path):
+    with pytest.raises(UserError, match="skip must be"):
+        load_corpus(str(folder), skip=1.0)
+    with pytest.raises(UserError, match="vocab_from must be"):
+        load_corpus(str(folder), vocab_from="valid")

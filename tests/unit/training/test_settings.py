@@ -83,6 +83,9 @@ def test_unknown_setting_names_the_nearest():
         {"lr_decay": 1.1},
         {"fraction": 0.0},
         {"fraction": 1.5},
+        {"skip": 1.0},
+        {"vocab_from": "valid"},
+        {"ce_weight": -0.1},
         {"precision": "fp8"},
         {"patience": 0},
         {"init_range": 0.0},
@@ -101,3 +104,8 @@ def test_a_value_out_of_range_is_named_with_its_flag(change):
 def test_settings_survive_json():
     for recipe in RECIPES.values():
         assert Settings.from_dict(recipe.to_dict()) == recipe
+
+
+def test_no_loss_at_all_is_refused():
+    with pytest.raises(UserError, match="no loss is left"):
+        Settings(ce_weight=0.0)

@@ -111,3 +111,26 @@ def test_accumulation_makes_the_same_update(groups):
 def test_groups_that_do_not_divide_the_batch_are_refused():
     with pytest.raises(ValueError, match=r"--accumulate.*divisor of --batch-size"):
         Settings(batch_size=20, accumulate=3)
+
+
+@pytest.mark.parametrize("ce_weight", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("tied", [True, False])
+def test_objective_weighs_the_two_losses_as_the_theory_check_asks(ce_weight, tied):
+    inputs, targets = window(B=2, T=4)
+    m = model(tied=tied)
+    settings = Settings(alpha=7.0, temperature=3.0, ce_weight=ce_weight)
+    loss, ce, aug, _ = Objective(m, settings)(inputs, targets, None)
+    assert loss.item() == pytest.approx(4 * (ce_weight * ce + 7 * aug).item(), rel=1e-12)
+    got = torch.autograd.grad(loss, list(m.parameters()), allow_unused=True)
+    hidden, _ = m(inputs)
+    scores = hidden.flatten(0, 1) @ m.decoder.weight.t()
+    soft_scores = m.embedding.weight[targets.flatten()] @ m.embedding.weight.t()
+    log_soft, log_prediction = ((s / 3).log_softmax(-1) for s in (soft_scores, scores))
+    kl = (log_soft.exp() * (log_soft - log_prediction)).sum(-1).mean()
+    logits = scores if m.decoder.bias is None else scores + m.decoder.bias
+    plain = torch.nn.functional.cross_entropy(logits, targets.flatten())
+    expected = torch.autograd.grad(
+        4 * (ce_weight * plain + 7 * kl), list(m.parameters()), allow_unused=True
+    )
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b)
