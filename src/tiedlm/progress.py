@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
@@ -134,3 +136,26 @@ class _Task:
 
     def line(self, text: str) -> None:
         self.view.line(f"{self.title:<16} {text}")
+
+
+@contextmanager
+def token_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Give a function that counts tokens and shows how many are done, how fast, and the ETA."""
+    started = last_line = time.monotonic()
+    done = 0
+    with ProgressView() as view:
+        task = view.live.add_task(title, total=total, status="") if view.live else None
+
+        def advance(count: int) -> None:
+            nonlocal done, last_line
+            done += count
+            now = time.monotonic()
+            rate = done / max(now - started, 1e-9)
+            status = f"{rate:,.0f} tokens/s  ETA {short_duration((total - done) / rate)}"
+            if view.live and task is not None:
+                view.live.update(task, completed=done, status=status)
+            elif now - last_line > PLAIN_EVERY:
+                last_line = now
+                view.line(f"{title}: {100 * done / total:3.0f}%  {status}")
+
+        yield advance

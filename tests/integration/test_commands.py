@@ -91,6 +91,20 @@ def test_the_same_command_again_and_resume_find_the_finished_run(capsys, trained
     assert (real / "result.json").read_text() == before
 
 
+def test_monte_carlo_evaluation_says_what_it_sampled(capsys, trained):
+    real = trained[1]
+    arguments = ("evaluate", real, "--mc", "4", "--seed", "3")
+    status, out, _ = run(capsys, *arguments, "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert (found["mc"], found["seed"]) == (4, 3)
+    plain = json.loads(run(capsys, "evaluate", real, "--json")[1])
+    assert "mc" not in plain
+    assert found["tokens"] == plain["tokens"]
+    assert found["perplexity"] != plain["perplexity"]
+    assert "4 samples of the dropout masks (seed 3)" in run(capsys, *arguments)[1]
+
+
 def test_evaluate_agrees_with_the_result_and_states_its_denominator(capsys, trained, tiny_corpus):
     _, real = trained
     result = json.loads((real / "result.json").read_text())
@@ -195,6 +209,7 @@ def test_info_names_versions_threads_and_processor(capsys):
         (["evaluate", "{empty}"], "is not a run folder"),
         (["evaluate", "{run}", "--split", "tset"], "--split"),
         (["evaluate", "{run}", "--window", "0"], "--window"),
+        (["evaluate", "{run}", "--mc", "0"], "--mc"),
         (["compare"], "at least one run folder"),
         (["compare", "{empty}"], "is not a run folder"),
         (["predict", "{empty}", "a b"], "is not a run folder"),

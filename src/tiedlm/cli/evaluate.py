@@ -18,6 +18,8 @@ def evaluate(
     *,
     split: Literal["train", "valid", "test"] = "test",
     window: int = 512,
+    mc: int | None = None,
+    seed: int = 1,
     device: str = "auto",
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -34,6 +36,11 @@ def evaluate(
         Which part of the corpus.
     window
         Tokens read at a time; changes nothing but rounding.
+    mc
+        Average the probabilities of so many samples of the dropout masks (Monte-Carlo dropout)
+        instead of dropping nothing. It costs so many times as much.
+    seed
+        Of the masks of --mc.
     device
         auto, cpu, cuda or cuda:N.
     json_
@@ -41,10 +48,14 @@ def evaluate(
     """
     from tiedlm.cli.models import load_model
     from tiedlm.evaluation import evaluate as evaluate_model
+    from tiedlm.evaluation import monte_carlo_evaluate
     from tiedlm.files import read_json
+    from tiedlm.progress import token_progress
 
     if window < 1:
         raise UserError(f"--window: expected at least 1, got {window}")
+    if mc is not None and mc < 1:
+        raise UserError(f"--mc: expected at least 1, got {mc}")
     model, vocabulary = load_model(run, device)
     settings = Settings.from_dict(read_json(run / "config.json")["settings"])
     corpus = settings.load_corpus()
@@ -53,14 +64,21 @@ def evaluate(
             f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) is not the "
             f"one of {run} ({len(vocabulary)} words): has the text changed since training?"
         )
-    out = evaluate_model(
-        model, getattr(corpus, split), unk_id=corpus.vocabulary.unk_id, window=window
-    )
+    ids, unk_id = getattr(corpus, split), corpus.vocabulary.unk_id
+    if mc is None:
+        out = evaluate_model(model, ids, unk_id=unk_id, window=window)
+    else:
+        with token_progress(f"{mc} samples", len(ids) - 1) as advance:
+            out = monte_carlo_evaluate(
+                model, ids, mc, window=settings.bptt, seed=seed, unk_id=unk_id, on_tokens=advance
+            )
     if json_:
         found = {"run": str(run), "corpus": corpus.name, "split": split, **out._asdict()}
+        found |= {"mc": mc, "seed": seed} if mc is not None else {}
         print(json.dumps(found | {"word_perplexity": out.perplexity}))
         return
-    print(f"{run}  {corpus.name} {split}")
+    sampled = "" if mc is None else f", {mc} samples of the dropout masks (seed {seed})"
+    print(f"{run}  {corpus.name} {split}{sampled}")
     print(f"  perplexity              {out.perplexity:.4f}")
     print(f"  bits per word           {out.bits_per_word:.4f}")
     print(f"  predicted tokens        {out.tokens:,} (all but the first)")

@@ -1,0 +1,106 @@
+r"""Monte-Carlo dropout: the probability of a word averaged over sampled masks.
+
+.. math:: p(w_t \mid w_{<t}) \approx \frac{1}{K} \sum_{k=1}^K p(w_t \mid w_{<t}, m_k)
+
+where m_k are dropout masks as in training: one for a window of text, drawn anew for the next
+window. The K samples read the text side by side, each with its own carried state.
+
+Source: Gal and Ghahramani (2016), section 5, the rows "MC" that PAPER Table 3 quotes.
+
+Shape letters: N tokens, K samples, T tokens of a window.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tiedlm.evaluation.perplexity import Evaluation, summarize
+from tiedlm.losses import augmented_cross_entropy
+from tiedlm.model import LanguageModel
+
+
+def monte_carlo_losses(
+    model: LanguageModel,
+    ids: npt.NDArray[np.integer],
+    samples: int,
+    *,
+    window: int = 35,
+    seed: int = 1,
+    on_tokens: Callable[[int], None] = lambda count: None,
+) -> npt.NDArray[np.float32]:
+    """Return ``-log`` of the averaged probability of every token but the first, in nats.
+
+    Args:
+        model: is put back into the mode it was in.
+        ids: ``(N,)`` word ids, at least two.
+        samples: K.
+        window: tokens for which a mask lasts; in training the steps of back-propagation.
+        seed: of the masks; the global random state is left as it was.
+        on_tokens: told after each window how many tokens it had.
+
+    Returns:
+        ``(N - 1,)`` float32.
+
+    Raises:
+        ValueError: for fewer than two tokens, or fewer than one sample.
+    """
+    if len(ids) < 2:
+        raise ValueError(f"ids: expected at least 2 tokens to predict one, got {len(ids)}")
+    if samples < 1:
+        raise ValueError(f"samples: expected at least 1, got {samples}")
+    device = model.embedding.weight.device
+    was_training = model.training
+    pieces = []
+    state = None
+    try:
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            model.train()
+            for start in range(0, len(ids) - 1, window):
+                piece = np.asarray(ids[start : start + window + 1], dtype=np.int64)
+                tokens_KT = torch.from_numpy(piece).to(device).expand(samples, -1)
+                hidden, state = model(tokens_KT[:, :-1], state)
+                nll_KT = augmented_cross_entropy(
+                    model.decoder.project(hidden),
+                    model.decoder.weight,
+                    tokens_KT[:, 1:],
+                    bias=model.decoder.bias,
+                    alpha=0.0,
+                    reduction="none",
+                ).loss
+                mean_T = math.log(samples) - torch.logsumexp(-nll_KT.double(), dim=0)
+                pieces.append(mean_T.float().cpu().numpy())
+                on_tokens(len(piece) - 1)
+    finally:
+        model.train(was_training)
+    return np.concatenate(pieces)
+
+
+def monte_carlo_evaluate(
+    model: LanguageModel,
+    ids: npt.NDArray[np.integer],
+    samples: int,
+    *,
+    window: int = 35,
+    seed: int = 1,
+    unk_id: int | None = None,
+    on_tokens: Callable[[int], None] = lambda count: None,
+) -> Evaluation:
+    """Compute the perplexity of a text with :func:`monte_carlo_losses`.
+
+    Args:
+        model: the model.
+        ids: ``(N,)`` word ids, at least two.
+        samples: K.
+        window: tokens for which a mask lasts.
+        seed: of the masks.
+        unk_id: the id of ``<unk>``, to count it.
+        on_tokens: told after each window how many tokens it had.
+    """
+    losses = monte_carlo_losses(model, ids, samples, window=window, seed=seed, on_tokens=on_tokens)
+    return summarize(losses, np.asarray(ids[1:]), unk_id)

@@ -1,0 +1,70 @@
+"""Monte-Carlo dropout: an average of probabilities over masks that last for a window."""
+
+import numpy as np
+import pytest
+import torch
+
+from tiedlm.evaluation import monte_carlo_evaluate, monte_carlo_losses, token_losses
+from tiedlm.model import LanguageModel, ModelConfig
+
+IDS = np.random.default_rng(0).integers(0, 13, size=61)
+
+
+def model(p=0.4, **options):
+    torch.manual_seed(0)
+    config = {"vocab_size": 13, "d_embed": 6, "d_hidden": 6} | options
+    return LanguageModel(
+        ModelConfig(init_range=0.8, dropout_input=p, dropout_hidden=p, **config)
+    ).double()
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_without_dropout_it_is_the_plain_evaluation(samples):
+    m = model(p=0.0)
+    np.testing.assert_allclose(
+        monte_carlo_losses(m, IDS, samples, window=7), token_losses(m, IDS), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"tied": True}, {"tied": True, "d_hidden": 8}])
+def test_it_is_the_mean_probability_over_streams_that_each_have_their_own_masks(options):
+    m = model(**options)
+    got = monte_carlo_losses(m, IDS, 3, window=20, seed=5)
+    torch.manual_seed(5)
+    m.train()
+    expected, state = [], None
+    with torch.no_grad():
+        for start in (0, 20, 40):
+            tokens = torch.from_numpy(IDS[start : start + 21]).expand(3, -1)
+            hidden, state = m(tokens[:, :-1], state)
+            p = m.decode(hidden).softmax(-1).gather(2, tokens[:, 1:, None])[..., 0]
+            expected.append(-p.mean(0).log())
+    np.testing.assert_allclose(got, torch.cat(expected).numpy(), rtol=1e-5)
+
+
+def test_the_mean_probability_beats_the_mean_sample():
+    # Jensen: -log of the mean is below the mean of -log, and above the best sample's.
+    m = model()
+    alone = np.stack([monte_carlo_losses(m, IDS, 1, seed=s) for s in range(20)])
+    assert monte_carlo_losses(m, IDS, 20).mean() < alone.mean()
+    assert alone.std(0).max() > 0.01
+
+
+def test_it_repeats_leaves_the_random_state_alone_and_puts_the_mode_back():
+    m = model().eval()
+    torch.manual_seed(9)
+    before = torch.get_rng_state()
+    first = monte_carlo_evaluate(m, IDS, 4, unk_id=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not m.training
+    assert first == monte_carlo_evaluate(m, IDS, 4, unk_id=3)
+    assert first != monte_carlo_evaluate(m, IDS, 4, unk_id=3, seed=2)
+    assert first.tokens == 60
+    assert first.unk_tokens == int((IDS[1:] == 3).sum())
+
+
+def test_too_few_tokens_or_samples_are_refused():
+    with pytest.raises(ValueError, match="ids: expected at least 2"):
+        monte_carlo_losses(model(), IDS[:1], 2)
+    with pytest.raises(ValueError, match="samples: expected at least 1"):
+        monte_carlo_losses(model(), IDS, 0)
