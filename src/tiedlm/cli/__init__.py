@@ -21,6 +21,7 @@ _COMMANDS = {
     "train": "Train one model from a recipe.",
     "evaluate": "Perplexity of a trained model.",
     "compare": "Several runs side by side.",
+    "reproduce": "The paper's tables and figures beside ours.",
     "predict": "The most probable next words.",
     "generate": "Let a model write.",
     "score": "Surprisal, entropy and rank of every word of a text.",

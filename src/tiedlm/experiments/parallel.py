@@ -6,6 +6,7 @@ for each other. Two models on one thread each are done sooner than one after the
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import queue
@@ -22,6 +23,7 @@ from typing import Any
 
 from tiedlm.errors import UserError
 from tiedlm.progress import ProgressView, Watcher
+from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
 _FINAL = ("result", "stopped", "diverged", "mistake")
@@ -30,26 +32,36 @@ _SEND_EVERY = 0.2  # seconds between two reports of a model's steps
 
 @dataclass(frozen=True)
 class Job:
-    """One model to train: its settings and its run folder."""
+    """One model to train.
+
+    Args:
+        settings: complete.
+        out: its run folder.
+        after: the run folder of another job that must have ended before this one begins.
+    """
 
     settings: Settings
     out: Path
+    after: Path | None = None
 
 
-def train_all(jobs: Sequence[Job], at_once: int, view: ProgressView) -> list[dict[str, Any]]:
+def train_all(
+    jobs: Sequence[Job], at_once: int, view: ProgressView, seconds: float = math.inf
+) -> list[dict[str, Any]]:
     """Train models, some at once; each goes on where an earlier call stopped.
 
     Args:
         jobs: the models, in the order in which they begin.
         at_once: how many processes.
         view: shows their progress.
+        seconds: after so many every run is saved and stopped.
 
     Returns:
         What each run's ``result.json`` holds, in the order of ``jobs``.
 
     Raises:
         UserError: what a run raised.
-        Stopped: after SIGINT or SIGTERM, when every run has saved.
+        Stopped: after SIGINT or SIGTERM, or so many seconds, when every run has saved.
         Diverged: what a run raised; the others have saved.
     """
     from tiedlm.training.loop import Diverged, Stopped
@@ -62,16 +74,22 @@ def train_all(jobs: Sequence[Job], at_once: int, view: ProgressView) -> list[dic
     watchers: dict[int, Watcher] = {}
     results: dict[int, dict[str, Any]] = {}
     failure: Exception | None = None
+    deadline = time.monotonic() + seconds
     with _stopping(stop):
         while waiting or running:
-            while waiting and len(running) < at_once and not stop.is_set():
-                index = waiting.pop(0)
+            if time.monotonic() > deadline:
+                stop.set()
+            while len(running) < at_once and not stop.is_set():
+                index = next((i for i in waiting if _may_begin(jobs[i])), None)
+                if index is None:
+                    break
+                waiting.remove(index)
                 watchers[index] = view.watcher()
                 running[index] = context.Process(
                     target=_work, args=(index, jobs[index], inbox, stop, os.getpid())
                 )
                 running[index].start()
-            if stop.is_set() and not running:
+            if not running:  # asked to stop, or what the rest waits for is not among the jobs
                 break
             try:
                 index, kind, values = inbox.get(timeout=0.2)
@@ -99,6 +117,10 @@ def train_all(jobs: Sequence[Job], at_once: int, view: ProgressView) -> list[dic
     if len(results) < len(jobs):
         raise Stopped("stopped before every model had begun; the same command goes on from there")
     return [results[index] for index in range(len(jobs))]
+
+
+def _may_begin(job: Job) -> bool:
+    return job.after is None or (job.after / RESULT).is_file()
 
 
 class _Remote:

@@ -132,7 +132,7 @@ class _Run:
         if self.ranks.is_first:
             result.unlink(missing_ok=True)  # of fewer epochs than asked for now
         self.watcher.start(
-            self.settings.recipe,
+            self.out.name,
             self.settings.epochs * self.epoch_tokens,
             (self.progress.epoch - 1) * self.epoch_tokens + self.progress.epoch_tokens,
         )

@@ -1,0 +1,129 @@
+"""The runs behind the paper's tables: what is to be trained for each cell, and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tiedlm.errors import UserError
+from tiedlm.experiments.paper import SIZES, TABLE1, TABLE2, Published
+from tiedlm.experiments.parallel import Job
+from tiedlm.experiments.recipes import get_recipe
+from tiedlm.model import ModelConfig
+from tiedlm.training.run_files import RESULT
+from tiedlm.training.settings import Settings
+
+# Matrix arithmetic per second of a training step on two cores of the machine of
+# docs/performance.md, from its table: between 1.8e11 (d = 200) and 2.7e11 (d = 650).
+FLOPS = 2.2e11
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: one row of the paper, trained with one or several seeds.
+
+    Args:
+        name: of the cell, unique in its table.
+        settings: of its first session; the seed is not fixed.
+        paper: what the paper reports.
+        sessions: 2 where the paper trains again from the best weights (footnote 4).
+    """
+
+    name: str
+    settings: Settings
+    paper: Published
+    sessions: int = 1
+
+    def folder(self, seed: int, session: int = 1) -> str:
+        """Return the name of a run folder."""
+        return f"{self.name}-seed{seed}" + (f"-session{session}" if session > 1 else "")
+
+    def hours(self) -> float:
+        """Estimate what a session of one seed takes, in hours on two CPU cores."""
+        settings = self.settings
+        tokens, vocab_size = SIZES[settings.data]
+        config = ModelConfig(
+            vocab_size=vocab_size,
+            d_embed=settings.d_embed,
+            d_hidden=settings.d_hidden,
+            n_layers=settings.n_layers,
+            tied=True,
+        )
+        # Three products of two operations for each weight of the recurrence and the classifier.
+        operations = 6 * config.num_params() * tokens * settings.fraction * settings.epochs
+        return operations / FLOPS / 3600
+
+
+def table1() -> list[Cell]:
+    """Return the cells of Table 1 in the paper's order."""
+    return [
+        Cell(name, get_recipe(name), paper, 2 if name.startswith("ptb-small") else 1)
+        for name, paper in TABLE1.items()
+    ]
+
+
+def table2() -> list[Cell]:
+    """Return the cells of Table 2: halves of WikiText-2 with the whole text's vocabulary."""
+    return [
+        Cell(
+            name.replace("wikitext-2", f"wikitext-2-{which}-half"),
+            get_recipe(name).replace(fraction=0.5, skip=0.5 * half, vocab_from="whole"),
+            papers[half],
+        )
+        for half, which in enumerate(("first", "second"))
+        for name, papers in TABLE2.items()
+    ]
+
+
+def choose(cells: list[Cell], only: list[str]) -> list[Cell]:
+    """Return the cells that are named; ``ptb-small*`` names all whose name begins so.
+
+    Raises:
+        UserError: for a name that no cell has.
+    """
+    if not only:
+        return cells
+    chosen = []
+    for pattern in only:
+        stem = pattern.removesuffix("*")
+        found = [
+            cell
+            for cell in cells
+            if cell.name == pattern or (pattern != stem and cell.name.startswith(stem))
+        ]
+        if not found:
+            names = ", ".join(cell.name for cell in cells)
+            raise UserError(f"--only {pattern!r}: no such cell; there are {names}")
+        chosen += [cell for cell in found if cell not in chosen]
+    return chosen
+
+
+def jobs_of(cells: list[Cell], seeds: int, out: Path, changes: dict[str, Any]) -> list[Job]:
+    """Return the runs of some cells: every first session, then every second one.
+
+    Args:
+        cells: what is to be trained.
+        seeds: seeds 1 to so many for each.
+        out: the folder that holds the run folders.
+        changes: settings that do not change the result but how it is computed.
+    """
+    jobs = []
+    for session in (1, 2):
+        for seed in range(1, seeds + 1):
+            for cell in cells:
+                if session > cell.sessions:
+                    continue
+                settings = cell.settings.replace(seed=seed, **changes)
+                if session == 1:
+                    jobs.append(Job(settings, out / cell.folder(seed)))
+                    continue
+                first = out / cell.folder(seed)
+                settings = settings.replace(init_from=str(first))
+                jobs.append(Job(settings, out / cell.folder(seed, 2), after=first))
+    return jobs
+
+
+def is_finished(job: Job) -> bool:
+    """Tell whether a run has its result."""
+    return (job.out / RESULT).is_file()

@@ -1,0 +1,246 @@
+"""The paper's tables beside our runs: train what is missing, keep it, and say how it compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tiedlm.experiments.cells import Cell, is_finished, jobs_of
+from tiedlm.experiments.comparison import cell as mean_cell
+from tiedlm.experiments.parallel import Job, train_all
+from tiedlm.experiments.results import keep
+from tiedlm.files import read_json
+from tiedlm.progress import ProgressView, short_duration
+from tiedlm.training.run_files import RESULT, read_metrics
+from tiedlm.training.settings import Settings
+
+# Settings that decide how and where a result is computed, not which result it is.
+_NOT_THE_CELL = {
+    "seed": 1, "threads": None, "device": "auto", "precision": "auto", "init_from": None,
+    "accumulate": 1, "recipe": "",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Found:
+    """A kept run of a cell.
+
+    Args:
+        seed: its seed.
+        session: 1, or 2 for a run that began from the best weights of the first.
+        precision: of its matrix products.
+        metrics: its ``metrics.json``: result and curve.
+    """
+
+    seed: int
+    session: int
+    precision: str
+    metrics: dict[str, Any]
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    seeds: int,
+    out: Path,
+    view: ProgressView,
+    *,
+    at_once: int,
+    seconds: float,
+    results: Path,
+    command: str,
+    changes: dict[str, Any],
+) -> None:
+    """Train what is missing of some cells, and keep every run that is finished.
+
+    Args:
+        cells: of a table.
+        seeds: seeds 1 to so many of each.
+        out: the folder of the run folders.
+        view: shows the progress.
+        at_once: runs at once.
+        seconds: stop after so many, everything saved.
+        results: the folder ``results``, where finished runs are kept.
+        command: that was given, kept with the results.
+        changes: settings of how to compute: device, precision, threads.
+
+    Raises:
+        Stopped: after a signal or when the time is over; the same command goes on.
+        Diverged: what a run raised.
+    """
+    jobs = jobs_of(list(cells), seeds, out, changes)
+    missing = [job for job in jobs if not is_finished(job)]
+    view.line(
+        f"{len(jobs)} runs, {len(jobs) - len(missing)} finished, {at_once} at once; "
+        "stopped, the same command goes on"
+    )
+    try:
+        train_all(jobs, at_once, view, seconds)
+    finally:
+        keep_finished(jobs, results, command)
+
+
+def keep_finished(jobs: Iterable[Job], results: Path, command: str) -> None:
+    """Write ``results/<date>_<run>/`` for each finished run that is not there yet."""
+    for job in jobs:
+        if is_finished(job) and not any(
+            read_json(path)["seconds"] == read_json(job.out / RESULT)["seconds"]
+            for path in results.glob(f"*_{job.out.name}/metrics.json")
+        ):
+            keep([job.out], job.out.name, results, command)
+
+
+def remaining(cells: Sequence[Cell], seeds: int, out: Path) -> list[str]:
+    """Say how far the runs are that are not finished, and what those not begun would cost."""
+    by_folder = {
+        cell.folder(seed, session): cell
+        for cell in cells
+        for seed in range(1, seeds + 1)
+        for session in (1, 2)
+    }
+    lines, hours, count = [], 0.0, 0
+    for job in jobs_of(list(cells), seeds, out, {}):
+        if is_finished(job):
+            continue
+        metrics = read_metrics(job.out)
+        if not metrics:
+            hours, count = hours + by_folder[job.out.name].hours(), count + 1
+            continue
+        best = min(line["valid_ppl"] for line in metrics)
+        lines.append(
+            f"{job.out.name}: epoch {len(metrics)} of {job.settings.epochs}, best validation "
+            f"{best:.2f}, {_left(job, metrics)} left at this rate"
+        )
+    if count:
+        lines.append(f"not begun: {count} runs, about {_hours(hours)} on two CPU cores")
+    return lines
+
+
+def _left(job: Job, metrics: list[dict[str, Any]]) -> str:
+    mean = sum(line["seconds"] for line in metrics) / len(metrics)
+    return short_duration(mean * (job.settings.epochs - len(metrics)))
+
+
+def what_it_is(settings: dict[str, Any]) -> Settings:
+    """Return settings without what does not decide the result."""
+    return Settings.from_dict({**settings, **_NOT_THE_CELL})
+
+
+def find_results(results: Path) -> list[tuple[Settings, Found]]:
+    """Read every kept run, also those inside a study."""
+    found = []
+    for path in sorted(results.glob("*/metrics.json")):
+        config, metrics = read_json(path.with_name("config.json")), read_json(path)
+        if "runs" in config:
+            pairs = list(zip(config["runs"], metrics["runs"], strict=True))
+        else:
+            pairs = [(config, metrics)]
+        for one, values in pairs:
+            if "settings" not in one:
+                continue
+            settings = one["settings"]
+            session = 1 if settings.get("init_from") is None else 2
+            precision = "bf16" if settings.get("precision") == "bf16" else "fp32"
+            found.append(
+                (what_it_is(settings), Found(settings["seed"], session, precision, values))
+            )
+    return found
+
+
+def runs_of(cell: Cell, found: list[tuple[Settings, Found]], session: int) -> list[Found]:
+    """Return the kept runs of a cell's session, one for each seed, the newest."""
+    wanted = what_it_is(cell.settings.to_dict())
+    by_seed = {
+        run.seed: run for settings, run in found if settings == wanted and run.session == session
+    }
+    return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table: what the paper has, what was measured, and the difference.
+
+    Args:
+        name: of the cell.
+        paper: "validation / test".
+        sessions: of each session "validation / test", or that it was not run.
+        difference: ours minus the paper's, validation / test, of the last session that was run.
+        seeds: whose mean it is, and the precision where it is not float32.
+    """
+
+    name: str
+    paper: str
+    sessions: tuple[str, str]
+    difference: str
+    seeds: str
+
+
+def line_of(cell: Cell, found: list[tuple[Settings, Found]]) -> Line:
+    """Compare a cell with what is kept of it."""
+    sessions = [runs_of(cell, found, session) for session in (1, 2)]
+    best = sessions[1] or sessions[0]
+    paper = _pair(cell.paper.valid, cell.paper.test)
+    difference = "-"
+    if best:
+        ours = [_mean(best, key) for key in ("valid_ppl", "test_ppl")]
+        theirs = (cell.paper.valid, cell.paper.test)
+        difference = " / ".join(
+            "-" if b is None else f"{a - b:+.1f}" for a, b in zip(ours, theirs, strict=True)
+        )
+    precisions = {run.precision for run in best} - {"fp32"}
+    return Line(
+        name=cell.name,
+        paper=paper if cell.paper.confirmed else f"~{paper}",
+        sessions=(
+            _session(sessions[0], cell),
+            _session(sessions[1], cell) if cell.sessions > 1 else "-",
+        ),
+        difference=difference,
+        seeds=", ".join([*(str(run.seed) for run in best), *sorted(precisions)]) or "-",
+    )
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.0f} h" if hours >= 10 else f"{hours:.1f} h"
+
+
+def _pair(valid: float | None, test: float | None) -> str:
+    return " / ".join("-" if value is None else f"{value:.1f}" for value in (valid, test))
+
+
+def _mean(runs: list[Found], key: str) -> float:
+    return mean_cell([run.metrics[key] for run in runs]).mean
+
+
+def _session(runs: list[Found], cell: Cell) -> str:
+    if not runs:
+        return f"not run, {_hours(cell.hours())}"
+    return _pair(_mean(runs, "valid_ppl"), _mean(runs, "test_ppl")) + (
+        " (1 seed)" if len(runs) == 1 else f" ({len(runs)} seeds)"
+    )
+
+
+HEADER = ("cell", "paper", "first session", "second session", "difference", "seeds")
+
+
+def markdown(lines: Sequence[Line]) -> str:
+    """Write lines as a Markdown table."""
+    rows = [HEADER, ("---",) * len(HEADER), *(_cells(line) for line in lines)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    return (line.name, line.paper, *line.sessions, line.difference, line.seeds)
+
+
+def print_lines(lines: Sequence[Line], write: Callable[[Any], None]) -> None:
+    """Write lines as a table for the terminal."""
+    from rich.table import Table
+
+    table = Table(*HEADER)
+    for column in table.columns[:2]:
+        column.no_wrap = True
+    for line in lines:
+        table.add_row(*_cells(line))
+    write(table)

@@ -1,0 +1,60 @@
+"""What is to be trained for a table of the paper."""
+
+from pathlib import Path
+
+import pytest
+
+from tiedlm.errors import UserError
+from tiedlm.experiments.cells import choose, jobs_of, table1, table2
+from tiedlm.experiments.recipes import RECIPES
+
+
+def test_table1_has_every_recipe_of_the_papers_corpora():
+    paper = {name for name in RECIPES if name.startswith(("ptb", "wikitext"))}
+    assert {cell.name for cell in table1()} == paper
+
+
+def test_only_small_penn_treebank_models_are_trained_twice():
+    twice = [cell.name for cell in table1() if cell.sessions == 2]
+    assert twice == ["ptb-small", "ptb-small-al", "ptb-small-re", "ptb-small-real"]
+
+
+def test_a_second_session_begins_from_the_first_and_comes_after_every_first():
+    jobs = jobs_of(choose(table1(), ["ptb-small*"]), 2, Path("runs"), {"threads": 1})
+    assert len(jobs) == 16
+    assert all(job.after is None for job in jobs[:8])
+    for job in jobs[8:]:
+        assert job.out.name.endswith("-session2")
+        assert job.settings.init_from == str(job.after)
+        assert job.after in {first.out for first in jobs[:8]}
+        assert job.out == Path(f"{job.after}-session2")
+    assert {job.settings.seed for job in jobs} == {1, 2}
+    assert {job.settings.threads for job in jobs} == {1}
+    assert len({job.out for job in jobs}) == 16
+
+
+def test_table2_is_two_halves_that_meet_with_the_whole_vocabulary():
+    cells = table2()
+    assert len({cell.name for cell in cells}) == 8
+    for cell in cells:
+        assert cell.settings.vocab_from == "whole"
+        assert cell.settings.fraction == 0.5
+        assert cell.settings.skip == (0.5 if "second" in cell.name else 0.0)
+        assert "small" in cell.settings.recipe
+
+
+def test_a_name_is_one_cell_and_a_star_all_that_begin_so():
+    assert [cell.name for cell in choose(table1(), ["ptb-small"])] == ["ptb-small"]
+    assert len(choose(table1(), ["ptb-small*", "ptb-small-real"])) == 4
+    assert choose(table1(), []) == table1()
+    with pytest.raises(UserError, match=r"--only 'ptb-smal': no such cell; there are ptb-small,"):
+        choose(table1(), ["ptb-smal"])
+
+
+def test_cost_grows_with_width_text_and_epochs():
+    hours = {cell.name: cell.hours() for cell in [*table1(), *table2()]}
+    assert hours["ptb-small"] < hours["ptb-medium"] < hours["ptb-large"]
+    assert hours["wikitext-2-small"] == pytest.approx(2 * hours["wikitext-2-first-half-small"])
+    # docs/performance.md: REAL at d = 200 trains at about 11,200 tokens/s.
+    measured = 45 * 929_589 / 11_200 / 3600
+    assert hours["ptb-small-real"] == pytest.approx(measured, rel=0.5)

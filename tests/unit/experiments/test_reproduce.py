@@ -1,0 +1,100 @@
+"""A table of the paper beside kept runs."""
+
+import json
+
+import pytest
+
+from tiedlm.experiments.cells import choose, jobs_of, table1
+from tiedlm.experiments.recipes import get_recipe
+from tiedlm.experiments.reproduce import (
+    HEADER,
+    find_results,
+    keep_finished,
+    line_of,
+    markdown,
+    remaining,
+    runs_of,
+)
+
+REAL = choose(table1(), ["ptb-small-real"])[0]
+
+
+def kept(results, name, valid, test, **changes):
+    settings = get_recipe("ptb-small-real").replace(**changes).to_dict()
+    folder = results / f"2026-01-01_{name}"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"settings": settings}))
+    metrics = {"valid_ppl": valid, "test_ppl": test, "seconds": 1.0, "curve": []}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
+def test_a_cell_is_the_mean_over_seeds_and_its_last_session_is_compared(tmp_path):
+    kept(tmp_path, "a", 90.0, 86.0, seed=1)
+    kept(tmp_path, "b", 92.0, 88.0, seed=2, threads=1, precision="bf16", device="cuda")
+    kept(tmp_path, "c", 86.8, 83.0, seed=1, init_from="runs/x")
+    line = line_of(REAL, find_results(tmp_path))
+    assert line.sessions == ("91.0 / 87.0 (2 seeds)", "86.8 / 83.0 (1 seed)")
+    assert line.difference == "+0.5 / +0.3"
+    assert line.seeds == "1"
+    assert line.paper == "86.3 / 82.7"
+
+
+def test_arithmetic_that_is_not_float32_is_named(tmp_path):
+    kept(tmp_path, "b", 92.0, 88.0, seed=2, precision="bf16")
+    assert line_of(REAL, find_results(tmp_path)).seeds == "2, bf16"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"epochs": 9}, {"lr_decay": 0.65}, {"alpha": 12.0}, {"fraction": 0.5}, {"target_grad": False}],
+)
+def test_a_run_with_other_settings_is_not_the_cell(tmp_path, change):
+    kept(tmp_path, "a", 90.0, 86.0, **change)
+    found = find_results(tmp_path)
+    assert len(found) == 1
+    assert runs_of(REAL, found, 1) == []
+    line = line_of(REAL, found)
+    assert line.difference == line.seeds == "-"
+    assert line.sessions[0].startswith("not run, ")
+
+
+def test_a_number_from_memory_is_marked():
+    cell = choose(table1(), ["wikitext-2-small"])[0]
+    assert line_of(cell, []).paper == "~112.2 / 105.9"
+
+
+def test_markdown_has_a_row_for_each_line():
+    text = markdown([line_of(cell, []) for cell in table1()])
+    rows = text.splitlines()
+    assert len(rows) == 2 + len(table1())
+    assert {row.count("|") for row in rows} == {len(HEADER) + 1}
+
+
+def begin(run, epochs, finished=False):
+    run.mkdir(parents=True)
+    lines = [{"epoch": e + 1, "valid_ppl": 100.0 - e, "seconds": 60.0} for e in range(epochs)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if finished:
+        result = {"valid_ppl": 1.0, "test_ppl": 2.0, "seconds": 3.5}
+        (run / "result.json").write_text(json.dumps(result))
+        (run / "config.json").write_text(json.dumps({"settings": {}}))
+        (run / "env.json").write_text("{}")
+
+
+def test_what_remains_is_said_with_its_cost(tmp_path):
+    begin(tmp_path / "ptb-small-real-seed1", 5)
+    lines = remaining([REAL], 1, tmp_path)
+    assert lines[0] == (
+        "ptb-small-real-seed1: epoch 5 of 45, best validation 96.00, 40:00 left at this rate"
+    )
+    assert lines[1] == f"not begun: 1 runs, about {REAL.hours():.1f} h on two CPU cores"
+
+
+def test_a_finished_run_is_kept_once(tmp_path):
+    jobs = jobs_of([REAL], 1, tmp_path / "runs", {})
+    begin(jobs[0].out, 2, finished=True)
+    for _ in range(2):
+        keep_finished(jobs, tmp_path / "results", "tiedlm reproduce table1")
+    (folder,) = (tmp_path / "results").iterdir()
+    assert folder.name.endswith("_ptb-small-real-seed1")
+    assert json.loads((folder / "env.json").read_text())["command"] == "tiedlm reproduce table1"
