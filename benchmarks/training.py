@@ -2,8 +2,7 @@
 
 The plain model is two-layer `nn.LSTM`, a tied linear layer, `cross_entropy`, clip and SGD: no
 variational dropout, no augmented loss. Ours has both dropouts on. A step is forward, loss,
-backward, clip and update, on one batch; every way takes its steps in turn, round after round, in
-one process.
+backward, clip and update, on one batch; every way takes its steps in turn, round after round.
 
     python benchmarks/training.py                       # the table of docs/performance.md
     python benchmarks/training.py --dims 200 --rounds 20
@@ -20,7 +19,10 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +39,9 @@ from tiedlm.training.settings import Settings
 from tiedlm.training.step import Objective, train_step
 
 CPU = torch.device("cpu")
+EVALUATED = 40_000  # words
 BASE = "nn.LSTM, fp32"
+STEPS = 4  # of a way in a round
 VARIED = {
     "vocab": [10_000, 33_278, 64_000, 128_000, 256_000],
     "hidden": [200, 400, 650, 1000, 1500],
@@ -90,6 +94,39 @@ class PlainSteps:
         self.state = (state[0].detach(), state[1].detach())
 
 
+class Elsewhere:
+    """Another program's steps, in a process of their own.
+
+    What this package sets for a whole process - the route of products, what becomes of freed
+    memory - is not set there, nor was it ever.
+    """
+
+    def __init__(self, kind: type, *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        threads = torch.get_num_threads()
+        self.process = context.Process(
+            target=serve, args=(other, threads, kind, arguments), daemon=True
+        )
+        self.process.start()
+
+    def __call__(self) -> None:
+        """Take one step there, and wait for it."""
+        self.pipe.send(None)
+        self.pipe.recv()
+
+
+def serve(pipe: Connection, threads: int, kind: type, arguments: tuple[Any, ...]) -> None:
+    """Take a step whenever asked."""
+    torch.set_num_threads(threads)
+    step = kind(*arguments)
+    with suppress(EOFError):  # the end of the other process
+        while True:
+            pipe.recv()
+            step()
+            pipe.send(None)
+
+
 class OurSteps:
     """Steps of this package, as `tiedlm train` takes them."""
 
@@ -104,28 +141,34 @@ class OurSteps:
 
     def __call__(self) -> None:
         """Take one step."""
-        with arithmetic(self.settings, CPU):
-            self.state = train_step(
-                self.objective, self.optimizer, self.tokens_BT[:, :-1], self.tokens_BT[:, 1:],
-                self.state, self.settings,
-            ).state  # fmt: skip
+        self.state = train_step(
+            self.objective, self.optimizer, self.tokens_BT[:, :-1], self.tokens_BT[:, 1:],
+            self.state, self.settings,
+        ).state  # fmt: skip
 
 
 class EvaluationSteps(OurSteps):
-    """Evaluation of the same words."""
+    """Evaluation of as many words as a validation text has."""
+
+    steps = 2
+
+    def __init__(self, settings: Settings, tokens_BT: Tensor, vocab: int) -> None:
+        super().__init__(settings, tokens_BT, vocab)
+        self.words_N = tokens_BT.flatten().repeat(EVALUATED // tokens_BT.numel() + 1).numpy()
+        self.windows = len(self.words_N) / tokens_BT[:, 1:].numel()
 
     def __call__(self) -> None:
         """Evaluate once."""
-        with arithmetic(self.settings, CPU):
-            evaluate(self.model, self.tokens_BT.flatten().numpy())
+        evaluate(self.model, self.words_N)
 
 
 class GemmFloor:
     """The matrix products of a tied model's step, forward and backward, and nothing else."""
 
-    def __init__(self, settings: Settings, vocab: int) -> None:
-        batch, steps, width = settings.batch_size, settings.bptt, settings.d_hidden
-        self.steps, self.layers = steps, settings.n_layers
+    def __init__(self, shape: Settings, vocab: int, settings: Settings | None = None) -> None:
+        batch, steps, width = shape.batch_size, shape.bptt, shape.d_hidden
+        self.settings = settings  # whose arithmetic is used; None is PyTorch's
+        self.bptt, self.layers = steps, shape.n_layers
         self.hidden_NH = torch.randn(batch * steps, width)
         self.gates_NG = torch.randn(batch * steps, 4 * width)
         self.weight_GH = torch.randn(4 * width, width)
@@ -137,7 +180,7 @@ class GemmFloor:
         """Multiply once."""
         for _ in range(self.layers):
             self.hidden_NH @ self.weight_GH.t()
-            for _ in range(self.steps):
+            for _ in range(self.bptt):
                 self.hidden_BH @ self.weight_GH.t()
                 self.gates_BG @ self.weight_GH
             self.gates_NG @ self.weight_GH
@@ -160,12 +203,6 @@ def words(settings: Settings, vocab: int) -> Tensor:
 def ways(settings: Settings, vocab: int) -> dict[str, Callable[[], object]]:
     """Return what is timed, by name."""
     tokens_BT = words(settings, vocab)
-    floor = GemmFloor(settings, vocab)
-
-    def fast_floor() -> None:
-        with arithmetic(settings, CPU):
-            floor()
-
     real = {"tied": True, "alpha": 13.0}
     models = {
         "VD-LSTM": {},
@@ -175,9 +212,9 @@ def ways(settings: Settings, vocab: int) -> dict[str, Callable[[], object]]:
         "REAL": real,
     }
     table: dict[str, Callable[[], object]] = {
-        "GEMMs alone, PyTorch's route": floor,
-        "GEMMs alone, our route": fast_floor,
-        BASE: PlainSteps(settings, tokens_BT, vocab),
+        "GEMMs alone, PyTorch's route": Elsewhere(GemmFloor, settings, vocab),
+        "GEMMs alone, our route": GemmFloor(settings, vocab, settings),
+        BASE: Elsewhere(PlainSteps, settings, tokens_BT, vocab),
     }
     for precision in ("fp32", "bf16") if has_fast_bf16(CPU) else ("fp32",):
         for name, changes in models.items():
@@ -189,14 +226,22 @@ def ways(settings: Settings, vocab: int) -> dict[str, Callable[[], object]]:
 
 
 def measure(table: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each way's steps, sorted; two rounds of warming up do not count."""
+    """Return the seconds that each way takes for a window of words, sorted.
+
+    In each round every way takes some steps, of which the first does not count: it finds the
+    caches, and freed memory, as another way left them.
+    """
     times: dict[str, list[float]] = {name: [] for name in table}
-    for round_number in range(rounds + 2):
+    for _ in range(rounds):
         for name, way in table.items():
-            start = time.perf_counter()
-            way()
-            if round_number >= 2:
-                times[name].append(time.perf_counter() - start)
+            settings = getattr(way, "settings", None)
+            with arithmetic(settings, CPU) if settings else nullcontext():
+                for number in range(getattr(way, "steps", STEPS)):
+                    start = time.perf_counter()
+                    way()
+                    if number:
+                        seconds = time.perf_counter() - start
+                        times[name].append(seconds / getattr(way, "windows", 1))
     return {name: sorted(values) for name, values in times.items()}
 
 
@@ -243,10 +288,11 @@ def vary(name: str, rounds: int) -> None:
 def show_profile(dim: int, vocab: int, way: str) -> None:
     """Print where the time of a step goes, by operation."""
     step = ways(settings_of(dim), vocab)[way]
-    step()
-    with torch.profiler.profile() as profile:
-        for _ in range(5):
-            step()
+    with arithmetic(step.settings, CPU):
+        step()
+        with torch.profiler.profile() as profile:
+            for _ in range(5):
+                step()
     averages = profile.key_averages()
     print(f"\n{way}, d = {dim}, V = {vocab}: own time of operations")
     print(averages.table(sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=40))
@@ -278,12 +324,13 @@ def peak_of_steps(settings: Settings, vocab: int) -> int:
 
     torch.set_num_threads(default_threads())
     small = settings.replace(d_embed=32, d_hidden=32)
-    OurSteps(small, words(small, 100), 100)()  # threads and kernels
-    workspace.release()
-    before = kilobytes("VmRSS")
-    steps = OurSteps(settings, words(settings, vocab), vocab)
-    for _ in range(3):
-        steps()
+    with arithmetic(settings, CPU):
+        OurSteps(small, words(small, 100), 100)()  # threads and kernels
+        workspace.release()
+        before = kilobytes("VmRSS")
+        steps = OurSteps(settings, words(settings, vocab), vocab)
+        for _ in range(3):
+            steps()
     return 1024 * (kilobytes("VmHWM") - before)
 
 
@@ -294,7 +341,8 @@ def main() -> None:
     )
     parser.add_argument("--dims", type=int, nargs="+", default=[200, 650, 1500])
     parser.add_argument("--vocab", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--ways", nargs="+", default=[], help="only those whose name has this")
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--vary", choices=list(VARIED), nargs="+", default=[])
     parser.add_argument("--memory", action="store_true", help="peak memory instead of time")
@@ -315,7 +363,12 @@ def main() -> None:
     for dim in options.dims:
         settings = settings_of(dim)
         print(f"\nd = {dim}, V = {options.vocab:,}, batch 20, bptt 35")
-        times = measure(ways(settings, options.vocab), options.rounds)
+        table = {
+            name: way
+            for name, way in ways(settings, options.vocab).items()
+            if not options.ways or any(part in name for part in (BASE, *options.ways))
+        }
+        times = measure(table, options.rounds)
         show(times, settings.batch_size * settings.bptt)
 
 

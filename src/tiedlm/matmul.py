@@ -16,7 +16,7 @@ Two independent choices, neither of them made by importing this module:
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -108,6 +108,58 @@ def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool = False) -> Te
     if out.dtype == a.dtype:
         return out.addmm_(a, b) if accumulate else torch.mm(a, b, out=out)
     return out.add_(torch.mm(a, b)) if accumulate else out.copy_(torch.mm(a, b))
+
+
+def adder(weight_PK: Tensor, rows: int) -> Callable[[Tensor, Tensor], object]:
+    """Return a function that adds ``a @ weight.t()`` to ``out``, for many products with one weight.
+
+    Where oneDNN makes the products, the weight is laid out once as they want it: narrow products,
+    such as a recurrence's, are bound by reading it.
+
+    Args:
+        weight_PK: the factor that stays; it must not change while the function is used.
+        rows: of a.
+
+    Shape:
+        a ``(rows, K)`` of the weight's type; out ``(rows, P)``, perhaps of a wider type.
+    """
+    if not _packs(weight_PK):
+        weight_KP = weight_PK.t()
+        return lambda a, out: matmul(a, weight_KP, out, accumulate=True)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight_PK.detach(), rows)
+    multiply = torch.ops.mkldnn._linear_pointwise.default
+    return lambda a, out: out.add_(multiply(a, packed, None, "none", [], ""))
+
+
+def _packs(weight: Tensor) -> bool:
+    """Tell whether a weight can be laid out for oneDNN, its products are oneDNN's, and it pays.
+
+    In float32 laying out a transposed weight takes as long as it saves in a window.
+    """
+    if weight.device.type != "cpu" or is_recording(weight):
+        return False
+    if weight.dtype == torch.bfloat16:
+        return has_fast_bf16() and _can_pack(weight.dtype)
+    switch = _switch()
+    is_on = switch is not None and switch.fp32_precision == "bf16" and not why_not_fast_fp32()
+    fits = weight.dtype == torch.float32 and weight.is_contiguous()
+    return fits and is_on and _can_pack(weight.dtype)
+
+
+@cache
+def _can_pack(dtype: torch.dtype) -> bool:
+    """Tell whether this PyTorch has the operations that ``torch.compile`` packs weights with."""
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(20, 200, generator=generator).to(dtype)
+    weight = torch.randn(800, 200, generator=generator).to(dtype)
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, 20)
+        product = torch.ops.mkldnn._linear_pointwise(a, packed, None, "none", [], "")
+    except (AttributeError, RuntimeError):
+        return False
+    exact = a.double() @ weight.double().t()
+    error = ((product - exact).abs() / (a.double().abs() @ weight.double().abs().t())).max().item()
+    return bool(error <= (_FP32_LEVEL if dtype == torch.float32 else 2.0**-8))
 
 
 def enable_fast_fp32() -> bool:

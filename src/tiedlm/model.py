@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tiedlm.losses import LossOutput, augmented_cross_entropy
+from tiedlm.matmul import is_recording
 from tiedlm.recurrent import LSTMState, VariationalLSTM
 from tiedlm.tying import Decoder, TiedDecoder, count_parameters
 
@@ -152,8 +153,18 @@ class LanguageModel(nn.Module):
         """
         if tokens.dim() != 2:
             raise ValueError(f"tokens: expected shape (B, T), got {tuple(tokens.shape)}")
-        hidden_TBH, state = self.lstm.forward_time_major(self.embedding(tokens.t()), state)
+        hidden_TBH, state = self.lstm.forward_time_major(self._look_up(tokens.t()), state)
         return hidden_TBH.transpose(0, 1), state
+
+    def _look_up(self, tokens_TB: Tensor) -> Tensor:
+        """Return the word vectors.
+
+        Where they are tied, the classifier's gradient is there before the one from here, which is
+        then added to its rows in place instead of to a second matrix of its size.
+        """
+        weight = self.embedding.weight
+        in_rows = self.config.tied and not weight.is_cuda and not is_recording(weight)
+        return nn.functional.embedding(tokens_TB, weight, sparse=in_rows)
 
     def loss(
         self,

@@ -104,3 +104,46 @@ def test_fast_fp32_says_which_cpu_feature_stands_in_its_way(monkeypatch, avx512,
         assert matmul.describe()["fp32_gemm"] == "default"
     finally:
         matmul.why_not_fast_fp32.cache_clear()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("rows", [1, 5, 20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_adder_adds_the_product_with_the_weight_it_was_given(dtype, rows, transposed):
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(33, 17, generator=generator).to(dtype)
+    if transposed:
+        weight = weight.t().contiguous().t()
+    wide = torch.promote_types(dtype, torch.float32)
+    with fast_fp32():
+        add = matmul.adder(weight, rows)
+        for seed in (2, 3):  # the same laid-out weight serves several products
+            a = torch.randn(rows, 17, generator=generator.manual_seed(seed)).to(dtype)
+            out = torch.ones(rows, 33, dtype=wide)
+            add(a, out)
+            level = {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 4e-3}[dtype]
+            assert relative_error(out - 1, a, weight.t()) < level + 1e-6 * (wide != dtype)
+
+
+def test_adder_without_the_operations_that_lay_out_weights_gives_the_same(monkeypatch):
+    weight, a = torch.randn(8, 5).bfloat16(), torch.randn(3, 5).bfloat16()
+    with_them, without = torch.zeros(3, 8), torch.zeros(3, 8)
+    matmul.adder(weight, 3)(a, with_them)
+    monkeypatch.setattr(matmul, "_can_pack", lambda dtype: False)
+    matmul.adder(weight, 3)(a, without)
+    torch.testing.assert_close(with_them, without, rtol=1e-2, atol=1e-2)
+
+
+def test_the_probe_refuses_operations_that_are_missing_or_inexact(monkeypatch):
+    class Missing:
+        def __getattr__(self, name):
+            raise AttributeError(name)
+
+    matmul._can_pack.cache_clear()
+    monkeypatch.setattr(torch.ops, "mkldnn", Missing(), raising=False)
+    assert not matmul._can_pack(torch.float32)
+    matmul._can_pack.cache_clear()
+    monkeypatch.undo()
+    monkeypatch.setattr(matmul, "_FP32_LEVEL", 0.0)
+    assert not matmul._can_pack(torch.float32)
+    matmul._can_pack.cache_clear()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tiedlm import matmul
+from tiedlm import matmul, workspace
 from tiedlm.data import Vocabulary, tokenize
 from tiedlm.model import LanguageModel
 from tiedlm.training.hardware import choose_device, default_threads
@@ -23,6 +23,7 @@ def load_model(run: Path, device: str = "cpu") -> tuple[LanguageModel, Vocabular
     assert model.vocabulary is not None
     torch.set_num_threads(default_threads())
     matmul.enable_fast_fp32()
+    workspace.enable_reuse_of_freed_memory()
     return model, model.vocabulary
 
 

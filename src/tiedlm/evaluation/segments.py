@@ -4,9 +4,8 @@ One stream is a matrix-vector product a word, bound by reading the recurrent wei
 it are a matrix product a step. A trained LSTM forgets: from two different states it comes, word by
 word, to the same one. So every segment is first read from the all-zero state; then each is read
 again from the state in which the one before it ended, until its state is that of the first reading.
-From there on the first reading was right. A segment that never comes to it hands a new state to its
-successor, which is then read once more: in the worst case this is the one stream again, segment by
-segment. Nothing is assumed of the model; that the states have met is checked.
+From there on the first reading was right. Nothing is assumed of the model: if a segment's states
+never meet, everything after it is read once more, as one stream.
 
 Shape letters: N tokens, B segments, T tokens of a window, H hidden width.
 """
@@ -81,33 +80,29 @@ def _windows(
         ends.append(state)
         yield piece
 
-    rows = rows[1:]  # segments whose first state is not yet the last one of their predecessor
-    while len(rows):
-        unmet = rows
-        state = _select(ends[-1], unmet - 1)
-        for index, start in enumerate(starts):
-            state, piece = read(unmet, start, min(start + step, length), state)
-            yield piece
-            apart = _apart(state, _select(ends[index], unmet))
-            _update(ends[index], unmet, state)
-            unmet, state = unmet[apart], _select(state, torch.nonzero(apart)[:, 0])
-            if not len(unmet):
-                break
-        rows = unmet[unmet < segments - 1] + 1
+    rows = rows[1:]
+    state = _select(ends[-1], rows - 1)
+    for index, start in enumerate(starts):
+        state, piece = read(rows, start, min(start + step, length), state)
+        yield piece
+        apart = _apart(state, _select(ends[index], rows))
+        rows, state = rows[apart], _select(state, torch.nonzero(apart)[:, 0])
+        if not len(rows):
+            break
+    unmet = state
 
-    if segments * length < len(text) - 1:
-        last = torch.tensor([segments - 1])
-        stop = len(text) - 1 - (segments - 1) * length
-        yield read(last, length, stop, _select(ends[-1], last))[1]
+    # What is left is one stream: the tokens after the last segment, or after one that never met.
+    end = len(text) - 1
+    first, state = segments, _select(ends[-1], torch.tensor([segments - 1]))
+    if len(rows):
+        first, state = int(rows[0]) + 1, _select(unmet, torch.tensor([0]))
+    for start in range(first * length, end, step * segments):
+        state, piece = read(torch.tensor([0]), start, min(start + step * segments, end), state)
+        yield piece
 
 
 def _select(state: LSTMState, rows: Tensor) -> LSTMState:
     return LSTMState(*(part[:, rows.to(part.device)] for part in state))
-
-
-def _update(state: LSTMState, rows: Tensor, new: LSTMState) -> None:
-    for part, new_part in zip(state, new, strict=True):
-        part[:, rows.to(part.device)] = new_part
 
 
 def _apart(state: LSTMState, other: LSTMState) -> Tensor:

@@ -3,7 +3,8 @@
 What makes it fast, without a compiler:
 
 - the input projections of all steps are one GEMM, and so is each weight's gradient;
-- a step is one GEMM and in-place pointwise work in buffers made once;
+- a step is one GEMM and in-place pointwise work in buffers made once; where it pays, its weight is
+  laid out for the GEMM once a window;
 - products are made in the type that :mod:`tiedlm.matmul` says (float32 or bfloat16), everything
   else in the type of the parameters;
 - in backward, every factor that does not depend on the recursion is made for all steps at once,
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tiedlm.matmul import gemm_dtype, matmul
+from tiedlm.matmul import adder, gemm_dtype, matmul
 
 
 def _run(
@@ -46,7 +47,7 @@ def _run(
         3, T, B, H, dtype=gates_TBG.dtype, device=gates_TBG.device
     ).unbind(0)
     recurrent_BH = first_recurrent_BH = h_BH if mask_BH is None else h_BH * mask_BH
-    weight_hh_HG = weight_hh_GH.to(gemm).t()
+    add_recurrent = adder(weight_hh_GH.to(gemm), len(h_BH))
     i_TBH, f_TBH, g_TBH, o_TBH = gates_TBG.chunk(4, dim=-1)
     steps = zip(
         gates_TBG.unbind(0),
@@ -61,7 +62,7 @@ def _run(
         strict=True,
     )
     for gates_BG, if_B2H, i_BH, f_BH, g_BH, o_BH, cell_BH, tanh_BH, out_BH in steps:
-        matmul(recurrent_BH.to(gemm), weight_hh_HG, out=gates_BG, accumulate=True)
+        add_recurrent(recurrent_BH.to(gemm), gates_BG)
         if_B2H.sigmoid_()
         g_BH.tanh_()
         o_BH.sigmoid_()
@@ -140,12 +141,11 @@ class _LSTMLayer(torch.autograd.Function):
         c_factor_steps, o_factor_steps = c_factor_TBH.unbind(0), o_factor_TBH.unbind(0)
         f_steps, grad_outputs = f_TBH.unbind(0), grad_output_TBH.unbind(0)
         grad_hidden_BH = torch.empty_like(grad_cell_BH)
+        add_recurrent = adder(weight_hh_GH.t(), B)
         for t in range(T - 1, -1, -1):
             grad_hidden_BH.copy_(grad_outputs[t])
             if t < T - 1:
-                matmul(
-                    grad_steps[t + 1].to(gemm), weight_hh_GH, out=grad_hidden_BH, accumulate=True
-                )
+                add_recurrent(grad_steps[t + 1].to(gemm), grad_hidden_BH)
             grad_cell_BH.addcmul_(grad_hidden_BH, c_factor_steps[t])
             torch.mul(cell_factor_views[t], grad_cell_BH.unsqueeze(1), out=grad_B3H_views[t])
             torch.mul(grad_hidden_BH, o_factor_steps[t], out=grad_o_views[t])

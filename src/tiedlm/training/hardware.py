@@ -13,6 +13,7 @@ from tiedlm import matmul
 from tiedlm.errors import UserError
 from tiedlm.training.run import environment
 from tiedlm.training.settings import Settings
+from tiedlm.workspace import reuse_freed_memory
 
 # Small products do not fill more cores than this; more threads then only wait for each other.
 MOST_THREADS = 8
@@ -67,12 +68,12 @@ def prepare(settings: Settings) -> torch.device:
 
 @contextmanager
 def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
-    """Hold the arithmetic of a run for a block of code.
+    """Hold the arithmetic of a run, and the memory it frees, for a block of code.
 
     ``auto`` is float32 by the fastest route that is exact; bfloat16 is used only when asked for.
     """
     name = "fp32" if settings.precision == "auto" else settings.precision
-    with matmul.fast_fp32(), matmul.precision(name, device):
+    with reuse_freed_memory(), matmul.fast_fp32(), matmul.precision(name, device):
         yield
 
 

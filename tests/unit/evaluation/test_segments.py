@@ -58,10 +58,10 @@ def read_tokens(m):
     return sum(p.size for _, _, p in segment_windows(m, IDS, 16, segments=4))
 
 
-def test_a_model_that_forgets_reads_little_twice_and_one_that_does_not_is_read_on():
+def test_a_model_that_forgets_reads_little_twice_and_none_reads_much_more():
     assert read_tokens(model(forget=-3.0)) < 1.3 * len(IDS)
-    # Nothing met: each segment is read again for each of its predecessors.
-    assert read_tokens(model(forget=20.0)) > 2 * len(IDS)
+    # Nothing meets: read in segments, read again, and then on from the end of the second.
+    assert 2 * len(IDS) < read_tokens(model(forget=20.0)) <= 2.5 * len(IDS)
 
 
 def test_a_short_text_and_a_narrow_model_are_read_as_one_stream():
