@@ -248,7 +248,10 @@ def measure(table: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
 def settings_of(dim: int, batch: int = 20, bptt: int = 35) -> Settings:
     """Return the settings of the paper's recipes, at a width."""
     dropout = {"dropout_input": 0.35, "dropout_hidden": 0.35}
-    return Settings(d_embed=dim, d_hidden=dim, batch_size=batch, bptt=bptt, **dropout)
+    init_range = 0.1 if dim <= 200 else 0.04  # wide models that start larger do not forget
+    return Settings(
+        d_embed=dim, d_hidden=dim, batch_size=batch, bptt=bptt, init_range=init_range, **dropout
+    )
 
 
 def show(times: dict[str, list[float]], tokens: int) -> None:

@@ -3,12 +3,10 @@
     tiedlm export RUN --to onnx model --int8
     python examples/keyboard.py model --int8
 
-Reads lines of words; after each it shows the most probable next words, and at the end how long a
-word took: reading it and finding the best next ones.
+Reads lines of words; shows the most probable next ones, and at the end how long a word took.
 """
 
 import argparse
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -49,6 +47,8 @@ if __name__ == "__main__":
     parser.add_argument("--int8", action="store_true", help="use the eight-bit model")
     parser.add_argument("--top", type=int, default=5, help="how many words to show")
     arguments = parser.parse_args()
+    if not (arguments.folder / "vocabulary.txt").is_file():
+        parser.error(f"{arguments.folder} is not what `tiedlm export --to onnx` wrote")
     keyboard = Keyboard(**vars(arguments))
     milliseconds = []
     for line in sys.stdin:
@@ -57,4 +57,4 @@ if __name__ == "__main__":
             proposals = keyboard.read(word)
             milliseconds.append(1000 * (time.perf_counter() - start))
         print(*proposals)
-    print(f"{statistics.median(milliseconds):.3f} ms a word (median)", file=sys.stderr)
+    print(f"{np.median(milliseconds or [0]):.3f} ms a word (median)", file=sys.stderr)

@@ -223,18 +223,20 @@ class _Stream:
         hidden_CD = self.hidden_ND[tokens_C]
         scores_CV = self.chunk_CV[: len(tokens_C)]
         matmul(hidden_CD, self.classifier_VD.t(), scores_CV)
+        grad_CV = self.gradient_buffer(scores_CV, hidden_CD)
         step = len(self.piece_RV)
         for first in range(0, len(tokens_C), step):
-            scores_RV, tokens_R = scores_CV[first : first + step], tokens_C[first : first + step]
+            part = slice(first, first + step)
             if soft is None:
-                self.plain_piece(scores_RV, tokens_R)
+                self.plain_piece(scores_CV[part], tokens_C[part], grad_CV[part])
             else:
-                self.piece(scores_RV, tokens_R, group, start + first, soft)
+                self.piece(
+                    scores_CV[part], tokens_C[part], grad_CV[part], group, start + first, soft
+                )
 
         if not (self.wanted.hidden or self.wanted.classifier):
             return
         weight_C1 = self.weight_N[tokens_C].unsqueeze(1)
-        grad_CV = scores_CV.to(hidden_CD.dtype)
         if self.grad_hidden_ND is not None:
             grad_CD = torch.empty_like(self.grad_hidden_ND[: len(tokens_C)])
             matmul(grad_CV, self.classifier_VD, grad_CD)
@@ -242,15 +244,26 @@ class _Stream:
         if self.wanted.classifier and self.grad_classifier is not None:
             self.grad_classifier.add(grad_CV.t(), (hidden_CD * weight_C1).to(hidden_CD.dtype))
 
-    def plain_piece(self, scores_RV: Tensor, tokens_R: Tensor) -> None:
+    def gradient_buffer(self, scores_CV: Tensor, hidden_CD: Tensor) -> Tensor:
+        """Return where G goes: in place of the scores, or beside them in the GEMMs' type."""
+        if scores_CV.dtype == hidden_CD.dtype or not (self.wanted.hidden or self.wanted.classifier):
+            return scores_CV
+        return take("gradient", len(scores_CV), scores_CV.shape[1], hidden_CD)
+
+    def plain_piece(self, scores_RV: Tensor, tokens_R: Tensor, grad_RV: Tensor) -> None:
         """Set J; turn scores into p - onehot."""
         if self.problem.bias_V is not None:
             scores_RV.add_(self.problem.bias_V)
         self.cross_entropy(scores_RV, tokens_R, out_RV=scores_RV)
         _add_at(scores_RV, self.problem.targets_N[tokens_R], -1.0)
+        if grad_RV.dtype != scores_RV.dtype:
+            grad_RV.copy_(scores_RV)
 
-    def cross_entropy(self, logits_RV: Tensor, tokens_R: Tensor, out_RV: Tensor) -> None:
-        """Set J and the bias's share of the gradient but for the one-hot; write p (eqs. 1, 2)."""
+    def cross_entropy(self, logits_RV: Tensor, tokens_R: Tensor, out_RV: Tensor) -> Tensor:
+        """Set J and the bias's share of the gradient but for the one-hot; write p (eqs. 1, 2).
+
+        Returns the largest logit of each token.
+        """
         targets_R = self.problem.targets_N[tokens_R]
         target_R = logits_RV.gather(1, targets_R.unsqueeze(1)).squeeze(1)
         max_R = logits_RV.amax(-1)
@@ -258,9 +271,16 @@ class _Stream:
         self.nll_N[tokens_R] = (max_R - target_R) - torch.log(p_RV.amax(-1))
         if self.grad_bias_V is not None:
             self.grad_bias_V.addmv_(p_RV.t(), self.weight_N[tokens_R])
+        return max_R
 
     def piece(
-        self, scores_RV: Tensor, tokens_R: Tensor, group: Group, start: int, soft: _SoftTargets
+        self,
+        scores_RV: Tensor,
+        tokens_R: Tensor,
+        grad_RV: Tensor,
+        group: Group,
+        start: int,
+        soft: _SoftTargets,
     ) -> None:
         """Set J and J_aug; turn scores into G (eq. 9)."""
         problem, stop = self.problem, start + len(tokens_R)
@@ -272,8 +292,9 @@ class _Stream:
             dot_R = p_RV.sum(-1).mul_(1 / problem.temperature)
 
         if problem.bias_V is None:
-            self.cross_entropy(scores_RV, tokens_R, out_RV=p_RV)
+            max_R = self.cross_entropy(scores_RV, tokens_R, out_RV=p_RV)
         else:
+            max_R = scores_RV.amax(-1)
             torch.add(scores_RV, problem.bias_V, out=p_RV)
             self.cross_entropy(p_RV, tokens_R, out_RV=p_RV)
 
@@ -287,9 +308,8 @@ class _Stream:
                 else:
                     soft.residual_UV.index_add_(0, words, part, alpha=-1)
 
-        max_R = scores_RV.amax(-1)
         prediction_RV = torch.softmax(scores_RV, dim=-1, out=scores_RV)
-        lse_R = _log_mean_exp(max_R, prediction_RV)
+        lse_R = _log_mean_exp(max_R.mul(1 / problem.temperature), prediction_RV)
         if soft.dot_U is not None:
             word_of_R = group.word_of_N[start:stop]
             self.kl_N[tokens_R] = (soft.dot_U - soft.lse_U)[word_of_R] - dot_R + lse_R
@@ -298,10 +318,10 @@ class _Stream:
 
         if self.wanted.hidden or self.wanted.classifier:
             gamma = problem.alpha / problem.temperature
-            torch.add(p_RV, prediction_RV, alpha=gamma, out=scores_RV)
             for rows, words in segments:
-                scores_RV[rows].sub_(_rows(soft.soft_UV, words), alpha=gamma)
-            _add_at(scores_RV, problem.targets_N[tokens_R], -1.0)
+                p_RV[rows].sub_(_rows(soft.soft_UV, words), alpha=gamma)
+            _add_at(p_RV, problem.targets_N[tokens_R], -1.0)
+            torch.add(p_RV, prediction_RV, alpha=gamma, out=grad_RV)
 
     def through_soft_targets(self, group: Group, soft: _SoftTargets) -> None:
         """Add the gradient through y~ (eqs. 10-12), and J_aug's sums by word."""

@@ -186,6 +186,13 @@ def test_int8_is_measured_on_the_validation_text(capsys, tiny_corpus, tmp_path):
     valid = json.loads((run / "result.json").read_text())["valid_ppl"]
     assert report["perplexity"] == pytest.approx(valid, rel=1e-5)
     assert report["perplexity_int8"] == pytest.approx(valid, rel=0.05)
+    assert list((tmp_path / "onnx").glob("*.int8.onnx"))
+    # An export of another run into the same folder leaves no twin of the first.
+    make_run(tmp_path / "other", "tied")
+    assert (
+        run_command(capsys, "export", tmp_path / "other", "--to", "onnx", tmp_path / "onnx")[0] == 0
+    )
+    assert not list((tmp_path / "onnx").glob("*.int8.onnx"))
 
 
 def test_mistakes_are_one_line(capsys, tmp_path, monkeypatch):

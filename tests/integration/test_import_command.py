@@ -56,6 +56,12 @@ def test_an_imported_run_works_with_the_other_commands(capsys, checkpoint):
         assert said
     status, _, err = run(capsys, "evaluate", out)
     assert (status, err.count("\n")) == (2, 1)
+    assert "no corpus of its own" in err
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    status, _, err = run(capsys, "export", out, "--to", "onnx", folder / "onnx", "--int8")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "leave it out" in err
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,9 @@ def test_log_probs_are_the_surprisals_of_score(capsys, trained, lists, tmp_path)
         (["lists.jsonl", "--tune", "none"], "none does not exist"),
         (["lists.jsonl", "--tune", "kaldi/acwt"], "has no reference"),
         (["lists.jsonl", "--arpa", "kaldi/acwt", "--arpa-weight", "1"], "--arpa-weight"),
+        (["lists.jsonl", "--arpa-weight", "0.3"], "--arpa-weight needs --arpa"),
+        (["lists.jsonl", "--lm-scale", "0"], "--lm-scale: expected a positive number"),
+        (["lists.jsonl", "--acoustic-cost", "kaldi/acwt"], "these are JSON lines"),
     ],
 )
 def test_a_mistake_is_one_line(capsys, trained, lists, monkeypatch, arguments, says):

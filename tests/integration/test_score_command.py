@@ -202,6 +202,10 @@ def test_pieces_are_summed_where_the_vocabulary_has_them(capsys, tmp_path):
     assert [row["word"] for row in pieces[:3]] == ["▁the", "▁c", "at"]
     total = sum(column(words[:6], "surprisal"))
     assert total <= sum(column(pieces[:9], "surprisal"))  # the first begins a word for certain
+    (tmp_path / "plain.txt").write_text("the cat sees a dog\n")
+    status, shown, err = run(capsys, "score", out, tmp_path / "plain.txt")
+    assert (status, shown, err.count("\n")) == (2, "", 1)
+    assert "split the text as its corpus was, or give --no-sum-pieces" in err
 
 
 @pytest.mark.parametrize(

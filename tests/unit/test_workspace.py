@@ -1,3 +1,4 @@
+import resource
 import threading
 
 import pytest
@@ -7,7 +8,8 @@ from tiedlm import augmented_cross_entropy, workspace
 
 
 @pytest.fixture(autouse=True)
-def empty_workspace():
+def empty_workspace(monkeypatch):
+    monkeypatch.setattr(workspace, "_is_reusing", False)  # a command may have set it before
     workspace.release()
     yield
     workspace.release()
@@ -67,3 +69,31 @@ def test_buffers_made_in_inference_mode_serve_training_afterwards():
     outside = augmented_cross_entropy(hidden, weight, targets).loss
     outside.backward()
     assert torch.equal(inside, outside.detach())
+
+
+def page_faults_of_a_step():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    gradients = [torch.empty(2**24).fill_(1.0) for _ in range(2)]  # 64 MiB each
+    del gradients
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(workspace._glibc() is None, reason="only glibc has a switch for it")
+def test_freed_memory_is_used_again_and_given_back_afterwards():
+    with workspace.reuse_freed_memory() as does:
+        assert does
+        steps = [page_faults_of_a_step() for _ in range(6)]
+        assert max(steps[3:]) < 1000  # the first ones find where their blocks fit
+        kept = torch.empty(1)
+        first = workspace.take("a", 4, 5, kept)
+        # The C library keeps what is freed, so that buffers need not be held here.
+        assert workspace.take("a", 4, 5, kept).data_ptr() != first.data_ptr()
+    assert page_faults_of_a_step() > 10_000
+    assert not workspace._is_reusing
+
+
+def test_without_glibc_nothing_is_done(monkeypatch):
+    monkeypatch.setattr(workspace, "_glibc", lambda: None)
+    with workspace.reuse_freed_memory() as does:
+        assert not does
+    assert not workspace.enable_reuse_of_freed_memory()

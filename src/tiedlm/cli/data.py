@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from tiedlm.cli.numbers import Whole
+
 app = App(name="data", help="List, prepare and check corpora.", help_format="plaintext")
 
 OWN_TEXT = "give a folder with train.txt, valid.txt and test.txt, or one file, which is split"
@@ -48,8 +50,8 @@ def prepare(
     /,
     *,
     out: Path | None = None,
-    vocab_size: int | None = None,
-    min_count: int | None = None,
+    vocab_size: Whole | None = None,
+    min_count: Whole | None = None,
     tokenize: bool | None = None,
 ) -> None:
     """Encode a corpus into the cache, or write it as tokenized text.
@@ -78,8 +80,8 @@ def check(
     corpus: str,
     /,
     *,
-    vocab_size: int | None = None,
-    min_count: int | None = None,
+    vocab_size: Whole | None = None,
+    min_count: Whole | None = None,
     tokenize: bool | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:

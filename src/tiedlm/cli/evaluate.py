@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from tiedlm.cli.numbers import Whole
 from tiedlm.errors import UserError
 from tiedlm.training.settings import Settings
 
@@ -17,9 +18,9 @@ def evaluate(
     /,
     *,
     split: Literal["train", "valid", "test"] = "test",
-    window: int = 512,
-    mc: int | None = None,
-    seed: int = 1,
+    window: Whole = 512,
+    mc: Whole | None = None,
+    seed: Whole = 1,
     device: str = "auto",
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:

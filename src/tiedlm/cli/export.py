@@ -19,7 +19,7 @@ def export(
     run: Path,
     /,
     *,
-    to: tuple[Literal["hf", "onnx"], Path],
+    to: Annotated[tuple[Literal["hf", "onnx"], Path], Parameter(negative="")],
     int8: bool = False,
     check: bool = True,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
@@ -86,7 +86,13 @@ def _validation_ids(run: Path) -> npt.NDArray[np.int32]:
     from tiedlm.training.run_files import CONFIG, VOCABULARY
     from tiedlm.training.settings import Settings
 
-    corpus = Settings.from_dict(read_json(run / CONFIG)["settings"]).load_corpus()
+    settings = Settings.from_dict(read_json(run / CONFIG)["settings"])
+    if not settings.data:
+        raise UserError(
+            f"--int8 is measured on a run's validation text, and {run} has none, as an imported "
+            "run; leave it out"
+        )
+    corpus = settings.load_corpus()
     if corpus.vocabulary != Vocabulary.load(run / VOCABULARY):
         raise UserError(
             f"the vocabulary of corpus {corpus.name!r} is not the one of {run}: has the text "

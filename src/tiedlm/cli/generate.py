@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tiedlm.cli.numbers import Whole
 from tiedlm.errors import UserError
 
 
@@ -12,9 +13,9 @@ def generate(
     context: str = "",
     /,
     *,
-    words: int = 100,
+    words: Whole = 100,
     temperature: float = 1.0,
-    seed: int = 1,
+    seed: Whole = 1,
     unk: bool = False,
 ) -> None:
     """Sample text from a model.

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from tiedlm.cli.numbers import Whole
 from tiedlm.errors import UserError
 
 
@@ -16,7 +17,7 @@ def predict(
     context: str,
     /,
     *,
-    top: int = 10,
+    top: Whole = 10,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Show the most probable next words after a context.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from tiedlm.cli import leave
+from tiedlm.cli.numbers import Whole
 from tiedlm.errors import UserError
 
 
@@ -14,14 +17,14 @@ def reproduce(
     what: Literal["table1", "table2"],
     /,
     *,
-    only: list[str] | None = None,
-    seeds: int = 1,
-    jobs: int | None = None,
-    threads: int | None = None,
+    only: Annotated[list[str] | None, Parameter(negative="")] = None,
+    seeds: Whole = 1,
+    jobs: Whole | None = None,
+    threads: Whole | None = None,
     device: str = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     budget: float | None = None,
-    show: bool = False,
+    show: Annotated[bool, Parameter(negative="")] = False,
     out: Path = Path("runs/paper"),
     results: Path = Path("results"),
 ) -> None:

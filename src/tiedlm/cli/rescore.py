@@ -27,7 +27,7 @@ def rescore(
     lm_scale: float | None = None,
     tune: Path | None = None,
     arpa: Path | None = None,
-    arpa_weight: float = 0.5,
+    arpa_weight: float | None = None,
     tokenize: bool | None = None,
     out: Path | None = None,
     device: str = "cpu",
@@ -62,7 +62,7 @@ def rescore(
     arpa
         An ARPA or KenLM binary file, mixed with this model word by word.
     arpa_weight
-        Share of the ARPA model in the mixture.
+        Share of the ARPA model in the mixture, 0.5 by default.
     tokenize
         Split hypotheses into words as the run's corpus was; the default is to do so where the
         corpus was tokenized by tiedlm.
@@ -79,6 +79,7 @@ def rescore(
     from tiedlm.scoring import arpa as ngrams
     from tiedlm.scoring.nbest import read_nbest, read_table
     from tiedlm.scoring.rescore import ScoredLists, Weights, log_probs
+    from tiedlm.scoring.table import count
     from tiedlm.training.run_files import corpus_info
 
     given = {
@@ -89,6 +90,11 @@ def rescore(
     if tune is not None and given:
         flag = "--" + next(iter(given)).replace("_", "-")
         raise UserError(f"{flag} and --tune: give one of them; --tune finds all three")
+    if arpa_weight is not None and arpa is None:
+        raise UserError("--arpa-weight needs --arpa")
+    arpa_weight = 0.5 if arpa_weight is None else arpa_weight
+    if lm_scale is not None and lm_scale <= 0:
+        raise UserError(f"--lm-scale: expected a positive number, got {lm_scale:g}")
     if not 0 < arpa_weight < 1:
         raise UserError(f"--arpa-weight: expected 0 < weight < 1, got {arpa_weight}")
     ngram_model = ngrams.load_arpa(arpa) if arpa is not None else None
@@ -113,7 +119,8 @@ def rescore(
     scored = ScoredLists(lists, new)
     weights = Weights(**given)
     lines = [
-        f"{len(lists):,} utterances, {len(new):,} hypotheses, {unknown:.2%} of their words unknown"
+        f"{count(len(lists), 'utterance')}, {len(new):,} hypotheses, "
+        f"{unknown:.2%} of their words unknown"
     ]
     if references is not None:
         found = scored.tune(references)
@@ -124,8 +131,10 @@ def rescore(
             f"{found.oracle:.2%} at best",
         ]
     flags = f"--weight {weights.weight:g} --penalty {weights.penalty:g}"
-    if scored.has_lm_scores:
+    if scored.has_lm_scores or weights.lm_scale != 1:
         flags += f" --lm-scale {weights.lm_scale:g}"
+    if arpa is not None:
+        flags += f" --arpa {arpa} --arpa-weight {arpa_weight:g}"
     lines.append(f"used {flags}")
     text = _as_json(scored, weights) if json_ else _as_text(scored, weights)
     if out is None:

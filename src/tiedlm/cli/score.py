@@ -100,14 +100,15 @@ def score(
         )
     else:
         scored = score_sentences(model, text, start=first, starts_V=starts_V)
-    if sum_pieces:
-        scored = (pieces.sum_pieces(one, vocabulary.unk_id) for one in scored)
     # What is wrong with the file shows with its first sentence: before anything is written.
     scored = iter(scored)
     beginning = list(islice(scored, 1))
     if not beginning:
         raise UserError(f"{file} has no words; give it at least one line")
     scored = chain(beginning, scored)
+    if sum_pieces:
+        pieces.check_pieces(beginning[0], file)
+        scored = (pieces.sum_pieces(one, vocabulary.unk_id) for one in scored)
 
     with ExitStack() as stack:
         target: IO[str] = sys.stdout

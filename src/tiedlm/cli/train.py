@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tiedlm.cli import leave
+from tiedlm.cli.numbers import Whole
 from tiedlm.errors import UserError
 from tiedlm.experiments.recipes import RECIPES, VARIANTS, get_recipe
 from tiedlm.training.settings import Settings
@@ -113,7 +114,13 @@ def _signature() -> inspect.Signature:
         flag("list_", bool, False, "List the recipes.", name="--list", negative=""),
     ]  # fmt: skip
     settings = [
-        flag(field.name, hints[field.name] | None, None, field.metadata["help"], show_default=False)
+        flag(
+            field.name,
+            (Whole if hints[field.name] in (int, int | None) else hints[field.name]) | None,
+            None,
+            field.metadata["help"],
+            show_default=False,
+        )
         for field in dataclasses.fields(Settings)
         if field.name != "recipe"
     ]

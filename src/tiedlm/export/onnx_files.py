@@ -72,6 +72,8 @@ def export_onnx(
     check_folder(folder, f"{STEP}.onnx")
     vocabulary = model.vocabulary
     assert vocabulary is not None
+    for twin in folder.glob("*.int8.onnx"):  # of an earlier export, perhaps of another run
+        twin.unlink()
     paths = [
         _write(folder / f"{name}.onnx", graph)
         for name, graph in _graphs(model, vocabulary, corpus_info(run)["tokenizer"]).items()

@@ -78,6 +78,11 @@ def read_table(source: Path | str) -> dict[str, str]:
     for number, line in enumerate(read_lines(source), start=1):
         if not line.strip():
             continue
+        if line.startswith("{"):
+            raise UserError(
+                f"{source}, line {number}: these are JSON lines, not lines of a key and a text; "
+                "an n-best list of them goes without --acoustic-cost"
+            )
         key, *text = line.split(maxsplit=1)
         if key in table:
             raise UserError(f"{source}, line {number}: {key!r} is there twice")
@@ -199,9 +204,10 @@ def _json_lines(source: str) -> NBest:
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, UserError):
                 raise
+            wrong = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise UserError(
                 f'{where}: expected {{"id": ..., "hypotheses": [{{"text": ..., "score": ...}}]}} '
-                f"({error!r})"
+                f"({wrong})"
             ) from error
         if key in nbest:
             raise UserError(f"{where}: utterance {key!r} is there twice")
@@ -216,5 +222,12 @@ def _json_lines(source: str) -> NBest:
 def _json_hypothesis(value: dict[str, Any], where: str) -> Hypothesis:
     if not isinstance(value["text"], str):
         raise UserError(f"{where}: expected a string as 'text', got {value['text']!r}")
-    lm_score = _number(value.get("lm_score", 0.0), f"{where}, lm_score")
-    return Hypothesis(value["text"], _number(value["score"], where), lm_score=lm_score)
+    scores = value["score"], value.get("lm_score", 0.0)
+    for name, score in zip(("score", "lm_score"), scores, strict=True):
+        if isinstance(score, (str, bool)):
+            raise UserError(f"{where}: expected a number as {name!r}, got {score!r}")
+    return Hypothesis(
+        value["text"],
+        _number(scores[0], where),
+        lm_score=_number(scores[1], f"{where}, lm_score"),
+    )

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from tiedlm.data import EOS, Vocabulary
+from tiedlm.errors import UserError
 from tiedlm.scoring.surprisal import Scored
 
 BLANK = "\u2581"  # "▁", as sentencepiece writes it
@@ -37,6 +38,19 @@ def has_pieces(vocabulary: Vocabulary) -> bool:
 def word_starts(vocabulary: Vocabulary) -> Tensor:
     """Return ``(V,)`` float64: 1 for what begins a word or is ``<eos>``, else 0."""
     return torch.tensor([float(_begins(word)) for word in vocabulary.words], dtype=torch.float64)
+
+
+def check_pieces(scored: Scored, text: str) -> None:
+    """Refuse a sentence that was not split into pieces.
+
+    Raises:
+        UserError: if nothing in it begins with ``▁``.
+    """
+    if not any(word.startswith(BLANK) for word in scored.sentence.words):
+        raise UserError(
+            f"{text}: no word of its first sentence begins with {BLANK}, but the model's words are "
+            "pieces; split the text as its corpus was, or give --no-sum-pieces"
+        )
 
 
 def _begins(piece: str) -> bool:

@@ -44,9 +44,15 @@ class Summary(NamedTuple):
         share = self.unknown / max(self.words, 1)
         level = perplexity(self.nll, max(self.predicted, 1))
         return (
-            f"{self.sentences:,} sentences, {self.words:,} words, {share:.2%} of them unknown; "
+            f"{count(self.sentences, 'sentence')}, {count(self.words, 'word')}, "
+            f"{share:.2%} of them unknown; "
             f"perplexity {level:.4f} over {self.predicted:,} predictions, {EOS} included"
         )
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number of things that have a regular plural."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def write_table(

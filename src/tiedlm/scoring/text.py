@@ -79,7 +79,10 @@ def _decode(line: bytes, name: str, number: int) -> str:
             "on each line"
         )
     if b"\0" in line:
-        raise UserError(f"line {number} of {name} holds zero bytes: not a text; give a UTF-8 text")
+        raise UserError(
+            f"line {number} of {name} holds zero bytes: not a text (compressed?); give a UTF-8 "
+            "text, or a file .gz"
+        )
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -304,11 +304,12 @@ class _Run:
         for name in MAY_CHANGE:
             old["settings"].pop(name, None)
             new["settings"].pop(name, None)
-        return (
-            run_files.differences(old["settings"], new["settings"])
-            + run_files.differences(old["model"], new["model"])
-            + run_files.differences(old["corpus"], new["corpus"])
-        )
+        found = [
+            line
+            for part in ("settings", "model", "corpus")
+            for line in run_files.differences(old[part], new[part])
+        ]
+        return list(dict.fromkeys(found))  # a width is a setting and part of the model
 
     def _open_folder(self) -> list[str]:
         """Write the files that come first, or restore what is there; return lines to show."""

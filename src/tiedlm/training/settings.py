@@ -81,7 +81,7 @@ class Settings:
     precision: Precision = _setting("auto", "Arithmetic of the matrix products.")
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N.")
     threads: int | None = _setting(
-        None, "CPU threads; the default follows the machine and the size."
+        None, "CPU threads; by default the cores, 8 at most; 1 beside other busy programs."
     )
 
     def __post_init__(self) -> None:
@@ -156,6 +156,11 @@ class Settings:
 
     def load_corpus(self, *, progress: bool = True) -> Corpus:
         """Load the corpus that the settings name, encoded as they say."""
+        if not self.data:
+            raise UserError(
+                "this run has no corpus of its own, as an imported one has none: `tiedlm score` "
+                "reads any text"
+            )
         from tiedlm.data import load_corpus  # NumPy: not for `tiedlm train --help`
 
         return load_corpus(

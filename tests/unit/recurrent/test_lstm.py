@@ -253,7 +253,11 @@ def test_a_wrong_shape_is_named():
         lstm(torch.randn(2, 3, 4), wrong)
 
 
-def test_evaluation_without_gradient_gives_the_numbers_of_evaluation_with_it():
+@pytest.mark.parametrize("own_layers", [False, True])
+def test_evaluation_without_gradient_gives_the_numbers_of_evaluation_with_it(
+    own_layers, monkeypatch
+):
+    monkeypatch.setattr(VariationalLSTM, "_is_faster_here", lambda self, batch_size: own_layers)
     torch.manual_seed(0)
     lstm = VariationalLSTM(4, 6, n_layers=2, dropout_input=0.5, dropout_hidden=0.5).eval().double()
     x = torch.randn(3, 9, 4, dtype=torch.float64)

@@ -101,11 +101,15 @@ def test_json_lines(tmp_path):
     [
         ("u-1 the cat\n", "--acoustic-cost"),
         ("{not json}\n", "line 1: expected"),
-        ('{"id": "u"}\n', "'hypotheses'"),
+        ('{"id": "u"}\n', "no 'hypotheses'"),
         ('{"id": "u", "hypotheses": []}\n', "no hypotheses"),
-        ('{"id": "u", "hypotheses": [{"text": "a"}]}\n', "'score'"),
+        ('{"id": "u", "hypotheses": [{"text": "a"}]}\n', "no 'score'"),
         ('{"id": "u", "hypotheses": [{"text": 3, "score": 1}]}\n', "string as 'text'"),
-        ('{"id": "u", "hypotheses": [{"text": "a", "score": "x"}]}\n', "finite number"),
+        (
+            '{"id": "u", "hypotheses": [{"text": "a", "score": "1"}]}\n',
+            "a number as 'score', got '1'",
+        ),
+        ('{"id": "u", "hypotheses": [{"text": "a", "score": 1, "lm_score": true}]}\n', "lm_score"),
         ('{"id": "u", "hypotheses": [{"text": "a", "score": NaN}]}\n', "finite number"),
         ('{"id": "u", "hypotheses": [{"text": "a", "score": 1}]}\n' * 2, "line 2.*twice"),
         ("\n\n", "blank lines"),

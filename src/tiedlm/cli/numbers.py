@@ -1,0 +1,24 @@
+"""Whole numbers on the command line: 3.5 epochs is a mistake, not four."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from cyclopts import Parameter, Token
+
+
+def whole_number(kind: type, tokens: Sequence[Token]) -> int:
+    """Read a whole number; what the command line's library does by itself is to round.
+
+    Raises:
+        ValueError: for anything else; the library adds the flag.
+    """
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(f"expected a whole number, got {text!r}") from error
+
+
+Whole = Annotated[int, Parameter(converter=whole_number)]
