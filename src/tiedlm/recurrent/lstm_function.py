@@ -90,6 +90,8 @@ class _LSTMLayer(torch.autograd.Function):
         mask_BH: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.gemm = gemm_dtype(x_TBE)
+        # From here on, and in backward too, in the type of the GEMMs.
+        weight_ih_GE, weight_hh_GH = weight_ih_GE.to(ctx.gemm), weight_hh_GH.to(ctx.gemm)
         output_TBH, last_h_BH, recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH = _run(
             x_TBE, h_BH, c_BH, weight_ih_GE, weight_hh_GH, bias_G, mask_BH, ctx.gemm
         )
@@ -110,7 +112,6 @@ class _LSTMLayer(torch.autograd.Function):
         ) = ctx.saved_tensors  # fmt: skip
         T, B, H = cells_TBH.shape
         gemm = ctx.gemm
-        weight_hh_GH = weight_hh_GH.to(gemm)
         need_x, need_h, need_c, need_w_ih, need_w_hh, need_b, _ = ctx.needs_input_grad
         i_TBH, f_TBH, g_TBH, o_TBH = gates_TBG.chunk(4, dim=-1)
 
@@ -128,6 +129,9 @@ class _LSTMLayer(torch.autograd.Function):
         c_factor_TBH = torch.mul(tanh_cells_TBH, tanh_cells_TBH).neg_().add_(1).mul_(o_TBH)
 
         grad_gates_TBG = torch.empty_like(gates_TBG)
+        factor_TBG = grad_gates_TBG  # the same in the type of the GEMMs
+        if gemm != grad_gates_TBG.dtype:
+            factor_TBG = torch.empty_like(gates_TBG, dtype=gemm)
         # The state that leaves the window is unmasked, what the next layer sees is masked.
         grad_cell_BH = torch.addcmul(grad_c_BH, grad_h_BH, c_factor_TBH[-1])
         grad_o_last_BH = grad_h_BH * o_factor_TBH[-1]
@@ -137,7 +141,7 @@ class _LSTMLayer(torch.autograd.Function):
         grad_B3H_views = grad_gates_TBG[..., : 3 * H].view(T, B, 3, H).unbind(0)
         grad_o_views = grad_gates_TBG[..., 3 * H :].unbind(0)
         cell_factor_views = cell_factors_TB3H.view(T, B, 3, H).unbind(0)
-        grad_steps = grad_gates_TBG.unbind(0)
+        grad_steps, factor_steps = grad_gates_TBG.unbind(0), factor_TBG.unbind(0)
         c_factor_steps, o_factor_steps = c_factor_TBH.unbind(0), o_factor_TBH.unbind(0)
         f_steps, grad_outputs = f_TBH.unbind(0), grad_output_TBH.unbind(0)
         grad_hidden_BH = torch.empty_like(grad_cell_BH)
@@ -145,22 +149,24 @@ class _LSTMLayer(torch.autograd.Function):
         for t in range(T - 1, -1, -1):
             grad_hidden_BH.copy_(grad_outputs[t])
             if t < T - 1:
-                add_recurrent(grad_steps[t + 1].to(gemm), grad_hidden_BH)
+                add_recurrent(factor_steps[t + 1], grad_hidden_BH)
             grad_cell_BH.addcmul_(grad_hidden_BH, c_factor_steps[t])
             torch.mul(cell_factor_views[t], grad_cell_BH.unsqueeze(1), out=grad_B3H_views[t])
             torch.mul(grad_hidden_BH, o_factor_steps[t], out=grad_o_views[t])
             if t == T - 1:
                 grad_o_views[t].add_(grad_o_last_BH)
             grad_cell_BH.mul_(f_steps[t])
+            if factor_TBG is not grad_gates_TBG:
+                factor_steps[t].copy_(grad_steps[t])
 
         grad_b = grad_gates_TBG.sum((0, 1)) if need_b else None
-        grad_NG = grad_gates_TBG.view(T * B, 4 * H).to(gemm)
+        grad_NG = factor_TBG.view(T * B, 4 * H)
         grad_x = grad_w_ih = grad_w_hh = grad_h0 = None
         if need_x:
             grad_x = torch.empty_like(x_TBE, memory_format=torch.contiguous_format)
-            matmul(grad_NG, weight_ih_GE.to(gemm), out=grad_x.view(T * B, -1))
+            matmul(grad_NG, weight_ih_GE, out=grad_x.view(T * B, -1))
         if need_w_ih:
-            grad_w_ih = torch.empty_like(weight_ih_GE)
+            grad_w_ih = gates_TBG.new_empty(weight_ih_GE.shape)
             matmul(grad_NG.t(), x_TBE.reshape(T * B, -1).to(gemm), out=grad_w_ih)
         if need_w_hh:
             grad_w_hh = grad_cell_BH.new_empty(4 * H, H)

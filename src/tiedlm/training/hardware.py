@@ -70,7 +70,8 @@ def prepare(settings: Settings) -> torch.device:
 def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
     """Hold the arithmetic of a run, and the memory it frees, for a block of code.
 
-    ``auto`` is float32 by the fastest route that is exact; bfloat16 is used only when asked for.
+    ``auto`` is float32 by the fastest route that is exact; bfloat16 is used only when asked for:
+    docs/experiments.md has what it was measured to cost.
     """
     name = "fp32" if settings.precision == "auto" else settings.precision
     with reuse_freed_memory(), matmul.fast_fp32(), matmul.precision(name, device):
@@ -88,5 +89,6 @@ def describe() -> dict[str, Any]:
         f"{MOST_THREADS}; --threads overrides)",
         "fp32 products": f"{gemm['fp32_gemm']} ({gemm['fp32_gemm_reason']})",
         "bf16 products": "native" if gemm["bf16"] else "not native: --precision bf16 is refused",
-        "precision auto": "fp32",
+        "precision auto": "fp32, by the fastest route that is exact"
+        + ("; bf16 is faster, and asked for with --precision bf16" if gemm["bf16"] else ""),
     }

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import get_total_norm
 
 from tiedlm.model import LanguageModel
 from tiedlm.recurrent import LSTMState
@@ -66,7 +67,7 @@ class Objective(nn.Module):
 
 def train_step(
     objective: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.SGD,
     inputs_BT: Tensor,
     targets_BT: Tensor,
     state: LSTMState | None,
@@ -81,7 +82,7 @@ def train_step(
 
     Args:
         objective: an :class:`Objective`, perhaps wrapped for several ranks.
-        optimizer: of its parameters.
+        optimizer: SGD of its parameters.
         inputs_BT: this rank's words.
         targets_BT: the next words.
         state: what the last window left.
@@ -108,7 +109,7 @@ def train_step(
             )
             torch.autograd.backward(loss / groups)
         parts.append((ce, aug, new_state))
-    norm = torch.nn.utils.clip_grad_norm_(objective.parameters(), settings.clip)
+    norm = get_total_norm([p.grad for p in objective.parameters() if p.grad is not None])
     mean_ce, mean_aug = (torch.stack([part[i] for part in parts]).mean() for i in (0, 1))
     ce, aug, grad_norm = torch.stack([mean_ce, mean_aug, norm]).tolist()
     ce, aug, stop = ranks.sum([ce, aug, float(stop_requested)], inputs_BT.device)
@@ -117,6 +118,21 @@ def train_step(
         raise FloatingPointError(
             f"loss {ce:g}, augmented loss {aug:g}, gradient norm {grad_norm:g}"
         )
-    optimizer.step()
+    clipped_step(optimizer, grad_norm, settings.clip)
     h, c = (torch.cat([part[2][i] for part in parts], 1) for i in (0, 1))
     return StepOutput(ce, aug, grad_norm, stop > 0, LSTMState(h, c))
+
+
+def clipped_step(optimizer: torch.optim.SGD, grad_norm: float, clip: float) -> None:
+    """Update with the gradient scaled down to a global norm of at most ``clip``.
+
+    Plain SGD multiplies the gradient by the learning rate, so the scale goes there: a pass over
+    all gradients less.
+    """
+    scale = min(1.0, clip / (grad_norm + 1e-6))
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group, lr in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = lr * scale
+    optimizer.step()
+    for group, lr in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = lr
