@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tiedlm import matmul
+from tiedlm import matmul, workspace
 
 
 @pytest.fixture(autouse=True)
@@ -14,13 +14,15 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def own_fp32_route():
-    """Commands that are called inside this process may choose the route of its products."""
+def own_process_settings():
+    """Commands that are called inside this process choose its route of products, and its memory."""
     switch = matmul._switch()
     before = switch and switch.fp32_precision
     yield
     if switch:
         switch.fp32_precision = before
+    if workspace._is_reusing:
+        workspace.stop_reuse_of_freed_memory()
 
 
 def write_corpus(folder, lines=(120, 30, 30), seed=0):

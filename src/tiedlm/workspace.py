@@ -72,20 +72,22 @@ def enable_reuse_of_freed_memory() -> bool:
 
 @contextmanager
 def reuse_freed_memory() -> Iterator[bool]:
-    """Do what :func:`enable_reuse_of_freed_memory` does for a block of code; yield whether it did.
-
-    Afterwards what is free goes back to the system.
-    """
-    global _is_reusing
+    """Do so for a block of code, and yield whether it did."""
     try:
         yield enable_reuse_of_freed_memory()
     finally:
-        _is_reusing = False
-        libc = _glibc()
-        if libc is not None:
-            for option in _USUAL.items():
-                libc.mallopt(*option)
-            libc.malloc_trim(0)
+        stop_reuse_of_freed_memory()
+
+
+def stop_reuse_of_freed_memory() -> None:
+    """Undo :func:`enable_reuse_of_freed_memory`; what is free goes back to the system."""
+    global _is_reusing
+    _is_reusing = False
+    libc = _glibc()
+    if libc is not None:
+        for option in _USUAL.items():
+            libc.mallopt(*option)
+        libc.malloc_trim(0)
 
 
 def _glibc() -> ctypes.CDLL | None:

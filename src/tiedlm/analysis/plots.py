@@ -142,6 +142,50 @@ def plot_bars(models: Models, path: Path) -> None:
     _save(figure, path)
 
 
+def plot_theory(distances: Mapping[tuple[float, float], Sequence[float]], path: Path) -> None:
+    """Draw Figure 1: the distance of the two column spaces over beta and over the temperature.
+
+    A dot a run, a line through their means; each panel has the points that share its other value
+    with the point (beta 1, temperature 10).
+
+    Args:
+        distances: of the runs, by (beta, temperature).
+        path: the PNG file.
+
+    Raises:
+        UserError: if matplotlib is missing or the file cannot be written.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2 * SIZE_INCHES[0], SIZE_INCHES[1]), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    panels = (
+        (left, {b: d for (b, t), d in distances.items() if t == 10}, "beta (temperature 10)"),
+        (right, {t: d for (b, t), d in distances.items() if b == 1}, "temperature (beta 1)"),
+    )
+    for axes, found, label in panels:
+        xs = sorted(found)
+        axes.plot(
+            xs, [sum(found[x]) / len(found[x]) for x in xs], color=STYLES["vd-lstm-re"].colour
+        )
+        for x in xs:
+            axes.plot([x] * len(found[x]), found[x], "o", color=INK, markersize=4, alpha=0.5)
+        axes.set_xlabel(label, size=12)
+        axes.set_ylim(0, 1.05)
+        axes.grid(axis="y", color=FAINT)
+        axes.spines[["top", "right"]].set_visible(False)
+    right.set_xscale("log")
+    right.set_xticks(sorted(panels[1][1]), [f"{t:g}" for t in sorted(panels[1][1])], minor=False)
+    right.minorticks_off()
+    runs = {len(found) for found in distances.values()}
+    count = f"{min(runs)}" if len(runs) == 1 else f"{min(runs)} to {max(runs)}"
+    left.set_title(
+        f"Distance of the spaces of W and L^T after training ({count} runs a point)", loc="left"
+    )
+    _save(figure, path)
+
+
 def shown_range(curves: Sequence[Sequence[float]]) -> tuple[float, float]:
     """Return the ends of the axis that shows the late epochs of curves well."""
     everything = [value for curve in curves for value in curve]

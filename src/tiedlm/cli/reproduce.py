@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -14,11 +15,11 @@ from tiedlm.errors import UserError
 
 
 def reproduce(
-    what: Literal["table1", "table2"],
+    what: Literal["table1", "table2", "table3", "figure1", "figure2", "predictions"],
     /,
     *,
     only: Annotated[list[str] | None, Parameter(negative="")] = None,
-    seeds: Whole = 1,
+    seeds: Whole | None = None,
     jobs: Whole | None = None,
     threads: Whole | None = None,
     device: str = "auto",
@@ -30,8 +31,9 @@ def reproduce(
 ) -> None:
     """Run the paper's experiments and show them beside the paper's numbers.
 
-    Stopped or killed, the same command goes on where each run was. Finished runs are kept in
-    RESULTS, without weights or text.
+    table1, table2 and figure1 train; table3 and figure2 show what table1 has trained, predictions
+    compares its baseline with its REAL. Stopped or killed, the same command goes on where each
+    run was. What is finished is kept in RESULTS, without weights or text.
 
     Parameters
     ----------
@@ -40,7 +42,7 @@ def reproduce(
     only
         Cells to run, such as ptb-small-real; ptb-small* is all that begin so. May be repeated.
     seeds
-        Train with seeds 1 to so many.
+        Train with seeds 1 to so many; figure1 has 10 runs a point unless this says otherwise.
     jobs
         Runs at once; the default is one per CPU core, one on a GPU.
     threads
@@ -58,6 +60,57 @@ def reproduce(
     results
         Folder where finished runs are kept.
     """
+    for name, value in (("seeds", seeds), ("jobs", jobs), ("threads", threads)):
+        if value is not None and value < 1:
+            raise UserError(f"--{name}: expected at least 1, got {value}")
+    if budget is not None and budget <= 0:
+        raise UserError(f"--budget: expected minutes above 0, got {budget:g}")
+    if only and not what.startswith("table"):
+        raise UserError(f"--only names cells of a table; {what} has none")
+    from tiedlm.training.hardware import available_cores
+
+    at_once = jobs or (1 if device.startswith("cuda") else available_cores())
+    options = _Options(
+        only=only or [],
+        seeds=seeds,
+        at_once=at_once,
+        changes={
+            "device": device,
+            "precision": precision,
+            "threads": threads or max(1, available_cores() // at_once),
+        },
+        seconds=float("inf") if budget is None else 60 * budget,
+        show=show,
+        out=out,
+        results=results,
+        command="tiedlm " + " ".join(sys.argv[1:]),
+    )
+    {
+        "table1": _table,
+        "table2": _table,
+        "table3": _table3,
+        "figure1": _figure1,
+        "figure2": _figure2,
+        "predictions": _predictions,
+    }[what](what, options)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What the command line asks for."""
+
+    only: list[str]
+    seeds: int | None
+    at_once: int
+    changes: dict[str, Any]
+    seconds: float
+    show: bool
+    out: Path
+    results: Path
+    command: str
+
+
+def _table(what: str, options: _Options) -> None:
     from rich.console import Console
 
     from tiedlm.experiments import cells as paper_cells
@@ -69,44 +122,132 @@ def reproduce(
         run_cells,
     )
     from tiedlm.progress import ProgressView
-    from tiedlm.training.hardware import available_cores
     from tiedlm.training.loop import Diverged, Stopped
 
-    for name, value in (("seeds", seeds), ("jobs", jobs), ("threads", threads)):
-        if value is not None and value < 1:
-            raise UserError(f"--{name}: expected at least 1, got {value}")
-    if budget is not None and budget <= 0:
-        raise UserError(f"--budget: expected minutes above 0, got {budget:g}")
-    cells = paper_cells.choose(getattr(paper_cells, what)(), only or [])
-    at_once = jobs or (1 if device.startswith("cuda") else available_cores())
-    changes = {
-        "device": device,
-        "precision": precision,
-        "threads": threads or max(1, available_cores() // at_once),
-    }
+    cells = paper_cells.choose(getattr(paper_cells, what)(), options.only)
+    seeds = options.seeds or 1
     stopped: Stopped | None = None
-    if not show:
+    if not options.show:
         try:
             with ProgressView() as view:
                 run_cells(
                     cells,
                     seeds,
-                    out,
+                    options.out,
                     view,
-                    at_once=at_once,
-                    seconds=float("inf") if budget is None else 60 * budget,
-                    results=results,
-                    command="tiedlm " + " ".join(sys.argv[1:]),
-                    changes=changes,
+                    at_once=options.at_once,
+                    seconds=options.seconds,
+                    results=options.results,
+                    command=options.command,
+                    changes=options.changes,
                 )
         except Stopped as error:
             stopped = error
         except Diverged as diverged:
             leave(f"error: {diverged}", 1)
-    found = find_results(results)
+    found = find_results(options.results)
     console = Console()
     print_lines([line_of(cell, found) for cell in cells], console.print)
-    for line in remaining(cells, seeds, out):
+    for line in remaining(cells, seeds, options.out):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    if stopped is not None and budget is None:
+    if stopped is not None and options.seconds == float("inf"):
         leave(str(stopped), 130)
+
+
+def _table3(what: str, options: _Options) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from tiedlm.experiments.reproduce import find_results
+    from tiedlm.experiments.reproduce_figures import TABLE3_HEADER, table3_rows
+
+    table = Table(*TABLE3_HEADER)
+    for row in table3_rows(find_results(options.results)):
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _figure1(what: str, options: _Options) -> None:
+    from tiedlm.analysis.plots import plot_theory, require_matplotlib
+    from tiedlm.experiments.results import keep_study
+    from tiedlm.experiments.theory import PANEL_A, PANEL_B, RUNS, read_figure1, run_figure1
+    from tiedlm.files import read_json
+    from tiedlm.progress import ProgressView
+
+    require_matplotlib()
+    folder = options.out / "figure1"
+    points = list(dict.fromkeys([*PANEL_A, *PANEL_B]))
+    left = 0
+    if not options.show:
+        with ProgressView() as view:
+            left = len(
+                run_figure1(
+                    points, options.seeds or RUNS, folder, view, options.at_once, options.seconds
+                )
+            )
+    found = read_figure1(folder)
+    if not found:
+        raise UserError(f"{folder} has no finished run yet; leave out --show to train")
+    runs = [read_json(path) for path in sorted(folder.glob("beta*.json"))]
+    config = {"figure1": runs[0].pop("settings")}
+    for run in runs[1:]:
+        run.pop("settings")
+    kept = keep_study("figure1", {"figure1": runs}, config, options.results, options.command)
+    plot_theory(found, folder / "figure1.png")
+    for (beta, temperature), distances in sorted(found.items()):
+        mean = sum(distances) / len(distances)
+        print(
+            f"beta {beta:g}, temperature {temperature:g}: distance {mean:.3f} (from "
+            f"{min(distances):.3f} to {max(distances):.3f}, {len(distances)} runs)"
+        )
+    print(f"{folder / 'figure1.png'}; {kept}" + (f"; {left} runs are left" if left else ""))
+
+
+def _figure2(what: str, options: _Options) -> None:
+    from tiedlm.experiments.reproduce import find_results
+    from tiedlm.experiments.reproduce_figures import draw_figure2
+
+    for path in draw_figure2(find_results(options.results), options.out):
+        print(path)
+
+
+def _predictions(what: str, options: _Options) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from tiedlm.experiments.prediction_study import compare_predictions, phrases
+    from tiedlm.experiments.reproduce_figures import find_pair
+    from tiedlm.experiments.results import keep_study
+    from tiedlm.files import read_json
+    from tiedlm.training.run import load
+    from tiedlm.training.settings import Settings
+
+    base_run, real_run = find_pair(options.out, options.seeds or 1)
+    base, real = load(base_run), load(real_run)
+    settings = Settings.from_dict(read_json(base_run / "config.json")["settings"])
+    corpus = settings.load_corpus()
+    found: dict[str, Any] = {
+        "runs": [base_run.name, real_run.name],
+        "phrases": phrases({"vd-lstm": base, "vd-lstm-real": real}),
+        "bands": compare_predictions(base, real, corpus),
+    }
+    console = Console()
+    for row in found["phrases"]:
+        console.print(f"{row['context']} + {row['next']}", highlight=False, markup=False)
+        for name, top in row["top"].items():
+            words = ", ".join(f"{p['word']} {p['probability']:.3f}" for p in top)
+            p_next = row["p_next"][name]
+            console.print(
+                f"  {name}: {words}  [{row['next']}: {p_next:.3f}]", highlight=False, markup=False
+            )
+    for band, values in found["bands"].items():
+        table = Table(f"{band} ({values['tokens']:,} targets)", "VD-LSTM", "REAL", "difference 95%")
+        for name, value in values.items():
+            if name != "tokens":
+                low, high = value["difference95"]
+                table.add_row(
+                    name, f"{value['base']:.4f}", f"{value['other']:.4f}", f"{low:+.4f} {high:+.4f}"
+                )
+        console.print(table)
+    config = {"predictions": found["runs"]}
+    print(keep_study("predictions", found, config, options.results, options.command))

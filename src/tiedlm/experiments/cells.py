@@ -15,8 +15,8 @@ from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
 # Matrix arithmetic per second of a training step on two cores of the machine of
-# docs/performance.md, from its table: between 1.8e11 (d = 200) and 2.7e11 (d = 650).
-FLOPS = 2.2e11
+# docs/performance.md, from its table: between 1.7e11 (REAL, d = 200) and 3.2e11 (d = 1500).
+FLOPS = 2.5e11
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,4 +47,28 @@ def keep(runs: Sequence[Path], name: str, results: Path, command: str) -> Path:
     write_json(folder / "metrics.json", summaries[0] if single else {"runs": summaries})
     write_json(folder / "config.json", configs[0] if single else {"runs": configs})
     write_json(folder / "env.json", {**read_json(runs[0] / ENVIRONMENT), "command": command})
+    return folder
+
+
+def keep_study(name: str, metrics: Any, config: Any, results: Path, command: str) -> Path:
+    """Write a study that is not made of run folders.
+
+    Args:
+        name: of the folder, after the date; an older study of this name goes.
+        metrics: what was measured.
+        config: with which settings.
+        results: the folder ``results``.
+        command: what made it.
+
+    Returns:
+        The folder written.
+    """
+    from tiedlm.training.run import environment  # PyTorch: not for reading results
+
+    for old in results.glob(f"????-??-??_{name}"):
+        shutil.rmtree(old)
+    folder = results / f"{datetime.date.today().isoformat()}_{name}"
+    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "config.json", config)
+    write_json(folder / "env.json", {**environment(), "command": command})
     return folder

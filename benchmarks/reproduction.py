@@ -1,0 +1,164 @@
+"""docs/reproduction.md, its pictures and the README's table, from ``results/`` and nothing else.
+
+python benchmarks/reproduction.py
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tiedlm.analysis.plots import plot_theory
+from tiedlm.errors import UserError
+from tiedlm.experiments.cells import choose, table1, table2
+from tiedlm.experiments.reproduce import find_results, line_of, markdown
+from tiedlm.experiments.reproduce_figures import TABLE3_HEADER, draw_figure2, table3_rows
+from tiedlm.files import read_json, write_text
+from tiedlm.model import ModelConfig
+
+ROOT = Path(__file__).parents[1]
+RESULTS, IMAGES = ROOT / "results", ROOT / "docs" / "images"
+
+HEAD = """# Reproduction
+
+The paper's tables and figures beside ours. This page is made by `python benchmarks/reproduction.py`
+from `results/`; nothing in it is written by hand. A cell is validation / test perplexity, the
+difference is ours minus the paper's for the last session that was run, and hours are estimates on
+two CPU cores. A `~` marks a number of the paper that was noted from memory.
+[experiments.md](experiments.md) is the log of everything tried.
+
+"""
+
+
+def rows(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *body]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def parameters() -> str:
+    """Return the parameters of each size with and without tying, counted by the model."""
+    body = []
+    for corpus, vocab in (("Penn Treebank", 10_000), ("WikiText-2", 33_278)):
+        for size, width in (("small", 200), ("medium", 650), ("large", 1500)):
+            counts = [
+                ModelConfig(vocab_size=vocab, d_embed=width, d_hidden=width, tied=tied).num_params()
+                for tied in (False, True)
+            ]
+            body.append(
+                (
+                    corpus,
+                    size,
+                    *(f"{c / 1e6:.1f}M" for c in counts),
+                    f"{1 - counts[1] / counts[0]:.0%}",
+                )
+            )
+    return rows(("corpus", "size", "untied", "tied (RE)", "fewer"), body)
+
+
+def newest(name: str) -> dict[str, Any] | None:
+    """Return the metrics of a study."""
+    found = sorted(RESULTS.glob(f"????-??-??_{name}/metrics.json"))
+    return dict(read_json(found[-1])) if found else None
+
+
+def figure1() -> str:
+    """Return the figure's table, and draw it."""
+    study = newest("figure1")
+    if study is None:
+        return "Not run.\n"
+    found: dict[tuple[float, float], list[dict[str, Any]]] = {}
+    for run in study["figure1"]:
+        found.setdefault((run["beta"], run["temperature"]), []).append(run)
+    plot_theory(
+        {point: [run["distance"] for run in runs] for point, runs in found.items()},
+        IMAGES / "figure1.png",
+    )
+    body = []
+    for (beta, temperature), runs in sorted(found.items()):
+        distances = [run["distance"] for run in runs]
+        angles = [angle for run in runs for angle in run["principal_angles_degrees"]]
+        body.append(
+            (
+                f"{beta:g}", f"{temperature:g}", f"{len(runs)}",
+                f"{sum(distances) / len(distances):.3f}",
+                f"{min(distances):.3f} to {max(distances):.3f}",
+                f"{sum(angles) / len(angles):.0f}, {max(angles):.0f}",
+                f"{sum(run['scaled_aug'] for run in runs) / len(runs):.3g}",
+            )
+        )  # fmt: skip
+    header = (
+        "beta", "temperature", "runs", "mean distance", "range",
+        "principal angles: mean, largest (degrees)", "tau^2 V J_aug at the end",
+    )  # fmt: skip
+    return "![Figure 1](images/figure1.png)\n\n" + rows(header, body)
+
+
+def predictions() -> str:
+    """Return the phrases and the statistics."""
+    study = newest("predictions")
+    if study is None:
+        return "Not run: it needs a finished VD-LSTM and a finished REAL of one size.\n"
+    text = f"Runs: {', '.join(study['runs'])}.\n\n"
+    body = []
+    for row in study["phrases"]:
+        for name, top in row["top"].items():
+            words = ", ".join(f"{p['word']} {p['probability']:.2f}" for p in top)
+            body.append(
+                (f"{row['context']} + **{row['next']}**", name, words, f"{row['p_next'][name]:.3f}")
+            )
+    text += rows(("phrase", "model", "most probable next words", "P(next)"), body) + "\n"
+    body = []
+    for band, values in study["bands"].items():
+        for name, value in values.items():
+            if name != "tokens":
+                low, high = value["difference95"]
+                body.append(
+                    (f"{band} ({values['tokens']:,})", name, f"{value['base']:.4f}",
+                     f"{value['other']:.4f}", f"{low:+.4f} to {high:+.4f}")
+                )  # fmt: skip
+    header = ("targets", "mean of", "VD-LSTM", "REAL", "difference, 95% interval")
+    return text + rows(header, body)
+
+
+def main() -> None:
+    """Write the page, the pictures and the README's table."""
+    found = find_results(RESULTS)
+    try:
+        pictures = draw_figure2(found, IMAGES)
+        figure2 = "".join(f"![{path.stem}](images/{path.name})\n" for path in pictures)
+    except UserError:
+        figure2 = "Not drawn: no two models of a size are finished.\n"
+    page = (
+        HEAD
+        + "## Table 1: perplexities\n\n"
+        + markdown([line_of(cell, found) for cell in table1()])
+        + "\n## Table 2: half of WikiText-2\n\n"
+        + markdown([line_of(cell, found) for cell in table2()])
+        + "\n## Table 3: Penn Treebank, beside others\n\n"
+        + rows(TABLE3_HEADER, table3_rows(found))
+        + "\n## Figure 1: the distance of the two spaces\n\n"
+        + figure1()
+        + "\n## Figure 2: validation curves\n\n"
+        + figure2
+        + "\n## Parameters\n\n"
+        + parameters()
+        + "\n## Predictions\n\n"
+        + predictions()
+    )
+    write_text(ROOT / "docs" / "reproduction.md", page)
+    readme = ROOT / "README.md"
+    table = markdown([line_of(cell, found) for cell in choose(table1(), ["ptb-small*"])])
+    text = re.sub(
+        r"(<!-- results: begin -->\n).*?(<!-- results: end -->)",
+        lambda match: f"{match[1]}{table}{match[2]}",
+        readme.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
+    write_text(readme, text)
+
+
+if __name__ == "__main__":
+    main()

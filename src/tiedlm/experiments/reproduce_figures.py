@@ -1,0 +1,98 @@
+"""What ``tiedlm reproduce`` makes of runs that exist: figures, Table 3, predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tiedlm.errors import UserError
+from tiedlm.experiments.cells import Cell, choose, table1
+from tiedlm.experiments.paper import TABLE3
+from tiedlm.experiments.recipes import VARIANTS
+from tiedlm.experiments.reproduce import Found, runs_of
+from tiedlm.training.settings import Settings
+
+PLOTTED = {"": "vd-lstm", "-al": "vd-lstm-al", "-re": "vd-lstm-re", "-real": "vd-lstm-real"}
+SIZES = ("large", "medium", "small")  # the widest first
+
+
+def figure2_models(
+    size: str, found: Sequence[tuple[Settings, Found]], corpus: str = "ptb"
+) -> dict[str, Any]:
+    """Return the first sessions of a size that are kept, as :func:`plot_curves` wants them."""
+    models = {}
+    for suffix, name in PLOTTED.items():
+        cell = choose(table1(), [f"{corpus}-{size}{suffix}"])[0]
+        runs = runs_of(cell, list(found), 1)
+        if runs:
+            models[name] = runs[0].metrics
+    return models
+
+
+def draw_figure2(found: Sequence[tuple[Settings, Found]], out: Path) -> list[Path]:
+    """Draw Figure 2 for every size of which a baseline and another model are kept.
+
+    Raises:
+        UserError: if there is none.
+    """
+    from tiedlm.analysis.plots import plot_curves
+
+    paths = []
+    for size in reversed(SIZES):
+        models = figure2_models(size, found)
+        if len(models) > 1:
+            out.mkdir(parents=True, exist_ok=True)
+            paths.append(out / f"figure2-{size}.png")
+            plot_curves(models, paths[-1])
+    if not paths:
+        raise UserError(
+            "figure2 is drawn from table1's runs, and no two models of a size are kept: run "
+            "`tiedlm reproduce table1 --only 'ptb-small*'` first"
+        )
+    return paths
+
+
+TABLE3_HEADER = ("model", "parameters", "validation", "test")
+
+
+def table3_rows(found: Sequence[tuple[Settings, Found]]) -> list[tuple[str, str, str, str]]:
+    """Return Table 3: what others and the paper report, then what is kept of ours."""
+    rows = [
+        (row.model, row.parameters, "-" if row.valid is None else f"{row.valid}", f"{row.test}")
+        for row in TABLE3
+    ]
+    for size in reversed(SIZES):
+        for suffix, variant in VARIANTS.items():
+            cell: Cell = choose(table1(), [f"ptb-{size}{suffix}"])[0]
+            runs = runs_of(cell, list(found), 2) or runs_of(cell, list(found), 1)
+            for run in runs[:1]:
+                metrics = run.metrics
+                rows.append(
+                    (
+                        f"{variant}, {size} (ours, seed {run.seed}, session {run.session})",
+                        f"{metrics['parameters'] / 1e6:.1f}M",
+                        f"{metrics['valid_ppl']:.1f}",
+                        f"{metrics['test_ppl']:.1f}",
+                    )
+                )
+    return rows
+
+
+def find_pair(out: Path, seed: int = 1) -> tuple[Path, Path]:
+    """Return the finished baseline and REAL run folders of the widest size that has both.
+
+    Raises:
+        UserError: if no size has both.
+    """
+    for size in SIZES:
+        pair = []
+        for name in (f"ptb-{size}", f"ptb-{size}-real"):
+            sessions = [out / f"{name}-seed{seed}{end}" for end in ("-session2", "")]
+            pair += [run for run in sessions if (run / "result.json").is_file()][:1]
+        if len(pair) == 2:
+            return pair[0], pair[1]
+    raise UserError(
+        f"predictions compare a finished VD-LSTM with a finished REAL, and {out} has no such pair: "
+        "run `tiedlm reproduce table1 --only ptb-small --only ptb-small-real` first"
+    )

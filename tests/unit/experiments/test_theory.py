@@ -1,0 +1,75 @@
+"""Figure 1: its settings, and that the augmented loss alone brings the two spaces together."""
+
+import pytest
+
+from tiedlm.analysis.plots import plot_theory
+from tiedlm.experiments import theory
+from tiedlm.experiments.theory import TheoryRun, read_figure1, run_figure1, train_theory_run
+from tiedlm.files import write_json
+from tiedlm.progress import ProgressView
+
+
+@pytest.mark.parametrize(("beta", "temperature"), [(0.0, 10.0), (0.4, 10.0), (1.0, 2.0)])
+def test_the_two_losses_are_weighed_as_in_the_paper(beta, temperature):
+    settings = TheoryRun((beta, temperature), seed=3).settings()
+    assert settings.alpha == pytest.approx(beta * temperature**2 * 10_000)
+    assert settings.ce_weight == pytest.approx(1 - beta)
+    assert settings.unit_norm
+    assert settings.dropout_input == settings.dropout_hidden == 0
+    assert settings.d_embed == settings.d_hidden == 300
+    assert round(settings.fraction * 929_589) == 20_000
+
+
+def test_each_seed_reads_another_part_that_is_within_the_text():
+    skips = {TheoryRun((1.0, 10.0), seed).settings().skip for seed in range(1, 11)}
+    assert len(skips) == 10
+    fraction = TheoryRun((1.0, 10.0), 1).settings().fraction
+    assert all(0 <= skip <= 1 - fraction for skip in skips)
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """Let runs be of a small model on a text in which every word says which one is next."""
+    text = (" ".join(f"w{i}" for i in range(20)) + "\n") * 20
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"{part}.txt").write_text(text)
+    whole = TheoryRun.settings
+
+    def settings(self):
+        beta, temperature = self.point
+        return whole(self).replace(
+            data=str(tmp_path), fraction=1.0, skip=0.0, d_embed=4, d_hidden=4, batch_size=4,
+            bptt=21, alpha=beta * temperature**2 * 20,
+        )  # fmt: skip
+
+    monkeypatch.setattr(TheoryRun, "settings", settings)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_augmented_loss_alone_brings_the_spaces_together_and_cross_entropy_does_not():
+    alone, without = (
+        train_theory_run(TheoryRun((beta, 10.0), 1, epochs=150, lr=0.03)) for beta in (1.0, 0.0)
+    )
+    assert alone["distance"] < 0.1 < 0.6 < without["distance"]
+    assert alone["centred_distance"] < 0.1
+    assert alone["distances"][-1] == alone["distance"] < alone["distances"][0]
+    assert max(alone["principal_angles_degrees"]) < 10
+    assert without["ce"] < alone["ce"]
+
+
+def test_finished_runs_are_not_run_again_and_a_budget_of_nothing_leaves_the_rest(
+    tmp_path, monkeypatch
+):
+    points = [(0.0, 10.0), (1.0, 10.0)]
+    result = {"beta": 0.0, "temperature": 10.0, "distance": 0.9}
+    write_json(tmp_path / TheoryRun((0.0, 10.0), 1).name(), result)
+    with ProgressView() as view:
+        left = run_figure1(points, 1, tmp_path, view, at_once=1, seconds=0.0)
+    assert [run.point for run in left] == [(1.0, 10.0)]
+    assert read_figure1(tmp_path) == {(0.0, 10.0): [0.9]}
+
+
+def test_the_figure_has_both_panels(tmp_path):
+    found = {point: [0.1, 0.2] for point in {*theory.PANEL_A, *theory.PANEL_B}}
+    plot_theory(found, tmp_path / "figure1.png")
+    assert (tmp_path / "figure1.png").read_bytes().startswith(b"\x89PNG")
