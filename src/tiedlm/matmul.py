@@ -28,6 +28,7 @@ from torch import Tensor
 Precision = Literal["fp32", "bf16"]
 
 _precision: Precision = "fp32"
+_PART = 2**18  # numbers
 
 # The largest |C - C_exact| / (|A| |B|) that still counts as float32 arithmetic: 16 units in the
 # last place. bfloat16 operands leave about 2**-9.
@@ -107,7 +108,14 @@ def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool = False) -> Te
     """
     if out.dtype == a.dtype:
         return out.addmm_(a, b) if accumulate else torch.mm(a, b, out=out)
-    return out.add_(torch.mm(a, b)) if accumulate else out.copy_(torch.mm(a, b))
+    product = torch.mm(a, b)
+    if not accumulate:
+        return out.copy_(product)
+    # An addition of two types makes a copy of one of them: in parts, so that a cache holds it.
+    rows = max(1, _PART // product.shape[1])
+    for start in range(0, len(out), rows):
+        out[start : start + rows].add_(product[start : start + rows])
+    return out
 
 
 def adder(weight_PK: Tensor, rows: int) -> Callable[[Tensor, Tensor], object]:

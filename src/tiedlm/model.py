@@ -159,8 +159,8 @@ class LanguageModel(nn.Module):
     def _look_up(self, tokens_TB: Tensor) -> Tensor:
         """Return the word vectors.
 
-        Where they are tied, the classifier's gradient is there before the one from here, which is
-        then added to its rows in place instead of to a second matrix of its size.
+        Where they are tied, the gradient from here is one of the rows that occur, and becomes part
+        of the classifier's: no second matrix of its size is filled with zeros.
         """
         weight = self.embedding.weight
         in_rows = self.config.tied and not weight.is_cuda and not is_recording(weight)
