@@ -202,6 +202,7 @@ def test_info_names_versions_threads_and_processor(capsys):
         (["train", "small-real", "--epochs", "many"], "--epochs"),
         (["train", "small-real", "--epochs", "3.5"], "expected a whole number, got '3.5'"),
         (["train", "small-real", "--vocab-size", "99.5"], "expected a whole number, got '99.5'"),
+        (["demo", "--jobs", "1.5"], "expected a whole number, got '1.5'"),
         (["evaluate", "{run}", "--window", "2.5"], "expected a whole number, got '2.5'"),
         (["generate", "{run}", "--words", "1.5"], "expected a whole number, got '1.5'"),
         (["train", "small-real", "--lr", "-1"], "--lr"),

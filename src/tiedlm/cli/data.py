@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from tiedlm.cli.numbers import Whole
+from tiedlm.cli.numbers import MaybeWhole
 
 app = App(name="data", help="List, prepare and check corpora.", help_format="plaintext")
 
@@ -50,8 +50,8 @@ def prepare(
     /,
     *,
     out: Path | None = None,
-    vocab_size: Whole | None = None,
-    min_count: Whole | None = None,
+    vocab_size: MaybeWhole = None,
+    min_count: MaybeWhole = None,
     tokenize: bool | None = None,
 ) -> None:
     """Encode a corpus into the cache, or write it as tokenized text.
@@ -80,8 +80,8 @@ def check(
     corpus: str,
     /,
     *,
-    vocab_size: Whole | None = None,
-    min_count: Whole | None = None,
+    vocab_size: MaybeWhole = None,
+    min_count: MaybeWhole = None,
     tokenize: bool | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from tiedlm.cli import leave
-from tiedlm.cli.numbers import Whole
+from tiedlm.cli.numbers import MaybeWhole
 from tiedlm.errors import UserError
 
 
 def demo(
     *,
     out: Path = Path("runs/demo"),
-    jobs: Whole | None = None,
-    epochs: Whole | None = None,
-    seed: Whole | None = None,
+    jobs: MaybeWhole = None,
+    epochs: MaybeWhole = None,
+    seed: MaybeWhole = None,
 ) -> None:
     """Train VD-LSTM, +AL, +RE and +REAL on a small corpus and write a report.
 

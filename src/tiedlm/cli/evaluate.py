@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from tiedlm.cli.numbers import Whole
+from tiedlm.cli.numbers import MaybeWhole, Whole
 from tiedlm.errors import UserError
 from tiedlm.training.settings import Settings
 
@@ -19,7 +19,7 @@ def evaluate(
     *,
     split: Literal["train", "valid", "test"] = "test",
     window: Whole = 512,
-    mc: Whole | None = None,
+    mc: MaybeWhole = None,
     seed: Whole = 1,
     device: str = "auto",
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,

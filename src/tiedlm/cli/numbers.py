@@ -22,3 +22,4 @@ def whole_number(kind: type, tokens: Sequence[Token]) -> int:
 
 
 Whole = Annotated[int, Parameter(converter=whole_number)]
+MaybeWhole = Annotated[int | None, Parameter(converter=whole_number)]

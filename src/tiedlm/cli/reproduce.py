@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from tiedlm.cli import leave
-from tiedlm.cli.numbers import Whole
+from tiedlm.cli.numbers import MaybeWhole
 from tiedlm.errors import UserError
 
 
@@ -19,9 +19,9 @@ def reproduce(
     /,
     *,
     only: Annotated[list[str] | None, Parameter(negative="")] = None,
-    seeds: Whole | None = None,
-    jobs: Whole | None = None,
-    threads: Whole | None = None,
+    seeds: MaybeWhole = None,
+    jobs: MaybeWhole = None,
+    threads: MaybeWhole = None,
     device: str = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     budget: float | None = None,

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tiedlm.cli import leave
-from tiedlm.cli.numbers import Whole
+from tiedlm.cli.numbers import whole_number
 from tiedlm.errors import UserError
 from tiedlm.experiments.recipes import RECIPES, VARIANTS, get_recipe
 from tiedlm.training.settings import Settings
@@ -116,10 +116,11 @@ def _signature() -> inspect.Signature:
     settings = [
         flag(
             field.name,
-            (Whole if hints[field.name] in (int, int | None) else hints[field.name]) | None,
+            hints[field.name] | None,
             None,
             field.metadata["help"],
             show_default=False,
+            **({"converter": whole_number} if hints[field.name] in (int, int | None) else {}),
         )
         for field in dataclasses.fields(Settings)
         if field.name != "recipe"
