@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tiedlm.errors import UserError
+from tiedlm.errors import require
 from tiedlm.files import atomic_path
 
 if TYPE_CHECKING:
@@ -42,16 +42,16 @@ SHOWN_ABOVE_BEST = 1.6  # epochs with a perplexity above this many times the bes
 LABEL_GAP = 0.075  # of the axis: no two labels are nearer
 
 
-def require_matplotlib() -> None:
+def require_matplotlib(extra: str = "plots") -> None:
     """Check that plots can be made; long work that ends in a plot calls this first.
+
+    Args:
+        extra: that has what the caller needs, matplotlib among it.
 
     Raises:
         UserError: if matplotlib is not installed.
     """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise UserError("plots need matplotlib: pip install 'tiedlm[plots]'") from error
+    require("matplotlib.figure", extra, "a plot")
 
 
 def plot_curves(models: Models, path: Path) -> None:

@@ -47,7 +47,7 @@ def run_demo(out: Path, view: ProgressView, jobs: int | None = None, **changes: 
     Returns:
         The path of ``report.html``.
     """
-    require_matplotlib()  # now, not after minutes of training
+    require_matplotlib("demo")  # now, not after minutes of training
     started = time.monotonic()
     settings = {name: get_recipe(recipe).replace(**changes) for name, recipe in MODELS.items()}
     first = settings["vd-lstm"]

@@ -1,27 +1,10 @@
-"""What both exports share: packages that may be absent, and folders that must not be spoiled."""
+"""Folders that an export must not spoil."""
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import Any
 
 from tiedlm.errors import UserError
-
-
-def require(module: str, extra: str, purpose: str) -> Any:
-    """Import a module of an optional dependency.
-
-    Raises:
-        UserError: naming the extra, if the module is not installed.
-    """
-    package = module.partition(".")[0]
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if str(error.name).partition(".")[0] != package:
-            raise
-        raise UserError(f"{purpose} needs {package}: pip install 'tiedlm[{extra}]'") from error
 
 
 def check_folder(folder: Path, marker: str) -> None:

@@ -18,8 +18,8 @@ from safetensors.torch import save as save_tensors
 
 from tiedlm import files
 from tiedlm.data import Vocabulary
-from tiedlm.errors import UserError
-from tiedlm.export.folder import check_folder, require
+from tiedlm.errors import UserError, require
+from tiedlm.export.folder import check_folder
 from tiedlm.export.model_card import model_card
 from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.model import LanguageModel

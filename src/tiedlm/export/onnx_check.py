@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tiedlm.errors import require
 from tiedlm.evaluation.perplexity import WINDOW, perplexity
-from tiedlm.export.folder import require
 from tiedlm.model import LanguageModel
 
 Floats = npt.NDArray[np.float32]

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import tiedlm
 from tiedlm import files
 from tiedlm.data import Vocabulary
-from tiedlm.errors import UserError
-from tiedlm.export.folder import check_folder, require
+from tiedlm.errors import UserError, require
+from tiedlm.export.folder import check_folder
 from tiedlm.export.onnx_check import largest_difference, onnx_perplexity
 from tiedlm.export.onnx_graph import (
     IR_VERSION,

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from tiedlm.export.folder import require
+from tiedlm.errors import require
 from tiedlm.model import LanguageModel
 from tiedlm.recurrent.lstm import LSTMLayer
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tiedlm.errors import UserError
+from tiedlm.errors import UserError, require
 
 Floats = npt.NDArray[np.float64]
 
@@ -22,10 +21,7 @@ def load_arpa(path: Path) -> Any:
     Raises:
         UserError: if the package is not installed, or the file is missing or is no such model.
     """
-    try:
-        kenlm = importlib.import_module("kenlm")
-    except ImportError as error:
-        raise UserError("--arpa needs the package kenlm: pip install 'tiedlm[kenlm]'") from error
+    kenlm = require("kenlm", "kenlm", "--arpa")
     if not path.is_file():
         raise UserError(f"{path} does not exist; an ARPA or KenLM binary file was expected")
     quiet = kenlm.Config()

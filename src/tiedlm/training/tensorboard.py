@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tiedlm.errors import UserError
+from tiedlm.errors import require
 
 FOLDER = "tensorboard"
 
@@ -24,12 +24,9 @@ class TensorBoard:
     """
 
     def __init__(self, out: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UserError(
-                "--tensorboard needs the package: pip install 'tiedlm[tensorboard]'"
-            ) from error
+        require("tensorboard", "tensorboard", "--tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
         self.folder = out / FOLDER
         self._make_writer = SummaryWriter
         self._writer: Any = None
