@@ -79,3 +79,28 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
         raise UserError(f"{path} is not valid JSON ({error}); it may be damaged") from error
+
+
+def check_folder(folder: Path, marker: str, kind: str) -> None:
+    """Refuse to write into a folder that holds something else than an earlier run or export.
+
+    Hidden files do not count: what was stopped before its first file leaves a lock, or a temporary
+    one.
+
+    Args:
+        folder: a new or empty one, or one that has ``marker``.
+        marker: a file that everything of this kind has and nothing else does.
+        kind: what is to be written, for the message.
+
+    Raises:
+        UserError: if it is a file, or holds files but not ``marker``.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; name a folder for the {kind}")
+    if folder.is_dir() and not (folder / marker).is_file():
+        strangers = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+        if strangers:
+            raise UserError(
+                f"{folder} holds other files ({min(strangers)}); name a new folder for the {kind}, "
+                "or that of an earlier one"
+            )

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tiedlm.errors import UserError, did_you_mean
-from tiedlm.files import atomic_path, read_json, write_json, write_text
+from tiedlm.files import atomic_path, check_folder, read_json, write_json, write_text
 
 
 def test_a_file_is_replaced_whole_and_no_temporary_stays(tmp_path):
@@ -65,3 +65,19 @@ def test_missing_and_damaged_json_are_named(tmp_path):
 def test_only_a_near_name_is_suggested():
     assert did_you_mean("sotuu", ["sotu", "ptb"]) == " (did you mean 'sotu'?)"
     assert did_you_mean("qqq", ["sotu", "ptb"]) == ""
+
+
+def test_a_new_folder_an_empty_one_and_an_earlier_export_are_taken(tmp_path):
+    check_folder(tmp_path / "new", "step.onnx", "export")
+    check_folder(tmp_path, "step.onnx", "export")
+    (tmp_path / "step.onnx").touch()
+    check_folder(tmp_path, "step.onnx", "export")
+
+
+def test_a_folder_with_other_files_and_a_file_are_refused(tmp_path):
+    other = tmp_path / "config.json"
+    other.touch()
+    with pytest.raises(UserError, match="holds other files"):
+        check_folder(tmp_path, "step.onnx", "export")
+    with pytest.raises(UserError, match="is a file"):
+        check_folder(other, "step.onnx", "export")

@@ -19,7 +19,6 @@ from safetensors.torch import save as save_tensors
 from tiedlm import files
 from tiedlm.data import Vocabulary
 from tiedlm.errors import UserError, require
-from tiedlm.export.folder import check_folder
 from tiedlm.export.model_card import model_card
 from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.model import LanguageModel
@@ -59,7 +58,7 @@ def export_hf(run: Path, folder: Path, *, check: bool = True) -> HuggingFaceRepo
     model = load(run)
     if check:
         require("transformers", "hf", "checking the export (or pass --no-check)")
-    check_folder(folder, CODE[1])
+    files.check_folder(folder, CODE[1], "export")
     vocabulary = model.vocabulary
     assert vocabulary is not None
     run_config = files.read_json(run / CONFIG)

@@ -15,7 +15,6 @@ import tiedlm
 from tiedlm import files
 from tiedlm.data import Vocabulary
 from tiedlm.errors import UserError, require
-from tiedlm.export.folder import check_folder
 from tiedlm.export.onnx_check import largest_difference, onnx_perplexity
 from tiedlm.export.onnx_graph import (
     IR_VERSION,
@@ -69,7 +68,7 @@ def export_onnx(
     model = load(run)
     for module in ("onnx", "onnxruntime"):
         require(module, "onnx", "export to ONNX")
-    check_folder(folder, f"{STEP}.onnx")
+    files.check_folder(folder, f"{STEP}.onnx", "export")
     vocabulary = model.vocabulary
     assert vocabulary is not None
     for twin in folder.glob("*.int8.onnx"):  # of an earlier export, perhaps of another run

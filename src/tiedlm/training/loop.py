@@ -21,7 +21,7 @@ from tiedlm.data import Corpus
 from tiedlm.data.streams import batch_streams
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate, perplexity
-from tiedlm.files import read_json, write_json, write_text
+from tiedlm.files import check_folder, read_json, write_json, write_text
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.progress import Silent, Watcher, short_duration
 from tiedlm.recurrent import LSTMState
@@ -75,7 +75,7 @@ def train(
         Stopped: after SIGINT or SIGTERM, with everything saved.
         Diverged: if the loss or the gradient stops being finite.
     """
-    run_files.check_folder(out)
+    check_folder(out, run_files.CONFIG, "run")
     with join() as ranks:
         training = _Run(settings, corpus, out, save_every, watcher or Silent(), ranks, on_metrics)
         # Rank 0 holds the folder; the others only read it.

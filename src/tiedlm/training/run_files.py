@@ -38,23 +38,6 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something else than a run.
-
-    Raises:
-        UserError: if it is a file, or has files but no configuration of a run.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; name a folder for the run")
-    if folder.is_dir() and not (folder / CONFIG).is_file():
-        # A run that was stopped before its first file leaves the lock, or a temporary file.
-        strangers = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-        if strangers:
-            raise UserError(
-                f"{folder} holds other files ({min(strangers)}); name a new folder for the run"
-            )
-
-
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Hold a run folder, so that two processes never write to it at once.
