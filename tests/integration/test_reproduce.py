@@ -7,6 +7,7 @@ import pytest
 from tests_support import run_command as run
 from tiedlm.experiments.cells import Cell
 from tiedlm.experiments.paper import Published
+from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import find_results, line_of, run_cells
 from tiedlm.progress import ProgressView
 from tiedlm.training.loop import Stopped
@@ -59,10 +60,16 @@ def test_a_table_stops_in_time_goes_on_and_keeps_both_sessions(tiny_corpus, tmp_
         (["table1", "--only", "ptb-smal"], "no such cell; there are ptb-small"),
         (["table1", "--seeds", "0"], "--seeds: expected at least 1"),
         (["table1", "--budget", "0"], "--budget: expected minutes above 0"),
+        (["figure1", "--only", "ptb-small"], "--only names cells of a table"),
+        (["figure1", "--show"], "has no finished run yet"),
+        (["figure2"], "run `tiedlm reproduce table1 --only 'ptb-small*'` first"),
+        (["predictions"], "compare a finished VD-LSTM with a finished REAL"),
     ],
 )
-def test_a_mistake_is_one_line(capsys, arguments, message):
-    status, _, err = run(capsys, "reproduce", *arguments)
+def test_a_mistake_is_one_line(capsys, tmp_path, arguments, message):
+    pytest.importorskip("matplotlib")
+    folders = ("--out", tmp_path / "runs", "--results", tmp_path / "results")
+    status, _, err = run(capsys, "reproduce", *arguments, *folders)
     assert status == 2
     assert message in err
     assert err.count("\n") == 1
@@ -75,3 +82,38 @@ def test_a_table_is_shown_without_training(capsys, tmp_path):
     assert "wikitext-2-first-half-small-real" in out
     assert "not begun: 8 runs" in out
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Return a folder of results that holds a baseline and REAL of Table 1, made up."""
+    for number, recipe in enumerate(("ptb-small", "ptb-small-real")):
+        folder = tmp_path / "results" / f"2026-01-01_{recipe}-seed1"
+        folder.mkdir(parents=True)
+        settings = {"settings": get_recipe(recipe).to_dict()}
+        (folder / "config.json").write_text(json.dumps(settings))
+        curve = [{"epoch": e, "valid_ppl": 200 / e - number} for e in (1, 2)]
+        metrics = {
+            "valid_ppl": 100 - number, "test_ppl": 98.25, "parameters": 2_600_000, "best_epoch": 2,
+            "curve": curve,
+        }  # fmt: skip
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    return ("--out", tmp_path / "runs", "--results", tmp_path / "results")
+
+
+def test_figure2_is_drawn_from_what_is_kept(capsys, tmp_path, kept):
+    pytest.importorskip("matplotlib")
+    status, out, err = run(capsys, "reproduce", "figure2", *kept)
+    assert status == 0, err
+    assert (tmp_path / "runs" / "figure2-small.png").read_bytes().startswith(b"\x89PNG")
+    assert "figure2-small.png" in out
+
+
+def test_table3_has_what_others_report_and_what_is_kept(capsys, kept, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    status, out, _ = run(capsys, "reproduce", "table3", *kept)
+    assert status == 0
+    assert "Pointer Sentinel-LSTM" in out
+    ours = next(line for line in out.splitlines() if "REAL, small (ours, seed 1" in line)
+    assert "2.6M" in ours
+    assert "98.2" in ours

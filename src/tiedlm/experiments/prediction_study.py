@@ -21,6 +21,7 @@ from torch import Tensor
 
 from tiedlm.analysis.predictions import distributions, next_words
 from tiedlm.data import Corpus
+from tiedlm.data.tokenizer import UNK
 from tiedlm.experiments.paper import PHRASES
 from tiedlm.model import LanguageModel
 
@@ -149,6 +150,7 @@ def phrases(models: Mapping[str, LanguageModel], top: int = 10) -> list[dict[str
             ids = model.vocabulary.encode(["<eos>", *context.split()])
             row["top"][name] = [p._asdict() for p in next_words(model, ids, top)]
             every = next_words(model, ids, len(model.vocabulary))
-            row["p_next"][name] = next(p.probability for p in every if p.word == following)
+            word = following if following in model.vocabulary else UNK
+            row["p_next"][name] = next(p.probability for p in every if p.word == word)
         found.append(row)
     return found
