@@ -6,14 +6,13 @@ python benchmarks/reproduction.py
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tiedlm.analysis.plots import plot_theory
 from tiedlm.errors import UserError
 from tiedlm.experiments.cells import choose, table1, table2
-from tiedlm.experiments.reproduce import find_results, line_of, markdown
+from tiedlm.experiments.reproduce import find_results, line_of, markdown, markdown_table
 from tiedlm.experiments.reproduce_figures import TABLE3_HEADER, draw_figure2, table3_rows
 from tiedlm.files import read_json, write_text
 from tiedlm.model import ModelConfig
@@ -30,12 +29,6 @@ two CPU cores. A `~` marks a number of the paper that was noted from memory.
 [experiments.md](experiments.md) is the log of everything tried.
 
 """
-
-
-def rows(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *body]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def parameters() -> str:
@@ -55,7 +48,7 @@ def parameters() -> str:
                     f"{1 - counts[1] / counts[0]:.0%}",
                 )
             )
-    return rows(("corpus", "size", "untied", "tied (RE)", "fewer"), body)
+    return markdown_table(("corpus", "size", "untied", "tied (RE)", "fewer"), body)
 
 
 def newest(name: str) -> dict[str, Any] | None:
@@ -93,7 +86,7 @@ def figure1() -> str:
         "beta", "temperature", "runs", "mean distance", "range",
         "principal angles: mean, largest (degrees)", "tau^2 V J_aug at the end",
     )  # fmt: skip
-    return "![Figure 1](images/figure1.png)\n\n" + rows(header, body)
+    return "![Figure 1](images/figure1.png)\n\n" + markdown_table(header, body)
 
 
 def predictions() -> str:
@@ -109,7 +102,7 @@ def predictions() -> str:
             body.append(
                 (f"{row['context']} + **{row['next']}**", name, words, f"{row['p_next'][name]:.3f}")
             )
-    text += rows(("phrase", "model", "most probable next words", "P(next)"), body) + "\n"
+    text += markdown_table(("phrase", "model", "most probable next words", "P(next)"), body) + "\n"
     body = []
     for band, values in study["bands"].items():
         for name, value in values.items():
@@ -120,7 +113,7 @@ def predictions() -> str:
                      f"{value['other']:.4f}", f"{low:+.4f} to {high:+.4f}")
                 )  # fmt: skip
     header = ("targets", "mean of", "VD-LSTM", "REAL", "difference, 95% interval")
-    return text + rows(header, body)
+    return text + markdown_table(header, body)
 
 
 def main() -> None:
@@ -138,7 +131,7 @@ def main() -> None:
         + "\n## Table 2: half of WikiText-2\n\n"
         + markdown([line_of(cell, found) for cell in table2()])
         + "\n## Table 3: Penn Treebank, beside others\n\n"
-        + rows(TABLE3_HEADER, table3_rows(found))
+        + markdown_table(TABLE3_HEADER, table3_rows(found))
         + "\n## Figure 1: the distance of the two spaces\n\n"
         + figure1()
         + "\n## Figure 2: validation curves\n\n"

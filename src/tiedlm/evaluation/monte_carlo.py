@@ -19,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tiedlm.evaluation.perplexity import Evaluation, summarize
-from tiedlm.losses import augmented_cross_entropy
+from tiedlm.evaluation.perplexity import Evaluation, summarize, target_losses
 from tiedlm.model import LanguageModel
 
 
@@ -65,14 +64,7 @@ def monte_carlo_losses(
                 piece = np.asarray(ids[start : start + window + 1], dtype=np.int64)
                 tokens_KT = torch.from_numpy(piece).to(device).expand(samples, -1)
                 hidden, state = model(tokens_KT[:, :-1], state)
-                nll_KT = augmented_cross_entropy(
-                    model.decoder.project(hidden),
-                    model.decoder.weight,
-                    tokens_KT[:, 1:],
-                    bias=model.decoder.bias,
-                    alpha=0.0,
-                    reduction="none",
-                ).loss
+                nll_KT = target_losses(model, model.decoder.project(hidden), tokens_KT[:, 1:])
                 mean_T = math.log(samples) - torch.logsumexp(-nll_KT.double(), dim=0)
                 pieces.append(mean_T.float().cpu().numpy())
                 on_tokens(len(piece) - 1)

@@ -93,28 +93,28 @@ def token_losses(
     losses = np.empty(len(ids) - 1, dtype=np.float32)
     if is_worthwhile(model, len(ids)):
         for hidden_BTH, targets_BT, positions_BT in segment_windows(model, ids, window):
-            losses[positions_BT] = _losses(model, hidden_BTH, targets_BT)
+            nll_BT = target_losses(model, hidden_BTH, targets_BT)
+            losses[positions_BT] = nll_BT.float().cpu().numpy()
         return losses
     start = 0
     for hidden_TH, targets_T in hidden_windows(model, ids, window):
-        losses[start : start + len(targets_T)] = _losses(model, hidden_TH, targets_T)
+        nll_T = target_losses(model, hidden_TH, targets_T)
+        losses[start : start + len(targets_T)] = nll_T.float().cpu().numpy()
         start += len(targets_T)
     return losses
 
 
-def _losses(model: LanguageModel, hidden: Tensor, targets: Tensor) -> npt.NDArray[np.float32]:
+def target_losses(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
     """Return the negative log-likelihood of each target; ``hidden`` is projected already."""
     with torch.no_grad():
-        out = augmented_cross_entropy(
+        return augmented_cross_entropy(
             hidden,
             model.decoder.weight,
             targets,
             bias=model.decoder.bias,
             alpha=0.0,
             reduction="none",
-        )
-    nll: npt.NDArray[np.float32] = out.loss.float().cpu().numpy()
-    return nll
+        ).loss
 
 
 def summarize(

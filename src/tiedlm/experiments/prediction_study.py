@@ -148,8 +148,8 @@ def phrases(models: Mapping[str, LanguageModel], top: int = 10) -> list[dict[str
         for name, model in models.items():
             assert model.vocabulary is not None
             ids = model.vocabulary.encode(["<eos>", *context.split()])
-            row["top"][name] = [p._asdict() for p in next_words(model, ids, top)]
             every = next_words(model, ids, len(model.vocabulary))
+            row["top"][name] = [p._asdict() for p in every[:top]]
             word = following if following in model.vocabulary else UNK
             row["p_next"][name] = next(p.probability for p in every if p.word == word)
         found.append(row)

@@ -148,7 +148,7 @@ def find_results(results: Path) -> list[tuple[Settings, Found]]:
     return found
 
 
-def runs_of(cell: Cell, found: list[tuple[Settings, Found]], session: int) -> list[Found]:
+def runs_of(cell: Cell, found: Sequence[tuple[Settings, Found]], session: int) -> list[Found]:
     """Return the kept runs of a cell's session, one for each seed, the newest."""
     wanted = what_it_is(cell.settings.to_dict())
     by_seed = {
@@ -176,7 +176,7 @@ class Line:
     seeds: str
 
 
-def line_of(cell: Cell, found: list[tuple[Settings, Found]]) -> Line:
+def line_of(cell: Cell, found: Sequence[tuple[Settings, Found]]) -> Line:
     """Compare a cell with what is kept of it."""
     sessions = [runs_of(cell, found, session) for session in (1, 2)]
     best = sessions[1] or sessions[0]
@@ -224,10 +224,15 @@ def _session(runs: list[Found], cell: Cell) -> str:
 HEADER = ("cell", "paper", "first session", "second session", "difference", "seeds")
 
 
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
 def markdown(lines: Sequence[Line]) -> str:
     """Write lines as a Markdown table."""
-    rows = [HEADER, ("---",) * len(HEADER), *(_cells(line) for line in lines)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+    return markdown_table(HEADER, [_cells(line) for line in lines])
 
 
 def _cells(line: Line) -> tuple[str, ...]:

@@ -11,10 +11,14 @@ from tiedlm.experiments.cells import Cell, choose, table1
 from tiedlm.experiments.paper import TABLE3
 from tiedlm.experiments.recipes import VARIANTS
 from tiedlm.experiments.reproduce import Found, runs_of
+from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
-PLOTTED = {"": "vd-lstm", "-al": "vd-lstm-al", "-re": "vd-lstm-re", "-real": "vd-lstm-real"}
 SIZES = ("large", "medium", "small")  # the widest first
+
+
+def _cell(name: str) -> Cell:
+    return choose(table1(), [name])[0]
 
 
 def figure2_models(
@@ -22,11 +26,10 @@ def figure2_models(
 ) -> dict[str, Any]:
     """Return the first sessions of a size that are kept, as :func:`plot_curves` wants them."""
     models = {}
-    for suffix, name in PLOTTED.items():
-        cell = choose(table1(), [f"{corpus}-{size}{suffix}"])[0]
-        runs = runs_of(cell, list(found), 1)
+    for suffix in VARIANTS:
+        runs = runs_of(_cell(f"{corpus}-{size}{suffix}"), found, 1)
         if runs:
-            models[name] = runs[0].metrics
+            models[f"vd-lstm{suffix}"] = runs[0].metrics
     return models
 
 
@@ -64,8 +67,8 @@ def table3_rows(found: Sequence[tuple[Settings, Found]]) -> list[tuple[str, str,
     ]
     for size in reversed(SIZES):
         for suffix, variant in VARIANTS.items():
-            cell: Cell = choose(table1(), [f"ptb-{size}{suffix}"])[0]
-            runs = runs_of(cell, list(found), 2) or runs_of(cell, list(found), 1)
+            cell = _cell(f"ptb-{size}{suffix}")
+            runs = runs_of(cell, found, 2) or runs_of(cell, found, 1)
             for run in runs[:1]:
                 metrics = run.metrics
                 rows.append(
@@ -87,9 +90,9 @@ def find_pair(out: Path, seed: int = 1) -> tuple[Path, Path]:
     """
     for size in SIZES:
         pair = []
-        for name in (f"ptb-{size}", f"ptb-{size}-real"):
-            sessions = [out / f"{name}-seed{seed}{end}" for end in ("-session2", "")]
-            pair += [run for run in sessions if (run / "result.json").is_file()][:1]
+        for cell in (_cell(f"ptb-{size}"), _cell(f"ptb-{size}-real")):
+            sessions = [out / cell.folder(seed, session) for session in (2, 1)]
+            pair += [run for run in sessions if (run / RESULT).is_file()][:1]
         if len(pair) == 2:
             return pair[0], pair[1]
     raise UserError(

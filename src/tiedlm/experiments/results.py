@@ -65,10 +65,11 @@ def keep_study(name: str, metrics: Any, config: Any, results: Path, command: str
     """
     from tiedlm.training.run import environment  # PyTorch: not for reading results
 
-    for old in results.glob(f"????-??-??_{name}"):
-        shutil.rmtree(old)
     folder = results / f"{datetime.date.today().isoformat()}_{name}"
     write_json(folder / "metrics.json", metrics)
     write_json(folder / "config.json", config)
     write_json(folder / "env.json", {**environment(), "command": command})
+    for old in results.glob(f"????-??-??_{name}"):
+        if old != folder:
+            shutil.rmtree(old)
     return folder
