@@ -298,7 +298,7 @@ def show_profile(dim: int, vocab: int, way: str) -> None:
                 step()
     averages = profile.key_averages()
     print(f"\n{way}, d = {dim}, V = {vocab}: own time of operations")
-    print(averages.table(sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=40))
+    print(averages.table(sort_by="self_cpu_time_total", row_limit=18, max_name_column_width=40))
 
 
 def show_memory(dim: int, vocab: int) -> None:

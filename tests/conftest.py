@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tiedlm import matmul, workspace
+from tiedlm import matmul, native, workspace
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +23,15 @@ def own_process_settings():
         switch.fp32_precision = before
     if workspace._is_reusing:
         workspace.stop_reuse_of_freed_memory()
+    native._is_on = False
+
+
+@pytest.fixture(params=["pytorch", "compiled"])
+def pointwise(request):
+    """Run a test with PyTorch's pointwise work, and again with the compiled kernels."""
+    if request.param == "compiled" and not native.enable():
+        pytest.skip(native.why_not())
+    return request.param
 
 
 def write_corpus(folder, lines=(120, 30, 30), seed=0):

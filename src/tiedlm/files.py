@@ -11,6 +11,18 @@ from typing import Any
 
 from tiedlm.errors import UserError
 
+CACHE = "TIEDLM_CACHE"  # environment: folder for downloads, encoded corpora and compiled kernels
+
+
+def cache_folder(given: Path | None = None) -> Path:
+    """Return the folder given, else ``$TIEDLM_CACHE``, else tiedlm's in the user's cache."""
+    if given is not None:
+        return given
+    if os.environ.get(CACHE):
+        return Path(os.environ[CACHE]).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "tiedlm"
+
 
 def explain(error: OSError, path: Path | str) -> UserError:
     """Turn an ``OSError`` into one line that names the path and says what to do."""

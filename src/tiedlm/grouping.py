@@ -56,8 +56,11 @@ class Group(NamedTuple):
             yield Segment(slice(first - start, stop - start), self.word_of_N[first:stop])
 
 
-def group_by_word(targets_N: Tensor, most_words: int) -> Iterator[Group]:
-    """Yield groups of at most ``most_words`` distinct targets, each with all its tokens."""
+def group_by_word(targets_N: Tensor, most_words: int, *, by_level: bool = True) -> Iterator[Group]:
+    """Yield groups of at most ``most_words`` distinct targets, each with all its tokens.
+
+    Without ``by_level`` the tokens are word by word, and no segments are made.
+    """
     words_U, word_of_N, count_U = torch.unique(targets_N, return_inverse=True, return_counts=True)
     by_count_U = torch.argsort(count_U, descending=True, stable=True)
     place_U = torch.empty_like(by_count_U)
@@ -72,14 +75,12 @@ def group_by_word(targets_N: Tensor, most_words: int) -> Iterator[Group]:
     for first in range(0, len(counts), most_words):
         last = min(first + most_words, len(counts))
         mine = slice(ends[first] - counts[first], ends[last - 1])
-        order_N = torch.argsort(level_N[mine], stable=True)
-        yield Group(
-            words_U[first:last],
-            count_U[first:last],
-            tokens_N[mine][order_N],
-            word_of_N[mine][order_N] - first,
-            _long_levels(counts[first:last]),
-        )
+        tokens_M, word_of_M, levels = tokens_N[mine], word_of_N[mine] - first, []
+        if by_level:
+            order_M = torch.argsort(level_N[mine], stable=True)
+            tokens_M, word_of_M = tokens_M[order_M], word_of_M[order_M]
+            levels = _long_levels(counts[first:last])
+        yield Group(words_U[first:last], count_U[first:last], tokens_M, word_of_M, levels)
 
 
 def in_order(targets_N: Tensor) -> list[Group]:

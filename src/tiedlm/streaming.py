@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from tiedlm.grouping import Group, group_by_word, in_order, single_tokens
-from tiedlm.matmul import is_recording, matmul
+from tiedlm.matmul import is_recording, matmul, operand
+from tiedlm.native import kernels_for
 from tiedlm.workspace import take
 
 # A chunk is what a GEMM sees: so many numbers, but not so few tokens that adding its product to the
@@ -86,7 +87,7 @@ class Streamed(NamedTuple):
     grad_embedding_VE: Tensor | None
 
 
-class _SoftTargets(NamedTuple):
+class SoftTargets(NamedTuple):
     """y~ of a group's words, and what J_aug and the gradient through y~ need.
 
     Shape:
@@ -107,6 +108,7 @@ class _Sum:
     """A matrix into which products are added."""
 
     def __init__(self, rows: int, columns: int, like: Tensor) -> None:
+        self.columns = columns
         self._value = like.new_empty(rows, columns)
         self._started = False
 
@@ -126,10 +128,14 @@ def stream(problem: Problem, wanted: Wanted) -> Streamed:
 
     Source: PAPER section 1; ``docs/loss.md``, eqs. 6-12.
     """
-    return _Stream(problem, wanted).run()
+    if kernels_for(problem.weight, problem.hidden_ND):
+        from tiedlm.native.streaming import NativeStream  # which is made of this module's parts
+
+        return NativeStream(problem, wanted).run()
+    return Stream(problem, wanted).run()
 
 
-class _Stream:
+class Stream:
     """The buffers of :func:`stream`, and its steps."""
 
     def __init__(self, problem: Problem, wanted: Wanted) -> None:
@@ -141,14 +147,13 @@ class _Stream:
         self.same_weight = problem.weight.dim() == 0
         self.weight_N = problem.weight.expand(N)
         self.tied = problem.embedding_VE is None
-        self.hidden_ND = problem.hidden_ND.to(dtype)
-        self.classifier_VD = problem.classifier_VD.to(dtype)
-        self.embedding_VE = (
-            self.classifier_VD if problem.embedding_VE is None else problem.embedding_VE.to(dtype)
-        )
+        # Perhaps wider than D and E, by zeros.
+        self.hidden_ND = operand(problem.hidden_ND, dtype)
+        self.classifier_VD = operand(problem.classifier_VD, dtype)
+        self.embedding_VE = self.classifier_VD
+        if problem.embedding_VE is not None:
+            self.embedding_VE = operand(problem.embedding_VE, dtype)
         self.rows = max(1, min(N, max(CHUNK // V, LEAST_ROWS)))
-        self.chunk_CV = take("chunk", self.rows, V, like)
-        self.piece_RV = take("piece", max(1, min(self.rows, PIECE // V)), V, like)
         self.nll_N = like.new_empty(N)
         self.kl_N = like.new_zeros(N)
         self.soft_aug = like.new_zeros(())
@@ -159,10 +164,18 @@ class _Stream:
         if wanted.classifier or (wanted.soft and self.tied):
             self.grad_classifier = _Sum(V, D, like)
         if wanted.soft:
-            E = self.embedding_VE.shape[1]
-            self.grad_embedding = self.grad_classifier if self.tied else _Sum(V, E, like)
+            self.grad_embedding = self.grad_classifier
+            if problem.embedding_VE is not None:
+                self.grad_embedding = _Sum(V, problem.embedding_VE.shape[1], like)
+        self.make_buffers(V, like)
+
+    def make_buffers(self, V: int, like: Tensor) -> None:
+        """Make what is used again and again."""
+        self.chunk_CV = take("chunk", self.rows, V, like)
+        self.piece_RV = take("piece", max(1, min(self.rows, PIECE // V)), V, like)
 
     def run(self) -> Streamed:
+        """Stream all tokens."""
         problem = self.problem
         for group in self.groups():
             self.stream_group(group)
@@ -182,6 +195,7 @@ class _Stream:
         )
 
     def groups(self) -> Iterable[Group]:
+        """Return the tokens in the order in which they are streamed."""
         targets_N = self.problem.targets_N
         if self.problem.alpha == 0:
             return in_order(targets_N)
@@ -197,7 +211,7 @@ class _Stream:
         if soft is not None:
             self.through_soft_targets(group, soft)
 
-    def soft_targets(self, group: Group) -> _SoftTargets:
+    def soft_targets(self, group: Group) -> SoftTargets:
         """Make y~ of a group's words (eq. 4); the chunk is free to hold their scores."""
         vectors_UE = self.embedding_VE[group.words_U]
         scores_UV = self.chunk_CV[: len(vectors_UE)]
@@ -207,7 +221,7 @@ class _Stream:
         lse_U = _log_mean_exp(scores_UV.amax(-1), soft_UV)
         if not self.wanted.soft:
             dot_U = scores_UV.mul_(soft_UV).sum(-1)
-            return _SoftTargets(vectors_UE, soft_UV, lse_U, dot_U=dot_U)
+            return SoftTargets(vectors_UE, soft_UV, lse_U, dot_U=dot_U)
         if self.same_weight:
             weight_U = group.count_U.to(lse_U.dtype)
         else:
@@ -215,9 +229,9 @@ class _Stream:
             weight_U = torch.zeros_like(lse_U).index_add_(0, group.word_of_N, weight_N)
         residual_UV = take("residual", len(vectors_UE), scores_UV.shape[1], scores_UV)
         torch.mul(scores_UV, weight_U.unsqueeze(1), out=residual_UV)
-        return _SoftTargets(vectors_UE, soft_UV, lse_U, None, weight_U, residual_UV)
+        return SoftTargets(vectors_UE, soft_UV, lse_U, None, weight_U, residual_UV)
 
-    def chunk(self, group: Group, start: int, soft: _SoftTargets | None) -> None:
+    def chunk(self, group: Group, start: int, soft: SoftTargets | None) -> None:
         """Turn a chunk of a group's tokens into losses and their scores into G; multiply G."""
         tokens_C = group.tokens_N[start : start + self.rows]
         hidden_CD = self.hidden_ND[tokens_C]
@@ -234,8 +248,11 @@ class _Stream:
                     scores_CV[part], tokens_C[part], grad_CV[part], group, start + first, soft
                 )
 
-        if not (self.wanted.hidden or self.wanted.classifier):
-            return
+        if self.wanted.hidden or self.wanted.classifier:
+            self.multiply(grad_CV, tokens_C, hidden_CD)
+
+    def multiply(self, grad_CV: Tensor, tokens_C: Tensor, hidden_CD: Tensor) -> None:
+        """Add a chunk's share of the gradients: ``G W`` and ``G^T h``."""
         weight_C1 = self.weight_N[tokens_C].unsqueeze(1)
         if self.grad_hidden_ND is not None:
             grad_CD = torch.empty_like(self.grad_hidden_ND[: len(tokens_C)])
@@ -280,7 +297,7 @@ class _Stream:
         grad_RV: Tensor,
         group: Group,
         start: int,
-        soft: _SoftTargets,
+        soft: SoftTargets,
     ) -> None:
         """Set J and J_aug; turn scores into G (eq. 9)."""
         problem, stop = self.problem, start + len(tokens_R)
@@ -323,22 +340,33 @@ class _Stream:
             _add_at(p_RV, problem.targets_N[tokens_R], -1.0)
             torch.add(p_RV, prediction_RV, alpha=gamma, out=grad_RV)
 
-    def through_soft_targets(self, group: Group, soft: _SoftTargets) -> None:
+    def through_soft_targets(self, group: Group, soft: SoftTargets) -> None:
         """Add the gradient through y~ (eqs. 10-12), and J_aug's sums by word."""
-        if soft.residual_UV is None or soft.weight_U is None or self.grad_embedding is None:
+        if soft.residual_UV is None:
             return
-        scale = self.problem.weight if self.same_weight else 1.0
         product_UV = soft.residual_UV.mul_(soft.soft_UV)
         dot_U = product_UV.sum(-1)
-        self.soft_aug += scale * (dot_U - soft.weight_U * soft.lse_U).sum()
         grad_UV = product_UV.addcmul_(soft.soft_UV, dot_U.unsqueeze(1), value=-1)
-        grad_UV = grad_UV.to(soft.vectors_UE.dtype)
-        factor = scale * (self.problem.alpha / self.problem.temperature)
+        self.multiply_soft(group, soft, dot_U, grad_UV.to(soft.vectors_UE.dtype))
+
+    def multiply_soft(
+        self, group: Group, soft: SoftTargets, dot_U: Tensor, grad_UV: Tensor
+    ) -> None:
+        """Add a group's J_aug, and its share of the embedding's gradient: ``M^T u``, ``M L^T``."""
+        assert self.grad_embedding is not None
+        factor = self.add_soft_loss(soft, dot_U)
         vectors_UE = (soft.vectors_UE * factor).to(soft.vectors_UE.dtype)
         self.grad_embedding.add(grad_UV.t(), vectors_UE)
-        grad_UE = soft.lse_U.new_empty(soft.vectors_UE.shape)
+        grad_UE = soft.lse_U.new_empty(len(vectors_UE), self.grad_embedding.columns)
         matmul(grad_UV, self.embedding_VE, grad_UE).mul_(factor)
         self.grad_embedding.add_rows(group.words_U, grad_UE)
+
+    def add_soft_loss(self, soft: SoftTargets, dot_U: Tensor) -> float | Tensor:
+        """Add a group's J_aug by word; return the factor of its gradient through y~."""
+        assert soft.weight_U is not None
+        scale = self.problem.weight if self.same_weight else 1.0
+        self.soft_aug += scale * (dot_U - soft.weight_U * soft.lse_U).sum()
+        return scale * (self.problem.alpha / self.problem.temperature)
 
 
 def _rows(x_UV: Tensor, words: slice | Tensor) -> Tensor:

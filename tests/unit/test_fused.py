@@ -155,7 +155,7 @@ def test_second_backward_through_a_retained_graph_is_the_same():
 
 
 @pytest.mark.parametrize("target_grad", [False, True])
-def test_same_inputs_give_the_same_bits(target_grad):
+def test_same_inputs_give_the_same_bits(pointwise, target_grad):
     tensors, targets = problem(n=401, vocab=1271, width=41, dtype=torch.float32, words=50)
     once, again = (run(tensors, targets, target_grad=target_grad) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
@@ -184,7 +184,9 @@ def peak_numbers(function):
 
 @pytest.mark.parametrize("alpha", [0.0, 13.0])
 @pytest.mark.parametrize("target_grad", [False, True])
-def test_at_most_two_chunks_and_the_distinct_targets_are_held(monkeypatch, alpha, target_grad):
+def test_at_most_two_chunks_and_the_distinct_targets_are_held(
+    pointwise, monkeypatch, alpha, target_grad
+):
     n, vocab, width = 400, 1000, 2
     tensors, targets = problem(n, vocab, width, words=300, dtype=torch.float32)
     chunk = 64 * vocab
@@ -217,12 +219,16 @@ def naive_losses(tensors, targets, alpha, temperature):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("temperature", [1.0, 20.0])
 @pytest.mark.parametrize("scale", [0.1, 1.0])
-def test_low_precision_error_is_at_most_the_naive_implementations(dtype, temperature, scale):
+def test_low_precision_error_is_at_most_the_naive_implementations(
+    pointwise, dtype, temperature, scale
+):
     """With a slack of a factor 2.5 and one rounding of the largest number.
 
-    The factor is needed for peaked soft targets only (scale 1, tau 1): the residual form of the
-    gradient through them sums before it centres.
+    The factor is needed for peaked soft targets (scale 1, tau 1): the residual form of the gradient
+    through them sums before it centres; and for single numbers of the compiled form, where one
+    product sums the gradients of both losses (their mean error is below the naive one).
     """
+    is_special = temperature == scale == 1 or pointwise == "compiled"
     tensors, targets = problem(n=401, vocab=1271, width=41, words=200)
     low = [(x.detach() * scale).to(dtype).requires_grad_() for x in tensors[:2]]
     exact_inputs = [x.detach().double().requires_grad_() for x in low]
@@ -234,11 +240,11 @@ def test_low_precision_error_is_at_most_the_naive_implementations(dtype, tempera
     for ours, theirs, right in zip(fused, naive, exact, strict=True):
         rounding = torch.finfo(dtype).eps * right.abs().max()
         error, bound = ((x.double() - right).abs().max() for x in (ours, theirs))
-        assert error <= (2.5 if temperature == scale == 1 else 1.25) * bound + rounding
+        assert error <= (2.5 if is_special else 1.25) * bound + rounding
 
 
 @pytest.mark.parametrize("target_grad", [False, True])
-def test_bf16_products_change_gradients_by_less_than_a_percent(target_grad):
+def test_bf16_products_change_gradients_by_less_than_a_percent(pointwise, target_grad):
     tensors, targets = problem(n=401, vocab=1271, width=41, dtype=torch.float32, words=200)
     full = run(tensors, targets, target_grad=target_grad)
     with precision("bf16"):
@@ -272,7 +278,7 @@ def train(impl, dtype, steps=200, target_grad=True):
 
 
 @pytest.mark.parametrize("target_grad", [False, True])
-def test_training_curve_is_the_references_to_float_noise(target_grad):
+def test_training_curve_is_the_references_to_float_noise(pointwise, target_grad):
     exact = train("reference", torch.float64, target_grad=target_grad)
     assert exact[-1] < 0.8 * exact[0]
     fused = train("fused", torch.float64, target_grad=target_grad)

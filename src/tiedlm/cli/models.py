@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tiedlm import matmul, workspace
+from tiedlm import matmul, native, workspace
 from tiedlm.data import Vocabulary, tokenize
 from tiedlm.model import LanguageModel
 from tiedlm.training.hardware import choose_device, default_threads
@@ -24,6 +24,7 @@ def load_model(run: Path, device: str = "cpu") -> tuple[LanguageModel, Vocabular
     torch.set_num_threads(default_threads())
     matmul.enable_fast_fp32()
     workspace.enable_reuse_of_freed_memory()
+    native.enable()
     return model, model.vocabulary
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiedlm.data.corpus import cache_folder
 from tiedlm.data.sotu import speeches
 from tiedlm.data.standard import STANDARD, candidates, locate
+from tiedlm.files import cache_folder
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from tiedlm.data.tokenizer import UNK
 from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError, did_you_mean
 
-CACHE = "TIEDLM_CACHE"  # environment: folder for downloads and encoded corpora
 _FORMAT = 2  # raised when the tokenizer or the files change, so that old caches are not used
 VocabFrom = Literal["part", "whole"]
 _VOCABULARY, _INFO = "vocabulary.txt", "info.json"
@@ -54,16 +53,6 @@ class Corpus:
     info: dict[str, Any]
 
 
-def cache_folder(given: Path | None = None) -> Path:
-    """Return the folder given, else ``$TIEDLM_CACHE``, else tiedlm's in the user's cache."""
-    if given is not None:
-        return given
-    if os.environ.get(CACHE):
-        return Path(os.environ[CACHE]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "tiedlm"
-
-
 def find_source(
     name_or_path: str,
     *,
@@ -80,7 +69,9 @@ def find_source(
     if name_or_path in FIRST_YEAR:
         return sotu_source(name_or_path)
     if name_or_path in STANDARD:
-        return standard_source(name_or_path, data_root, cache_folder(cache), download, progress)
+        return standard_source(
+            name_or_path, data_root, files.cache_folder(cache), download, progress
+        )
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         return from_folder(path)
@@ -136,7 +127,7 @@ def load_corpus(
         raise UserError(f"skip must be at least 0 and below 1, not {skip}")
     if vocab_from not in ("part", "whole"):
         raise UserError(f"vocab_from must be 'part' or 'whole', not {vocab_from!r}")
-    folder = cache_folder(cache)
+    folder = files.cache_folder(cache)
     source = find_source(
         name_or_path, data_root=data_root, cache=folder, download=download, progress=progress
     )
@@ -245,8 +236,8 @@ def _whole_folder(place: Path, damaged: bool) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
-            f"cannot write {place.parent}: {reason}; make room there or set {CACHE} to another "
-            "folder"
+            f"cannot write {place.parent}: {reason}; make room there or set {files.CACHE} to "
+            "another folder"
         ) from error
     finally:
         if unfinished is not None:

@@ -15,6 +15,7 @@ Shape letters: B streams, T steps, E input width, H hidden width, G = 4H gates (
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tiedlm.matmul import adder, gemm_dtype, matmul
+from tiedlm.native import kernels_for
+from tiedlm.native.lstm import run_backward, run_forward
 
 
 def _run(
@@ -41,12 +44,21 @@ def _run(
     if gemm == bias_G.dtype:
         gates_NG = torch.addmm(bias_G, x_NE, weight_ih_GE.t())
     else:
-        gates_NG = torch.add(bias_G, x_NE @ weight_ih_GE.to(gemm).t())
+        # Not one addition of two types, which is several times slower.
+        gates_NG = (x_NE @ weight_ih_GE.to(gemm).t()).to(bias_G.dtype).add_(bias_G)
     gates_TBG = gates_NG.view(T, B, 4 * H)
     cells_TBH, tanh_cells_TBH, output_TBH = torch.empty(
         3, T, B, H, dtype=gates_TBG.dtype, device=gates_TBG.device
     ).unbind(0)
     recurrent_BH = first_recurrent_BH = h_BH if mask_BH is None else h_BH * mask_BH
+    kernels = kernels_for(gates_NG, c_BH, mask_BH, x_NE)
+    if kernels is not None:
+        run_forward(
+            kernels, gates_TBG, c_BH, recurrent_BH, weight_hh_GH.to(gemm), mask_BH,
+            cells_TBH, tanh_cells_TBH, output_TBH,
+        )  # fmt: skip
+        last_h_BH = gates_TBG[-1, :, 3 * H :] * tanh_cells_TBH[-1]
+        return output_TBH, last_h_BH, recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH
     add_recurrent = adder(weight_hh_GH.to(gemm), len(h_BH))
     i_TBH, f_TBH, g_TBH, o_TBH = gates_TBG.chunk(4, dim=-1)
     steps = zip(
@@ -75,6 +87,68 @@ def _run(
         c_BH, recurrent_BH = cell_BH, out_BH
     last_h_BH = o_TBH[-1] * tanh_cells_TBH[-1]
     return output_TBH, last_h_BH, first_recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH
+
+
+def _run_backward(
+    gates_TBG: Tensor,
+    c_BH: Tensor,
+    cells_TBH: Tensor,
+    tanh_cells_TBH: Tensor,
+    weight_hh_GH: Tensor,
+    mask_BH: Tensor | None,
+    grad_output_TBH: Tensor,
+    grad_h_BH: Tensor,
+    grad_c_BH: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradient of the gates' inputs, the same in the GEMMs' type, and that of c."""
+    T, B, H = cells_TBH.shape
+    gemm = weight_hh_GH.dtype
+    i_TBH, f_TBH, g_TBH, o_TBH = gates_TBG.chunk(4, dim=-1)
+
+    # d(gate inputs) = d(cell) * cell_factors for i, f, g and d(hidden) * o_factor for o:
+    # the derivatives of sigmoid and tanh, for all steps at once.
+    cell_factors_TB3H = torch.empty_like(gates_TBG[..., : 3 * H])
+    by_i_TBH, by_f_TBH, by_g_TBH = cell_factors_TB3H.chunk(3, dim=-1)
+    torch.addcmul(i_TBH, i_TBH, i_TBH, value=-1, out=by_i_TBH).mul_(g_TBH)
+    torch.addcmul(f_TBH, f_TBH, f_TBH, value=-1, out=by_f_TBH)
+    by_f_TBH[0].mul_(c_BH)
+    by_f_TBH[1:].mul_(cells_TBH[:-1])
+    torch.mul(g_TBH, g_TBH, out=by_g_TBH).neg_().add_(1).mul_(i_TBH)
+    o_factor_TBH = torch.addcmul(o_TBH, o_TBH, o_TBH, value=-1).mul_(tanh_cells_TBH)
+    # d(cell) += d(hidden) * c_factor
+    c_factor_TBH = torch.mul(tanh_cells_TBH, tanh_cells_TBH).neg_().add_(1).mul_(o_TBH)
+
+    grad_gates_TBG = torch.empty_like(gates_TBG)
+    factor_TBG = grad_gates_TBG  # the same in the type of the GEMMs
+    if gemm != grad_gates_TBG.dtype:
+        factor_TBG = torch.empty_like(gates_TBG, dtype=gemm)
+    # The state that leaves the window is unmasked, what the next layer sees is masked.
+    grad_cell_BH = torch.addcmul(grad_c_BH, grad_h_BH, c_factor_TBH[-1])
+    grad_o_last_BH = grad_h_BH * o_factor_TBH[-1]
+    if mask_BH is not None:
+        o_factor_TBH.mul_(mask_BH)
+        c_factor_TBH.mul_(mask_BH)
+    grad_B3H_views = grad_gates_TBG[..., : 3 * H].view(T, B, 3, H).unbind(0)
+    grad_o_views = grad_gates_TBG[..., 3 * H :].unbind(0)
+    cell_factor_views = cell_factors_TB3H.view(T, B, 3, H).unbind(0)
+    grad_steps, factor_steps = grad_gates_TBG.unbind(0), factor_TBG.unbind(0)
+    c_factor_steps, o_factor_steps = c_factor_TBH.unbind(0), o_factor_TBH.unbind(0)
+    f_steps, grad_outputs = f_TBH.unbind(0), grad_output_TBH.unbind(0)
+    grad_hidden_BH = torch.empty_like(grad_cell_BH)
+    add_recurrent = adder(weight_hh_GH.t(), B)
+    for t in range(T - 1, -1, -1):
+        grad_hidden_BH.copy_(grad_outputs[t])
+        if t < T - 1:
+            add_recurrent(factor_steps[t + 1], grad_hidden_BH)
+        grad_cell_BH.addcmul_(grad_hidden_BH, c_factor_steps[t])
+        torch.mul(cell_factor_views[t], grad_cell_BH.unsqueeze(1), out=grad_B3H_views[t])
+        torch.mul(grad_hidden_BH, o_factor_steps[t], out=grad_o_views[t])
+        if t == T - 1:
+            grad_o_views[t].add_(grad_o_last_BH)
+        grad_cell_BH.mul_(f_steps[t])
+        if factor_TBG is not grad_gates_TBG:
+            factor_steps[t].copy_(grad_steps[t])
+    return grad_gates_TBG, factor_TBG, grad_cell_BH
 
 
 class _LSTMLayer(torch.autograd.Function):
@@ -113,51 +187,12 @@ class _LSTMLayer(torch.autograd.Function):
         T, B, H = cells_TBH.shape
         gemm = ctx.gemm
         need_x, need_h, need_c, need_w_ih, need_w_hh, need_b, _ = ctx.needs_input_grad
-        i_TBH, f_TBH, g_TBH, o_TBH = gates_TBG.chunk(4, dim=-1)
-
-        # d(gate inputs) = d(cell) * cell_factors for i, f, g and d(hidden) * o_factor for o:
-        # the derivatives of sigmoid and tanh, for all steps at once.
-        cell_factors_TB3H = torch.empty_like(gates_TBG[..., : 3 * H])
-        by_i_TBH, by_f_TBH, by_g_TBH = cell_factors_TB3H.chunk(3, dim=-1)
-        torch.addcmul(i_TBH, i_TBH, i_TBH, value=-1, out=by_i_TBH).mul_(g_TBH)
-        torch.addcmul(f_TBH, f_TBH, f_TBH, value=-1, out=by_f_TBH)
-        by_f_TBH[0].mul_(c_BH)
-        by_f_TBH[1:].mul_(cells_TBH[:-1])
-        torch.mul(g_TBH, g_TBH, out=by_g_TBH).neg_().add_(1).mul_(i_TBH)
-        o_factor_TBH = torch.addcmul(o_TBH, o_TBH, o_TBH, value=-1).mul_(tanh_cells_TBH)
-        # d(cell) += d(hidden) * c_factor
-        c_factor_TBH = torch.mul(tanh_cells_TBH, tanh_cells_TBH).neg_().add_(1).mul_(o_TBH)
-
-        grad_gates_TBG = torch.empty_like(gates_TBG)
-        factor_TBG = grad_gates_TBG  # the same in the type of the GEMMs
-        if gemm != grad_gates_TBG.dtype:
-            factor_TBG = torch.empty_like(gates_TBG, dtype=gemm)
-        # The state that leaves the window is unmasked, what the next layer sees is masked.
-        grad_cell_BH = torch.addcmul(grad_c_BH, grad_h_BH, c_factor_TBH[-1])
-        grad_o_last_BH = grad_h_BH * o_factor_TBH[-1]
-        if mask_BH is not None:
-            o_factor_TBH.mul_(mask_BH)
-            c_factor_TBH.mul_(mask_BH)
-        grad_B3H_views = grad_gates_TBG[..., : 3 * H].view(T, B, 3, H).unbind(0)
-        grad_o_views = grad_gates_TBG[..., 3 * H :].unbind(0)
-        cell_factor_views = cell_factors_TB3H.view(T, B, 3, H).unbind(0)
-        grad_steps, factor_steps = grad_gates_TBG.unbind(0), factor_TBG.unbind(0)
-        c_factor_steps, o_factor_steps = c_factor_TBH.unbind(0), o_factor_TBH.unbind(0)
-        f_steps, grad_outputs = f_TBH.unbind(0), grad_output_TBH.unbind(0)
-        grad_hidden_BH = torch.empty_like(grad_cell_BH)
-        add_recurrent = adder(weight_hh_GH.t(), B)
-        for t in range(T - 1, -1, -1):
-            grad_hidden_BH.copy_(grad_outputs[t])
-            if t < T - 1:
-                add_recurrent(factor_steps[t + 1], grad_hidden_BH)
-            grad_cell_BH.addcmul_(grad_hidden_BH, c_factor_steps[t])
-            torch.mul(cell_factor_views[t], grad_cell_BH.unsqueeze(1), out=grad_B3H_views[t])
-            torch.mul(grad_hidden_BH, o_factor_steps[t], out=grad_o_views[t])
-            if t == T - 1:
-                grad_o_views[t].add_(grad_o_last_BH)
-            grad_cell_BH.mul_(f_steps[t])
-            if factor_TBG is not grad_gates_TBG:
-                factor_steps[t].copy_(grad_steps[t])
+        kernels = kernels_for(gates_TBG, c_BH, mask_BH, weight_hh_GH)
+        run = _run_backward if kernels is None else partial(run_backward, kernels)
+        grad_gates_TBG, factor_TBG, grad_cell_BH = run(
+            gates_TBG, c_BH, cells_TBH, tanh_cells_TBH, weight_hh_GH, mask_BH,
+            grad_output_TBH, grad_h_BH, grad_c_BH,
+        )  # fmt: skip
 
         grad_b = grad_gates_TBG.sum((0, 1)) if need_b else None
         grad_NG = factor_TBG.view(T * B, 4 * H)
@@ -170,10 +205,10 @@ class _LSTMLayer(torch.autograd.Function):
             matmul(grad_NG.t(), x_TBE.reshape(T * B, -1).to(gemm), out=grad_w_ih)
         if need_w_hh:
             grad_w_hh = grad_cell_BH.new_empty(4 * H, H)
-            matmul(grad_NG[:B].t(), recurrent_BH.to(gemm), out=grad_w_hh)
-            if T > 1:
-                previous_NH = output_TBH[:-1].reshape((T - 1) * B, H).to(gemm)
-                matmul(grad_NG[B:].t(), previous_NH, out=grad_w_hh, accumulate=True)
+            previous_TBH = torch.empty_like(output_TBH, dtype=gemm)
+            previous_TBH[0].copy_(recurrent_BH)
+            previous_TBH[1:].copy_(output_TBH[:-1])
+            matmul(grad_NG.t(), previous_TBH.view(T * B, H), out=grad_w_hh)
         if need_h:
             grad_h0 = torch.empty_like(grad_cell_BH)
             matmul(grad_NG[:B], weight_hh_GH, out=grad_h0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tiedlm import matmul
+from tiedlm import matmul, native
 from tiedlm.errors import UserError
 from tiedlm.training.run import environment
 from tiedlm.training.settings import Settings
@@ -74,7 +74,12 @@ def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
     docs/experiments.md has what it was measured to cost.
     """
     name = "fp32" if settings.precision == "auto" else settings.precision
-    with reuse_freed_memory(), matmul.fast_fp32(), matmul.precision(name, device):
+    with (
+        reuse_freed_memory(),
+        matmul.fast_fp32(),
+        matmul.precision(name, device),
+        native.native(),
+    ):
         yield
 
 
@@ -89,6 +94,7 @@ def describe() -> dict[str, Any]:
         f"{MOST_THREADS}; --threads overrides)",
         "fp32 products": f"{gemm['fp32_gemm']} ({gemm['fp32_gemm_reason']})",
         "bf16 products": "native" if gemm["bf16"] else "not native: --precision bf16 is refused",
+        "pointwise work": native.describe(),
         "precision auto": "fp32, by the fastest route that is exact"
         + ("; bf16 is faster, and asked for with --precision bf16" if gemm["bf16"] else ""),
     }

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tiedlm.data import Vocabulary, load_corpus
-from tiedlm.data.corpus import cache_folder
 from tiedlm.errors import UserError
+from tiedlm.files import cache_folder
 
 HAS_DATA = bool(os.environ.get("TIEDLM_DATA"))
 DATA_ROOT = Path(os.environ.get("TIEDLM_DATA", ""))

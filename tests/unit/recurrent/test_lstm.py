@@ -41,7 +41,7 @@ def test_fast_layer_equals_readable_layer_in_value_and_gradient(mask_BH, T):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
-def test_fast_layer_equals_readable_layer_to_1e6_relative_in_float32():
+def test_fast_layer_equals_readable_layer_to_1e6_relative_in_float32(pointwise):
     inputs = [0.1 * tensor.detach().float() for tensor in layer_inputs(T=35, B=20, E=41, H=37)]
     mask_BH = mask(20, 37).float() * 2
     for a, b in zip(
@@ -272,7 +272,7 @@ def test_evaluation_without_gradient_gives_the_numbers_of_evaluation_with_it(
     torch.testing.assert_close(end_without.c, end.c.detach())
 
 
-def test_bfloat16_products_are_as_near_as_bfloat16_autograd():
+def test_bfloat16_products_are_as_near_as_bfloat16_autograd(pointwise):
     # The error of our bf16 layer is bounded by that of the readable layer under autocast.
     inputs = [0.3 * tensor.detach().float() for tensor in layer_inputs(T=12, B=8, E=40, H=48)]
     mask_BH = mask(8, 48).float() * 2

@@ -1,0 +1,372 @@
+/* The pointwise work of the losses and of the LSTM, each row in one pass while a cache holds it.
+ *
+ * The same equations as tiedlm/streaming.py and tiedlm/recurrent/lstm_function.py, which run where
+ * there is no compiler and are what these are tested against; matrix products are not made here.
+ * Shape letters are theirs: C tokens of a chunk, U distinct targets, V vocabulary, B streams,
+ * H hidden width. All matrices are contiguous, rows first.
+ *
+ * Each row is computed by one thread in one order, so results do not depend on timing.
+ */
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { NONE = 0, F32 = 1, BF16 = 2 };
+#define BLOCK 512 /* columns whose sum is kept in float; sums of blocks are kept in double */
+#define SMALL 16384 /* numbers that one thread deals with faster than two */
+/* Inlined and specialised, some of these loops are no longer vectorised (GCC 12). */
+#define ALONE __attribute__((noinline))
+#define EXPORT __attribute__((visibility("default")))
+
+typedef union {
+  float f;
+  uint32_t u;
+  int32_t i;
+} word;
+
+static inline float as_float(int32_t i) { return ((word){.i = i}).f; }
+
+static inline float from_bf16(uint16_t x) { return ((word){.u = (uint32_t)x << 16}).f; }
+
+static inline uint16_t to_bf16(float x) {
+  uint32_t u = ((word){.f = x}).u;
+  uint32_t rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+  uint32_t nan = (u >> 16) | 0x40;
+  return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? nan : rounded);
+}
+
+/* e^x to 2 units in the last place; below -87.3 it is 1e-38, not 0; NaN stays. */
+static inline float exp_(float x) {
+  x = x > 88.3762f ? 88.3762f : x;
+  x = x < -87.3365f ? -87.3365f : x;
+  float n = rintf(x * 1.44269504088896341f);
+  float r = x - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  return p * as_float(((int32_t)n + 127) << 23);
+}
+
+/* A factor in two parts: rounded to one, it would shift all products of a row the same way. */
+typedef struct {
+  float high, low;
+} factor;
+
+static inline factor split(double x) {
+  float high = (float)x;
+  return (factor){high, (float)(x - (double)high)};
+}
+
+static inline float times(float x, float high, float low) { return x * low + x * high; }
+
+static inline float sigmoid_(float x) { return 1.0f / (1.0f + exp_(-x)); }
+
+static inline float tanh_(float x) {
+  float a = fabsf(x), z = x * x;
+  float p = -5.70498872745e-3f;
+  p = p * z + 2.06390887954e-2f;
+  p = p * z - 5.37397155531e-2f;
+  p = p * z + 1.33314422036e-1f;
+  p = p * z - 3.33332819422e-1f;
+  float small = p * z * x + x;
+  float large = copysignf(1.0f - 2.0f / (exp_(2.0f * a) + 1.0f), x);
+  return a < 0.625f ? small : large;
+}
+
+/* Read columns [first, first + n) of a row into floats: the row itself where it is of floats. */
+static inline const float *read_block(
+    const void *row, int type, int64_t first, int64_t n, float *buffer) {
+  if (type == F32) return (const float *)row + first;
+  const uint16_t *x = (const uint16_t *)row + first;
+#pragma omp simd
+  for (int64_t v = 0; v < n; v++) buffer[v] = from_bf16(x[v]);
+  return buffer;
+}
+
+static inline void write_block(void *row, int type, int64_t first, int64_t n, const float *x) {
+  if (type == F32) {
+    float *out = (float *)row + first;
+    if (out != x) memcpy(out, x, n * sizeof(float));
+    return;
+  }
+  uint16_t *out = (uint16_t *)row + first;
+#pragma omp simd
+  for (int64_t v = 0; v < n; v++) out[v] = to_bf16(x[v]);
+}
+
+/* The largest of m and x (+ b, if it is given). */
+ALONE static float largest_of(const float *restrict x, const float *restrict b, int64_t n, float m) {
+  if (b) {
+#pragma omp simd reduction(max : m)
+    for (int64_t v = 0; v < n; v++) m = x[v] + b[v] > m ? x[v] + b[v] : m;
+  } else {
+#pragma omp simd reduction(max : m)
+    for (int64_t v = 0; v < n; v++) m = x[v] > m ? x[v] : m;
+  }
+  return m;
+}
+
+/* out = exp((x - shift) scale); its sum. */
+ALONE static float exp_of(
+    const float *restrict x, float shift, float scale, int64_t n, float *restrict out) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t v = 0; v < n; v++) {
+    float e = exp_((x[v] - shift) * scale);
+    out[v] = e;
+    sum += e;
+  }
+  return sum;
+}
+
+ALONE static float dot_of(const float *restrict x, const float *restrict y, int64_t n) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t v = 0; v < n; v++) sum += x[v] * y[v];
+  return sum;
+}
+
+static inline char *row_of(const void *matrix, int type, int64_t row, int64_t columns) {
+  return (char *)matrix + row * columns * (type == F32 ? 4 : 2);
+}
+
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Soft targets of distinct words: y~ = softmax(z / tau), lse = log mean exp(z / tau) and either
+ * dot = <y~, z / tau> or residual = weight z / tau. */
+EXPORT void soft_targets(
+    int64_t U, int64_t V, int threads, const void *scores, int type, float inverse_tau,
+    const float *weight_U, float *soft, float *lse_U, float *dot_U, float *residual) {
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int64_t u = 0; u < U; u++) {
+    const void *z_V = row_of(scores, type, u, V);
+    float *soft_V = soft + u * V;
+    float buffer[BLOCK], largest = -INFINITY;
+    for (int64_t first = 0; first < V; first += BLOCK) {
+      int64_t n = least(BLOCK, V - first);
+      const float *z = read_block(z_V, type, first, n, buffer);
+      largest = largest_of(z, NULL, n, largest);
+    }
+    double sum = 0, dot = 0;
+    for (int64_t first = 0; first < V; first += BLOCK) {
+      int64_t n = least(BLOCK, V - first);
+      const float *z = read_block(z_V, type, first, n, buffer);
+      float *y = soft_V + first;
+      sum += exp_of(z, largest, inverse_tau, n, y);
+      if (dot_U) dot += dot_of(y, z, n);
+      if (residual) {
+        float *r = residual + u * V + first, by = weight_U[u] * inverse_tau;
+#pragma omp simd
+        for (int64_t v = 0; v < n; v++) r[v] = by * z[v];
+      }
+    }
+    factor inverse = split(1 / sum);
+#pragma omp simd
+    for (int64_t v = 0; v < V; v++) soft_V[v] = times(soft_V[v], inverse.high, inverse.low);
+    lse_U[u] = (float)((double)largest * inverse_tau + log(sum / (double)V));
+    if (dot_U) dot_U[u] = (float)(dot / sum * inverse_tau);
+  }
+}
+
+/* Losses of a chunk's tokens, and their scores turned into G.
+ *
+ * nll = J. With soft targets also lse = log mean exp(z / tau) and either dot = <y~, z / tau> or,
+ * where there is a residual, residual[word] -= weight z / tau (1 for weight if it is the same for
+ * all); then the tokens must be sorted by word. grad may be the scores. bias_grad is (threads, V),
+ * to which weight p is added; scratch is (threads, 2, V). */
+EXPORT void tokens(
+    int64_t C, int64_t V, int threads, const void *scores, int type, const float *bias_V,
+    const int64_t *target_C, const float *weight_C, int same_weight, const int64_t *word_C,
+    const float *soft, float *residual, float inverse_tau, float gamma, float *nll_C, float *lse_C,
+    float *dot_C, void *grad, float *bias_grad, float *scratch) {
+#pragma omp parallel for num_threads(threads) schedule(static, 1) if (threads > 1)
+  for (int part = 0; part < threads; part++) {
+    int64_t start = C * part / threads, stop = C * (part + 1) / threads;
+    if (residual) { /* a word's tokens stay with one thread */
+      while (start > 0 && start < C && word_C[start] == word_C[start - 1]) start++;
+      while (stop > 0 && stop < C && word_C[stop] == word_C[stop - 1]) stop++;
+    }
+    float *p_V = scratch + (int64_t)part * 2 * V, *q_V = p_V + V;
+    float buffer[BLOCK], logits[BLOCK];
+    for (int64_t c = start; c < stop; c++) {
+      const void *z_V = row_of(scores, type, c, V);
+      float largest = -INFINITY, largest_z = -INFINITY;
+      for (int64_t first = 0; first < V; first += BLOCK) {
+        int64_t n = least(BLOCK, V - first);
+        const float *z = read_block(z_V, type, first, n, buffer);
+        largest_z = largest_of(z, NULL, n, largest_z);
+        if (bias_V) largest = largest_of(z, bias_V + first, n, largest);
+      }
+      if (!bias_V) largest = largest_z;
+
+      int64_t target = target_C[c];
+      const float *y_V = soft ? soft + word_C[c] * V : NULL;
+      float *r_V = residual ? residual + word_C[c] * V : NULL;
+      float by_z = (same_weight ? 1.0f : weight_C[c]) * inverse_tau;
+      double sum_p = 0, sum_q = 0, dot = 0;
+      for (int64_t first = 0; first < V; first += BLOCK) {
+        int64_t n = least(BLOCK, V - first);
+        const float *z = read_block(z_V, type, first, n, buffer), *x = z;
+        if (bias_V) {
+          const float *b = bias_V + first;
+#pragma omp simd
+          for (int64_t v = 0; v < n; v++) logits[v] = z[v] + b[v];
+          x = logits;
+        }
+        if (target >= first && target < first + n) nll_C[c] = largest - x[target - first];
+        sum_p += exp_of(x, largest, 1.0f, n, p_V + first);
+        if (!soft) continue;
+        sum_q += exp_of(z, largest_z, inverse_tau, n, q_V + first);
+        if (r_V) {
+          float *r = r_V + first;
+#pragma omp simd
+          for (int64_t v = 0; v < n; v++) r[v] -= by_z * z[v];
+        } else {
+          dot += dot_of(y_V + first, z, n);
+        }
+      }
+      nll_C[c] += (float)log(sum_p);
+      if (soft) {
+        lse_C[c] = (float)((double)largest_z * inverse_tau + log(sum_q / (double)V));
+        if (!r_V) dot_C[c] = (float)(dot * inverse_tau);
+      }
+      factor by_p = split(1 / sum_p), by_q = split(soft ? gamma / sum_q : 0);
+      if (bias_grad) {
+        float *b = bias_grad + (int64_t)part * V, by = by_p.high * weight_C[c];
+#pragma omp simd
+        for (int64_t v = 0; v < V; v++) b[v] += by * p_V[v];
+      }
+      if (!grad) continue;
+      void *grad_V = row_of(grad, type, c, V);
+      for (int64_t first = 0; first < V; first += BLOCK) {
+        int64_t n = least(BLOCK, V - first);
+        const float *p = p_V + first;
+        float *g = type == F32 ? (float *)grad_V + first : buffer;
+        if (soft) {
+          const float *q = q_V + first, *y = y_V + first;
+#pragma omp simd
+          for (int64_t v = 0; v < n; v++)
+            g[v] = times(p[v], by_p.high, by_p.low) +
+                   (times(q[v], by_q.high, by_q.low) - gamma * y[v]);
+        } else {
+#pragma omp simd
+          for (int64_t v = 0; v < n; v++) g[v] = times(p[v], by_p.high, by_p.low);
+        }
+        if (target >= first && target < first + n) g[target - first] -= 1.0f;
+        write_block(grad_V, type, first, n, g);
+      }
+    }
+  }
+}
+
+/* The gradient through soft targets: dot = <y~, r>, out = y~ (r - dot). out may be r. */
+EXPORT void through_soft_targets(
+    int64_t U, int64_t V, int threads, const float *residual, const float *soft, float *dot_U,
+    void *out, int type) {
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int64_t u = 0; u < U; u++) {
+    const float *r_V = residual + u * V, *y_V = soft + u * V;
+    void *out_V = row_of(out, type, u, V);
+    double dot = 0;
+    for (int64_t first = 0; first < V; first += BLOCK) {
+      int64_t n = least(BLOCK, V - first);
+      dot += dot_of(r_V + first, y_V + first, n);
+    }
+    float mean = (float)dot, buffer[BLOCK];
+    dot_U[u] = mean;
+    for (int64_t first = 0; first < V; first += BLOCK) {
+      int64_t n = least(BLOCK, V - first);
+      const float *r = r_V + first, *y = y_V + first;
+#pragma omp simd
+      for (int64_t v = 0; v < n; v++) buffer[v] = y[v] * (r[v] - mean);
+      write_block(out_V, type, first, n, buffer);
+    }
+  }
+}
+
+/* Read a row of a product, or of zeros, and add it to x. */
+static inline void add_row(float *restrict x, const void *product, int type, int64_t row,
+                           int64_t n) {
+  if (type == NONE) return;
+  if (type == F32) {
+    const float *p = (const float *)product + row * n;
+#pragma omp simd
+    for (int64_t h = 0; h < n; h++) x[h] += p[h];
+  } else {
+    const uint16_t *p = (const uint16_t *)product + row * n;
+#pragma omp simd
+    for (int64_t h = 0; h < n; h++) x[h] += from_bf16(p[h]);
+  }
+}
+
+/* A step of an LSTM layer. gates (B, 4H) hold x W^T + b; the product h U^T is added, and they become
+ * i, f, g, o. out = o tanh(cell) mask, and the same in bfloat16 if out_low is given. */
+EXPORT void lstm_step(
+    int64_t B, int64_t H, int threads, float *gates, const void *product, int type, const float *c,
+    const float *mask, float *cell, float *tanh_cell, float *out, uint16_t *out_low) {
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && B * H * 4 > SMALL)
+  for (int64_t b = 0; b < B; b++) {
+    float *gates_G = gates + b * 4 * H;
+    add_row(gates_G, product, type, b, 4 * H);
+    float *restrict i = gates_G, *restrict f = i + H, *restrict g = f + H, *restrict o = g + H;
+    const float *restrict before = c + b * H, *restrict mask_H = mask ? mask + b * H : NULL;
+    float *restrict after = cell + b * H, *restrict t = tanh_cell + b * H;
+    float *restrict out_H = out + b * H;
+#pragma omp simd
+    for (int64_t h = 0; h < H; h++) {
+      float i_ = sigmoid_(i[h]), f_ = sigmoid_(f[h]), g_ = tanh_(g[h]), o_ = sigmoid_(o[h]);
+      float c_ = f_ * before[h] + i_ * g_, t_ = tanh_(c_);
+      i[h] = i_, f[h] = f_, g[h] = g_, o[h] = o_;
+      after[h] = c_, t[h] = t_, out_H[h] = o_ * t_;
+    }
+    if (mask) {
+#pragma omp simd
+      for (int64_t h = 0; h < H; h++) out_H[h] *= mask_H[h];
+    }
+    if (out_low) write_block(out_low + b * H, BF16, 0, H, out_H);
+  }
+}
+
+/* A step backward. grad_hidden (B, H) is the gradient of the masked output without the product
+ * d(gates of the next step) U, which is added here; grad_last, or NULL, that of the unmasked one.
+ * grad_cell goes from d(cell) to d(c); grad_gates is d(gate inputs), and grad_low the same in
+ * bfloat16 if it is given. grad_hidden is spoiled. */
+EXPORT void lstm_step_backward(
+    int64_t B, int64_t H, int threads, const float *gates, const float *c, const float *tanh_cell,
+    const float *mask, float *grad_hidden, const void *product, int type, const float *grad_last,
+    float *grad_cell, float *grad_gates, uint16_t *grad_low) {
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && B * H * 4 > SMALL)
+  for (int64_t b = 0; b < B; b++) {
+    const float *restrict i = gates + b * 4 * H, *restrict f = i + H, *restrict g = f + H,
+                *restrict o = g + H;
+    const float *restrict before = c + b * H, *restrict t = tanh_cell + b * H;
+    float *restrict dh = grad_hidden + b * H, *restrict dc = grad_cell + b * H;
+    float *gates_G = grad_gates + b * 4 * H;
+    float *restrict di = gates_G, *restrict df = di + H, *restrict dg = df + H,
+          *restrict d_o = dg + H;
+    add_row(dh, product, type, b, H);
+    if (mask) {
+      const float *restrict mask_H = mask + b * H;
+#pragma omp simd
+      for (int64_t h = 0; h < H; h++) dh[h] *= mask_H[h];
+    }
+    if (grad_last) add_row(dh, grad_last, F32, b, H);
+#pragma omp simd
+    for (int64_t h = 0; h < H; h++) {
+      float cell = dc[h] + dh[h] * o[h] * (1.0f - t[h] * t[h]);
+      di[h] = cell * g[h] * i[h] * (1.0f - i[h]);
+      df[h] = cell * before[h] * f[h] * (1.0f - f[h]);
+      dg[h] = cell * i[h] * (1.0f - g[h] * g[h]);
+      d_o[h] = dh[h] * t[h] * o[h] * (1.0f - o[h]);
+      dc[h] = cell * f[h];
+    }
+    if (grad_low) write_block(grad_low + b * 4 * H, BF16, 0, 4 * H, gates_G);
+  }
+}

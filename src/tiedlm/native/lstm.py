@@ -1,0 +1,100 @@
+"""The recurrence of an LSTM layer with compiled steps: a product and one pass each.
+
+Shape letters: B streams, T steps, H hidden width, G = 4H gates (i, f, g, o).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tiedlm.matmul import multiplier
+from tiedlm.native import pointer, type_of
+
+
+def run_forward(
+    kernels: ctypes.CDLL,
+    gates_TBG: Tensor,
+    c_BH: Tensor,
+    recurrent_BH: Tensor,
+    weight_hh_GH: Tensor,
+    mask_BH: Tensor | None,
+    cells_TBH: Tensor,
+    tanh_cells_TBH: Tensor,
+    output_TBH: Tensor,
+) -> None:
+    """Fill the last three, and turn what comes from the inputs into gates."""
+    T, B, H = cells_TBH.shape
+    multiply = multiplier(weight_hh_GH, B)
+    type_, threads = type_of(weight_hh_GH), torch.get_num_threads()
+    c_BH = c_BH.contiguous()
+    mask_BH = None if mask_BH is None else mask_BH.contiguous()
+    factor_BH = recurrent_BH.to(weight_hh_GH.dtype)
+    low_BH = torch.empty_like(factor_BH) if weight_hh_GH.dtype != output_TBH.dtype else None
+    before, mask, low = pointer(c_BH), pointer(mask_BH), pointer(low_BH)
+    gates, cells, tanh_cells, outputs = map(
+        _pointers, (gates_TBG, cells_TBH, tanh_cells_TBH, output_TBH)
+    )
+    for t in range(T):
+        product_BG = multiply(factor_BH)
+        kernels.lstm_step(
+            B, H, threads, gates[t], product_BG.data_ptr(), type_, before, mask, cells[t],
+            tanh_cells[t], outputs[t], low,
+        )  # fmt: skip
+        before = cells[t]
+        factor_BH = output_TBH[t] if low_BH is None else low_BH
+
+
+def run_backward(
+    kernels: ctypes.CDLL,
+    gates_TBG: Tensor,
+    c_BH: Tensor,
+    cells_TBH: Tensor,
+    tanh_cells_TBH: Tensor,
+    weight_hh_GH: Tensor,
+    mask_BH: Tensor | None,
+    grad_output_TBH: Tensor,
+    grad_h_BH: Tensor,
+    grad_c_BH: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradient of the gates' inputs, the same in the GEMMs' type, and that of c."""
+    T, B, H = cells_TBH.shape
+    multiply = multiplier(weight_hh_GH.t(), B)
+    type_, threads = type_of(weight_hh_GH), torch.get_num_threads()
+    c_BH, grad_h_BH = c_BH.contiguous(), grad_h_BH.contiguous()
+    mask_BH = None if mask_BH is None else mask_BH.contiguous()
+    # The step adds to the gradient of its output, which is not ours to change.
+    grad_hidden_TBH = grad_output_TBH.clone(memory_format=torch.contiguous_format)
+    grad_cell_BH = grad_c_BH.clone(memory_format=torch.contiguous_format)
+    grad_gates_TBG = torch.empty_like(gates_TBG)
+    factor_TBG = grad_gates_TBG
+    low: Sequence[int | None] = [None] * T
+    if weight_hh_GH.dtype != gates_TBG.dtype:
+        factor_TBG = torch.empty_like(gates_TBG, dtype=weight_hh_GH.dtype)
+        low = _pointers(factor_TBG)
+    before = [pointer(c_BH), *_pointers(cells_TBH)]
+    gates, tanh_cells, grad_hidden, grad_gates = map(
+        _pointers, (gates_TBG, tanh_cells_TBH, grad_hidden_TBH, grad_gates_TBG)
+    )
+    mask, grad_cell, product_BH = pointer(mask_BH), pointer(grad_cell_BH), None
+    for t in range(T - 1, -1, -1):
+        is_last = t == T - 1
+        if not is_last:
+            product_BH = multiply(factor_TBG[t + 1])
+        kernels.lstm_step_backward(
+            B, H, threads, gates[t], before[t], tanh_cells[t], mask, grad_hidden[t],
+            pointer(product_BH), 0 if is_last else type_, pointer(grad_h_BH) if is_last else None,
+            grad_cell, grad_gates[t], low[t],
+        )  # fmt: skip
+    return grad_gates_TBG, factor_TBG, grad_cell_BH
+
+
+def _pointers(x_TBX: Tensor) -> list[int]:
+    """Return where each step's numbers are."""
+    first = pointer(x_TBX)
+    assert first is not None
+    size = x_TBX.stride(0) * x_TBX.element_size()
+    return [first + t * size for t in range(len(x_TBX))]

@@ -1,0 +1,149 @@
+"""The steps of :mod:`tiedlm.streaming` with compiled pointwise work: one pass a row for each.
+
+Shape letters: C tokens of a chunk, V vocabulary, D hidden width, U distinct targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from tiedlm.grouping import Group, group_by_word, in_order
+from tiedlm.matmul import matmul
+from tiedlm.native import kernels_for, pointer, type_of
+from tiedlm.streaming import SoftTargets, Stream
+from tiedlm.workspace import take
+
+# Work on fewer numbers is done by one thread.
+_LEAST_SHARED = 2**16
+
+
+class NativeStream(Stream):
+    """A stream whose pointwise work is compiled. Scores stay in the type of the GEMMs."""
+
+    def make_buffers(self, V: int, like: Tensor) -> None:
+        """Make what is used again and again."""
+        self.kernels = kernels_for(like)
+        self.threads = torch.get_num_threads()
+        self.bias_V = None
+        if self.problem.bias_V is not None:
+            self.bias_V = self.problem.bias_V.to(like.dtype).contiguous()
+        self.scratch = like.new_empty(self.threads, 2, V)
+        self.grad_bias = like.new_zeros(self.threads, V) if self.wanted.bias else None
+
+    def threads_for(self, x: Tensor) -> int:
+        """Return how many threads work on a matrix."""
+        return self.threads if x.numel() >= _LEAST_SHARED else 1
+
+    def groups(self) -> Iterable[Group]:
+        """Return the tokens word by word, so that a thread has all tokens of its words."""
+        targets_N = self.problem.targets_N
+        if self.problem.alpha == 0:
+            return in_order(targets_N)
+        return group_by_word(targets_N, self.rows, by_level=False)
+
+    def soft_targets(self, group: Group) -> SoftTargets:
+        """Make y~ of a group's words (eq. 4)."""
+        assert self.kernels is not None
+        vectors_UE = self.embedding_VE[group.words_U]
+        scores_UV = torch.mm(vectors_UE, self.embedding_VE.t())
+        like, (U, V) = self.nll_N, scores_UV.shape
+        soft_UV, lse_U = take("soft", U, V, like), like.new_empty(U)
+        dot_U = weight_U = residual_UV = None
+        if self.wanted.soft:
+            weight_U = group.count_U.to(like.dtype)
+            if not self.same_weight:
+                weight_N = self.weight_N[group.tokens_N]
+                weight_U = torch.zeros_like(lse_U).index_add_(0, group.word_of_N, weight_N)
+            residual_UV = take("residual", U, V, like)
+        else:
+            dot_U = like.new_empty(U)
+        self.kernels.soft_targets(
+            U, V, self.threads_for(scores_UV), pointer(scores_UV), type_of(scores_UV),
+            1 / self.problem.temperature, pointer(weight_U), pointer(soft_UV), pointer(lse_U),
+            pointer(dot_U), pointer(residual_UV),
+        )  # fmt: skip
+        return SoftTargets(vectors_UE, soft_UV, lse_U, dot_U, weight_U, residual_UV)
+
+    def chunk(self, group: Group, start: int, soft: SoftTargets | None) -> None:
+        """Turn a chunk of a group's tokens into losses and their scores into G; multiply G."""
+        assert self.kernels is not None
+        problem, like = self.problem, self.nll_N
+        tokens_C = group.tokens_N[start : start + self.rows]
+        word_C = group.word_of_N[start : start + self.rows]
+        hidden_CD = self.hidden_ND[tokens_C]
+        C, V = len(tokens_C), len(self.classifier_VD)
+        held = self.grad_of_all(group, V)
+        scores_CV = hidden_CD.new_empty(C, V) if held is None else held[:C]
+        torch.mm(hidden_CD, self.classifier_VD.t(), out=scores_CV)
+        nll_C, lse_C, dot_C = like.new_empty(3, C).unbind(0)
+        targets_C, weight_C = problem.targets_N[tokens_C], self.weight_N[tokens_C]
+        wants_grad = self.wanted.hidden or self.wanted.classifier
+        self.kernels.tokens(
+            C, V, self.threads_for(scores_CV), pointer(scores_CV), type_of(scores_CV),
+            pointer(self.bias_V), pointer(targets_C), pointer(weight_C), int(self.same_weight),
+            pointer(word_C), pointer(soft.soft_UV if soft else None),
+            pointer(soft.residual_UV if soft else None), 1 / problem.temperature,
+            problem.alpha / problem.temperature, pointer(nll_C), pointer(lse_C), pointer(dot_C),
+            pointer(scores_CV if wants_grad else None), pointer(self.grad_bias),
+            pointer(self.scratch),
+        )  # fmt: skip
+        self.nll_N[tokens_C] = nll_C
+        if soft is not None and soft.dot_U is not None:
+            self.kl_N[tokens_C] = (soft.dot_U - soft.lse_U)[word_C] - dot_C + lse_C
+        elif soft is not None:
+            self.kl_N[tokens_C] = lse_C  # the rest is summed by word, in through_soft_targets
+        if self.grad_bias is not None and self.grad_bias_V is not None:
+            self.grad_bias_V += self.grad_bias.sum(0)
+            self.grad_bias.zero_()
+        if wants_grad and held is None:
+            self.multiply(scores_CV, tokens_C, hidden_CD)
+
+    def grad_of_all(self, group: Group, V: int) -> Tensor | None:
+        """Return a matrix for G and below it M, where one product can multiply both.
+
+        That is where the embedding is tied and all tokens are one chunk.
+        """
+        self.held = None
+        wanted, (N, U) = self.wanted, (len(group.tokens_N), len(group.words_U))
+        if self.tied and wanted.soft and wanted.hidden and N == len(self.nll_N) <= self.rows:
+            self.held = self.hidden_ND.new_empty(N + U, V)
+        return self.held
+
+    def through_soft_targets(self, group: Group, soft: SoftTargets) -> None:
+        """Add the gradient through y~ (eqs. 10-12), and J_aug's sums by word."""
+        if soft.residual_UV is None:
+            return
+        assert self.kernels is not None
+        U, V = soft.soft_UV.shape
+        dot_U = torch.empty_like(soft.lse_U)
+        if self.held is not None:
+            grad_UV = self.held[-U:]
+        elif soft.vectors_UE.dtype == soft.residual_UV.dtype:
+            grad_UV = soft.residual_UV
+        else:
+            grad_UV = torch.empty_like(soft.residual_UV, dtype=soft.vectors_UE.dtype)
+        self.kernels.through_soft_targets(
+            U, V, self.threads_for(grad_UV), pointer(soft.residual_UV), pointer(soft.soft_UV),
+            pointer(dot_U), pointer(grad_UV), type_of(grad_UV),
+        )  # fmt: skip
+        if self.held is None:
+            self.multiply_soft(group, soft, dot_U, grad_UV)
+        else:
+            self.multiply_all(group, soft, dot_U, self.held)
+
+    def multiply_all(self, group: Group, soft: SoftTargets, dot_U: Tensor, held: Tensor) -> None:
+        """Do the work of ``multiply`` and ``multiply_soft`` with two products instead of four."""
+        assert self.grad_classifier is not None
+        assert self.grad_hidden_ND is not None
+        factor = self.add_soft_loss(soft, dot_U)
+        tokens_N = group.tokens_N
+        weight_N1 = self.weight_N[tokens_N].unsqueeze(1)
+        vectors = torch.cat((self.hidden_ND[tokens_N] * weight_N1, soft.vectors_UE * factor))
+        self.grad_classifier.add(held.t(), vectors.to(held.dtype))
+        grad = self.nll_N.new_empty(len(held), self.grad_classifier.columns)
+        matmul(held, self.classifier_VD, grad)
+        self.grad_hidden_ND[tokens_N] = grad[: len(tokens_N)].mul_(weight_N1)
+        self.grad_classifier.add_rows(group.words_U, grad[len(tokens_N) :].mul_(factor))

@@ -1,0 +1,231 @@
+"""The compiled kernels: the numbers of the PyTorch code, and what happens where there are none."""
+
+import itertools
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tiedlm import augmented_cross_entropy, native, streaming
+from tiedlm.matmul import precision
+from tiedlm.recurrent import VariationalLSTM
+from tiedlm.recurrent.lstm_function import lstm_layer
+
+pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not() or "-")
+
+OPTIONS = list(
+    itertools.product((None, 7), (True, False), (0.0, 13.0), (True, False), ("mean", "sum", "none"))
+)
+
+
+def tensors(n=83, vocab=1203, width=19, embed=None, seed=0):
+    """Hidden states, classifier, bias and embedding in float32, and targets that repeat."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(n, width), (vocab, width), (vocab,), (vocab, embed or width)]
+    drawn = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
+    if embed is None:
+        drawn[3] = drawn[1]
+    return drawn, torch.randint(vocab // 20 + 1, (n,), generator=generator)
+
+
+def losses(drawn, targets, with_bias=True, **options):
+    """The three losses, and the gradients of what wants one."""
+    hidden, classifier, bias, embedding = drawn
+    bias = bias if with_bias else None
+    out = augmented_cross_entropy(hidden, classifier, targets, bias, embedding, **options)
+    upstream = torch.linspace(0.5, 2, out.loss.numel()).view_as(out.loss)
+    inputs = [x for x in dict.fromkeys((hidden, classifier, bias, embedding)) if x is not None]
+    wanted = [x for x in inputs if x.requires_grad]
+    grads = torch.autograd.grad((out.loss * upstream).sum(), wanted, allow_unused=True)
+    return [*(part.detach() for part in out), *grads]
+
+
+def errors(got, exact):
+    return [
+        0.0
+        if one is None and right is None
+        else ((one.double() - right).norm() / right.norm().clamp(min=1e-9)).item()
+        for one, right in zip(got, exact, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("chunks", [False, True], ids=["one chunk", "chunks"])
+@pytest.mark.parametrize(("embed", "target_grad", "alpha", "with_bias", "reduction"), OPTIONS)
+def test_losses_are_as_near_the_exact_ones_as_pytorchs(
+    monkeypatch, chunks, embed, target_grad, alpha, with_bias, reduction
+):
+    if chunks:
+        monkeypatch.setattr(streaming, "LEAST_ROWS", 1)
+        monkeypatch.setattr(streaming, "CHUNK", 1203 * 9)
+    drawn, targets = tensors(embed=embed)
+    targets[5] = -100
+    options = dict(
+        target_grad=target_grad, alpha=alpha, with_bias=with_bias, reduction=reduction,
+        temperature=1.7,
+    )  # fmt: skip
+    wide = [x.detach().double().requires_grad_() for x in drawn]
+    wide[3] = wide[1] if embed is None else wide[3]
+    exact = losses(wide, targets, impl="reference", **options)
+    plain = errors(losses(drawn, targets, **options), exact)
+    with native.native():
+        compiled = errors(losses(drawn, targets, **options), exact)
+    assert all(a <= 2 * b + 3e-7 for a, b in zip(compiled, plain, strict=True)), (compiled, plain)
+
+
+@pytest.mark.parametrize("target_grad", [True, False])
+@pytest.mark.parametrize("embed", [None, 7])
+def test_losses_with_bfloat16_products_are_pytorchs(embed, target_grad):
+    drawn, targets = tensors(embed=embed)
+    with precision("bf16"):
+        plain = losses(drawn, targets, target_grad=target_grad)
+        with native.native():
+            compiled = losses(drawn, targets, target_grad=target_grad)
+    # The same roundings of operands and scores, but products are rounded once where those were
+    # twice; a unit in the last place is 8e-3.
+    assert [x is None for x in plain] == [x is None for x in compiled]
+    plain = [None if x is None else x.double() for x in plain]
+    assert max(errors(compiled, plain)) < 5e-3
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_same_numbers_twice_and_without_a_bias_whatever_the_threads(threads):
+    drawn, targets = tensors(n=211)
+    before = torch.get_num_threads()
+
+    def bits(count, with_bias):
+        torch.set_num_threads(count)
+        with native.native():
+            return losses(drawn, targets, with_bias=with_bias)
+
+    try:
+        for one, other in (
+            (bits(threads, True), bits(threads, True)),
+            (bits(threads, False)[:3], bits(1, False)[:3]),
+        ):
+            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("name", ["fp32", "bf16"])
+def test_what_is_not_a_number_does_not_get_lost(value, name):
+    drawn, targets = tensors()
+    with torch.no_grad():
+        drawn[0][3, 2] = value
+    with native.native(), precision(name):
+        loss, ce, aug, grad_hidden, *_ = losses(drawn, targets)
+    assert not any(map(math.isfinite, (loss, ce, aug)))
+    assert not grad_hidden[3].isfinite().any()
+    assert grad_hidden[4].isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
+@pytest.mark.parametrize("temperature", [0.1, 20.0, 1e6])
+def test_scores_and_temperatures_of_any_size(scale, temperature):
+    drawn, targets = tensors()
+    with torch.no_grad():
+        drawn[1].mul_(scale)
+    options = dict(temperature=temperature, target_grad=False, with_bias=False)
+    plain = losses(drawn, targets, **options)
+    with native.native():
+        compiled = losses(drawn, targets, **options)
+    for one, other in zip(compiled, plain, strict=True):
+        # J_aug is a difference of numbers about log V: below 1e-6 it is their rounding.
+        atol = max(2e-6, 1e-5 * max(1.0, scale / temperature) * other.abs().max().item())
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=atol)
+
+
+def test_gates_are_exact_over_the_whole_range_of_their_inputs():
+    """A layer whose weights are 0 computes sigmoid and tanh of its bias."""
+    count = 4001
+    x = torch.cat((torch.linspace(-110, 110, count), torch.logspace(-20, 0, 500)))
+    size = len(x)
+    bias = torch.cat((x, -x, x, torch.full((size,), 40.0)))
+    c = torch.linspace(-2, 2, size)[None]
+    inputs = (torch.zeros(1, 1, 1), torch.zeros(1, size), c, torch.zeros(4 * size, 1))
+    weight_hh = torch.zeros(4 * size, 1).expand(4 * size, size)
+    with native.native(), torch.no_grad():
+        output, _, cell = lstm_layer(*inputs, weight_hh, bias)
+    i, f, g, _ = bias.double().chunk(4)
+    exact = f.sigmoid() * c.double() + i.sigmoid() * g.tanh()
+    torch.testing.assert_close(cell.double(), exact, rtol=4e-7, atol=1e-37)
+    torch.testing.assert_close(output[0].double(), exact.tanh(), rtol=6e-7, atol=1e-37)
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16"])
+@pytest.mark.parametrize(("batch", "steps"), [(1, 1), (3, 7), (20, 4)])
+def test_a_layer_in_training_gives_pytorchs_numbers(name, batch, steps):
+    torch.manual_seed(0)
+    lstm = VariationalLSTM(13, 211, n_layers=2, dropout_input=0.3, dropout_hidden=0.4)
+    x = torch.randn(batch, steps, 13)
+
+    def outputs():
+        torch.manual_seed(1)
+        lstm.zero_grad()
+        output, state = lstm(x)
+        (output.sin().sum() + state.h.cos().sum() + state.c.sum()).backward()
+        return [output.detach(), *(part.detach() for part in state)] + [
+            p.grad.clone() for p in lstm.parameters()
+        ]
+
+    with precision(name):
+        plain = outputs()
+        with native.native():
+            compiled = outputs()
+    bound = 1e-6 if name == "fp32" else 5e-3
+    assert max(errors(compiled, [x.double() for x in plain])) < bound
+
+
+def test_float64_is_left_to_pytorch():
+    drawn, targets = tensors()
+    wide = [x.detach().double().requires_grad_() for x in drawn]
+    plain = losses(wide, targets)
+    with native.native():
+        assert native.kernels_for(drawn[0])
+        assert not native.kernels_for(wide[0])
+        assert all(torch.equal(a, b) for a, b in zip(losses(wide, targets), plain, strict=True))
+
+
+def fresh(code, **environment):
+    """Run Python in a process of its own; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"from tiedlm import native\n{code}"],
+        capture_output=True, text=True, env={**os.environ, **environment}, check=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"TIEDLM_NATIVE": "0"}, "TIEDLM_NATIVE=0"),
+        ({"CC": "no-such-compiler"}, "no C compiler: no-such-compiler is not installed"),
+        ({"CC": "false"}, "false cannot compile them"),
+        ({"TIEDLM_CACHE": "/proc/nowhere"}, "cannot write /proc/nowhere"),
+    ],
+)
+def test_where_there_are_none_the_reason_is_one_line_and_everything_works(environment, reason):
+    code = (
+        "import torch, tiedlm\nprint(native.enable(), native.why_not())\n"
+        "w = torch.ones(5, 2, requires_grad=True)\n"
+        "print(tiedlm.augmented_cross_entropy(torch.ones(3, 2), w, torch.arange(3)).ce.item())"
+    )
+    first, second = fresh(code, **environment).splitlines()
+    assert first.startswith(f"False {reason}")
+    assert float(second) == pytest.approx(math.log(5))
+
+
+def test_they_are_compiled_once_and_a_broken_file_is_made_anew(tmp_path):
+    cache = {"TIEDLM_CACHE": str(tmp_path)}
+    assert fresh("print(native.enable())", **cache) == "True"
+    (made,) = (tmp_path / "native").iterdir()
+    assert fresh("print(native.enable())", **cache, CC="cc") == "True"
+    assert list((tmp_path / "native").iterdir()) == [made]
+    whole = made.read_bytes()
+    made.write_bytes(whole[:1000])
+    assert fresh("print(native.enable())", **cache) == "True"
+    assert len(made.read_bytes()) == len(whole)
