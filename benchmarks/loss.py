@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tiedlm import augmented_cross_entropy
+from tiedlm import augmented_cross_entropy, native
 from tiedlm.data import load_corpus
 from tiedlm.data.streams import batch_streams
 from tiedlm.matmul import fast_fp32, precision, why_not_fast_fp32
@@ -62,6 +62,16 @@ def ours(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) -> 
     ).loss.backward()
 
 
+def compiled(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) -> None:
+    with native.native():
+        ours(hidden, weight, targets, **options)
+
+
+def compiled_bf16(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) -> None:
+    with native.native(), precision("bf16"):
+        ours(hidden, weight, targets, **options)
+
+
 def ours_bf16(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) -> None:
     with precision("bf16"):
         ours(hidden, weight, targets, **options)
@@ -82,6 +92,11 @@ def ways(slow: bool) -> dict[str, Callable[[Tensor, Tensor, Tensor], None]]:
         "ours bf16, target detached": partial(ours_bf16, alpha=ALPHA, target_grad=False),
         "ours bf16, target_grad": partial(ours_bf16, alpha=ALPHA, target_grad=True),
     }
+    if not native.why_not():
+        for name, way in (("compiled", compiled), ("compiled bf16", compiled_bf16)):
+            table[f"{name}, alpha = 0"] = partial(way, alpha=0.0)
+            table[f"{name}, target detached"] = partial(way, alpha=ALPHA, target_grad=False)
+            table[f"{name}, target_grad"] = partial(way, alpha=ALPHA, target_grad=True)
     if slow:
         table["all autograd, detached"] = partial(all_autograd, target_grad=False)
         table["all autograd, target_grad"] = partial(all_autograd, target_grad=True)

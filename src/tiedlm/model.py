@@ -173,6 +173,7 @@ class LanguageModel(nn.Module):
         alpha: float = 0.0,
         temperature: float = 20.0,
         target_grad: bool = True,
+        embedding: Tensor | None = None,
     ) -> LossOutput:
         r"""Compute ``J_tot = J + alpha J_aug``, averaged over the targets.
 
@@ -182,6 +183,7 @@ class LanguageModel(nn.Module):
             alpha: weight of the augmented loss; 0 is plain cross-entropy.
             temperature: tau.
             target_grad: whether the gradient flows through the soft target into the embedding.
+            embedding: ``(V, any)``, to make the soft target of; None is the model's own.
 
         Source: PAPER section 1, "Augmented loss".
         """
@@ -190,7 +192,7 @@ class LanguageModel(nn.Module):
             self.decoder.weight,
             targets,
             bias=self.decoder.bias,
-            embedding=self.embedding.weight,
+            embedding=self.embedding.weight if embedding is None else embedding,
             alpha=alpha,
             temperature=temperature,
             target_grad=target_grad,

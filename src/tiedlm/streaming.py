@@ -37,6 +37,7 @@ from tiedlm.workspace import take
 CHUNK = 2**24
 LEAST_ROWS = 256
 PIECE = 2**21
+NARROW = 16
 
 
 class Wanted(NamedTuple):
@@ -152,7 +153,9 @@ class Stream:
         self.classifier_VD = operand(problem.classifier_VD, dtype)
         self.embedding_VE = self.classifier_VD
         if problem.embedding_VE is not None:
-            self.embedding_VE = operand(problem.embedding_VE, dtype)
+            # Nothing is gained by rounding a few columns.
+            is_narrow = problem.embedding_VE.shape[1] < NARROW
+            self.embedding_VE = operand(problem.embedding_VE, like.dtype if is_narrow else dtype)
         self.rows = max(1, min(N, max(CHUNK // V, LEAST_ROWS)))
         self.nll_N = like.new_empty(N)
         self.kl_N = like.new_zeros(N)

@@ -62,6 +62,11 @@ def enable() -> bool:
     return _is_on
 
 
+def is_on() -> bool:
+    """Tell whether the kernels are used."""
+    return _is_on
+
+
 @contextmanager
 def native() -> Iterator[bool]:
     """Do what :func:`enable` does for a block of code, and yield whether it did."""

@@ -48,8 +48,9 @@ class NativeStream(Stream):
         """Make y~ of a group's words (eq. 4)."""
         assert self.kernels is not None
         vectors_UE = self.embedding_VE[group.words_U]
-        scores_UV = torch.mm(vectors_UE, self.embedding_VE.t())
-        like, (U, V) = self.nll_N, scores_UV.shape
+        like, U, V = self.nll_N, len(vectors_UE), len(self.embedding_VE)
+        scores_UV = take("chunk", U, V, vectors_UE)
+        torch.mm(vectors_UE, self.embedding_VE.t(), out=scores_UV)
         soft_UV, lse_U = take("soft", U, V, like), like.new_empty(U)
         dot_U = weight_U = residual_UV = None
         if self.wanted.soft:
@@ -76,7 +77,7 @@ class NativeStream(Stream):
         hidden_CD = self.hidden_ND[tokens_C]
         C, V = len(tokens_C), len(self.classifier_VD)
         held = self.grad_of_all(group, V)
-        scores_CV = hidden_CD.new_empty(C, V) if held is None else held[:C]
+        scores_CV = take("chunk", C, V, hidden_CD) if held is None else held[:C]
         torch.mm(hidden_CD, self.classifier_VD.t(), out=scores_CV)
         nll_C, lse_C, dot_C = like.new_empty(3, C).unbind(0)
         targets_C, weight_C = problem.targets_N[tokens_C], self.weight_N[tokens_C]
@@ -109,7 +110,7 @@ class NativeStream(Stream):
         self.held = None
         wanted, (N, U) = self.wanted, (len(group.tokens_N), len(group.words_U))
         if self.tied and wanted.soft and wanted.hidden and N == len(self.nll_N) <= self.rows:
-            self.held = self.hidden_ND.new_empty(N + U, V)
+            self.held = take("chunk", N + U, V, self.hidden_ND)
         return self.held
 
     def through_soft_targets(self, group: Group, soft: SoftTargets) -> None:

@@ -9,7 +9,7 @@ digest does not fit, is damaged: it is named, and the one before it is used.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,20 @@ class Progress:
 
 
 def save_checkpoint(
-    folder: Path, model: LanguageModel, state: LSTMState | None, progress: Progress
+    folder: Path,
+    model: LanguageModel,
+    state: LSTMState | None,
+    progress: Progress,
+    memory: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a checkpoint and delete those before the newest two.
+
+    Args:
+        folder: ``last/`` of a run.
+        model: its parameters are saved.
+        state: the carried state.
+        progress: where the run is.
+        memory: further tensors that depend on the steps so far.
 
     Raises:
         UserError: if the folder cannot be written; earlier checkpoints are untouched.
@@ -77,6 +88,7 @@ def save_checkpoint(
     }
     if state is not None:
         tensors |= {"state.h": state.h.detach(), "state.c": state.c.detach()}
+    tensors |= {f"memory.{name}": tensor for name, tensor in (memory or {}).items()}
     tensors["rng.cpu"] = torch.get_rng_state()
     if model.embedding.weight.is_cuda:
         tensors["rng.cuda"] = torch.cuda.get_rng_state(model.embedding.weight.device)
@@ -91,7 +103,10 @@ def save_checkpoint(
 
 
 def restore_checkpoint(
-    folder: Path, model: LanguageModel, note: Callable[[str], None]
+    folder: Path,
+    model: LanguageModel,
+    note: Callable[[str], None],
+    memory: Mapping[str, Tensor] | None = None,
 ) -> tuple[LSTMState | None, Progress] | None:
     """Put a model and the random generators where the newest sound checkpoint left them.
 
@@ -99,6 +114,7 @@ def restore_checkpoint(
         folder: ``last/`` of a run.
         model: receives the parameters.
         note: called with one line for each damaged checkpoint that is passed over.
+        memory: tensors that receive what was saved under their names.
 
     Returns:
         The carried state and the progress, or None when there is no checkpoint.
@@ -109,7 +125,7 @@ def restore_checkpoint(
     described = sorted(folder.glob("*.json"), reverse=True)
     for sidecar in described:
         try:
-            return _restore(sidecar, model)
+            return _restore(sidecar, model, memory or {})
         except UserError as error:
             note(f"checkpoint passed over: {error}")
     if described:
@@ -120,7 +136,9 @@ def restore_checkpoint(
     return None
 
 
-def _restore(sidecar: Path, model: LanguageModel) -> tuple[LSTMState | None, Progress]:
+def _restore(
+    sidecar: Path, model: LanguageModel, memory: Mapping[str, Tensor]
+) -> tuple[LSTMState | None, Progress]:
     path = sidecar.with_suffix(".safetensors")
     described = read_json(sidecar)
     try:
@@ -133,6 +151,8 @@ def _restore(sidecar: Path, model: LanguageModel) -> tuple[LSTMState | None, Pro
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"parameter.{name}"])
+        for name, tensor in memory.items():
+            tensor.copy_(tensors[f"memory.{name}"])
     torch.set_rng_state(tensors["rng.cpu"])
     device = model.embedding.weight.device
     if "rng.cuda" in tensors:

@@ -31,6 +31,7 @@ from tiedlm.training.distributed import Ranks, join
 from tiedlm.training.hardware import arithmetic, prepare
 from tiedlm.training.settings import Settings
 from tiedlm.training.signals import stop_signals
+from tiedlm.training.soft_targets import SoftTargets
 from tiedlm.training.step import Objective, train_step
 
 SAVE_EVERY = 120.0  # seconds between two checkpoints within an epoch
@@ -113,7 +114,9 @@ class _Run:
         if settings.unit_norm:
             self.model.normalize_word_vectors()
         self.model.to(self.device).train()
-        self.objective = ranks.wrap(Objective(self.model, settings), self.device)
+        self.soft_targets = SoftTargets(self.model, settings, corpus).to(self.device)
+        objective = Objective(self.model, settings, self.soft_targets)
+        self.objective = ranks.wrap(objective, self.device)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=settings.lr)
         streams = torch.from_numpy(batch_streams(corpus.train, settings.batch_size))
         self.epoch_tokens = streams[:, 1:].numel()
@@ -177,6 +180,7 @@ class _Run:
                 ) from error
             if settings.unit_norm:
                 self.model.normalize_word_vectors()
+            self.soft_targets.update(self.model.embedding.weight)
             self.state = out.state
             count = targets_BT.numel() * self.ranks.world
             progress.window += 1
@@ -281,7 +285,8 @@ class _Run:
     def _checkpoint(self) -> None:
         state = self.ranks.gather(self.state)
         if self.ranks.is_first:
-            save_checkpoint(self.out / run_files.LAST, self.model, state, self.progress)
+            memory = self.soft_targets.memory()
+            save_checkpoint(self.out / run_files.LAST, self.model, state, self.progress, memory)
 
     def _write_metrics(self) -> None:
         if not self.ranks.is_first:
@@ -320,7 +325,9 @@ class _Run:
                 "another --out, or repeat the command with the old settings"
             )
         notes: list[str] = []
-        restored = restore_checkpoint(self.out / run_files.LAST, self.model, notes.append)
+        restored = restore_checkpoint(
+            self.out / run_files.LAST, self.model, notes.append, self.soft_targets.memory()
+        )
         if restored is not None:
             state, self.progress = restored
             self.state = self.ranks.share(state)

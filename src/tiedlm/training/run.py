@@ -17,6 +17,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 import tiedlm
+from tiedlm import native
 from tiedlm.data.vocabulary import Vocabulary
 from tiedlm.errors import UserError
 from tiedlm.files import read_json, write_bytes
@@ -132,6 +133,7 @@ def environment() -> dict[str, Any]:
         "processor": processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "compiled": native.is_on(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 

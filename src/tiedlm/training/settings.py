@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tiedlm.errors import UserError, did_you_mean
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "fp32", "bf16"]
 VocabFrom = Literal["part", "whole"]
+SoftTarget = Literal["own", "permuted", "uniform", "unigram", "average", "frozen"]
 
 
 def _setting(default: Any, text: str) -> Any:
@@ -59,6 +60,12 @@ class Settings:
     )
     temperature: float = _setting(20.0, "Temperature tau of the augmented loss.")
     target_grad: bool = _setting(True, "Let the gradient flow through the soft target of AL.")
+    soft_target: SoftTarget = _setting(
+        "own", "What the soft target of AL is made of: the model's own word vectors, or a control."
+    )
+    soft_target_from: str | None = _setting(
+        None, "Run folder whose word vectors --soft-target frozen takes."
+    )
     ce_weight: float = _setting(1.0, "Weight of the cross-entropy; 0 trains with AL alone.")
     unit_norm: bool = _setting(False, "Hold every word vector at norm 1.")
 
@@ -107,6 +114,9 @@ class Settings:
         self._require("fraction", lambda x: 0 < x <= 1, "0 < share <= 1")
         self._require("skip", lambda x: 0 <= x < 1, "0 <= share < 1")
         self._require("vocab_from", lambda x: x in ("part", "whole"), "part or whole")
+        self._require("soft_target", lambda x: x in get_args(SoftTarget), "a source of AL's target")
+        if (self.soft_target == "frozen") != (self.soft_target_from is not None):
+            raise UserError("--soft-target frozen and --soft-target-from RUN go together")
         self._require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
 
     def _require_type(self, name: str, annotation: str) -> None:

@@ -18,6 +18,7 @@ from tiedlm.model import LanguageModel
 from tiedlm.recurrent import LSTMState
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
+from tiedlm.training.soft_targets import SoftTargets
 
 
 class StepOutput(NamedTuple):
@@ -44,12 +45,20 @@ class Objective(nn.Module):
     The loss is summed over the steps of a window and averaged over its streams: that is the scale
     on which the paper's learning rate of 1 and clip of 5 work.
 
+    Args:
+        model: what is trained.
+        settings: the weights of the losses.
+        soft_targets: what the soft target is made of; None is the model's embedding.
+
     Source: PAPER section 2; Zaremba et al. (2014).
     """
 
-    def __init__(self, model: LanguageModel, settings: Settings) -> None:
+    def __init__(
+        self, model: LanguageModel, settings: Settings, soft_targets: SoftTargets | None = None
+    ) -> None:
         super().__init__()
         self.model = model
+        self.soft_targets = soft_targets
         self.loss_settings = (settings.alpha, settings.temperature, settings.target_grad)
         self.ce_weight = settings.ce_weight
 
@@ -58,7 +67,8 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, LSTMState]:
         """Return ``(objective, ce, aug, state)`` of a window."""
         hidden, new_state = self.model(inputs_BT, state)
-        out = self.model.loss(hidden, targets_BT, *self.loss_settings)
+        rows = None if self.soft_targets is None else self.soft_targets(self.model.embedding.weight)
+        out = self.model.loss(hidden, targets_BT, *self.loss_settings, embedding=rows)
         loss = out.loss
         if self.ce_weight != 1:
             loss = loss + (self.ce_weight - 1) * self.model.loss(hidden, targets_BT).loss

@@ -1,0 +1,110 @@
+"""Where the soft target of the augmented loss comes from: the model's word vectors, or a control.
+
+The paper makes y~ from the model's own embedding. Everything else here asks what that is worth: is
+the gain of the augmented loss due to what the vectors mean, or would any smooth target do?
+
+Source: PAPER section 7, the reviewers' question.
+
+Shape letters: V vocabulary, E embedding width.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tiedlm.data import Corpus
+from tiedlm.data.tokenizer import UNK
+from tiedlm.errors import UserError
+from tiedlm.model import LanguageModel
+from tiedlm.training.run import load
+from tiedlm.training.settings import Settings
+
+AVERAGE_DECAY = 0.999  # of a step: the average reaches back a thousand steps
+_LARGE = 30.0
+
+
+class SoftTargets(nn.Module):
+    r"""The rows from which the soft target is made.
+
+    ``y~ = softmax(rows rows[target] / tau)``, where the rows are, by ``settings.soft_target``:
+
+    - "own": the embedding itself, as in the paper;
+    - "permuted": the embedding's rows, each given to another word: no meaning, same geometry;
+    - "uniform": zeros, so that y~ is uniform; with ``tau`` 1 that is label smoothing;
+    - "unigram": ``y~ ~ p^(1 / tau)`` with the frequencies p of the training text;
+    - "average": a moving average of the embedding over the steps;
+    - "frozen": the embedding of the finished run ``settings.soft_target_from``, by word.
+
+    Only in the first case can a gradient flow through y~.
+
+    Args:
+        model: the model that is trained.
+        settings: of the run.
+        corpus: its training text and vocabulary.
+
+    Raises:
+        UserError: for a run that cannot be loaded.
+    """
+
+    rows: Tensor | None
+    order: Tensor | None
+
+    def __init__(self, model: LanguageModel, settings: Settings, corpus: Corpus) -> None:
+        super().__init__()
+        self.source = settings.soft_target
+        weight = model.embedding.weight.detach()
+        rows = order = None
+        if self.source == "permuted":
+            generator = torch.Generator().manual_seed(settings.seed)
+            order = torch.randperm(len(weight), generator=generator)
+        elif self.source == "uniform":
+            rows = weight.new_zeros(len(weight), 1)
+        elif self.source == "unigram":
+            counts = np.bincount(corpus.train, minlength=len(weight))
+            scores = torch.from_numpy(np.log(np.maximum(counts, 1))).to(weight.dtype)
+            # (c + s / c)(c + t / c) = c^2 + s + t + s t / c^2: the score s of a word, but for what
+            # is the same for all words and a remainder.
+            rows = (_LARGE + (scores - scores.mean()) / _LARGE).unsqueeze(1)
+        elif self.source == "average":
+            rows = weight.clone()
+        elif self.source == "frozen":
+            assert settings.soft_target_from is not None
+            rows = frozen_rows(Path(settings.soft_target_from), corpus).to(weight.dtype)
+        self.register_buffer("rows", rows)
+        self.register_buffer("order", order)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the rows, given the embedding ``(V, E)``."""
+        if self.order is not None:
+            return weight.detach()[self.order]
+        return weight if self.rows is None else self.rows
+
+    def update(self, weight: Tensor) -> None:
+        """Take note of a step."""
+        if self.source == "average":
+            assert self.rows is not None
+            self.rows.lerp_(weight.detach(), 1 - AVERAGE_DECAY)
+
+    def memory(self) -> dict[str, Tensor]:
+        """Return what a checkpoint must hold: what depends on the steps so far."""
+        return {"rows": self.rows} if self.source == "average" and self.rows is not None else {}
+
+
+def frozen_rows(folder: Path, corpus: Corpus) -> Tensor:
+    """Return the word vectors of a finished run, in the order of a corpus's vocabulary.
+
+    A word that the run does not know has its vector of ``<unk>``.
+    """
+    earlier = load(folder)
+    known = earlier.vocabulary
+    assert known is not None
+    if UNK not in known and any(word not in known for word in corpus.vocabulary.words):
+        raise UserError(
+            f"--soft-target-from {folder}: it lacks words of this corpus, and {UNK} to take instead"
+        )
+    ids = torch.from_numpy(np.asarray(known.encode(list(corpus.vocabulary.words)), dtype=np.int64))
+    return earlier.embedding.weight.detach()[ids].clone()

@@ -1,0 +1,109 @@
+"""What the soft target can be made of."""
+
+import numpy as np
+import pytest
+import torch
+
+from tiedlm.data import load_corpus
+from tiedlm.errors import UserError
+from tiedlm.model import LanguageModel
+from tiedlm.training.loop import model_config, train
+from tiedlm.training.settings import Settings
+from tiedlm.training.soft_targets import AVERAGE_DECAY, SoftTargets
+
+TAU = 7.0
+SMALL = {"d_embed": 6, "d_hidden": 6, "n_layers": 1, "alpha": 2.0, "temperature": TAU}
+
+
+@pytest.fixture
+def corpus(tiny_corpus):
+    return load_corpus(str(tiny_corpus), progress=False)
+
+
+@pytest.fixture
+def model(corpus):
+    torch.manual_seed(0)
+    return LanguageModel(model_config(Settings(data="-", **SMALL), len(corpus.vocabulary)))
+
+
+def soft(model, corpus, source, **settings):
+    """Return y~ of every word as its target, ``(V, V)``, and the rows it is made of."""
+    chosen = Settings(data="-", **SMALL).replace(soft_target=source, **settings)
+    rows = SoftTargets(model, chosen, corpus)(model.embedding.weight)
+    return torch.softmax(rows @ rows.t() / TAU, dim=1).detach(), rows
+
+
+def test_own_is_the_embedding_itself(model, corpus):
+    assert soft(model, corpus, "own")[1] is model.embedding.weight
+
+
+def test_permuted_is_the_models_own_geometry_with_the_words_exchanged(model, corpus):
+    y, rows = soft(model, corpus, "permuted")
+    own, _ = soft(model, corpus, "own")
+    assert not rows.requires_grad
+    assert not torch.equal(y, own)
+    torch.testing.assert_close(y.flatten().sort().values, own.flatten().sort().values)
+    assert torch.equal(y, soft(model, corpus, "permuted")[0])
+    assert not torch.equal(y, soft(model, corpus, "permuted", seed=2)[0])
+
+
+def test_uniform_is_uniform(model, corpus):
+    y, _ = soft(model, corpus, "uniform")
+    assert torch.equal(y, torch.full_like(y, 1 / len(y)))
+
+
+def test_unigram_is_the_frequencies_at_the_temperature_for_every_target(model, corpus):
+    y, _ = soft(model, corpus, "unigram")
+    counts = torch.from_numpy(np.bincount(corpus.train, minlength=len(y))).clamp(min=1).float()
+    expected = counts ** (1 / TAU)
+    torch.testing.assert_close(y, (expected / expected.sum()).expand_as(y), rtol=4e-3, atol=0)
+
+
+def test_average_follows_the_embedding(model, corpus):
+    rows = SoftTargets(model, Settings(data="-", soft_target="average", **SMALL), corpus)
+    before = model.embedding.weight.detach().clone()
+    with torch.no_grad():
+        model.embedding.weight += 1
+    assert torch.equal(rows(model.embedding.weight), before)
+    rows.update(model.embedding.weight)
+    torch.testing.assert_close(rows(model.embedding.weight), before + 1 - AVERAGE_DECAY)
+
+
+def test_frozen_takes_a_finished_runs_vectors_by_word(model, corpus, tiny_corpus, tmp_path):
+    settings = Settings(data=str(tiny_corpus), vocab_size=9, epochs=1, batch_size=4, **SMALL)
+    few = load_corpus(str(tiny_corpus), vocab_size=9, progress=False)
+    train(settings, few, tmp_path)
+    _, rows = soft(model, corpus, "frozen", soft_target_from=str(tmp_path))
+    from tiedlm import load
+
+    vectors = load(tmp_path).embedding.weight
+    for index, word in enumerate(corpus.vocabulary.words):
+        known = word if word in few.vocabulary else "<unk>"
+        assert torch.equal(rows[index], vectors[few.vocabulary.encode([known])[0]])
+
+
+def test_frozen_needs_a_run_and_nothing_else_takes_one(model, corpus, tmp_path):
+    with pytest.raises(UserError, match="go together"):
+        Settings(data="-", soft_target="frozen")
+    with pytest.raises(UserError, match="go together"):
+        Settings(data="-", soft_target_from="x")
+    with pytest.raises(UserError, match="is not a run folder"):
+        soft(model, corpus, "frozen", soft_target_from=str(tmp_path))
+    with pytest.raises(UserError, match=r"--soft-target.*got owl"):
+        Settings(data="-", soft_target="owl")
+
+
+def test_uniform_at_temperature_one_is_label_smoothing(model, corpus):
+    """alpha = e / (1 - e): ``(1 - e) (J + alpha J_aug)`` is the smoothed loss less its entropy."""
+    smoothing, V = 0.1, len(corpus.vocabulary)
+    tokens = torch.from_numpy(np.asarray(corpus.train[:40], dtype=np.int64)).view(2, 20)
+    chosen = Settings(data="-", soft_target="uniform", **SMALL)
+    rows = SoftTargets(model, chosen, corpus)(model.embedding.weight)
+    hidden, _ = model(tokens[:, :-1])
+    out = model.loss(hidden, tokens[:, 1:], smoothing / (1 - smoothing), 1.0, embedding=rows)
+    logits = hidden @ model.decoder.weight.t() + model.decoder.bias
+    smoothed = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), tokens[:, 1:].flatten(), label_smoothing=smoothing
+    )
+    expected = smoothed - smoothing * torch.log(torch.tensor(float(V)))
+    torch.testing.assert_close((1 - smoothing) * out.loss, expected, rtol=1e-4, atol=1e-5)
