@@ -26,6 +26,9 @@ class NativeStream(Stream):
     def make_buffers(self, V: int, like: Tensor) -> None:
         """Make what is used again and again."""
         self.kernels = kernels_for(like)
+        # A chunk is one buffer here, in the type of the GEMMs: where that is half as wide, twice
+        # as long.
+        self.rows = min(len(self.nll_N), self.rows * like.itemsize // self.hidden_ND.itemsize)
         self.threads = torch.get_num_threads()
         self.bias_V = None
         if self.problem.bias_V is not None:
