@@ -41,7 +41,8 @@ from tiedlm.training.step import Objective, train_step
 CPU = torch.device("cpu")
 EVALUATED = 40_000  # words
 BASE = "nn.LSTM, fp32"
-STEPS = 4  # of a way in a round
+STEPS = 8  # of a way in a round
+WARM = 4  # of them that do not count
 VARIED = {
     "vocab": [10_000, 33_278, 64_000, 128_000, 256_000],
     "hidden": [200, 400, 650, 1000, 1500],
@@ -228,18 +229,19 @@ def ways(settings: Settings, vocab: int) -> dict[str, Callable[[], object]]:
 def measure(table: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Return the seconds that each way takes for a window of words, sorted.
 
-    In each round every way takes some steps, of which the first does not count: it finds the
-    caches, and freed memory, as another way left them.
+    In each round every way takes some steps, of which the first do not count: they find the caches
+    as another way left them, and memory that is not yet in its hands.
     """
     times: dict[str, list[float]] = {name: [] for name in table}
     for _ in range(rounds):
         for name, way in table.items():
             settings = getattr(way, "settings", None)
             with arithmetic(settings, CPU) if settings else nullcontext():
-                for number in range(getattr(way, "steps", STEPS)):
+                steps = getattr(way, "steps", STEPS)
+                for number in range(steps):
                     start = time.perf_counter()
                     way()
-                    if number:
+                    if number >= min(WARM, steps - 1):
                         seconds = time.perf_counter() - start
                         times[name].append(seconds / getattr(way, "windows", 1))
     return {name: sorted(values) for name, values in times.items()}
@@ -298,7 +300,7 @@ def show_profile(dim: int, vocab: int, way: str) -> None:
                 step()
     averages = profile.key_averages()
     print(f"\n{way}, d = {dim}, V = {vocab}: own time of operations")
-    print(averages.table(sort_by="self_cpu_time_total", row_limit=18, max_name_column_width=40))
+    print(averages.table(sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=40))
 
 
 def show_memory(dim: int, vocab: int) -> None:
