@@ -1,0 +1,199 @@
+"""Is AL's gain semantic, or only regularisation? RE with soft targets of several kinds.
+
+On Penn Treebank's first 22.5%, small, the vocabulary cut to words seen twice: RE; REAL, whose soft
+target comes from the model's own embedding, with and without its gradient; the same from permuted
+rows, a uniform distribution, unigram frequencies, a moving average, and the frozen vectors of an RE
+trained on the next 22.5%; and RE with label smoothing of three strengths. ``python
+benchmarks/semantic.py --out runs/semantic`` trains what is missing (stopped, it goes on), prints
+the tables and writes them to ``results/``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from study import study_parser
+from target_grad import PTB
+from tiedlm import load, native
+from tiedlm.data import Corpus
+from tiedlm.errors import UserError
+from tiedlm.evaluation.perplexity import token_losses
+from tiedlm.experiments.comparison import cell, interval95
+from tiedlm.experiments.gradient_paths import path_norms
+from tiedlm.experiments.parallel import Job, train_all
+from tiedlm.experiments.prediction_study import BANDS, bootstrap_interval
+from tiedlm.experiments.recipes import get_recipe
+from tiedlm.experiments.reproduce import markdown_table
+from tiedlm.experiments.results import keep
+from tiedlm.files import read_json, write_json, write_text
+from tiedlm.progress import ProgressView
+from tiedlm.training.run_files import RESULT
+
+ELSEWHERE = "vectors-from-elsewhere"
+BASE = "RE"
+SMOOTHING = (0.02, 0.05, 0.1)  # of label smoothing, e in (1 - e) one-hot + e / V
+
+# What differs from RE; REAL's alpha and temperature come from its recipe.
+VARIANTS: dict[str, dict[str, Any]] = {
+    BASE: {"alpha": 0.0},
+    "own, with gradient (REAL)": {},
+    "own, detached": {"target_grad": False},
+    "permuted rows": {"soft_target": "permuted"},
+    "uniform": {"soft_target": "uniform"},
+    "unigram": {"soft_target": "unigram"},
+    "moving average": {"soft_target": "average"},
+    "frozen, from elsewhere": {"soft_target": "frozen"},
+    **{
+        f"label smoothing {e:g}": {
+            "soft_target": "uniform", "temperature": 1.0, "alpha": e / (1 - e),
+        }
+        for e in SMOOTHING
+    },
+}  # fmt: skip
+
+
+def jobs(out: Path, seeds: int, precision: str) -> tuple[Job, dict[tuple[str, int], Job]]:
+    """Return the run whose vectors are frozen, and the runs of the study by (variant, seed)."""
+    base = get_recipe("ptb-small-real").replace(**PTB, threads=1, precision=precision)
+    elsewhere = Job(base.replace(alpha=0.0, skip=PTB["fraction"]), out / ELSEWHERE)
+    found = {}
+    for seed in range(1, seeds + 1):
+        for variant, changes in VARIANTS.items():
+            name = "".join(c if c.isalnum() or c == "." else "-" for c in variant).strip("-")
+            is_frozen = changes.get("soft_target") == "frozen"
+            source = str(elsewhere.out) if is_frozen else None
+            settings = base.replace(seed=seed, **changes, soft_target_from=source)
+            folder = out / f"{name}-seed{seed}"
+            found[variant, seed] = Job(settings, folder, elsewhere.out if is_frozen else None)
+    return elsewhere, found
+
+
+def finished(found: dict[tuple[str, int], Job]) -> dict[tuple[str, int], Job]:
+    return {key: job for key, job in found.items() if (job.out / RESULT).is_file()}
+
+
+def measure(found: dict[tuple[str, int], Job], corpus: Corpus) -> dict[str, Any]:
+    """Return losses by frequency band and gradient norms by path, of the finished runs."""
+    targets_N = np.asarray(corpus.test[1:])
+    counts_V = np.bincount(corpus.train, minlength=len(corpus.vocabulary))
+    frequency_N = counts_V[targets_N]
+    masks = {"all": frequency_N >= 0} | {
+        name: (frequency_N >= low) & (frequency_N < (high or np.inf))
+        for name, (low, high) in BANDS.items()
+    }
+    losses = {key: token_losses(load(job.out), corpus.test) for key, job in found.items()}
+    bands: dict[str, Any] = {}
+    paths: dict[str, Any] = {}
+    for (variant, seed), losses_N in losses.items():
+        base_N = losses.get((BASE, seed))
+        if base_N is not None and variant != BASE:
+            bands.setdefault(variant, {})[seed] = {
+                name: {
+                    "tokens": int(mask_N.sum()),
+                    "difference": float((losses_N - base_N)[mask_N].mean()),
+                    "interval95": bootstrap_interval((losses_N - base_N)[mask_N]),
+                }
+                for name, mask_N in masks.items()
+            }
+        job = found[variant, seed]
+        if job.settings.soft_target == "own":
+            norms = path_norms(load(job.out), job.settings, corpus)
+            paths.setdefault(variant, {})[seed] = norms._asdict()
+    return {"bands": bands, "paths": paths}
+
+
+def tables(found: dict[tuple[str, int], Job], measured: dict[str, Any]) -> str:
+    """Return the three tables in Markdown."""
+
+    def values(variant: str, key: str) -> dict[int, float]:
+        return {
+            seed: read_json(job.out / RESULT)[key]
+            for (name, seed), job in found.items()
+            if name == variant
+        }
+
+    base = values(BASE, "test_ppl")
+    body = []
+    for variant in VARIANTS:
+        valid, test = values(variant, "valid_ppl"), values(variant, "test_ppl")
+        if not test:
+            continue
+        pairs = [test[seed] - base[seed] for seed in test if seed in base]
+        half = interval95(pairs)
+        difference = "-"
+        if pairs and variant != BASE:
+            difference = f"{sum(pairs) / len(pairs):+.2f}"
+            difference += " (1 seed)" if half is None else f" ± {half:.2f}"
+        body.append(
+            (variant, str(cell(list(valid.values()))), str(cell(list(test.values()))), difference)
+        )
+    text = markdown_table(("soft target", "validation", "test", "test, against RE, paired"), body)
+
+    body = []
+    for variant, by_seed in measured["bands"].items():
+        row = [variant]
+        for band in ("all", *BANDS):
+            means = [values[band]["difference"] for values in by_seed.values()]
+            spans = ", ".join(
+                f"{low:+.3f} to {high:+.3f}"
+                for low, high in (values[band]["interval95"] for values in by_seed.values())
+            )
+            row.append(f"{sum(means) / len(means):+.3f} ({spans})")
+        body.append(tuple(row))
+    header = ("soft target", *(f"nats, {band}" for band in ("all", *BANDS)))
+    text += "\n" + markdown_table(header, body)
+
+    body = []
+    for variant, by_seed in measured["paths"].items():
+        norms = [
+            sum(values[name] for values in by_seed.values()) / len(by_seed)
+            for name in ("input", "output", "soft_target", "total")
+        ]
+        share = sum(norms[:3])
+        body.append(
+            (variant, *(f"{n:.3f} ({n / share:.0%})" for n in norms[:3]), f"{norms[3]:.3f}")
+        )
+    header = ("model", "by input", "by output", "by soft target", "norm of the sum")
+    return text + "\n" + markdown_table(header, body)
+
+
+def main() -> None:
+    """Train, measure, print, write."""
+    parser = study_parser(__doc__, seeds=3)
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="begin with these letters")
+    parser.add_argument("--show", action="store_true", help="train nothing")
+    options = parser.parse_args()
+    elsewhere, found = jobs(options.out, options.seeds, options.precision)
+    if options.only:
+        chosen = tuple(options.only)
+        found = {key: job for key, job in found.items() if key[0].startswith(chosen)}
+        if not found:
+            raise UserError(f"--only: no such variant; there are {', '.join(VARIANTS)}")
+    if not options.show:
+        wanted = list(found.values())
+        if any(job.after for job in wanted):
+            wanted = [elsewhere, *wanted]
+        with ProgressView() as view:
+            train_all(wanted, options.jobs, view)
+    found = finished(found)
+    native.enable()
+    measured = measure(found, next(iter(found.values())).settings.load_corpus(progress=False))
+    text = tables(found, measured)
+    print(text)
+    folder = keep(
+        [job.out for job in found.values()],
+        "semantic",
+        options.results,
+        "python benchmarks/semantic.py",
+    )
+    write_json(folder / "measured.json", measured)
+    write_text(folder / "table.md", text)
+    print(folder)
+
+
+if __name__ == "__main__":
+    main()

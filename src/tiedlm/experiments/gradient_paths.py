@@ -1,0 +1,91 @@
+"""How much of the embedding's gradient comes by each path: input, output, soft target.
+
+A tied embedding is used three times in a step: to read words, to score them, and to make the soft
+target. The gradient is the sum of the three; here they are taken apart.
+
+Shape letters: B streams, T steps, V vocabulary, E embedding width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiedlm.data import Corpus
+from tiedlm.data.streams import batch_streams
+from tiedlm.losses import augmented_cross_entropy
+from tiedlm.model import LanguageModel
+from tiedlm.training.settings import Settings
+
+
+class PathNorms(NamedTuple):
+    """Norms of the embedding's gradient, averaged over windows: by path, and of their sum."""
+
+    input: float
+    output: float
+    soft_target: float
+    total: float
+
+
+def embedding_gradients(
+    model: LanguageModel, inputs_BT: Tensor, targets_BT: Tensor, alpha: float, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradient ``(V, E)`` of ``J + alpha J_aug`` by input, output and soft target.
+
+    Raises:
+        ValueError: for a model that is not tied, whose embedding has one use.
+    """
+    if not model.config.tied:
+        raise ValueError("model: expected a tied one; an untied embedding is only read")
+    weight = model.embedding.weight.detach()
+    for_input, for_output, for_target = (weight.clone().requires_grad_() for _ in range(3))
+    vectors_TBE = torch.nn.functional.embedding(inputs_BT.t(), for_input)
+    hidden_TBH, _ = model.lstm.forward_time_major(vectors_TBE)
+    loss = augmented_cross_entropy(
+        model.decoder.project(hidden_TBH),
+        for_output,
+        targets_BT.t(),
+        bias=model.decoder.bias,
+        embedding=for_target,
+        alpha=alpha,
+        temperature=temperature,
+    ).loss
+    uses = (for_input, for_output, for_target)
+    grads = torch.autograd.grad(loss, uses, allow_unused=True)
+    by_input, by_output, by_target = (
+        torch.zeros_like(weight) if g is None else g.detach() for g in grads
+    )
+    return by_input, by_output, by_target
+
+
+def path_norms(
+    model: LanguageModel, settings: Settings, corpus: Corpus, windows: int = 20, seed: int = 0
+) -> PathNorms:
+    """Return the mean norms over some windows of the training text, with dropout as in training.
+
+    Args:
+        model: a trained, tied model.
+        settings: its run's: loss, batch, window.
+        corpus: its corpus.
+        windows: how many, spread evenly over the text.
+        seed: of the masks.
+    """
+    streams_BS = torch.from_numpy(batch_streams(corpus.train, settings.batch_size)).long()
+    last = streams_BS.shape[1] - settings.bptt - 1
+    was_training = model.training
+    model.train()
+    norms = []
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for start in np.linspace(0, last, windows).astype(int):
+            piece_BT = streams_BS[:, start : start + settings.bptt + 1]
+            grads = embedding_gradients(
+                model, piece_BT[:, :-1], piece_BT[:, 1:], settings.alpha, settings.temperature
+            )
+            total = torch.stack(grads).sum(0)
+            norms.append([float(g.norm()) for g in (*grads, total)])
+    model.train(was_training)
+    return PathNorms(*(float(column.mean()) for column in np.array(norms).T))
