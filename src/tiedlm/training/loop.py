@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tiedlm.analysis.subspace import subspace_distance
 from tiedlm.data import Corpus
 from tiedlm.data.streams import batch_streams
 from tiedlm.errors import UserError
@@ -231,7 +232,7 @@ class _Run:
             progress.best_valid, progress.best_epoch = valid, progress.epoch
             if self.ranks.is_first:
                 run.save_weights(self.model, self.out / run_files.WEIGHTS)
-        metrics = {
+        metrics: dict[str, Any] = {
             "epoch": progress.epoch,
             "step": progress.step,
             "tokens": self.epoch_tokens * progress.epoch,
@@ -242,6 +243,10 @@ class _Run:
             "tokens_per_second": progress.epoch_tokens / max(train_seconds, 1e-9),
             "seconds": progress.epoch_seconds,
         }
+        if not self.settings.tied and self.ranks.is_first:
+            metrics["subspace_distance"] = subspace_distance(
+                self.model.decoder.weight, self.model.embedding.weight
+            )
         progress.history.append(metrics)
         assert progress.best_valid is not None
         self.watcher.epoch_end(
