@@ -5,6 +5,7 @@ matplotlib is imported when a plot is made, and used without its global state.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -183,6 +184,46 @@ def plot_theory(distances: Mapping[tuple[float, float], Sequence[float]], path: 
     left.set_title(
         f"Distance of the spaces of W and L^T after training ({count} runs a point)", loc="left"
     )
+    _save(figure, path)
+
+
+def plot_gains(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw how much lower each model's perplexity is than VD-LSTM's, by share of the text.
+
+    Args:
+        rows: of each share ("fraction") and "model" the mean "gain" in log perplexity and the
+            "half_width" of its interval, or None.
+        path: the PNG file.
+
+    Raises:
+        UserError: if matplotlib is missing or the file cannot be written.
+    """
+    figure, axes = _blank("Test perplexity below VD-LSTM's, by share of Penn Treebank (95%)")
+    recipes = {"AL": "vd-lstm-al", "RE": "vd-lstm-re", "REAL": "vd-lstm-real"}
+    for number, (model, recipe) in enumerate(recipes.items()):
+        own = [row for row in rows if row["model"] == model]
+        if not own:
+            continue
+        # Side by side, or the intervals hide each other.
+        xs = [row["fraction"] * 1.03 ** (number - 1) for row in own]
+        gains = [100 * (1 - math.exp(-row["gain"])) for row in own]
+        colour = STYLES[recipe].colour
+        axes.plot(xs, gains, color=colour, marker="o", markersize=4)
+        for x, row in zip(xs, own, strict=True):
+            if row["half_width"] is not None:
+                ends = [
+                    100 * (1 - math.exp(-(row["gain"] + sign * row["half_width"])))
+                    for sign in (-1, 1)
+                ]
+                axes.plot([x, x], ends, color=colour, linewidth=1)
+        _write(axes, model, (xs[-1], gains[-1]), 8, color=colour, size=12)
+    axes.axhline(0, color=FAINT)
+    axes.set_xscale("log")
+    shares = sorted({row["fraction"] for row in rows})
+    axes.set_xticks(shares, [f"{share:.1%}".replace(".0%", "%") for share in shares])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f}%")
+    axes.set_xlabel("share of the training text")
     _save(figure, path)
 
 

@@ -1,0 +1,131 @@
+"""How the gain of AL, RE and REAL depends on how much text there is.
+
+Penn Treebank, small: 5%, 10%, 22.5%, 50% and all of the training text; of the shares below a half
+three parts from different places, of a half both, each with the vocabulary of its own part (words
+seen twice or more, so that every word can be learned; the validation and test words that are not
+among them are ``<unk>``). The paper's schedule, with a patience of 5 epochs, since small parts
+overfit early. ``python benchmarks/data_size.py --out runs/data-size`` trains what is missing
+(stopped, it goes on; the smallest first), prints the table, draws ``docs/images/data_size.png`` and
+writes to ``results/``.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from study import study_parser
+from tiedlm.analysis.plots import plot_gains
+from tiedlm.experiments.comparison import interval95
+from tiedlm.experiments.parallel import Job, train_all
+from tiedlm.experiments.recipes import get_recipe
+from tiedlm.experiments.reproduce import markdown_table
+from tiedlm.experiments.results import keep
+from tiedlm.files import read_json, write_text
+from tiedlm.progress import ProgressView
+from tiedlm.training.run_files import RESULT
+
+FRACTIONS = (0.05, 0.1, 0.225, 0.5, 1.0)
+PARTS = 3
+MODELS = {"VD-LSTM": "", "AL": "-al", "RE": "-re", "REAL": "-real"}
+PATIENCE = 5
+IMAGE = Path(__file__).parents[1] / "docs" / "images" / "data_size.png"
+
+Key = tuple[float, int, str]  # share of the text, part, model
+
+
+def jobs(out: Path, precision: str) -> dict[Key, Job]:
+    """Return the runs by (fraction, part, model), the cheapest first."""
+    found = {}
+    for fraction in FRACTIONS:
+        count = min(PARTS, math.floor(1 / fraction))
+        for part, skip in enumerate(np.linspace(0, 1 - fraction, count) if count > 1 else [0.0]):
+            for model, suffix in MODELS.items():
+                settings = get_recipe("ptb-small" + suffix).replace(
+                    fraction=fraction, skip=round(float(skip), 6), min_count=2, patience=PATIENCE,
+                    precision=precision, threads=1,
+                )  # fmt: skip
+                name = f"{fraction:g}-part{part}{suffix}"
+                found[fraction, part, model] = Job(settings, out / name)
+    return found
+
+
+def gains(found: dict[Key, Job]) -> list[dict[str, Any]]:
+    """Return each model's log perplexity less VD-LSTM's, by share: mean over parts, interval."""
+    ppl = {
+        key: read_json(job.out / RESULT)["test_ppl"]
+        for key, job in found.items()
+        if (job.out / RESULT).is_file()
+    }
+    rows = []
+    for fraction in FRACTIONS:
+        for model in MODELS:
+            pairs = [
+                (value, ppl[f, part, "VD-LSTM"])
+                for (f, part, m), value in ppl.items()
+                if (f, m) == (fraction, model) and (f, part, "VD-LSTM") in ppl
+            ]
+            if not pairs:
+                continue
+            logs = [math.log(own / base) for own, base in pairs]
+            rows.append(
+                {
+                    "fraction": fraction,
+                    "model": model,
+                    "parts": len(pairs),
+                    "test_ppl": sum(own for own, _ in pairs) / len(pairs),
+                    "gain": -sum(logs) / len(logs),
+                    "half_width": interval95(logs),
+                }
+            )
+    return rows
+
+
+def lower(gain: float) -> float:
+    """Return by what share a perplexity is lower, given by how much its logarithm is."""
+    return -math.expm1(-gain)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the gains in Markdown, in per cent of the perplexity."""
+    body = []
+    for row in rows:
+        gain, half = row["gain"], row["half_width"]
+        text = f"{lower(gain):+.1%}"
+        if half is not None:
+            text += f" ({lower(gain - half):+.1%} to {lower(gain + half):+.1%})"
+        if row["model"] == "VD-LSTM":
+            text = "-"
+        share, mean = f"{row['fraction']:.1%}", f"{row['test_ppl']:.1f}"
+        body.append((share, row["model"], str(row["parts"]), mean, text))
+    header = ("text", "model", "parts", "test, mean", "below VD-LSTM, 95% interval")
+    return markdown_table(header, body)
+
+
+def main() -> None:
+    """Train, print, draw, write."""
+    parser = study_parser(__doc__, seeds=1)
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser.add_argument("--fractions", type=float, nargs="+", default=list(FRACTIONS))
+    parser.add_argument("--show", action="store_true", help="train nothing")
+    options = parser.parse_args()
+    found = jobs(options.out, options.precision)
+    if not options.show:
+        wanted = [job for key, job in found.items() if key[0] in options.fractions]
+        with ProgressView() as view:
+            train_all(wanted, options.jobs, view)
+    rows = gains(found)
+    text = table(rows)
+    print(text)
+    plot_gains(rows, IMAGE)
+    runs = [job.out for job in found.values() if (job.out / RESULT).is_file()]
+    folder = keep(runs, "data-size", options.results, "python benchmarks/data_size.py")
+    write_text(folder / "table.md", text)
+    print(folder)
+
+
+if __name__ == "__main__":
+    main()
