@@ -5,6 +5,8 @@ Shape letters: B streams, T steps, V vocabulary, H hidden width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -127,6 +129,16 @@ class LanguageModel(nn.Module):
         """
         with torch.no_grad():
             self.embedding.weight.copy_(nn.functional.normalize(self.embedding.weight, dim=1))
+
+    @contextmanager
+    def mode(self, *, training: bool) -> Iterator[None]:
+        """Be in training or in evaluation mode for a block of code."""
+        before = self.training
+        self.train(training)
+        try:
+            yield
+        finally:
+            self.train(before)
 
     def num_params(self) -> int:
         """Count the distinct parameters; equals ``config.num_params()``."""

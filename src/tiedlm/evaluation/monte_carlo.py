@@ -53,23 +53,19 @@ def monte_carlo_losses(
     if samples < 1:
         raise ValueError(f"samples: expected at least 1, got {samples}")
     device = model.embedding.weight.device
-    was_training = model.training
     pieces = []
     state = None
-    try:
-        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            model.train()
-            for start in range(0, len(ids) - 1, window):
-                piece = np.asarray(ids[start : start + window + 1], dtype=np.int64)
-                tokens_KT = torch.from_numpy(piece).to(device).expand(samples, -1)
-                hidden, state = model(tokens_KT[:, :-1], state)
-                nll_KT = target_losses(model, model.decoder.project(hidden), tokens_KT[:, 1:])
-                mean_T = math.log(samples) - torch.logsumexp(-nll_KT.double(), dim=0)
-                pieces.append(mean_T.float().cpu().numpy())
-                on_tokens(len(piece) - 1)
-    finally:
-        model.train(was_training)
+    own_random = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with torch.no_grad(), own_random, model.mode(training=True):
+        torch.manual_seed(seed)
+        for start in range(0, len(ids) - 1, window):
+            piece = np.asarray(ids[start : start + window + 1], dtype=np.int64)
+            tokens_KT = torch.from_numpy(piece).to(device).expand(samples, -1)
+            hidden, state = model(tokens_KT[:, :-1], state)
+            nll_KT = target_losses(model, model.decoder.project(hidden), tokens_KT[:, 1:])
+            mean_T = math.log(samples) - torch.logsumexp(-nll_KT.double(), dim=0)
+            pieces.append(mean_T.float().cpu().numpy())
+            on_tokens(len(piece) - 1)
     return np.concatenate(pieces)
 
 

@@ -62,9 +62,7 @@ def hidden_windows(
         projection) and the words that come next; together every token but the first.
     """
     device = model.embedding.weight.device
-    was_training = model.training
-    model.eval()
-    try:
+    with model.mode(training=False):
         state = None
         for start in range(0, len(ids) - 1, window):
             piece = np.asarray(ids[start : start + window + 1], dtype=np.int64)
@@ -73,8 +71,6 @@ def hidden_windows(
                 hidden, state = model(tokens[None, :-1], state)
                 hidden_TH = model.decoder.project(hidden)[0]
             yield hidden_TH, tokens[1:]
-    finally:
-        model.train(was_training)
 
 
 def token_losses(

@@ -48,13 +48,8 @@ def segment_windows(
         ``(hidden_BTH, targets_BT, positions_BT)``: what the classifier reads, the words that come
         next, and where these stand in ``ids[1:]``. A position may come again: the last time counts.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield from _windows(model, ids, max(1, window // segments), segments)
-    finally:
-        model.train(was_training)
+    with model.mode(training=False), torch.no_grad():
+        yield from _windows(model, ids, max(1, window // segments), segments)
 
 
 def _windows(

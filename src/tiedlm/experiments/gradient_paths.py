@@ -75,10 +75,8 @@ def path_norms(
     """
     streams_BS = torch.from_numpy(batch_streams(corpus.train, settings.batch_size)).long()
     last = streams_BS.shape[1] - settings.bptt - 1
-    was_training = model.training
-    model.train()
     norms = []
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), model.mode(training=True):
         torch.manual_seed(seed)
         for start in np.linspace(0, last, windows).astype(int):
             piece_BT = streams_BS[:, start : start + settings.bptt + 1]
@@ -87,5 +85,4 @@ def path_norms(
             )
             total = torch.stack(grads).sum(0)
             norms.append([float(g.norm()) for g in (*grads, total)])
-    model.train(was_training)
     return PathNorms(*(float(column.mean()) for column in np.array(norms).T))
