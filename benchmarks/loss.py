@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from tiedlm import augmented_cross_entropy, native
 from tiedlm.data import load_corpus
 from tiedlm.data.streams import batch_streams
 from tiedlm.matmul import fast_fp32, precision, why_not_fast_fp32
+from tiedlm.native import gpu
 
 ALPHA, TEMPERATURE = 13.0, 20.0
 
@@ -77,7 +79,20 @@ def ours_bf16(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object
         ours(hidden, weight, targets, **options)
 
 
-def ways(slow: bool) -> dict[str, Callable[[Tensor, Tensor, Tensor], None]]:
+def triton(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) -> None:
+    os.environ[gpu.ON] = "1"
+    try:
+        ours(hidden, weight, targets, **options)
+    finally:
+        del os.environ[gpu.ON]
+
+
+def triton_bf16(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) -> None:
+    with precision("bf16"):
+        triton(hidden, weight, targets, **options)
+
+
+def ways(slow: bool, device: str) -> dict[str, Callable[[Tensor, Tensor, Tensor], None]]:
     """Return what is timed, by name; `slow` adds what takes several times as long."""
     table: dict[str, Callable[[Tensor, Tensor, Tensor], None]] = {
         "three GEMMs alone": gemm_floor,
@@ -92,11 +107,15 @@ def ways(slow: bool) -> dict[str, Callable[[Tensor, Tensor, Tensor], None]]:
         "ours bf16, target detached": partial(ours_bf16, alpha=ALPHA, target_grad=False),
         "ours bf16, target_grad": partial(ours_bf16, alpha=ALPHA, target_grad=True),
     }
-    if not native.why_not():
-        for name, way in (("compiled", compiled), ("compiled bf16", compiled_bf16)):
-            table[f"{name}, alpha = 0"] = partial(way, alpha=0.0)
-            table[f"{name}, target detached"] = partial(way, alpha=ALPHA, target_grad=False)
-            table[f"{name}, target_grad"] = partial(way, alpha=ALPHA, target_grad=True)
+    extra = {}
+    if device != "cpu" and importlib.util.find_spec("triton"):
+        extra = {"Triton": triton, "Triton bf16": triton_bf16}
+    elif device == "cpu" and not native.why_not():
+        extra = {"compiled": compiled, "compiled bf16": compiled_bf16}
+    for name, way in extra.items():
+        table[f"{name}, alpha = 0"] = partial(way, alpha=0.0)
+        table[f"{name}, target detached"] = partial(way, alpha=ALPHA, target_grad=False)
+        table[f"{name}, target_grad"] = partial(way, alpha=ALPHA, target_grad=True)
     if slow:
         table["all autograd, detached"] = partial(all_autograd, target_grad=False)
         table["all autograd, target_grad"] = partial(all_autograd, target_grad=True)
@@ -177,7 +196,7 @@ def main() -> None:
                 inputs = tensors(args.tokens, vocab, dim, args.device)
                 context = fast_fp32() if route == "onednn" else contextlib.nullcontext()
                 with context:
-                    results = measure(ways(not args.fast_only), inputs, args.rounds)
+                    results = measure(ways(not args.fast_only, args.device), inputs, args.rounds)
                 load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "?"
                 distinct = len(inputs[2].unique())
                 print(

@@ -129,11 +129,13 @@ def stream(problem: Problem, wanted: Wanted) -> Streamed:
 
     Source: PAPER section 1; ``docs/loss.md``, eqs. 6-12.
     """
-    if kernels_for(problem.weight, problem.hidden_ND):
-        from tiedlm.native.streaming import NativeStream  # which is made of this module's parts
+    from tiedlm.native import gpu  # which is made of this module's parts
+    from tiedlm.native.streaming import NativeStream
 
-        return NativeStream(problem, wanted).run()
-    return Stream(problem, wanted).run()
+    inputs = (problem.weight, problem.hidden_ND)
+    if gpu.is_for(*inputs):
+        return gpu.TritonStream(problem, wanted).run()
+    return (NativeStream if kernels_for(*inputs) else Stream)(problem, wanted).run()
 
 
 class Stream:

@@ -45,6 +45,17 @@ def test_fused_equals_reference(reduction, target_grad, alpha):
         torch.testing.assert_close(found, wanted.float(), rtol=2e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("target_grad", [False, True])
+@pytest.mark.parametrize("alpha", [0.0, 13.0])
+def test_tritons_kernels_equal_the_reference(monkeypatch, alpha, target_grad):
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TIEDLM_TRITON", "1")
+    options = {"alpha": alpha, "target_grad": target_grad}
+    expected = gradients("reference", torch.float64, **options)
+    for found, wanted in zip(gradients("fused", torch.float32, **options), expected, strict=True):
+        torch.testing.assert_close(found, wanted.float(), rtol=2e-3, atol=1e-4)
+
+
 def test_a_cuda_graph_of_the_loss_gives_what_eager_gives():
     hidden, weight, targets = tensors(torch.float32)
     targets = targets.where(targets >= 0, 0)

@@ -6,6 +6,7 @@ Shape letters: C tokens of a chunk, V vocabulary, D hidden width, U distinct tar
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,23 @@ from tiedlm.workspace import take
 
 # Work on fewer numbers is done by one thread.
 _LEAST_SHARED = 2**16
+
+
+class Chunk(NamedTuple):
+    """Scores of some tokens, what is known of these, and their losses, to be filled.
+
+    Shape:
+        scores_CV z, of the GEMMs' type; targets_C ids; weight_C; word_C the row of the group's
+        words, ascending; nll_C J; lse_C log mean exp(z / tau); dot_C <y~, z / tau>.
+    """
+
+    scores_CV: Tensor
+    targets_C: Tensor
+    weight_C: Tensor
+    word_C: Tensor
+    nll_C: Tensor
+    lse_C: Tensor
+    dot_C: Tensor
 
 
 class NativeStream(Stream):
@@ -33,8 +51,6 @@ class NativeStream(Stream):
         self.bias_V = None
         if self.problem.bias_V is not None:
             self.bias_V = self.problem.bias_V.to(like.dtype).contiguous()
-        self.scratch = like.new_empty(self.threads, 2, V)
-        self.grad_bias = like.new_zeros(self.threads, V) if self.wanted.bias else None
 
     def threads_for(self, x: Tensor) -> int:
         """Return how many threads work on a matrix."""
@@ -49,7 +65,6 @@ class NativeStream(Stream):
 
     def soft_targets(self, group: Group) -> SoftTargets:
         """Make y~ of a group's words (eq. 4)."""
-        assert self.kernels is not None
         vectors_UE = self.embedding_VE[group.words_U]
         like, U, V = self.nll_N, len(vectors_UE), len(self.embedding_VE)
         scores_UV = take("chunk", U, V, vectors_UE)
@@ -64,16 +79,12 @@ class NativeStream(Stream):
             residual_UV = take("residual", U, V, like)
         else:
             dot_U = like.new_empty(U)
-        self.kernels.soft_targets(
-            U, V, self.threads_for(scores_UV), pointer(scores_UV), type_of(scores_UV),
-            1 / self.problem.temperature, pointer(weight_U), pointer(soft_UV), pointer(lse_U),
-            pointer(dot_U), pointer(residual_UV),
-        )  # fmt: skip
-        return SoftTargets(vectors_UE, soft_UV, lse_U, dot_U, weight_U, residual_UV)
+        soft = SoftTargets(vectors_UE, soft_UV, lse_U, dot_U, weight_U, residual_UV)
+        self.fill_soft_targets(scores_UV, soft)
+        return soft
 
     def chunk(self, group: Group, start: int, soft: SoftTargets | None) -> None:
         """Turn a chunk of a group's tokens into losses and their scores into G; multiply G."""
-        assert self.kernels is not None
         problem, like = self.problem, self.nll_N
         tokens_C = group.tokens_N[start : start + self.rows]
         word_C = group.word_of_N[start : start + self.rows]
@@ -85,23 +96,13 @@ class NativeStream(Stream):
         nll_C, lse_C, dot_C = like.new_empty(3, C).unbind(0)
         targets_C, weight_C = problem.targets_N[tokens_C], self.weight_N[tokens_C]
         wants_grad = self.wanted.hidden or self.wanted.classifier
-        self.kernels.tokens(
-            C, V, self.threads_for(scores_CV), pointer(scores_CV), type_of(scores_CV),
-            pointer(self.bias_V), pointer(targets_C), pointer(weight_C), int(self.same_weight),
-            pointer(word_C), pointer(soft.soft_UV if soft else None),
-            pointer(soft.residual_UV if soft else None), 1 / problem.temperature,
-            problem.alpha / problem.temperature, pointer(nll_C), pointer(lse_C), pointer(dot_C),
-            pointer(scores_CV if wants_grad else None), pointer(self.grad_bias),
-            pointer(self.scratch),
-        )  # fmt: skip
+        chunk = Chunk(scores_CV, targets_C, weight_C, word_C, nll_C, lse_C, dot_C)
+        self.work_on_tokens(chunk, soft, wants_grad)
         self.nll_N[tokens_C] = nll_C
         if soft is not None and soft.dot_U is not None:
             self.kl_N[tokens_C] = (soft.dot_U - soft.lse_U)[word_C] - dot_C + lse_C
         elif soft is not None:
             self.kl_N[tokens_C] = lse_C  # the rest is summed by word, in through_soft_targets
-        if self.grad_bias is not None and self.grad_bias_V is not None:
-            self.grad_bias_V += self.grad_bias.sum(0)
-            self.grad_bias.zero_()
         if wants_grad and held is None:
             self.multiply(scores_CV, tokens_C, hidden_CD)
 
@@ -120,8 +121,7 @@ class NativeStream(Stream):
         """Add the gradient through y~ (eqs. 10-12), and J_aug's sums by word."""
         if soft.residual_UV is None:
             return
-        assert self.kernels is not None
-        U, V = soft.soft_UV.shape
+        U = len(soft.soft_UV)
         dot_U = torch.empty_like(soft.lse_U)
         if self.held is not None:
             grad_UV = self.held[-U:]
@@ -129,10 +129,7 @@ class NativeStream(Stream):
             grad_UV = soft.residual_UV
         else:
             grad_UV = torch.empty_like(soft.residual_UV, dtype=soft.vectors_UE.dtype)
-        self.kernels.through_soft_targets(
-            U, V, self.threads_for(grad_UV), pointer(soft.residual_UV), pointer(soft.soft_UV),
-            pointer(dot_U), pointer(grad_UV), type_of(grad_UV),
-        )  # fmt: skip
+        self.fill_soft_gradient(soft, dot_U, grad_UV)
         if self.held is None:
             self.multiply_soft(group, soft, dot_U, grad_UV)
         else:
@@ -151,3 +148,40 @@ class NativeStream(Stream):
         matmul(held, self.classifier_VD, grad)
         self.grad_hidden_ND[tokens_N] = grad[: len(tokens_N)].mul_(weight_N1)
         self.grad_classifier.add_rows(group.words_U, grad[len(tokens_N) :].mul_(factor))
+
+    def fill_soft_targets(self, scores_UV: Tensor, soft: SoftTargets) -> None:
+        """Fill all but the vectors and the weights, from the words' scores."""
+        assert self.kernels is not None
+        self.kernels.soft_targets(
+            *scores_UV.shape, self.threads_for(scores_UV), pointer(scores_UV), type_of(scores_UV),
+            1 / self.problem.temperature, pointer(soft.weight_U), pointer(soft.soft_UV),
+            pointer(soft.lse_U), pointer(soft.dot_U), pointer(soft.residual_UV),
+        )  # fmt: skip
+
+    def work_on_tokens(self, chunk: Chunk, soft: SoftTargets | None, wants_grad: bool) -> None:
+        """Fill a chunk's losses, take it off the residual, turn its scores into G if wanted."""
+        assert self.kernels is not None
+        problem, scores_CV = self.problem, chunk.scores_CV
+        threads = self.threads_for(scores_CV)
+        V = scores_CV.shape[1]
+        scratch = scores_CV.new_empty(threads, 2, V, dtype=self.nll_N.dtype)
+        grad_bias = scratch.new_zeros(threads, V) if self.grad_bias_V is not None else None
+        self.kernels.tokens(
+            *scores_CV.shape, threads, pointer(scores_CV), type_of(scores_CV),
+            pointer(self.bias_V), pointer(chunk.targets_C), pointer(chunk.weight_C),
+            int(self.same_weight), pointer(chunk.word_C), pointer(soft.soft_UV if soft else None),
+            pointer(soft.residual_UV if soft else None), 1 / problem.temperature,
+            problem.alpha / problem.temperature, pointer(chunk.nll_C), pointer(chunk.lse_C),
+            pointer(chunk.dot_C), pointer(scores_CV if wants_grad else None), pointer(grad_bias),
+            pointer(scratch),
+        )  # fmt: skip
+        if self.grad_bias_V is not None and grad_bias is not None:
+            self.grad_bias_V += grad_bias.sum(0)
+
+    def fill_soft_gradient(self, soft: SoftTargets, dot_U: Tensor, grad_UV: Tensor) -> None:
+        """Fill ``<y~, r>`` and ``M``."""
+        assert self.kernels is not None
+        self.kernels.through_soft_targets(
+            *grad_UV.shape, self.threads_for(grad_UV), pointer(soft.residual_UV),
+            pointer(soft.soft_UV), pointer(dot_U), pointer(grad_UV), type_of(grad_UV),
+        )  # fmt: skip

@@ -1,0 +1,97 @@
+"""The steps of the loss with Triton's kernels: for a GPU, and off unless asked for.
+
+``TIEDLM_TRITON=1`` turns it on. It is tested in Triton's interpreter; nobody has timed it on a GPU.
+
+Shape letters: C tokens of a chunk, U distinct targets, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiedlm.matmul import is_recording
+from tiedlm.native.streaming import Chunk, NativeStream
+from tiedlm.streaming import SoftTargets
+
+ON = "TIEDLM_TRITON"  # environment variable; 1 turns it on
+_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def is_for(*tensors: Tensor) -> bool:
+    """Tell whether Triton's kernels are on, and serve tensors like these."""
+    if os.environ.get(ON) != "1" or importlib.util.find_spec("triton") is None:
+        return False
+    on_cpu_too = os.environ.get("TRITON_INTERPRET") == "1"
+    return all(
+        (t.is_cuda or on_cpu_too) and t.dtype in _TYPES and not is_recording(t) for t in tensors
+    )
+
+
+class TritonStream(NativeStream):
+    """A stream whose pointwise work is Triton's."""
+
+    def make_buffers(self, V: int, like: Tensor) -> None:
+        """Make what is used again and again."""
+        from tiedlm.native import triton_kernels  # where Triton is installed
+
+        super().make_buffers(V, like)
+        self.triton: Any = triton_kernels
+        self.block = min(triton_kernels.BLOCK, 1 << (V - 1).bit_length())
+        self.blocks = -(-V // self.block)
+
+    def fill_soft_targets(self, scores_UV: Tensor, soft: SoftTargets) -> None:
+        """Fill all but the vectors and the weights, from the words' scores."""
+        U, V = scores_UV.shape
+        none = scores_UV  # stands for what is not there
+        has_residual = soft.residual_UV is not None
+        self.triton.soft_targets[(U,)](
+            scores_UV, soft.weight_U if has_residual else none, soft.soft_UV, soft.lse_U,
+            none if has_residual else soft.dot_U, soft.residual_UV if has_residual else none,
+            V, 1 / self.problem.temperature, HAS_RESIDUAL=has_residual, B=self.block,
+        )  # fmt: skip
+
+    def work_on_tokens(self, chunk: Chunk, soft: SoftTargets | None, wants_grad: bool) -> None:
+        """Fill a chunk's losses, take it off the residual, turn its scores into G if wanted."""
+        scores_CV = chunk.scores_CV
+        C, V = scores_CV.shape
+        inverse_tau = 1 / self.problem.temperature
+        stats_C4 = chunk.nll_C.new_empty(C, 4)
+        bias_V = scores_CV if self.bias_V is None else self.bias_V
+        soft_UV = scores_CV if soft is None else soft.soft_UV
+        options = {
+            "HAS_BIAS": self.bias_V is not None, "HAS_SOFT": soft is not None, "B": self.block
+        }  # fmt: skip
+        self.triton.statistics[(C,)](
+            scores_CV, bias_V, chunk.targets_C, chunk.word_C, soft_UV, chunk.nll_C, chunk.lse_C,
+            chunk.dot_C, stats_C4, V, inverse_tau,
+            WANTS_DOT=soft is not None and soft.dot_U is not None, **options,
+        )  # fmt: skip
+        if soft is not None and soft.residual_UV is not None:
+            U = len(soft.residual_UV)
+            words = torch.arange(U + 1, device=scores_CV.device)
+            self.triton.subtract_tokens[(U, self.blocks)](
+                scores_CV, torch.searchsorted(chunk.word_C, words), chunk.weight_C,
+                soft.residual_UV, V, inverse_tau, HAS_WEIGHTS=not self.same_weight, B=self.block,
+            )  # fmt: skip
+        if self.grad_bias_V is not None:
+            self.triton.bias_gradient[(self.blocks,)](
+                scores_CV, bias_V, chunk.weight_C, stats_C4, self.grad_bias_V, C, V, B=self.block
+            )
+        if wants_grad:
+            gamma = self.problem.alpha * inverse_tau
+            self.triton.gradient[(C, self.blocks)](
+                scores_CV, bias_V, chunk.targets_C, chunk.word_C, soft_UV, stats_C4, V,
+                inverse_tau, gamma, **options,
+            )  # fmt: skip
+
+    def fill_soft_gradient(self, soft: SoftTargets, dot_U: Tensor, grad_UV: Tensor) -> None:
+        """Fill ``<y~, r>`` and ``M``."""
+        U, V = grad_UV.shape
+        self.triton.through_soft_targets[(U,)](
+            soft.residual_UV, soft.soft_UV, dot_U, grad_UV, V, B=self.block
+        )
