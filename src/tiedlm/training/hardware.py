@@ -87,8 +87,10 @@ def describe() -> dict[str, Any]:
     """Return what ``tiedlm info`` shows."""
     torch.set_num_threads(default_threads())
     gemm = matmul.describe()
+    known = environment()
+    del known["compiled"]  # of a run that is going
     return {
-        **environment(),
+        **known,
         "device": str(choose_device("auto")),
         "threads": f"{torch.get_num_threads()} (of {available_cores()} cores, at most "
         f"{MOST_THREADS}; --threads overrides)",
