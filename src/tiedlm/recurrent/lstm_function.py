@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tiedlm.matmul import adder, gemm_dtype, matmul
+from tiedlm.matmul import adder, gemm_dtype, matmul, operand
 from tiedlm.native import kernels_for
 from tiedlm.native.lstm import run_backward, run_forward
 
@@ -40,12 +40,12 @@ def _run(
     """Return ``output_TBH, h_BH, recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH``."""
     T, B, E = x_TBE.shape
     H = h_BH.shape[-1]
-    x_NE = x_TBE.reshape(T * B, E).to(gemm)
+    x_NE, weight_ih_GE = operand(x_TBE.reshape(T * B, E), gemm), operand(weight_ih_GE, gemm)
     if gemm == bias_G.dtype:
         gates_NG = torch.addmm(bias_G, x_NE, weight_ih_GE.t())
     else:
         # Not one addition of two types, which is several times slower.
-        gates_NG = (x_NE @ weight_ih_GE.to(gemm).t()).to(bias_G.dtype).add_(bias_G)
+        gates_NG = (x_NE @ weight_ih_GE.t()).to(bias_G.dtype).add_(bias_G)
     gates_TBG = gates_NG.view(T, B, 4 * H)
     cells_TBH, tanh_cells_TBH, output_TBH = torch.empty(
         3, T, B, H, dtype=gates_TBG.dtype, device=gates_TBG.device
