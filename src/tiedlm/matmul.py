@@ -137,7 +137,7 @@ def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool = False) -> Te
 def multiplier(weight_PK: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
     """Return a function ``a -> a @ weight.t()``, for many products with one weight.
 
-    Where oneDNN makes the products, the weight is laid out once as they want it: narrow products,
+    The weight is laid out once as the library that makes the products wants it: narrow products,
     such as a recurrence's, are bound by reading it.
 
     Args:
@@ -147,9 +147,15 @@ def multiplier(weight_PK: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
     Shape:
         a ``(rows, K)`` of the weight's type; the product ``(rows, P)`` too.
     """
-    if not _packs(weight_PK):
+    packing = _packing(weight_PK)
+    if packing is None:
         weight_KP = weight_PK.t()
         return lambda a: torch.mm(a, weight_KP)
+    if packing == "MKL":
+        weight_PK = weight_PK.detach()
+        for_mkl = torch.ops.mkl._mkl_reorder_linear_weight(weight_PK, rows)
+        linear = torch.ops.mkl._mkl_linear.default
+        return lambda a: linear(a, for_mkl, weight_PK, None, rows)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight_PK.detach(), rows)
     multiply = torch.ops.mkldnn._linear_pointwise.default
     return lambda a: multiply(a, packed, None, "none", [], "")
@@ -161,37 +167,44 @@ def adder(weight_PK: Tensor, rows: int) -> Callable[[Tensor, Tensor], object]:
     Shape:
         a ``(rows, K)`` of the weight's type; out ``(rows, P)``, perhaps of a wider type.
     """
-    if not _packs(weight_PK):
+    if _packing(weight_PK) is None:
         weight_KP = weight_PK.t()
         return lambda a, out: matmul(a, weight_KP, out, accumulate=True)
     multiply = multiplier(weight_PK, rows)
     return lambda a, out: out.add_(multiply(a))
 
 
-def _packs(weight: Tensor) -> bool:
-    """Tell whether a weight can be laid out for oneDNN, its products are oneDNN's, and it pays.
+def _packing(weight: Tensor) -> Literal["oneDNN", "MKL"] | None:
+    """Return the library for which a weight can be laid out, if its products are that library's.
 
-    In float32 laying out a transposed weight takes as long as it saves in a window.
+    None where it does not pay: in float32 laying out a transposed weight takes as long as it saves
+    in a window.
     """
     if weight.device.type != "cpu" or is_recording(weight):
-        return False
+        return None
     if weight.dtype == torch.bfloat16:
-        return has_fast_bf16() and _can_pack(weight.dtype)
+        return "oneDNN" if has_fast_bf16() and _can_pack("oneDNN", weight.dtype) else None
+    if weight.dtype != torch.float32 or not weight.is_contiguous():
+        return None
     switch = _switch()
     is_on = switch is not None and switch.fp32_precision == "bf16" and not why_not_fast_fp32()
-    fits = weight.dtype == torch.float32 and weight.is_contiguous()
-    return fits and is_on and _can_pack(weight.dtype)
+    library: Literal["oneDNN", "MKL"] = "oneDNN" if is_on else "MKL"
+    return library if _can_pack(library, weight.dtype) else None
 
 
 @cache
-def _can_pack(dtype: torch.dtype) -> bool:
+def _can_pack(library: str, dtype: torch.dtype) -> bool:
     """Tell whether this PyTorch has the operations that ``torch.compile`` packs weights with."""
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(20, 200, generator=generator).to(dtype)
     weight = torch.randn(800, 200, generator=generator).to(dtype)
     try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, 20)
-        product = torch.ops.mkldnn._linear_pointwise(a, packed, None, "none", [], "")
+        if library == "MKL":
+            packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, 20)
+            product = torch.ops.mkl._mkl_linear(a, packed, weight, None, 20)
+        else:
+            packed = torch.ops.mkldnn._reorder_linear_weight(weight, 20)
+            product = torch.ops.mkldnn._linear_pointwise(a, packed, None, "none", [], "")
     except (AttributeError, RuntimeError):
         return False
     exact = a.double() @ weight.double().t()

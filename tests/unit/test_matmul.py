@@ -126,11 +126,21 @@ def test_adder_adds_the_product_with_the_weight_it_was_given(dtype, rows, transp
             assert relative_error(out - 1, a, weight.t()) < level + 1e-6 * (wide != dtype)
 
 
+@pytest.mark.parametrize("rows", [1, 20])
+def test_float32_weights_are_laid_out_for_the_library_of_their_products(rows):
+    weight, a = torch.randn(33, 17), torch.randn(rows, 17)
+    if matmul._can_pack("MKL", torch.float32):
+        assert matmul._packing(weight) == "MKL"
+        assert matmul._packing(weight.t()) is None
+    for _ in range(2):
+        assert relative_error(matmul.multiplier(weight, rows)(a), a, weight.t()) < 1e-6
+
+
 def test_adder_without_the_operations_that_lay_out_weights_gives_the_same(monkeypatch):
     weight, a = torch.randn(8, 5).bfloat16(), torch.randn(3, 5).bfloat16()
     with_them, without = torch.zeros(3, 8), torch.zeros(3, 8)
     matmul.adder(weight, 3)(a, with_them)
-    monkeypatch.setattr(matmul, "_can_pack", lambda dtype: False)
+    monkeypatch.setattr(matmul, "_can_pack", lambda library, dtype: False)
     matmul.adder(weight, 3)(a, without)
     torch.testing.assert_close(with_them, without, rtol=1e-2, atol=1e-2)
 
@@ -142,9 +152,9 @@ def test_the_probe_refuses_operations_that_are_missing_or_inexact(monkeypatch):
 
     matmul._can_pack.cache_clear()
     monkeypatch.setattr(torch.ops, "mkldnn", Missing(), raising=False)
-    assert not matmul._can_pack(torch.float32)
+    assert not matmul._can_pack("oneDNN", torch.float32)
     matmul._can_pack.cache_clear()
     monkeypatch.undo()
     monkeypatch.setattr(matmul, "_FP32_LEVEL", 0.0)
-    assert not matmul._can_pack(torch.float32)
+    assert not matmul._can_pack("oneDNN", torch.float32)
     matmul._can_pack.cache_clear()
