@@ -88,7 +88,8 @@ class Streamed(NamedTuple):
     grad_embedding_VE: Tensor | None
 
 
-class SoftTargets(NamedTuple):
+@dataclass
+class SoftTargets:
     """y~ of a group's words, and what J_aug and the gradient through y~ need.
 
     Shape:
@@ -103,6 +104,11 @@ class SoftTargets(NamedTuple):
     dot_U: Tensor | None = None
     weight_U: Tensor | None = None
     residual_UV: Tensor | None = None
+
+    def release(self) -> None:
+        """Give back the two matrices, when the gradient through y~ is made of them."""
+        self.soft_UV = self.lse_U.new_empty(0, 0)
+        self.residual_UV = None
 
 
 class _Sum:
@@ -352,7 +358,9 @@ class Stream:
         product_UV = soft.residual_UV.mul_(soft.soft_UV)
         dot_U = product_UV.sum(-1)
         grad_UV = product_UV.addcmul_(soft.soft_UV, dot_U.unsqueeze(1), value=-1)
-        self.multiply_soft(group, soft, dot_U, grad_UV.to(soft.vectors_UE.dtype))
+        grad_UV = grad_UV.to(soft.vectors_UE.dtype)
+        soft.release()
+        self.multiply_soft(group, soft, dot_U, grad_UV)
 
     def multiply_soft(
         self, group: Group, soft: SoftTargets, dot_U: Tensor, grad_UV: Tensor

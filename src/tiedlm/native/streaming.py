@@ -130,6 +130,7 @@ class NativeStream(Stream):
         else:
             grad_UV = torch.empty_like(soft.residual_UV, dtype=soft.vectors_UE.dtype)
         self.fill_soft_gradient(soft, dot_U, grad_UV)
+        soft.release()
         if self.held is None:
             self.multiply_soft(group, soft, dot_U, grad_UV)
         else:
