@@ -165,16 +165,22 @@ class LanguageModel(nn.Module):
         """
         if tokens.dim() != 2:
             raise ValueError(f"tokens: expected shape (B, T), got {tuple(tokens.shape)}")
-        hidden_TBH, state = self.lstm.forward_time_major(self._look_up(tokens.t()), state)
+        return self.read(tokens, state, self.embedding.weight)
+
+    def read(
+        self, tokens: Tensor, state: LSTMState | None, weight: Tensor
+    ) -> tuple[Tensor, LSTMState]:
+        """Do what :meth:`forward` does, with ``weight`` ``(V, E)`` for the embedding."""
+        vectors_TBE = self._look_up(tokens.t(), weight)
+        hidden_TBH, state = self.lstm.forward_time_major(vectors_TBE, state)
         return hidden_TBH.transpose(0, 1), state
 
-    def _look_up(self, tokens_TB: Tensor) -> Tensor:
+    def _look_up(self, tokens_TB: Tensor, weight: Tensor) -> Tensor:
         """Return the word vectors.
 
         Where they are tied, the gradient from here is one of the rows that occur, and becomes part
         of the classifier's: no second matrix of its size is filled with zeros.
         """
-        weight = self.embedding.weight
         in_rows = self.config.tied and not weight.is_cuda and not is_recording(weight)
         return nn.functional.embedding(tokens_TB, weight, sparse=in_rows)
 
@@ -186,6 +192,7 @@ class LanguageModel(nn.Module):
         temperature: float = 20.0,
         target_grad: bool = True,
         embedding: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> LossOutput:
         r"""Compute ``J_tot = J + alpha J_aug``, averaged over the targets.
 
@@ -196,15 +203,17 @@ class LanguageModel(nn.Module):
             temperature: tau.
             target_grad: whether the gradient flows through the soft target into the embedding.
             embedding: ``(V, any)``, to make the soft target of; None is the model's own.
+            weight: to take for the tied embedding and classifier; None is the model's own.
 
         Source: PAPER section 1, "Augmented loss".
         """
+        own = self.embedding.weight if weight is None else weight
         return augmented_cross_entropy(
             self.decoder.project(hidden),
-            self.decoder.weight,
+            self.decoder.weight if weight is None else weight,
             targets,
             bias=self.decoder.bias,
-            embedding=self.embedding.weight if embedding is None else embedding,
+            embedding=own if embedding is None else embedding,
             alpha=alpha,
             temperature=temperature,
             target_grad=target_grad,

@@ -8,6 +8,7 @@ Shape letters: V vocabulary, E embedding width, H hidden width.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +88,24 @@ class TiedDecoder(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the logits of ``hidden``."""
         return nn.functional.linear(self.project(hidden), self.weight, self.bias)
+
+
+class TwoUses(torch.autograd.Function):
+    """One weight for two uses, of which the first has a gradient of few rows.
+
+    By itself autograd copies the second use's gradient to add those rows: one more matrix of the
+    embedding's size in memory.
+    """
+
+    @staticmethod
+    def forward(_ctx: Any, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weight for the first and for the second use."""
+        return weight.view_as(weight), weight.view_as(weight)
+
+    @staticmethod
+    def backward(_ctx: Any, rows: Tensor, dense: Tensor) -> Tensor:
+        """Add the rows to the gradient of the second use, which nobody else may hold."""
+        return dense.add_(rows)
 
 
 def is_tied(embedding: nn.Embedding, decoder: Decoder | TiedDecoder) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from tiedlm.recurrent import LSTMState
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
 from tiedlm.training.soft_targets import SoftTargets
+from tiedlm.tying import TwoUses
 
 
 class StepOutput(NamedTuple):
@@ -66,12 +68,19 @@ class Objective(nn.Module):
         self, inputs_BT: Tensor, targets_BT: Tensor, state: LSTMState | None
     ) -> tuple[Tensor, Tensor, Tensor, LSTMState]:
         """Return ``(objective, ce, aug, state)`` of a window."""
-        hidden, new_state = self.model(inputs_BT, state)
-        rows = None if self.soft_targets is None else self.soft_targets(self.model.embedding.weight)
-        out = self.model.loss(hidden, targets_BT, *self.loss_settings, embedding=rows)
+        weight = self.model.embedding.weight
+        for_output = None
+        if self.model.config.tied:
+            weight, for_output = TwoUses.apply(weight)  # type: ignore[no-untyped-call]
+        hidden, new_state = self.model.read(inputs_BT, state, weight)
+        rows = None
+        if self.soft_targets is not None:
+            rows = self.soft_targets(weight if for_output is None else for_output)
+        compute = partial(self.model.loss, hidden, targets_BT, weight=for_output)
+        out = compute(*self.loss_settings, embedding=rows)
         loss = out.loss
         if self.ce_weight != 1:
-            loss = loss + (self.ce_weight - 1) * self.model.loss(hidden, targets_BT).loss
+            loss = loss + (self.ce_weight - 1) * compute().loss
         return loss * targets_BT.shape[1], out.ce, out.aug, new_state.detach()
 
 

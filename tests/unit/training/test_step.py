@@ -134,3 +134,19 @@ def test_objective_weighs_the_two_losses_as_the_theory_check_asks(ce_weight, tie
     )
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("ce_weight", [1.0, 0.3])
+def test_the_objectives_gradient_is_that_of_the_model_and_its_loss(tied, ce_weight):
+    lm = model(tied=tied)
+    settings = Settings(data="-", tied=tied, alpha=2.0, temperature=3.0, ce_weight=ce_weight)
+    inputs, targets = window()
+    hidden, _ = lm(inputs)
+    both, ce = lm.loss(hidden, targets, 2.0, 3.0).loss, lm.loss(hidden, targets).loss
+    expected = torch.autograd.grad((both + (ce_weight - 1) * ce) * 7, list(lm.parameters()))
+    loss, *_ = Objective(lm, settings)(inputs, targets, None)
+    loss.backward()
+    for parameter, right in zip(lm.parameters(), expected, strict=True):
+        assert not parameter.grad.is_sparse
+        torch.testing.assert_close(parameter.grad, right.to_dense() if right.is_sparse else right)
