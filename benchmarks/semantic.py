@@ -180,16 +180,14 @@ def main() -> None:
         with ProgressView() as view:
             train_all(wanted, options.jobs, view)
     found = finished(found)
+    if not found:
+        raise SystemExit("no run of this study is finished")
     native.enable()
     measured = measure(found, next(iter(found.values())).settings.load_corpus(progress=False))
     text = tables(found, measured)
     print(text)
-    folder = keep(
-        [job.out for job in found.values()],
-        "semantic",
-        options.results,
-        "python benchmarks/semantic.py",
-    )
+    runs = [job.out for job in (elsewhere, *found.values()) if (job.out / RESULT).is_file()]
+    folder = keep(runs, "semantic", options.results, "python benchmarks/semantic.py")
     write_json(folder / "measured.json", measured)
     write_text(folder / "table.md", text)
     print(folder)

@@ -12,6 +12,7 @@ gradient flows through the soft target, its part (eqs. 10-12) needs the distinct
 
 At any time there are at most one chunk (C, V), one smaller piece (R, V) and two matrices (U, V) of
 as many distinct words as fit the same budget; with GEMMs in bfloat16, also a copy of the chunk.
+Compiled (:mod:`tiedlm.native.streaming`) there is no piece and no copy, but M may lie below G.
 
 Shape letters: N tokens, C tokens of a chunk, R of a piece, V vocabulary, D hidden width,
 E embedding width, U distinct targets.
@@ -138,10 +139,10 @@ def stream(problem: Problem, wanted: Wanted) -> Streamed:
     from tiedlm.native import gpu  # which is made of this module's parts
     from tiedlm.native.streaming import NativeStream
 
-    inputs = (problem.weight, problem.hidden_ND)
-    if gpu.is_for(*inputs):
+    if gpu.is_for(problem.weight, products=problem.gemm_dtype):
         return gpu.TritonStream(problem, wanted).run()
-    return (NativeStream if kernels_for(*inputs) else Stream)(problem, wanted).run()
+    kernels = kernels_for(problem.weight, products=problem.gemm_dtype)
+    return (NativeStream if kernels else Stream)(problem, wanted).run()
 
 
 class Stream:

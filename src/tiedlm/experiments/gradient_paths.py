@@ -31,7 +31,12 @@ class PathNorms(NamedTuple):
 
 
 def embedding_gradients(
-    model: LanguageModel, inputs_BT: Tensor, targets_BT: Tensor, alpha: float, temperature: float
+    model: LanguageModel,
+    inputs_BT: Tensor,
+    targets_BT: Tensor,
+    alpha: float,
+    temperature: float,
+    target_grad: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradient ``(V, E)`` of ``J + alpha J_aug`` by input, output and soft target.
 
@@ -52,6 +57,7 @@ def embedding_gradients(
         embedding=for_target,
         alpha=alpha,
         temperature=temperature,
+        target_grad=target_grad,
     ).loss
     uses = (for_input, for_output, for_target)
     grads = torch.autograd.grad(loss, uses, allow_unused=True)
@@ -65,6 +71,8 @@ def path_norms(
     model: LanguageModel, settings: Settings, corpus: Corpus, windows: int = 20, seed: int = 0
 ) -> PathNorms:
     """Return the mean norms over some windows of the training text, with dropout as in training.
+
+    Each window is read from the all-zero state.
 
     Args:
         model: a trained, tied model.
@@ -81,8 +89,9 @@ def path_norms(
         for start in np.linspace(0, last, windows).astype(int):
             piece_BT = streams_BS[:, start : start + settings.bptt + 1]
             grads = embedding_gradients(
-                model, piece_BT[:, :-1], piece_BT[:, 1:], settings.alpha, settings.temperature
-            )
+                model, piece_BT[:, :-1], piece_BT[:, 1:],
+                settings.alpha, settings.temperature, settings.target_grad,
+            )  # fmt: skip
             total = torch.stack(grads).sum(0)
             norms.append([float(g.norm()) for g in (*grads, total)])
     return PathNorms(*(float(column.mean()) for column in np.array(norms).T))

@@ -14,7 +14,6 @@ import ctypes
 import hashlib
 import os
 import platform
-import shlex
 import shutil
 import subprocess
 import tempfile
@@ -85,14 +84,19 @@ def why_not() -> str:
     return _library()[1]
 
 
-def kernels_for(*tensors: Tensor | None) -> ctypes.CDLL | None:
-    """Return the kernels if they are on and serve tensors like these, else None."""
-    if not _is_on:
+def kernels_for(*tensors: Tensor | None, products: torch.dtype) -> ctypes.CDLL | None:
+    """Return the kernels if they are on and serve such work, else None.
+
+    Args:
+        tensors: what they read and write, or samples of it: float32 on a CPU.
+        products: type of the matrix products' operands and results: float32 or bfloat16.
+    """
+    if not _is_on or products not in _TYPES:
         return None
     for tensor in tensors:
         if tensor is None:
             continue
-        if tensor.device.type != "cpu" or tensor.dtype not in _TYPES or is_recording(tensor):
+        if tensor.device.type != "cpu" or tensor.dtype != torch.float32 or is_recording(tensor):
             return None
     return _library()[0]
 
@@ -118,7 +122,7 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
     openmp = _openmp()
     if openmp is None:
         return None, "this PyTorch has not loaded GNU OpenMP"
-    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    compiler = os.environ.get("CC", "").split() or ["cc"]
     if shutil.which(compiler[0]) is None:
         return None, f"no C compiler: {compiler[0]} is not installed"
     try:
@@ -130,11 +134,11 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
             code = _compile(compiler)
             write_bytes(path, code + hashlib.sha256(code).digest())
             library = _load(path)
-    except (OSError, UserError) as error:
-        return None, " ".join(str(error).split())
     except subprocess.SubprocessError as error:
-        output = str(getattr(error, "stderr", None) or error).strip().splitlines()
-        return None, f"{compiler[0]} cannot compile them: {output[0]}"
+        output = " ".join(str(getattr(error, "stderr", None) or error).split())
+        return None, f"{compiler[0]} cannot compile them: {output[:200]}"
+    except (OSError, UserError, RuntimeError, ValueError) as error:
+        return None, " ".join(str(error).split())
     return library, "" if library else f"{path} cannot be loaded"
 
 
@@ -187,7 +191,7 @@ def _fingerprint(compiler: list[str]) -> str:
     cpu = "".join(
         sorted({line for line in Path("/proc/cpuinfo").read_text().splitlines() if _names(line)})
     )
-    parts = (SOURCE.read_text(), version, cpu, _FLAGS, *_processor_flags())
+    parts = (SOURCE.read_text(), *compiler, version, cpu, _FLAGS, *_processor_flags())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -198,7 +202,7 @@ def _names(line: str) -> bool:
 def _openmp() -> str | None:
     """Return the path of the GNU OpenMP library that this process has loaded."""
     for line in Path("/proc/self/maps").read_text().splitlines():
-        path = line.rpartition(" ")[2]
+        path = "".join(line.split(maxsplit=5)[5:])
         if Path(path).name.startswith("libgomp"):
             return path
     return None

@@ -16,24 +16,30 @@ from torch import Tensor
 
 from tiedlm.matmul import is_recording
 from tiedlm.native.streaming import Chunk, NativeStream
-from tiedlm.streaming import SoftTargets
+from tiedlm.streaming import SoftTargets, Streamed
 
 ON = "TIEDLM_TRITON"  # environment variable; 1 turns it on
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def is_for(*tensors: Tensor) -> bool:
-    """Tell whether Triton's kernels are on, and serve tensors like these."""
+def is_for(*tensors: Tensor, products: torch.dtype) -> bool:
+    """Tell whether Triton's kernels are on, and serve tensors like these with such products."""
     if os.environ.get(ON) != "1" or importlib.util.find_spec("triton") is None:
         return False
     on_cpu_too = os.environ.get("TRITON_INTERPRET") == "1"
-    return all(
-        (t.is_cuda or on_cpu_too) and t.dtype in _TYPES and not is_recording(t) for t in tensors
+    return products in _TYPES and all(
+        (t.is_cuda or on_cpu_too) and t.dtype == torch.float32 and not is_recording(t)
+        for t in tensors
     )
 
 
 class TritonStream(NativeStream):
     """A stream whose pointwise work is Triton's."""
+
+    def run(self) -> Streamed:
+        """Stream all tokens, on the device where they are."""
+        with torch.cuda.device_of(self.nll_N):  # type: ignore[no-untyped-call]
+            return super().run()
 
     def make_buffers(self, V: int, like: Tensor) -> None:
         """Make what is used again and again."""

@@ -43,10 +43,12 @@ class NativeStream(Stream):
 
     def make_buffers(self, V: int, like: Tensor) -> None:
         """Make what is used again and again."""
-        self.kernels = kernels_for(like)
+        self.kernels = kernels_for(like, products=self.hidden_ND.dtype)
+        self.words = self.rows
         # A chunk is one buffer here, in the type of the GEMMs: where that is half as wide, twice
         # as long.
-        self.rows = min(len(self.nll_N), self.rows * like.itemsize // self.hidden_ND.itemsize)
+        wider = like.itemsize // self.hidden_ND.itemsize
+        self.rows = max(1, min(len(self.nll_N), self.rows * wider))
         self.threads = torch.get_num_threads()
         self.bias_V = None
         if self.problem.bias_V is not None:
@@ -61,7 +63,7 @@ class NativeStream(Stream):
         targets_N = self.problem.targets_N
         if self.problem.alpha == 0:
             return in_order(targets_N)
-        return group_by_word(targets_N, self.rows, by_level=False)
+        return group_by_word(targets_N, self.words, by_level=False)
 
     def soft_targets(self, group: Group) -> SoftTargets:
         """Make y~ of a group's words (eq. 4)."""

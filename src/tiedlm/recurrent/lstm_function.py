@@ -51,7 +51,7 @@ def _run(
         3, T, B, H, dtype=gates_TBG.dtype, device=gates_TBG.device
     ).unbind(0)
     recurrent_BH = first_recurrent_BH = h_BH if mask_BH is None else h_BH * mask_BH
-    kernels = kernels_for(gates_NG, c_BH, mask_BH, x_NE)
+    kernels = kernels_for(gates_NG, h_BH, c_BH, mask_BH, products=gemm)
     if kernels is not None:
         run_forward(
             kernels, gates_TBG, c_BH, recurrent_BH, weight_hh_GH.to(gemm), mask_BH,
@@ -187,7 +187,7 @@ class _LSTMLayer(torch.autograd.Function):
         T, B, H = cells_TBH.shape
         gemm = ctx.gemm
         need_x, need_h, need_c, need_w_ih, need_w_hh, need_b, _ = ctx.needs_input_grad
-        kernels = kernels_for(gates_TBG, c_BH, mask_BH, weight_hh_GH)
+        kernels = kernels_for(gates_TBG, c_BH, mask_BH, grad_output_TBH, products=gemm)
         run = _run_backward if kernels is None else partial(run_backward, kernels)
         grad_gates_TBG, factor_TBG, grad_cell_BH = run(
             gates_TBG, c_BH, cells_TBH, tanh_cells_TBH, weight_hh_GH, mask_BH,

@@ -60,7 +60,8 @@ class Ranks:
         if self.world == 1:
             return objective
         ids = [device.index] if device.type == "cuda" else None
-        return DistributedDataParallel(objective, device_ids=ids)
+        # What soft targets are made of is the same on every rank.
+        return DistributedDataParallel(objective, device_ids=ids, broadcast_buffers=False)
 
     def sum(self, values: Sequence[float], device: torch.device) -> list[float]:
         """Return the sums of some numbers over the ranks."""

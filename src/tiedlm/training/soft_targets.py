@@ -21,6 +21,7 @@ from tiedlm.data.tokenizer import UNK
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
 from tiedlm.training.run import load
+from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
 AVERAGE_DECAY = 0.999  # of a step: the average reaches back a thousand steps
@@ -60,7 +61,10 @@ class SoftTargets(nn.Module):
         rows = order = None
         if self.source == "permuted":
             generator = torch.Generator().manual_seed(settings.seed)
-            order = torch.randperm(len(weight), generator=generator)
+            # One cycle through all words: nobody keeps his own row.
+            cycle = torch.randperm(len(weight), generator=generator)
+            order = torch.empty_like(cycle)
+            order[cycle] = cycle.roll(1)
         elif self.source == "uniform":
             rows = weight.new_zeros(len(weight), 1)
         elif self.source == "unigram":
@@ -99,7 +103,10 @@ def frozen_rows(folder: Path, corpus: Corpus) -> Tensor:
 
     A word that the run does not know has its vector of ``<unk>``.
     """
-    earlier = load(folder)
+    if not (folder / RESULT).is_file():
+        raise UserError(f"--soft-target-from {folder} is not a finished run: it has no {RESULT}")
+    with torch.random.fork_rng(devices=[]):  # a model that is made draws its weights
+        earlier = load(folder)
     known = earlier.vocabulary
     assert known is not None
     if UNK not in known and any(word not in known for word in corpus.vocabulary.words):

@@ -185,9 +185,38 @@ def test_float64_is_left_to_pytorch():
     wide = [x.detach().double().requires_grad_() for x in drawn]
     plain = losses(wide, targets)
     with native.native():
-        assert native.kernels_for(drawn[0])
-        assert not native.kernels_for(wide[0])
+        assert native.kernels_for(drawn[0], products=torch.float32)
+        assert not native.kernels_for(wide[0], products=torch.float64)
         assert all(torch.equal(a, b) for a, b in zip(losses(wide, targets), plain, strict=True))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 13.0])
+@pytest.mark.parametrize("count", [0, 4])
+def test_no_token_and_no_token_that_counts_cost_nothing(alpha, count):
+    drawn, _ = tensors(n=count)
+    with native.native():
+        found = losses(drawn, torch.full((count,), -100), alpha=alpha)
+    assert all((x == 0).all() for x in found)
+
+
+def test_a_bfloat16_layer_and_a_bfloat16_state_are_left_to_pytorch():
+    torch.manual_seed(0)
+    low = [torch.randn(shape).bfloat16() for shape in ((2, 2, 16), (2, 16), (2, 16))]
+    low += [torch.randn(shape).bfloat16() for shape in ((64, 16), (64, 16), (64,))]
+    mixed = [x.float() for x in low]
+    mixed[2] = low[2]
+    for inputs in (low, mixed):
+        plain = lstm_layer(*inputs)
+        with native.native():
+            assert all(map(torch.equal, lstm_layer(*inputs), plain))
+
+
+def test_autocast_to_float16_is_left_to_pytorch():
+    drawn, targets = tensors()
+    with torch.autocast("cpu", dtype=torch.float16):
+        plain = losses(drawn, targets)
+        with native.native():
+            assert all(map(torch.equal, losses(drawn, targets), plain))
 
 
 def fresh(code, **environment):
@@ -205,6 +234,7 @@ def fresh(code, **environment):
         ({"TIEDLM_NATIVE": "0"}, "TIEDLM_NATIVE=0"),
         ({"CC": "no-such-compiler"}, "no C compiler: no-such-compiler is not installed"),
         ({"CC": "false"}, "false cannot compile them"),
+        ({"CC": "cc 'unclosed"}, "cc cannot compile them"),
         ({"TIEDLM_CACHE": "/proc/nowhere"}, "cannot write /proc/nowhere"),
     ],
 )

@@ -44,6 +44,9 @@ def test_permuted_is_the_models_own_geometry_with_the_words_exchanged(model, cor
     assert not torch.equal(y, own)
     torch.testing.assert_close(y.flatten().sort().values, own.flatten().sort().values)
     assert torch.equal(y, soft(model, corpus, "permuted")[0])
+    same = (rows[:, None] == model.embedding.weight[None]).all(2).nonzero()
+    assert len(same) == len(rows)
+    assert (same[:, 0] != same[:, 1]).all()
     assert not torch.equal(y, soft(model, corpus, "permuted", seed=2)[0])
 
 
@@ -87,7 +90,7 @@ def test_frozen_needs_a_run_and_nothing_else_takes_one(model, corpus, tmp_path):
         Settings(data="-", soft_target="frozen")
     with pytest.raises(UserError, match="go together"):
         Settings(data="-", soft_target_from="x")
-    with pytest.raises(UserError, match="is not a run folder"):
+    with pytest.raises(UserError, match="is not a finished run"):
         soft(model, corpus, "frozen", soft_target_from=str(tmp_path))
     with pytest.raises(UserError, match=r"--soft-target.*got owl"):
         Settings(data="-", soft_target="owl")
