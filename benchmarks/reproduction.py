@@ -51,10 +51,10 @@ def parameters() -> str:
     return markdown_table(("corpus", "size", "untied", "tied (RE)", "fewer"), body)
 
 
-def newest(name: str) -> dict[str, Any] | None:
-    """Return the metrics of a study."""
+def newest(name: str) -> Any:
+    """Return the metrics of a study, or None."""
     found = sorted(RESULTS.glob(f"????-??-??_{name}/metrics.json"))
-    return dict(read_json(found[-1])) if found else None
+    return read_json(found[-1]) if found else None
 
 
 def figure1() -> str:
@@ -87,6 +87,32 @@ def figure1() -> str:
         "principal angles: mean, largest (degrees)", "tau^2 V J_aug at the end",
     )  # fmt: skip
     return "![Figure 1](images/figure1.png)\n\n" + markdown_table(header, body)
+
+
+def monte_carlo_rows() -> list[tuple[str, str, str, str]]:
+    """Return the rows of Table 3 that were measured by Monte-Carlo dropout."""
+    return [
+        (
+            f"{row['run']} (ours), MC of {row['samples']} samples",
+            f"{row['parameters'] / 1e6:.1f}M", "-", f"{row['test_ppl']:.1f}",
+        )
+        for row in newest("monte-carlo") or []
+    ]  # fmt: skip
+
+
+def high_temperature() -> str:
+    """Return how near the gradient of J_aug is to the limit of eq. 4.3, by temperature."""
+    study = newest("high-temperature")
+    if study is None:
+        return "Not run.\n"
+    body = [
+        (
+            f"{rows[0]['temperature']:g}",
+            *(f"{row['relative_error']:.3f} ({row['cosine']:.3f})" for row in rows),
+        )
+        for rows in zip(*study.values(), strict=True)
+    ]
+    return markdown_table(("temperature", *(f"{run}: error (cosine)" for run in study)), body)
 
 
 def predictions() -> str:
@@ -131,9 +157,12 @@ def main() -> None:
         + "\n## Table 2: half of WikiText-2\n\n"
         + markdown([line_of(cell, found) for cell in table2()])
         + "\n## Table 3: Penn Treebank, beside others\n\n"
-        + markdown_table(TABLE3_HEADER, table3_rows(found))
+        + markdown_table(TABLE3_HEADER, [*table3_rows(found), *monte_carlo_rows()])
         + "\n## Figure 1: the distance of the two spaces\n\n"
         + figure1()
+        + "\n## Equation 4.3 on trained models\n\n"
+        + "The distance of `tau^2 V dJ_aug/dz` from `z - L^T u`, centred, and relative to it.\n\n"
+        + high_temperature()
         + "\n## Figure 2: validation curves\n\n"
         + figure2
         + "\n## Parameters\n\n"

@@ -1,0 +1,51 @@
+"""Test perplexity by Monte-Carlo dropout, of finished runs: the rows of Table 3 that say MC.
+
+    python benchmarks/monte_carlo.py RUN [RUN ...] [--samples 20]
+
+It is kept in ``results/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tiedlm import load, native
+from tiedlm.evaluation.monte_carlo import monte_carlo_evaluate
+from tiedlm.experiments.results import keep_study
+from tiedlm.files import read_json
+from tiedlm.training.run_files import CONFIG, RESULT
+from tiedlm.training.settings import Settings
+
+
+def main() -> None:
+    """Evaluate, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    options = parser.parse_args()
+    native.enable()
+    metrics = []
+    for run in options.runs:
+        settings = Settings.from_dict(read_json(run / CONFIG)["settings"])
+        corpus = settings.load_corpus(progress=False)
+        found = monte_carlo_evaluate(load(run), corpus.test, options.samples, window=settings.bptt)
+        plain = read_json(run / RESULT)
+        metrics.append(
+            {
+                "run": run.name,
+                "samples": options.samples,
+                "test_ppl": found.perplexity,
+                "plain_test_ppl": plain["test_ppl"],
+                "parameters": plain["parameters"],
+            }
+        )
+        print(metrics[-1])
+    command = "python " + " ".join(sys.argv)
+    print(keep_study("monte-carlo", metrics, {"split": "test"}, options.results, command))
+
+
+if __name__ == "__main__":
+    main()
