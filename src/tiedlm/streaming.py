@@ -234,14 +234,17 @@ class Stream:
         if not self.wanted.soft:
             dot_U = scores_UV.mul_(soft_UV).sum(-1)
             return SoftTargets(vectors_UE, soft_UV, lse_U, dot_U=dot_U)
-        if self.same_weight:
-            weight_U = group.count_U.to(lse_U.dtype)
-        else:
-            weight_N = self.weight_N[group.tokens_N]
-            weight_U = torch.zeros_like(lse_U).index_add_(0, group.word_of_N, weight_N)
+        weight_U = self.word_weights(group)
         residual_UV = take("residual", len(vectors_UE), scores_UV.shape[1], scores_UV)
         torch.mul(scores_UV, weight_U.unsqueeze(1), out=residual_UV)
         return SoftTargets(vectors_UE, soft_UV, lse_U, None, weight_U, residual_UV)
+
+    def word_weights(self, group: Group) -> Tensor:
+        """Return the summed weights of each word's tokens, or their count if all weigh the same."""
+        if self.same_weight:
+            return group.count_U.to(self.nll_N.dtype)
+        weight_N = self.weight_N[group.tokens_N]
+        return weight_N.new_zeros(len(group.words_U)).index_add_(0, group.word_of_N, weight_N)
 
     def chunk(self, group: Group, start: int, soft: SoftTargets | None) -> None:
         """Turn a chunk of a group's tokens into losses and their scores into G; multiply G."""

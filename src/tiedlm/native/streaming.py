@@ -74,10 +74,7 @@ class NativeStream(Stream):
         soft_UV, lse_U = take("soft", U, V, like), like.new_empty(U)
         dot_U = weight_U = residual_UV = None
         if self.wanted.soft:
-            weight_U = group.count_U.to(like.dtype)
-            if not self.same_weight:
-                weight_N = self.weight_N[group.tokens_N]
-                weight_U = torch.zeros_like(lse_U).index_add_(0, group.word_of_N, weight_N)
+            weight_U = self.word_weights(group)
             residual_UV = take("residual", U, V, like)
         else:
             dot_U = like.new_empty(U)
