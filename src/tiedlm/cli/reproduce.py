@@ -179,12 +179,10 @@ def _figure1(what: str, options: _Options) -> None:
     points = list(dict.fromkeys([*PANEL_A, *PANEL_B]))
     left = 0
     if not options.show:
+        runs_each = options.seeds or RUNS
+        at_once, seconds, changes = options.at_once, options.seconds, options.changes
         with ProgressView() as view:
-            left = len(
-                run_figure1(
-                    points, options.seeds or RUNS, folder, view, options.at_once, options.seconds
-                )
-            )
+            left = len(run_figure1(points, runs_each, folder, view, at_once, seconds, changes))
     found = read_figure1(folder)
     if not found:
         raise UserError(f"{folder} has no finished run yet; leave out --show to train")
