@@ -100,19 +100,10 @@ def monte_carlo_rows() -> list[tuple[str, str, str, str]]:
     ]  # fmt: skip
 
 
-def high_temperature() -> str:
-    """Return how near the gradient of J_aug is to the limit of eq. 4.3, by temperature."""
-    study = newest("high-temperature")
-    if study is None:
-        return "Not run.\n"
-    body = [
-        (
-            f"{rows[0]['temperature']:g}",
-            *(f"{row['relative_error']:.3f} ({row['cosine']:.3f})" for row in rows),
-        )
-        for rows in zip(*study.values(), strict=True)
-    ]
-    return markdown_table(("temperature", *(f"{run}: error (cosine)" for run in study)), body)
+def table_of(name: str) -> str:
+    """Return the table that a study printed."""
+    found = sorted(RESULTS.glob(f"????-??-??_{name}/table.md"))
+    return found[-1].read_text(encoding="utf-8") if found else "Not run.\n"
 
 
 def predictions() -> str:
@@ -162,9 +153,18 @@ def main() -> None:
         + figure1()
         + "\n## Equation 4.3 on trained models\n\n"
         + "The distance of `tau^2 V dJ_aug/dz` from `z - L^T u`, centred, and relative to it.\n\n"
-        + high_temperature()
+        + table_of("high-temperature")
         + "\n## Figure 2: validation curves\n\n"
         + figure2
+        + "\n## Is the augmented loss's gain semantic?\n\n"
+        + "`python benchmarks/semantic.py`: Penn Treebank's first 22.5%, small, tied.\n\n"
+        + table_of("semantic")
+        + "\n## The gain by size of the text\n\n"
+        + "`python benchmarks/data_size.py`.\n\n"
+        + table_of("data-size")
+        + "\n## bfloat16 beside float32\n\n"
+        + "`python benchmarks/bf16.py`: REAL on Penn Treebank's first 22.5%.\n\n"
+        + table_of("bf16")
         + "\n## Parameters\n\n"
         + parameters()
         + "\n## Predictions\n\n"

@@ -13,8 +13,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from study import study_parser
 from target_grad import PTB
 from tiedlm import load, native
@@ -24,7 +22,7 @@ from tiedlm.evaluation.perplexity import token_losses
 from tiedlm.experiments.comparison import cell, interval95
 from tiedlm.experiments.gradient_paths import path_norms
 from tiedlm.experiments.parallel import Job, train_all
-from tiedlm.experiments.prediction_study import BANDS, bootstrap_interval
+from tiedlm.experiments.prediction_study import BANDS, bootstrap_interval, frequency_masks
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.experiments.results import keep
@@ -77,13 +75,7 @@ def finished(found: dict[tuple[str, int], Job]) -> dict[tuple[str, int], Job]:
 
 def measure(found: dict[tuple[str, int], Job], corpus: Corpus) -> dict[str, Any]:
     """Return losses by frequency band and gradient norms by path, of the finished runs."""
-    targets_N = np.asarray(corpus.test[1:])
-    counts_V = np.bincount(corpus.train, minlength=len(corpus.vocabulary))
-    frequency_N = counts_V[targets_N]
-    masks = {"all": frequency_N >= 0} | {
-        name: (frequency_N >= low) & (frequency_N < (high or np.inf))
-        for name, (low, high) in BANDS.items()
-    }
+    masks = frequency_masks(corpus)
     losses = {key: token_losses(load(job.out), corpus.test) for key, job in found.items()}
     bands: dict[str, Any] = {}
     paths: dict[str, Any] = {}

@@ -91,6 +91,16 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def frequency_masks(corpus: Corpus) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return which of the test text's targets are in each band, and ``all``: ``(N,)`` each."""
+    counts_V = np.bincount(corpus.train, minlength=len(corpus.vocabulary))
+    frequency_N = counts_V[np.asarray(corpus.test[1:])]
+    return {"all": frequency_N >= 0} | {
+        name: (frequency_N >= low) & (frequency_N < (high or np.inf))
+        for name, (low, high) in BANDS.items()
+    }
+
+
 def compare_predictions(
     base: LanguageModel, other: LanguageModel, corpus: Corpus
 ) -> dict[str, Any]:
@@ -107,17 +117,14 @@ def compare_predictions(
     words = [int(i) for i in vocabulary.encode(names)]
     near_VK = neighbours(other)
     values = [token_values(model, corpus.test, near_VK, words) for model in (base, other)]
-    targets_N = np.asarray(corpus.test[1:])
-    frequency_N = np.bincount(corpus.train, minlength=len(vocabulary))[targets_N]
-    bands: dict[str, tuple[int, int | None]] = {"all": (0, None), **BANDS}
     labels = {f"p_{word}": f"P({name})" for word, name in zip(words, names, strict=True)}
     labels |= {
         "nll": "nll, nats", "p_target": "P(target)", "rank": "rank of the target",
         "p_neighbours": f"P of the target's {NEIGHBOURS} nearest",
     }  # fmt: skip
     return {
-        band: _compare(values, (frequency_N >= low) & (frequency_N < (high or np.inf)), labels)
-        for band, (low, high) in bands.items()
+        band: _compare(values, chosen_N, labels)
+        for band, chosen_N in frequency_masks(corpus).items()
     }
 
 
