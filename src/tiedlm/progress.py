@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 PLAIN_EVERY = 30.0  # seconds between two plain lines of one task
+HALF_LIFE = 600.0  # seconds after which work counts half in a rate: machines get busy, and idle
 
 
 class Watcher(Protocol):
@@ -96,11 +97,28 @@ class ProgressView:
         self.console.print(Text(text), soft_wrap=True)
 
 
+class _Rate:
+    """Tokens per second of what a process has done, the last minutes most of all."""
+
+    def __init__(self) -> None:
+        self.tokens = self.seconds = 0.0
+        self.last = time.monotonic()
+
+    def status(self, tokens: int, left: int) -> str:
+        """Count some more tokens; return the rate and how long those that are left will take."""
+        now = time.monotonic()
+        passed, self.last = now - self.last, now
+        kept = 0.5 ** (passed / HALF_LIFE)
+        self.tokens = kept * self.tokens + tokens
+        self.seconds = kept * self.seconds + passed
+        rate = self.tokens / max(self.seconds, 1e-9)
+        return f"{rate:,.0f} tokens/s  ETA {short_duration(left / rate)}"
+
+
 class _Task:
     """Tokens per second, loss, best so far and an ETA of one run.
 
-    The ETA counts everything that takes time, validation too: it extrapolates what this process
-    has done since it began.
+    The ETA counts everything that takes time, validation too.
     """
 
     def __init__(self, view: ProgressView) -> None:
@@ -108,19 +126,16 @@ class _Task:
         self.best = ""
 
     def start(self, title: str, total: int, done: int) -> None:
-        self.title, self.total, self.done, self.first = title, total, done, done
-        self.started = self.last_line = time.monotonic()
+        self.title, self.total, self.done = title, total, done
+        self.rate, self.last_line = _Rate(), time.monotonic()
         if self.view.live:
             self.task = self.view.live.add_task(title, total=total, completed=done, status="")
 
     def step(self, tokens: int, epoch: int, epochs: int, perplexity: float) -> None:
         self.done += tokens
         now = time.monotonic()
-        rate = (self.done - self.first) / max(now - self.started, 1e-9)
-        status = (
-            f"epoch {epoch}/{epochs}  ppl {perplexity:.1f}{self.best}  {rate:,.0f} tokens/s  "
-            f"ETA {short_duration((self.total - self.done) / rate)}"
-        )
+        rate = self.rate.status(tokens, self.total - self.done)
+        status = f"epoch {epoch}/{epochs}  ppl {perplexity:.1f}{self.best}  {rate}"
         if self.view.live:
             self.view.live.update(self.task, completed=self.done, status=status)
             if self.done >= self.total:
@@ -141,7 +156,7 @@ class _Task:
 @contextmanager
 def token_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Give a function that counts tokens and shows how many are done, how fast, and the ETA."""
-    started = last_line = time.monotonic()
+    rate, last_line = _Rate(), time.monotonic()
     done = 0
     with ProgressView() as view:
         task = view.live.add_task(title, total=total, status="") if view.live else None
@@ -150,8 +165,7 @@ def token_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
             nonlocal done, last_line
             done += count
             now = time.monotonic()
-            rate = done / max(now - started, 1e-9)
-            status = f"{rate:,.0f} tokens/s  ETA {short_duration((total - done) / rate)}"
+            status = rate.status(count, total - done)
             if view.live and task is not None:
                 view.live.update(task, completed=done, status=status)
             elif now - last_line > PLAIN_EVERY:

@@ -48,6 +48,21 @@ def test_eta_counts_only_what_this_process_did(monkeypatch):
     assert "1 tokens/s  ETA 0:50" in out.getvalue()
 
 
+def test_the_rate_follows_a_machine_that_has_become_idle(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    out, shown = view()
+    task = shown.watcher()
+    task.start("run", 10**6, 0)
+    for rate in (10, 100):
+        for _ in range(60):  # an hour
+            now[0] += 60
+            task.step(60 * rate, 1, 1, 10.0)
+    last = out.getvalue().splitlines()[-1]
+    shown_rate = int(last.split(" tokens/s")[0].split()[-1])
+    assert 98 <= shown_rate <= 100
+
+
 def test_the_best_so_far_is_shown_after_an_epoch(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
