@@ -12,6 +12,7 @@ from typing import Any
 from tiedlm.analysis.plots import plot_theory
 from tiedlm.errors import UserError
 from tiedlm.experiments.cells import choose, table1, table2
+from tiedlm.experiments.effects import HEADER, effects
 from tiedlm.experiments.reproduce import find_results, line_of, markdown, markdown_table
 from tiedlm.experiments.reproduce_figures import TABLE3_HEADER, draw_figure2, table3_rows
 from tiedlm.files import read_json, write_text
@@ -27,6 +28,22 @@ from `results/`; nothing in it is written by hand. A cell is validation / test p
 difference is ours minus the paper's for the last session that was run, and hours are estimates on
 two CPU cores. A `~` marks a number of the paper that was noted from memory.
 [experiments.md](experiments.md) is the log of everything tried.
+
+"""
+
+
+QUESTIONS = """
+1. Does AL lower perplexity? The columns "AL" and "AL, with RE"; below, whether what it adds is
+   semantic.
+2. Does RE cut parameters and keep or lower perplexity? The columns "RE" and "RE, with AL";
+   "Parameters" below.
+3. How do they compare over size of the text and of the model? Down the columns; "The gain by size
+   of the text" below. The paper: AL > RE for small models, RE > AL for larger ones, REAL best.
+4. Is it the same mechanism on both corpora? The rows of Penn Treebank beside those of WikiText-2;
+   "Figure 1" below, and the distances in each run's `metrics.jsonl`.
+
+How much lower or higher the test perplexity is with what is added: the paper's; **ours**, with
+the 95% interval over seeds. Of two sessions the one better on validation counts.
 
 """
 
@@ -147,6 +164,9 @@ def main() -> None:
         + markdown([line_of(cell, found) for cell in table1()])
         + "\n## Table 2: half of WikiText-2\n\n"
         + markdown([line_of(cell, found) for cell in table2()])
+        + "\n## The paper's four questions\n"
+        + QUESTIONS
+        + markdown_table(HEADER, effects(found))
         + "\n## Table 3: Penn Treebank, beside others\n\n"
         + markdown_table(TABLE3_HEADER, [*table3_rows(found), *monte_carlo_rows()])
         + "\n## Figure 1: the distance of the two spaces\n\n"

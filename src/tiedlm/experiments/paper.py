@@ -18,7 +18,7 @@ class Published(NamedTuple):
     """
 
     valid: float | None
-    test: float | None
+    test: float
     confirmed: bool = True
 
 

@@ -1,0 +1,57 @@
+"""What is added to a model, and what that does to the perplexity."""
+
+import math
+
+import pytest
+
+from tiedlm.experiments.cells import choose, table1
+from tiedlm.experiments.comparison import interval95
+from tiedlm.experiments.effects import EFFECTS, HEADER, best_sessions, effect, effects
+from tiedlm.experiments.recipes import get_recipe
+from tiedlm.experiments.reproduce import Found, what_it_is
+
+BASE, REAL = (choose(table1(), [name])[0] for name in ("ptb-small", "ptb-small-real"))
+
+
+def run(recipe, seed, valid, test, session=1):
+    settings = what_it_is(get_recipe(recipe).to_dict())
+    return settings, Found(seed, session, "fp32", {"valid_ppl": valid, "test_ppl": test})
+
+
+def test_an_effect_is_a_mean_of_log_ratios_over_shared_seeds():
+    found = [
+        run("ptb-small", 1, 92, 88), run("ptb-small", 2, 93, 89), run("ptb-small", 3, 93, 90),
+        run("ptb-small-real", 1, 86, 82), run("ptb-small-real", 2, 87, 84),
+    ]  # fmt: skip
+    logs = [math.log(82 / 88), math.log(84 / 89)]
+    mean, half = sum(logs) / 2, interval95(logs)
+    low, mid, high = (math.expm1(x) for x in (mean - half, mean, mean + half))
+    assert effect(BASE, REAL, found) == (
+        f"{82.7 / 87.3 - 1:+.1%}; **{mid:+.1%}** ({low:+.1%} to {high:+.1%}, 2 seeds)"
+    )
+
+
+def test_of_two_sessions_the_one_better_on_validation_counts():
+    found = [
+        run("ptb-small-real", 1, 92, 88), run("ptb-small-real", 1, 89, 86, session=2),
+        run("ptb-small-real", 2, 91, 87), run("ptb-small-real", 2, 91.5, 80, session=2),
+    ]  # fmt: skip
+    tests = {seed: found.metrics["test_ppl"] for seed, found in best_sessions(REAL, found).items()}
+    assert tests == {1: 86, 2: 87}
+
+
+def test_one_seed_has_no_interval_and_what_is_missing_is_said():
+    found = [run("ptb-small", 1, 92, 100), run("ptb-small-real", 1, 86, 90)]
+    rows = {row[0]: dict(zip(HEADER, row, strict=True)) for row in effects(found)}
+    assert rows["ptb-small"]["REAL"] == "-5.3%; **-10.0%** (1 seed)"
+    assert rows["ptb-small"]["AL"] == f"{82.9 / 87.3 - 1:+.1%}; not run"
+    assert rows["wikitext-2-small"]["RE"].startswith("~")  # the baseline is from memory
+    assert rows["wikitext-2-small"]["AL, with RE"][0] != "~"
+
+
+@pytest.mark.parametrize(("name", "pair"), EFFECTS.items())
+def test_what_is_added_is_what_the_recipes_differ_in(name, pair):
+    base, other = (get_recipe("ptb-medium" + suffix) for suffix in pair)
+    adds_al, adds_re = name.split(",")[0] in ("AL", "REAL"), name[:2] == "RE"
+    assert ((base.alpha == 0) and (other.alpha > 0)) == adds_al
+    assert ((not base.tied) and other.tied) == adds_re
