@@ -54,7 +54,10 @@ def jobs(out: Path, precision: str) -> dict[Key, Job]:
 
 
 def gains(found: dict[Key, Job]) -> list[dict[str, Any]]:
-    """Return each model's log perplexity less VD-LSTM's, by share: mean over parts, interval."""
+    """Return by what share each model's perplexity is below VD-LSTM's: mean over parts, interval.
+
+    Means are of log ratios.
+    """
     ppl = {
         key: read_json(job.out / RESULT)["test_ppl"]
         for key, job in found.items()
@@ -71,32 +74,28 @@ def gains(found: dict[Key, Job]) -> list[dict[str, Any]]:
             if not pairs:
                 continue
             logs = [math.log(own / base) for own, base in pairs]
+            mean, half = sum(logs) / len(logs), interval95(logs)
+            ends = None if half is None else (mean + half, mean - half)
             rows.append(
                 {
                     "fraction": fraction,
                     "model": model,
                     "parts": len(pairs),
                     "test_ppl": sum(own for own, _ in pairs) / len(pairs),
-                    "gain": -sum(logs) / len(logs),
-                    "half_width": interval95(logs),
+                    "gain": -math.expm1(mean),
+                    "interval95": None if ends is None else [-math.expm1(end) for end in ends],
                 }
             )
     return rows
-
-
-def lower(gain: float) -> float:
-    """Return by what share a perplexity is lower, given by how much its logarithm is."""
-    return -math.expm1(-gain)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the gains in Markdown, in per cent of the perplexity."""
     body = []
     for row in rows:
-        gain, half = row["gain"], row["half_width"]
-        text = f"{lower(gain):+.1%}"
-        if half is not None:
-            text += f" ({lower(gain - half):+.1%} to {lower(gain + half):+.1%})"
+        text = f"{row['gain']:+.1%}"
+        if row["interval95"] is not None:
+            text += " ({:+.1%} to {:+.1%})".format(*row["interval95"])
         if row["model"] == "VD-LSTM":
             text = "-"
         share, mean = f"{row['fraction']:.1%}", f"{row['test_ppl']:.1f}"

@@ -15,6 +15,7 @@ from tiedlm.experiments.cells import choose, table1, table2
 from tiedlm.experiments.effects import HEADER, effects
 from tiedlm.experiments.reproduce import find_results, line_of, markdown, markdown_table
 from tiedlm.experiments.reproduce_figures import TABLE3_HEADER, draw_figure2, table3_rows
+from tiedlm.experiments.theory import distances_by_point
 from tiedlm.files import read_json, write_text
 from tiedlm.model import ModelConfig
 
@@ -82,10 +83,7 @@ def figure1() -> str:
     found: dict[tuple[float, float], list[dict[str, Any]]] = {}
     for run in study["figure1"]:
         found.setdefault((run["beta"], run["temperature"]), []).append(run)
-    plot_theory(
-        {point: [run["distance"] for run in runs] for point, runs in found.items()},
-        IMAGES / "figure1.png",
-    )
+    plot_theory(distances_by_point(study["figure1"]), IMAGES / "figure1.png")
     body = []
     for (beta, temperature), runs in sorted(found.items()):
         distances = [run["distance"] for run in runs]

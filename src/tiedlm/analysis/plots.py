@@ -5,7 +5,6 @@ matplotlib is imported when a plot is made, and used without its global state.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -191,8 +190,8 @@ def plot_gains(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw how much lower each model's perplexity is than VD-LSTM's, by share of the text.
 
     Args:
-        rows: of each share ("fraction") and "model" the mean "gain" in log perplexity and the
-            "half_width" of its interval, or None.
+        rows: of each share ("fraction") and "model" by what share the perplexity is lower: the
+            "gain", and the ends of its "interval95", or None.
         path: the PNG file.
 
     Raises:
@@ -206,23 +205,19 @@ def plot_gains(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             continue
         # Side by side, or the intervals hide each other.
         xs = [row["fraction"] * 1.03 ** (number - 1) for row in own]
-        gains = [100 * (1 - math.exp(-row["gain"])) for row in own]
+        gains = [row["gain"] for row in own]
         colour = STYLES[recipe].colour
         axes.plot(xs, gains, color=colour, marker="o", markersize=4)
         for x, row in zip(xs, own, strict=True):
-            if row["half_width"] is not None:
-                ends = [
-                    100 * (1 - math.exp(-(row["gain"] + sign * row["half_width"])))
-                    for sign in (-1, 1)
-                ]
-                axes.plot([x, x], ends, color=colour, linewidth=1)
+            if row["interval95"] is not None:
+                axes.plot([x, x], row["interval95"], color=colour, linewidth=1)
         _write(axes, model, (xs[-1], gains[-1]), 8, color=colour, size=12)
     axes.axhline(0, color=FAINT)
     axes.set_xscale("log")
     shares = sorted({row["fraction"] for row in rows})
     axes.set_xticks(shares, [f"{share:.1%}".replace(".0%", "%") for share in shares])
     axes.minorticks_off()
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f}%")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set_xlabel("share of the training text")
     _save(figure, path)
 

@@ -170,8 +170,14 @@ def _table3(what: str, options: _Options) -> None:
 def _figure1(what: str, options: _Options) -> None:
     from tiedlm.analysis.plots import plot_theory, require_matplotlib
     from tiedlm.experiments.results import keep_study
-    from tiedlm.experiments.theory import PANEL_A, PANEL_B, RUNS, read_figure1, run_figure1
-    from tiedlm.files import read_json
+    from tiedlm.experiments.theory import (
+        PANEL_A,
+        PANEL_B,
+        RUNS,
+        distances_by_point,
+        read_figure1,
+        run_figure1,
+    )
     from tiedlm.progress import ProgressView
 
     require_matplotlib()
@@ -183,14 +189,13 @@ def _figure1(what: str, options: _Options) -> None:
         at_once, seconds, changes = options.at_once, options.seconds, options.changes
         with ProgressView() as view:
             left = len(run_figure1(points, runs_each, folder, view, at_once, seconds, changes))
-    found = read_figure1(folder)
-    if not found:
+    runs = read_figure1(folder)
+    if not runs:
         raise UserError(f"{folder} has no finished run yet; leave out --show to train")
-    runs = [read_json(path) for path in sorted(folder.glob("beta*.json"))]
-    config = {"figure1": runs[0].pop("settings")}
-    for run in runs[1:]:
-        run.pop("settings")
+    config = {"figure1": runs[0]["settings"]}
+    runs = [{key: value for key, value in run.items() if key != "settings"} for run in runs]
     kept = keep_study("figure1", {"figure1": runs}, config, options.results, options.command)
+    found = distances_by_point(runs)
     plot_theory(found, folder / "figure1.png")
     for (beta, temperature), distances in sorted(found.items()):
         mean = sum(distances) / len(distances)

@@ -234,12 +234,16 @@ def _train_one(run: TheoryRun) -> tuple[TheoryRun, dict[str, Any]]:
     return run, train_theory_run(run)
 
 
-def read_figure1(folder: Path) -> dict[Point, list[float]]:
-    """Return the distances of the finished runs by point."""
+def read_figure1(folder: Path) -> list[dict[str, Any]]:
+    """Return the finished runs' results."""
+    return [read_json(path) for path in sorted(folder.glob("beta*.json"))]
+
+
+def distances_by_point(runs: Sequence[Mapping[str, Any]]) -> dict[Point, list[float]]:
+    """Return the distances of some results by point."""
     found: dict[Point, list[float]] = {}
-    for path in sorted(folder.glob("beta*.json")):
-        result = read_json(path)
-        found.setdefault((result["beta"], result["temperature"]), []).append(result["distance"])
+    for run in runs:
+        found.setdefault((run["beta"], run["temperature"]), []).append(run["distance"])
     return found
 
 

@@ -111,9 +111,14 @@ def test_labels_that_are_far_apart_do_not_move():
 
 def test_gains_are_drawn_with_the_intervals_that_there_are(tmp_path):
     rows = [
-        {"fraction": f, "model": m, "gain": 0.01 * i, "half_width": None if f == 1 else 0.02}
-        for f in (0.05, 1.0)
-        for i, m in enumerate(("VD-LSTM", "AL", "REAL"))
+        {
+            "fraction": share,
+            "model": model,
+            "gain": 0.01 * number,
+            "interval95": None if share == 1 else [-0.01, 0.03],
+        }
+        for share in (0.05, 1.0)
+        for number, model in enumerate(("VD-LSTM", "AL", "REAL"))
     ]
     plot_gains(rows, tmp_path / "gains.png")
     assert (tmp_path / "gains.png").read_bytes().startswith(b"\x89PNG")

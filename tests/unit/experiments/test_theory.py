@@ -7,6 +7,7 @@ from tiedlm.analysis.plots import plot_theory
 from tiedlm.experiments import theory
 from tiedlm.experiments.theory import (
     TheoryRun,
+    distances_by_point,
     high_temperature_gap,
     read_figure1,
     run_figure1,
@@ -79,7 +80,7 @@ def test_finished_runs_are_not_run_again_and_a_budget_of_nothing_leaves_the_rest
     with ProgressView() as view:
         left = run_figure1(points, 1, tmp_path, view, at_once=1, seconds=0.0, changes={})
     assert [run.point for run in left] == [(1.0, 10.0)]
-    assert read_figure1(tmp_path) == {(0.0, 10.0): [0.9]}
+    assert distances_by_point(read_figure1(tmp_path)) == {(0.0, 10.0): [0.9]}
 
 
 def test_the_figure_has_both_panels(tmp_path):
