@@ -1,8 +1,10 @@
 """Whole runs: what they leave behind, and that nothing breaks them."""
 
+import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +17,12 @@ from tiedlm import load
 from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate
+from tiedlm.progress import Silent
 from tiedlm.training import loop
 from tiedlm.training.checkpoint import restore_checkpoint
 from tiedlm.training.hardware import arithmetic
 from tiedlm.training.loop import Diverged, Stopped, train
-from tiedlm.training.run import load_weights, save_weights
+from tiedlm.training.run import load_weights, run_id, save_weights
 from tiedlm.training.settings import Settings
 from tiedlm.tying import is_tied
 
@@ -239,7 +242,7 @@ def test_a_diverging_run_keeps_its_best_model(settings, corpus, tmp_path, monkey
         return real_step(objective, *arguments)
 
     monkeypatch.setattr(loop, "train_step", explode)
-    with pytest.raises(Diverged, match=r"epoch 2, step \d+: loss nan.*are kept"):
+    with pytest.raises(Diverged, match=r"epoch 2, step \d+: loss nan.*checkpoint in .* is kept"):
         train(settings, corpus, tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == good
     monkeypatch.undo()
@@ -318,8 +321,77 @@ def test_a_flipped_byte_anywhere_in_a_checkpoint_is_found(settings, corpus, tmp_
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         notes = []
         with pytest.raises(UserError, match="no checkpoint is sound"):
-            restore_checkpoint(tmp_path / "last", model, notes.append)
+            restore_checkpoint(tmp_path / "last", model, notes.append, run_id(tmp_path))
         assert "is damaged" in notes[0]
+
+
+def test_a_flipped_bit_anywhere_in_a_checkpoints_description_is_found(settings, corpus, tmp_path):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    (path,) = (tmp_path / "last").glob("*.json")
+    data, model, ident = path.read_bytes(), load(tmp_path), run_id(tmp_path)
+    described = json.loads(data)
+    for place in range(len(data)):
+        flipped = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        with contextlib.suppress(ValueError):
+            if json.loads(flipped) == described:
+                continue  # white space
+        path.write_bytes(flipped)
+        with pytest.raises(UserError, match="no checkpoint is sound"):
+            restore_checkpoint(tmp_path / "last", model, list().append, ident)
+    path.write_bytes(data)
+    assert restore_checkpoint(tmp_path / "last", model, list().append, ident) is not None
+
+
+@pytest.mark.parametrize("name", ["last", "model.safetensors"])
+def test_files_of_another_run_are_refused(settings, corpus, tmp_path, name):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for seed, out in ((1, one), (2, two)):
+        train(settings.replace(epochs=1, seed=seed), corpus, out)
+    if name == "last":
+        shutil.rmtree(one / name)
+        shutil.copytree(two / name, one / name)
+    else:
+        shutil.copy(two / name, one / name)
+        with pytest.raises(UserError, match="or another run's"):
+            load(one)
+    with pytest.raises(UserError, match="another run"):
+        train(settings.replace(epochs=2, seed=1), corpus, one)
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_without_the_best_model_a_run_does_not_go_on(settings, corpus, tmp_path, damage):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    path = tmp_path / "model.safetensors"
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match="best model so far, of epoch 1, is needed"):
+        train(settings.replace(epochs=2), corpus, tmp_path)
+
+
+def test_without_checkpoints_a_run_is_not_silently_trained_again(settings, corpus, tmp_path):
+    result = train(settings.replace(epochs=1), corpus, tmp_path)
+    shutil.rmtree(tmp_path / "last")
+    assert train(settings.replace(epochs=1), corpus, tmp_path) == result  # it was finished
+    with pytest.raises(UserError, match="none of its checkpoints"):
+        train(settings.replace(epochs=2), corpus, tmp_path)
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+    again = command(settings.replace(epochs=2), tmp_path)
+    done = subprocess.run([*again, "--resume"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "has no checkpoint" in done.stderr
+
+
+def test_another_arithmetic_is_said_when_a_run_goes_on(settings, corpus, tmp_path):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    path = tmp_path / "env.json"
+    path.write_text(path.read_text().replace('"threads": 1', '"threads": 3'))
+    notes = []
+    watcher = Silent()
+    watcher.line = notes.append
+    train(settings.replace(epochs=2), corpus, tmp_path, watcher=watcher)
+    assert any("not bit for bit as it began (threads: 3 -> 1)" in note for note in notes)
 
 
 def test_a_vocabulary_of_another_size_is_refused(settings, corpus, tmp_path):

@@ -11,6 +11,8 @@ from cyclopts import Parameter
 from tiedlm.errors import UserError
 from tiedlm.training.run_files import CONFIG
 
+WIDTH = 140  # of a table that goes into a file or a pipe
+
 
 def compare(
     *runs: Path,
@@ -18,8 +20,9 @@ def compare(
 ) -> None:
     """Compare runs: means over seeds, differences to the first, 95% intervals.
 
-    Runs that differ only in their seed become one row. A run that is still going shows its best
-    validation perplexity so far.
+    Runs that differ only in their seed become one row. A run that is not finished shows its best
+    validation perplexity so far, in a row of its own; the difference is of test perplexity where
+    there is one in both rows, else of validation.
 
     Parameters
     ----------
@@ -57,17 +60,19 @@ def compare(
         ]
         print(json.dumps(found, indent=2))
         return
-    table = Table("recipe", "seeds", "validation", "test", "difference", "parameters", "epochs")
+    table = Table("model", "seeds", "validation", "test", "difference", "parameters", "epochs")
     comparable = [same_text(row.runs[0], rows[0].runs[0]) for row in rows]
     for row, is_comparable in zip(rows, comparable, strict=True):
         difference = "" if row.difference is None else f"{row.difference:+.2f}"
         if row.interval is not None:
             difference += f" ± {row.interval:.2f}"
+        if difference and not row.is_of_test:
+            difference += " (validation)"
         if not is_comparable:
             difference = "other text"
         parameters = row.runs[0].parameters
         table.add_row(
-            row.recipe + ("" if all(run.finished for run in row.runs) else " (running)"),
+            row.name + ("" if row.runs[0].finished else ", not finished"),
             str(len(row.runs)),
             row.valid.short(),
             row.test.short() if row.test else "-",
@@ -75,7 +80,11 @@ def compare(
             f"{parameters:,}" if parameters else "-",
             "/".join(str(run.epochs) for run in row.runs),
         )
+    for column in table.columns:
+        column.overflow = "fold"  # nothing is cut off
     console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
     console.print(table)
     if changed:
         console.print("settings that differ, in the order of the rows:")

@@ -46,6 +46,8 @@ def train(
     out = out or Path("runs") / f"{recipe}-seed{settings.seed}"
     if resume and not (out / "config.json").is_file():
         raise UserError(f"--resume: {out} is not a run folder; leave --resume out to start a run")
+    if resume and not any((out / "last").glob("*.json")):
+        raise UserError(f"--resume: {out} has no checkpoint in last/; leave --resume out")
     run(settings, out, quiet, tensorboard)
 
 

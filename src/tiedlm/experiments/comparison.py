@@ -116,13 +116,27 @@ def interval95(differences: list[float]) -> float | None:
 
 @dataclass(frozen=True)
 class Row:
-    """All seeds of one recipe; the difference is to the first row, over the seeds both have."""
+    """Some seeds of one recipe; the difference is to the first row, over the seeds both have.
 
+    Args:
+        name: the recipe, and of one run its folder.
+        recipe: of all of its runs.
+        runs: finished all of them, or none.
+        valid: best validation perplexity.
+        test: None for runs that are not finished.
+        difference: of test perplexity where both rows are finished, else of validation.
+        is_of_test: which of the two it is.
+        interval: half-width of its 95% interval.
+        shared_seeds: how many it is the mean of.
+    """
+
+    name: str
     recipe: str
     runs: list[RunSummary]
     valid: Cell
     test: Cell | None
     difference: float | None
+    is_of_test: bool
     interval: float | None
     shared_seeds: int
 
@@ -130,13 +144,17 @@ class Row:
 def compare_runs(folders: list[Path]) -> list[Row]:
     """Group runs that differ in their seed only and compare each group with the first.
 
-    Differences are of test perplexity where every run of both groups is finished, of validation
+    A run that is not finished is not averaged with those that are, and a seed that comes again is a
+    row of its own. Differences are of test perplexity where both groups are finished, of validation
     perplexity otherwise; they are paired by seed.
     """
     groups: list[list[RunSummary]] = []
-    for summary in map(summarize_run, folders):
+    unique = {folder.resolve(): folder for folder in folders}
+    for summary in map(summarize_run, unique.values()):
         for group in groups:
-            if group[0].settings == summary.settings:
+            is_alike = group[0].settings == summary.settings
+            is_alike &= group[0].finished == summary.finished
+            if is_alike and summary.seed not in [run.seed for run in group]:
                 group.append(summary)
                 break
         else:
@@ -165,12 +183,15 @@ def _row(group: list[RunSummary], first: list[RunSummary]) -> Row:
                 assert pair[0] is not None
                 assert pair[1] is not None
                 differences.append(pair[0] - pair[1])
+    recipe = str(group[0].settings["recipe"])
     return Row(
-        recipe=group[0].settings["recipe"],
+        name=f"{recipe} ({group[0].folder.name})" if len(group) == 1 else recipe,
+        recipe=recipe,
         runs=group,
         valid=cell([run.valid_ppl for run in group]),
         test=cell(tests) if tests else None,
         difference=statistics.fmean(differences) if differences else None,
+        is_of_test=use_test,
         interval=interval95(differences),
         shared_seeds=len(differences),
     )

@@ -1,14 +1,16 @@
 """Checkpoints: everything that exact resume needs, whole or not there.
 
 A checkpoint is two files in ``last/``: ``<step>.safetensors`` holds the parameters, the carried
-state and the state of the random generator; ``<step>.json``, written after it, holds the progress
-and the SHA-256 of the first. The newest two are kept. A checkpoint without its JSON, or whose
-digest does not fit, is damaged: it is named, and the one before it is used.
+state and the state of the random generator; ``<step>.json``, written after it, holds the progress,
+the run that it belongs to, the SHA-256 of the first and its own. The newest two are kept. A
+checkpoint without its JSON, whose digests do not fit or which is another run's is named, and the
+one before it is used.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -69,6 +71,7 @@ def save_checkpoint(
     model: LanguageModel,
     state: LSTMState | None,
     progress: Progress,
+    run_id: str,
     memory: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a checkpoint and delete those before the newest two.
@@ -78,6 +81,7 @@ def save_checkpoint(
         model: its parameters are saved.
         state: the carried state.
         progress: where the run is.
+        run_id: which run it is.
         memory: further tensors that depend on the steps so far.
 
     Raises:
@@ -95,17 +99,27 @@ def save_checkpoint(
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
     stem = folder / f"{progress.step:09d}"
     write_bytes(stem.with_suffix(".safetensors"), data)
-    digest = hashlib.sha256(data).hexdigest()
-    write_json(stem.with_suffix(".json"), {"sha256": digest, "progress": asdict(progress)})
+    described = {
+        "run": run_id,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "progress": asdict(progress),
+    }
+    write_json(stem.with_suffix(".json"), {**described, "own_sha256": _own_digest(described)})
     for old in sorted(folder.glob("*.json"))[:-KEPT]:
         old.unlink()
         old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def _own_digest(described: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what a checkpoint's JSON says, however it is laid out."""
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
 def restore_checkpoint(
     folder: Path,
     model: LanguageModel,
     note: Callable[[str], None],
+    run_id: str,
     memory: Mapping[str, Tensor] | None = None,
 ) -> tuple[LSTMState | None, Progress] | None:
     """Put a model and the random generators where the newest sound checkpoint left them.
@@ -114,6 +128,7 @@ def restore_checkpoint(
         folder: ``last/`` of a run.
         model: receives the parameters.
         note: called with one line for each damaged checkpoint that is passed over.
+        run_id: which run it must be.
         memory: tensors that receive what was saved under their names.
 
     Returns:
@@ -122,30 +137,36 @@ def restore_checkpoint(
     Raises:
         UserError: when there are checkpoints but none is sound.
     """
-    described = sorted(folder.glob("*.json"), reverse=True)
-    for sidecar in described:
+    errors = []
+    for sidecar in sorted(folder.glob("*.json"), reverse=True):
         try:
-            return _restore(sidecar, model, memory or {})
+            return _restore(sidecar, model, run_id, memory or {})
         except UserError as error:
             note(f"checkpoint passed over: {error}")
-    if described:
+            errors.append(str(error))
+    if errors:
         raise UserError(
-            f"{folder}: no checkpoint is sound; delete the run folder to start again, or restore "
-            "one from a backup"
+            f"{folder}: no checkpoint is sound ({'; '.join(errors)}); delete the run folder to "
+            "start again, or restore one from a backup"
         )
     return None
 
 
 def _restore(
-    sidecar: Path, model: LanguageModel, memory: Mapping[str, Tensor]
+    sidecar: Path, model: LanguageModel, run_id: str, memory: Mapping[str, Tensor]
 ) -> tuple[LSTMState | None, Progress]:
     path = sidecar.with_suffix(".safetensors")
     described = read_json(sidecar)
+    promised = described.pop("own_sha256", None) if isinstance(described, dict) else None
+    if promised is None or promised != _own_digest(described):
+        raise UserError(f"{sidecar} is damaged: its SHA-256 is not the one that it names")
+    if described["run"] != run_id:
+        raise UserError(f"{sidecar} is a checkpoint of another run")
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
-    if hashlib.sha256(data).hexdigest() != described.get("sha256"):
+    if hashlib.sha256(data).hexdigest() != described["sha256"]:
         raise UserError(f"{path} is damaged: its SHA-256 is not the one in {sidecar.name}")
     tensors = load(data)
     with torch.no_grad():

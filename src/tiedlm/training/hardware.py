@@ -46,8 +46,13 @@ def available_cores() -> int:
 
 
 def default_threads() -> int:
-    """Return the number of threads of a run that does not name one."""
-    return min(available_cores(), MOST_THREADS)
+    """Return the number of threads of a run that does not name one.
+
+    ``OMP_NUM_THREADS`` can lower it.
+    """
+    wish = os.environ.get("OMP_NUM_THREADS", "")
+    allowed = int(wish) if wish.isdecimal() and int(wish) > 0 else MOST_THREADS
+    return min(available_cores(), MOST_THREADS, allowed)
 
 
 def prepare(settings: Settings) -> torch.device:
@@ -93,7 +98,7 @@ def describe() -> dict[str, Any]:
         **known,
         "device": str(choose_device("auto")),
         "threads": f"{torch.get_num_threads()} (of {available_cores()} cores, at most "
-        f"{MOST_THREADS}; --threads overrides)",
+        f"{MOST_THREADS}; OMP_NUM_THREADS and --threads override)",
         "fp32 products": f"{gemm['fp32_gemm']} ({gemm['fp32_gemm_reason']})",
         "bf16 products": "native" if gemm["bf16"] else "not native: --precision bf16 is refused",
         "pointwise work": native.describe(),

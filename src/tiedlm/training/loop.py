@@ -6,6 +6,7 @@ Shape letters: B streams, S tokens of a stream, T steps of a window.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import time
@@ -126,11 +127,13 @@ class _Run:
         self.progress = Progress()
         self.state: LSTMState | None = None
         self.on_metrics = on_metrics
+        self.id = ""
 
     def train(self, stop_requested: Callable[[], bool]) -> dict[str, Any]:
-        notes = self._open_folder()
-        result = self.out / run_files.RESULT
-        if self._finished() and result.is_file():
+        earlier, result = self._earlier_config(), self.out / run_files.RESULT
+        notes = self._open_folder(earlier)
+        is_over = self._finished() or (self.progress.step == 0 and self._was_finished(earlier))
+        if is_over and result.is_file():
             return dict(read_json(result))
         self.ranks.wait()
         if self.ranks.is_first:
@@ -175,10 +178,7 @@ class _Run:
                     stop_requested(),
                 )
             except FloatingPointError as error:
-                raise Diverged(
-                    f"epoch {progress.epoch}, step {progress.step + 1}: {error}; the last good "
-                    f"model and checkpoint in {self.out} are kept; try a lower --lr or --clip"
-                ) from error
+                raise self._diverged(f"step {progress.step + 1}: {error}") from error
             if settings.unit_norm:
                 self.model.normalize_word_vectors()
             self.soft_targets.update(self.model.embedding.weight)
@@ -209,6 +209,14 @@ class _Run:
                 self._checkpoint()
                 saved = clock = time.monotonic()
 
+    def _diverged(self, what: str) -> Diverged:
+        is_kept = any((self.out / run_files.LAST).glob("*.json"))
+        kept = f"the last good checkpoint in {self.out} is kept" if is_kept else "nothing is saved"
+        return Diverged(
+            f"epoch {self.progress.epoch}, {what}; {kept}; try a lower --lr or --clip, "
+            "in another --out"
+        )
+
     def _window(self, index: int) -> tuple[Tensor, Tensor]:
         start = index * self.settings.bptt
         piece_BT = self.streams_BS[:, start : start + self.settings.bptt + 1]
@@ -219,10 +227,7 @@ class _Run:
         started = time.monotonic()
         valid = self._on_first(lambda: evaluate(self.model, self.corpus.valid).perplexity)
         if not math.isfinite(valid):
-            raise Diverged(
-                f"epoch {progress.epoch}: validation perplexity is {valid}; the last good model "
-                f"and checkpoint in {self.out} are kept; try a lower --lr or --clip"
-            )
+            raise self._diverged(f"validation perplexity is {valid}")
         seconds = time.monotonic() - started
         progress.seconds += seconds
         train_seconds = progress.epoch_seconds
@@ -231,7 +236,7 @@ class _Run:
         if is_best:
             progress.best_valid, progress.best_epoch = valid, progress.epoch
             if self.ranks.is_first:
-                run.save_weights(self.model, self.out / run_files.WEIGHTS)
+                run.save_weights(self.model, self.out / run_files.WEIGHTS, self.id)
         metrics: dict[str, Any] = {
             "epoch": progress.epoch,
             "step": progress.step,
@@ -258,8 +263,8 @@ class _Run:
         )
         progress.next_epoch()
         self.state = None  # the next epoch reads the text from its start
+        self._checkpoint()  # first: who goes on from it writes the metrics again
         self._write_metrics()
-        self._checkpoint()
 
     def _on_first(self, compute: Callable[[], float]) -> float:
         """Compute a number on the first rank and give it to all."""
@@ -269,7 +274,7 @@ class _Run:
     def _finish(self) -> dict[str, Any]:
         progress, settings = self.progress, self.settings
         self.ranks.wait()
-        run.load_weights(self.model, self.out / run_files.WEIGHTS)
+        run.load_weights(self.model, self.out / run_files.WEIGHTS, self.id)
         valid = self._on_first(lambda: evaluate(self.model, self.corpus.valid).perplexity)
         test = self._on_first(lambda: evaluate(self.model, self.corpus.test).perplexity)
         result = {
@@ -291,7 +296,8 @@ class _Run:
         state = self.ranks.gather(self.state)
         if self.ranks.is_first:
             memory = self.soft_targets.memory()
-            save_checkpoint(self.out / run_files.LAST, self.model, state, self.progress, memory)
+            last = self.out / run_files.LAST
+            save_checkpoint(last, self.model, state, self.progress, self.id, memory)
 
     def _write_metrics(self) -> None:
         if not self.ranks.is_first:
@@ -304,48 +310,102 @@ class _Run:
     def _config(self) -> dict[str, Any]:
         return run.config_of(self.model, self.settings.to_dict(), self.corpus.info)
 
-    def _changed_config(self) -> list[str]:
+    def _earlier_config(self) -> dict[str, Any] | None:
+        """Return the configuration of the run that the folder holds."""
+        path = self.out / run_files.CONFIG
+        return dict(read_json(path)) if path.is_file() else None
+
+    def _new_id(self) -> str:
+        """Return a name for this run that no other has, unless it is the same run elsewhere."""
+        config = self._config()
+        config["settings"] = {k: v for k, v in config["settings"].items() if k not in MAY_CHANGE}
+        return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _changed_config(self, old: dict[str, Any]) -> list[str]:
         """Name what differs from the run that the folder holds and must not."""
-        if not (self.out / run_files.CONFIG).is_file():
-            return []
-        old, new = read_json(self.out / run_files.CONFIG), json.loads(json.dumps(self._config()))
+        new = json.loads(json.dumps(self._config()))
         # A run from before a setting existed had its default.
-        old["settings"] = Settings.from_dict(old["settings"]).to_dict()
+        old = {**old, "settings": Settings.from_dict(old["settings"]).to_dict()}
         for name in MAY_CHANGE:
             old["settings"].pop(name, None)
             new["settings"].pop(name, None)
         found = [
             line
-            for part in ("settings", "model", "corpus")
+            for part in ("settings", "model")
             for line in run_files.differences(old[part], new[part])
         ]
+        parts = [line.split(":")[0] for line in run_files.differences(old["corpus"], new["corpus"])]
+        if parts:
+            found.append(f"the corpus: another {', another '.join(parts)}")
         return list(dict.fromkeys(found))  # a width is a setting and part of the model
 
-    def _open_folder(self) -> list[str]:
+    def _open_folder(self, earlier: dict[str, Any] | None) -> list[str]:
         """Write the files that come first, or restore what is there; return lines to show."""
-        changed = self._changed_config()
+        changed = [] if earlier is None else self._changed_config(earlier)
         if changed:
             raise UserError(
                 f"{self.out} holds a run with other settings ({'; '.join(changed)}); choose "
                 "another --out, or repeat the command with the old settings"
             )
+        self.id = self._new_id() if earlier is None else earlier.get("id", "")
         notes: list[str] = []
         restored = restore_checkpoint(
-            self.out / run_files.LAST, self.model, notes.append, self.soft_targets.memory()
+            self.out / run_files.LAST, self.model, notes.append, self.id, self.soft_targets.memory()
         )
         if restored is not None:
             state, self.progress = restored
             self.state = self.ranks.share(state)
-            notes.append(
-                f"going on in epoch {self.progress.epoch}, after step {self.progress.step}"
+            self._check_best()
+            if not self._finished():
+                notes.append(
+                    f"going on in epoch {self.progress.epoch}, after step {self.progress.step}"
+                )
+                notes += self._changed_arithmetic()
+        elif earlier is not None and run_files.read_metrics(self.out):
+            if self._was_finished(earlier):
+                return notes
+            raise UserError(
+                f"{self.out} holds a run but none of its checkpoints ({run_files.LAST}/ is empty), "
+                "so it cannot go on; choose another --out to train again"
             )
         if not self.ranks.is_first:
             return notes
-        write_json(self.out / run_files.CONFIG, self._config())
+        write_json(self.out / run_files.CONFIG, {**self._config(), "id": self.id})
         self.corpus.vocabulary.save(self.out / run_files.VOCABULARY)
         write_json(self.out / run_files.ENVIRONMENT, run.environment())
         self._write_metrics()
         return notes
+
+    def _was_finished(self, earlier: dict[str, Any] | None) -> bool:
+        """Tell whether the folder held the result of this run, with checkpoints or without."""
+        if earlier is None:
+            return False
+        names = ("epochs", "patience")
+        same = all(earlier["settings"].get(name) == getattr(self.settings, name) for name in names)
+        return same and (self.out / run_files.RESULT).is_file()
+
+    def _check_best(self) -> None:
+        """Refuse to go on for hours towards a result that needs a file that is not there."""
+        if self.progress.best_epoch == 0:
+            return
+        try:
+            run.read_weights(self.out / run_files.WEIGHTS, self.id)
+        except UserError as error:
+            raise UserError(
+                f"{error} (the best model so far, of epoch {self.progress.best_epoch}, is needed "
+                "for the result: put it back, or choose another --out)"
+            ) from error
+
+    def _changed_arithmetic(self) -> list[str]:
+        """Say that a run goes on in another arithmetic, so that its bits will be others."""
+        path = self.out / run_files.ENVIRONMENT
+        old, new = read_json(path) if path.is_file() else {}, run.environment()
+        changed = run_files.differences(
+            *({name: known.get(name) for name in run.ARITHMETIC} for known in (old, new))
+        )
+        if not changed or not old:
+            return []
+        return [f"not bit for bit as it began ({'; '.join(changed)})"]
 
 
 def model_config(settings: Settings, vocab_size: int) -> ModelConfig:
@@ -360,4 +420,4 @@ def start_from(model: LanguageModel, folder: Path, corpus: Corpus) -> None:
     earlier = run.load(folder)
     if earlier.vocabulary != corpus.vocabulary:
         raise UserError(f"--init-from {folder}: its vocabulary is not this corpus's")
-    run.load_weights(model, folder / run_files.WEIGHTS)
+    run.load_weights(model, folder / run_files.WEIGHTS, run.run_id(folder))

@@ -26,18 +26,21 @@ from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS
 from tiedlm.tying import is_tied
 
 
-def save_weights(model: LanguageModel, path: Path) -> None:
-    """Write the distinct parameters of a model; a tied one is written once, as ``embedding``."""
+def save_weights(model: LanguageModel, path: Path, run_id: str = "") -> None:
+    """Write the distinct parameters of a model; a tied one is written once, as ``embedding``.
+
+    The run that they belong to is part of their SHA-256.
+    """
     tensors = {
         name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
     }
     # One key only: the library writes several in an order that changes from call to call.
-    write_bytes(path, save_tensors(tensors, metadata={"sha256": _digest(tensors)}))
+    write_bytes(path, save_tensors(tensors, metadata={"sha256": _digest(tensors, run_id)}))
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of tensors: their names, types, shapes and bytes."""
-    digest = hashlib.sha256()
+def _digest(tensors: Mapping[str, Tensor], run_id: str) -> str:
+    """Return the SHA-256 of a run and its tensors: their names, types, shapes and bytes."""
+    digest = hashlib.sha256(run_id.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -45,12 +48,11 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load_weights(model: LanguageModel, path: Path) -> None:
-    """Read what :func:`save_weights` wrote into a model of the same configuration.
+def read_weights(path: Path, run_id: str = "") -> dict[str, Tensor]:
+    """Read what :func:`save_weights` wrote.
 
     Raises:
-        UserError: if the file is missing or damaged, if a tensor is missing, unexpected or of
-            another shape, or if the tie that the configuration promises does not hold.
+        UserError: if the file is missing or damaged, or another run's.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -62,11 +64,23 @@ def load_weights(model: LanguageModel, path: Path) -> None:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (SafetensorError, ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); restore it or train again") from error
-    if promised != _digest(tensors):
+    if promised != _digest(tensors, run_id):
         raise UserError(
-            f"{path} is damaged: its SHA-256 is not the one it should have; restore it or train "
-            "again"
+            f"{path} is damaged, or another run's: its SHA-256 is not the one it should have; "
+            "restore it or train again"
         )
+    return tensors
+
+
+def load_weights(model: LanguageModel, path: Path, run_id: str = "") -> None:
+    """Read what :func:`save_weights` wrote into a model of the same configuration.
+
+    Raises:
+        UserError: if the file is missing, damaged or another run's, if a tensor is missing,
+            unexpected or of another shape, or if the tie that the configuration promises does not
+            hold.
+    """
+    tensors = read_weights(path, run_id)
     expected = dict(model.named_parameters())
     for name in expected.keys() | tensors.keys():
         if name not in tensors:
@@ -85,6 +99,11 @@ def load_weights(model: LanguageModel, path: Path) -> None:
             parameter.copy_(tensors[name])
     if model.config.tied != is_tied(model.embedding, model.decoder):
         raise UserError(f"{path}: {CONFIG} says tied={model.config.tied}, the model is otherwise")
+
+
+def run_id(folder: Path) -> str:
+    """Return the name of a run that no other run has."""
+    return str(read_json(folder / CONFIG).get("id", ""))
 
 
 def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageModel:
@@ -117,9 +136,13 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
             f"{model_config.vocab_size}: the vocabulary does not match the model"
         )
     model = LanguageModel(model_config)
-    load_weights(model, folder / WEIGHTS)
+    load_weights(model, folder / WEIGHTS, config.get("id", ""))
     model.vocabulary = vocabulary
     return model.to(device).eval()
+
+
+# Of the environment, what decides how numbers are rounded.
+ARITHMETIC = ("torch", "processor", "threads", "compiled", "cuda")
 
 
 def environment() -> dict[str, Any]:

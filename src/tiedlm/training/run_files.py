@@ -75,9 +75,21 @@ def corpus_info(folder: Path) -> dict[str, Any]:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Read ``metrics.jsonl``: one dictionary an epoch; empty when there is none yet."""
+    """Read ``metrics.jsonl``: one dictionary an epoch; empty when there is none yet.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    path = folder / METRICS
     try:
-        lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        metrics = [dict(json.loads(line)) for line in lines]
+        for line in metrics:
+            float(line["valid_ppl"])
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines if line.strip()]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path} is damaged; the run's own command, given again, writes it anew"
+        ) from error
+    return metrics

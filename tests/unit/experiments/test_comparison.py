@@ -80,6 +80,30 @@ def test_a_run_under_way_shows_its_best_validation_so_far(tmp_path):
     assert rows[1].difference == pytest.approx(-2)  # of validation: the test split is not read yet
 
 
+def test_the_same_seed_is_not_counted_twice_nor_the_same_folder(tmp_path):
+    settings = Settings(recipe="a")
+    one, two = (run_folder(tmp_path / name, settings, 90.0) for name in ("one", "two"))
+    rows = compare_runs([one, two, tmp_path / "two" / ".." / "one"])
+    assert [(row.name, len(row.runs)) for row in rows] == [("a (one)", 1), ("a (two)", 1)]
+
+
+def test_an_unfinished_seed_is_not_averaged_with_finished_ones(tmp_path):
+    settings = Settings(recipe="a")
+    done = run_folder(tmp_path / "one", settings, 90.0, valid_ppl=(95.0,))
+    going = run_folder(tmp_path / "two", settings.replace(seed=2), None, valid_ppl=(120.0,))
+    first, second = compare_runs([done, going])
+    assert (first.valid.mean, second.valid.mean) == (95, 120)
+    assert second.difference is None  # no seed in common
+
+
+@pytest.mark.parametrize("text", ['{"epoch": 1, "va', "null\n", "{}\n", '{"valid_ppl": "x"}\n'])
+def test_damaged_metrics_are_one_line(tmp_path, text):
+    folder = run_folder(tmp_path / "a", Settings())
+    (folder / "metrics.jsonl").write_text(text)
+    with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
+        compare_runs([folder])
+
+
 def test_a_folder_that_is_no_run_is_named(tmp_path):
     with pytest.raises(UserError, match="is not a run folder"):
         compare_runs([tmp_path])

@@ -1,0 +1,10 @@
+"""Threads: as many as help, fewer on request."""
+
+from tiedlm.training import hardware
+
+
+def test_omp_num_threads_can_lower_the_threads(monkeypatch):
+    monkeypatch.setattr(hardware, "available_cores", lambda: 4)
+    for wish, threads in (("1", 1), ("2", 2), ("16", 4), ("", 4), ("no", 4), ("0", 4)):
+        monkeypatch.setenv("OMP_NUM_THREADS", wish)
+        assert hardware.default_threads() == threads
