@@ -49,6 +49,10 @@ def train(
     if resume and not any((out / "last").glob("*.json")):
         raise UserError(f"--resume: {out} has no checkpoint in last/; leave --resume out")
     run(settings, out, quiet, tensorboard)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        from tiedlm.training.distributed import end_process
+
+        end_process()
 
 
 def run(
