@@ -180,8 +180,9 @@ def plot_theory(distances: Mapping[tuple[float, float], Sequence[float]], path: 
     right.minorticks_off()
     runs = {len(found) for found in distances.values()}
     count = f"{min(runs)}" if len(runs) == 1 else f"{min(runs)} to {max(runs)}"
+    noun = "run" if runs == {1} else "runs"
     left.set_title(
-        f"Distance of the spaces of W and L^T after training ({count} runs a point)", loc="left"
+        f"Distance of the spaces of W and L^T after training ({count} {noun} a point)", loc="left"
     )
     _save(figure, path)
 
