@@ -19,7 +19,7 @@ import numpy as np
 
 from study import study_parser
 from tiedlm.analysis.plots import plot_gains
-from tiedlm.experiments.comparison import interval95
+from tiedlm.experiments.comparison import mean_log_ratio
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import markdown_table
@@ -73,9 +73,7 @@ def gains(found: dict[Key, Job]) -> list[dict[str, Any]]:
             ]
             if not pairs:
                 continue
-            logs = [math.log(own / base) for own, base in pairs]
-            mean, half = sum(logs) / len(logs), interval95(logs)
-            ends = None if half is None else (mean + half, mean - half)
+            mean, ends = mean_log_ratio(pairs)
             rows.append(
                 {
                     "fraction": fraction,
@@ -83,7 +81,9 @@ def gains(found: dict[Key, Job]) -> list[dict[str, Any]]:
                     "parts": len(pairs),
                     "test_ppl": sum(own for own, _ in pairs) / len(pairs),
                     "gain": -math.expm1(mean),
-                    "interval95": None if ends is None else [-math.expm1(end) for end in ends],
+                    "interval95": None
+                    if ends is None
+                    else [-math.expm1(end) for end in ends[::-1]],
                 }
             )
     return rows

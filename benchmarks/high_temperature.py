@@ -23,9 +23,8 @@ from tiedlm.evaluation.perplexity import hidden_windows
 from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.experiments.results import keep_study
 from tiedlm.experiments.theory import high_temperature_gap
-from tiedlm.files import read_json, write_text
+from tiedlm.files import write_text
 from tiedlm.model import LanguageModel
-from tiedlm.training.run_files import CONFIG
 from tiedlm.training.settings import Settings
 
 TEMPERATURES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0)
@@ -61,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     metrics = {}
     for run in options.runs:
-        settings = Settings.from_dict(read_json(run / CONFIG)["settings"])
+        settings = Settings.of_run(run)
         corpus = settings.load_corpus(progress=False)
         metrics[run.name] = measure(load(run), corpus.valid[: options.tokens + 1])
     body = [

@@ -15,7 +15,7 @@ from tiedlm import load, native
 from tiedlm.evaluation.monte_carlo import monte_carlo_evaluate
 from tiedlm.experiments.results import keep_study
 from tiedlm.files import read_json
-from tiedlm.training.run_files import CONFIG, RESULT
+from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     native.enable()
     metrics = []
     for run in options.runs:
-        settings = Settings.from_dict(read_json(run / CONFIG)["settings"])
+        settings = Settings.of_run(run)
         corpus = settings.load_corpus(progress=False)
         found = monte_carlo_evaluate(load(run), corpus.test, options.samples, window=settings.bptt)
         plain = read_json(run / RESULT)

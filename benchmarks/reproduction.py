@@ -15,7 +15,7 @@ from tiedlm.experiments.cells import choose, table1, table2
 from tiedlm.experiments.effects import HEADER, effects
 from tiedlm.experiments.reproduce import find_results, line_of, markdown, markdown_table
 from tiedlm.experiments.reproduce_figures import TABLE3_HEADER, draw_figure2, table3_rows
-from tiedlm.experiments.theory import distances_by_point
+from tiedlm.experiments.theory import by_point, distances_by_point
 from tiedlm.files import read_json, write_text
 from tiedlm.model import ModelConfig
 
@@ -69,10 +69,15 @@ def parameters() -> str:
     return markdown_table(("corpus", "size", "untied", "tied (RE)", "fewer"), body)
 
 
-def newest(name: str) -> Any:
+def newest_file(study: str, name: str) -> Path | None:
+    """Return a file of a study, or None."""
+    return max(RESULTS.glob(f"????-??-??_{study}/{name}"), default=None)
+
+
+def newest(study: str) -> Any:
     """Return the metrics of a study, or None."""
-    found = sorted(RESULTS.glob(f"????-??-??_{name}/metrics.json"))
-    return read_json(found[-1]) if found else None
+    path = newest_file(study, "metrics.json")
+    return None if path is None else read_json(path)
 
 
 def figure1() -> str:
@@ -80,12 +85,9 @@ def figure1() -> str:
     study = newest("figure1")
     if study is None:
         return "Not run.\n"
-    found: dict[tuple[float, float], list[dict[str, Any]]] = {}
-    for run in study["figure1"]:
-        found.setdefault((run["beta"], run["temperature"]), []).append(run)
     plot_theory(distances_by_point(study["figure1"]), IMAGES / "figure1.png")
     body = []
-    for (beta, temperature), runs in sorted(found.items()):
+    for (beta, temperature), runs in sorted(by_point(study["figure1"]).items()):
         distances = [run["distance"] for run in runs]
         angles = [angle for run in runs for angle in run["principal_angles_degrees"]]
         body.append(
@@ -115,10 +117,10 @@ def monte_carlo_rows() -> list[tuple[str, str, str, str]]:
     ]  # fmt: skip
 
 
-def table_of(name: str) -> str:
+def table_of(study: str) -> str:
     """Return the table that a study printed."""
-    found = sorted(RESULTS.glob(f"????-??-??_{name}/table.md"))
-    return found[-1].read_text(encoding="utf-8") if found else "Not run.\n"
+    path = newest_file(study, "table.md")
+    return "Not run.\n" if path is None else path.read_text(encoding="utf-8")
 
 
 def predictions() -> str:

@@ -50,7 +50,6 @@ def evaluate(
     from tiedlm.cli.models import load_model
     from tiedlm.evaluation import evaluate as evaluate_model
     from tiedlm.evaluation import monte_carlo_evaluate
-    from tiedlm.files import read_json
     from tiedlm.progress import token_progress
 
     if window < 1:
@@ -58,7 +57,7 @@ def evaluate(
     if mc is not None and mc < 1:
         raise UserError(f"--mc: expected at least 1, got {mc}")
     model, vocabulary = load_model(run, device)
-    settings = Settings.from_dict(read_json(run / "config.json")["settings"])
+    settings = Settings.of_run(run)
     corpus = settings.load_corpus()
     if corpus.vocabulary != vocabulary:
         raise UserError(

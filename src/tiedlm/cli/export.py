@@ -82,11 +82,10 @@ def export(
 def _validation_ids(run: Path) -> npt.NDArray[np.int32]:
     """Return the validation text of a run, encoded with the run's vocabulary."""
     from tiedlm.data import Vocabulary
-    from tiedlm.files import read_json
-    from tiedlm.training.run_files import CONFIG, VOCABULARY
+    from tiedlm.training.run_files import VOCABULARY
     from tiedlm.training.settings import Settings
 
-    settings = Settings.from_dict(read_json(run / CONFIG)["settings"])
+    settings = Settings.of_run(run)
     if not settings.data:
         raise UserError(
             f"--int8 is measured on a run's validation text, and {run} has none, as an imported "

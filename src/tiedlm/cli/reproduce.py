@@ -221,13 +221,12 @@ def _predictions(what: str, options: _Options) -> None:
     from tiedlm.experiments.prediction_study import compare_predictions, phrases
     from tiedlm.experiments.reproduce_figures import find_pair
     from tiedlm.experiments.results import keep_study
-    from tiedlm.files import read_json
     from tiedlm.training.run import load
     from tiedlm.training.settings import Settings
 
     base_run, real_run = find_pair(options.out, options.seeds or 1)
     base, real = load(base_run), load(real_run)
-    settings = Settings.from_dict(read_json(base_run / "config.json")["settings"])
+    settings = Settings.of_run(base_run)
     corpus = settings.load_corpus()
     found: dict[str, Any] = {
         "runs": [base_run.name, real_run.name],

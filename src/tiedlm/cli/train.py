@@ -49,9 +49,9 @@ def train(
     if resume and not any((out / "last").glob("*.json")):
         raise UserError(f"--resume: {out} has no checkpoint in last/; leave --resume out")
     run(settings, out, quiet, tensorboard)
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        from tiedlm.training.distributed import end_process
+    from tiedlm.training.distributed import end_process, world_size  # loaded by now
 
+    if world_size() > 1:
         end_process()
 
 

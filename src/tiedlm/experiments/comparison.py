@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,19 @@ def interval95(differences: list[float]) -> float | None:
         return None
     quantile = _T95[count - 2] if count - 2 < len(_T95) else 1.96
     return quantile * statistics.stdev(differences) / math.sqrt(count)
+
+
+def mean_log_ratio(
+    pairs: Sequence[tuple[float, float]],
+) -> tuple[float, tuple[float, float] | None]:
+    """Return the mean of ``log(other / base)`` over pairs, and the ends of its 95% interval.
+
+    Args:
+        pairs: ``(other, base)`` perplexities, at least one pair; one alone has no interval.
+    """
+    logs = [math.log(other / base) for other, base in pairs]
+    mean, half = statistics.fmean(logs), interval95(logs)
+    return mean, None if half is None else (mean - half, mean + half)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 from tiedlm.experiments.cells import Cell, table1, table2
-from tiedlm.experiments.comparison import interval95
+from tiedlm.experiments.comparison import mean_log_ratio
 from tiedlm.experiments.reproduce import Found, runs_of
 from tiedlm.training.settings import Settings
 
@@ -44,18 +44,18 @@ def effect(base: Cell, other: Cell, found: Sequence[tuple[Settings, Found]]) -> 
     if not (base.paper.confirmed and other.paper.confirmed):
         paper = f"~{paper}"
     bases, others = best_sessions(base, found), best_sessions(other, found)
-    logs = [
-        math.log(others[seed].metrics["test_ppl"] / bases[seed].metrics["test_ppl"])
+    pairs = [
+        (others[seed].metrics["test_ppl"], bases[seed].metrics["test_ppl"])
         for seed in bases
         if seed in others
     ]
-    if not logs:
+    if not pairs:
         return f"{paper}; not run"
-    mean, half = sum(logs) / len(logs), interval95(logs)
+    mean, ends = mean_log_ratio(pairs)
     text = f"{paper}; **{_percent(mean)}**"
-    if half is None:
+    if ends is None:
         return f"{text} (1 seed)"
-    return f"{text} ({_percent(mean - half)} to {_percent(mean + half)}, {len(logs)} seeds)"
+    return f"{text} ({' to '.join(map(_percent, ends))}, {len(pairs)} seeds)"
 
 
 def effects(found: Sequence[tuple[Settings, Found]]) -> list[tuple[str, ...]]:

@@ -239,12 +239,17 @@ def read_figure1(folder: Path) -> list[dict[str, Any]]:
     return [read_json(path) for path in sorted(folder.glob("beta*.json"))]
 
 
-def distances_by_point(runs: Sequence[Mapping[str, Any]]) -> dict[Point, list[float]]:
-    """Return the distances of some results by point."""
-    found: dict[Point, list[float]] = {}
+def by_point(runs: Sequence[dict[str, Any]]) -> dict[Point, list[dict[str, Any]]]:
+    """Return results by point."""
+    found: dict[Point, list[dict[str, Any]]] = {}
     for run in runs:
-        found.setdefault((run["beta"], run["temperature"]), []).append(run["distance"])
+        found.setdefault((run["beta"], run["temperature"]), []).append(run)
     return found
+
+
+def distances_by_point(runs: Sequence[dict[str, Any]]) -> dict[Point, list[float]]:
+    """Return the distances of some results by point."""
+    return {point: [run["distance"] for run in own] for point, own in by_point(runs).items()}
 
 
 def high_temperature_gap(

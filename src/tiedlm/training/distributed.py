@@ -98,11 +98,15 @@ class Ranks:
             dist.barrier()
 
 
+def world_size() -> int:
+    """Return how many processes ``torchrun`` started; without it there is one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def join() -> Iterator[Ranks]:
     """Join the processes that ``torchrun`` started; without it there is one rank."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    if world_size() == 1:
         yield Ranks()
         return
     if torch.cuda.is_available():

@@ -130,10 +130,9 @@ class _Run:
         self.id = ""
 
     def train(self, stop_requested: Callable[[], bool]) -> dict[str, Any]:
-        earlier, result = self._earlier_config(), self.out / run_files.RESULT
-        notes = self._open_folder(earlier)
-        is_over = self._finished() or (self.progress.step == 0 and self._was_finished(earlier))
-        if is_over and result.is_file():
+        notes = self._open_folder()
+        result = self.out / run_files.RESULT
+        if self._finished() and result.is_file():
             return dict(read_json(result))
         self.ranks.wait()
         if self.ranks.is_first:
@@ -310,11 +309,6 @@ class _Run:
     def _config(self) -> dict[str, Any]:
         return run.config_of(self.model, self.settings.to_dict(), self.corpus.info)
 
-    def _earlier_config(self) -> dict[str, Any] | None:
-        """Return the configuration of the run that the folder holds."""
-        path = self.out / run_files.CONFIG
-        return dict(read_json(path)) if path.is_file() else None
-
     def _new_id(self) -> str:
         """Return a name for this run that no other has, unless it is the same run elsewhere."""
         config = self._config()
@@ -334,13 +328,15 @@ class _Run:
             for part in ("settings", "model")
             for line in run_files.differences(old[part], new[part])
         ]
-        parts = [line.split(":")[0] for line in run_files.differences(old["corpus"], new["corpus"])]
+        parts = run_files.changed_names(old["corpus"], new["corpus"])
         if parts:
             found.append(f"the corpus: another {', another '.join(parts)}")
         return list(dict.fromkeys(found))  # a width is a setting and part of the model
 
-    def _open_folder(self, earlier: dict[str, Any] | None) -> list[str]:
+    def _open_folder(self) -> list[str]:
         """Write the files that come first, or restore what is there; return lines to show."""
+        config = self.out / run_files.CONFIG
+        earlier = read_json(config) if config.is_file() else None
         changed = [] if earlier is None else self._changed_config(earlier)
         if changed:
             raise UserError(
@@ -355,14 +351,15 @@ class _Run:
         if restored is not None:
             state, self.progress = restored
             self.state = self.ranks.share(state)
-            self._check_best()
             if not self._finished():
+                self._check_best()
                 notes.append(
                     f"going on in epoch {self.progress.epoch}, after step {self.progress.step}"
                 )
                 notes += self._changed_arithmetic()
         elif earlier is not None and run_files.read_metrics(self.out):
             if self._was_finished(earlier):
+                self.progress.epoch = self.settings.epochs + 1
                 return notes
             raise UserError(
                 f"{self.out} holds a run but none of its checkpoints ({run_files.LAST}/ is empty), "
@@ -370,16 +367,14 @@ class _Run:
             )
         if not self.ranks.is_first:
             return notes
-        write_json(self.out / run_files.CONFIG, {**self._config(), "id": self.id})
+        write_json(config, {**self._config(), "id": self.id})
         self.corpus.vocabulary.save(self.out / run_files.VOCABULARY)
         write_json(self.out / run_files.ENVIRONMENT, run.environment())
         self._write_metrics()
         return notes
 
-    def _was_finished(self, earlier: dict[str, Any] | None) -> bool:
-        """Tell whether the folder held the result of this run, with checkpoints or without."""
-        if earlier is None:
-            return False
+    def _was_finished(self, earlier: dict[str, Any]) -> bool:
+        """Tell whether the folder holds the result of this run, with checkpoints or without."""
         names = ("epochs", "patience")
         same = all(earlier["settings"].get(name) == getattr(self.settings, name) for name in names)
         return same and (self.out / run_files.RESULT).is_file()
@@ -399,13 +394,15 @@ class _Run:
     def _changed_arithmetic(self) -> list[str]:
         """Say that a run goes on in another arithmetic, so that its bits will be others."""
         path = self.out / run_files.ENVIRONMENT
-        old, new = read_json(path) if path.is_file() else {}, run.environment()
-        changed = run_files.differences(
-            *({name: known.get(name) for name in run.ARITHMETIC} for known in (old, new))
-        )
-        if not changed or not old:
+        if not path.is_file():
             return []
-        return [f"not bit for bit as it began ({'; '.join(changed)})"]
+        changed = run_files.differences(
+            *(
+                {name: known.get(name) for name in run.ARITHMETIC}
+                for known in (read_json(path), run.environment())
+            )
+        )
+        return [f"not bit for bit as it began ({'; '.join(changed)})"] if changed else []
 
 
 def model_config(settings: Settings, vocab_size: int) -> ModelConfig:

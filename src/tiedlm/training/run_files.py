@@ -29,13 +29,14 @@ LAST = "last"
 LOCK_PATIENCE = 3.0  # seconds: a run that was just killed may still be saving
 
 
+def changed_names(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Name each setting in which two configurations differ."""
+    return [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Name each setting in which two configurations differ, with both values."""
-    return [
-        f"{name}: {old.get(name)!r} -> {new.get(name)!r}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
+    return [f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in changed_names(old, new)]
 
 
 @contextmanager

@@ -8,9 +8,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tiedlm.errors import UserError, did_you_mean
+from tiedlm.files import read_json
+from tiedlm.training.run_files import CONFIG
 
 if TYPE_CHECKING:
     from tiedlm.data import Corpus
@@ -163,6 +166,11 @@ class Settings:
     def from_dict(cls, values: dict[str, Any]) -> Settings:
         """Make settings from :meth:`to_dict`'s result."""
         return cls().replace(**values)
+
+    @classmethod
+    def of_run(cls, folder: Path) -> Settings:
+        """Read the settings of a run."""
+        return cls.from_dict(read_json(folder / CONFIG)["settings"])
 
     def load_corpus(self, *, progress: bool = True) -> Corpus:
         """Load the corpus that the settings name, encoded as they say."""
