@@ -7,12 +7,16 @@ again from the state in which the one before it ended, until its state is that o
 From there on the first reading was right. Nothing is assumed of the model: if a segment's states
 never meet, everything after it is read once more, as one stream.
 
+Reading is cheap beside scoring: what may have to be read again is kept back, as far as memory is
+set aside for it, and most words are scored once. A long text is read in blocks, one after another.
+
 Shape letters: N tokens, B segments, T tokens of a window, H hidden width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,77 +27,125 @@ from tiedlm.model import LanguageModel
 from tiedlm.recurrent import LSTMState
 
 SEGMENTS = 12  # more are not faster, and more of the text is then read twice
+WIDE = 1000  # recurrent weights from this width on are read from memory at every step:
+WIDE_SEGMENTS = 16  # more streams share that
 LEAST_LENGTH = 2048  # tokens of a segment: below, too much of it is read twice
-LEAST_WIDTH = 400  # narrower recurrent weights stay in the cache: one stream is as fast
+MOST_LENGTH = 8192  # above, the states that are kept for comparison take memory for nothing
+KEPT_BACK = 2**24  # numbers
 SAME = 1e-5  # states that differ by less, relative to the larger of 1 and their size, have met
 
 
-def is_worthwhile(model: LanguageModel, tokens: int) -> bool:
-    """Tell whether reading in segments is faster than reading one stream."""
-    return model.config.d_hidden >= LEAST_WIDTH and tokens >= SEGMENTS * LEAST_LENGTH
+class Piece(NamedTuple):
+    """What was read of some segments: hidden_BTH, the words that come next, where these stand."""
+
+    hidden_BTH: Tensor
+    targets_BT: Tensor
+    positions_BT: npt.NDArray[np.intp]
+
+
+def segments_for(model: LanguageModel, tokens: int) -> int:
+    """Return in how many segments a text is best read; 1 is one stream."""
+    count = WIDE_SEGMENTS if model.config.d_hidden >= WIDE else SEGMENTS
+    return count if tokens >= count * LEAST_LENGTH else 1
 
 
 def segment_windows(
-    model: LanguageModel, ids: npt.NDArray[np.integer], window: int, segments: int = SEGMENTS
-) -> Iterator[tuple[Tensor, Tensor, npt.NDArray[np.intp]]]:
+    model: LanguageModel, ids: npt.NDArray[np.integer], window: int, segments: int
+) -> Iterator[Piece]:
     """Read a text in segments, in evaluation mode and without gradients.
 
     Args:
         model: is put back into the mode it was in.
-        ids: ``(N,)`` word ids, ``N > segments``.
+        ids: ``(N,)`` word ids.
         window: tokens read at a time, of all segments together.
-        segments: how many there are.
+        segments: how many there are; 1 is one stream.
 
     Yields:
         ``(hidden_BTH, targets_BT, positions_BT)``: what the classifier reads, the words that come
         next, and where these stand in ``ids[1:]``. A position may come again: the last time counts.
     """
+    reader = _Reader(model, ids, window)
+    state, block, end = model.initial_state(1), segments * MOST_LENGTH, len(ids) - 1
     with model.mode(training=False), torch.no_grad():
-        yield from _windows(model, ids, max(1, window // segments), segments)
+        for start in range(0, end, block):
+            stop = min(start + block, end)
+            length = (stop - start) // segments if segments > 1 else 0
+            if length:
+                state = yield from reader.segments(start, length, segments, state)
+            # What is left is one stream.
+            yield from reader.stream(start + length * segments, stop, state)
+            state = reader.state
 
 
-def _windows(
-    model: LanguageModel, ids: npt.NDArray[np.integer], step: int, segments: int
-) -> Iterator[tuple[Tensor, Tensor, npt.NDArray[np.intp]]]:
-    device = model.embedding.weight.device
-    text = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(device)
-    length = (len(text) - 1) // segments
-    starts = range(0, length, step)
+class _Reader:
+    """Reads words of a text; its state is the one after the last words of one stream."""
 
-    def read(
-        rows: Tensor, start: int, stop: int, state: LSTMState | None
-    ) -> tuple[LSTMState, tuple[Tensor, Tensor, npt.NDArray[np.intp]]]:
-        positions_BT = rows[:, None] * length + torch.arange(start, stop)
-        at = positions_BT.to(device)
-        hidden_BTH, state = model(text[at], state)
-        return state, (model.decoder.project(hidden_BTH), text[at + 1], positions_BT.numpy())
+    def __init__(self, model: LanguageModel, ids: npt.NDArray[np.integer], window: int) -> None:
+        self.model, self.window = model, window
+        self.device = model.embedding.weight.device
+        self.text = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(self.device)
+        self.state = model.initial_state(1)
 
-    rows, state = torch.arange(segments), None
-    ends: list[LSTMState] = []  # the state of every segment after every window
-    for start in starts:
-        state, piece = read(rows, start, min(start + step, length), state)
-        ends.append(state)
-        yield piece
+    def read(self, firsts: Tensor, steps: range, state: LSTMState) -> tuple[LSTMState, Piece]:
+        """Read the words at ``first + step`` for each first."""
+        positions_BT = firsts[:, None] + torch.arange(steps.start, steps.stop)
+        at = positions_BT.to(self.device)
+        hidden_BTH, state = self.model(self.text[at], state)
+        projected_BTH = self.model.decoder.project(hidden_BTH)
+        return state, Piece(projected_BTH, self.text[at + 1], positions_BT.numpy())
 
-    rows = rows[1:]
-    state = _select(ends[-1], rows - 1)
-    for index, start in enumerate(starts):
-        state, piece = read(rows, start, min(start + step, length), state)
-        yield piece
-        apart = _apart(state, _select(ends[index], rows))
-        rows, state = rows[apart], _select(state, torch.nonzero(apart)[:, 0])
+    def stream(self, start: int, stop: int, state: LSTMState) -> Iterator[Piece]:
+        """Read one stream."""
+        self.state = state
+        for first in range(start, stop, self.window):
+            steps = range(first, min(first + self.window, stop))
+            self.state, piece = self.read(torch.tensor([0]), steps, self.state)
+            yield piece
+
+    def segments(
+        self, start: int, length: int, count: int, state: LSTMState
+    ) -> Generator[Piece, None, LSTMState]:
+        """Read segments of one length, the first from this state; return the last one's state."""
+        step = max(1, self.window // count)
+        windows = [range(t, min(t + step, length)) for t in range(0, length, step)]
+        rows = torch.arange(count)
+        firsts = start + rows * length
+        before = self.model.initial_state(count)
+        for part, given in zip(before, state, strict=True):
+            part[:, :1] = given
+        ends: list[LSTMState] = []  # the state of every segment after every window
+        kept: list[Piece] = []
+        numbers = 0
+        for steps in windows:
+            before, piece = self.read(firsts, steps, before)
+            ends.append(before)
+            numbers += piece.hidden_BTH.numel()
+            if numbers <= KEPT_BACK:
+                kept.append(piece)
+            else:
+                yield piece
+
+        rows = rows[1:]
+        before = _select(ends[-1], rows - 1)
+        for index, steps in enumerate(windows):
+            if not len(rows):
+                yield from kept[index:]
+                break
+            before, piece = self.read(firsts[rows], steps, before)
+            if index < len(kept):
+                kept[index].hidden_BTH[rows.to(self.device)] = piece.hidden_BTH
+                piece = kept[index]
+            yield piece
+            apart = _apart(before, _select(ends[index], rows))
+            rows, before = rows[apart], _select(before, torch.nonzero(apart)[:, 0])
+
         if not len(rows):
-            break
-    unmet = state
-
-    # What is left is one stream: the tokens after the last segment, or after one that never met.
-    end = len(text) - 1
-    first, state = segments, _select(ends[-1], torch.tensor([segments - 1]))
-    if len(rows):
-        first, state = int(rows[0]) + 1, _select(unmet, torch.tensor([0]))
-    for start in range(first * length, end, step * segments):
-        state, piece = read(torch.tensor([0]), start, min(start + step * segments, end), state)
-        yield piece
+            return _select(ends[-1], torch.tensor([count - 1]))
+        # The states of this segment never met: all after it is one stream.
+        state = _select(before, torch.tensor([0]))
+        first = start + (int(rows[0]) + 1) * length
+        yield from self.stream(first, start + count * length, state)
+        return self.state
 
 
 def _select(state: LSTMState, rows: Tensor) -> LSTMState:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tiedlm.evaluation import segments, token_losses
+from tiedlm.evaluation.perplexity import hidden_windows, target_losses
 from tiedlm.evaluation.segments import segment_windows
 from tiedlm.model import LanguageModel, ModelConfig
 
@@ -23,7 +24,6 @@ def model(forget=0.0, scale=0.5, **options):
 
 @pytest.fixture
 def always(monkeypatch):
-    monkeypatch.setattr(segments, "LEAST_WIDTH", 1)
     monkeypatch.setattr(segments, "LEAST_LENGTH", 1)
 
 
@@ -36,7 +36,6 @@ def test_segments_give_the_losses_of_one_stream(forget, d_hidden, tied, monkeypa
         for layer in m.lstm.layers:
             layer.bias[d_hidden : 2 * d_hidden] = forget
     one_stream = token_losses(m, IDS)
-    monkeypatch.setattr(segments, "LEAST_WIDTH", 1)
     monkeypatch.setattr(segments, "LEAST_LENGTH", 1)
     np.testing.assert_allclose(token_losses(m, IDS), one_stream, rtol=0, atol=2e-5)
 
@@ -47,7 +46,7 @@ def test_segments_give_the_losses_of_one_stream(forget, d_hidden, tied, monkeypa
 def test_every_token_has_a_loss_whatever_the_length(tokens, window):
     m = model()
     seen = np.zeros(tokens - 1, dtype=int)
-    for hidden, targets, positions in segment_windows(m, IDS[:tokens], window):
+    for hidden, targets, positions in segment_windows(m, IDS[:tokens], window, 12):
         np.add.at(seen, positions, 1)
         assert hidden.shape[:2] == targets.shape == positions.shape
         assert (targets.numpy() == IDS[1:tokens][positions]).all()
@@ -55,24 +54,50 @@ def test_every_token_has_a_loss_whatever_the_length(tokens, window):
 
 
 def read_tokens(m):
+    """Count the tokens that are scored, again where they come again."""
     return sum(p.size for _, _, p in segment_windows(m, IDS, 16, segments=4))
 
 
-def test_a_model_that_forgets_reads_little_twice_and_none_reads_much_more():
-    assert read_tokens(model(forget=-3.0)) < 1.3 * len(IDS)
-    # Nothing meets: read in segments, read again, and then on from the end of the second.
+def test_nothing_is_read_much_more_than_twice_where_segments_never_meet(monkeypatch):
+    monkeypatch.setattr(segments, "KEPT_BACK", 0)
+    # Read in segments, read again, and then on from the end of the second.
     assert 2 * len(IDS) < read_tokens(model(forget=20.0)) <= 2.5 * len(IDS)
 
 
-def test_a_short_text_and_a_narrow_model_are_read_as_one_stream():
-    wide = LanguageModel(ModelConfig(vocab_size=5, d_embed=2, d_hidden=segments.LEAST_WIDTH))
+def test_a_short_text_is_read_as_one_stream():
     enough = segments.SEGMENTS * segments.LEAST_LENGTH
-    assert segments.is_worthwhile(wide, enough)
-    assert not segments.is_worthwhile(wide, enough - 1)
-    assert not segments.is_worthwhile(model(), enough)
+    assert segments.segments_for(model(), enough) == segments.SEGMENTS
+    assert segments.segments_for(model(), enough - 1) == 1
+
+
+def test_a_wide_model_is_read_in_more_segments():
+    wide = LanguageModel(ModelConfig(vocab_size=5, d_embed=2, d_hidden=segments.WIDE, n_layers=1))
+    assert segments.segments_for(wide, 10**6) > segments.SEGMENTS
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("forget", [-1.0, 20.0])
+@pytest.mark.parametrize("kept_back", [0, 500, 2**24])
+@pytest.mark.parametrize("most_length", [1, 7, 20, 60])
+def test_blocks_of_any_length_and_any_memory_give_the_losses_of_one_stream(
+    forget, kept_back, most_length, monkeypatch
+):
+    m = model(forget)
+    one_stream = torch.cat([target_losses(m, *pair) for pair in hidden_windows(m, IDS)])
+    monkeypatch.setattr(segments, "KEPT_BACK", kept_back)
+    monkeypatch.setattr(segments, "MOST_LENGTH", most_length)
+    losses = token_losses(m, IDS, window=30)
+    np.testing.assert_allclose(losses, one_stream.numpy(), rtol=0, atol=2e-5)
+
+
+def test_what_is_kept_back_is_scored_once(monkeypatch):
+    m = model(forget=-3.0)
+    assert read_tokens(m) == len(IDS) - 1
+    monkeypatch.setattr(segments, "KEPT_BACK", 0)
+    assert len(IDS) < read_tokens(m) < 1.3 * len(IDS)
 
 
 def test_the_mode_is_put_back():
     m = model(dropout_hidden=0.5).train()
-    list(segment_windows(m, IDS, 16))
+    list(segment_windows(m, IDS, 16, 12))
     assert m.training
