@@ -174,14 +174,17 @@ def _figure1(what: str, options: _Options) -> None:
         PANEL_A,
         PANEL_B,
         RUNS,
+        STUDY,
         distances_by_point,
         read_figure1,
+        restore_figure1,
         run_figure1,
     )
     from tiedlm.progress import ProgressView
 
     require_matplotlib()
-    folder = options.out / "figure1"
+    folder = options.out / STUDY
+    restore_figure1(options.results, folder)
     points = list(dict.fromkeys([*PANEL_A, *PANEL_B]))
     left = 0
     if not options.show:
@@ -192,9 +195,6 @@ def _figure1(what: str, options: _Options) -> None:
     runs = read_figure1(folder)
     if not runs:
         raise UserError(f"{folder} has no finished run yet; leave out --show to train")
-    config = {"figure1": runs[0]["settings"]}
-    runs = [{key: value for key, value in run.items() if key != "settings"} for run in runs]
-    kept = keep_study("figure1", {"figure1": runs}, config, options.results, options.command)
     found = distances_by_point(runs)
     plot_theory(found, folder / "figure1.png")
     for (beta, temperature), distances in sorted(found.items()):
@@ -203,7 +203,12 @@ def _figure1(what: str, options: _Options) -> None:
             f"beta {beta:g}, temperature {temperature:g}: distance {mean:.3f} (from "
             f"{min(distances):.3f} to {max(distances):.3f}, {len(distances)} runs)"
         )
-    print(f"{folder / 'figure1.png'}; {kept}" + (f"; {left} runs are left" if left else ""))
+    print(f"{folder / 'figure1.png'}" + (f"; {left} runs are left" if left else ""))
+    if options.show:
+        return
+    config, ran_in = {STUDY: runs[0]["settings"]}, runs[-1]["environment"]
+    runs = [{key: value for key, value in run.items() if key != "settings"} for run in runs]
+    print(keep_study(STUDY, {STUDY: runs}, config, options.results, options.command, ran_in=ran_in))
 
 
 def _figure2(what: str, options: _Options) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,14 @@ def keep(runs: Sequence[Path], name: str, results: Path, command: str) -> Path:
     return folder
 
 
-def keep_study(name: str, metrics: Any, config: Any, results: Path, command: str) -> Path:
+def keep_study(
+    name: str,
+    metrics: Any,
+    config: Any,
+    results: Path,
+    command: str,
+    ran_in: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a study that is not made of run folders.
 
     Args:
@@ -59,16 +66,19 @@ def keep_study(name: str, metrics: Any, config: Any, results: Path, command: str
         config: with which settings.
         results: the folder ``results``.
         command: what made it.
+        ran_in: the environment that it was made in; None is this process's.
 
     Returns:
         The folder written.
     """
-    from tiedlm.training.run import environment  # PyTorch: not for reading results
+    if ran_in is None:
+        from tiedlm.training.run import environment  # PyTorch: not for reading results
 
+        ran_in = environment()
     folder = results / f"{datetime.date.today().isoformat()}_{name}"
     write_json(folder / "metrics.json", metrics)
     write_json(folder / "config.json", config)
-    write_json(folder / "env.json", {**environment(), "command": command})
+    write_json(folder / "env.json", {**ran_in, "command": command})
     for old in results.glob(f"????-??-??_{name}"):
         if old != folder:
             shutil.rmtree(old)

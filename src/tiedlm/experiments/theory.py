@@ -44,9 +44,11 @@ from tiedlm.model import LanguageModel
 from tiedlm.progress import ProgressView, short_duration
 from tiedlm.training.hardware import arithmetic, prepare
 from tiedlm.training.loop import model_config
+from tiedlm.training.run import environment
 from tiedlm.training.settings import Settings
 from tiedlm.training.step import Objective
 
+STUDY = "figure1"  # its name in results/
 WORDS = 20_000
 RUNS = 10
 PANEL_A = tuple((beta, 10.0) for beta in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
@@ -125,7 +127,7 @@ def train_theory_run(run: TheoryRun) -> dict[str, Any]:
     Returns:
         Its settings, the distance, the distance of the matrices whose columns are centred over the
         vocabulary, the principal angles in degrees, the last epoch's mean J and tau^2 |V| J_aug,
-        and the distance after each epoch.
+        the distance after each epoch, and the environment.
     """
     settings = run.settings()
     started = time.monotonic()
@@ -144,6 +146,7 @@ def train_theory_run(run: TheoryRun) -> dict[str, Any]:
     network = [p for group in of_network.param_groups for p in group["params"]]
     distances, ce_sum, aug_sum = [], 0.0, 0.0
     with arithmetic(settings, device):
+        ran_in = environment()
         for _ in range(settings.epochs):
             state, ce_sum, aug_sum = None, 0.0, 0.0
             for start in starts:
@@ -178,6 +181,7 @@ def train_theory_run(run: TheoryRun) -> dict[str, Any]:
         "ce": ce_sum / len(starts),
         "scaled_aug": scale * aug_sum / len(starts),
         "seconds": time.monotonic() - started,
+        "environment": ran_in,
     }
 
 
@@ -237,6 +241,17 @@ def _train_one(run: TheoryRun) -> tuple[TheoryRun, dict[str, Any]]:
 def read_figure1(folder: Path) -> list[dict[str, Any]]:
     """Return the finished runs' results."""
     return [read_json(path) for path in sorted(folder.glob("beta*.json"))]
+
+
+def restore_figure1(results: Path, folder: Path) -> None:
+    """Put back the files of runs that are kept in ``results/`` and missing in the folder."""
+    for path in sorted(results.glob(f"*_{STUDY}/metrics.json")):
+        settings = read_json(path.with_name("config.json"))[STUDY]
+        kept_in = read_json(path.with_name("env.json"))
+        for run in read_json(path)[STUDY]:
+            file = folder / TheoryRun((run["beta"], run["temperature"]), run["seed"]).name()
+            if not file.is_file():
+                write_json(file, {"environment": kept_in, **run, "settings": settings})
 
 
 def by_point(runs: Sequence[dict[str, Any]]) -> dict[Point, list[dict[str, Any]]]:
