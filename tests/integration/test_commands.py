@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -89,6 +90,24 @@ def test_the_same_command_again_and_resume_find_the_finished_run(capsys, trained
         assert status == 0
         assert str(real) in out
     assert (real / "result.json").read_text() == before
+
+
+def test_a_run_knows_its_text_in_every_folder_and_goes_on_where_the_text_was_moved(
+    capsys, tiny_corpus, tmp_path, monkeypatch
+):
+    text = tmp_path / "texts" / "mine"
+    shutil.copytree(tiny_corpus, text)
+    train = ("train", "small-re", "--out", tmp_path / "run", "--quiet", *TINY, "--data")
+    monkeypatch.chdir(text.parent)
+    assert run(capsys, *train, "mine")[0] == 0
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(capsys, "evaluate", tmp_path / "run")
+    assert status == 0, err
+    moved = tmp_path / "moved"
+    text.rename(moved)
+    status, _, err = run(capsys, *train, "./moved")
+    assert status == 0, err
+    assert run(capsys, "evaluate", tmp_path / "run")[0] == 0
 
 
 def test_monte_carlo_evaluation_says_what_it_sampled(capsys, trained):

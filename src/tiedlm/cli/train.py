@@ -43,6 +43,9 @@ def train(
     )
     if not settings.data:
         raise UserError(f"recipe {recipe!r} has no corpus of its own: give --data NAME-or-PATH")
+    from tiedlm.data.corpus import place_of  # NumPy: not for --list
+
+    settings = settings.replace(data=place_of(settings.data))
     out = out or Path("runs") / f"{recipe}-seed{settings.seed}"
     if resume and not (out / "config.json").is_file():
         raise UserError(f"--resume: {out} is not a run folder; leave --resume out to start a run")

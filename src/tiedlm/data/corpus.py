@@ -86,6 +86,16 @@ def find_source(
     )
 
 
+def place_of(name_or_path: str) -> str:
+    """Return a name as it is, and the path of a text that exists as an absolute one.
+
+    So what is noted of a corpus holds in every folder.
+    """
+    path = Path(name_or_path).expanduser()
+    is_name = name_or_path in FIRST_YEAR or name_or_path in STANDARD
+    return name_or_path if is_name or not path.exists() else str(path.resolve())
+
+
 def load_corpus(
     name_or_path: str,
     *,

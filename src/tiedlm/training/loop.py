@@ -37,7 +37,9 @@ from tiedlm.training.soft_targets import SoftTargets
 from tiedlm.training.step import Objective, train_step
 
 SAVE_EVERY = 120.0  # seconds between two checkpoints within an epoch
-MAY_CHANGE = ("epochs", "patience", "threads")  # settings that a resumed run may change
+# Settings that a resumed run may change; a corpus is the same if its content is, wherever it lies.
+MAY_CHANGE = ("data", "epochs", "patience", "threads")
+_PLACE = ("name", "origin")
 
 
 class Stopped(Exception):
@@ -328,7 +330,8 @@ class _Run:
             for part in ("settings", "model")
             for line in run_files.differences(old[part], new[part])
         ]
-        parts = run_files.changed_names(old["corpus"], new["corpus"])
+        contents = ({k: v for k, v in c["corpus"].items() if k not in _PLACE} for c in (old, new))
+        parts = run_files.changed_names(*contents)
         if parts:
             found.append(f"the corpus: another {', another '.join(parts)}")
         return list(dict.fromkeys(found))  # a width is a setting and part of the model
