@@ -133,6 +133,15 @@ ALONE static float dot_of(const float *restrict x, const float *restrict y, int6
   return sum;
 }
 
+/* <x, y - shift>. */
+ALONE static float shifted_dot_of(
+    const float *restrict x, const float *restrict y, float shift, int64_t n) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t v = 0; v < n; v++) sum += x[v] * (y[v] - shift);
+  return sum;
+}
+
 static inline char *row_of(const void *matrix, int type, int64_t row, int64_t columns) {
   return (char *)matrix + row * columns * (type == F32 ? 4 : 2);
 }
@@ -288,6 +297,43 @@ EXPORT void through_soft_targets(
       for (int64_t v = 0; v < n; v++) buffer[v] = y[v] * (r[v] - mean);
       write_block(out_V, type, first, n, buffer);
     }
+  }
+}
+
+/* How many of x are above a number. */
+ALONE static int64_t count_above(const float *restrict x, float above, int64_t n) {
+  int32_t count = 0;
+#pragma omp simd reduction(+ : count)
+  for (int64_t v = 0; v < n; v++) count += x[v] > above;
+  return count;
+}
+
+/* What distributions say of a word each: surprisal -log p, entropy, rank (1 and how many words are
+ * more probable; 0 where the scores are NaN), and, where starts are given, -log sum p starts. */
+EXPORT void distributions(
+    int64_t N, int64_t V, int threads, const float *scores, const int64_t *target_N,
+    const float *starts_V, float *surprisal_N, float *entropy_N, int64_t *rank_N,
+    float *boundary_N) {
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int64_t row = 0; row < N; row++) {
+    const float *z_V = scores + row * V;
+    float target = z_V[target_N[row]], e[BLOCK];
+    float largest = largest_of(z_V, NULL, V, -INFINITY);
+    double sum = 0, dot = 0, starts = 0;
+    int64_t above = 0;
+    for (int64_t first = 0; first < V; first += BLOCK) {
+      int64_t n = least(BLOCK, V - first);
+      const float *z = z_V + first;
+      sum += exp_of(z, largest, 1.0f, n, e);
+      dot += shifted_dot_of(e, z, largest, n);
+      if (starts_V) starts += dot_of(e, starts_V + first, n);
+      above += count_above(z, target, n);
+    }
+    double log_sum = log(sum);
+    surprisal_N[row] = (float)(log_sum - ((double)target - largest));
+    entropy_N[row] = (float)(log_sum - dot / sum);
+    rank_N[row] = isnan(target) ? 0 : 1 + above;
+    if (boundary_N) boundary_N[row] = (float)(log_sum - log(starts));
   }
 }
 

@@ -5,12 +5,14 @@ Shape letters: N tokens, V vocabulary, H hidden width.
 
 from __future__ import annotations
 
+import ctypes
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tiedlm.model import LanguageModel
+from tiedlm.native import kernels_for, pointer
 
 CELLS = 1 << 22  # logits held at a time
 
@@ -50,11 +52,15 @@ def describe(
     Returns:
         Surprisal and entropy, NaN where there is no distribution; the rank, there 0.
     """
-    rows = max(1, CELLS // model.config.vocab_size)
-    parts = [
-        _describe(model, hidden_NH[i : i + rows], targets_N[i : i + rows], starts_V)
-        for i in range(0, len(hidden_NH), rows)
-    ]
+    V = model.config.vocab_size
+    rows = max(1, CELLS // V)
+    # Always of one size: freed memory of another is not used again.
+    buffer_RV, other_RV = hidden_NH.new_empty(2, rows, V).unbind(0)
+    parts = []
+    for first in range(0, len(hidden_NH), rows):
+        targets_R = targets_N[first : first + rows]
+        z_RV = _scores(model, hidden_NH[first : first + rows], buffer_RV)
+        parts.append(_describe(z_RV, targets_R, starts_V, other_RV[: len(z_RV)]))
     boundaries = [part.boundary for part in parts if part.boundary is not None]
     return Distributions(
         torch.cat([part.surprisal for part in parts]),
@@ -64,17 +70,53 @@ def describe(
     )
 
 
+def _scores(model: LanguageModel, hidden_NH: Tensor, buffer_RV: Tensor) -> Tensor:
+    """Return the logits, in a part of the buffer."""
+    weight_VE, bias_V = model.decoder.weight, model.decoder.bias
+    count = min(padded(len(hidden_NH)), len(buffer_RV))
+    hidden_MH = nn.functional.pad(hidden_NH, (0, 0, 0, count - len(hidden_NH)))
+    torch.mm(model.decoder.project(hidden_MH), weight_VE.t(), out=buffer_RV[:count])
+    z_NV = buffer_RV[: len(hidden_NH)]
+    return z_NV if bias_V is None else z_NV.add_(bias_V)
+
+
+def padded(count: int, multiple: int = 8) -> int:
+    """Return the next multiple of a number.
+
+    oneDNN keeps what it compiles for every shape it meets, about 1 MB each: so it had better not
+    meet every one.
+    """
+    return -(-count // multiple) * multiple
+
+
 def _describe(
-    model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor, starts_V: Tensor | None
+    z_NV: Tensor, targets_N: Tensor, starts_V: Tensor | None, e_NV: Tensor
 ) -> Distributions:
-    z_NV = model.decode(hidden_NH)
+    """Describe distributions; both matrices are used up."""
+    kernels = kernels_for(z_NV, starts_V, products=z_NV.dtype)
+    if kernels is not None:
+        return _describe_compiled(kernels, z_NV, targets_N, starts_V)
     z_NV -= z_NV.max(dim=-1, keepdim=True).values
     target_z_N = z_NV.gather(1, targets_N[:, None])[:, 0]
     rank_N = 1 + (z_NV > target_z_N[:, None]).sum(dim=-1)
     rank_N.masked_fill_(target_z_N.isnan(), 0)
-    e_NV = z_NV.exp()
+    torch.exp(z_NV, out=e_NV)
     sum_N = e_NV.sum(dim=-1)
     log_sum_N = sum_N.log()
     boundary_N = None if starts_V is None else log_sum_N - (e_NV @ starts_V).log()
     entropy_N = log_sum_N - e_NV.mul_(z_NV).sum(dim=-1) / sum_N
     return Distributions(log_sum_N - target_z_N, entropy_N, rank_N, boundary_N)
+
+
+def _describe_compiled(
+    kernels: ctypes.CDLL, z_NV: Tensor, targets_N: Tensor, starts_V: Tensor | None
+) -> Distributions:
+    surprisal_N, entropy_N = z_NV.new_empty(2, len(z_NV)).unbind(0)
+    rank_N = torch.empty_like(targets_N)
+    boundary_N = None if starts_V is None else torch.empty_like(entropy_N)
+    kernels.distributions(
+        *z_NV.shape, torch.get_num_threads(), pointer(z_NV), pointer(targets_N.contiguous()),
+        pointer(starts_V), pointer(surprisal_N), pointer(entropy_N), pointer(rank_N),
+        pointer(boundary_N),
+    )  # fmt: skip
+    return Distributions(surprisal_N, entropy_N, rank_N, boundary_N)

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from tiedlm.model import LanguageModel
 from tiedlm.recurrent import LSTMState
-from tiedlm.scoring.distributions import describe
+from tiedlm.scoring.distributions import describe, padded
 from tiedlm.scoring.text import Sentence
 
 Floats = npt.NDArray[np.float64]
 
 BLOCK_SENTENCES = 512  # read before any is scored: they are batched by length
 BLOCK_WORDS = 20_000
-BATCH = 32  # sentences read side by side
+BATCH = 96  # sentences read side by side
 WINDOW_WORDS = 8192  # of all sentences of a batch, read at a time
 ADAPT_WORDS = 512  # most words behind one update
 ADAPT_CLIP = 0.25
@@ -124,13 +124,13 @@ def _score_batch(
     model: LanguageModel, batch: Sequence[Sentence], carry: _Carry, starts_V: Tensor | None
 ) -> Iterator[Scored]:
     """Read sentences side by side, shorter ones padded at the end, where padding is not read."""
-    B, longest = len(batch), max(len(sentence.ids) for sentence in batch)
+    B, longest = padded(len(batch)), padded(max(len(s.ids) for s in batch), 4)
     tokens_BT = np.zeros((B, longest), dtype=np.int64)
     for row, sentence in enumerate(batch):
         tokens_BT[row, : len(sentence.ids)] = sentence.ids
     pieces: list[list[_Piece]] = [[] for _ in batch]
     carry = carry.expand(B)
-    step = max(1, WINDOW_WORDS // B)
+    step = max(4, WINDOW_WORDS // B // 4 * 4)
     for first in range(0, longest, step):
         window_BT = torch.from_numpy(tokens_BT[:, first : first + step]).to(carry.hidden_BH.device)
         lengths = [min(max(len(s.ids) - first, 0), window_BT.shape[1]) for s in batch]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiedlm import LanguageModel, ModelConfig
+from tiedlm import LanguageModel, ModelConfig, native
 from tiedlm.scoring import distributions
 from tiedlm.scoring.distributions import describe
 
@@ -83,3 +83,58 @@ def test_no_distribution_gives_no_number(model):
     assert out.surprisal.isnan().all()
     assert out.entropy.isnan().all()
     assert out.rank.tolist() == [0]
+
+
+@pytest.fixture
+def compiled():
+    """Use the compiled kernels."""
+    with native.native() as is_on:
+        if not is_on:
+            pytest.skip(native.why_not())
+        yield
+
+
+def wide_model(scale=1.0, vocab_size=1203):
+    torch.manual_seed(0)
+    model = LanguageModel(ModelConfig(vocab_size=vocab_size, d_embed=7, d_hidden=19)).eval()
+    with torch.no_grad():
+        model.decoder.weight.normal_(0, scale)
+        model.decoder.bias.normal_()
+    return model
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 10.0])
+@pytest.mark.parametrize("with_starts", [True, False])
+@pytest.mark.usefixtures("compiled")
+def test_compiled_numbers_are_as_near_the_exact_ones_as_pytorchs(scale, with_starts):
+    model = wide_model(scale)
+    hidden_NH, targets_N = torch.randn(70, 19), torch.randint(1203, (70,))
+    starts_V = (torch.rand(1203) < 0.3).float() if with_starts else None
+    got = describe(model, hidden_NH, targets_N, starts_V)
+    native._is_on = False
+    plain = describe(model, hidden_NH, targets_N, starts_V)
+    exact = describe(
+        model.double(), hidden_NH.double(), targets_N, starts_V.double() if with_starts else None
+    )
+    for name in ("surprisal", "entropy", *(["boundary"] if with_starts else [])):
+        errors = [(getattr(x, name) - getattr(exact, name)).abs().max() for x in (got, plain)]
+        assert errors[0] <= 1.5 * errors[1] + 1e-6
+    # Words of nearly the same probability may change places.
+    assert ((got.rank - exact.rank).abs() <= 1).all()
+    assert (got.boundary is None) == (not with_starts)
+
+
+@pytest.mark.usefixtures("compiled")
+def test_compiled_numbers_at_the_limits():
+    model = wide_model()
+    targets_N = torch.tensor([0, 1, 2])
+    assert describe(model, torch.full((3, 19), torch.nan), targets_N).rank.tolist() == [0, 0, 0]
+    assert describe(model, torch.full((3, 19), torch.nan), targets_N).entropy.isnan().all()
+    with torch.no_grad():
+        model.decoder.weight.zero_()
+        model.decoder.bias.zero_()
+        model.decoder.bias[:3] = torch.tensor([5000.0, 0.0, -5000.0])
+    out = describe(model, torch.zeros(3, 19), targets_N)
+    assert out.surprisal.tolist() == [0, 5000, 10000]
+    assert out.entropy.abs().max() < 1e-30
+    assert out.rank.tolist() == [1, 2, 1203]
