@@ -17,11 +17,11 @@ from tiedlm import load
 from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate
-from tiedlm.progress import Silent
+from tiedlm.progress import ProgressView, Silent
 from tiedlm.training import loop
 from tiedlm.training.checkpoint import restore_checkpoint
 from tiedlm.training.hardware import arithmetic
-from tiedlm.training.loop import Diverged, Stopped, train
+from tiedlm.training.loop import FEW_UPDATES, Diverged, Stopped, train
 from tiedlm.training.run import load_weights, run_id, save_weights
 from tiedlm.training.settings import Settings
 from tiedlm.tying import is_tied
@@ -190,6 +190,17 @@ def test_another_corpus_is_refused(settings, corpus, tmp_path, tiny_corpus):
     changed = load_corpus(str(other), progress=False)
     with pytest.raises(UserError, match="other settings"):
         train(settings.replace(epochs=1), changed, tmp_path / "run")
+
+
+def test_a_text_too_short_for_its_batch_is_said_once(settings, corpus, tmp_path, capsys):
+    enough = len(corpus.train) // (settings.bptt * FEW_UPDATES) - 1
+    for batch_size, is_short in ((enough, False), (enough * 2, True)):
+        own = settings.replace(batch_size=batch_size, epochs=1)
+        for _ in range(2):
+            with ProgressView() as view:
+                train(own, corpus, tmp_path / str(batch_size), watcher=view.watcher())
+            assert ("a short text: " in capsys.readouterr().err) == is_short
+            is_short = False
 
 
 def test_patience_stops_a_run_that_no_longer_improves(settings, corpus, tmp_path):

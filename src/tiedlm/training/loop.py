@@ -40,6 +40,7 @@ SAVE_EVERY = 120.0  # seconds between two checkpoints within an epoch
 # Settings that a resumed run may change; a corpus is the same if its content is, wherever it lies.
 MAY_CHANGE = ("data", "epochs", "patience", "threads")
 _PLACE = ("name", "origin")
+FEW_UPDATES = 10  # an epoch: fewer hardly move a model
 
 
 class Stopped(Exception):
@@ -347,7 +348,7 @@ class _Run:
                 "another --out, or repeat the command with the old settings"
             )
         self.id = self._new_id() if earlier is None else earlier.get("id", "")
-        notes: list[str] = []
+        notes = self._short_text() if earlier is None else []
         restored = restore_checkpoint(
             self.out / run_files.LAST, self.model, notes.append, self.id, self.soft_targets.memory()
         )
@@ -375,6 +376,15 @@ class _Run:
         write_json(self.out / run_files.ENVIRONMENT, run.environment())
         self._write_metrics()
         return notes
+
+    def _short_text(self) -> list[str]:
+        """Warn of a text that is too short for its batch."""
+        if self.windows >= FEW_UPDATES:
+            return []
+        return [
+            f"a short text: {len(self.corpus.train):,} words are {self.windows} updates an epoch, "
+            f"{self.settings.batch_size} streams at a time; a smaller --batch-size makes more"
+        ]
 
     def _was_finished(self, earlier: dict[str, Any]) -> bool:
         """Tell whether the folder holds the result of this run, with checkpoints or without."""
