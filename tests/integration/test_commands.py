@@ -103,10 +103,15 @@ def test_a_run_knows_its_text_in_every_folder_and_goes_on_where_the_text_was_mov
     monkeypatch.chdir(tmp_path)
     status, _, err = run(capsys, "evaluate", tmp_path / "run")
     assert status == 0, err
+    assert "has changed" not in err
     moved = tmp_path / "moved"
     text.rename(moved)
     status, _, err = run(capsys, *train, "./moved")
     assert status == 0, err
+    with (moved / "test.txt").open("a") as file:
+        file.write("one more line\n")
+    assert "the text of 'moved' has changed since" in run(capsys, "evaluate", tmp_path / "run")[2]
+    assert run(capsys, *train, "./moved")[0] == 2
     assert run(capsys, "evaluate", tmp_path / "run")[0] == 0
 
 

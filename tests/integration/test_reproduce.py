@@ -10,7 +10,7 @@ from tiedlm.experiments.paper import Published
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import find_results, line_of, run_cells
 from tiedlm.progress import ProgressView
-from tiedlm.training.loop import Stopped
+from tiedlm.training.loop import OutOfTime, Stopped
 from tiedlm.training.settings import Settings
 
 TINY = {
@@ -19,11 +19,12 @@ TINY = {
 }  # fmt: skip
 
 
-def reproduce(cells, tmp_path, seconds=float("inf")):
+def reproduce(cells, tmp_path, seconds=float("inf"), out="runs", **changes):
     with ProgressView() as view:
         run_cells(
-            cells, 1, tmp_path / "runs", view, at_once=2, seconds=seconds,
-            results=tmp_path / "results", command="tiedlm reproduce", changes={"threads": 1},
+            cells, 1, tmp_path / out, view, at_once=2, seconds=seconds,
+            results=tmp_path / "results", command="tiedlm reproduce",
+            changes={"threads": 1} | changes,
         )  # fmt: skip
 
 
@@ -33,7 +34,7 @@ def test_a_table_stops_in_time_goes_on_and_keeps_both_sessions(tiny_corpus, tmp_
         Cell("twice", settings, Published(50.0, 60.0), sessions=2),
         Cell("once", settings.replace(alpha=0.0), Published(None, 61.0)),
     ]
-    with pytest.raises(Stopped, match="the same command goes on"):
+    with pytest.raises(OutOfTime, match="the same command goes on"):
         reproduce(cells, tmp_path, seconds=0.0)
     reproduce(cells, tmp_path)
     names = sorted(path.name.partition("_")[2] for path in (tmp_path / "results").iterdir())
@@ -48,9 +49,22 @@ def test_a_table_stops_in_time_goes_on_and_keeps_both_sessions(tiny_corpus, tmp_
     assert line.sessions[0] == f"{first['valid_ppl']:.1f} / {first['test_ppl']:.1f} (1 seed)"
     assert line.difference == (f"{second['valid_ppl'] - 50:+.1f} / {second['test_ppl'] - 60:+.1f}")
     capsys.readouterr()
-    reproduce(cells, tmp_path)  # nothing is left to do
+    # Nothing is left to do, wherever the folder lies now and whatever computes.
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    reproduce(cells, tmp_path, out="moved", threads=2)
     assert "3 runs, 3 finished" in capsys.readouterr().err
     assert len(list((tmp_path / "results").iterdir())) == 3
+
+
+@pytest.mark.parametrize(("error", "expected"), [(Stopped, 130), (OutOfTime, 0)])
+def test_a_signal_is_not_the_end_of_a_budget(capsys, tmp_path, monkeypatch, error, expected):
+    def stop(*arguments, **options):
+        raise error("saved")
+
+    monkeypatch.setattr("tiedlm.experiments.reproduce.run_cells", stop)
+    folders = ("--out", tmp_path / "runs", "--results", tmp_path / "results")
+    arguments = ("table1", "--only", "ptb-small", "--budget", "5", *folders)
+    assert run(capsys, "reproduce", *arguments)[0] == expected
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Whole runs: what they leave behind, and that nothing breaks them."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -190,6 +191,14 @@ def test_another_corpus_is_refused(settings, corpus, tmp_path, tiny_corpus):
     changed = load_corpus(str(other), progress=False)
     with pytest.raises(UserError, match="other settings"):
         train(settings.replace(epochs=1), changed, tmp_path / "run")
+
+
+@pytest.mark.parametrize("part", ["valid", "test"])
+def test_a_part_of_one_token_is_a_mistake_before_training(settings, corpus, tmp_path, part):
+    short = dataclasses.replace(corpus, **{part: corpus.valid[:1]})
+    with pytest.raises(UserError, match=f"the {part} text of .* has 1 tokens"):
+        train(settings, short, tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists()
 
 
 def test_a_text_too_short_for_its_batch_is_said_once(settings, corpus, tmp_path, capsys):

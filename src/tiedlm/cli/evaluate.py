@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -51,6 +52,7 @@ def evaluate(
     from tiedlm.evaluation import evaluate as evaluate_model
     from tiedlm.evaluation import monte_carlo_evaluate
     from tiedlm.progress import token_progress
+    from tiedlm.training.run_files import corpus_info
 
     if window < 1:
         raise UserError(f"--window: expected at least 1, got {window}")
@@ -63,6 +65,12 @@ def evaluate(
         raise UserError(
             f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) is not the "
             f"one of {run} ({len(vocabulary)} words): has the text changed since training?"
+        )
+    trained_on = set(corpus_info(run)["sha256"].values())
+    if trained_on and trained_on != set(corpus.info["sha256"].values()):
+        print(
+            f"note: the text of {corpus.name!r} has changed since {run} was trained on it",
+            file=sys.stderr,
         )
     ids, unk_id = getattr(corpus, split), corpus.vocabulary.unk_id
     if mc is None:

@@ -67,9 +67,10 @@ def reproduce(
         raise UserError(f"--budget: expected minutes above 0, got {budget:g}")
     if only and not what.startswith("table"):
         raise UserError(f"--only names cells of a table; {what} has none")
-    from tiedlm.training.hardware import available_cores
+    from tiedlm.training.hardware import available_cores, choose_device
 
-    at_once = jobs or (1 if device.startswith("cuda") else available_cores())
+    on_gpu = not show and choose_device(device).type == "cuda"
+    at_once = jobs or (1 if on_gpu else available_cores())
     options = _Options(
         only=only or [],
         seeds=seeds,
@@ -122,7 +123,7 @@ def _table(what: str, options: _Options) -> None:
         run_cells,
     )
     from tiedlm.progress import ProgressView
-    from tiedlm.training.loop import Diverged, Stopped
+    from tiedlm.training.loop import Diverged, OutOfTime, Stopped
 
     cells = paper_cells.choose(getattr(paper_cells, what)(), options.only)
     seeds = options.seeds or 1
@@ -150,7 +151,7 @@ def _table(what: str, options: _Options) -> None:
     print_lines([line_of(cell, found) for cell in cells], console.print)
     for line in remaining(cells, seeds, options.out):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    if stopped is not None and options.seconds == float("inf"):
+    if stopped is not None and not isinstance(stopped, OutOfTime):
         leave(str(stopped), 130)
 
 
@@ -186,7 +187,7 @@ def _figure1(what: str, options: _Options) -> None:
     folder = options.out / STUDY
     restore_figure1(options.results, folder)
     points = list(dict.fromkeys([*PANEL_A, *PANEL_B]))
-    left = 0
+    left, before = 0, len(read_figure1(folder))
     if not options.show:
         runs_each = options.seeds or RUNS
         at_once, seconds, changes = options.at_once, options.seconds, options.changes
@@ -204,9 +205,10 @@ def _figure1(what: str, options: _Options) -> None:
             f"{min(distances):.3f} to {max(distances):.3f}, {len(distances)} runs)"
         )
     print(f"{folder / 'figure1.png'}" + (f"; {left} runs are left" if left else ""))
-    if options.show:
+    if len(runs) == before:
         return
-    config, ran_in = {STUDY: runs[0]["settings"]}, runs[-1]["environment"]
+    config = {STUDY: runs[0]["settings"]}
+    ran_in = next((run["environment"] for run in reversed(runs) if "environment" in run), None)
     runs = [{key: value for key, value in run.items() if key != "settings"} for run in runs]
     print(keep_study(STUDY, {STUDY: runs}, config, options.results, options.command, ran_in=ran_in))
 

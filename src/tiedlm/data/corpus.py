@@ -93,7 +93,7 @@ def place_of(name_or_path: str) -> str:
     """
     path = Path(name_or_path).expanduser()
     is_name = name_or_path in FIRST_YEAR or name_or_path in STANDARD
-    return name_or_path if is_name or not path.exists() else str(path.resolve())
+    return name_or_path if is_name or not path.exists() else os.path.abspath(path)
 
 
 def load_corpus(

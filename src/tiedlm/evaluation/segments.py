@@ -31,6 +31,7 @@ WIDE = 1000  # recurrent weights from this width on are read from memory at ever
 WIDE_SEGMENTS = 16  # more streams share that
 LEAST_LENGTH = 2048  # tokens of a segment: below, too much of it is read twice
 MOST_LENGTH = 8192  # above, the states that are kept for comparison take memory for nothing
+LEAST_STEP = 32  # tokens of a segment read at a time: of each the state is kept
 KEPT_BACK = 2**24  # numbers
 SAME = 1e-5  # states that differ by less, relative to the larger of 1 and their size, have met
 
@@ -106,7 +107,7 @@ class _Reader:
         self, start: int, length: int, count: int, state: LSTMState
     ) -> Generator[Piece, None, LSTMState]:
         """Read segments of one length, the first from this state; return the last one's state."""
-        step = max(1, self.window // count)
+        step = max(LEAST_STEP, self.window // count)
         windows = [range(t, min(t + step, length)) for t in range(0, length, step)]
         rows = torch.arange(count)
         firsts = start + rows * length
@@ -121,7 +122,8 @@ class _Reader:
             ends.append(before)
             numbers += piece.hidden_BTH.numel()
             if numbers <= KEPT_BACK:
-                kept.append(piece)
+                # Without the rest of the memory that it is a view of.
+                kept.append(piece._replace(hidden_BTH=piece.hidden_BTH.clone()))
             else:
                 yield piece
 

@@ -166,14 +166,19 @@ def compare_runs(folders: list[Path]) -> list[Row]:
     unique = {folder.resolve(): folder for folder in folders}
     for summary in map(summarize_run, unique.values()):
         for group in groups:
-            is_alike = group[0].settings == summary.settings
-            is_alike &= group[0].finished == summary.finished
+            is_alike = _without_place(group[0]) == _without_place(summary)
+            is_alike &= group[0].finished == summary.finished and same_text(group[0], summary)
             if is_alike and summary.seed not in [run.seed for run in group]:
                 group.append(summary)
                 break
         else:
             groups.append([summary])
     return [_row(group, groups[0]) for group in groups]
+
+
+def _without_place(run: RunSummary) -> dict[str, Any]:
+    """Return the settings without the place of the text, which :func:`same_text` looks into."""
+    return {name: value for name, value in run.settings.items() if name != "data"}
 
 
 def same_text(run: RunSummary, other: RunSummary) -> bool:

@@ -61,10 +61,11 @@ def train_all(
 
     Raises:
         UserError: what a run raised.
-        Stopped: after SIGINT or SIGTERM, or so many seconds, when every run has saved.
+        Stopped: after SIGINT or SIGTERM, when every run has saved.
+        OutOfTime: after so many seconds, likewise.
         Diverged: what a run raised; the others have saved.
     """
-    from tiedlm.training.loop import Diverged, Stopped
+    from tiedlm.training.loop import Diverged, OutOfTime, Stopped
 
     context = multiprocessing.get_context("spawn")
     inbox: multiprocessing.Queue[tuple[int, str, tuple[Any, ...]]] = context.Queue()
@@ -75,7 +76,7 @@ def train_all(
     results: dict[int, dict[str, Any]] = {}
     failure: Exception | None = None
     deadline = time.monotonic() + seconds
-    with _stopping(stop):
+    with _stopping(stop) as signals:
         while waiting or running:
             if time.monotonic() > deadline:
                 stop.set()
@@ -112,10 +113,12 @@ def train_all(
                 kinds = {"stopped": Stopped, "diverged": Diverged, "mistake": UserError}
                 failure = failure or kinds[kind](values[0])
                 stop.set()
+    if failure is None and len(results) < len(jobs):
+        failure = Stopped("stopped before every model had begun; the same command goes on")
+    if isinstance(failure, Stopped) and time.monotonic() > deadline and not signals:
+        raise OutOfTime(str(failure))
     if failure is not None:
         raise failure
-    if len(results) < len(jobs):
-        raise Stopped("stopped before every model had begun; the same command goes on from there")
     return [results[index] for index in range(len(jobs))]
 
 
@@ -188,15 +191,17 @@ def _work(
 
 
 @contextmanager
-def _stopping(stop: Event) -> Iterator[None]:
-    """Set ``stop`` on SIGINT and SIGTERM, so that every child saves and ends."""
+def _stopping(stop: Event) -> Iterator[list[int]]:
+    """Set ``stop`` on SIGINT and SIGTERM, so that every child saves and ends; yield what came."""
+    signals: list[int] = []
 
     def request(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
         stop.set()
 
     old = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield signals
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

@@ -76,7 +76,7 @@ def run_cells(
         "stopped, the same command goes on"
     )
     try:
-        train_all(jobs, at_once, view, seconds)
+        train_all(missing, at_once, view, seconds)
     finally:
         keep_finished(jobs, results, command)
 

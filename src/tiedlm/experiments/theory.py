@@ -51,6 +51,8 @@ from tiedlm.training.step import Objective
 STUDY = "figure1"  # its name in results/
 WORDS = 20_000
 RUNS = 10
+# The settings that differ from run to run.
+OF_A_RUN = ("alpha", "ce_weight", "temperature", "skip", "seed")
 PANEL_A = tuple((beta, 10.0) for beta in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
 PANEL_B = tuple((1.0, temperature) for temperature in (1.0, 2.0, 5.0, 10.0, 20.0, 50.0))
 
@@ -246,11 +248,14 @@ def read_figure1(folder: Path) -> list[dict[str, Any]]:
 def restore_figure1(results: Path, folder: Path) -> None:
     """Put back the files of runs that are kept in ``results/`` and missing in the folder."""
     for path in sorted(results.glob(f"*_{STUDY}/metrics.json")):
-        settings = read_json(path.with_name("config.json"))[STUDY]
+        shared = read_json(path.with_name("config.json"))[STUDY]
         kept_in = read_json(path.with_name("env.json"))
         for run in read_json(path)[STUDY]:
-            file = folder / TheoryRun((run["beta"], run["temperature"]), run["seed"]).name()
+            one = TheoryRun((run["beta"], run["temperature"]), run["seed"])
+            file = folder / one.name()
             if not file.is_file():
+                own = one.settings().to_dict()
+                settings = shared | {name: own[name] for name in OF_A_RUN}
                 write_json(file, {"environment": kept_in, **run, "settings": settings})
 
 

@@ -103,6 +103,8 @@ def _config(
     """
     corpus = run_config["corpus"]
     settings = run_config["settings"] | {"data": corpus["name"], "init_from": None}
+    if settings.get("soft_target_from") is not None:
+        settings["soft_target_from"] = Path(settings["soft_target_from"]).name
     return {
         "model_type": "tiedlm",
         "architectures": ["TiedLMForCausalLM"],

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tiedlm.dropout import check_probability, variational_mask
+from tiedlm.matmul import precision
 from tiedlm.recurrent.lstm_function import lstm_layer
 
 
@@ -213,9 +214,18 @@ class VariationalLSTM(nn.Module):
                     f"state.{name}: expected (n_layers, B, d_hidden) = {expected}, "
                     f"got {tuple(tensor.shape)}"
                 )
-        is_evaluation = not self.training and not torch.is_grad_enabled()
-        if self.fast and is_evaluation and not self._is_faster_here(batch_size):
-            return self._forward_without_masks(x_TBE, h_LBH, c_LBH)
+        if self.fast and not self.training and not torch.is_grad_enabled():
+            if not self._is_faster_here(batch_size):
+                return self._forward_without_masks(x_TBE, h_LBH, c_LBH)
+            with precision("fp32"):  # as PyTorch's kernel: the two must agree
+                return self._forward_layers(x_TBE, h_LBH, c_LBH)
+        return self._forward_layers(x_TBE, h_LBH, c_LBH)
+
+    def _forward_layers(
+        self, x_TBE: Tensor, h_LBH: Tensor, c_LBH: Tensor
+    ) -> tuple[Tensor, LSTMState]:
+        """Run this module's layers one after the other."""
+        batch_size = x_TBE.shape[1]
         input_mask_BE, hidden_masks = self.sample_masks(batch_size)
         layer_function = lstm_layer if self.fast else lstm_layer_reference
         out_TB = x_TBE if input_mask_BE is None else x_TBE * input_mask_BE

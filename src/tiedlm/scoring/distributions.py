@@ -111,11 +111,14 @@ def _describe(
 def _describe_compiled(
     kernels: ctypes.CDLL, z_NV: Tensor, targets_N: Tensor, starts_V: Tensor | None
 ) -> Distributions:
+    targets_N = targets_N.long().contiguous()
+    if len(targets_N) and not 0 <= int(targets_N.min()) <= int(targets_N.max()) < z_NV.shape[1]:
+        raise IndexError(f"targets: expected ids from 0 to {z_NV.shape[1] - 1}")
     surprisal_N, entropy_N = z_NV.new_empty(2, len(z_NV)).unbind(0)
     rank_N = torch.empty_like(targets_N)
     boundary_N = None if starts_V is None else torch.empty_like(entropy_N)
     kernels.distributions(
-        *z_NV.shape, torch.get_num_threads(), pointer(z_NV), pointer(targets_N.contiguous()),
+        *z_NV.shape, torch.get_num_threads(), pointer(z_NV), pointer(targets_N),
         pointer(starts_V), pointer(surprisal_N), pointer(entropy_N), pointer(rank_N),
         pointer(boundary_N),
     )  # fmt: skip

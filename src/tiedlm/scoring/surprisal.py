@@ -59,6 +59,13 @@ class _Carry(NamedTuple):
     hidden_BH: Tensor
     state: LSTMState
 
+    def first(self, batch_size: int) -> _Carry:
+        """Return that of the first sentences."""
+        return _Carry(
+            self.hidden_BH[:batch_size],
+            LSTMState(*(x[:, :batch_size].contiguous() for x in self.state)),
+        )
+
     def expand(self, batch_size: int) -> _Carry:
         return _Carry(
             self.hidden_BH.expand(batch_size, -1),
@@ -123,23 +130,28 @@ def _blocks(sentences: Iterable[Sentence]) -> Iterator[list[Sentence]]:
 def _score_batch(
     model: LanguageModel, batch: Sequence[Sentence], carry: _Carry, starts_V: Tensor | None
 ) -> Iterator[Scored]:
-    """Read sentences side by side, shorter ones padded at the end, where padding is not read."""
-    B, longest = padded(len(batch)), padded(max(len(s.ids) for s in batch), 4)
-    tokens_BT = np.zeros((B, longest), dtype=np.int64)
-    for row, sentence in enumerate(batch):
-        tokens_BT[row, : len(sentence.ids)] = sentence.ids
+    """Read sentences side by side, the longest first; what pads the shorter ones says nothing.
+
+    Those that have ended are not read on: all of a window go on to the next, or are padding.
+    """
+    order = sorted(range(len(batch)), key=lambda index: -len(batch[index].ids))
     pieces: list[list[_Piece]] = [[] for _ in batch]
-    carry = carry.expand(B)
-    step = max(4, WINDOW_WORDS // B // 4 * 4)
-    for first in range(0, longest, step):
-        window_BT = torch.from_numpy(tokens_BT[:, first : first + step]).to(carry.hidden_BH.device)
-        lengths = [min(max(len(s.ids) - first, 0), window_BT.shape[1]) for s in batch]
-        hidden_BTH, state = model(window_BT, carry.state)
-        described = _describe(model, carry.hidden_BH, hidden_BTH, window_BT, lengths, starts_V)
-        for found, length, piece in zip(pieces, lengths, described, strict=True):
-            if length:
-                found.append(piece)
-        carry = _Carry(hidden_BTH[:, -1], state)
+    carry, first = carry.expand(padded(len(batch))), 0
+    while order:
+        B = padded(len(order))
+        carry = carry.first(B)
+        step = max(4, WINDOW_WORDS // B // 4 * 4)
+        lengths = [min(len(batch[index].ids) - first, step) for index in order]
+        window_BT = np.zeros((B, padded(lengths[0], 4)), dtype=np.int64)
+        for row, (index, length) in enumerate(zip(order, lengths, strict=True)):
+            window_BT[row, :length] = batch[index].ids[first : first + length]
+        tokens_BT = torch.from_numpy(window_BT).to(carry.hidden_BH.device)
+        hidden_BTH, state = model(tokens_BT, carry.state)
+        described = _describe(model, carry.hidden_BH, hidden_BTH, tokens_BT, lengths, starts_V)
+        for index, piece in zip(order, described, strict=True):
+            pieces[index].append(piece)
+        carry, first = _Carry(hidden_BTH[:, -1], state), first + step
+        order = [index for index in order if len(batch[index].ids) > first]
     for sentence, found in zip(batch, pieces, strict=True):
         yield _join(sentence, found)
 

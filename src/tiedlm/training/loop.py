@@ -37,14 +37,19 @@ from tiedlm.training.soft_targets import SoftTargets
 from tiedlm.training.step import Objective, train_step
 
 SAVE_EVERY = 120.0  # seconds between two checkpoints within an epoch
-# Settings that a resumed run may change; a corpus is the same if its content is, wherever it lies.
-MAY_CHANGE = ("data", "epochs", "patience", "threads")
-_PLACE = ("name", "origin")
+# Settings that do not decide which run it is. One that goes on may change them, and the places of
+# its text, whose content `_content` compares, and of the run that it began from.
+OF_NO_RESULT = ("epochs", "patience", "threads")
+MAY_CHANGE = (*OF_NO_RESULT, "data", "init_from")
 FEW_UPDATES = 10  # an epoch: fewer hardly move a model
 
 
 class Stopped(Exception):
     """The run was asked to stop; it was saved and can go on."""
+
+
+class OutOfTime(Stopped):
+    """It was stopped because its time was over, not by a signal."""
 
 
 class Diverged(Exception):
@@ -103,6 +108,12 @@ class _Run:
         ranks: Ranks,
         on_metrics: Callable[[list[dict[str, Any]]], None] | None,
     ) -> None:
+        for part in ("valid", "test"):
+            if len(getattr(corpus, part)) < 2:
+                raise UserError(
+                    f"the {part} text of {corpus.name} has {len(getattr(corpus, part))} tokens; a "
+                    "perplexity needs at least two"
+                )
         self.settings = settings
         self.corpus = corpus
         self.out = out
@@ -315,7 +326,7 @@ class _Run:
     def _new_id(self) -> str:
         """Return a name for this run that no other has, unless it is the same run elsewhere."""
         config = self._config()
-        config["settings"] = {k: v for k, v in config["settings"].items() if k not in MAY_CHANGE}
+        config["settings"] = {k: v for k, v in config["settings"].items() if k not in OF_NO_RESULT}
         return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
     def _changed_config(self, old: dict[str, Any]) -> list[str]:
@@ -323,6 +334,7 @@ class _Run:
         new = json.loads(json.dumps(self._config()))
         # A run from before a setting existed had its default.
         old = {**old, "settings": Settings.from_dict(old["settings"]).to_dict()}
+        begun_from = [part["settings"]["init_from"] is not None for part in (old, new)]
         for name in MAY_CHANGE:
             old["settings"].pop(name, None)
             new["settings"].pop(name, None)
@@ -331,8 +343,9 @@ class _Run:
             for part in ("settings", "model")
             for line in run_files.differences(old[part], new[part])
         ]
-        contents = ({k: v for k, v in c["corpus"].items() if k not in _PLACE} for c in (old, new))
-        parts = run_files.changed_names(*contents)
+        parts = run_files.changed_names(*(_content(c["corpus"]) for c in (old, new)))
+        if begun_from[0] != begun_from[1]:
+            found.append(f"init_from: {'given' if begun_from[0] else 'not given'} before")
         if parts:
             found.append(f"the corpus: another {', another '.join(parts)}")
         return list(dict.fromkeys(found))  # a width is a setting and part of the model
@@ -431,3 +444,9 @@ def start_from(model: LanguageModel, folder: Path, corpus: Corpus) -> None:
     if earlier.vocabulary != corpus.vocabulary:
         raise UserError(f"--init-from {folder}: its vocabulary is not this corpus's")
     run.load_weights(model, folder / run_files.WEIGHTS, run.run_id(folder))
+
+
+def _content(corpus: dict[str, Any]) -> dict[str, Any]:
+    """Return what a configuration says of its corpus, without names and places."""
+    content = {k: v for k, v in corpus.items() if k not in ("name", "origin")}
+    return content | {"sha256": sorted(corpus.get("sha256", {}).values())}

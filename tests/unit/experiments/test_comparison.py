@@ -16,12 +16,12 @@ from tiedlm.experiments.comparison import (
 from tiedlm.training.settings import Settings
 
 
-def run_folder(path, settings, test_ppl=None, valid_ppl=(100.0,), words=10):
+def run_folder(path, settings, test_ppl=None, valid_ppl=(100.0,), words=10, text="0"):
     path.mkdir(parents=True)
     config = {
         "settings": settings.to_dict(),
         "model": {"vocab_size": words},
-        "corpus": {"sha256": {"a.txt": "0"}},
+        "corpus": {"sha256": {"a.txt": text}},
     }
     (path / "config.json").write_text(json.dumps(config))
     lines = [{"epoch": i + 1, "valid_ppl": ppl} for i, ppl in enumerate(valid_ppl)]
@@ -47,6 +47,18 @@ def test_runs_that_differ_in_their_seed_are_one_row(tmp_path):
     expected = scipy.stats.t.ppf(0.975, 1) * scipy.stats.sem([-10, -6])
     assert second.interval == pytest.approx(expected, rel=1e-4)
     assert changed_settings([first, second]) == {"tied": [False, True]}
+
+
+def test_runs_are_one_row_by_what_their_text_holds_not_where_it_lies(tmp_path):
+    settings = Settings(recipe="base", data="/here/my.txt")
+    folders = [
+        run_folder(tmp_path / "a", settings, test_ppl=90.0),
+        run_folder(tmp_path / "b", settings.replace(seed=2), test_ppl=50.0, text="edited"),
+        run_folder(tmp_path / "c", settings.replace(seed=3, data="/there.txt"), test_ppl=92.0),
+    ]
+    first, second = compare_runs(folders)
+    assert [run.seed for run in first.runs] == [1, 3]
+    assert [run.seed for run in second.runs] == [2]
 
 
 @pytest.mark.parametrize("count", [2, 3, 10, 31, 200])

@@ -90,12 +90,14 @@ def test_finished_runs_are_not_run_again_and_a_budget_of_nothing_leaves_the_rest
 def test_runs_that_are_kept_come_back_where_their_folder_is_gone(tmp_path):
     results, folder = tmp_path / "results", tmp_path / "runs"
     run = {"beta": 0.0, "temperature": 10.0, "seed": 3, "distance": 0.9}
-    study, settings = {"figure1": [run]}, {"figure1": {"seed": 3}}
+    own, other = (TheoryRun((beta, 10.0), 3).settings().to_dict() for beta in (0.0, 1.0))
+    study, settings = {"figure1": [run]}, {"figure1": other | {"threads": 5}}
     keep_study("figure1", study, settings, results, "command", ran_in={"compiled": True})
     restore_figure1(results, folder)
     file = folder / TheoryRun((0.0, 10.0), 3).name()
     environment = {"compiled": True, "command": "command"}
-    assert read_json(file) == {**run, "settings": {"seed": 3}, "environment": environment}
+    expected = {**run, "settings": own | {"threads": 5}, "environment": environment}
+    assert read_json(file) == expected
     write_json(file, {"distance": 0.5})
     restore_figure1(results, folder)
     assert read_json(file) == {"distance": 0.5}

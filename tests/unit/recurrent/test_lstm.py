@@ -272,6 +272,18 @@ def test_evaluation_without_gradient_gives_the_numbers_of_evaluation_with_it(
     torch.testing.assert_close(end_without.c, end.c.detach())
 
 
+@pytest.mark.parametrize("own_layers", [False, True])
+def test_evaluation_is_float32_whatever_training_is(own_layers, monkeypatch):
+    monkeypatch.setattr(VariationalLSTM, "_is_faster_here", lambda self, batch_size: own_layers)
+    torch.manual_seed(0)
+    lstm = VariationalLSTM(16, 24).eval()
+    x = torch.randn(3, 9, 16)
+    with torch.no_grad():
+        exact = lstm(x)[0]
+        with precision("bf16"):
+            torch.testing.assert_close(lstm(x)[0], exact, rtol=0, atol=0)
+
+
 def test_bfloat16_products_are_as_near_as_bfloat16_autograd(pointwise):
     # The error of our bf16 layer is bounded by that of the readable layer under autocast.
     inputs = [0.3 * tensor.detach().float() for tensor in layer_inputs(T=12, B=8, E=40, H=48)]

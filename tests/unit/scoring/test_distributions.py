@@ -125,6 +125,17 @@ def test_compiled_numbers_are_as_near_the_exact_ones_as_pytorchs(scale, with_sta
 
 
 @pytest.mark.usefixtures("compiled")
+def test_compiled_numbers_take_every_kind_of_id_and_refuse_those_of_no_word():
+    model, hidden_NH, targets_N = wide_model(), torch.randn(3, 19), torch.tensor([0, 5, 1202])
+    expected = describe(model, hidden_NH, targets_N)
+    for one, other in zip(describe(model, hidden_NH, targets_N.int()), expected, strict=True):
+        torch.testing.assert_close(one, other)
+    for wrong in (-1, 1203):
+        with pytest.raises(IndexError, match="from 0 to 1202"):
+            describe(model, hidden_NH, torch.tensor([0, wrong, 1]))
+
+
+@pytest.mark.usefixtures("compiled")
 def test_compiled_numbers_at_the_limits():
     model = wide_model()
     targets_N = torch.tensor([0, 1, 2])
