@@ -39,7 +39,7 @@ from tiedlm.training.settings import Settings
 from tiedlm.training.step import Objective, train_step
 
 CPU = torch.device("cpu")
-EVALUATED = 40_000  # words
+EVALUATED = 80_000  # words
 BASE = "nn.LSTM, fp32"
 STEPS = 8  # of a way in a round
 WARM = 4  # of them that do not count
