@@ -24,6 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -33,6 +34,8 @@ from tiedlm.evaluation import evaluate
 from tiedlm.matmul import has_fast_bf16
 from tiedlm.model import LanguageModel
 from tiedlm.recurrent import LSTMState
+from tiedlm.scoring import score_sentences
+from tiedlm.scoring.text import Sentence
 from tiedlm.training.hardware import arithmetic, default_threads
 from tiedlm.training.loop import model_config
 from tiedlm.training.settings import Settings
@@ -163,6 +166,22 @@ class EvaluationSteps(OurSteps):
         evaluate(self.model, self.words_N)
 
 
+class ScoringSteps(EvaluationSteps):
+    """Surprisal, entropy and rank of every word of as many sentences as make that text."""
+
+    def __init__(self, settings: Settings, tokens_BT: Tensor, vocab: int) -> None:
+        super().__init__(settings, tokens_BT, vocab)
+        lengths = torch.randint(5, 45, (EVALUATED // 20,)).cumsum(0)
+        pieces = np.split(self.words_N, lengths[lengths < len(self.words_N)].numpy())
+        self.sentences = [Sentence(1, 1, ("-",) * len(ids), ids) for ids in pieces]
+
+    def __call__(self) -> None:
+        """Score once."""
+        with self.model.mode(training=False):
+            for _ in score_sentences(self.model, self.sentences, start=0):
+                pass
+
+
 class GemmFloor:
     """The matrix products of a tied model's step, forward and backward, and nothing else."""
 
@@ -223,6 +242,7 @@ def ways(settings: Settings, vocab: int) -> dict[str, Callable[[], object]]:
             table[f"{name}, {precision}"] = OurSteps(own, tokens_BT, vocab)
     evaluated = settings.replace(tied=True, precision="fp32")
     table["evaluation, fp32"] = EvaluationSteps(evaluated, tokens_BT, vocab)
+    table["scoring, fp32"] = ScoringSteps(evaluated, tokens_BT, vocab)
     return table
 
 
