@@ -1,0 +1,80 @@
+"""How strong and how warm should the augmented loss be? RE with other gamma and temperature.
+
+On the text, model and schedule of ``semantic.py``, whose RE and REAL (gamma 0.65, temperature 20)
+it shares where ``--out`` is the same. The paper takes gamma from 0.5 to 0.8 and says that moderate
+changes of either do no harm. ``python benchmarks/strength.py --out runs/semantic`` trains what is
+missing (stopped, it goes on), prints the table and writes it to ``results/``.
+"""
+
+from __future__ import annotations
+
+from semantic import BASE, jobs
+from study import run_study, study_parser
+from tiedlm.experiments.comparison import cell, interval95
+from tiedlm.experiments.parallel import Job
+from tiedlm.experiments.reproduce import markdown_table
+from tiedlm.files import read_json
+from tiedlm.training.run_files import RESULT
+
+REAL = "own, with gradient (REAL)"
+PAPER = (0.65, 20.0)
+# gamma, temperature; alpha is their product. Gamma 0 is RE.
+GRID = (
+    (0.0, 20.0), (0.25, 20.0), PAPER, (1.3, 20.0), (2.6, 20.0), (5.2, 20.0), (0.65, 5.0),
+    (0.65, 50.0),
+)  # fmt: skip
+
+
+def table(found: dict[tuple[float, float, int], Job]) -> str:
+    """Return the table in Markdown: means over seeds, differences from RE paired by seed."""
+
+    def values(gamma: float, temperature: float, key: str) -> dict[int, float]:
+        return {
+            seed: read_json(job.out / RESULT)[key]
+            for (g, t, seed), job in found.items()
+            if (g, t) == (gamma, temperature)
+        }
+
+    base = values(*GRID[0], "test_ppl")
+    body = []
+    for gamma, temperature in GRID:
+        valid, test = (values(gamma, temperature, key) for key in ("valid_ppl", "test_ppl"))
+        pairs = [test[seed] - base[seed] for seed in test]
+        half = interval95(pairs)
+        difference = f"{sum(pairs) / len(pairs):+.2f}"
+        difference += " (1 seed)" if half is None else f" ± {half:.2f}"
+        body.append(
+            (
+                f"{gamma:g}", f"{temperature:g}" if gamma else "-", str(cell(list(valid.values()))),
+                str(cell(list(test.values()))), difference if gamma else "-",
+            )
+        )  # fmt: skip
+    return markdown_table(
+        ("gamma", "temperature", "validation", "test", "test, against RE, paired"), body
+    )
+
+
+def main() -> None:
+    """Train, print, write."""
+    parser = study_parser(__doc__, seeds=1)
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    options = parser.parse_args()
+    shared = jobs(options.out, options.seeds, options.precision)[1]
+    found = {}
+    for gamma, temperature in GRID:
+        for seed in range(1, options.seeds + 1):
+            real = shared[REAL, seed]
+            if gamma == 0:
+                job = shared[BASE, seed]
+            elif (gamma, temperature) == PAPER:
+                job = real
+            else:
+                changes = {"alpha": gamma * temperature, "temperature": temperature}
+                name = f"gamma{gamma:g}-tau{temperature:g}-seed{seed}"
+                job = Job(real.settings.replace(**changes), options.out / name)
+            found[gamma, temperature, seed] = job
+    run_study("strength", list(found.values()), options, lambda: table(found))
+
+
+if __name__ == "__main__":
+    main()
