@@ -43,8 +43,9 @@ def make_run(folder, shape, tokenizer=None, words=WORDS, data="tiny"):
     settings = Settings(data=data).to_dict()
     write_json(
         folder / "config.json",
-        config_of(model, settings, {"name": "tiny", "origin": str(folder), "tokenizer": tokenizer}),
+        config_of(model, settings, {"name": "tiny", "origin": str(folder), "tokenizer": tokenizer})
+        | {"id": "0123456789abcdef"},
     )
-    save_weights(model, folder / "model.safetensors")
+    save_weights(model, folder / "model.safetensors", "0123456789abcdef")
     model.vocabulary.save(folder / "vocabulary.txt")
     return model.eval()

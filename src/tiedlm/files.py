@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,14 +41,23 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """Give a temporary path that becomes ``path`` on success and vanishes on failure.
 
     The file is flushed to disk before it is renamed, so that a crash at any moment leaves either
-    the old file or the new one. Missing parent folders are created.
+    the old file or the new one. Missing parent folders are created. A link is followed; what is
+    no file, such as ``/dev/null`` or a pipe, is written to and stays.
 
     Raises:
         UserError: if the folder or the file cannot be written (read-only, full disk).
     """
     path = Path(path)
-    # One process writes a given file at a time, so the process id keeps temporaries apart.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        try:
+            yield path
+        except OSError as error:
+            raise explain(error, path) from error
+        return
+    if path.is_symlink():
+        path = path.resolve()
+    # Of two processes, also of two machines that share the folder, each has its own.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -98,6 +98,8 @@ def augmented_cross_entropy(
     weight = counted_N.to(torch.promote_types(hidden.dtype, torch.float32))
     if per_token or is_recording(hidden):
         targets_N = targets_N.where(counted_N, 0)
+        if is_recording(hidden) or not counted_N.all():
+            hidden_ND = hidden_ND.where(counted_N[:, None], 0)  # NaN times no weight would be NaN
         if reduction == "mean":
             weight = weight / weight.sum().clamp(min=1)
     else:

@@ -168,21 +168,17 @@ class LanguageModel(nn.Module):
         return self.read(tokens, state, self.embedding.weight)
 
     def read(
-        self, tokens: Tensor, state: LSTMState | None, weight: Tensor
+        self, tokens: Tensor, state: LSTMState | None, weight: Tensor, *, sparse: bool = False
     ) -> tuple[Tensor, LSTMState]:
-        """Do what :meth:`forward` does, with ``weight`` ``(V, E)`` for the embedding."""
-        vectors_TBE = self._look_up(tokens.t(), weight)
+        """Do what :meth:`forward` does, with ``weight`` ``(V, E)`` for the embedding.
+
+        With ``sparse`` its gradient may be one of the rows that occur: no matrix of its size is
+        filled with zeros.
+        """
+        sparse = sparse and not weight.is_cuda and not is_recording(weight)
+        vectors_TBE = nn.functional.embedding(tokens.t(), weight, sparse=sparse)
         hidden_TBH, state = self.lstm.forward_time_major(vectors_TBE, state)
         return hidden_TBH.transpose(0, 1), state
-
-    def _look_up(self, tokens_TB: Tensor, weight: Tensor) -> Tensor:
-        """Return the word vectors.
-
-        Where they are tied, the gradient from here is one of the rows that occur, and becomes part
-        of the classifier's: no second matrix of its size is filled with zeros.
-        """
-        in_rows = self.config.tied and not weight.is_cuda and not is_recording(weight)
-        return nn.functional.embedding(tokens_TB, weight, sparse=in_rows)
 
     def loss(
         self,

@@ -8,6 +8,9 @@ import time
 
 import pytest
 
+from tiedlm.errors import UserError
+from tiedlm.training.distributed import Ranks
+
 OPTIONS = {
     "d-embed": 12, "d-hidden": 12, "batch-size": 4, "bptt": 5, "epochs": 3, "threads": 1,
     "decay-after": 1, "alpha": 2, "temperature": 5,
@@ -67,6 +70,12 @@ def test_a_dead_rank_ends_all_and_the_run_goes_on(tiny_corpus, tmp_path):
     again = train(tiny_corpus, tmp_path / "parts", **long, processes=2)
     assert again.returncode == 0, again.stderr
     assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+
+
+def test_each_rank_s_share_divides_into_the_groups_of_accumulation():
+    Ranks(0, 2).check_batch(20, 5)
+    with pytest.raises(UserError, match=r"2 processes of 4 groups each .* multiple of 8"):
+        Ranks(0, 2).check_batch(20, 4)
 
 
 def test_a_batch_that_does_not_divide_is_refused_once(tiny_corpus, tmp_path):

@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -81,3 +82,18 @@ def test_a_folder_with_other_files_and_a_file_are_refused(tmp_path):
         check_folder(tmp_path, "step.onnx", "export")
     with pytest.raises(UserError, match="is a file"):
         check_folder(other, "step.onnx", "export")
+
+
+def test_a_link_is_followed_and_a_pipe_stays_a_pipe(tmp_path):
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to("target")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit((tmp_path / "pipe").read_text)
+        write_text(tmp_path / "pipe", "through")
+        assert read.result(timeout=20) == "through"
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe", "target"]

@@ -144,6 +144,22 @@ def test_non_contiguous_inputs_are_the_same_numbers(impl):
 
 
 @pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_what_is_ignored_may_be_nan(impl, reduction):
+    hidden, classifier = torch.randn(4, 5), torch.randn(7, 5, requires_grad=True)
+    hidden[1] = torch.nan
+    hidden.requires_grad_()
+    targets = torch.tensor([0, -100, 2, 3])
+    out = augmented_cross_entropy(
+        hidden, classifier, targets, alpha=2.0, impl=impl, reduction=reduction
+    )
+    out.loss.sum().backward()
+    assert torch.isfinite(out.loss).all()
+    assert torch.isfinite(classifier.grad).all()
+    assert hidden.grad[1].abs().sum() == 0
+
+
+@pytest.mark.parametrize("impl", IMPLS)
 def test_ignored_targets_count_nowhere(impl):
     hidden, weight, targets = problem()
     keep = torch.tensor([True, False, True, True, False, True, True])

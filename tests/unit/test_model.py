@@ -105,3 +105,11 @@ def test_a_wrong_option_is_named(options, name):
 def test_tokens_of_a_wrong_shape_are_refused():
     with pytest.raises(ValueError, match=r"tokens: expected shape \(B, T\), got \(3,\)"):
         small()(torch.zeros(3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_head_of_ones_own_trains_with_any_optimizer(tied):
+    model = LanguageModel(ModelConfig(vocab_size=9, d_embed=4, d_hidden=4, tied=tied))
+    model(torch.tensor([[1, 2, 3]]))[0].sum().backward()
+    assert model.embedding.weight.grad.layout == torch.strided
+    torch.optim.Adam([model.embedding.weight]).step()

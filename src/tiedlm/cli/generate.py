@@ -40,8 +40,10 @@ def generate(
 
     if words < 1:
         raise UserError(f"--words: expected at least 1, got {words}")
-    if temperature < 0:
-        raise UserError(f"--temperature: expected 0 or more, got {temperature}")
+    if temperature != 0 and not 1e-3 <= temperature <= 1e6:
+        raise UserError(f"--temperature: expected 0, or from 0.001 to 1e6, got {temperature}")
+    if not -(2**63) <= seed < 2**63:
+        raise UserError(f"--seed: expected a 64-bit integer, got {seed}")
     model, vocabulary = load_model(run)
     banned = () if unk or vocabulary.unk_id is None else (vocabulary.unk_id,)
     print(context, end="")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -93,6 +94,9 @@ def rescore(
     if arpa_weight is not None and arpa is None:
         raise UserError("--arpa-weight needs --arpa")
     arpa_weight = 0.5 if arpa_weight is None else arpa_weight
+    for name, value in given.items():
+        if not math.isfinite(value):
+            raise UserError(f"--{name.replace('_', '-')}: expected a number, got {value}")
     if lm_scale is not None and lm_scale <= 0:
         raise UserError(f"--lm-scale: expected a positive number, got {lm_scale:g}")
     if not 0 < arpa_weight < 1:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -146,10 +146,9 @@ def load_corpus(
     identity = [_FORMAT, source.name, source.origin, source.split, source.sha256, asdict(choice)]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
     place = folder / "corpora" / f"{source.name}-{key}"
-    cached = place.exists()
     corpus = _read(source.name, place)
     if corpus is None:
-        with _whole_folder(place, damaged=cached) as unfinished:
+        with _whole_folder(place, lambda: _read(source.name, place) is not None) as unfinished:
             _build(source, unfinished, choice, progress)
         corpus = _read(source.name, place)
         if corpus is None:
@@ -227,22 +226,25 @@ def _read(name: str, folder: Path) -> Corpus | None:
 
 
 @contextmanager
-def _whole_folder(place: Path, damaged: bool) -> Iterator[Path]:
+def _whole_folder(place: Path, is_whole: Callable[[], bool]) -> Iterator[Path]:
     """Give a temporary folder that becomes ``place`` on success and vanishes on failure.
 
     Args:
         place: the folder to make. If another process makes it meanwhile, that one stays.
-        damaged: whether what was found at ``place`` is to be removed.
+        is_whole: tells whether ``place`` holds what it should; what is damaged is removed.
     """
     unfinished = None
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
         yield unfinished
-        if damaged:
-            shutil.rmtree(place)
-        if not place.exists():
-            unfinished.rename(place)
+        if not is_whole():
+            shutil.rmtree(place, ignore_errors=True)
+            try:
+                unfinished.rename(place)
+            except OSError:
+                if not is_whole():
+                    raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(

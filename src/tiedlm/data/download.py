@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -40,25 +43,43 @@ def download(url: str, path: Path, sha256: str, progress: bool = True) -> None:
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                _fetch_rest(url, part, progress)
-                break
-            except _CutError as error:
-                if attempt == _ATTEMPTS:
-                    raise UnreachableError(f"the connection was cut {attempt} times") from error
-        found = digest(part).sha256
-        if found != sha256:
-            part.unlink()
-            raise UserError(
-                f"{url} gave a file with SHA-256 {found[:16]}… instead of {sha256[:16]}…; it was "
-                f"removed: try again, or put the right file at {path}"
-            )
-        part.replace(path)
+        with _alone(path.parent):
+            if not path.exists():  # or another process fetched it meanwhile
+                _fetch(url, path, part, sha256, progress)
     except urllib.error.URLError as error:
         raise UnreachableError(str(error.reason)) from error
     except OSError as error:
         raise files.explain(error, part) from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process downloads into a folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _fetch(url: str, path: Path, part: Path, sha256: str, progress: bool) -> None:
+    """Fetch what is missing of ``part``; let it become ``path`` when its hash is right."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _fetch_rest(url, part, progress)
+            break
+        except _CutError as error:
+            if attempt == _ATTEMPTS:
+                raise UnreachableError(f"the connection was cut {attempt} times") from error
+    found = digest(part).sha256
+    if found != sha256:
+        part.unlink()
+        raise UserError(
+            f"{url} gave a file with SHA-256 {found[:16]}… instead of {sha256[:16]}…; it was "
+            f"removed: try again, or put the right file at {path}"
+        )
+    part.replace(path)
 
 
 def _fetch_rest(url: str, part: Path, progress: bool) -> None:
@@ -74,7 +95,7 @@ def _fetch_rest(url: str, part: Path, progress: bool) -> None:
         if error.code != 416:
             raise
         return  # the part is whole already, or no part of this file: its hash will tell
-    except (ConnectionError, http.client.HTTPException) as error:
+    except (ConnectionError, TimeoutError, http.client.HTTPException) as error:
         raise _CutError from error
     with response:
         resumed = response.status == 206

@@ -19,8 +19,8 @@ _NAMES = {part: f"{part}.txt" for part in PARTS}
 def write_corpus(corpus: Corpus, folder: Path, keep: tuple[Path, ...] = ()) -> list[Path]:
     """Write train.txt, valid.txt, test.txt and vocabulary.txt.
 
-    Words outside the vocabulary are written as ``<unk>``: loading the folder again gives the same
-    ids. Either all four files appear or none.
+    Words outside the vocabulary are written as ``<unk>``; loading the folder as tokenized, with
+    every word counted (``min_count=1``), gives the same ids. Either all four files appear or none.
 
     Args:
         corpus: what to write.

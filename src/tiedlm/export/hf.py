@@ -124,6 +124,7 @@ def _config(
         "pad_token_id": vocabulary.eos_id,
         "torch_dtype": "float32",
         "format": run_config["format"],
+        "id": run_config.get("id", ""),
         "tiedlm": run_config["tiedlm"],
         "settings": settings,
         "model": run_config["model"],

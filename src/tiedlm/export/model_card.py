@@ -32,8 +32,9 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
 ```
 
 - {text}
-- `<eos>` ends a line, and stands before the first one: begin a text with it. A line end in a text
-  becomes `<eos>`. Words that the model does not know are read as `<unk>`.
+- `<eos>` ends a sentence, and stands before the first one: begin a text with it. A line end in a
+  text becomes `<eos>`, and nothing else does: give it one sentence a line, without blank lines.
+  Words that the model does not know are read as `<unk>`.
 - There is no longest input. The state of the network is `past_key_values`.
 - Vocabulary: `vocabulary.txt`, one word a line. `tiedlm.load` reads this folder as well.
 """

@@ -1,7 +1,8 @@
 """``tokenizer.json``: a run's vocabulary, and the way its text was cut into words.
 
 The file is that of the ``tokenizers`` library, which need not be installed to write it. A line end
-becomes ``<eos>``, as in the stream that the model was trained on; nothing else is added.
+becomes ``<eos>``; nothing else is added. A corpus has one after every sentence: what is read should
+have one sentence a line.
 
 Where a corpus was tokenized by tiedlm, so is what this tokenizer reads: the rules of
 :mod:`tiedlm.data.tokenizer` are restated as replacements and two regular expressions. They differ

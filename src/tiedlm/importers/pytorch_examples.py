@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tiedlm.data import Vocabulary
 from tiedlm.errors import UserError
-from tiedlm.files import write_json
+from tiedlm.files import check_folder, write_json
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.training.run import config_of, environment, save_weights
 from tiedlm.training.run_files import CONFIG, ENVIRONMENT, VOCABULARY, WEIGHTS
@@ -69,7 +69,11 @@ def import_checkpoint(checkpoint: Path, vocabulary_file: Path) -> Imported:
             tensors[f"lstm.layers.{layer}.{name}"] = state[f"rnn.{name}_l{layer}"]
         biases = (state[f"rnn.{name}_l{layer}"].double() for name in ("bias_ih", "bias_hh"))
         tensors[f"lstm.layers.{layer}.bias"] = sum(biases, torch.zeros(()))
-    model.load_state_dict(tensors)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{checkpoint} has tensors of wrong shapes: {reason}") from error
     model.vocabulary = vocabulary
     return Imported(model.eval(), checkpoint, vocabulary_file)
 
@@ -104,6 +108,11 @@ def _config(state: dict[str, Tensor], path: Path) -> ModelConfig:
     Raises:
         UserError: if it is not that of an LSTM of the two programs.
     """
+    for name in ("rnn.weight_hh_l0", "encoder.weight", "decoder.weight"):
+        if name in state and (state[name].dim() != 2 or not state[name].numel()):
+            raise UserError(
+                f"{path}: tensor {name!r} is no matrix (its shape is {tuple(state[name].shape)})"
+            )
     recurrent = state.get("rnn.weight_hh_l0")
     if recurrent is not None and (kind := _KINDS.get(recurrent.shape[0] // recurrent.shape[1])):
         raise UserError(f"{path} is a {kind} model; supported are {SUPPORTED}")
@@ -137,6 +146,7 @@ def write_run(imported: Imported, folder: Path) -> None:
     """
     if (folder / CONFIG).exists():
         raise UserError(f"{folder} holds a run already; choose another --out")
+    check_folder(folder, CONFIG, "run")
     model = imported.model
     assert model.vocabulary is not None
     model.vocabulary.save(folder / VOCABULARY)

@@ -142,7 +142,8 @@ def _espnet_folder(folder: Path) -> NBest:
     """Read ``1best_recog``, ``2best_recog``, ... of a decoding job, or of all jobs of a folder."""
     places = [folder]
     if not (folder / "1best_recog").is_dir():
-        places = sorted([*folder.glob("output.*"), *folder.glob("logdir/output.*")])
+        found = [*folder.glob("output.*"), *folder.glob("logdir/output.*")]
+        places = sorted(place for place in found if place.is_dir())
     ranked = sorted(
         (int(match[1]), path)
         for place in places
@@ -169,7 +170,7 @@ def _espnet_folder(folder: Path) -> NBest:
 def _espnet_json(path: Path) -> NBest:
     """Read ESPnet1's ``data.json``: ``utts``, of each ``output`` with ``rec_text``, ``score``."""
     try:
-        return {
+        nbest = {
             key: [
                 Hypothesis(_espnet_text(output["rec_text"]), _number(output["score"], f"{path}"))
                 for output in utterance["output"]
@@ -181,6 +182,12 @@ def _espnet_json(path: Path) -> NBest:
             f"{path} is not ESPnet's JSON: expected 'utts', of each 'output', of each 'rec_text' "
             f"and 'score' ({error!r})"
         ) from error
+    if not nbest:
+        raise UserError(f"{path}: 'utts' is empty")
+    for key, hypotheses in nbest.items():
+        if not hypotheses:
+            raise UserError(f"{path}: utterance {key!r} has no hypotheses")
+    return nbest
 
 
 def _espnet_text(text: str) -> str:
@@ -189,6 +196,7 @@ def _espnet_text(text: str) -> str:
 
 def _json_lines(source: str) -> NBest:
     nbest: NBest = {}
+    with_lm: set[bool] = set()
     for number, line in enumerate(read_lines(source), start=1):
         where = f"{source}, line {number}"
         if not line.strip():
@@ -201,6 +209,7 @@ def _json_lines(source: str) -> NBest:
             entry = json.loads(line)
             key, hypotheses = str(entry["id"]), entry["hypotheses"]
             found = [_json_hypothesis(hypothesis, where) for hypothesis in hypotheses]
+            with_lm.update("lm_score" in hypothesis for hypothesis in hypotheses)
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, UserError):
                 raise
@@ -213,6 +222,11 @@ def _json_lines(source: str) -> NBest:
             raise UserError(f"{where}: utterance {key!r} is there twice")
         if not found:
             raise UserError(f"{where}: utterance {key!r} has no hypotheses")
+        if len(with_lm) > 1:
+            raise UserError(
+                f"{where}: some hypotheses have an 'lm_score' and some have none; it is needed for "
+                "all or for none"
+            )
         nbest[key] = found
     if not nbest:
         raise UserError(f"{source} holds nothing but blank lines")

@@ -108,6 +108,9 @@ def save_checkpoint(
     for old in sorted(folder.glob("*.json"))[:-KEPT]:
         old.unlink()
         old.with_suffix(".safetensors").unlink(missing_ok=True)
+    for orphan in folder.glob("*.safetensors"):  # its writer was killed before it came to the JSON
+        if orphan.stem < stem.name and not orphan.with_suffix(".json").exists():
+            orphan.unlink(missing_ok=True)
 
 
 def _own_digest(described: Mapping[str, Any]) -> str:

@@ -41,16 +41,17 @@ class Ranks:
         """Whether this process writes files and shows progress."""
         return self.rank == 0
 
-    def check_batch(self, batch_size: int) -> None:
+    def check_batch(self, batch_size: int, accumulate: int = 1) -> None:
         """Refuse a global batch that does not divide.
 
         Raises:
-            UserError: naming both numbers.
+            UserError: naming the numbers.
         """
-        if batch_size % self.world:
+        if batch_size % (self.world * accumulate):
+            groups = f" of {accumulate} groups each (--accumulate)" if accumulate > 1 else ""
             raise UserError(
-                f"--batch-size {batch_size} does not divide by {self.world} processes; choose a "
-                "multiple"
+                f"--batch-size {batch_size} does not divide by {self.world} processes{groups}; "
+                f"choose a multiple of {self.world * accumulate}"
             )
 
     def own(self, tensor: Tensor, dim: int = 0) -> Tensor:

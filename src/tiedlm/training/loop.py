@@ -120,7 +120,7 @@ class _Run:
         self.save_every = save_every
         self.watcher = watcher if ranks.is_first else Silent()
         self.ranks = ranks
-        ranks.check_batch(settings.batch_size)
+        ranks.check_batch(settings.batch_size, settings.accumulate)
         self.device = prepare(settings)
         torch.manual_seed(settings.seed)
         self.model = LanguageModel(model_config(settings, len(corpus.vocabulary)))

@@ -72,7 +72,8 @@ class Objective(nn.Module):
         for_output = None
         if self.model.config.tied:
             weight, for_output = TwoUses.apply(weight)  # type: ignore[no-untyped-call]
-        hidden, new_state = self.model.read(inputs_BT, state, weight)
+        sparse = for_output is not None  # whose gradient takes in the rows of the other
+        hidden, new_state = self.model.read(inputs_BT, state, weight, sparse=sparse)
         rows = None
         if self.soft_targets is not None:
             rows = self.soft_targets(weight if for_output is None else for_output)

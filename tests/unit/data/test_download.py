@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -72,6 +73,15 @@ def server() -> Iterator[Server]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def test_two_that_want_a_file_at_once_fetch_it_once(server, tmp_path):
+    path = tmp_path / "new" / "file"
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(download, f"{server.url}/file", path, SHA256, False) for _ in range(2)]
+    assert [one.result() for one in both] == [None, None]
+    assert path.read_bytes() == CONTENT
+    assert len(server.asked) == 1
 
 
 def test_a_file_arrives_whole(server: Server, tmp_path: Path):

@@ -144,6 +144,29 @@ def test_a_tensor_too_few_or_too_many_is_named(tmp_path, vocabulary_file, change
         import_checkpoint(save(state, tmp_path), vocabulary_file)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rnn.weight_hh_l0": torch.ones(28)},
+        {"rnn.weight_ih_l1": torch.ones(28, 6)},
+        {"decoder.weight": torch.ones(22, 7)},
+    ],
+)
+def test_a_tensor_of_a_wrong_shape_is_one_line(tmp_path, vocabulary_file, change):
+    path = save(RNNModel().state_dict() | change, tmp_path)
+    with pytest.raises(UserError, match=r"is no matrix|of wrong shapes"):
+        import_checkpoint(path, vocabulary_file)
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path, vocabulary_file):
+    imported = import_checkpoint(save(RNNModel().state_dict(), tmp_path), vocabulary_file)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.safetensors").write_text("precious")
+    with pytest.raises(UserError, match="holds other files"):
+        write_run(imported, tmp_path / "run")
+    assert (tmp_path / "run" / "model.safetensors").read_text() == "precious"
+
+
 def test_another_state_dict_is_refused(tmp_path, vocabulary_file):
     path = save(nn.Linear(2, 2).state_dict(), tmp_path)
     with pytest.raises(UserError, match="supported are LSTM checkpoints"):

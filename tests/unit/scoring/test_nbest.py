@@ -160,3 +160,23 @@ def test_espnet_texts_without_a_score_are_named(tmp_path):
 def test_a_table_keeps_empty_texts(tmp_path):
     write(tmp_path, t="a  b c \nb\n\n")
     assert read_table(tmp_path / "t") == {"a": "b c", "b": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"utts": {}}', "'utts' is empty"),
+        ('{"utts": {"a": {"output": []}}}', "'a' has no hypotheses"),
+    ],
+)
+def test_espnet_json_without_hypotheses_is_refused(tmp_path, text, says):
+    (tmp_path / "data.json").write_text(text)
+    with pytest.raises(UserError, match=says):
+        read_nbest(str(tmp_path / "data.json"))
+
+
+def test_a_language_models_scores_are_for_all_hypotheses_or_none(tmp_path):
+    hypotheses = [{"text": "a", "score": -1}, {"text": "b", "score": -2, "lm_score": -3}]
+    (tmp_path / "list.jsonl").write_text(json.dumps({"id": "x", "hypotheses": hypotheses}) + "\n")
+    with pytest.raises(UserError, match="for all or for none"):
+        read_nbest(str(tmp_path / "list.jsonl"))
