@@ -115,6 +115,15 @@ def test_a_run_knows_its_text_in_every_folder_and_goes_on_where_the_text_was_mov
     assert run(capsys, "evaluate", tmp_path / "run")[0] == 0
 
 
+@pytest.mark.parametrize("flag", ["--tokenize", "--no-tokenize"])
+def test_whether_a_text_is_tokenized_can_be_decided_by_hand(capsys, tiny_corpus, tmp_path, flag):
+    arguments = ("--data", tiny_corpus, "--out", tmp_path / "run", "--quiet", *TINY, flag)
+    assert run(capsys, "train", "small-re", *arguments)[0] == 0
+    corpus = json.loads((tmp_path / "run" / "config.json").read_text())["corpus"]
+    assert corpus["tokenizer"] == ("tiedlm" if flag == "--tokenize" else None)
+    assert run(capsys, "evaluate", tmp_path / "run")[0] == 0
+
+
 def test_monte_carlo_evaluation_says_what_it_sampled(capsys, trained):
     real = trained[1]
     arguments = ("evaluate", real, "--mc", "4", "--seed", "3")

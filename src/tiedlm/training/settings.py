@@ -42,6 +42,9 @@ class Settings:
     recipe: str = _setting("custom", "Name of the recipe that these settings started from.")
 
     data: str = _setting("", "Corpus: a name from `tiedlm data list`, a folder or a text file.")
+    tokenize: bool | None = _setting(
+        None, "Split the text into words; by default only if it looks raw."
+    )
     fraction: float = _setting(1.0, "Share of the training text to use.")
     skip: float = _setting(0.0, "Share of the training text to leave out before it.")
     vocab_from: VocabFrom = _setting(
@@ -188,6 +191,7 @@ class Settings:
             fraction=self.fraction,
             skip=self.skip,
             vocab_from=self.vocab_from,
+            tokenize=self.tokenize,
             progress=progress,
         )
 
