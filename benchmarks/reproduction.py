@@ -179,6 +179,8 @@ def main() -> None:
         + "\n## Is the augmented loss's gain semantic?\n\n"
         + "`python benchmarks/semantic.py`: Penn Treebank's first 22.5%, small, tied.\n\n"
         + table_of("semantic")
+        + "\n`--long`: the same with the paper's schedule of 45 epochs.\n\n"
+        + table_of("semantic-long")
         + "\n## The gain by size of the text\n\n"
         + "`python benchmarks/data_size.py`.\n\n"
         + table_of("data-size")

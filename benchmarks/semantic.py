@@ -5,7 +5,8 @@ target comes from the model's own embedding, with and without its gradient; the 
 rows, a uniform distribution, unigram frequencies, a moving average, and the frozen vectors of an RE
 trained on the next 22.5%; and RE with label smoothing of three strengths. ``python
 benchmarks/semantic.py --out runs/semantic`` trains what is missing (stopped, it goes on), prints
-the tables and writes them to ``results/``.
+the tables and writes them to ``results/``. ``--long`` takes the paper's schedule, three times as
+long: the augmented loss tells late (give it another ``--out``).
 """
 
 from __future__ import annotations
@@ -53,9 +54,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def jobs(out: Path, seeds: int, precision: str) -> tuple[Job, dict[tuple[str, int], Job]]:
+def jobs(
+    out: Path, seeds: int, precision: str, long: bool = False
+) -> tuple[Job, dict[tuple[str, int], Job]]:
     """Return the run whose vectors are frozen, and the runs of the study by (variant, seed)."""
-    base = get_recipe("ptb-small-real").replace(**PTB, threads=1, precision=precision)
+    text = {name: PTB[name] for name in ("fraction", "min_count")} if long else PTB
+    base = get_recipe("ptb-small-real").replace(**text, threads=1, precision=precision)
     elsewhere = Job(base.replace(alpha=0.0, skip=PTB["fraction"]), out / ELSEWHERE)
     found = {}
     for seed in range(1, seeds + 1):
@@ -158,8 +162,11 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--only", nargs="+", metavar="VARIANT", help="begin with these letters")
     parser.add_argument("--show", action="store_true", help="train nothing")
+    parser.add_argument(
+        "--long", action="store_true", help="the paper's schedule of 45 epochs, not one of 15"
+    )
     options = parser.parse_args()
-    elsewhere, found = jobs(options.out, options.seeds, options.precision)
+    elsewhere, found = jobs(options.out, options.seeds, options.precision, options.long)
     if options.only:
         chosen = tuple(options.only)
         found = {key: job for key, job in found.items() if key[0].startswith(chosen)}
@@ -179,7 +186,9 @@ def main() -> None:
     text = tables(found, measured)
     print(text)
     runs = [job.out for job in (elsewhere, *found.values()) if (job.out / RESULT).is_file()]
-    folder = keep(runs, "semantic", options.results, "python benchmarks/semantic.py")
+    name = "semantic-long" if options.long else "semantic"
+    command = "python benchmarks/semantic.py" + (" --long" if options.long else "")
+    folder = keep(runs, name, options.results, command)
     write_json(folder / "measured.json", measured)
     write_text(folder / "table.md", text)
     print(folder)
