@@ -22,19 +22,19 @@ def _cell(name: str) -> Cell:
 
 
 def figure2_models(
-    size: str, found: Sequence[tuple[Settings, Found]], corpus: str = "ptb"
+    size: str, found: Sequence[tuple[Settings, Found]], session: int = 1
 ) -> dict[str, Any]:
-    """Return the first sessions of a size that are kept, as :func:`plot_curves` wants them."""
+    """Return the runs of a size and session that are kept, as :func:`plot_curves` wants them."""
     models = {}
     for suffix in VARIANTS:
-        runs = runs_of(_cell(f"{corpus}-{size}{suffix}"), found, 1)
+        runs = runs_of(_cell(f"ptb-{size}{suffix}"), found, session)
         if runs:
             models[f"vd-lstm{suffix}"] = runs[0].metrics
     return models
 
 
 def draw_figure2(found: Sequence[tuple[Settings, Found]], out: Path) -> list[Path]:
-    """Draw Figure 2 for every size of which a baseline and another model are kept.
+    """Draw Figure 2 for every size and session of which two models or more are kept.
 
     Raises:
         UserError: if there is none.
@@ -43,11 +43,12 @@ def draw_figure2(found: Sequence[tuple[Settings, Found]], out: Path) -> list[Pat
 
     paths = []
     for size in reversed(SIZES):
-        models = figure2_models(size, found)
-        if len(models) > 1:
-            out.mkdir(parents=True, exist_ok=True)
-            paths.append(out / f"figure2-{size}.png")
-            plot_curves(models, paths[-1])
+        for session, suffix in ((1, ""), (2, "-session2")):
+            models = figure2_models(size, found, session)
+            if len(models) > 1:
+                out.mkdir(parents=True, exist_ok=True)
+                paths.append(out / f"figure2-{size}{suffix}.png")
+                plot_curves(models, paths[-1])
     if not paths:
         raise UserError(
             "figure2 is drawn from table1's runs, and no two models of a size are kept: run "
