@@ -14,13 +14,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from study import study_parser
+from study import paired, study_parser
 from target_grad import PTB
 from tiedlm import load, native
 from tiedlm.data import Corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation.perplexity import token_losses
-from tiedlm.experiments.comparison import cell, interval95
+from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.gradient_paths import path_norms
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.prediction_study import BANDS, bootstrap_interval, frequency_masks
@@ -118,11 +118,7 @@ def tables(found: dict[tuple[str, int], Job], measured: dict[str, Any]) -> str:
         if not test:
             continue
         pairs = [test[seed] - base[seed] for seed in test if seed in base]
-        half = interval95(pairs)
-        difference = "-"
-        if pairs and variant != BASE:
-            difference = f"{sum(pairs) / len(pairs):+.2f}"
-            difference += " (1 seed)" if half is None else f" ± {half:.2f}"
+        difference = paired(pairs) if pairs and variant != BASE else "-"
         body.append(
             (variant, str(cell(list(valid.values()))), str(cell(list(test.values()))), difference)
         )

@@ -9,8 +9,8 @@ missing (stopped, it goes on), prints the table and writes it to ``results/``.
 from __future__ import annotations
 
 from semantic import BASE, jobs
-from study import run_study, study_parser
-from tiedlm.experiments.comparison import cell, interval95
+from study import paired, run_study, study_parser
+from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.files import read_json
@@ -40,13 +40,10 @@ def table(found: dict[tuple[float, float, int], Job]) -> str:
     for gamma, temperature in GRID:
         valid, test = (values(gamma, temperature, key) for key in ("valid_ppl", "test_ppl"))
         pairs = [test[seed] - base[seed] for seed in test]
-        half = interval95(pairs)
-        difference = f"{sum(pairs) / len(pairs):+.2f}"
-        difference += " (1 seed)" if half is None else f" ± {half:.2f}"
         body.append(
             (
                 f"{gamma:g}", f"{temperature:g}" if gamma else "-", str(cell(list(valid.values()))),
-                str(cell(list(test.values()))), difference if gamma else "-",
+                str(cell(list(test.values()))), paired(pairs) if gamma else "-",
             )
         )  # fmt: skip
     return markdown_table(

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tiedlm.experiments.comparison import interval95
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.results import keep
 from tiedlm.files import write_text
@@ -21,6 +22,13 @@ def study_parser(doc: str | None, seeds: int) -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--jobs", type=int, default=2)
     return parser
+
+
+def paired(differences: list[float]) -> str:
+    """Write the mean of differences paired by seed, with its 95% interval."""
+    half = interval95(differences)
+    mean = f"{sum(differences) / len(differences):+.2f}"
+    return f"{mean} (1 seed)" if half is None else f"{mean} ± {half:.2f}"
 
 
 def run_study(

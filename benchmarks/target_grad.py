@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from study import run_study, study_parser
-from tiedlm.experiments.comparison import cell, interval95
+from study import paired, run_study, study_parser
+from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.files import read_json
@@ -65,9 +65,7 @@ def table(
                 if on and model in STUDIED:
                     off = values(corpus, model, False, "test_ppl")
                     pairs = [a - b for a, b in zip(test, off, strict=True)]
-                    half = interval95(pairs)
-                    difference = f"{sum(pairs) / len(pairs):+.2f}"
-                    difference += f" ± {half:.2f}" if half is not None else " (1 seed)"
+                    difference = paired(pairs)
                 flag = ("on" if on else "off") if model in STUDIED else "-"
                 cells = (corpus, NAMES[model], flag, cell(valid), cell(test), difference)
                 lines.append("| " + " | ".join(map(str, cells)) + " |")

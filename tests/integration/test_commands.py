@@ -124,6 +124,17 @@ def test_whether_a_text_is_tokenized_can_be_decided_by_hand(capsys, tiny_corpus,
     assert run(capsys, "evaluate", tmp_path / "run")[0] == 0
 
 
+def test_a_run_that_does_not_say_what_its_text_held_is_evaluated(capsys, trained, tmp_path):
+    # An exported folder is such a one.
+    shutil.copytree(trained[1], tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    del config["corpus"]["sha256"]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    status, _, err = run(capsys, "evaluate", tmp_path / "run")
+    assert status == 0, err
+    assert "has changed" not in err
+
+
 def test_monte_carlo_evaluation_says_what_it_sampled(capsys, trained):
     real = trained[1]
     arguments = ("evaluate", real, "--mc", "4", "--seed", "3")

@@ -19,7 +19,7 @@ def evaluate(
     /,
     *,
     split: Literal["train", "valid", "test"] = "test",
-    window: Whole = 512,
+    window: MaybeWhole = None,
     mc: MaybeWhole = None,
     seed: Whole = 1,
     device: str = "auto",
@@ -37,7 +37,7 @@ def evaluate(
     split
         Which part of the corpus.
     window
-        Tokens read at a time; changes nothing but rounding.
+        Tokens read at a time; changes nothing but rounding and speed. Default: what is fastest.
     mc
         Average the probabilities of so many samples of the dropout masks (Monte-Carlo dropout)
         instead of dropping nothing. It costs so many times as much.
@@ -52,9 +52,9 @@ def evaluate(
     from tiedlm.evaluation import evaluate as evaluate_model
     from tiedlm.evaluation import monte_carlo_evaluate
     from tiedlm.progress import token_progress
-    from tiedlm.training.run_files import corpus_info
+    from tiedlm.training.run_files import corpus_info, text_hashes
 
-    if window < 1:
+    if window is not None and window < 1:
         raise UserError(f"--window: expected at least 1, got {window}")
     if mc is not None and mc < 1:
         raise UserError(f"--mc: expected at least 1, got {mc}")
@@ -66,15 +66,16 @@ def evaluate(
             f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) is not the "
             f"one of {run} ({len(vocabulary)} words): has the text changed since training?"
         )
-    trained_on = set(corpus_info(run)["sha256"].values())
-    if trained_on and trained_on != set(corpus.info["sha256"].values()):
+    trained_on = text_hashes(corpus_info(run))
+    if trained_on and trained_on != text_hashes(corpus.info):
         print(
             f"note: the text of {corpus.name!r} has changed since {run} was trained on it",
             file=sys.stderr,
         )
     ids, unk_id = getattr(corpus, split), corpus.vocabulary.unk_id
     if mc is None:
-        out = evaluate_model(model, ids, unk_id=unk_id, window=window)
+        at_once = {} if window is None else {"window": window}
+        out = evaluate_model(model, ids, unk_id=unk_id, **at_once)
     else:
         with token_progress(f"{mc} samples", len(ids) - 1) as advance:
             out = monte_carlo_evaluate(

@@ -74,18 +74,16 @@ def segment_windows(
             if length:
                 state = yield from reader.segments(start, length, segments, state)
             # What is left is one stream.
-            yield from reader.stream(start + length * segments, stop, state)
-            state = reader.state
+            state = yield from reader.stream(start + length * segments, stop, state)
 
 
 class _Reader:
-    """Reads words of a text; its state is the one after the last words of one stream."""
+    """Reads words of a text."""
 
     def __init__(self, model: LanguageModel, ids: npt.NDArray[np.integer], window: int) -> None:
         self.model, self.window = model, window
         self.device = model.embedding.weight.device
         self.text = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(self.device)
-        self.state = model.initial_state(1)
 
     def read(self, firsts: Tensor, steps: range, state: LSTMState) -> tuple[LSTMState, Piece]:
         """Read the words at ``first + step`` for each first."""
@@ -95,13 +93,13 @@ class _Reader:
         projected_BTH = self.model.decoder.project(hidden_BTH)
         return state, Piece(projected_BTH, self.text[at + 1], positions_BT.numpy())
 
-    def stream(self, start: int, stop: int, state: LSTMState) -> Iterator[Piece]:
-        """Read one stream."""
-        self.state = state
+    def stream(self, start: int, stop: int, state: LSTMState) -> Generator[Piece, None, LSTMState]:
+        """Read one stream; return the state after it."""
         for first in range(start, stop, self.window):
             steps = range(first, min(first + self.window, stop))
-            self.state, piece = self.read(torch.tensor([0]), steps, self.state)
+            state, piece = self.read(torch.tensor([0]), steps, state)
             yield piece
+        return state
 
     def segments(
         self, start: int, length: int, count: int, state: LSTMState
@@ -146,8 +144,7 @@ class _Reader:
         # The states of this segment never met: all after it is one stream.
         state = _select(before, torch.tensor([0]))
         first = start + (int(rows[0]) + 1) * length
-        yield from self.stream(first, start + count * length, state)
-        return self.state
+        return (yield from self.stream(first, start + count * length, state))
 
 
 def _select(state: LSTMState, rows: Tensor) -> LSTMState:

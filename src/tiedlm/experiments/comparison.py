@@ -11,7 +11,7 @@ from typing import Any
 
 from tiedlm.errors import UserError
 from tiedlm.files import read_json
-from tiedlm.training.run_files import CONFIG, RESULT, read_metrics
+from tiedlm.training.run_files import CONFIG, RESULT, read_metrics, text_hashes
 
 # Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom; then the normal's 1.96.
 _T95 = (
@@ -59,7 +59,7 @@ def summarize_run(folder: Path) -> RunSummary:
     config = read_json(folder / CONFIG)
     settings = dict(config["settings"])
     text = {
-        "sha256": config.get("corpus", {}).get("sha256"),
+        "sha256": text_hashes(config.get("corpus", {})),
         "words": config.get("model", {}).get("vocab_size"),
     }
     seed = int(settings.pop("seed"))

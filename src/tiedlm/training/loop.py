@@ -449,4 +449,4 @@ def start_from(model: LanguageModel, folder: Path, corpus: Corpus) -> None:
 def _content(corpus: dict[str, Any]) -> dict[str, Any]:
     """Return what a configuration says of its corpus, without names and places."""
     content = {k: v for k, v in corpus.items() if k not in ("name", "origin")}
-    return content | {"sha256": sorted(corpus.get("sha256", {}).values())}
+    return content | {"sha256": run_files.text_hashes(corpus)}

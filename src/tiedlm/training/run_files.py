@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,14 @@ def lock(folder: Path) -> Iterator[None]:
 def corpus_info(folder: Path) -> dict[str, Any]:
     """Return what a run's configuration says of its corpus."""
     return dict(read_json(folder / CONFIG)["corpus"])
+
+
+def text_hashes(corpus: Mapping[str, Any]) -> list[str]:
+    """Return what a corpus's text is known by, wherever it lies: its files' hashes, in order.
+
+    Empty where a configuration has none, as that of an exported model.
+    """
+    return list((corpus.get("sha256") or {}).values())
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
