@@ -125,7 +125,7 @@ class _Sum:
         self._started = True
 
     def add_rows(self, index: Tensor, rows: Tensor) -> None:
-        self._value.index_add_(0, index, rows)
+        _add_rows(self._value, index, rows)
 
     def value(self) -> Tensor:
         return self._value if self._started else self._value.zero_()
@@ -192,7 +192,7 @@ class Stream:
         for group in self.groups():
             self.stream_group(group)
         if self.grad_bias_V is not None:
-            self.grad_bias_V.index_add_(0, problem.targets_N, self.weight_N, alpha=-1)
+            _add_rows(self.grad_bias_V, problem.targets_N, -self.weight_N)
         return Streamed(
             nll_N=self.nll_N,
             kl_N=None if self.wanted.soft else self.kl_N,
@@ -244,7 +244,7 @@ class Stream:
         if self.same_weight:
             return group.count_U.to(self.nll_N.dtype)
         weight_N = self.weight_N[group.tokens_N]
-        return weight_N.new_zeros(len(group.words_U)).index_add_(0, group.word_of_N, weight_N)
+        return _add_rows(weight_N.new_zeros(len(group.words_U)), group.word_of_N, weight_N)
 
     def chunk(self, group: Group, start: int, soft: SoftTargets | None) -> None:
         """Turn a chunk of a group's tokens into losses and their scores into G; multiply G."""
@@ -384,6 +384,13 @@ class Stream:
         scale = self.problem.weight if self.same_weight else 1.0
         self.soft_aug += scale * (dot_U - soft.weight_U * soft.lse_U).sum()
         return scale * (self.problem.alpha / self.problem.temperature)
+
+
+def _add_rows(target: Tensor, index: Tensor, rows: Tensor) -> Tensor:
+    """Add rows to those that the index names, which may come again; return the target."""
+    if target.is_cuda:  # where only this way adds in the same order every time
+        return target.index_put_((index,), rows, accumulate=True)
+    return target.index_add_(0, index, rows)
 
 
 def _rows(x_UV: Tensor, words: slice | Tensor) -> Tensor:

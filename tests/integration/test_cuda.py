@@ -6,6 +6,9 @@ import torch
 from tiedlm import LanguageModel, ModelConfig, augmented_cross_entropy
 from tiedlm.data import load_corpus
 from tiedlm.evaluation import evaluate
+from tiedlm.matmul import precision
+from tiedlm.recurrent.lstm_function import lstm_layer
+from tiedlm.training import loop
 from tiedlm.training.loop import train
 from tiedlm.training.run import load
 from tiedlm.training.settings import Settings
@@ -47,21 +50,55 @@ def test_fused_equals_reference(reduction, target_grad, alpha):
 
 @pytest.mark.parametrize("target_grad", [False, True])
 @pytest.mark.parametrize("alpha", [0.0, 13.0])
-def test_tritons_kernels_equal_the_reference(monkeypatch, alpha, target_grad):
-    pytest.importorskip("triton")
-    monkeypatch.setenv("TIEDLM_TRITON", "1")
+def test_without_triton_fused_equals_the_reference_too(monkeypatch, alpha, target_grad):
+    monkeypatch.setenv("TIEDLM_TRITON", "0")
     options = {"alpha": alpha, "target_grad": target_grad}
     expected = gradients("reference", torch.float64, **options)
     for found, wanted in zip(gradients("fused", torch.float32, **options), expected, strict=True):
         torch.testing.assert_close(found, wanted.float(), rtol=2e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("products", ["fp32", "bf16"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("streams", "steps", "hidden"),
+    [(3, 5, 10), (20, 35, 200), (20, 35, 650), (20, 35, 1500), (70, 9, 333), (20, 2, 4000)],
+)
+def test_an_lstm_layer_on_a_gpu_is_the_float64_one(streams, steps, hidden, masked, products):
+    generator = torch.Generator().manual_seed(0)
+    shapes = [
+        (steps, streams, 30), (streams, hidden), (streams, hidden), (4 * hidden, 30),
+        (4 * hidden, hidden), (4 * hidden,),
+    ]  # fmt: skip
+    scales = (1.0, 0.5, 0.5, 0.1, hidden**-0.5, 0.1)
+    values = [
+        torch.randn(shape, generator=generator) * scale
+        for shape, scale in zip(shapes, scales, strict=True)
+    ]
+    mask = (torch.rand(streams, hidden, generator=generator) > 0.4) / 0.6 if masked else None
+
+    def layer(dtype):
+        inputs = [x.to("cuda", dtype).requires_grad_() for x in values]
+        outputs = lstm_layer(*inputs, None if mask is None else mask.to("cuda", dtype))
+        upstream = [torch.linspace(-1, 2, x.numel()).view_as(x).to(x) for x in outputs]
+        return [*outputs, *torch.autograd.grad(outputs, inputs, upstream)]
+
+    expected = layer(torch.float64)
+    with precision(products, "cuda"):
+        found, again = layer(torch.float32), layer(torch.float32)
+    rtol = 3e-5 if products == "fp32" else 2e-2
+    for one, other, wanted in zip(found, again, expected, strict=True):
+        assert torch.equal(one, other)
+        assert (one.double() - wanted).norm() <= rtol * wanted.norm()
+
+
 def test_a_cuda_graph_of_the_loss_gives_what_eager_gives():
     hidden, weight, targets = tensors(torch.float32)
     targets = targets.where(targets >= 0, 0)
-    expected = augmented_cross_entropy(hidden, weight, targets)
-    expected.loss.backward()
-    eager = weight.grad.clone()
+    out = augmented_cross_entropy(hidden, weight, targets)
+    out.loss.backward()
+    expected, eager = out.loss.detach(), weight.grad.clone()
+    del out  # and what it keeps of the stream it was made in
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -75,7 +112,7 @@ def test_a_cuda_graph_of_the_loss_gives_what_eager_gives():
         out = augmented_cross_entropy(hidden, weight, targets)
         out.loss.backward()
     graph.replay()
-    torch.testing.assert_close(out.loss, expected.loss)
+    torch.testing.assert_close(out.loss.detach(), expected)
     torch.testing.assert_close(weight.grad, eager, rtol=1e-3, atol=1e-5)
 
 
@@ -88,12 +125,51 @@ def test_the_models_output_is_that_of_the_cpu():
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_run_trains_stops_and_evaluates(tiny_corpus, tmp_path):
-    settings = Settings(
+@pytest.fixture
+def settings(tiny_corpus):
+    return Settings(
         data=str(tiny_corpus), d_embed=16, d_hidden=16, tied=True, alpha=13.0, dropout_hidden=0.2,
         batch_size=4, bptt=7, epochs=3, device="cuda",
     )  # fmt: skip
-    corpus = load_corpus(str(tiny_corpus), progress=False)
+
+
+def test_a_run_trains_and_evaluates(settings, tmp_path):
+    corpus = load_corpus(settings.data, progress=False)
     result = train(settings, corpus, tmp_path)
     found = evaluate(load(tmp_path), corpus.test).perplexity  # on the CPU
     assert found == pytest.approx(result["test_ppl"], rel=1e-3)
+
+
+def weights(folder):
+    return {name: value for name, value in load(folder).state_dict().items()}
+
+
+@pytest.mark.parametrize("alpha", [0.0, 13.0])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_recorded_step_is_the_step(settings, tmp_path, monkeypatch, tied, alpha):
+    settings = settings.replace(
+        tied=tied, alpha=alpha, lr=0.01, epochs=1
+    )  # more, and rounding alone makes other models
+    corpus = load_corpus(settings.data, progress=False)
+    recorded = train(settings, corpus, tmp_path / "recorded")
+    monkeypatch.setattr(loop, "can_capture", lambda *_: False)
+    plain = train(settings, corpus, tmp_path / "plain")
+    assert recorded["valid_ppl"] == pytest.approx(plain["valid_ppl"], rel=1e-4)
+    for one, other in zip(
+        *(weights(tmp_path / name).values() for name in ("recorded", "plain")), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(settings, tmp_path):
+    corpus = load_corpus(settings.data, progress=False)
+    whole = train(settings, corpus, tmp_path / "whole")
+    steps = iter([False] * 5 + [True])
+    with pytest.raises(loop.Stopped):
+        train(settings, corpus, tmp_path / "parts", stop_requested=lambda: next(steps))
+    parts = train(settings, corpus, tmp_path / "parts")
+    assert parts["valid_ppl"] == whole["valid_ppl"]
+    for one, other in zip(
+        *(weights(tmp_path / name).values() for name in ("whole", "parts")), strict=True
+    ):
+        assert torch.equal(one, other)

@@ -22,7 +22,7 @@ TINY = {
 def reproduce(cells, tmp_path, seconds=float("inf"), out="runs", **changes):
     with ProgressView() as view:
         run_cells(
-            cells, 1, tmp_path / out, view, at_once=2, seconds=seconds,
+            cells, [1], tmp_path / out, view, at_once=2, seconds=seconds,
             results=tmp_path / "results", command="tiedlm reproduce",
             changes={"threads": 1} | changes,
         )  # fmt: skip

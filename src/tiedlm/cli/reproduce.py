@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ def reproduce(
     *,
     only: Annotated[list[str] | None, Parameter(negative="")] = None,
     seeds: MaybeWhole = None,
+    first_seed: MaybeWhole = None,
     jobs: MaybeWhole = None,
     threads: MaybeWhole = None,
     device: str = "auto",
@@ -43,6 +45,8 @@ def reproduce(
         Cells to run, such as ptb-small-real; ptb-small* is all that begin so. May be repeated.
     seeds
         Train with seeds 1 to so many; figure1 has 10 runs a point unless this says otherwise.
+    first_seed
+        Leave out the seeds before this one, in a table.
     jobs
         Runs at once; the default is one per CPU core, one on a GPU.
     threads
@@ -60,20 +64,24 @@ def reproduce(
     results
         Folder where finished runs are kept.
     """
-    for name, value in (("seeds", seeds), ("jobs", jobs), ("threads", threads)):
+    whole = {"seeds": seeds, "first-seed": first_seed, "jobs": jobs, "threads": threads}
+    for name, value in whole.items():
         if value is not None and value < 1:
             raise UserError(f"--{name}: expected at least 1, got {value}")
     if budget is not None and budget <= 0:
         raise UserError(f"--budget: expected minutes above 0, got {budget:g}")
     if only and not what.startswith("table"):
         raise UserError(f"--only names cells of a table; {what} has none")
+    from tiedlm.native import gpu_lstm
     from tiedlm.training.hardware import available_cores, choose_device
 
     on_gpu = not show and choose_device(device).type == "cuda"
     at_once = jobs or (1 if on_gpu else available_cores())
+    os.environ.setdefault(gpu_lstm.SHARED_BY, str(at_once))
     options = _Options(
         only=only or [],
         seeds=seeds,
+        first_seed=first_seed or 1,
         at_once=at_once,
         changes={
             "device": device,
@@ -102,6 +110,7 @@ class _Options:
 
     only: list[str]
     seeds: int | None
+    first_seed: int
     at_once: int
     changes: dict[str, Any]
     seconds: float
@@ -126,7 +135,7 @@ def _table(what: str, options: _Options) -> None:
     from tiedlm.training.loop import Diverged, OutOfTime, Stopped
 
     cells = paper_cells.choose(getattr(paper_cells, what)(), options.only)
-    seeds = options.seeds or 1
+    seeds = range(options.first_seed, max(options.seeds or 1, options.first_seed) + 1)
     stopped: Stopped | None = None
     if not options.show:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,18 +100,20 @@ def choose(cells: list[Cell], only: list[str]) -> list[Cell]:
     return chosen
 
 
-def jobs_of(cells: list[Cell], seeds: int, out: Path, changes: dict[str, Any]) -> list[Job]:
+def jobs_of(
+    cells: list[Cell], seeds: Iterable[int], out: Path, changes: dict[str, Any]
+) -> list[Job]:
     """Return the runs of some cells: every first session, then every second one.
 
     Args:
         cells: what is to be trained.
-        seeds: seeds 1 to so many for each.
+        seeds: of each cell.
         out: the folder that holds the run folders.
         changes: settings that do not change the result but how it is computed.
     """
-    jobs = []
+    jobs, seeds = [], list(seeds)
     for session in (1, 2):
-        for seed in range(1, seeds + 1):
+        for seed in seeds:
             for cell in cells:
                 if session > cell.sessions:
                     continue

@@ -42,7 +42,7 @@ class Found:
 
 def run_cells(
     cells: Sequence[Cell],
-    seeds: int,
+    seeds: Sequence[int],
     out: Path,
     view: ProgressView,
     *,
@@ -56,7 +56,7 @@ def run_cells(
 
     Args:
         cells: of a table.
-        seeds: seeds 1 to so many of each.
+        seeds: of each.
         out: the folder of the run folders.
         view: shows the progress.
         at_once: runs at once.
@@ -91,13 +91,10 @@ def keep_finished(jobs: Iterable[Job], results: Path, command: str) -> None:
             keep([job.out], job.out.name, results, command)
 
 
-def remaining(cells: Sequence[Cell], seeds: int, out: Path) -> list[str]:
+def remaining(cells: Sequence[Cell], seeds: Sequence[int], out: Path) -> list[str]:
     """Say how far the runs are that are not finished, and what those not begun would cost."""
     by_folder = {
-        cell.folder(seed, session): cell
-        for cell in cells
-        for seed in range(1, seeds + 1)
-        for session in (1, 2)
+        cell.folder(seed, session): cell for cell in cells for seed in seeds for session in (1, 2)
     }
     lines, hours, count = [], 0.0, 0
     for job in jobs_of(list(cells), seeds, out, {}):

@@ -1,6 +1,7 @@
-"""The steps of the loss with Triton's kernels: for a GPU, and off unless asked for.
+"""The steps of the loss with Triton's kernels, for a GPU.
 
-``TIEDLM_TRITON=1`` turns it on. It is tested in Triton's interpreter; nobody has timed it on a GPU.
+``TIEDLM_TRITON=0`` turns them off, and those of :mod:`tiedlm.native.gpu_lstm`. On a CPU Triton's
+interpreter runs them, for tests, where ``TIEDLM_TRITON`` and ``TRITON_INTERPRET`` are 1.
 
 Shape letters: C tokens of a chunk, U distinct targets, V vocabulary.
 """
@@ -9,28 +10,39 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tiedlm.grouping import Group, single_tokens
 from tiedlm.matmul import is_recording
 from tiedlm.native.streaming import Chunk, NativeStream
 from tiedlm.streaming import SoftTargets, Streamed
 
-ON = "TIEDLM_TRITON"  # environment variable; 1 turns it on
+ON = "TIEDLM_TRITON"  # environment variable
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
+_ROWS = 16  # whose share of the bias's gradient a program sums, one after the other
 
 
 def is_for(*tensors: Tensor, products: torch.dtype) -> bool:
     """Tell whether Triton's kernels are on, and serve tensors like these with such products."""
-    if os.environ.get(ON) != "1" or importlib.util.find_spec("triton") is None:
-        return False
-    on_cpu_too = os.environ.get("TRITON_INTERPRET") == "1"
-    return products in _TYPES and all(
-        (t.is_cuda or on_cpu_too) and t.dtype == torch.float32 and not is_recording(t)
-        for t in tensors
+    wish = os.environ.get(ON, "")
+    interprets = wish == "1" and os.environ.get("TRITON_INTERPRET") == "1"
+    return (
+        wish != "0"
+        and products in _TYPES
+        and all((t.is_cuda or interprets) and t.dtype == torch.float32 for t in tensors)
+        and not torch.compiler.is_compiling()
+        and _is_installed()
     )
+
+
+@cache
+def _is_installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 class TritonStream(NativeStream):
@@ -40,6 +52,13 @@ class TritonStream(NativeStream):
         """Stream all tokens, on the device where they are."""
         with torch.cuda.device_of(self.nll_N):  # type: ignore[no-untyped-call]
             return super().run()
+
+    def groups(self) -> Iterable[Group]:
+        """Return the tokens word by word, or one by one where nothing may depend on them."""
+        targets_N = self.problem.targets_N
+        if self.problem.alpha and is_recording(targets_N):
+            return single_tokens(targets_N, self.words)
+        return super().groups()
 
     def make_buffers(self, V: int, like: Tensor) -> None:
         """Make what is used again and again."""
@@ -85,9 +104,13 @@ class TritonStream(NativeStream):
                 soft.residual_UV, V, inverse_tau, HAS_WEIGHTS=not self.same_weight, B=self.block,
             )  # fmt: skip
         if self.grad_bias_V is not None:
-            self.triton.bias_gradient[(self.blocks,)](
-                scores_CV, bias_V, chunk.weight_C, stats_C4, self.grad_bias_V, C, V, B=self.block
-            )
+            shares = -(-C // _ROWS)
+            part_SV = self.grad_bias_V.new_empty(shares, V)
+            self.triton.bias_gradient[(self.blocks, shares)](
+                scores_CV, bias_V, chunk.weight_C, stats_C4, part_SV, C, V,
+                ROWS=_ROWS, B=self.block,
+            )  # fmt: skip
+            self.grad_bias_V += part_SV.sum(0)
         if wants_grad:
             gamma = self.problem.alpha * inverse_tau
             self.triton.gradient[(C, self.blocks)](

@@ -112,17 +112,20 @@ def subtract_tokens(
 
 
 @triton.jit
-def bias_gradient(z_CV, bias_V, weight_C, stats_C4, grad_V, C, V, B: tl.constexpr):
-    """Add weight p, summed over the tokens, to the bias's gradient."""
+def bias_gradient(
+    z_CV, bias_V, weight_C, stats_C4, part_SV, C, V, ROWS: tl.constexpr, B: tl.constexpr
+):
+    """Sum weight p over some tokens: a share of the bias's gradient."""
     v = tl.program_id(0) * B + tl.arange(0, B)
+    share = tl.program_id(1).to(tl.int64)
     bias = tl.load(bias_V + v, mask=v < V, other=0.0)
-    total = tl.load(grad_V + v, mask=v < V, other=0.0)
-    for c in range(0, C):
+    total = tl.zeros((B,), tl.float32)
+    for c in range(share * ROWS, tl.minimum((share + 1) * ROWS, C)):
         row = tl.full((), c, tl.int64)
         z = tl.load(z_CV + row * V + v, mask=v < V, other=0.0).to(tl.float32)
         p = tl.exp(z + bias - tl.load(stats_C4 + 4 * row)) / tl.load(stats_C4 + 4 * row + 1)
         total += tl.load(weight_C + row) * p
-    tl.store(grad_V + v, total, mask=v < V)
+    tl.store(part_SV + share * V + v, total, mask=v < V)
 
 
 @triton.jit

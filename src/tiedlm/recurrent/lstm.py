@@ -6,7 +6,9 @@ Inside ``recurrent`` time comes first; at the edge of the module the batch does.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -259,17 +261,18 @@ class VariationalLSTM(nn.Module):
         weights: list[Tensor] = []
         for layer in self._typed_layers():
             weights += [layer.weight_ih, layer.weight_hh, layer.bias, torch.zeros_like(layer.bias)]
-        output_TBH, h_LBH, c_LBH = torch.lstm(
-            x_TBE,
-            (h_LBH, c_LBH),
-            weights,
-            has_biases=True,
-            num_layers=self.n_layers,
-            dropout=0.0,
-            train=False,
-            bidirectional=False,
-            batch_first=False,
-        )
+        with exact_cudnn() if x_TBE.is_cuda else nullcontext():
+            output_TBH, h_LBH, c_LBH = torch.lstm(
+                x_TBE,
+                (h_LBH, c_LBH),
+                weights,
+                has_biases=True,
+                num_layers=self.n_layers,
+                dropout=0.0,
+                train=False,
+                bidirectional=False,
+                batch_first=False,
+            )
         return output_TBH, LSTMState(h_LBH, c_LBH)
 
     def extra_repr(self) -> str:
@@ -278,3 +281,11 @@ class VariationalLSTM(nn.Module):
             f"{self.d_input}, {self.d_hidden}, n_layers={self.n_layers}, "
             f"dropout_input={self.dropout_input}, dropout_hidden={self.dropout_hidden}"
         )
+
+
+@contextmanager
+def exact_cudnn() -> Iterator[None]:
+    """Keep cuDNN from rounding to TF32, its default, and PyTorch from warning that it copies."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous")
+        yield

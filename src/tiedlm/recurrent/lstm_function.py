@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tiedlm.matmul import adder, gemm_dtype, matmul, operand
-from tiedlm.native import kernels_for
+from tiedlm.native import gpu_lstm, kernels_for
 from tiedlm.native.lstm import run_backward, run_forward
 
 
@@ -50,16 +50,40 @@ def _run(
     cells_TBH, tanh_cells_TBH, output_TBH = torch.empty(
         3, T, B, H, dtype=gates_TBG.dtype, device=gates_TBG.device
     ).unbind(0)
-    recurrent_BH = first_recurrent_BH = h_BH if mask_BH is None else h_BH * mask_BH
+    recurrent_BH = h_BH if mask_BH is None else h_BH * mask_BH
     kernels = kernels_for(gates_NG, h_BH, c_BH, mask_BH, products=gemm)
     if kernels is not None:
         run_forward(
             kernels, gates_TBG, c_BH, recurrent_BH, weight_hh_GH.to(gemm), mask_BH,
             cells_TBH, tanh_cells_TBH, output_TBH,
         )  # fmt: skip
-        last_h_BH = gates_TBG[-1, :, 3 * H :] * tanh_cells_TBH[-1]
-        return output_TBH, last_h_BH, recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH
-    add_recurrent = adder(weight_hh_GH.to(gemm), len(h_BH))
+    elif gpu_lstm.serves(gates_TBG, h_BH, c_BH, mask_BH, products=gemm):
+        gpu_lstm.run_forward(
+            gates_TBG, c_BH, recurrent_BH, weight_hh_GH.to(gemm), mask_BH,
+            cells_TBH, tanh_cells_TBH, output_TBH,
+        )  # fmt: skip
+    else:
+        _run_steps(
+            gates_TBG, c_BH, recurrent_BH, weight_hh_GH.to(gemm), mask_BH,
+            cells_TBH, tanh_cells_TBH, output_TBH,
+        )  # fmt: skip
+    last_h_BH = gates_TBG[-1, :, 3 * H :] * tanh_cells_TBH[-1]
+    return output_TBH, last_h_BH, recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH
+
+
+def _run_steps(
+    gates_TBG: Tensor,
+    c_BH: Tensor,
+    recurrent_BH: Tensor,
+    weight_hh_GH: Tensor,
+    mask_BH: Tensor | None,
+    cells_TBH: Tensor,
+    tanh_cells_TBH: Tensor,
+    output_TBH: Tensor,
+) -> None:
+    """Fill the last three, and turn what comes from the inputs into gates."""
+    H, gemm = c_BH.shape[-1], weight_hh_GH.dtype
+    add_recurrent = adder(weight_hh_GH, len(c_BH))
     i_TBH, f_TBH, g_TBH, o_TBH = gates_TBG.chunk(4, dim=-1)
     steps = zip(
         gates_TBG.unbind(0),
@@ -85,8 +109,6 @@ def _run(
         if mask_BH is not None:
             out_BH.mul_(mask_BH)
         c_BH, recurrent_BH = cell_BH, out_BH
-    last_h_BH = o_TBH[-1] * tanh_cells_TBH[-1]
-    return output_TBH, last_h_BH, first_recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH
 
 
 def _run_backward(
@@ -189,6 +211,8 @@ class _LSTMLayer(torch.autograd.Function):
         need_x, need_h, need_c, need_w_ih, need_w_hh, need_b, _ = ctx.needs_input_grad
         kernels = kernels_for(gates_TBG, c_BH, mask_BH, grad_output_TBH, products=gemm)
         run = _run_backward if kernels is None else partial(run_backward, kernels)
+        if gpu_lstm.serves(gates_TBG, c_BH, mask_BH, grad_output_TBH, products=gemm):
+            run = gpu_lstm.run_backward
         grad_gates_TBG, factor_TBG, grad_cell_BH = run(
             gates_TBG, c_BH, cells_TBH, tanh_cells_TBH, weight_hh_GH, mask_BH,
             grad_output_TBH, grad_h_BH, grad_c_BH,

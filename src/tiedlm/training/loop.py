@@ -28,13 +28,14 @@ from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.progress import Silent, Watcher, short_duration
 from tiedlm.recurrent import LSTMState
 from tiedlm.training import run, run_files
+from tiedlm.training.captured import CapturedStep, can_capture
 from tiedlm.training.checkpoint import Progress, restore_checkpoint, save_checkpoint
 from tiedlm.training.distributed import Ranks, join
 from tiedlm.training.hardware import arithmetic, prepare
 from tiedlm.training.settings import Settings
 from tiedlm.training.signals import stop_signals
 from tiedlm.training.soft_targets import SoftTargets
-from tiedlm.training.step import Objective, train_step
+from tiedlm.training.step import Objective, StepOutput, train_step
 
 SAVE_EVERY = 120.0  # seconds between two checkpoints within an epoch
 # Settings that do not decide which run it is. One that goes on may change them, and the places of
@@ -140,6 +141,7 @@ class _Run:
         self.windows = math.ceil((self.streams_BS.shape[1] - 1) / settings.bptt)
         self.progress = Progress()
         self.state: LSTMState | None = None
+        self.captured: CapturedStep | None = None
         self.on_metrics = on_metrics
         self.id = ""
 
@@ -180,16 +182,7 @@ class _Run:
         while progress.window < self.windows:
             inputs_BT, targets_BT = self._window(progress.window)
             try:
-                out = train_step(
-                    self.objective,
-                    self.optimizer,
-                    inputs_BT,
-                    targets_BT,
-                    self.state,
-                    settings,
-                    self.ranks,
-                    stop_requested(),
-                )
+                out = self._update(inputs_BT, targets_BT, lr, stop_requested())
             except FloatingPointError as error:
                 raise self._diverged(f"step {progress.step + 1}: {error}") from error
             if settings.unit_norm:
@@ -221,6 +214,28 @@ class _Run:
             if self.ranks.from_first(now - saved, self.device) >= self.save_every:
                 self._checkpoint()
                 saved = clock = time.monotonic()
+
+    def _update(
+        self, inputs_BT: Tensor, targets_BT: Tensor, lr: float, stop_requested: bool
+    ) -> StepOutput:
+        """Update the model on one window, on a GPU by a recorded step where its shape fits."""
+        captures = can_capture(self.settings, self.ranks, self.device)
+        if captures and self.captured is None and inputs_BT.shape[1] == self.settings.bptt:
+            assert isinstance(self.objective, Objective)
+            state = self.model.initial_state(len(inputs_BT))
+            self.captured = CapturedStep(self.objective, self.settings, inputs_BT, state)
+        if self.captured is not None and self.captured.fits(inputs_BT):
+            return self.captured(inputs_BT, targets_BT, self.state, lr, stop_requested)
+        return train_step(
+            self.objective,
+            self.optimizer,
+            inputs_BT,
+            targets_BT,
+            self.state,
+            self.settings,
+            self.ranks,
+            stop_requested,
+        )
 
     def _diverged(self, what: str) -> Diverged:
         is_kept = any((self.out / run_files.LAST).glob("*.json"))

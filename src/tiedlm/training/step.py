@@ -134,13 +134,22 @@ def train_step(
     ce, aug, grad_norm = torch.stack([mean_ce, mean_aug, norm]).tolist()
     ce, aug, stop = ranks.sum([ce, aug, float(stop_requested)], inputs_BT.device)
     ce, aug = ce / ranks.world, aug / ranks.world
+    check_finite(ce, aug, grad_norm)
+    clipped_step(optimizer, grad_norm, settings.clip)
+    h, c = (torch.cat([part[2][i] for part in parts], 1) for i in (0, 1))
+    return StepOutput(ce, aug, grad_norm, stop > 0, LSTMState(h, c))
+
+
+def check_finite(ce: float, aug: float, grad_norm: float) -> None:
+    """Refuse a loss or a gradient that is not finite.
+
+    Raises:
+        FloatingPointError: with the three numbers.
+    """
     if not all(map(math.isfinite, (ce, aug, grad_norm))):
         raise FloatingPointError(
             f"loss {ce:g}, augmented loss {aug:g}, gradient norm {grad_norm:g}"
         )
-    clipped_step(optimizer, grad_norm, settings.clip)
-    h, c = (torch.cat([part[2][i] for part in parts], 1) for i in (0, 1))
-    return StepOutput(ce, aug, grad_norm, stop > 0, LSTMState(h, c))
 
 
 def clipped_step(optimizer: torch.optim.SGD, grad_norm: float, clip: float) -> None:

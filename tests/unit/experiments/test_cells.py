@@ -20,7 +20,7 @@ def test_only_small_penn_treebank_models_are_trained_twice():
 
 
 def test_a_second_session_begins_from_the_first_and_comes_after_every_first():
-    jobs = jobs_of(choose(table1(), ["ptb-small*"]), 2, Path("runs"), {"threads": 1})
+    jobs = jobs_of(choose(table1(), ["ptb-small*"]), (1, 2), Path("runs"), {"threads": 1})
     assert len(jobs) == 16
     assert all(job.after is None for job in jobs[:8])
     for job in jobs[8:]:

@@ -83,7 +83,7 @@ def begin(run, epochs, finished=False):
 
 def test_what_remains_is_said_with_its_cost(tmp_path):
     begin(tmp_path / "ptb-small-real-seed1", 5)
-    lines = remaining([REAL], 1, tmp_path)
+    lines = remaining([REAL], [1], tmp_path)
     assert lines[0] == (
         "ptb-small-real-seed1: epoch 5 of 45, best validation 96.00, 40:00 left at this rate"
     )
@@ -91,7 +91,7 @@ def test_what_remains_is_said_with_its_cost(tmp_path):
 
 
 def test_a_finished_run_is_kept_once(tmp_path):
-    jobs = jobs_of([REAL], 1, tmp_path / "runs", {})
+    jobs = jobs_of([REAL], [1], tmp_path / "runs", {})
     begin(jobs[0].out, 2, finished=True)
     for _ in range(2):
         keep_finished(jobs, tmp_path / "results", "tiedlm reproduce table1")

@@ -1,0 +1,183 @@
+"""Training steps on a GPU: the plain model that everybody writes, and ours by each of its means.
+
+Every way takes its steps in turn, round after round; the median of the rounds is printed, in words
+a second and as a ratio to the plain model in the same precision.
+
+    python benchmarks/gpu.py                      # the table of docs/performance.md
+    python benchmarks/gpu.py --dims 650 --rounds 5 --recipes real
+    python benchmarks/gpu.py --dims 650 --recipes real --profile   # the kernels of a step
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from tiedlm.experiments.recipes import get_recipe
+from tiedlm.matmul import precision
+from tiedlm.model import LanguageModel
+from tiedlm.native import gpu, gpu_lstm
+from tiedlm.training.captured import CapturedStep
+from tiedlm.training.loop import model_config
+from tiedlm.training.settings import Settings
+from tiedlm.training.step import Objective, train_step
+from training import PlainSteps
+
+SIZES = {200: "small", 650: "medium", 1500: "large"}
+STEPS = 20  # of a way in a round
+
+
+class Plain:
+    """The plain model's step, its products in bfloat16 where asked, by autocast."""
+
+    def __init__(self, settings: Settings, tokens_BT: Tensor, vocab: int, products: str) -> None:
+        self.products = products
+        with torch.device("cuda"):
+            self.steps = PlainSteps(settings, tokens_BT, vocab)
+
+    def __call__(self) -> None:
+        """Take one step."""
+        is_bf16 = self.products == "bf16"
+        with torch.autocast("cuda", torch.bfloat16) if is_bf16 else nullcontext():
+            self.steps()
+
+
+class Ours:
+    """Our step, recorded or not."""
+
+    def __init__(
+        self, settings: Settings, tokens_BT: Tensor, vocab: int, products: str, records: bool
+    ) -> None:
+        torch.manual_seed(1)
+        self.settings, self.products = settings, products
+        self.model = LanguageModel(model_config(settings, vocab)).cuda().train()
+        self.objective = Objective(self.model, settings)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), settings.lr)
+        self.windows = tokens_BT[:, :-1], tokens_BT[:, 1:]
+        self.state = self.model.initial_state(len(tokens_BT))
+        self.recorded: CapturedStep | None = None
+        if records:
+            with precision(products, "cuda"):
+                self.recorded = CapturedStep(self.objective, settings, self.windows[0], self.state)
+
+    def __call__(self) -> None:
+        """Take one step."""
+        with precision(self.products, "cuda"):
+            if self.recorded is not None:
+                out = self.recorded(*self.windows, self.state, self.settings.lr, False)
+            else:
+                out = train_step(
+                    self.objective, self.optimizer, *self.windows, self.state, self.settings
+                )
+        self.state = out.state
+
+
+@contextmanager
+def without(part: str) -> Iterator[None]:
+    """Leave Triton out of the loss, or of the recurrence."""
+
+    def no(*_: object, **__: object) -> bool:
+        return False
+
+    real = gpu.is_for
+
+    def still(*tensors: Tensor | None, products: torch.dtype) -> bool:
+        return real(*(t for t in tensors if t is not None), products=products)
+
+    if part == "recurrence":
+        with mock.patch.object(gpu_lstm, "serves", no):
+            yield
+    else:
+        with mock.patch.object(gpu, "is_for", no), mock.patch.object(gpu_lstm, "serves", still):
+            yield
+
+
+def ways(
+    settings: Settings, tokens_BT: Tensor, vocab: int, products: str
+) -> dict[str, Callable[[], None]]:
+    """Return what is timed, by name."""
+    arguments = (settings, tokens_BT, vocab, products)
+    made: dict[str, Callable[[], None]] = {"nn.LSTM (cuDNN)": Plain(*arguments)}
+    with mock.patch.dict("os.environ", {gpu.ON: "0"}):
+        made["ours, no Triton, recorded"] = Ours(*arguments, records=True)
+    with without("recurrence"):
+        made["ours, Triton in the loss, recorded"] = Ours(*arguments, records=True)
+    with without("loss"):
+        made["ours, Triton in the recurrence, recorded"] = Ours(*arguments, records=True)
+    made["ours, not recorded"] = Ours(*arguments, records=False)
+    made["ours"] = Ours(*arguments, records=True)
+    return made
+
+
+def measure(table: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Return the median seconds of a step of each way; the first round does not count."""
+    times: dict[str, list[float]] = {name: [] for name in table}
+    for _ in range(rounds + 1):
+        for name, step in table.items():
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            for _ in range(STEPS if "not" not in name else 3):
+                step()
+            torch.cuda.synchronize()
+            steps = STEPS if "not" not in name else 3
+            times[name].append((time.perf_counter() - start) / steps)
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def profile(step: Callable[[], None]) -> None:
+    """Print where the GPU's time goes in a recorded step."""
+    step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as found:
+        for _ in range(STEPS):
+            step()
+        torch.cuda.synchronize()
+    events = sorted(found.key_averages(), key=lambda e: -e.self_device_time_total)
+    total = sum(e.self_device_time_total for e in events) / STEPS
+    print(f"{total:,.0f} us of kernels a step")
+    for e in events[:25]:
+        print(
+            f"{e.self_device_time_total / STEPS:9.1f} us{e.count / STEPS:7.1f} times  {e.key[:100]}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dims", type=int, nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--vocab", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--products", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--recipes", nargs="+", default=["re", "real", "al"])
+    parser.add_argument("--profile", action="store_true")
+    args = parser.parse_args()
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, V = {args.vocab:,}")
+    generator = torch.Generator().manual_seed(0)
+    for dim in args.dims:
+        for suffix in args.recipes:
+            for products in args.products:
+                settings = get_recipe(f"ptb-{SIZES[dim]}-{suffix}")
+                shape = (settings.batch_size, settings.bptt + 1)
+                tokens_BT = torch.randint(args.vocab, shape, generator=generator).cuda()
+                if args.profile:
+                    profile(Ours(settings, tokens_BT, args.vocab, products, records=True))
+                    continue
+                found = measure(ways(settings, tokens_BT, args.vocab, products), args.rounds)
+                words = settings.batch_size * settings.bptt
+                print(f"\n{settings.recipe}, d = {dim}, {products}", flush=True)
+                plain = found["nn.LSTM (cuDNN)"]
+                for name, seconds in found.items():
+                    print(
+                        f"  {name:<42}{1e3 * seconds:8.2f} ms{words / seconds:12,.0f} words/s"
+                        f"{plain / seconds:8.2f}x",
+                        flush=True,
+                    )
+
+
+if __name__ == "__main__":
+    main()

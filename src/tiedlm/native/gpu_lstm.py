@@ -1,0 +1,144 @@
+"""The recurrence of an LSTM layer with Triton's kernels, for a GPU: a launch a window.
+
+Shape letters: B streams, T steps, H hidden width, G = 4H gates (i, f, g, o); R, C and P are B, H by
+unit and H by number summed, each up to whole blocks.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tiedlm.native import gpu
+
+SHARED_BY = "TIEDLM_GPU_SHARED_BY"  # environment variable: processes that use this GPU at once
+_MOST_STREAMS = 64  # of a program
+_UNITS = 16  # of a program: the least that a matrix unit multiplies
+_BYTES_SUMMED = 256  # at a time, and twice as many in backward
+_PER_PROCESSOR = 2  # programs that one of the GPU's processors holds, by their registers
+
+
+class _Blocks(NamedTuple):
+    """How work is cut: programs across units and down streams, what each has, and padded sizes."""
+
+    across: int
+    down: int
+    streams: int
+    units: int
+    summed: int
+    P: int
+
+    @property
+    def programs(self) -> int:
+        return self.across * self.down
+
+    @property
+    def R(self) -> int:
+        return self.down * self.streams
+
+    @property
+    def C(self) -> int:
+        return self.across * self.units
+
+
+def _blocks(gates_TBG: Tensor, products: torch.dtype) -> _Blocks:
+    _, B, G = gates_TBG.shape
+    H = G // 4
+    streams = min(_MOST_STREAMS, max(16, 1 << (B - 1).bit_length()))
+    units = _UNITS
+    if not gates_TBG.is_cuda:
+        # Triton's interpreter runs one program after the other, and they wait for each other.
+        streams, units = max(16, 1 << (B - 1).bit_length()), max(16, 1 << (H - 1).bit_length())
+    summed = _BYTES_SUMMED // products.itemsize
+    return _Blocks(
+        -(-H // units), -(-B // streams), streams, units, summed, -(-H // summed) * summed
+    )
+
+
+def serves(*tensors: Tensor | None, products: torch.dtype) -> bool:
+    """Tell whether :func:`run_forward` and :func:`run_backward` serve here.
+
+    Args:
+        tensors: the gates ``(T, B, G)`` first, then others that are read.
+        products: type of the matrix products' operands.
+    """
+    gates_TBG = tensors[0]
+    if gates_TBG is None or gates_TBG.numel() == 0:
+        return False
+    if not gpu.is_for(*(t for t in tensors if t is not None), products=products):
+        return False
+    if not gates_TBG.is_cuda:
+        return True
+    # All programs must run at once, beside those of others.
+    processors = torch.cuda.get_device_properties(gates_TBG.device).multi_processor_count
+    sharing = int(os.environ.get(SHARED_BY, "1"))
+    return _blocks(gates_TBG, products).programs * sharing <= processors * _PER_PROCESSOR
+
+
+def run_forward(
+    gates_TBG: Tensor,
+    c_BH: Tensor,
+    recurrent_BH: Tensor,
+    weight_hh_GH: Tensor,
+    mask_BH: Tensor | None,
+    cells_TBH: Tensor,
+    tanh_cells_TBH: Tensor,
+    output_TBH: Tensor,
+) -> None:
+    """Fill the last three, and turn what comes from the inputs into gates."""
+    from tiedlm.native import triton_lstm  # where Triton is installed
+
+    T, B, H = cells_TBH.shape
+    blocks = _blocks(gates_TBG, weight_hh_GH.dtype)
+    R, C, P = blocks.R, blocks.C, blocks.P
+    previous_TRP = weight_hh_GH.new_zeros(T + 1, R, P)
+    previous_TRP[0, :B, :H] = recurrent_BH
+    weight_4CP = weight_hh_GH.new_zeros(4, C, P)
+    weight_4CP[:, :H, :H] = weight_hh_GH.view(4, H, H)
+    keep_BH = c_BH if mask_BH is None else mask_BH.contiguous()
+    arrived = torch.zeros(1, dtype=torch.int32, device=gates_TBG.device)
+    triton_lstm.forward[(blocks.across, blocks.down)](
+        gates_TBG, c_BH.contiguous(), previous_TRP, weight_4CP, keep_BH,
+        cells_TBH, tanh_cells_TBH, output_TBH, arrived, T, B, H, R, C, P, blocks.programs,
+        HAS_MASK=mask_BH is not None, N=blocks.streams, U=blocks.units, K=blocks.summed,
+    )  # fmt: skip
+
+
+def run_backward(
+    gates_TBG: Tensor,
+    c_BH: Tensor,
+    cells_TBH: Tensor,
+    tanh_cells_TBH: Tensor,
+    weight_hh_GH: Tensor,
+    mask_BH: Tensor | None,
+    grad_output_TBH: Tensor,
+    grad_h_BH: Tensor,
+    grad_c_BH: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradient of the gates' inputs, the same in the GEMMs' type, and that of c."""
+    from tiedlm.native import triton_lstm  # where Triton is installed
+
+    T, B, H = cells_TBH.shape
+    blocks = _blocks(gates_TBG, weight_hh_GH.dtype)
+    R, C, P = blocks.R, blocks.C, blocks.P
+    keep_BH = c_BH if mask_BH is None else mask_BH.contiguous()
+    grad_cell_BH = grad_c_BH.clone(memory_format=torch.contiguous_format)
+    grad_gates_TBG = factor_TBG = torch.empty_like(gates_TBG)
+    if weight_hh_GH.dtype != gates_TBG.dtype:
+        factor_TBG = torch.empty_like(gates_TBG, dtype=weight_hh_GH.dtype)
+    factor_TR4P = weight_hh_GH.new_zeros(T, R, 4, P)
+    weight_C4P = weight_hh_GH.new_zeros(C, 4, P)
+    weight_C4P[:H, :, :H] = weight_hh_GH.view(4, H, H).permute(2, 0, 1)
+    arrived = torch.zeros(1, dtype=torch.int32, device=gates_TBG.device)
+    triton_lstm.backward[(blocks.across, blocks.down)](
+        gates_TBG, c_BH.contiguous(), cells_TBH, tanh_cells_TBH, weight_C4P,
+        keep_BH, grad_output_TBH.contiguous(), grad_h_BH.contiguous(),
+        grad_cell_BH, grad_gates_TBG, factor_TBG, factor_TR4P, arrived,
+        T, B, H, R, P, blocks.programs,
+        HAS_MASK=mask_BH is not None, HAS_FACTOR=factor_TBG is not grad_gates_TBG,
+        N=blocks.streams, U=blocks.units, K=2 * blocks.summed,
+    )  # fmt: skip
+    return grad_gates_TBG, factor_TBG, grad_cell_BH

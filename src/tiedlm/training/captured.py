@@ -1,0 +1,121 @@
+"""An update recorded once in a CUDA graph, and replayed for every window.
+
+A step of a recurrent model is hundreds of small kernels, which a GPU ends sooner than Python can
+ask for them. A graph asks for all of them at once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from tiedlm.recurrent import LSTMState
+from tiedlm.training.distributed import Ranks
+from tiedlm.training.settings import Settings
+from tiedlm.training.step import Objective, StepOutput, check_finite
+
+_WARM_UP = 3  # steps before the recording, as PyTorch's manual asks for
+
+
+def can_capture(settings: Settings, ranks: Ranks, device: torch.device) -> bool:
+    """Tell whether the updates of a run can be recorded: on one GPU, each of one group."""
+    return device.type == "cuda" and ranks.world == 1 and settings.accumulate == 1
+
+
+class CapturedStep:
+    """What :func:`tiedlm.training.step.train_step` does, for windows of one shape on a GPU.
+
+    The random numbers are those of steps that are not recorded, so a run may change between the
+    two. One difference: where the loss or the gradient is not finite the weights are lost, though
+    the error is the same.
+
+    Args:
+        objective: whose parameters are updated.
+        settings: clip.
+        inputs_BT: a window, for its shape.
+        state: the carried state, for its shape.
+    """
+
+    def __init__(
+        self, objective: Objective, settings: Settings, inputs_BT: Tensor, state: LSTMState
+    ) -> None:
+        self.objective = objective
+        self.clip = settings.clip
+        self.parameters = [p for p in objective.parameters() if p.requires_grad]
+        self.inputs_BT, self.targets_BT = inputs_BT.clone(), inputs_BT.clone()
+        self.state = LSTMState(*(torch.zeros_like(part) for part in state))
+        self.rate = torch.zeros((), device=inputs_BT.device)
+        self.rate_now = 0.0
+        self._record()
+
+    def _record(self) -> None:
+        device = self.inputs_BT.device
+        random_state = torch.cuda.get_rng_state(device)
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UP):
+                self._update()  # at a learning rate of 0
+        torch.cuda.current_stream(device).wait_stream(side)
+        torch.cuda.set_rng_state(random_state, device)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.stats = self._update()
+        torch.cuda.set_rng_state(random_state, device)
+
+    def _update(self) -> Tensor:
+        """Update the model and the state; return J, J_aug and the norm of the gradient."""
+        loss, ce, aug, state = self.objective(self.inputs_BT, self.targets_BT, self.state)
+        grads = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        norm = get_total_norm([grad for grad in grads if grad is not None])
+        scale = self.rate * (self.clip / (norm + 1e-6)).clamp(max=1.0)
+        with torch.no_grad():
+            for parameter, grad in zip(self.parameters, grads, strict=True):
+                if grad is not None:
+                    parameter.addcmul_(grad, scale, value=-1.0)
+            for part, new in zip(self.state, state, strict=True):
+                part.copy_(new)
+        return torch.stack([ce, aug, norm])
+
+    def fits(self, inputs_BT: Tensor) -> bool:
+        """Tell whether a window is of the shape that was recorded."""
+        return inputs_BT.shape == self.inputs_BT.shape
+
+    def __call__(
+        self,
+        inputs_BT: Tensor,
+        targets_BT: Tensor,
+        state: LSTMState | None,
+        rate: float,
+        stop_requested: bool,
+    ) -> StepOutput:
+        """Update the model on one window.
+
+        Args:
+            inputs_BT: words.
+            targets_BT: the next words.
+            state: what the last window left; None is zeros.
+            rate: learning rate.
+            stop_requested: handed on.
+
+        Returns:
+            As ``train_step``; its state is overwritten by the next call.
+
+        Raises:
+            FloatingPointError: if the loss or the gradient is not finite.
+        """
+        self.inputs_BT.copy_(inputs_BT)
+        self.targets_BT.copy_(targets_BT)
+        for index, part in enumerate(self.state):
+            if state is None:
+                part.zero_()
+            elif state[index] is not part:
+                part.copy_(state[index])
+        if rate != self.rate_now:
+            self.rate.fill_(rate)
+            self.rate_now = rate
+        self.graph.replay()
+        ce, aug, norm = self.stats.tolist()
+        check_finite(ce, aug, norm)
+        return StepOutput(ce, aug, norm, stop_requested, self.state)

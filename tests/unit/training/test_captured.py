@@ -1,0 +1,94 @@
+"""What a recorded step computes, here without the recording: that needs a GPU (`test_cuda.py`)."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tiedlm.model import LanguageModel, ModelConfig
+from tiedlm.training.captured import CapturedStep, can_capture
+from tiedlm.training.distributed import Ranks
+from tiedlm.training.settings import Settings
+from tiedlm.training.step import Objective, train_step
+
+
+@pytest.fixture(autouse=True)
+def _without_a_graph(monkeypatch):
+    def record(self):
+        def replay():
+            self.stats = self._update()
+
+        self.graph = SimpleNamespace(replay=replay)
+
+    monkeypatch.setattr(CapturedStep, "_record", record)
+
+
+def steps(tied, recorded, clip=5.0):
+    settings = Settings(tied=tied, alpha=13.0, clip=clip)
+    config = ModelConfig(
+        vocab_size=30, d_embed=8, d_hidden=8, tied=tied, dropout_hidden=0.3, dropout_input=0.3
+    )
+    torch.manual_seed(0)
+    model = LanguageModel(config)
+    objective = Objective(model, settings)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    tokens = torch.randint(30, (4, 40))
+    state = None
+    captured = CapturedStep(objective, settings, tokens[:, :5], model.initial_state(4))
+    outputs = []
+    for start in range(0, 35, 5):
+        window = tokens[:, start : start + 5], tokens[:, start + 1 : start + 6]
+        if recorded:
+            out = captured(*window, state, 1.0, start == 5)
+        else:
+            out = train_step(objective, optimizer, *window, state, settings)
+        state = out.state
+        outputs.append([out.ce, out.aug, out.grad_norm])
+    return torch.tensor(outputs), model.state_dict(), state
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("clip", [0.1, 5.0])
+def test_it_is_the_step(tied, clip):
+    one, weights, state = steps(tied, True, clip)
+    other, expected, expected_state = steps(tied, False, clip)
+    torch.testing.assert_close(one, other)
+    for name, value in weights.items():
+        torch.testing.assert_close(value, expected[name])
+    for part, wanted in zip(state, expected_state, strict=True):
+        torch.testing.assert_close(part, wanted)
+
+
+def test_no_state_is_zeros_whatever_the_last_window_left():
+    settings = Settings()
+    model = LanguageModel(ModelConfig(vocab_size=9, d_embed=4, d_hidden=4))
+    tokens = torch.randint(9, (2, 6))
+    captured = CapturedStep(
+        Objective(model, settings), settings, tokens[:, :5], model.initial_state(2)
+    )
+    first = captured(tokens[:, :5], tokens[:, 1:], None, 0.0, False)
+    again = captured(tokens[:, :5], tokens[:, 1:], None, 0.0, True)
+    assert first.ce == again.ce
+    assert (first.stop, again.stop) == (False, True)
+    assert captured(tokens[:, :5], tokens[:, 1:], again.state, 0.0, False).ce != first.ce
+
+
+def test_a_loss_that_is_not_finite_is_an_error():
+    settings = Settings()
+    model = LanguageModel(ModelConfig(vocab_size=9, d_embed=4, d_hidden=4))
+    tokens = torch.randint(9, (2, 6))
+    captured = CapturedStep(
+        Objective(model, settings), settings, tokens[:, :5], model.initial_state(2)
+    )
+    with torch.no_grad():
+        model.decoder.weight[0, 0] = torch.nan
+    with pytest.raises(FloatingPointError, match="loss nan"):
+        captured(tokens[:, :5], tokens[:, 1:], None, 1.0, False)
+
+
+def test_only_one_gpu_and_one_group_is_recorded():
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert can_capture(Settings(), Ranks(), gpu)
+    assert not can_capture(Settings(), Ranks(), cpu)
+    assert not can_capture(Settings(accumulate=2), Ranks(), gpu)
+    assert not can_capture(Settings(), Ranks(0, 2), gpu)
