@@ -105,14 +105,18 @@ def world_size() -> int:
 
 
 @contextmanager
-def join() -> Iterator[Ranks]:
-    """Join the processes that ``torchrun`` started; without it there is one rank."""
+def join(device: str = "auto") -> Iterator[Ranks]:
+    """Join the processes that ``torchrun`` started; without it there is one rank.
+
+    They talk by NCCL where they train on GPUs, else by gloo.
+    """
     if world_size() == 1:
         yield Ranks()
         return
-    if torch.cuda.is_available():
+    on_gpus = device != "cpu" and torch.cuda.is_available()
+    if on_gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("nccl" if on_gpus else "gloo")
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
         dist.barrier()  # a rank that leaves while another still talks would abort it

@@ -88,7 +88,7 @@ def train(
         Diverged: if the loss or the gradient stops being finite.
     """
     check_folder(out, run_files.CONFIG, "run")
-    with join() as ranks:
+    with join(settings.device) as ranks:
         training = _Run(settings, corpus, out, save_every, watcher or Silent(), ranks, on_metrics)
         # Rank 0 holds the folder; the others only read it.
         holder = run_files.lock(out) if ranks.is_first else nullcontext()
