@@ -286,3 +286,25 @@ def test_training_curve_is_the_references_to_float_noise(pointwise, target_grad)
     noise = (train("reference", torch.float32, target_grad=target_grad) - exact).abs().max()
     fused = train("fused", torch.float32, target_grad=target_grad)
     assert (fused - exact).abs().max() <= 2 * noise
+
+
+@pytest.mark.parametrize("products", ["fp32", "bf16"])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("vocab", [331, 336])  # rows that do not end on 16 bytes, and that do
+def test_what_a_buffer_held_before_changes_nothing(pointwise, monkeypatch, vocab, tied, products):
+    embed = None if tied else 24
+    tensors, targets = problem(97, vocab, 19, embed, torch.float32, words=50)
+    taken = []
+
+    def full_of_nan(name, rows, columns, like):
+        taken.append(name)
+        return like.new_full((rows, columns), torch.nan)
+
+    with precision(products):
+        expected = run(tensors, targets)
+        for module in ("tiedlm.streaming", "tiedlm.native.streaming"):
+            monkeypatch.setattr(f"{module}.take", full_of_nan)
+        found = run(tensors, targets)
+    assert taken
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)

@@ -37,12 +37,12 @@ _TYPES = {torch.float32: 1, torch.bfloat16: 2}  # as kernels.c names them; 0 is 
 _pointer, _count, _int, _float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 _SIZES = [_count, _count, _int]
 _SIGNATURES = {
-    "soft_targets": [*_SIZES, _pointer, _int, _float, *[_pointer] * 5],
+    "soft_targets": [*_SIZES, _pointer, _count, _int, _float, *[_pointer] * 5],
     "tokens": [
-        *_SIZES, _pointer, _int, *[_pointer] * 3, _int, *[_pointer] * 3, _float, _float,
+        *_SIZES, _pointer, _count, _int, *[_pointer] * 3, _int, *[_pointer] * 3, _float, _float,
         *[_pointer] * 6,
     ],
-    "through_soft_targets": [*_SIZES, *[_pointer] * 4, _int],
+    "through_soft_targets": [*_SIZES, *[_pointer] * 4, _count, _int],
     "distributions": [*_SIZES, *[_pointer] * 7],
     "lstm_step": [*_SIZES, _pointer, _pointer, _int, *[_pointer] * 6],
     "lstm_step_backward": [*_SIZES, *[_pointer] * 6, _int, *[_pointer] * 4],
@@ -105,6 +105,12 @@ def kernels_for(*tensors: Tensor | None, products: torch.dtype) -> ctypes.CDLL |
 def type_of(tensor: Tensor) -> int:
     """Return the number by which ``kernels.c`` knows a tensor's type."""
     return _TYPES[tensor.dtype]
+
+
+def rows_of(matrix: Tensor) -> tuple[int, int, int]:
+    """Return where a matrix is, how many numbers a row is from the next, and its type's number."""
+    assert matrix.stride(1) == 1
+    return matrix.data_ptr(), matrix.stride(0), type_of(matrix)
 
 
 def pointer(tensor: Tensor | None) -> int | None:

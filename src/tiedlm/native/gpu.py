@@ -3,7 +3,8 @@
 ``TIEDLM_TRITON=0`` turns them off, and those of :mod:`tiedlm.native.gpu_lstm`. On a CPU Triton's
 interpreter runs them, for tests, where ``TIEDLM_TRITON`` and ``TRITON_INTERPRET`` are 1.
 
-Shape letters: C tokens of a chunk, U distinct targets, V vocabulary.
+Shape letters: C tokens of a chunk, U distinct targets, V vocabulary; S is how many numbers a row of
+scores is from the next.
 """
 
 from __future__ import annotations
@@ -77,13 +78,14 @@ class TritonStream(NativeStream):
         self.triton.soft_targets[(U,)](
             scores_UV, soft.weight_U if has_residual else none, soft.soft_UV, soft.lse_U,
             none if has_residual else soft.dot_U, soft.residual_UV if has_residual else none,
-            V, 1 / self.problem.temperature, HAS_RESIDUAL=has_residual, B=self.block,
+            V, scores_UV.stride(0), 1 / self.problem.temperature, HAS_RESIDUAL=has_residual,
+            B=self.block,
         )  # fmt: skip
 
     def work_on_tokens(self, chunk: Chunk, soft: SoftTargets | None, wants_grad: bool) -> None:
         """Fill a chunk's losses, take it off the residual, turn its scores into G if wanted."""
         scores_CV = chunk.scores_CV
-        C, V = scores_CV.shape
+        (C, V), S = scores_CV.shape, scores_CV.stride(0)
         inverse_tau = 1 / self.problem.temperature
         stats_C4 = chunk.nll_C.new_empty(C, 4)
         bias_V = scores_CV if self.bias_V is None else self.bias_V
@@ -93,7 +95,7 @@ class TritonStream(NativeStream):
         }  # fmt: skip
         self.triton.statistics[(C,)](
             scores_CV, bias_V, chunk.targets_C, chunk.word_C, soft_UV, chunk.nll_C, chunk.lse_C,
-            chunk.dot_C, stats_C4, V, inverse_tau,
+            chunk.dot_C, stats_C4, V, S, inverse_tau,
             WANTS_DOT=soft is not None and soft.dot_U is not None, **options,
         )  # fmt: skip
         if soft is not None and soft.residual_UV is not None:
@@ -101,20 +103,20 @@ class TritonStream(NativeStream):
             words = torch.arange(U + 1, device=scores_CV.device)
             self.triton.subtract_tokens[(U, self.blocks)](
                 scores_CV, torch.searchsorted(chunk.word_C, words), chunk.weight_C,
-                soft.residual_UV, V, inverse_tau, HAS_WEIGHTS=not self.same_weight, B=self.block,
+                soft.residual_UV, V, S, inverse_tau, HAS_WEIGHTS=not self.same_weight, B=self.block,
             )  # fmt: skip
         if self.grad_bias_V is not None:
             shares = -(-C // _ROWS)
             part_SV = self.grad_bias_V.new_empty(shares, V)
             self.triton.bias_gradient[(self.blocks, shares)](
-                scores_CV, bias_V, chunk.weight_C, stats_C4, part_SV, C, V,
+                scores_CV, bias_V, chunk.weight_C, stats_C4, part_SV, C, V, S,
                 ROWS=_ROWS, B=self.block,
             )  # fmt: skip
             self.grad_bias_V += part_SV.sum(0)
         if wants_grad:
             gamma = self.problem.alpha * inverse_tau
             self.triton.gradient[(C, self.blocks)](
-                scores_CV, bias_V, chunk.targets_C, chunk.word_C, soft_UV, stats_C4, V,
+                scores_CV, bias_V, chunk.targets_C, chunk.word_C, soft_UV, stats_C4, V, S,
                 inverse_tau, gamma, **options,
             )  # fmt: skip
 
@@ -122,5 +124,5 @@ class TritonStream(NativeStream):
         """Fill ``<y~, r>`` and ``M``."""
         U, V = grad_UV.shape
         self.triton.through_soft_targets[(U,)](
-            soft.residual_UV, soft.soft_UV, dot_U, grad_UV, V, B=self.block
+            soft.residual_UV, soft.soft_UV, dot_U, grad_UV, V, grad_UV.stride(0), B=self.block
         )

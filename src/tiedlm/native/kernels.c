@@ -3,7 +3,8 @@
  * The same equations as tiedlm/streaming.py and tiedlm/recurrent/lstm_function.py, which run where
  * there is no compiler and are what these are tested against; matrix products are not made here.
  * Shape letters are theirs: C tokens of a chunk, U distinct targets, V vocabulary, B streams,
- * H hidden width. All matrices are contiguous, rows first.
+ * H hidden width. All matrices are contiguous, rows first, but where a stride says how many numbers
+ * a row is from the next.
  *
  * Each row is computed by one thread in one order, so results do not depend on timing.
  */
@@ -142,8 +143,8 @@ ALONE static float shifted_dot_of(
   return sum;
 }
 
-static inline char *row_of(const void *matrix, int type, int64_t row, int64_t columns) {
-  return (char *)matrix + row * columns * (type == F32 ? 4 : 2);
+static inline char *row_of(const void *matrix, int type, int64_t row, int64_t stride) {
+  return (char *)matrix + row * stride * (type == F32 ? 4 : 2);
 }
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -151,11 +152,11 @@ static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 /* Soft targets of distinct words: y~ = softmax(z / tau), lse = log mean exp(z / tau) and either
  * dot = <y~, z / tau> or residual = weight z / tau. */
 EXPORT void soft_targets(
-    int64_t U, int64_t V, int threads, const void *scores, int type, float inverse_tau,
+    int64_t U, int64_t V, int threads, const void *scores, int64_t stride, int type, float inverse_tau,
     const float *weight_U, float *soft, float *lse_U, float *dot_U, float *residual) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t u = 0; u < U; u++) {
-    const void *z_V = row_of(scores, type, u, V);
+    const void *z_V = row_of(scores, type, u, stride);
     float *soft_V = soft + u * V;
     float buffer[BLOCK], largest = -INFINITY;
     for (int64_t first = 0; first < V; first += BLOCK) {
@@ -188,10 +189,10 @@ EXPORT void soft_targets(
  *
  * nll = J. With soft targets also lse = log mean exp(z / tau) and either dot = <y~, z / tau> or,
  * where there is a residual, residual[word] -= weight z / tau (1 for weight if it is the same for
- * all); then the tokens must be sorted by word. grad may be the scores. bias_grad is (threads, V),
+ * all); then the tokens must be sorted by word. grad may be the scores, and has their stride. bias_grad is (threads, V),
  * to which weight p is added; scratch is (threads, 2, V). */
 EXPORT void tokens(
-    int64_t C, int64_t V, int threads, const void *scores, int type, const float *bias_V,
+    int64_t C, int64_t V, int threads, const void *scores, int64_t stride, int type, const float *bias_V,
     const int64_t *target_C, const float *weight_C, int same_weight, const int64_t *word_C,
     const float *soft, float *residual, float inverse_tau, float gamma, float *nll_C, float *lse_C,
     float *dot_C, void *grad, float *bias_grad, float *scratch) {
@@ -205,7 +206,7 @@ EXPORT void tokens(
     float *p_V = scratch + (int64_t)part * 2 * V, *q_V = p_V + V;
     float buffer[BLOCK], logits[BLOCK];
     for (int64_t c = start; c < stop; c++) {
-      const void *z_V = row_of(scores, type, c, V);
+      const void *z_V = row_of(scores, type, c, stride);
       float largest = -INFINITY, largest_z = -INFINITY;
       for (int64_t first = 0; first < V; first += BLOCK) {
         int64_t n = least(BLOCK, V - first);
@@ -253,7 +254,7 @@ EXPORT void tokens(
         for (int64_t v = 0; v < V; v++) b[v] += by * p_V[v];
       }
       if (!grad) continue;
-      void *grad_V = row_of(grad, type, c, V);
+      void *grad_V = row_of(grad, type, c, stride);
       for (int64_t first = 0; first < V; first += BLOCK) {
         int64_t n = least(BLOCK, V - first);
         const float *p = p_V + first;
@@ -278,11 +279,11 @@ EXPORT void tokens(
 /* The gradient through soft targets: dot = <y~, r>, out = y~ (r - dot). out may be r. */
 EXPORT void through_soft_targets(
     int64_t U, int64_t V, int threads, const float *residual, const float *soft, float *dot_U,
-    void *out, int type) {
+    void *out, int64_t stride, int type) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t u = 0; u < U; u++) {
     const float *r_V = residual + u * V, *y_V = soft + u * V;
-    void *out_V = row_of(out, type, u, V);
+    void *out_V = row_of(out, type, u, stride);
     double dot = 0;
     for (int64_t first = 0; first < V; first += BLOCK) {
       int64_t n = least(BLOCK, V - first);

@@ -4,7 +4,8 @@ One program is a row, or a block of a row. Sums over tokens of one word, and ove
 bias, are made by the program that owns the result, in order, so that results do not depend on
 timing. Import this only where Triton is installed.
 
-Shape letters: C tokens of a chunk, U distinct targets, V vocabulary, B numbers of a block.
+Shape letters: C tokens of a chunk, U distinct targets, V vocabulary, B numbers of a block; S is how
+many numbers a row of scores, z or out, is from the next.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ BLOCK = 1024
 
 @triton.jit
 def soft_targets(
-    z_UV, weight_U, soft_UV, lse_U, dot_U, residual_UV, V, inverse_tau,
+    z_UV, weight_U, soft_UV, lse_U, dot_U, residual_UV, V, S, inverse_tau,
     HAS_RESIDUAL: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
     """y~ = softmax(z / tau), lse = log mean exp(z / tau), and dot or the residual's first part."""
@@ -27,7 +28,7 @@ def soft_targets(
     weighted = 0.0
     for first in range(0, V, B):
         v = first + tl.arange(0, B)
-        z = tl.load(z_UV + u * V + v, mask=v < V, other=-float("inf")).to(tl.float32)
+        z = tl.load(z_UV + u * S + v, mask=v < V, other=-float("inf")).to(tl.float32)
         new = tl.maximum(largest, tl.max(z, 0))
         scale = tl.exp((largest - new) * inverse_tau)
         e = tl.exp((z - new) * inverse_tau)
@@ -41,7 +42,7 @@ def soft_targets(
         tl.store(dot_U + u, weighted / total * inverse_tau)
     for first in range(0, V, B):
         v = first + tl.arange(0, B)
-        z = tl.load(z_UV + u * V + v, mask=v < V, other=0.0).to(tl.float32)
+        z = tl.load(z_UV + u * S + v, mask=v < V, other=0.0).to(tl.float32)
         y = tl.exp((z - largest) * inverse_tau) / total
         tl.store(soft_UV + u * V + v, y, mask=v < V)
         if HAS_RESIDUAL:
@@ -50,7 +51,7 @@ def soft_targets(
 
 @triton.jit
 def statistics(
-    z_CV, bias_V, target_C, word_C, soft_UV, nll_C, lse_C, dot_C, stats_C4, V, inverse_tau,
+    z_CV, bias_V, target_C, word_C, soft_UV, nll_C, lse_C, dot_C, stats_C4, V, S, inverse_tau,
     HAS_BIAS: tl.constexpr, HAS_SOFT: tl.constexpr, WANTS_DOT: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
     """J and the parts of J_aug of each token; largest and sum of both its softmaxes."""
@@ -63,7 +64,7 @@ def statistics(
     word = tl.load(word_C + c)
     for first in range(0, V, B):
         v = first + tl.arange(0, B)
-        z = tl.load(z_CV + c * V + v, mask=v < V, other=-float("inf")).to(tl.float32)
+        z = tl.load(z_CV + c * S + v, mask=v < V, other=-float("inf")).to(tl.float32)
         x = z
         if HAS_BIAS:
             x = z + tl.load(bias_V + v, mask=v < V, other=0.0)
@@ -79,7 +80,7 @@ def statistics(
                 y = tl.load(soft_UV + word * V + v, mask=v < V, other=0.0)
                 dot += tl.sum(tl.where(v < V, y * z, 0.0), 0)
     target = tl.load(target_C + c)
-    logit = tl.load(z_CV + c * V + target).to(tl.float32)
+    logit = tl.load(z_CV + c * S + target).to(tl.float32)
     if HAS_BIAS:
         logit += tl.load(bias_V + target)
     tl.store(nll_C + c, largest - logit + tl.log(total))
@@ -95,7 +96,15 @@ def statistics(
 
 @triton.jit
 def subtract_tokens(
-    z_CV, end_U, weight_C, residual_UV, V, inverse_tau, HAS_WEIGHTS: tl.constexpr, B: tl.constexpr
+    z_CV,
+    end_U,
+    weight_C,
+    residual_UV,
+    V,
+    S,
+    inverse_tau,
+    HAS_WEIGHTS: tl.constexpr,
+    B: tl.constexpr,
 ):
     """residual[word] -= weight z / tau over the tokens of a word, which lie side by side."""
     u = tl.program_id(0).to(tl.int64)
@@ -104,7 +113,7 @@ def subtract_tokens(
     stop = tl.load(end_U + u + 1)
     total = tl.load(residual_UV + u * V + v, mask=v < V, other=0.0)
     for c in range(start, stop):
-        z = tl.load(z_CV + c * V + v, mask=v < V, other=0.0).to(tl.float32)
+        z = tl.load(z_CV + c * S + v, mask=v < V, other=0.0).to(tl.float32)
         if HAS_WEIGHTS:
             z = z * tl.load(weight_C + c)
         total -= inverse_tau * z
@@ -113,7 +122,7 @@ def subtract_tokens(
 
 @triton.jit
 def bias_gradient(
-    z_CV, bias_V, weight_C, stats_C4, part_SV, C, V, ROWS: tl.constexpr, B: tl.constexpr
+    z_CV, bias_V, weight_C, stats_C4, part_SV, C, V, S, ROWS: tl.constexpr, B: tl.constexpr
 ):
     """Sum weight p over some tokens: a share of the bias's gradient."""
     v = tl.program_id(0) * B + tl.arange(0, B)
@@ -122,7 +131,7 @@ def bias_gradient(
     total = tl.zeros((B,), tl.float32)
     for c in range(share * ROWS, tl.minimum((share + 1) * ROWS, C)):
         row = tl.full((), c, tl.int64)
-        z = tl.load(z_CV + row * V + v, mask=v < V, other=0.0).to(tl.float32)
+        z = tl.load(z_CV + row * S + v, mask=v < V, other=0.0).to(tl.float32)
         p = tl.exp(z + bias - tl.load(stats_C4 + 4 * row)) / tl.load(stats_C4 + 4 * row + 1)
         total += tl.load(weight_C + row) * p
     tl.store(part_SV + share * V + v, total, mask=v < V)
@@ -130,13 +139,13 @@ def bias_gradient(
 
 @triton.jit
 def gradient(
-    z_CV, bias_V, target_C, word_C, soft_UV, stats_C4, V, inverse_tau, gamma,
+    z_CV, bias_V, target_C, word_C, soft_UV, stats_C4, V, S, inverse_tau, gamma,
     HAS_BIAS: tl.constexpr, HAS_SOFT: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
     """Turn scores into G, in place."""
     c = tl.program_id(0).to(tl.int64)
     v = tl.program_id(1) * B + tl.arange(0, B)
-    z = tl.load(z_CV + c * V + v, mask=v < V, other=0.0).to(tl.float32)
+    z = tl.load(z_CV + c * S + v, mask=v < V, other=0.0).to(tl.float32)
     x = z
     if HAS_BIAS:
         x = z + tl.load(bias_V + v, mask=v < V, other=0.0)
@@ -147,11 +156,11 @@ def gradient(
         y = tl.load(soft_UV + tl.load(word_C + c) * V + v, mask=v < V, other=0.0)
         g += gamma * (q - y)
     g -= tl.where(v == tl.load(target_C + c), 1.0, 0.0)
-    tl.store(z_CV + c * V + v, g.to(z_CV.dtype.element_ty), mask=v < V)
+    tl.store(z_CV + c * S + v, g.to(z_CV.dtype.element_ty), mask=v < V)
 
 
 @triton.jit
-def through_soft_targets(residual_UV, soft_UV, dot_U, out_UV, V, B: tl.constexpr):
+def through_soft_targets(residual_UV, soft_UV, dot_U, out_UV, V, S, B: tl.constexpr):
     """Dot = <y~, r>, out = y~ (r - dot)."""
     u = tl.program_id(0).to(tl.int64)
     dot = 0.0
@@ -166,4 +175,4 @@ def through_soft_targets(residual_UV, soft_UV, dot_U, out_UV, V, B: tl.constexpr
         r = tl.load(residual_UV + u * V + v, mask=v < V, other=0.0)
         y = tl.load(soft_UV + u * V + v, mask=v < V, other=0.0)
         out = y * (r - dot)
-        tl.store(out_UV + u * V + v, out.to(out_UV.dtype.element_ty), mask=v < V)
+        tl.store(out_UV + u * S + v, out.to(out_UV.dtype.element_ty), mask=v < V)
