@@ -77,7 +77,8 @@ def reproduce(
 
     on_gpu = not show and choose_device(device).type == "cuda"
     at_once = jobs or (1 if on_gpu else available_cores())
-    os.environ.setdefault(gpu_lstm.SHARED_BY, str(at_once))
+    if on_gpu:
+        os.environ.setdefault(gpu_lstm.SHARED_BY, str(at_once))
     options = _Options(
         only=only or [],
         seeds=seeds,

@@ -100,11 +100,12 @@ def run_forward(
     weight_4CP[:, :H, :H] = weight_hh_GH.view(4, H, H)
     keep_BH = c_BH if mask_BH is None else mask_BH.contiguous()
     arrived = torch.zeros(1, dtype=torch.int32, device=gates_TBG.device)
-    triton_lstm.forward[(blocks.across, blocks.down)](
-        gates_TBG, c_BH.contiguous(), previous_TRP, weight_4CP, keep_BH,
-        cells_TBH, tanh_cells_TBH, output_TBH, arrived, T, B, H, R, C, P, blocks.programs,
-        HAS_MASK=mask_BH is not None, N=blocks.streams, U=blocks.units, K=blocks.summed,
-    )  # fmt: skip
+    with torch.cuda.device_of(gates_TBG):  # type: ignore[no-untyped-call]
+        triton_lstm.forward[(blocks.across, blocks.down)](
+            gates_TBG, c_BH.contiguous(), previous_TRP, weight_4CP, keep_BH,
+            cells_TBH, tanh_cells_TBH, output_TBH, arrived, T, B, H, R, C, P, blocks.programs,
+            HAS_MASK=mask_BH is not None, N=blocks.streams, U=blocks.units, K=blocks.summed,
+        )  # fmt: skip
 
 
 def run_backward(
@@ -133,12 +134,13 @@ def run_backward(
     weight_C4P = weight_hh_GH.new_zeros(C, 4, P)
     weight_C4P[:H, :, :H] = weight_hh_GH.view(4, H, H).permute(2, 0, 1)
     arrived = torch.zeros(1, dtype=torch.int32, device=gates_TBG.device)
-    triton_lstm.backward[(blocks.across, blocks.down)](
-        gates_TBG, c_BH.contiguous(), cells_TBH, tanh_cells_TBH, weight_C4P,
-        keep_BH, grad_output_TBH.contiguous(), grad_h_BH.contiguous(),
-        grad_cell_BH, grad_gates_TBG, factor_TBG, factor_TR4P, arrived,
-        T, B, H, R, P, blocks.programs,
-        HAS_MASK=mask_BH is not None, HAS_FACTOR=factor_TBG is not grad_gates_TBG,
-        N=blocks.streams, U=blocks.units, K=2 * blocks.summed,
-    )  # fmt: skip
+    with torch.cuda.device_of(gates_TBG):  # type: ignore[no-untyped-call]
+        triton_lstm.backward[(blocks.across, blocks.down)](
+            gates_TBG, c_BH.contiguous(), cells_TBH, tanh_cells_TBH, weight_C4P,
+            keep_BH, grad_output_TBH.contiguous(), grad_h_BH.contiguous(),
+            grad_cell_BH, grad_gates_TBG, factor_TBG, factor_TR4P, arrived,
+            T, B, H, R, P, blocks.programs,
+            HAS_MASK=mask_BH is not None, HAS_FACTOR=factor_TBG is not grad_gates_TBG,
+            N=blocks.streams, U=blocks.units, K=2 * blocks.summed,
+        )  # fmt: skip
     return grad_gates_TBG, factor_TBG, grad_cell_BH

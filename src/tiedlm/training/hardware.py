@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -80,6 +80,7 @@ def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
     """
     name = "fp32" if settings.precision == "auto" else settings.precision
     with (
+        torch.cuda.device(device) if device.type == "cuda" else nullcontext(),
         reuse_freed_memory(),
         matmul.fast_fp32(),
         matmul.precision(name, device),
