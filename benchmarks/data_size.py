@@ -17,15 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from study import study_parser
+from study import command, study_parser, train
 from tiedlm.analysis.plots import plot_gains
 from tiedlm.experiments.comparison import mean_log_ratio
-from tiedlm.experiments.parallel import Job, train_all
+from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.experiments.results import keep
 from tiedlm.files import read_json, write_text
-from tiedlm.progress import ProgressView
 from tiedlm.training.run_files import RESULT
 
 FRACTIONS = (0.05, 0.1, 0.225, 0.5, 1.0)
@@ -114,14 +113,13 @@ def main() -> None:
     found = jobs(options.out, options.precision)
     if not options.show:
         wanted = [job for key, job in found.items() if key[0] in options.fractions]
-        with ProgressView() as view:
-            train_all(wanted, options.jobs, view)
+        train(wanted, options)
     rows = gains(found)
     text = table(rows)
     print(text)
     plot_gains(rows, IMAGE)
     runs = [job.out for job in found.values() if (job.out / RESULT).is_file()]
-    folder = keep(runs, "data-size", options.results, "python benchmarks/data_size.py")
+    folder = keep(runs, "data-size", options.results, command())
     write_text(folder / "table.md", text)
     print(folder)
 

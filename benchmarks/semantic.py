@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from study import paired, study_parser
+from study import command, paired, study_parser, train
 from target_grad import PTB
 from tiedlm import load, native
 from tiedlm.data import Corpus
@@ -22,13 +22,12 @@ from tiedlm.errors import UserError
 from tiedlm.evaluation.perplexity import token_losses
 from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.gradient_paths import path_norms
-from tiedlm.experiments.parallel import Job, train_all
+from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.prediction_study import BANDS, bootstrap_interval, frequency_masks
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.experiments.results import keep
 from tiedlm.files import read_json, write_json, write_text
-from tiedlm.progress import ProgressView
 from tiedlm.training.run_files import RESULT
 
 ELSEWHERE = "vectors-from-elsewhere"
@@ -172,8 +171,7 @@ def main() -> None:
         wanted = list(found.values())
         if any(job.after for job in wanted):
             wanted = [elsewhere, *wanted]
-        with ProgressView() as view:
-            train_all(wanted, options.jobs, view)
+        train(wanted, options)
     found = finished(found)
     if not found:
         raise SystemExit("no run of this study is finished")
@@ -183,8 +181,7 @@ def main() -> None:
     print(text)
     runs = [job.out for job in (elsewhere, *found.values()) if (job.out / RESULT).is_file()]
     name = "semantic-long" if options.long else "semantic"
-    command = "python benchmarks/semantic.py" + (" --long" if options.long else "")
-    folder = keep(runs, name, options.results, command)
+    folder = keep(runs, name, options.results, command())
     write_json(folder / "measured.json", measured)
     write_text(folder / "table.md", text)
     print(folder)

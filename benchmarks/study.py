@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.results import keep
 from tiedlm.files import write_text
 from tiedlm.progress import ProgressView
+from tiedlm.training.loop import OutOfTime
 
 
 def study_parser(doc: str | None, seeds: int) -> argparse.ArgumentParser:
@@ -21,7 +23,24 @@ def study_parser(doc: str | None, seeds: int) -> argparse.ArgumentParser:
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--budget", type=float, default=math.inf, metavar="MINUTES")
     return parser
+
+
+def command() -> str:
+    """Return the command that is running."""
+    return "python " + " ".join(sys.argv)
+
+
+def train(jobs: Sequence[Job], options: argparse.Namespace) -> bool:
+    """Train what is missing as far as the time goes; tell whether all is finished."""
+    with ProgressView() as view:
+        try:
+            train_all(jobs, options.jobs, view, 60 * options.budget)
+        except OutOfTime as error:
+            view.line(str(error))
+            return False
+    return True
 
 
 def paired(differences: list[float]) -> str:
@@ -34,12 +53,11 @@ def paired(differences: list[float]) -> str:
 def run_study(
     name: str, jobs: Sequence[Job], options: argparse.Namespace, table: Callable[[], str]
 ) -> None:
-    """Train what is missing, print the table of the finished runs, and keep it."""
-    with ProgressView() as view:
-        train_all(jobs, options.jobs, view)
+    """Train what is missing; when all is there print the table, and keep it."""
+    if not train(jobs, options):
+        return
     text = table()
     print(text)
-    command = "python " + " ".join(sys.argv)
-    folder = keep([job.out for job in jobs], name, options.results, command)
+    folder = keep([job.out for job in jobs], name, options.results, command())
     write_text(folder / "table.md", text)
     print(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +71,10 @@ def reproduce(
         raise UserError(f"--budget: expected minutes above 0, got {budget:g}")
     if only and not what.startswith("table"):
         raise UserError(f"--only names cells of a table; {what} has none")
-    from tiedlm.native import gpu_lstm
     from tiedlm.training.hardware import available_cores, choose_device
 
     on_gpu = not show and choose_device(device).type == "cuda"
     at_once = jobs or (1 if on_gpu else available_cores())
-    if on_gpu:
-        os.environ.setdefault(gpu_lstm.SHARED_BY, str(at_once))
     options = _Options(
         only=only or [],
         seeds=seeds,

@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Any
 
 from tiedlm.errors import UserError
+from tiedlm.native import SHARED_BY
 from tiedlm.progress import ProgressView, Watcher
 from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
@@ -87,7 +88,7 @@ def train_all(
                 waiting.remove(index)
                 watchers[index] = view.watcher()
                 running[index] = context.Process(
-                    target=_work, args=(index, jobs[index], inbox, stop, os.getpid())
+                    target=_work, args=(index, jobs[index], inbox, stop, os.getpid(), at_once)
                 )
                 running[index].start()
             if not running:  # asked to stop, or what the rest waits for is not among the jobs
@@ -162,9 +163,11 @@ def _work(
     inbox: multiprocessing.Queue[tuple[int, str, tuple[Any, ...]]],
     stop: Event,
     parent: int,
+    at_once: int,
 ) -> None:
     """Train one model in a child process and send its result, or why there is none."""
     remote = _Remote(index, inbox)
+    os.environ.setdefault(SHARED_BY, str(at_once))
     try:
         from tiedlm.training.loop import Diverged, Stopped, train
 

@@ -139,8 +139,8 @@ def train_theory_run(run: TheoryRun) -> dict[str, Any]:
     model = LanguageModel(model_config(settings, len(corpus.vocabulary)))
     model.normalize_word_vectors()
     torch.nn.init.uniform_(model.decoder.weight, -run.decoder_init, run.decoder_init)
-    objective = Objective(model, settings)
-    streams_BS = torch.from_numpy(batch_streams(corpus.train, settings.batch_size))
+    objective = Objective(model.to(device), settings)
+    streams_BS = torch.from_numpy(batch_streams(corpus.train, settings.batch_size)).to(device)
     starts = range(0, streams_BS.shape[1] - 1, settings.bptt)
     of_network, of_decoder = optimizers(model, run)
     total = len(starts) * settings.epochs

@@ -31,6 +31,7 @@ from tiedlm.matmul import is_recording
 
 SOURCE = Path(__file__).with_name("kernels.c")
 OFF = "TIEDLM_NATIVE"  # environment variable; 0 keeps to PyTorch
+SHARED_BY = "TIEDLM_GPU_SHARED_BY"  # environment variable: how many processes use a GPU at once
 _FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -fPIC -fvisibility=hidden -fopenmp"
 _TYPES = {torch.float32: 1, torch.bfloat16: 2}  # as kernels.c names them; 0 is no matrix
 

@@ -12,9 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tiedlm.native import gpu
+from tiedlm.native import SHARED_BY, gpu
 
-SHARED_BY = "TIEDLM_GPU_SHARED_BY"  # environment variable: processes that use this GPU at once
 _MOST_STREAMS = 64  # of a program
 _UNITS = 16  # of a program: the least that a matrix unit multiplies
 _BYTES_SUMMED = 256  # at a time, and twice as many in backward
