@@ -86,10 +86,11 @@ def without(part: str) -> Iterator[None]:
     def no(*_: object, **__: object) -> bool:
         return False
 
-    real = gpu.is_for
+    real, serves = gpu.is_for, gpu_lstm.serves
 
     def still(*tensors: Tensor | None, products: torch.dtype) -> bool:
-        return real(*(t for t in tensors if t is not None), products=products)
+        with mock.patch.object(gpu, "is_for", real):
+            return serves(*tensors, products=products)
 
     if part == "recurrence":
         with mock.patch.object(gpu_lstm, "serves", no):

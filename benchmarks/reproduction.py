@@ -44,7 +44,8 @@ QUESTIONS = """
    "Figure 1" below, and the distances in each run's `metrics.jsonl`.
 
 How much lower or higher the test perplexity is with what is added: the paper's; **ours**, with
-the 95% interval over seeds. Of two sessions the one better on validation counts.
+the 95% interval over seeds. A session is compared with its like: the second
+where both models have one, else the first.
 
 """
 

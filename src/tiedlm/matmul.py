@@ -128,6 +128,8 @@ def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool = False) -> Te
     product = torch.mm(a, b)[:, : out.shape[1]]
     if not accumulate:
         return out.copy_(product)
+    if out.is_cuda:
+        return out.add_(product)
     # An addition of two types makes a copy of one of them: in parts, so that a cache holds it.
     rows = max(1, _PART // product.shape[1])
     for start in range(0, len(out), rows):

@@ -338,7 +338,7 @@ class Stream:
                 if isinstance(words, slice):
                     soft.residual_UV[words].sub_(part)
                 else:
-                    soft.residual_UV.index_add_(0, words, part, alpha=-1)
+                    _add_rows(soft.residual_UV, words, -part)
 
         prediction_RV = torch.softmax(scores_RV, dim=-1, out=scores_RV)
         lse_R = _log_mean_exp(max_R.mul(1 / problem.temperature), prediction_RV)

@@ -75,6 +75,8 @@ def test_a_signal_is_not_the_end_of_a_budget(capsys, tmp_path, monkeypatch, erro
         (["table1", "--seeds", "0"], "--seeds: expected at least 1"),
         (["table1", "--budget", "0"], "--budget: expected minutes above 0"),
         (["figure1", "--only", "ptb-small"], "--only names cells of a table"),
+        (["figure1", "--first-seed", "2"], "--first-seed is of table1 and table2"),
+        (["table1", "--first-seed", "2"], "--first-seed 2 leaves none of --seeds 1"),
         (["figure1", "--show"], "has no finished run yet"),
         (["figure2"], "run `tiedlm reproduce table1 --only 'ptb-small*'` first"),
         (["predictions"], "compare a finished VD-LSTM with a finished REAL"),

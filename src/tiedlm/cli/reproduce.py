@@ -45,7 +45,7 @@ def reproduce(
     seeds
         Train with seeds 1 to so many; figure1 has 10 runs a point unless this says otherwise.
     first_seed
-        Leave out the seeds before this one, in a table.
+        Leave out the seeds before this one; of table1 and table2.
     jobs
         Runs at once; the default is one per CPU core, one on a GPU.
     threads
@@ -71,6 +71,10 @@ def reproduce(
         raise UserError(f"--budget: expected minutes above 0, got {budget:g}")
     if only and not what.startswith("table"):
         raise UserError(f"--only names cells of a table; {what} has none")
+    if first_seed is not None and what not in ("table1", "table2"):
+        raise UserError(f"--first-seed is of table1 and table2; {what} has its own seeds")
+    if first_seed is not None and first_seed > (seeds or 1):
+        raise UserError(f"--first-seed {first_seed} leaves none of --seeds {seeds or 1}")
     from tiedlm.training.hardware import available_cores, choose_device
 
     on_gpu = not show and choose_device(device).type == "cuda"
@@ -132,7 +136,7 @@ def _table(what: str, options: _Options) -> None:
     from tiedlm.training.loop import Diverged, OutOfTime, Stopped
 
     cells = paper_cells.choose(getattr(paper_cells, what)(), options.only)
-    seeds = range(options.first_seed, max(options.seeds or 1, options.first_seed) + 1)
+    seeds = range(options.first_seed, (options.seeds or 1) + 1)
     stopped: Stopped | None = None
     if not options.show:
         try:

@@ -24,38 +24,42 @@ EFFECTS = {
 HEADER = ("models", *EFFECTS)
 
 
-def best_sessions(cell: Cell, found: Sequence[tuple[Settings, Found]]) -> dict[int, Found]:
-    """Return the kept runs of a cell by seed; of two sessions the one better on validation."""
-    best: dict[int, Found] = {}
-    for session in (1, 2):
-        for run in runs_of(cell, found, session):
-            other = best.get(run.seed)
-            if other is None or run.metrics["valid_ppl"] < other.metrics["valid_ppl"]:
-                best[run.seed] = run
-    return best
+def like_with_like(
+    base: Cell, other: Cell, found: Sequence[tuple[Settings, Found]]
+) -> tuple[int, list[tuple[float, float]]]:
+    """Return a session, and the test perplexities of both, other first, by the seeds they share.
+
+    It is the second session where both have it, else the first.
+    """
+    for session in (2, 1):
+        bases, others = (
+            {run.seed: run.metrics["test_ppl"] for run in runs_of(cell, found, session)}
+            for cell in (base, other)
+        )
+        pairs = [(others[seed], bases[seed]) for seed in bases if seed in others]
+        if pairs:
+            return session, pairs
+    return 1, []
 
 
 def effect(base: Cell, other: Cell, found: Sequence[tuple[Settings, Found]]) -> str:
     """Say by how much a model's test perplexity differs from another's: the paper's, and ours.
 
-    Ours is the mean of ``log(other / base)`` over seeds that both have, with its 95% interval.
+    Ours is the mean of ``log(other / base)`` over seeds that both have, after as many sessions of
+    the one as of the other, with its 95% interval.
     """
     paper = _percent(math.log(other.paper.test / base.paper.test))
     if not (base.paper.confirmed and other.paper.confirmed):
         paper = f"~{paper}"
-    bases, others = best_sessions(base, found), best_sessions(other, found)
-    pairs = [
-        (others[seed].metrics["test_ppl"], bases[seed].metrics["test_ppl"])
-        for seed in bases
-        if seed in others
-    ]
+    session, pairs = like_with_like(base, other, found)
     if not pairs:
         return f"{paper}; not run"
     mean, ends = mean_log_ratio(pairs)
     text = f"{paper}; **{_percent(mean)}**"
+    sessions = ", 2 sessions" if session == 2 else ""
     if ends is None:
-        return f"{text} (1 seed)"
-    return f"{text} ({' to '.join(map(_percent, ends))}, {len(pairs)} seeds)"
+        return f"{text} (1 seed{sessions})"
+    return f"{text} ({' to '.join(map(_percent, ends))}, {len(pairs)} seeds{sessions})"
 
 
 def effects(found: Sequence[tuple[Settings, Found]]) -> list[tuple[str, ...]]:

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any
 
 from tiedlm.errors import UserError
-from tiedlm.native import SHARED_BY
+from tiedlm.native import share_gpu
 from tiedlm.progress import ProgressView, Watcher
 from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
@@ -88,7 +88,8 @@ def train_all(
                 waiting.remove(index)
                 watchers[index] = view.watcher()
                 running[index] = context.Process(
-                    target=_work, args=(index, jobs[index], inbox, stop, os.getpid(), at_once)
+                    target=_work,
+                    args=(index, jobs[index], inbox, stop, os.getpid(), min(at_once, len(jobs))),
                 )
                 running[index].start()
             if not running:  # asked to stop, or what the rest waits for is not among the jobs
@@ -163,11 +164,11 @@ def _work(
     inbox: multiprocessing.Queue[tuple[int, str, tuple[Any, ...]]],
     stop: Event,
     parent: int,
-    at_once: int,
+    sharing: int,
 ) -> None:
     """Train one model in a child process and send its result, or why there is none."""
     remote = _Remote(index, inbox)
-    os.environ.setdefault(SHARED_BY, str(at_once))
+    share_gpu(sharing)
     try:
         from tiedlm.training.loop import Diverged, Stopped, train
 

@@ -41,6 +41,7 @@ from tiedlm.data.streams import batch_streams
 from tiedlm.experiments.paper import SIZES
 from tiedlm.files import read_json, write_json
 from tiedlm.model import LanguageModel
+from tiedlm.native import share_gpu
 from tiedlm.progress import ProgressView, short_duration
 from tiedlm.training.hardware import arithmetic, prepare
 from tiedlm.training.loop import model_config
@@ -217,7 +218,7 @@ def run_figure1(
     left = [run for run in wanted if not (out / run.name()).is_file()]
     view.line(f"{len(wanted)} runs, {len(wanted) - len(left)} finished, {at_once} at once")
     done, started = 0, time.monotonic()
-    with multiprocessing.get_context("spawn").Pool(at_once) as pool:
+    with multiprocessing.get_context("spawn").Pool(at_once, share_gpu, (at_once,)) as pool:
         results = pool.imap_unordered(_train_one, list(left))
         while left:
             try:

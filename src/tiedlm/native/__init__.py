@@ -2,8 +2,9 @@
 
 The losses and the LSTM layer are plain PyTorch, which passes over memory once for every operation.
 ``kernels.c`` does the same work in one pass a row. It is compiled when a program first asks for it,
-by whatever ``cc`` is there, and kept in the user's cache; without a compiler, on a GPU and in
-float64 the PyTorch code runs. Both are tested against each other.
+by whatever ``cc`` is there, and kept in the user's cache; without a compiler and in float64 the
+PyTorch code runs. Both are tested against each other. On a GPU the same is done by Triton's kernels
+(:mod:`tiedlm.native.gpu`, :mod:`tiedlm.native.gpu_lstm`).
 
 Threads are PyTorch's own: the kernels call the OpenMP library that PyTorch has loaded.
 """
@@ -84,6 +85,23 @@ def why_not() -> str:
     if os.environ.get(OFF) == "0":
         return f"{OFF}=0"
     return _library()[1]
+
+
+def share_gpu(processes: int) -> None:
+    """Take note that so many processes use a GPU at once, unless the user said how many."""
+    os.environ.setdefault(SHARED_BY, str(processes))
+
+
+def gpu_shared_by() -> int:
+    """Return how many processes use a GPU at once.
+
+    Raises:
+        UserError: where the environment variable holds no such number.
+    """
+    text = os.environ.get(SHARED_BY, "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"{SHARED_BY}: expected a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def kernels_for(*tensors: Tensor | None, products: torch.dtype) -> ctypes.CDLL | None:

@@ -21,24 +21,68 @@ from torch import Tensor
 from tiedlm.grouping import Group, single_tokens
 from tiedlm.matmul import is_recording
 from tiedlm.native.streaming import Chunk, NativeStream
-from tiedlm.streaming import SoftTargets, Streamed
+from tiedlm.streaming import LEAST_ROWS, SoftTargets, Streamed
 
 ON = "TIEDLM_TRITON"  # environment variable
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
 _ROWS = 16  # whose share of the bias's gradient a program sums, one after the other
+_CHUNK = 2**26  # numbers of a chunk: a GPU has no cache to spare, and memory enough
 
 
 def is_for(*tensors: Tensor, products: torch.dtype) -> bool:
     """Tell whether Triton's kernels are on, and serve tensors like these with such products."""
     wish = os.environ.get(ON, "")
+    if wish == "0" or products not in _TYPES or torch.compiler.is_compiling():
+        return False
+    if any(t.dtype != torch.float32 for t in tensors):
+        return False
+    if all(t.is_cuda for t in tensors):
+        device = tensors[0].device
+        return not why_not(device) and (
+            products != torch.bfloat16 or torch.cuda.get_device_capability(device) >= (8, 0)
+        )
     interprets = wish == "1" and os.environ.get("TRITON_INTERPRET") == "1"
-    return (
-        wish != "0"
-        and products in _TYPES
-        and all((t.is_cuda or interprets) and t.dtype == torch.float32 for t in tensors)
-        and not torch.compiler.is_compiling()
-        and _is_installed()
-    )
+    return interprets and _is_installed()
+
+
+def why_not(device: torch.device) -> str:
+    """Return why Triton's kernels do not run on a GPU, or "" where they do."""
+    if os.environ.get(ON) == "0":
+        return f"{ON}=0"
+    return _why_not(device.index if device.index is not None else torch.cuda.current_device())
+
+
+@cache
+def _why_not(index: int) -> str:
+    if torch.version.hip is not None:
+        return "tried on NVIDIA's GPUs only"
+    if not _is_installed():
+        return "Triton is not installed"
+    if torch.cuda.get_device_capability(index) < (7, 0):
+        return "the GPU is too old for Triton"
+    try:
+        from tiedlm.native import triton_kernels
+
+        with torch.cuda.device(index):
+            triton_kernels.probe[(1,)](torch.empty(1, device="cuda"))
+    except Exception as error:  # it compiles at run time: a compiler, headers, a driver may lack
+        return f"Triton fails here: {str(error).strip().splitlines()[:1]}"
+    return ""
+
+
+def version() -> str | None:
+    """Return Triton's version where its kernels run on the current GPU, else None."""
+    if not torch.cuda.is_available() or why_not(torch.device("cuda")):
+        return None
+    import triton
+
+    return str(triton.__version__)
+
+
+def describe() -> str:
+    """Return what ``tiedlm info`` says of the current GPU."""
+    reason = why_not(torch.device("cuda"))
+    return f"PyTorch's ({reason})" if reason else "Triton's"
 
 
 @cache
@@ -65,6 +109,8 @@ class TritonStream(NativeStream):
         """Make what is used again and again."""
         from tiedlm.native import triton_kernels  # where Triton is installed
 
+        if like.is_cuda:
+            self.rows = max(1, min(len(self.nll_N), max(_CHUNK // V, LEAST_ROWS)))
         super().make_buffers(V, like)
         self.triton: Any = triton_kernels
         self.block = min(triton_kernels.BLOCK, 1 << (V - 1).bit_length())

@@ -6,18 +6,18 @@ unit and H by number summed, each up to whole blocks.
 
 from __future__ import annotations
 
-import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from tiedlm.native import SHARED_BY, gpu
+from tiedlm.native import gpu, gpu_shared_by
 
 _MOST_STREAMS = 64  # of a program
 _UNITS = 16  # of a program: the least that a matrix unit multiplies
 _BYTES_SUMMED = 256  # at a time, and twice as many in backward
-_PER_PROCESSOR = 2  # programs that one of the GPU's processors holds, by their registers
+_REGISTERS = 128 * 256  # of a program at most: 128 threads with 256 each
+_STAGES = 3  # products' operands that are on their way at once, at most
 
 
 class _Blocks(NamedTuple):
@@ -45,16 +45,18 @@ class _Blocks(NamedTuple):
 
 def _blocks(gates_TBG: Tensor, products: torch.dtype) -> _Blocks:
     _, B, G = gates_TBG.shape
-    H = G // 4
-    streams = min(_MOST_STREAMS, max(16, 1 << (B - 1).bit_length()))
-    units = _UNITS
-    if not gates_TBG.is_cuda:
-        # Triton's interpreter runs one program after the other, and they wait for each other.
-        streams, units = max(16, 1 << (B - 1).bit_length()), max(16, 1 << (H - 1).bit_length())
+    if gates_TBG.is_cuda:
+        return _cut(B, G // 4, products, _MOST_STREAMS, _UNITS)
+    # Triton's interpreter runs one program after the other, and they wait for each other.
+    return _cut(B, G // 4, products, 2**20, 2**20)
+
+
+def _cut(B: int, H: int, products: torch.dtype, most_streams: int, most_units: int) -> _Blocks:
+    streams = min(most_streams, max(16, 1 << (B - 1).bit_length()))
+    units = min(most_units, max(16, 1 << (H - 1).bit_length()))
     summed = _BYTES_SUMMED // products.itemsize
-    return _Blocks(
-        -(-H // units), -(-B // streams), streams, units, summed, -(-H // summed) * summed
-    )
+    padded = -(-H // summed) * summed
+    return _Blocks(-(-H // units), -(-B // streams), streams, units, summed, padded)
 
 
 def serves(*tensors: Tensor | None, products: torch.dtype) -> bool:
@@ -69,12 +71,27 @@ def serves(*tensors: Tensor | None, products: torch.dtype) -> bool:
         return False
     if not gpu.is_for(*(t for t in tensors if t is not None), products=products):
         return False
+    blocks, steps = _blocks(gates_TBG, products), len(gates_TBG)
+    if max(gates_TBG.numel(), steps * blocks.R * 4 * blocks.P) >= 2**31:
+        return False  # places are counted in 32 bits
     if not gates_TBG.is_cuda:
         return True
     # All programs must run at once, beside those of others.
-    processors = torch.cuda.get_device_properties(gates_TBG.device).multi_processor_count
-    sharing = int(os.environ.get(SHARED_BY, "1"))
-    return _blocks(gates_TBG, products).programs * sharing <= processors * _PER_PROCESSOR
+    properties = torch.cuda.get_device_properties(gates_TBG.device)
+    return blocks.programs * gpu_shared_by() <= _held_at_once(properties, blocks.streams)
+
+
+def _held_at_once(properties: Any, streams: int) -> int:
+    """Return how many programs of so many streams a GPU holds."""
+    # Older versions of PyTorch do not say; every GPU that Triton supports has as much.
+    registers = getattr(properties, "regs_per_multiprocessor", 2**16)
+    memory = getattr(properties, "shared_memory_per_multiprocessor", 2**16)
+    forward, backward = (
+        (streams + 4 * _UNITS) * _BYTES_SUMMED,
+        (streams + _UNITS) * 2 * _BYTES_SUMMED,
+    )
+    each = min(registers // _REGISTERS, memory // (_STAGES * max(forward, backward)))
+    return int(properties.multi_processor_count * each)
 
 
 def run_forward(

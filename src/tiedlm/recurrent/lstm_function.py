@@ -15,6 +15,7 @@ Shape letters: B streams, T steps, E input width, H hidden width, G = 4H gates (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from tiedlm.matmul import adder, gemm_dtype, matmul, operand
 from tiedlm.native import gpu_lstm, kernels_for
-from tiedlm.native.lstm import run_backward, run_forward
+from tiedlm.native import lstm as native_lstm
 
 
 def _run(
@@ -51,27 +52,33 @@ def _run(
         3, T, B, H, dtype=gates_TBG.dtype, device=gates_TBG.device
     ).unbind(0)
     recurrent_BH = h_BH if mask_BH is None else h_BH * mask_BH
-    kernels = kernels_for(gates_NG, h_BH, c_BH, mask_BH, products=gemm)
-    if kernels is not None:
-        run_forward(
-            kernels, gates_TBG, c_BH, recurrent_BH, weight_hh_GH.to(gemm), mask_BH,
-            cells_TBH, tanh_cells_TBH, output_TBH,
-        )  # fmt: skip
-    elif gpu_lstm.serves(gates_TBG, h_BH, c_BH, mask_BH, products=gemm):
-        gpu_lstm.run_forward(
-            gates_TBG, c_BH, recurrent_BH, weight_hh_GH.to(gemm), mask_BH,
-            cells_TBH, tanh_cells_TBH, output_TBH,
-        )  # fmt: skip
-    else:
-        _run_steps(
-            gates_TBG, c_BH, recurrent_BH, weight_hh_GH.to(gemm), mask_BH,
-            cells_TBH, tanh_cells_TBH, output_TBH,
-        )  # fmt: skip
+    run, _ = _recurrence(gates_TBG, h_BH, c_BH, mask_BH, products=gemm)
+    run(
+        gates_TBG, c_BH, recurrent_BH, weight_hh_GH.to(gemm), mask_BH,
+        cells_TBH, tanh_cells_TBH, output_TBH,
+    )  # fmt: skip
     last_h_BH = gates_TBG[-1, :, 3 * H :] * tanh_cells_TBH[-1]
     return output_TBH, last_h_BH, recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH
 
 
-def _run_steps(
+def _recurrence(
+    *tensors: Tensor | None, products: torch.dtype
+) -> tuple[Callable[..., None], Callable[..., tuple[Tensor, Tensor, Tensor]]]:
+    """Return what runs forward and backward through the steps here: compiled, Triton's, or below.
+
+    Args:
+        tensors: the gates first, then others that are read.
+        products: type of the matrix products' operands.
+    """
+    kernels = kernels_for(*tensors, products=products)
+    if kernels is not None:
+        return partial(native_lstm.run_forward, kernels), partial(native_lstm.run_backward, kernels)
+    if gpu_lstm.serves(*tensors, products=products):
+        return gpu_lstm.run_forward, gpu_lstm.run_backward
+    return _run_forward, _run_backward
+
+
+def _run_forward(
     gates_TBG: Tensor,
     c_BH: Tensor,
     recurrent_BH: Tensor,
@@ -209,10 +216,7 @@ class _LSTMLayer(torch.autograd.Function):
         T, B, H = cells_TBH.shape
         gemm = ctx.gemm
         need_x, need_h, need_c, need_w_ih, need_w_hh, need_b, _ = ctx.needs_input_grad
-        kernels = kernels_for(gates_TBG, c_BH, mask_BH, grad_output_TBH, products=gemm)
-        run = _run_backward if kernels is None else partial(run_backward, kernels)
-        if gpu_lstm.serves(gates_TBG, c_BH, mask_BH, grad_output_TBH, products=gemm):
-            run = gpu_lstm.run_backward
+        _, run = _recurrence(gates_TBG, c_BH, mask_BH, grad_output_TBH, products=gemm)
         grad_gates_TBG, factor_TBG, grad_cell_BH = run(
             gates_TBG, c_BH, cells_TBH, tanh_cells_TBH, weight_hh_GH, mask_BH,
             grad_output_TBH, grad_h_BH, grad_c_BH,

@@ -6,6 +6,8 @@ ask for them. A graph asks for all of them at once.
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
@@ -15,12 +17,14 @@ from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
 from tiedlm.training.step import Objective, StepOutput, check_finite
 
+OFF = "TIEDLM_CUDA_GRAPH"  # environment variable; 0 records nothing, for less memory
 _WARM_UP = 3  # steps before the recording, as PyTorch's manual asks for
 
 
 def can_capture(settings: Settings, ranks: Ranks, device: torch.device) -> bool:
     """Tell whether the updates of a run can be recorded: on one GPU, each of one group."""
-    return device.type == "cuda" and ranks.world == 1 and settings.accumulate == 1
+    is_wanted = os.environ.get(OFF) != "0"
+    return is_wanted and device.type == "cuda" and ranks.world == 1 and settings.accumulate == 1
 
 
 class CapturedStep:
@@ -60,7 +64,7 @@ class CapturedStep:
         torch.cuda.current_stream(device).wait_stream(side)
         torch.cuda.set_rng_state(random_state, device)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, stream=side):
             self.stats = self._update()
         torch.cuda.set_rng_state(random_state, device)
 

@@ -22,6 +22,7 @@ from tiedlm.data.vocabulary import Vocabulary
 from tiedlm.errors import UserError
 from tiedlm.files import read_json, write_bytes
 from tiedlm.model import LanguageModel, ModelConfig
+from tiedlm.native import gpu
 from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS
 from tiedlm.tying import is_tied
 
@@ -142,7 +143,7 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
 
 
 # Of the environment, what decides how numbers are rounded.
-ARITHMETIC = ("torch", "processor", "threads", "compiled", "cuda")
+ARITHMETIC = ("torch", "processor", "threads", "compiled", "cuda", "triton")
 
 
 def environment() -> dict[str, Any]:
@@ -158,6 +159,7 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "compiled": native.is_on(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "triton": gpu.version(),
     }
 
 

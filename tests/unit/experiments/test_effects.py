@@ -6,7 +6,7 @@ import pytest
 
 from tiedlm.experiments.cells import choose, table1
 from tiedlm.experiments.comparison import interval95
-from tiedlm.experiments.effects import EFFECTS, HEADER, best_sessions, effect, effects
+from tiedlm.experiments.effects import EFFECTS, HEADER, effect, effects, like_with_like
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import Found, what_it_is
 
@@ -31,13 +31,15 @@ def test_an_effect_is_a_mean_of_log_ratios_over_shared_seeds():
     )
 
 
-def test_of_two_sessions_the_one_better_on_validation_counts():
+def test_a_session_is_compared_with_its_like():
     found = [
-        run("ptb-small-real", 1, 92, 88), run("ptb-small-real", 1, 89, 86, session=2),
-        run("ptb-small-real", 2, 91, 87), run("ptb-small-real", 2, 91.5, 80, session=2),
+        run("ptb-small", 1, 92, 88), run("ptb-small", 2, 92, 89),
+        run("ptb-small-real", 1, 92, 86), run("ptb-small-real", 1, 89, 80, session=2),
     ]  # fmt: skip
-    tests = {seed: found.metrics["test_ppl"] for seed, found in best_sessions(REAL, found).items()}
-    assert tests == {1: 86, 2: 87}
+    assert like_with_like(BASE, REAL, found) == (1, [(86, 88)])
+    found.append(run("ptb-small", 1, 91, 87, session=2))
+    assert like_with_like(BASE, REAL, found) == (2, [(80, 87)])
+    assert effect(BASE, REAL, found).endswith("(1 seed, 2 sessions)")
 
 
 def test_one_seed_has_no_interval_and_what_is_missing_is_said():

@@ -1,0 +1,120 @@
+"""Where the recurrence of a GPU serves: its programs wait for each other, so all must fit on it."""
+
+import os
+import queue
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tiedlm.errors import UserError
+from tiedlm.experiments import parallel, theory
+from tiedlm.native import SHARED_BY, gpu, gpu_lstm, gpu_shared_by, share_gpu
+from tiedlm.progress import ProgressView
+from tiedlm.training.settings import Settings
+
+H200 = SimpleNamespace(
+    multi_processor_count=132,
+    regs_per_multiprocessor=2**16,
+    shared_memory_per_multiprocessor=233472,
+)
+SMALL = SimpleNamespace(
+    multi_processor_count=28, regs_per_multiprocessor=2**16, shared_memory_per_multiprocessor=102400
+)
+OLD = SimpleNamespace(multi_processor_count=40, shared_memory_per_multiprocessor=65536)
+
+
+class OnGpu:
+    """The shape of gates on a GPU that is not there."""
+
+    is_cuda, device = True, "cuda"
+
+    def __init__(self, steps, streams, hidden):
+        self.shape = (steps, streams, 4 * hidden)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def numel(self):
+        steps, streams, gates = self.shape
+        return steps * streams * gates
+
+
+@pytest.fixture
+def serves(monkeypatch):
+    """Return whether a card serves windows of a shape."""
+
+    def ask(card, gates):
+        monkeypatch.setattr(gpu, "is_for", lambda *_, **__: True)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
+        return gpu_lstm.serves(gates, products=torch.bfloat16)
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("gpu_card", "streams", "hidden", "sharing", "fits"),
+    [
+        (H200, 20, 650, 6, True),  # 41 programs a model, 264 fit
+        (H200, 20, 650, 7, False),
+        (H200, 20, 1500, 2, True),
+        (H200, 20, 1500, 3, False),
+        (H200, 20, 4000, 1, True),
+        (H200, 20, 4300, 1, False),
+        (H200, 64, 2100, 1, True),  # of 64 streams each, one fits on a processor
+        (H200, 64, 2200, 1, False),
+        (SMALL, 20, 200, 1, True),
+        (SMALL, 20, 650, 1, False),
+        (OLD, 20, 200, 1, False),
+    ],
+)
+def test_it_serves_where_all_programs_fit(
+    serves, monkeypatch, gpu_card, streams, hidden, sharing, fits
+):
+    monkeypatch.setenv(SHARED_BY, str(sharing))
+    assert serves(gpu_card, OnGpu(35, streams, hidden)) == fits
+
+
+def test_a_window_whose_places_need_more_than_32_bits_is_pytorchs(serves):
+    assert serves(H200, OnGpu(7000, 20, 2000))
+    assert not serves(H200, OnGpu(9000, 20, 2000))
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "two"])
+def test_who_shares_the_gpu_must_be_a_number(monkeypatch, text):
+    monkeypatch.setenv(SHARED_BY, text)
+    with pytest.raises(UserError, match=f"{SHARED_BY}: expected a whole number of at least 1"):
+        gpu_shared_by()
+
+
+def test_what_the_user_says_of_sharing_stays(monkeypatch):
+    monkeypatch.setenv(SHARED_BY, "5")
+    share_gpu(2)
+    assert gpu_shared_by() == 5
+
+
+def test_a_run_among_others_is_told_how_many_they_are(monkeypatch, tmp_path):
+    monkeypatch.setenv(SHARED_BY, "1")
+    monkeypatch.delenv(SHARED_BY)
+    inbox = queue.Queue()
+    job = parallel.Job(Settings(data=str(tmp_path / "nowhere")), tmp_path / "run")
+    parallel._work(0, job, inbox, threading.Event(), os.getppid(), 3)
+    assert inbox.get()[1] == "mistake"
+    assert gpu_shared_by() == 3
+
+
+def test_runs_of_figure_1_are_told_how_many_they_are(monkeypatch, tmp_path):
+    monkeypatch.setenv(SHARED_BY, "1")
+    monkeypatch.delenv(SHARED_BY)
+    real = theory.multiprocessing.get_context
+
+    def context(_):
+        return SimpleNamespace(
+            Pool=lambda at_once, start, arguments: (start(*arguments), real("spawn").Pool(1))[1]
+        )
+
+    monkeypatch.setattr(theory.multiprocessing, "get_context", context)
+    with ProgressView() as view:
+        theory.run_figure1([(0.0, 10.0)], 1, tmp_path, view, 4, 0.0, {})
+    assert gpu_shared_by() == 4
