@@ -11,9 +11,15 @@ from typing import Any
 
 from tiedlm.analysis.plots import plot_theory
 from tiedlm.errors import UserError
-from tiedlm.experiments.cells import choose, table1, table2
+from tiedlm.experiments.cells import table1, table2
 from tiedlm.experiments.effects import HEADER, effects
-from tiedlm.experiments.reproduce import find_results, line_of, markdown, markdown_table
+from tiedlm.experiments.reproduce import (
+    find_results,
+    line_of,
+    markdown,
+    markdown_table,
+    runs_of,
+)
 from tiedlm.experiments.reproduce_figures import TABLE3_HEADER, draw_figure2, table3_rows
 from tiedlm.experiments.theory import by_point, distances_by_point
 from tiedlm.files import read_json, write_text
@@ -195,7 +201,7 @@ def main() -> None:
     )
     write_text(ROOT / "docs" / "reproduction.md", page)
     readme = ROOT / "README.md"
-    table = markdown([line_of(cell, found) for cell in choose(table1(), ["ptb-small*"])])
+    table = markdown([line_of(cell, found) for cell in table1() if runs_of(cell, found, 1)])
     text = re.sub(
         r"(<!-- results: begin -->\n).*?(<!-- results: end -->)",
         lambda match: f"{match[1]}{table}{match[2]}",
