@@ -41,9 +41,9 @@ class Chunk(NamedTuple):
 def aligned(name: str, rows: int, columns: int, like: Tensor) -> Tensor:
     """Take a matrix for scores; rows of two-byte numbers begin on 16 bytes.
 
-    A GPU's fastest products need that, and on a CPU with AMX a step is some percent faster. Rows that
-    do not end there are made 64 bytes long, or a multiple. What is between the rows is 0: oneDNN
-    multiplies some of it, by 0, and a NaN there would come out.
+    A GPU's fastest products need that, and on a CPU with AMX a step is some percent faster. Rows
+    that do not end there are made 64 bytes long, or a multiple. What is between the rows is 0:
+    oneDNN multiplies some of it, by 0, and a NaN there would come out.
     """
     if like.itemsize > 2 or columns % 8 == 0:
         return take(name, rows, columns, like)
