@@ -26,6 +26,37 @@ class Distributions(NamedTuple):
     boundary: Tensor | None
 
 
+class Shared:
+    """One distribution that comes before many words: made once.
+
+    Args:
+        model: whose decoder reads ``hidden_H``.
+        hidden_H: a hidden state; NaN stands for no distribution.
+        starts_V: as in :func:`describe`.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: LanguageModel, hidden_H: Tensor, starts_V: Tensor | None) -> None:
+        first = torch.zeros(1, dtype=torch.int64, device=hidden_H.device)
+        self.of_one = describe(model, hidden_H[None], first, starts_V)
+        self.z_V = model.decode(hidden_H)
+        self.log_sum = self.z_V.logsumexp(0)
+        self.ascending_V = self.z_V.sort().values
+
+    def describe(self, targets_N: Tensor) -> Distributions:
+        """Describe it before each of some words."""
+        z_N = self.z_V[targets_N]
+        not_above_N = torch.searchsorted(self.ascending_V, z_N, right=True)
+        rank_N = (1 + len(self.z_V) - not_above_N).masked_fill_(z_N.isnan(), 0)
+        boundary = self.of_one.boundary
+        return Distributions(
+            self.log_sum - z_N,
+            self.of_one.entropy.expand(len(targets_N)),
+            rank_N,
+            None if boundary is None else boundary.expand(len(targets_N)),
+        )
+
+
 @torch.no_grad()
 def describe(
     model: LanguageModel,

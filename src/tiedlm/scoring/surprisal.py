@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tiedlm.model import LanguageModel
 from tiedlm.recurrent import LSTMState
-from tiedlm.scoring.distributions import describe, padded
+from tiedlm.scoring.distributions import Distributions, Shared, describe, padded
 from tiedlm.scoring.text import Sentence
 
 Floats = npt.NDArray[np.float64]
@@ -103,12 +103,15 @@ def score_sentences(
         starts_V: see :func:`tiedlm.scoring.distributions.describe`.
     """
     carry = _begin(model, start)
+    shared = Shared(model, carry.hidden_BH[0], starts_V)
     for block in _blocks(sentences):
         by_length = sorted(range(len(block)), key=lambda index: len(block[index].ids))
         scored: dict[int, Scored] = {}
         for first in range(0, len(block), BATCH):
             group = by_length[first : first + BATCH]
-            results = _score_batch(model, [block[index] for index in group], carry, starts_V)
+            results = _score_batch(
+                model, [block[index] for index in group], carry, shared, starts_V
+            )
             scored.update(zip(group, results, strict=True))
         for index in range(len(block)):
             yield scored.pop(index)
@@ -128,7 +131,11 @@ def _blocks(sentences: Iterable[Sentence]) -> Iterator[list[Sentence]]:
 
 
 def _score_batch(
-    model: LanguageModel, batch: Sequence[Sentence], carry: _Carry, starts_V: Tensor | None
+    model: LanguageModel,
+    batch: Sequence[Sentence],
+    carry: _Carry,
+    shared: Shared,
+    starts_V: Tensor | None,
 ) -> Iterator[Scored]:
     """Read sentences side by side, the longest first; what pads the shorter ones says nothing.
 
@@ -147,7 +154,8 @@ def _score_batch(
             window_BT[row, :length] = batch[index].ids[first : first + length]
         tokens_BT = torch.from_numpy(window_BT).to(carry.hidden_BH.device)
         hidden_BTH, state = model(tokens_BT, carry.state)
-        described = _describe(model, carry.hidden_BH, hidden_BTH, tokens_BT, lengths, starts_V)
+        before = carry.hidden_BH if first else shared
+        described = _describe(model, before, hidden_BTH, tokens_BT, lengths, starts_V)
         for index, piece in zip(order, described, strict=True):
             pieces[index].append(piece)
         carry, first = _Carry(hidden_BTH[:, -1], state), first + step
@@ -231,37 +239,69 @@ class _Piece(NamedTuple):
     boundary: Floats | None
 
 
+class _Columns(NamedTuple):
+    """What is said of distributions, one after the other, as arrays."""
+
+    surprisal: Floats
+    entropy: Floats
+    rank: npt.NDArray[np.int64]
+    boundary: Floats | None
+
+    @classmethod
+    def of(cls, found: Distributions) -> _Columns:
+        surprisal, entropy = (x.double().cpu().numpy() for x in (found.surprisal, found.entropy))
+        boundary = None if found.boundary is None else found.boundary.double().cpu().numpy()
+        return cls(surprisal, entropy, found.rank.cpu().numpy(), boundary)
+
+    def rows(self, first: int, count: int) -> _Columns:
+        rows = slice(first, first + count)
+        boundary = None if self.boundary is None else self.boundary[rows]
+        return _Columns(self.surprisal[rows], self.entropy[rows], self.rank[rows], boundary)
+
+    def then(self, other: _Columns) -> _Columns:
+        boundary = None
+        if self.boundary is not None and other.boundary is not None:
+            boundary = np.concatenate([self.boundary, other.boundary])
+        return _Columns(
+            np.concatenate([self.surprisal, other.surprisal]),
+            np.concatenate([self.entropy, other.entropy]),
+            np.concatenate([self.rank, other.rank]),
+            boundary,
+        )
+
+
 def _describe(
     model: LanguageModel,
-    before_BH: Tensor,
+    before: Tensor | Shared,
     hidden_BTH: Tensor,
     tokens_BT: Tensor,
     lengths: Sequence[int],
     starts_V: Tensor | None,
 ) -> list[_Piece]:
-    """Describe the first ``lengths[b]`` words of each row; ``before_BH`` precedes the first."""
-    hidden_BSH = torch.cat([before_BH[:, None], hidden_BTH.detach()], dim=1)  # S = T + 1
+    """Describe the first ``lengths[b]`` words of each row.
+
+    ``before`` precedes the first words: hidden states ``(B, H)``, or one distribution for all.
+    """
+    hidden_BSH = hidden_BTH.detach()  # S is T, or T + 1
     targets_BS = torch.cat([tokens_BT, torch.zeros_like(tokens_BT[:, :1])], dim=1)
-    rows_NH = torch.cat([hidden_BSH[b, : n + 1] for b, n in enumerate(lengths)])
-    targets_N = torch.cat([targets_BS[b, : n + 1] for b, n in enumerate(lengths)])
-    out = describe(model, rows_NH, targets_N, starts_V)
-    surprisal_N, entropy_N = (x.double().cpu().numpy() for x in (out.surprisal, out.entropy))
-    rank_N = out.rank.cpu().numpy()
-    boundary_N = None if out.boundary is None else out.boundary.double().cpu().numpy()
-    pieces = []
-    first = 0
-    for n in lengths:
-        last = first + n
-        pieces.append(
-            _Piece(
-                surprisal_N[first:last],
-                entropy_N[first:last],
-                entropy_N[first + 1 : last + 1],
-                rank_N[first:last],
-                None if boundary_N is None else boundary_N[first : last + 1],
-            )
-        )
-        first = last + 1
+    shared = None
+    if isinstance(before, Shared):
+        shared = _Columns.of(before.describe(tokens_BT[:, 0]))
+        targets_BS = targets_BS[:, 1:]
+    else:
+        hidden_BSH = torch.cat([before[:, None], hidden_BSH], dim=1)
+    counts = [n + (shared is None) for n in lengths]
+    rows_NH = torch.cat([hidden_BSH[b, :count] for b, count in enumerate(counts)])
+    targets_N = torch.cat([targets_BS[b, :count] for b, count in enumerate(counts)])
+    found = _Columns.of(describe(model, rows_NH, targets_N, starts_V))
+    pieces, first = [], 0
+    for row, count in enumerate(counts):
+        own = found.rows(first, count)
+        if shared is not None:
+            own = shared.rows(row, 1).then(own)
+        surprisal, entropy, rank, boundary = own
+        pieces.append(_Piece(surprisal[:-1], entropy[:-1], entropy[1:], rank[:-1], boundary))
+        first += count
     return pieces
 
 

@@ -8,7 +8,7 @@ import torch
 
 from tiedlm import LanguageModel, ModelConfig, native
 from tiedlm.scoring import distributions
-from tiedlm.scoring.distributions import describe
+from tiedlm.scoring.distributions import Shared, describe
 
 
 def decoder_of(probabilities):
@@ -42,6 +42,26 @@ def test_random_distributions_against_numpy(model):
     np.testing.assert_allclose(out.entropy, -(p_NV * np.log(p_NV)).sum(axis=1), rtol=1e-12)
     np.testing.assert_array_equal(out.rank, 1 + (p_NV > p_N[:, None]).sum(axis=1))
     np.testing.assert_allclose(out.boundary, -np.log(p_NV @ starts_V.numpy()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("with_starts", [False, True])
+def test_one_distribution_before_many_words_is_the_same_before_each(model, with_starts):
+    V = model.config.vocab_size
+    with torch.no_grad():
+        model.decoder.weight[3] = model.decoder.weight[7]  # equal words
+        model.decoder.bias[3] = model.decoder.bias[7]
+    hidden_H, targets_N = torch.randn(11, dtype=torch.float64), torch.randint(V, (60,))
+    starts_V = (torch.rand(V) < 0.3).double() if with_starts else None
+    shared = Shared(model, hidden_H, starts_V).describe(targets_N)
+    each = describe(model, hidden_H.expand(60, -1), targets_N, starts_V)
+    for one, other in zip(shared, each, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other)
+    nothing = Shared(model, hidden_H * torch.nan, starts_V).describe(targets_N)
+    assert nothing.surprisal.isnan().all()
+    assert nothing.entropy.isnan().all()
+    assert not nothing.rank.any()
 
 
 def test_probabilities_of_all_words_sum_to_one(model):
