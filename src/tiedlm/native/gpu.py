@@ -66,7 +66,7 @@ def _why_not(index: int) -> str:
         with torch.cuda.device(index):
             triton_kernels.probe[(1,)](torch.empty(1, device="cuda"))
     except Exception as error:  # it compiles at run time: a compiler, headers, a driver may lack
-        return f"Triton fails here: {str(error).strip().splitlines()[:1]}"
+        return f"Triton fails here: {' '.join(str(error).split()) or type(error).__name__}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Where the recurrence of a GPU serves: its programs wait for each other, so all must fit on it."""
+"""Where a GPU's kernels serve: Triton must work, and all programs of the recurrence fit on it."""
 
 import os
 import queue
@@ -79,6 +79,37 @@ def test_it_serves_where_all_programs_fit(
 def test_a_window_whose_places_need_more_than_32_bits_is_pytorchs(serves):
     assert serves(H200, OnGpu(7000, 20, 2000))
     assert not serves(H200, OnGpu(9000, 20, 2000))
+
+
+def reason(monkeypatch, installed=True, capability=(9, 0)):
+    monkeypatch.delenv(gpu.ON, raising=False)
+    monkeypatch.setattr(gpu, "_is_installed", lambda: installed)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    return gpu._why_not.__wrapped__(0)
+
+
+def test_it_is_said_why_triton_is_not_used(monkeypatch):
+    assert reason(monkeypatch, installed=False) == "Triton is not installed"
+    assert reason(monkeypatch, capability=(6, 1)) == "the GPU is too old for Triton"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.version, "hip", "6.0")
+        assert reason(monkeypatch) == "tried on NVIDIA's GPUs only"
+    monkeypatch.setenv(gpu.ON, "0")
+    assert gpu.why_not(torch.device("cuda", 0)) == f"{gpu.ON}=0"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here it may work")
+def test_a_triton_that_fails_is_not_used(monkeypatch):
+    assert reason(monkeypatch).startswith("Triton fails here: ")
+
+
+@pytest.mark.parametrize(("capability", "serves_bf16"), [((7, 5), False), ((8, 0), True)])
+def test_bfloat16_needs_a_gpu_that_multiplies_it(monkeypatch, capability, serves_bf16):
+    monkeypatch.setattr(gpu, "why_not", lambda _: "")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    tensor = SimpleNamespace(is_cuda=True, dtype=torch.float32, device="cuda")
+    assert gpu.is_for(tensor, products=torch.float32)
+    assert gpu.is_for(tensor, products=torch.bfloat16) == serves_bf16
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "two"])
