@@ -1,5 +1,7 @@
 """The same code on a GPU gives the same numbers; skipped where there is none."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from tiedlm import LanguageModel, ModelConfig, augmented_cross_entropy
 from tiedlm.data import load_corpus
 from tiedlm.evaluation import evaluate
 from tiedlm.matmul import precision
+from tiedlm.native import gpu_lstm
 from tiedlm.recurrent.lstm_function import lstm_layer
 from tiedlm.training import loop
 from tiedlm.training.loop import train
@@ -62,9 +65,21 @@ def test_without_triton_fused_equals_the_reference_too(monkeypatch, alpha, targe
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
     ("streams", "steps", "hidden"),
-    [(3, 5, 10), (20, 35, 200), (20, 35, 650), (20, 35, 1500), (70, 9, 333), (20, 2, 4000)],
+    [
+        (3, 5, 10),
+        (1, 9, 40),
+        (20, 1, 40),
+        (20, 35, 200),
+        (20, 35, 650),
+        (20, 35, 1500),
+        (70, 9, 333),
+        (20, 2, 4000),
+        (20, 2, 9000),
+    ],  # fmt: skip
 )
-def test_an_lstm_layer_on_a_gpu_is_the_float64_one(streams, steps, hidden, masked, products):
+def test_an_lstm_layer_on_a_gpu_is_the_float64_one(
+    monkeypatch, streams, steps, hidden, masked, products
+):
     generator = torch.Generator().manual_seed(0)
     shapes = [
         (steps, streams, 30), (streams, hidden), (streams, hidden), (4 * hidden, 30),
@@ -83,9 +98,18 @@ def test_an_lstm_layer_on_a_gpu_is_the_float64_one(streams, steps, hidden, maske
         upstream = [torch.linspace(-1, 2, x.numel()).view_as(x).to(x) for x in outputs]
         return [*outputs, *torch.autograd.grad(outputs, inputs, upstream)]
 
+    calls = []
+    for name in ("run_forward", "run_backward"):
+        real = getattr(gpu_lstm, name)
+        counted = partial(lambda real, *args: calls.append(real) or real(*args), real)
+        monkeypatch.setattr(gpu_lstm, name, counted)
     expected = layer(torch.float64)
-    with precision(products, "cuda"):
+    assert not calls
+    with precision(products, "cuda") as name:
         found, again = layer(torch.float32), layer(torch.float32)
+        gates = torch.empty(steps, streams, 4 * hidden, device="cuda")
+        dtype = torch.bfloat16 if name == "bf16" else torch.float32
+        assert len(calls) == (4 if gpu_lstm.serves(gates, products=dtype) else 0)
     rtol = 3e-5 if products == "fp32" else 2e-2
     for one, other, wanted in zip(found, again, expected, strict=True):
         assert torch.equal(one, other)
