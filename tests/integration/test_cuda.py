@@ -75,7 +75,7 @@ def test_without_triton_fused_equals_the_reference_too(monkeypatch, alpha, targe
         (70, 9, 333),
         (20, 2, 4000),
         (20, 2, 9000),
-    ],  # fmt: skip
+    ],
 )
 def test_an_lstm_layer_on_a_gpu_is_the_float64_one(
     monkeypatch, streams, steps, hidden, masked, products
