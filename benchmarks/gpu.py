@@ -122,12 +122,12 @@ def measure(table: dict[str, Callable[[], None]], rounds: int) -> dict[str, floa
     times: dict[str, list[float]] = {name: [] for name in table}
     for _ in range(rounds + 1):
         for name, step in table.items():
+            steps = 3 if "not recorded" in name else STEPS
             torch.cuda.synchronize()
             start = time.perf_counter()
-            for _ in range(STEPS if "not" not in name else 3):
+            for _ in range(steps):
                 step()
             torch.cuda.synchronize()
-            steps = STEPS if "not" not in name else 3
             times[name].append((time.perf_counter() - start) / steps)
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 

@@ -12,12 +12,12 @@ It is kept in ``results/``.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from study import command
 from tiedlm import load
 from tiedlm.evaluation.perplexity import hidden_windows
 from tiedlm.experiments.reproduce import markdown_table
@@ -74,7 +74,7 @@ def main() -> None:
     print(text)
     folder = keep_study(
         "high-temperature", metrics, {"tokens": options.tokens}, options.results,
-        "python " + " ".join(sys.argv),
+        command(),
     )  # fmt: skip
     write_text(folder / "table.md", text)
 

@@ -8,9 +8,9 @@ It is kept in ``results/``.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from study import command
 from tiedlm import load, native
 from tiedlm.evaluation.monte_carlo import monte_carlo_evaluate
 from tiedlm.experiments.results import keep_study
@@ -43,8 +43,7 @@ def main() -> None:
             }
         )
         print(metrics[-1])
-    command = "python " + " ".join(sys.argv)
-    print(keep_study("monte-carlo", metrics, {"split": "test"}, options.results, command))
+    print(keep_study("monte-carlo", metrics, {"split": "test"}, options.results, command()))
 
 
 if __name__ == "__main__":

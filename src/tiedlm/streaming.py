@@ -165,7 +165,7 @@ class Stream:
             # Nothing is gained by rounding a few columns.
             is_narrow = problem.embedding_VE.shape[1] < NARROW
             self.embedding_VE = operand(problem.embedding_VE, like.dtype if is_narrow else dtype)
-        self.rows = max(1, min(N, max(CHUNK // V, LEAST_ROWS)))
+        self.rows = max(1, min(N, max(self.most_numbers() // V, LEAST_ROWS)))
         self.nll_N = like.new_empty(N)
         self.kl_N = like.new_zeros(N)
         self.soft_aug = like.new_zeros(())
@@ -181,6 +181,10 @@ class Stream:
                 self.grad_embedding = _Sum(V, problem.embedding_VE.shape[1], like)
         self.make_buffers(V, like)
 
+    def most_numbers(self) -> int:
+        """Return how many numbers a chunk has, where that is not too few tokens."""
+        return CHUNK
+
     def make_buffers(self, V: int, like: Tensor) -> None:
         """Make what is used again and again."""
         self.chunk_CV = take("chunk", self.rows, V, like)
@@ -192,7 +196,7 @@ class Stream:
         for group in self.groups():
             self.stream_group(group)
         if self.grad_bias_V is not None:
-            _add_rows(self.grad_bias_V, problem.targets_N, -self.weight_N)
+            _add_rows(self.grad_bias_V, problem.targets_N, self.weight_N, -1)
         return Streamed(
             nll_N=self.nll_N,
             kl_N=None if self.wanted.soft else self.kl_N,
@@ -338,7 +342,7 @@ class Stream:
                 if isinstance(words, slice):
                     soft.residual_UV[words].sub_(part)
                 else:
-                    _add_rows(soft.residual_UV, words, -part)
+                    _add_rows(soft.residual_UV, words, part, -1)
 
         prediction_RV = torch.softmax(scores_RV, dim=-1, out=scores_RV)
         lse_R = _log_mean_exp(max_R.mul(1 / problem.temperature), prediction_RV)
@@ -386,11 +390,11 @@ class Stream:
         return scale * (self.problem.alpha / self.problem.temperature)
 
 
-def _add_rows(target: Tensor, index: Tensor, rows: Tensor) -> Tensor:
-    """Add rows to those that the index names, which may come again; return the target."""
+def _add_rows(target: Tensor, index: Tensor, rows: Tensor, alpha: int = 1) -> Tensor:
+    """Add alpha times rows to those that the index names, perhaps again; return the target."""
     if target.is_cuda:  # where only this way adds in the same order every time
-        return target.index_put_((index,), rows, accumulate=True)
-    return target.index_add_(0, index, rows)
+        return target.index_put_((index,), rows if alpha == 1 else rows * alpha, accumulate=True)
+    return target.index_add_(0, index, rows, alpha=alpha)
 
 
 def _rows(x_UV: Tensor, words: slice | Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 from tiedlm.grouping import Group, single_tokens
 from tiedlm.matmul import is_recording
 from tiedlm.native.streaming import Chunk, NativeStream
-from tiedlm.streaming import LEAST_ROWS, SoftTargets, Streamed
+from tiedlm.streaming import SoftTargets, Streamed
 
 ON = "TIEDLM_TRITON"  # environment variable
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -31,8 +31,7 @@ _CHUNK = 2**26  # numbers of a chunk: a GPU has no cache to spare, and memory en
 
 def is_for(*tensors: Tensor, products: torch.dtype) -> bool:
     """Tell whether Triton's kernels are on, and serve tensors like these with such products."""
-    wish = os.environ.get(ON, "")
-    if wish == "0" or products not in _TYPES or torch.compiler.is_compiling():
+    if products not in _TYPES or torch.compiler.is_compiling():
         return False
     if any(t.dtype != torch.float32 for t in tensors):
         return False
@@ -41,7 +40,7 @@ def is_for(*tensors: Tensor, products: torch.dtype) -> bool:
         return not why_not(device) and (
             products != torch.bfloat16 or torch.cuda.get_device_capability(device) >= (8, 0)
         )
-    interprets = wish == "1" and os.environ.get("TRITON_INTERPRET") == "1"
+    interprets = os.environ.get(ON) == os.environ.get("TRITON_INTERPRET") == "1"
     return interprets and _is_installed()
 
 
@@ -105,12 +104,14 @@ class TritonStream(NativeStream):
             return single_tokens(targets_N, self.words)
         return super().groups()
 
+    def most_numbers(self) -> int:
+        """Return how many numbers a chunk has, where that is not too few tokens."""
+        return _CHUNK if self.problem.weight.is_cuda else super().most_numbers()
+
     def make_buffers(self, V: int, like: Tensor) -> None:
         """Make what is used again and again."""
         from tiedlm.native import triton_kernels  # where Triton is installed
 
-        if like.is_cuda:
-            self.rows = max(1, min(len(self.nll_N), max(_CHUNK // V, LEAST_ROWS)))
         super().make_buffers(V, like)
         self.triton: Any = triton_kernels
         self.block = min(triton_kernels.BLOCK, 1 << (V - 1).bit_length())

@@ -152,8 +152,9 @@ static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 /* Soft targets of distinct words: y~ = softmax(z / tau), lse = log mean exp(z / tau) and either
  * dot = <y~, z / tau> or residual = weight z / tau. */
 EXPORT void soft_targets(
-    int64_t U, int64_t V, int threads, const void *scores, int64_t stride, int type, float inverse_tau,
-    const float *weight_U, float *soft, float *lse_U, float *dot_U, float *residual) {
+    int64_t U, int64_t V, int threads, const void *scores, int64_t stride, int type,
+    float inverse_tau, const float *weight_U, float *soft, float *lse_U, float *dot_U,
+    float *residual) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t u = 0; u < U; u++) {
     const void *z_V = row_of(scores, type, u, stride);
@@ -189,11 +190,12 @@ EXPORT void soft_targets(
  *
  * nll = J. With soft targets also lse = log mean exp(z / tau) and either dot = <y~, z / tau> or,
  * where there is a residual, residual[word] -= weight z / tau (1 for weight if it is the same for
- * all); then the tokens must be sorted by word. grad may be the scores, and has their stride. bias_grad is (threads, V),
- * to which weight p is added; scratch is (threads, 2, V). */
+ * all); then the tokens must be sorted by word. grad may be the scores, and has their stride.
+ * bias_grad is (threads, V), to which weight p is added; scratch is (threads, 2, V). */
 EXPORT void tokens(
-    int64_t C, int64_t V, int threads, const void *scores, int64_t stride, int type, const float *bias_V,
-    const int64_t *target_C, const float *weight_C, int same_weight, const int64_t *word_C,
+    int64_t C, int64_t V, int threads, const void *scores, int64_t stride, int type,
+    const float *bias_V, const int64_t *target_C, const float *weight_C, int same_weight,
+    const int64_t *word_C,
     const float *soft, float *residual, float inverse_tau, float gamma, float *nll_C, float *lse_C,
     float *dot_C, void *grad, float *bias_grad, float *scratch) {
 #pragma omp parallel for num_threads(threads) schedule(static, 1) if (threads > 1)

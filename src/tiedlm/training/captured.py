@@ -50,7 +50,6 @@ class CapturedStep:
         self.inputs_BT, self.targets_BT = inputs_BT.clone(), inputs_BT.clone()
         self.state = LSTMState(*(torch.zeros_like(part) for part in state))
         self.rate = torch.zeros((), device=inputs_BT.device)
-        self.rate_now = 0.0
         self._record()
 
     def _record(self) -> None:
@@ -116,9 +115,7 @@ class CapturedStep:
                 part.zero_()
             elif state[index] is not part:
                 part.copy_(state[index])
-        if rate != self.rate_now:
-            self.rate.fill_(rate)
-            self.rate_now = rate
+        self.rate.fill_(rate)
         self.graph.replay()
         ce, aug, norm = self.stats.tolist()
         check_finite(ce, aug, norm)

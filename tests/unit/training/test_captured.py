@@ -59,13 +59,16 @@ def test_it_is_the_step(tied, clip):
         torch.testing.assert_close(part, wanted)
 
 
-def test_no_state_is_zeros_whatever_the_last_window_left():
+def small_step():
     settings = Settings()
     model = LanguageModel(ModelConfig(vocab_size=9, d_embed=4, d_hidden=4))
     tokens = torch.randint(9, (2, 6))
-    captured = CapturedStep(
-        Objective(model, settings), settings, tokens[:, :5], model.initial_state(2)
-    )
+    objective = Objective(model, settings)
+    return model, tokens, CapturedStep(objective, settings, tokens[:, :5], model.initial_state(2))
+
+
+def test_no_state_is_zeros_whatever_the_last_window_left():
+    _, tokens, captured = small_step()
     first = captured(tokens[:, :5], tokens[:, 1:], None, 0.0, False)
     again = captured(tokens[:, :5], tokens[:, 1:], None, 0.0, True)
     assert first.ce == again.ce
@@ -74,12 +77,7 @@ def test_no_state_is_zeros_whatever_the_last_window_left():
 
 
 def test_a_loss_that_is_not_finite_is_an_error():
-    settings = Settings()
-    model = LanguageModel(ModelConfig(vocab_size=9, d_embed=4, d_hidden=4))
-    tokens = torch.randint(9, (2, 6))
-    captured = CapturedStep(
-        Objective(model, settings), settings, tokens[:, :5], model.initial_state(2)
-    )
+    model, tokens, captured = small_step()
     with torch.no_grad():
         model.decoder.weight[0, 0] = torch.nan
     with pytest.raises(FloatingPointError, match="loss nan"):
