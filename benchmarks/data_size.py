@@ -4,7 +4,8 @@ Penn Treebank, small: 5%, 10%, 22.5%, 50% and all of the training text; of the s
 three parts from different places, of a half both, each with the vocabulary of its own part (words
 seen twice or more, so that every word can be learned; the validation and test words that are not
 among them are ``<unk>``). The paper's schedule, with a patience of 5 epochs, since small parts
-overfit early. ``python benchmarks/data_size.py --out runs/data-size`` trains what is missing
+overfit early. Of the whole text the first sessions of Table 1 are taken from ``results/``, in pairs
+of the same seed. ``python benchmarks/data_size.py --out runs/data-size`` trains what is missing
 (stopped, it goes on; the smallest first), prints the table, draws ``docs/images/data_size.png`` and
 writes to ``results/``.
 """
@@ -19,21 +20,23 @@ import numpy as np
 
 from study import command, study_parser, train
 from tiedlm.analysis.plots import plot_gains
+from tiedlm.experiments.cells import table1
 from tiedlm.experiments.comparison import mean_log_ratio
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
-from tiedlm.experiments.reproduce import markdown_table
+from tiedlm.experiments.reproduce import find_results, markdown_table, runs_of
 from tiedlm.experiments.results import keep
 from tiedlm.files import read_json, write_text
 from tiedlm.training.run_files import RESULT
 
-FRACTIONS = (0.05, 0.1, 0.225, 0.5, 1.0)
+FRACTIONS = (0.05, 0.1, 0.225, 0.5)
+WHOLE = 1.0
 PARTS = 3
 MODELS = {"VD-LSTM": "", "AL": "-al", "RE": "-re", "REAL": "-real"}
 PATIENCE = 5
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "data_size.png"
 
-Key = tuple[float, int, str]  # share of the text, part, model
+Key = tuple[float, int, str]  # share of the text, part or seed, model
 
 
 def jobs(out: Path, precision: str) -> dict[Key, Job]:
@@ -41,7 +44,7 @@ def jobs(out: Path, precision: str) -> dict[Key, Job]:
     found = {}
     for fraction in FRACTIONS:
         count = min(PARTS, math.floor(1 / fraction))
-        for part, skip in enumerate(np.linspace(0, 1 - fraction, count) if count > 1 else [0.0]):
+        for part, skip in enumerate(np.linspace(0, 1 - fraction, count)):
             for model, suffix in MODELS.items():
                 settings = get_recipe("ptb-small" + suffix).replace(
                     fraction=fraction, skip=round(float(skip), 6), min_count=2, patience=PATIENCE,
@@ -52,18 +55,30 @@ def jobs(out: Path, precision: str) -> dict[Key, Job]:
     return found
 
 
-def gains(found: dict[Key, Job]) -> list[dict[str, Any]]:
-    """Return by what share each model's perplexity is below VD-LSTM's: mean over parts, interval.
-
-    Means are of log ratios.
-    """
-    ppl = {
+def perplexities(found: dict[Key, Job], results: Path) -> dict[Key, float]:
+    """Return the test perplexities of the finished runs, and of Table 1's on the whole text."""
+    kept = find_results(results)
+    cells = {cell.name: cell for cell in table1()}
+    whole = {
+        (WHOLE, run.seed, model): run.metrics["test_ppl"]
+        for model, suffix in MODELS.items()
+        for run in runs_of(cells["ptb-small" + suffix], kept, session=1)
+    }
+    own = {
         key: read_json(job.out / RESULT)["test_ppl"]
         for key, job in found.items()
         if (job.out / RESULT).is_file()
     }
+    return own | whole
+
+
+def gains(ppl: dict[Key, float]) -> list[dict[str, Any]]:
+    """Return by what share each model's perplexity is below VD-LSTM's: mean over parts, interval.
+
+    Means are of log ratios.
+    """
     rows = []
-    for fraction in FRACTIONS:
+    for fraction in (*FRACTIONS, WHOLE):
         for model in MODELS:
             pairs = [
                 (value, ppl[f, part, "VD-LSTM"])
@@ -99,7 +114,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             text = "-"
         share, mean = f"{row['fraction']:.1%}", f"{row['test_ppl']:.1f}"
         body.append((share, row["model"], str(row["parts"]), mean, text))
-    header = ("text", "model", "parts", "test, mean", "below VD-LSTM, 95% interval")
+    header = ("text", "model", "parts or seeds", "test, mean", "below VD-LSTM, 95% interval")
     return markdown_table(header, body)
 
 
@@ -114,11 +129,13 @@ def main() -> None:
     if not options.show:
         wanted = [job for key, job in found.items() if key[0] in options.fractions]
         train(wanted, options)
-    rows = gains(found)
+    runs = [job.out for job in found.values() if (job.out / RESULT).is_file()]
+    if not runs:
+        raise SystemExit("no run of this study is finished")
+    rows = gains(perplexities(found, options.results))
     text = table(rows)
     print(text)
     plot_gains(rows, IMAGE)
-    runs = [job.out for job in found.values() if (job.out / RESULT).is_file()]
     folder = keep(runs, "data-size", options.results, command())
     write_text(folder / "table.md", text)
     print(folder)
