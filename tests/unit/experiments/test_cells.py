@@ -8,19 +8,36 @@ from tiedlm.errors import UserError
 from tiedlm.experiments.cells import choose, jobs_of, table1, table2
 from tiedlm.experiments.recipes import RECIPES
 
+SMALL = ["ptb-small", "ptb-small-al", "ptb-small-re", "ptb-small-real"]
+
 
 def test_table1_has_every_recipe_of_the_papers_corpora():
     paper = {name for name in RECIPES if name.startswith(("ptb", "wikitext"))}
-    assert {cell.name for cell in table1()} == paper
+    names = [cell.name for cell in table1()]
+    assert set(names[: len(paper)]) == paper
+    assert all(name.endswith("-bias") for name in names[len(paper) :])
+
+
+def test_tied_models_of_penn_treebank_are_also_trained_with_a_bias():
+    cells = {cell.name: cell for cell in table1()}
+    biased = [cell for name, cell in cells.items() if name.endswith("-bias")]
+    assert [cell.name for cell in biased] == [
+        f"ptb-{size}-{model}-bias" for size in ("small", "medium") for model in ("re", "real")
+    ]
+    for cell in biased:
+        own = cells[cell.name.removesuffix("-bias")]
+        assert cell.settings == own.settings.replace(decoder_bias=True)
+        assert own.settings.decoder_bias is None
+        assert (cell.paper, cell.sessions) == (own.paper, own.sessions)
 
 
 def test_only_small_penn_treebank_models_are_trained_twice():
     twice = [cell.name for cell in table1() if cell.sessions == 2]
-    assert twice == ["ptb-small", "ptb-small-al", "ptb-small-re", "ptb-small-real"]
+    assert twice == [*SMALL, "ptb-small-re-bias", "ptb-small-real-bias"]
 
 
 def test_a_second_session_begins_from_the_first_and_comes_after_every_first():
-    jobs = jobs_of(choose(table1(), ["ptb-small*"]), (1, 2), Path("runs"), {"threads": 1})
+    jobs = jobs_of(choose(table1(), SMALL), (1, 2), Path("runs"), {"threads": 1})
     assert len(jobs) == 16
     assert all(job.after is None for job in jobs[:8])
     for job in jobs[8:]:
@@ -45,7 +62,7 @@ def test_table2_is_two_halves_that_meet_with_the_whole_vocabulary():
 
 def test_a_name_is_one_cell_and_a_star_all_that_begin_so():
     assert [cell.name for cell in choose(table1(), ["ptb-small"])] == ["ptb-small"]
-    assert len(choose(table1(), ["ptb-small*", "ptb-small-real"])) == 4
+    assert len(choose(table1(), ["ptb-small*", "ptb-small-real"])) == 6
     assert choose(table1(), []) == table1()
     with pytest.raises(UserError, match=r"--only 'ptb-smal': no such cell; there are ptb-small,"):
         choose(table1(), ["ptb-smal"])
