@@ -32,12 +32,13 @@ from tiedlm.training.run_files import RESULT
 
 ELSEWHERE = "vectors-from-elsewhere"
 BASE = "RE"
+REAL = "own, with gradient (REAL)"
 SMOOTHING = (0.02, 0.05, 0.1)  # of label smoothing, e in (1 - e) one-hot + e / V
 
 # What differs from RE; REAL's alpha and temperature come from its recipe.
 VARIANTS: dict[str, dict[str, Any]] = {
     BASE: {"alpha": 0.0},
-    "own, with gradient (REAL)": {},
+    REAL: {},
     "own, detached": {"target_grad": False},
     "permuted rows": {"soft_target": "permuted"},
     "uniform": {"soft_target": "uniform"},

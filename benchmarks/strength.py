@@ -9,7 +9,7 @@ runs/semantic-long`` trains what is missing (stopped, it goes on), prints the ta
 
 from __future__ import annotations
 
-from semantic import BASE, jobs
+from semantic import BASE, REAL, jobs
 from study import paired, run_study, study_parser
 from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.parallel import Job
@@ -17,7 +17,6 @@ from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.files import read_json
 from tiedlm.training.run_files import RESULT
 
-REAL = "own, with gradient (REAL)"
 PAPER = (0.65, 20.0)
 # gamma, temperature; alpha is their product. Gamma 0 is RE.
 GRID = (

@@ -1,0 +1,82 @@
+"""Should the tied classifier have a bias? The paper's has none (b = 0); its untied one has.
+
+The four models with and without, on the text and schedule of ``semantic.py --long``, whose RE and
+REAL it shares where ``--out`` is the same. ``python benchmarks/bias.py --out runs/semantic-long``
+trains what is missing (stopped, it goes on), prints the table and writes it to ``results/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from semantic import BASE, REAL, jobs
+from study import paired, run_study, study_parser
+from tiedlm.experiments.comparison import cell
+from tiedlm.experiments.parallel import Job
+from tiedlm.experiments.reproduce import markdown_table
+from tiedlm.files import read_json
+from tiedlm.training.run_files import RESULT
+
+# What differs from REAL, the only one with both.
+MODELS = {
+    "VD-LSTM": {"tied": False, "alpha": 0.0},
+    "AL": {"tied": False},
+    "RE": {"alpha": 0.0},
+    "REAL": {},
+}
+SHARED = {("RE", False): BASE, ("REAL", False): REAL}
+
+Key = tuple[str, bool, int]  # model, with a bias, seed
+
+
+def study_jobs(options: argparse.Namespace) -> dict[Key, Job]:
+    """Return the runs by (model, with a bias, seed): first what the paper has, then the other."""
+    shared = jobs(options.out, options.seeds, options.precision, long=True)[1]
+    found = {}
+    for seed in range(1, options.seeds + 1):
+        for model, changes in MODELS.items():
+            for bias in (False, True):
+                if (model, bias) in SHARED:
+                    found[model, bias, seed] = shared[SHARED[model, bias], seed]
+                    continue
+                settings = shared[REAL, seed].settings.replace(**changes, decoder_bias=bias)
+                name = f"{model}-{'with' if bias else 'without'}-bias-seed{seed}"
+                found[model, bias, seed] = Job(settings, options.out / name)
+    return found
+
+
+def table(found: dict[Key, Job]) -> str:
+    """Return the table in Markdown: means over seeds, differences paired by seed."""
+    body = []
+    for model in MODELS:
+        by_bias = {
+            bias: [
+                read_json(job.out / RESULT)
+                for (m, b, _), job in found.items()
+                if (m, b) == (model, bias)
+            ]
+            for bias in (False, True)
+        }
+        pairs = zip(by_bias[True], by_bias[False], strict=True)
+        difference = paired([own["test_ppl"] - other["test_ppl"] for own, other in pairs])
+        cells = (
+            " / ".join(str(cell([run[key] for run in runs])) for key in ("valid_ppl", "test_ppl"))
+            for runs in by_bias.values()
+        )
+        body.append((model, *cells, difference))
+    return markdown_table(
+        ("model", "without a bias", "with one", "with - without, test, paired"), body
+    )
+
+
+def main() -> None:
+    """Train, print, write."""
+    parser = study_parser(__doc__, seeds=1)
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    options = parser.parse_args()
+    found = study_jobs(options)
+    run_study("bias", list(found.values()), options, lambda: table(found))
+
+
+if __name__ == "__main__":
+    main()
