@@ -2,15 +2,22 @@
 
 The four models with and without, on the text and schedule of ``semantic.py --long``, whose RE and
 REAL it shares where ``--out`` is the same. ``python benchmarks/bias.py --out runs/semantic-long``
-trains what is missing (stopped, it goes on), prints the table and writes it to ``results/``.
+trains what is missing (stopped, it goes on), prints the tables and writes them to ``results/``.
+
+The second table says what carries the words' frequencies. The mean score of a word over the text is
+``W mean(h) + b``: how each part goes with the logarithm of the word's count in training.
 """
 
 from __future__ import annotations
 
 import argparse
 
+import numpy as np
+import torch
+
 from semantic import BASE, REAL, jobs
 from study import paired, run_study, study_parser
+from tiedlm import load, native
 from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
@@ -25,6 +32,8 @@ MODELS = {
     "REAL": {},
 }
 SHARED = {("RE", False): BASE, ("REAL", False): REAL}
+
+TOKENS = 20_000  # of validation, to take the mean hidden state over
 
 Key = tuple[str, bool, int]  # model, with a bias, seed
 
@@ -69,13 +78,42 @@ def table(found: dict[Key, Job]) -> str:
     )
 
 
+def of_frequency(scores_V: torch.Tensor, log_counts_V: torch.Tensor) -> str:
+    """Say how scores go with log counts: the correlation, and the slope of the regression."""
+    x_V, y_V = (part_V - part_V.mean() for part_V in (log_counts_V, scores_V.double()))
+    product = float(x_V @ y_V)
+    return f"{product / float(x_V.norm() * y_V.norm()):.2f}, {product / float(x_V @ x_V):.2f}"
+
+
+def carriers(found: dict[Key, Job]) -> str:
+    """Return the second table in Markdown, of the first seed."""
+    native.enable()
+    body = []
+    for (name, bias, seed), job in found.items():
+        if seed != 1:
+            continue
+        model, corpus = load(job.out), job.settings.load_corpus(progress=False)
+        counts_V = np.bincount(corpus.train, minlength=len(corpus.vocabulary))
+        log_counts_V = torch.from_numpy(np.log(np.maximum(counts_V, 1)))
+        text_1T = torch.from_numpy(corpus.valid[:TOKENS].astype(np.int64))[None]
+        with torch.no_grad():
+            hidden_1TH, _ = model(text_1T)
+            mean_H = model.decoder.project(hidden_1TH)[0].mean(0)
+            by_state = of_frequency(model.decoder.weight @ mean_H, log_counts_V)
+            by_bias = "-"
+            if model.decoder.bias is not None:
+                by_bias = of_frequency(model.decoder.bias, log_counts_V)
+        body.append((name, "with" if bias else "without", by_state, by_bias))
+    return markdown_table(("model", "bias", "W mean(h): correlation, slope", "b"), body)
+
+
 def main() -> None:
     """Train, print, write."""
     parser = study_parser(__doc__, seeds=1)
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     options = parser.parse_args()
     found = study_jobs(options)
-    run_study("bias", list(found.values()), options, lambda: table(found))
+    run_study("bias", list(found.values()), options, lambda: table(found) + "\n" + carriers(found))
 
 
 if __name__ == "__main__":
