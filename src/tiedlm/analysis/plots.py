@@ -24,6 +24,7 @@ class Style(NamedTuple):
 
     label: str
     colour: str
+    line: str = "-"
 
 
 STYLES = {
@@ -31,6 +32,12 @@ STYLES = {
     "vd-lstm-al": Style("+ AL", "#009E73"),
     "vd-lstm-re": Style("+ RE", "#0072B2"),
     "vd-lstm-real": Style("+ REAL", "#D55E00"),
+}
+# The tied models with a bias in the classifier, among the curves only.
+CURVES = {
+    **STYLES,
+    "vd-lstm-re-bias": STYLES["vd-lstm-re"]._replace(label="+ RE, b", line=":"),
+    "vd-lstm-real-bias": STYLES["vd-lstm-real"]._replace(label="+ REAL, b", line=":"),
 }
 
 SIZE_INCHES = (6.4, 4.3)  # and letters of 12 points: readable at a phone's width
@@ -61,7 +68,7 @@ def plot_curves(models: Models, path: Path) -> None:
     best perplexity (or above the worst last epoch), and early epochs above that are cut off.
 
     Args:
-        models: results by model, keys of :data:`STYLES`; ``curve`` and ``best_epoch`` are used.
+        models: results by model, keys of :data:`CURVES`; ``curve`` and ``best_epoch`` are used.
         path: the PNG file.
 
     Raises:
@@ -78,9 +85,9 @@ def plot_curves(models: Models, path: Path) -> None:
     heights = spread([(curve[-1] - bottom) / (top - bottom) for curve in curves.values()])
     last_epoch = max(model["curve"][-1]["epoch"] for model in models.values())
     for (name, model), height in zip(models.items(), heights, strict=True):
-        style, curve = STYLES[name], curves[name]
+        style, curve = CURVES[name], curves[name]
         epochs = [line["epoch"] for line in model["curve"]]
-        axes.plot(epochs, curve, color=style.colour, linewidth=2)
+        axes.plot(epochs, curve, style.line, color=style.colour, linewidth=2)
         best = epochs.index(model["best_epoch"])
         axes.plot(epochs[best], curve[best], "o", color=style.colour, markersize=6)
         axes.annotate(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tiedlm.errors import UserError
-from tiedlm.experiments.cells import Cell, choose, table1
+from tiedlm.experiments.cells import WITH_BIAS, Cell, table1
 from tiedlm.experiments.paper import TABLE3
 from tiedlm.experiments.recipes import VARIANTS
 from tiedlm.experiments.reproduce import Found, runs_of
@@ -17,8 +17,14 @@ from tiedlm.training.settings import Settings
 SIZES = ("large", "medium", "small")  # the widest first
 
 
-def _cell(name: str) -> Cell:
-    return choose(table1(), [name])[0]
+MODELS = {**VARIANTS, **WITH_BIAS}  # by the end of a cell's name
+
+
+def _cells(size: str) -> dict[str, Cell]:
+    """Return the cells of a size on Penn Treebank, by the end of the name."""
+    cells = {cell.name: cell for cell in table1()}
+    names = {suffix: f"ptb-{size}{suffix}" for suffix in MODELS}
+    return {suffix: cells[name] for suffix, name in names.items() if name in cells}
 
 
 def figure2_models(
@@ -26,8 +32,8 @@ def figure2_models(
 ) -> dict[str, Any]:
     """Return the runs of a size and session that are kept, as :func:`plot_curves` wants them."""
     models = {}
-    for suffix in VARIANTS:
-        runs = runs_of(_cell(f"ptb-{size}{suffix}"), found, session)
+    for suffix, cell in _cells(size).items():
+        runs = runs_of(cell, found, session)
         if runs:
             models[f"vd-lstm{suffix}"] = runs[0].metrics
     return models
@@ -67,14 +73,13 @@ def table3_rows(found: Sequence[tuple[Settings, Found]]) -> list[tuple[str, str,
         for row in TABLE3
     ]
     for size in reversed(SIZES):
-        for suffix, variant in VARIANTS.items():
-            cell = _cell(f"ptb-{size}{suffix}")
+        for suffix, cell in _cells(size).items():
             runs = runs_of(cell, found, 2) or runs_of(cell, found, 1)
             for run in runs[:1]:
                 metrics = run.metrics
                 rows.append(
                     (
-                        f"{variant}, {size} (ours, seed {run.seed}, session {run.session})",
+                        f"{MODELS[suffix]}, {size} (ours, seed {run.seed}, session {run.session})",
                         f"{metrics['parameters'] / 1e6:.1f}M",
                         f"{metrics['valid_ppl']:.1f}",
                         f"{metrics['test_ppl']:.1f}",
@@ -86,14 +91,17 @@ def table3_rows(found: Sequence[tuple[Settings, Found]]) -> list[tuple[str, str,
 def find_pair(out: Path, seed: int = 1) -> tuple[Path, Path]:
     """Return the finished baseline and REAL run folders of the widest size that has both.
 
+    Of each it is the second session, else the first; of REAL the paper's, else that with a bias.
+
     Raises:
         UserError: if no size has both.
     """
     for size in SIZES:
         pair = []
-        for cell in (_cell(f"ptb-{size}"), _cell(f"ptb-{size}-real")):
-            sessions = [out / cell.folder(seed, session) for session in (2, 1)]
-            pair += [run for run in sessions if (run / RESULT).is_file()][:1]
+        for suffixes in (("",), ("-real", "-real-bias")):
+            cells = [_cells(size)[suffix] for suffix in suffixes if suffix in _cells(size)]
+            runs = [out / cell.folder(seed, session) for cell in cells for session in (2, 1)]
+            pair += [run for run in runs if (run / RESULT).is_file()][:1]
         if len(pair) == 2:
             return pair[0], pair[1]
     raise UserError(
