@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from tiedlm.experiments.cells import Cell, table1, table2
 from tiedlm.experiments.comparison import mean_log_ratio
+from tiedlm.experiments.recipes import VARIANTS
 from tiedlm.experiments.reproduce import Found, runs_of
 from tiedlm.training.settings import Settings
 
@@ -21,6 +22,7 @@ EFFECTS = {
     "RE, with AL": ("-al", "-real"),
     "REAL": ("", "-real"),
 }
+TIED = ("-re", "-real")
 HEADER = ("models", *EFFECTS)
 
 
@@ -63,16 +65,20 @@ def effect(base: Cell, other: Cell, found: Sequence[tuple[Settings, Found]]) -> 
 
 
 def effects(found: Sequence[tuple[Settings, Found]]) -> list[tuple[str, ...]]:
-    """Return a row for every text and size of Tables 1 and 2, under :data:`HEADER`."""
+    """Return a row for every text and size of Tables 1 and 2, under :data:`HEADER`.
+
+    Where tied cells with a bias exist there is a row of these too.
+    """
     cells = {cell.name: cell for cell in (*table1(), *table2())}
     groups = [name for name in cells if f"{name}-real" in cells]
-    return [
-        (
-            group,
-            *(effect(cells[group + a], cells[group + b], found) for a, b in EFFECTS.values()),
-        )
-        for group in groups
-    ]
+    rows = []
+    for group in groups:
+        for ending, title in (("", group), ("-bias", f"{group}, tied with a bias")):
+            names = {s: group + s + (ending if s in TIED else "") for s in VARIANTS}
+            if cells.keys() >= set(names.values()):
+                pairs = ((cells[names[a]], cells[names[b]]) for a, b in EFFECTS.values())
+                rows.append((title, *(effect(base, other, found) for base, other in pairs)))
+    return rows
 
 
 def _percent(log_ratio: float) -> str:

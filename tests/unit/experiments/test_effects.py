@@ -13,8 +13,8 @@ from tiedlm.experiments.reproduce import Found, what_it_is
 BASE, REAL = (choose(table1(), [name])[0] for name in ("ptb-small", "ptb-small-real"))
 
 
-def run(recipe, seed, valid, test, session=1):
-    settings = what_it_is(get_recipe(recipe).to_dict())
+def run(recipe, seed, valid, test, session=1, **changes):
+    settings = what_it_is(get_recipe(recipe).replace(**changes).to_dict())
     return settings, Found(seed, session, "fp32", {"valid_ppl": valid, "test_ppl": test})
 
 
@@ -49,6 +49,20 @@ def test_one_seed_has_no_interval_and_what_is_missing_is_said():
     assert rows["ptb-small"]["AL"] == f"{82.9 / 87.3 - 1:+.1%}; not run"
     assert rows["wikitext-2-small"]["RE"].startswith("~")  # the baseline is from memory
     assert rows["wikitext-2-small"]["AL, with RE"][0] != "~"
+
+
+def test_tied_models_with_a_bias_are_compared_with_the_same_untied_ones():
+    found = [
+        run("ptb-small", 1, 92, 100), run("ptb-small-al", 1, 92, 95),
+        run("ptb-small-real", 1, 86, 90), run("ptb-small-real", 1, 85, 80, decoder_bias=True),
+    ]  # fmt: skip
+    rows = {row[0]: dict(zip(HEADER, row, strict=True)) for row in effects(found)}
+    biased = [name for name in rows if name.endswith("tied with a bias")]
+    assert biased == ["ptb-small, tied with a bias", "ptb-medium, tied with a bias"]
+    assert "**-10.0%**" in rows["ptb-small"]["REAL"]
+    assert "**-20.0%**" in rows[biased[0]]["REAL"]
+    assert rows[biased[0]]["AL"] == rows["ptb-small"]["AL"]
+    assert rows[biased[0]]["RE"].endswith("not run")
 
 
 @pytest.mark.parametrize(("name", "pair"), EFFECTS.items())
