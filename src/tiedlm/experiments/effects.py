@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from tiedlm.experiments.cells import Cell, table1, table2
 from tiedlm.experiments.comparison import mean_log_ratio
-from tiedlm.experiments.recipes import VARIANTS
+from tiedlm.experiments.recipes import TIED, VARIANTS
 from tiedlm.experiments.reproduce import Found, runs_of
 from tiedlm.training.settings import Settings
 
@@ -22,7 +22,6 @@ EFFECTS = {
     "RE, with AL": ("-al", "-real"),
     "REAL": ("", "-real"),
 }
-TIED = ("-re", "-real")
 HEADER = ("models", *EFFECTS)
 
 
