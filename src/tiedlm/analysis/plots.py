@@ -33,11 +33,11 @@ STYLES = {
     "vd-lstm-re": Style("+ RE", "#0072B2"),
     "vd-lstm-real": Style("+ REAL", "#D55E00"),
 }
-# The tied models with a bias in the classifier, among the curves only.
+# The tied models without a bias in the classifier, among the curves only.
 CURVES = {
     **STYLES,
-    "vd-lstm-re-bias": STYLES["vd-lstm-re"]._replace(label="+ RE, b", line=":"),
-    "vd-lstm-real-bias": STYLES["vd-lstm-real"]._replace(label="+ REAL, b", line=":"),
+    "vd-lstm-re-b0": STYLES["vd-lstm-re"]._replace(label="+ RE, b = 0", line=":"),
+    "vd-lstm-real-b0": STYLES["vd-lstm-real"]._replace(label="+ REAL, b = 0", line=":"),
 }
 
 SIZE_INCHES = (6.4, 4.3)  # and letters of 12 points: readable at a phone's width

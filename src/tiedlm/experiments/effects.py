@@ -66,13 +66,13 @@ def effect(base: Cell, other: Cell, found: Sequence[tuple[Settings, Found]]) -> 
 def effects(found: Sequence[tuple[Settings, Found]]) -> list[tuple[str, ...]]:
     """Return a row for every text and size of Tables 1 and 2, under :data:`HEADER`.
 
-    Where tied cells with a bias exist there is a row of these too.
+    Where tied cells without a bias exist there is a row of these too.
     """
     cells = {cell.name: cell for cell in (*table1(), *table2())}
     groups = [name for name in cells if f"{name}-real" in cells]
     rows = []
     for group in groups:
-        for ending, title in (("", group), ("-bias", f"{group}, tied with a bias")):
+        for ending, title in (("", group), ("-b0", f"{group}, tied with b = 0")):
             names = {s: group + s + (ending if s in TIED else "") for s in VARIANTS}
             if cells.keys() >= set(names.values()):
                 pairs = ((cells[names[a]], cells[names[b]]) for a, b in EFFECTS.values())

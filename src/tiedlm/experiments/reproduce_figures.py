@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tiedlm.errors import UserError
-from tiedlm.experiments.cells import WITH_BIAS, Cell, table1
+from tiedlm.experiments.cells import WITHOUT_BIAS, Cell, table1
 from tiedlm.experiments.paper import TABLE3
 from tiedlm.experiments.recipes import VARIANTS
 from tiedlm.experiments.reproduce import Found, runs_of
@@ -17,7 +17,7 @@ from tiedlm.training.settings import Settings
 SIZES = ("large", "medium", "small")  # the widest first
 
 
-MODELS = {**VARIANTS, **WITH_BIAS}  # by the end of a cell's name
+MODELS = {**VARIANTS, **WITHOUT_BIAS}  # by the end of a cell's name
 
 
 def _cells(size: str) -> dict[str, Cell]:
@@ -91,14 +91,14 @@ def table3_rows(found: Sequence[tuple[Settings, Found]]) -> list[tuple[str, str,
 def find_pair(out: Path, seed: int = 1) -> tuple[Path, Path]:
     """Return the finished baseline and REAL run folders of the widest size that has both.
 
-    Of each it is the second session, else the first; of REAL the paper's, else that with a bias.
+    Of each it is the second session, else the first; of REAL the recipe's, else without a bias.
 
     Raises:
         UserError: if no size has both.
     """
     for size in SIZES:
         pair = []
-        for suffixes in (("",), ("-real", "-real-bias")):
+        for suffixes in (("",), ("-real", "-real-b0")):
             cells = [_cells(size)[suffix] for suffix in suffixes if suffix in _cells(size)]
             runs = [out / cell.folder(seed, session) for cell in cells for session in (2, 1)]
             pair += [run for run in runs if (run / RESULT).is_file()][:1]

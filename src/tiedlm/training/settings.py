@@ -58,7 +58,7 @@ class Settings:
     n_layers: int = _setting(2, "Number of recurrent layers.")
     tied: bool = _setting(False, "Reuse the embedding as the classifier (RE).")
     decoder_bias: bool | None = _setting(
-        None, "Give the classifier a bias; None is only if it is not tied, as in the paper."
+        None, "Give the classifier a bias; without this, only if it is not tied."
     )
     dropout_input: float = _setting(0.0, "Probability of dropping a unit of a word vector.")
     dropout_hidden: float = _setting(0.0, "Probability of dropping a unit of a hidden state.")

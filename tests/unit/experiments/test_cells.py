@@ -15,25 +15,25 @@ def test_table1_has_every_recipe_of_the_papers_corpora():
     paper = {name for name in RECIPES if name.startswith(("ptb", "wikitext"))}
     names = [cell.name for cell in table1()]
     assert set(names[: len(paper)]) == paper
-    assert all(name.endswith("-bias") for name in names[len(paper) :])
+    assert all(name.endswith("-b0") for name in names[len(paper) :])
 
 
-def test_tied_models_of_penn_treebank_are_also_trained_with_a_bias():
+def test_tied_models_of_penn_treebank_are_also_trained_without_a_bias():
     cells = {cell.name: cell for cell in table1()}
-    biased = [cell for name, cell in cells.items() if name.endswith("-bias")]
-    assert [cell.name for cell in biased] == [
-        f"ptb-{size}-{model}-bias" for size in ("small", "medium") for model in ("re", "real")
+    without = [cell for name, cell in cells.items() if name.endswith("-b0")]
+    assert [cell.name for cell in without] == [
+        f"ptb-{size}-{model}-b0" for size in ("small", "medium") for model in ("re", "real")
     ]
-    for cell in biased:
-        own = cells[cell.name.removesuffix("-bias")]
-        assert cell.settings == own.settings.replace(decoder_bias=True)
-        assert own.settings.decoder_bias is None
+    for cell in without:
+        own = cells[cell.name.removesuffix("-b0")]
+        assert cell.settings == own.settings.replace(decoder_bias=False)
+        assert own.settings.decoder_bias is True
         assert (cell.paper, cell.sessions) == (own.paper, own.sessions)
 
 
 def test_only_small_penn_treebank_models_are_trained_twice():
     twice = [cell.name for cell in table1() if cell.sessions == 2]
-    assert twice == [*SMALL, "ptb-small-re-bias", "ptb-small-real-bias"]
+    assert twice == [*SMALL, "ptb-small-re-b0", "ptb-small-real-b0"]
 
 
 def test_a_second_session_begins_from_the_first_and_comes_after_every_first():

@@ -14,6 +14,7 @@ from tiedlm.experiments.reproduce import (
     markdown,
     remaining,
     runs_of,
+    what_it_is,
 )
 
 REAL = choose(table1(), ["ptb-small-real"])[0]
@@ -46,7 +47,14 @@ def test_arithmetic_that_is_not_float32_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"epochs": 9}, {"lr_decay": 0.65}, {"alpha": 12.0}, {"fraction": 0.5}, {"target_grad": False}],
+    [
+        {"epochs": 9},
+        {"lr_decay": 0.65},
+        {"alpha": 12.0},
+        {"fraction": 0.5},
+        {"target_grad": False},
+        {"decoder_bias": False},
+    ],
 )
 def test_a_run_with_other_settings_is_not_the_cell(tmp_path, change):
     kept(tmp_path, "a", 90.0, 86.0, **change)
@@ -98,3 +106,11 @@ def test_a_finished_run_is_kept_once(tmp_path):
     (folder,) = (tmp_path / "results").iterdir()
     assert folder.name.endswith("_ptb-small-real-seed1")
     assert json.loads((folder / "env.json").read_text())["command"] == "tiedlm reproduce table1"
+
+
+@pytest.mark.parametrize(("name", "of"), [("ptb-small-real", "-b0"), ("ptb-small-al", "")])
+def test_a_run_from_before_the_setting_had_a_bias_only_if_it_was_not_tied(name, of):
+    old = get_recipe(name).to_dict()
+    del old["decoder_bias"]
+    cell = choose(table1(), [name + of])[0]
+    assert what_it_is(old) == what_it_is(cell.settings.to_dict())

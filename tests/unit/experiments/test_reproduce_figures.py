@@ -21,12 +21,12 @@ def finish(out, *names):
         (out / name / RESULT).write_text("{}")
 
 
-def test_the_pair_is_the_later_session_of_each_and_the_papers_real_first(tmp_path):
+def test_the_pair_is_the_later_session_of_each_and_the_recipes_real_first(tmp_path):
     with pytest.raises(UserError, match="no such pair"):
         find_pair(tmp_path)
-    finish(tmp_path, "ptb-small-seed1", "ptb-small-seed1-session2", "ptb-small-real-bias-seed1")
+    finish(tmp_path, "ptb-small-seed1", "ptb-small-seed1-session2", "ptb-small-real-b0-seed1")
     pair = [run.name for run in find_pair(tmp_path)]
-    assert pair == ["ptb-small-seed1-session2", "ptb-small-real-bias-seed1"]
+    assert pair == ["ptb-small-seed1-session2", "ptb-small-real-b0-seed1"]
     finish(tmp_path, "ptb-small-real-seed1")
     assert find_pair(tmp_path)[1].name == "ptb-small-real-seed1"
     finish(tmp_path, "ptb-medium-seed1", "ptb-medium-real-seed1")
@@ -36,20 +36,20 @@ def test_the_pair_is_the_later_session_of_each_and_the_papers_real_first(tmp_pat
     ]
 
 
-def test_models_with_a_bias_have_their_own_curves_and_rows():
+def test_models_without_a_bias_have_their_own_curves_and_rows():
     numbers = {"parameters": 2_600_000, "valid_ppl": 90.0, "test_ppl": 85.0}
     found = [
         kept("ptb-small", **numbers, mark=1),
         kept("ptb-small-re", **numbers, mark=2),
-        kept("ptb-small-re-bias", **numbers, mark=3),
+        kept("ptb-small-re-b0", **numbers, mark=3),
     ]
     models = figure2_models("small", found)
     assert {name: run["mark"] for name, run in models.items()} == {
-        "vd-lstm": 1, "vd-lstm-re": 2, "vd-lstm-re-bias": 3,
+        "vd-lstm": 1, "vd-lstm-re": 2, "vd-lstm-re-b0": 3,
     }  # fmt: skip
     assert figure2_models("small", found, session=2) == {}
     own = [row for row in table3_rows(found) if "(ours" in row[0]]
     assert own[-1] == (
-        "VD-LSTM + RE, with a bias, small (ours, seed 1, session 1)", "2.6M", "90.0", "85.0",
+        "VD-LSTM + RE, b = 0, small (ours, seed 1, session 1)", "2.6M", "90.0", "85.0",
     )  # fmt: skip
     assert len(own) == 3
