@@ -14,10 +14,15 @@ if command -v nvidia-cuda-mps-control > /dev/null; then
     trap 'echo quit | nvidia-cuda-mps-control' EXIT
 fi
 end=$(($(date +%s) + 60 * minutes))
-reproduce() {
+train() { # TABLE MODELS-AT-ONCE CELL...
+    table=$1 jobs=$2
+    shift 2
+    for cell; do set -- "$@" --only "$cell"; shift; done
     left=$((end - $(date +%s)))
-    [ "$left" -lt 30 ] || python3 -m tiedlm reproduce table1 --device cuda --precision bf16 \
-        --threads 2 --budget "$(awk "BEGIN { print $left / 60 }")" --out "$out" "$@"
+    [ "$left" -lt 30 ] || python3 -m tiedlm reproduce "$table" --device cuda --precision bf16 \
+        --threads 2 --jobs "$jobs" --budget "$(awk "BEGIN { print $left / 60 }")" --out "$out" "$@"
 }
-reproduce --jobs 6 --only 'ptb-medium*' --only 'wikitext-2-small*' --only 'wikitext-2-medium*'
-reproduce --jobs 2 --only 'ptb-large*' # more of these do not fit on one GPU at once
+train table1 6 ptb-medium ptb-medium-al ptb-medium-re ptb-medium-real 'wikitext-2-small*'
+train table2 6 'wikitext-2*'
+train table1 6 'wikitext-2-medium*'
+train table1 2 'ptb-large*' # more of these do not fit on one GPU at once
