@@ -12,6 +12,7 @@ from typing import Any
 from tiedlm.errors import UserError
 from tiedlm.files import read_json
 from tiedlm.training.run_files import CONFIG, RESULT, read_metrics, text_hashes
+from tiedlm.training.settings import Settings
 
 # Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom; then the normal's 1.96.
 _T95 = (
@@ -57,7 +58,7 @@ def summarize_run(folder: Path) -> RunSummary:
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
     config = read_json(folder / CONFIG)
-    settings = dict(config["settings"])
+    settings = Settings.from_dict(config["settings"]).resolved().to_dict()
     text = {
         "sha256": text_hashes(config.get("corpus", {})),
         "words": config.get("model", {}).get("vocab_size"),

@@ -121,10 +121,7 @@ def _left(job: Job, metrics: list[dict[str, Any]]) -> str:
 
 def what_it_is(settings: dict[str, Any]) -> Settings:
     """Return settings without what does not decide the result, and whether there is a bias."""
-    found = Settings.from_dict({**settings, **_NOT_THE_CELL})
-    if found.decoder_bias is None:
-        return found.replace(decoder_bias=not found.tied)
-    return found
+    return Settings.from_dict({**settings, **_NOT_THE_CELL}).resolved()
 
 
 def find_results(results: Path) -> list[tuple[Settings, Found]]:

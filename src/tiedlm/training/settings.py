@@ -164,6 +164,11 @@ class Settings:
                 raise UserError(f"unknown setting {name!r}{did_you_mean(name, known)}")
         return dataclasses.replace(self, **changes)
 
+    def resolved(self) -> Settings:
+        """Return the settings with a ``decoder_bias`` that says whether there is a bias."""
+        bias = not self.tied if self.decoder_bias is None else self.decoder_bias
+        return self.replace(decoder_bias=bias)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values."""
         return dataclasses.asdict(self)

@@ -33,7 +33,8 @@ def run_folder(path, settings, test_ppl=None, valid_ppl=(100.0,), words=10, text
 
 
 def test_runs_that_differ_in_their_seed_are_one_row(tmp_path):
-    base, real = Settings(recipe="base"), Settings(recipe="real", tied=True)
+    base = Settings(recipe="base")
+    real = Settings(recipe="real", tied=True, decoder_bias=True)
     folders = [
         run_folder(tmp_path / f"{s.recipe}{seed}", s.replace(seed=seed), test_ppl=ppl)
         for s, seed, ppl in [(base, 1, 90.0), (real, 1, 80.0), (base, 2, 92.0), (real, 2, 86.0)]
@@ -47,6 +48,21 @@ def test_runs_that_differ_in_their_seed_are_one_row(tmp_path):
     expected = scipy.stats.t.ppf(0.975, 1) * scipy.stats.sem([-10, -6])
     assert second.interval == pytest.approx(expected, rel=1e-4)
     assert changed_settings([first, second]) == {"tied": [False, True]}
+
+
+def test_a_run_from_before_a_setting_is_compared_by_what_it_did(tmp_path):
+    tied = Settings(recipe="re", tied=True)
+    folders = [
+        run_folder(tmp_path / "old", tied, test_ppl=90.0),
+        run_folder(tmp_path / "same", tied.replace(seed=2, decoder_bias=False), test_ppl=91.0),
+        run_folder(tmp_path / "new", tied.replace(decoder_bias=True), test_ppl=88.0),
+    ]
+    config = json.loads((folders[0] / "config.json").read_text())
+    del config["settings"]["decoder_bias"]
+    (folders[0] / "config.json").write_text(json.dumps(config))
+    rows = compare_runs(folders)
+    assert [len(row.runs) for row in rows] == [2, 1]
+    assert changed_settings(rows) == {"decoder_bias": [False, True]}
 
 
 def test_runs_are_one_row_by_what_their_text_holds_not_where_it_lies(tmp_path):
