@@ -18,6 +18,7 @@ import torch
 from semantic import BASE, REAL, jobs
 from study import paired, run_study, study_parser
 from tiedlm import load, native
+from tiedlm.evaluation.perplexity import hidden_windows
 from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
@@ -95,10 +96,9 @@ def carriers(found: dict[Key, Job]) -> str:
         model, corpus = load(job.out), job.settings.load_corpus(progress=False)
         counts_V = np.bincount(corpus.train, minlength=len(corpus.vocabulary))
         log_counts_V = torch.from_numpy(np.log(np.maximum(counts_V, 1)))
-        text_1T = torch.from_numpy(corpus.valid[:TOKENS].astype(np.int64))[None]
+        windows = hidden_windows(model, corpus.valid[:TOKENS])
+        mean_H = torch.cat([hidden_TH for hidden_TH, _ in windows]).mean(0)
         with torch.no_grad():
-            hidden_1TH, _ = model(text_1T)
-            mean_H = model.decoder.project(hidden_1TH)[0].mean(0)
             by_state = of_frequency(model.decoder.weight @ mean_H, log_counts_V)
             by_bias = "-"
             if model.decoder.bias is not None:
@@ -109,8 +109,7 @@ def carriers(found: dict[Key, Job]) -> str:
 
 def main() -> None:
     """Train, print, write."""
-    parser = study_parser(__doc__, seeds=1)
-    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser = study_parser(__doc__, seeds=1, precision=True)
     options = parser.parse_args()
     found = study_jobs(options)
     run_study("bias", list(found.values()), options, lambda: table(found) + "\n" + carriers(found))

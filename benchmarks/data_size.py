@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from study import command, study_parser, train
+from study import command, finished, study_parser, train
 from tiedlm.analysis.plots import plot_gains
 from tiedlm.experiments.cells import table1
 from tiedlm.experiments.comparison import mean_log_ratio
@@ -56,7 +56,7 @@ def jobs(out: Path, precision: str) -> dict[Key, Job]:
 
 
 def perplexities(found: dict[Key, Job], results: Path) -> dict[Key, float]:
-    """Return the test perplexities of the finished runs, and of Table 1's on the whole text."""
+    """Return the test perplexities of finished runs, and of Table 1's on the whole text."""
     kept = find_results(results)
     cells = {cell.name: cell for cell in table1()}
     whole = {
@@ -64,12 +64,7 @@ def perplexities(found: dict[Key, Job], results: Path) -> dict[Key, float]:
         for model, suffix in MODELS.items()
         for run in runs_of(cells["ptb-small" + suffix], kept, session=1)
     }
-    own = {
-        key: read_json(job.out / RESULT)["test_ppl"]
-        for key, job in found.items()
-        if (job.out / RESULT).is_file()
-    }
-    return own | whole
+    return {key: read_json(job.out / RESULT)["test_ppl"] for key, job in found.items()} | whole
 
 
 def gains(ppl: dict[Key, float]) -> list[dict[str, Any]]:
@@ -120,8 +115,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Train, print, draw, write."""
-    parser = study_parser(__doc__, seeds=1)
-    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser = study_parser(__doc__, seeds=1, precision=True)
     parser.add_argument("--fractions", type=float, nargs="+", default=list(FRACTIONS))
     parser.add_argument("--show", action="store_true", help="train nothing")
     options = parser.parse_args()
@@ -129,14 +123,14 @@ def main() -> None:
     if not options.show:
         wanted = [job for key, job in found.items() if key[0] in options.fractions]
         train(wanted, options)
-    runs = [job.out for job in found.values() if (job.out / RESULT).is_file()]
-    if not runs:
+    found = finished(found)
+    if not found:
         raise SystemExit("no run of this study is finished")
     rows = gains(perplexities(found, options.results))
     text = table(rows)
     print(text)
     plot_gains(rows, IMAGE)
-    folder = keep(runs, "data-size", options.results, command())
+    folder = keep([job.out for job in found.values()], "data-size", options.results, command())
     write_text(folder / "table.md", text)
     print(folder)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from study import command, paired, study_parser, train
+from study import command, finished, paired, study_parser, train
 from target_grad import PTB
 from tiedlm import load, native
 from tiedlm.data import Corpus
@@ -71,10 +71,6 @@ def jobs(
             folder = out / f"{name}-seed{seed}"
             found[variant, seed] = Job(settings, folder, elsewhere.out if is_frozen else None)
     return elsewhere, found
-
-
-def finished(found: dict[tuple[str, int], Job]) -> dict[tuple[str, int], Job]:
-    return {key: job for key, job in found.items() if (job.out / RESULT).is_file()}
 
 
 def measure(found: dict[tuple[str, int], Job], corpus: Corpus) -> dict[str, Any]:
@@ -154,8 +150,7 @@ def tables(found: dict[tuple[str, int], Job], measured: dict[str, Any]) -> str:
 
 def main() -> None:
     """Train, measure, print, write."""
-    parser = study_parser(__doc__, seeds=3)
-    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser = study_parser(__doc__, seeds=3, precision=True)
     parser.add_argument("--only", nargs="+", metavar="VARIANT", help="begin with these letters")
     parser.add_argument("--show", action="store_true", help="train nothing")
     parser.add_argument(

@@ -53,8 +53,7 @@ def table(found: dict[tuple[float, float, int], Job]) -> str:
 
 def main() -> None:
     """Train, print, write."""
-    parser = study_parser(__doc__, seeds=1)
-    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser = study_parser(__doc__, seeds=1, precision=True)
     options = parser.parse_args()
     shared = jobs(options.out, options.seeds, options.precision, long=True)[1]
     found = {}

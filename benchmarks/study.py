@@ -7,7 +7,9 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from tiedlm.experiments.cells import is_finished
 from tiedlm.experiments.comparison import interval95
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.results import keep
@@ -15,15 +17,21 @@ from tiedlm.files import write_text
 from tiedlm.progress import ProgressView
 from tiedlm.training.loop import OutOfTime
 
+Key = TypeVar("Key")
 
-def study_parser(doc: str | None, seeds: int) -> argparse.ArgumentParser:
-    """Return a parser of the flags that every study has."""
+
+def study_parser(
+    doc: str | None, seeds: int, *, precision: bool = False
+) -> argparse.ArgumentParser:
+    """Return a parser of the flags that every study has, and of ``--precision`` if it is one."""
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--out", type=Path, default=Path("runs/target-grad"))
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--budget", type=float, default=math.inf, metavar="MINUTES")
+    if precision:
+        parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     return parser
 
 
@@ -41,6 +49,11 @@ def train(jobs: Sequence[Job], options: argparse.Namespace) -> bool:
             view.line(str(error))
             return False
     return True
+
+
+def finished(found: dict[Key, Job]) -> dict[Key, Job]:
+    """Return the jobs that have their result."""
+    return {key: job for key, job in found.items() if is_finished(job)}
 
 
 def paired(differences: list[float]) -> str:

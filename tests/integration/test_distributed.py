@@ -14,6 +14,7 @@ from tiedlm.training.distributed import Ranks
 OPTIONS = {
     "d-embed": 12, "d-hidden": 12, "batch-size": 4, "bptt": 5, "epochs": 3, "threads": 1,
     "decay-after": 1, "alpha": 2, "temperature": 5,
+    "decoder-bias": "false",  # else so narrow a model learns its bias only: J_aug is rounding
 }  # fmt: skip
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
@@ -42,7 +43,7 @@ def test_two_ranks_have_the_curve_of_one_process(tiny_corpus, tmp_path, dropout)
     assert one.returncode == 0, one.stderr
     assert two.returncode == 0, two.stderr
     for a, b in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):
-        assert b == pytest.approx(a, rel=1e-5, abs=1e-8)  # J_aug is near 0 here
+        assert b == pytest.approx(a, rel=1e-5)
     results = [json.loads((tmp_path / n / "result.json").read_text()) for n in ("one", "two")]
     assert results[1]["test_ppl"] == pytest.approx(results[0]["test_ppl"], rel=1e-5)
     assert results[1]["tokens"] == results[0]["tokens"]

@@ -11,7 +11,7 @@ from typing import Any
 from tiedlm.errors import UserError
 from tiedlm.experiments.paper import SIZES, TABLE1, TABLE2, Published
 from tiedlm.experiments.parallel import Job
-from tiedlm.experiments.recipes import get_recipe
+from tiedlm.experiments.recipes import TIED, VARIANTS, get_recipe
 from tiedlm.model import ModelConfig
 from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
@@ -20,8 +20,9 @@ from tiedlm.training.settings import Settings
 # docs/performance.md, from its table: between 1.7e11 (REAL, d = 200) and 3.2e11 (d = 1500).
 FLOPS = 2.5e11
 
-# Tied models as the paper writes them; the recipes' have a bias.
-WITHOUT_BIAS = {"-re-b0": "VD-LSTM + RE, b = 0", "-real-b0": "VD-LSTM + REAL, b = 0"}
+# Tied models as the paper writes them, by the end of a cell's name; the recipes' have a bias.
+NO_BIAS = "-b0"
+WITHOUT_BIAS = {suffix + NO_BIAS: f"{VARIANTS[suffix]}, b = 0" for suffix in TIED}
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _without_bias(cells: list[Cell]) -> list[Cell]:
     """Return the small and medium tied cells of Penn Treebank, without their bias."""
     return [
         dataclasses.replace(
-            cell, name=cell.name + "-b0", settings=cell.settings.replace(decoder_bias=False)
+            cell, name=cell.name + NO_BIAS, settings=cell.settings.replace(decoder_bias=False)
         )
         for cell in cells
         if cell.settings.tied and cell.name.startswith(("ptb-small", "ptb-medium"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tiedlm.experiments.cells import Cell, table1, table2
+from tiedlm.experiments.cells import NO_BIAS, Cell, table1, table2
 from tiedlm.experiments.comparison import mean_log_ratio
 from tiedlm.experiments.recipes import TIED, VARIANTS
 from tiedlm.experiments.reproduce import Found, runs_of
@@ -72,7 +72,7 @@ def effects(found: Sequence[tuple[Settings, Found]]) -> list[tuple[str, ...]]:
     groups = [name for name in cells if f"{name}-real" in cells]
     rows = []
     for group in groups:
-        for ending, title in (("", group), ("-b0", f"{group}, tied with b = 0")):
+        for ending, title in (("", group), (NO_BIAS, f"{group}, tied with b = 0")):
             names = {s: group + s + (ending if s in TIED else "") for s in VARIANTS}
             if cells.keys() >= set(names.values()):
                 pairs = ((cells[names[a]], cells[names[b]]) for a, b in EFFECTS.values())

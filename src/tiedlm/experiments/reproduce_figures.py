@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tiedlm.errors import UserError
-from tiedlm.experiments.cells import WITHOUT_BIAS, Cell, table1
+from tiedlm.experiments.cells import NO_BIAS, WITHOUT_BIAS, Cell, table1
 from tiedlm.experiments.paper import TABLE3
 from tiedlm.experiments.recipes import VARIANTS
 from tiedlm.experiments.reproduce import Found, runs_of
@@ -15,8 +15,6 @@ from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
 SIZES = ("large", "medium", "small")  # the widest first
-
-
 MODELS = {**VARIANTS, **WITHOUT_BIAS}  # by the end of a cell's name
 
 
@@ -97,10 +95,10 @@ def find_pair(out: Path, seed: int = 1) -> tuple[Path, Path]:
         UserError: if no size has both.
     """
     for size in SIZES:
-        pair = []
-        for suffixes in (("",), ("-real", "-real-b0")):
-            cells = [_cells(size)[suffix] for suffix in suffixes if suffix in _cells(size)]
-            runs = [out / cell.folder(seed, session) for cell in cells for session in (2, 1)]
+        pair, cells = [], _cells(size)
+        for suffixes in (("",), ("-real", "-real" + NO_BIAS)):
+            models = [cells[suffix] for suffix in suffixes if suffix in cells]
+            runs = [out / cell.folder(seed, session) for cell in models for session in (2, 1)]
             pair += [run for run in runs if (run / RESULT).is_file()][:1]
         if len(pair) == 2:
             return pair[0], pair[1]
