@@ -29,6 +29,7 @@ Precision = Literal["fp32", "bf16"]
 
 _precision: Precision = "fp32"
 _PART = 2**18  # numbers
+_WORDS_AT_ONCE = 2048
 
 # The largest |C - C_exact| / (|A| |B|) that still counts as float32 arithmetic: 16 units in the
 # last place. bfloat16 operands leave about 2**-9.
@@ -135,6 +136,20 @@ def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool = False) -> Te
     for start in range(0, len(out), rows):
         out[start : start + rows].add_(product[start : start + rows])
     return out
+
+
+def scores(hidden_NK: Tensor, weight_VK: Tensor, out_NV: Tensor) -> Tensor:
+    """Write ``hidden @ weight.t()`` to ``out``, all of one type.
+
+    With AMX in blocks of words: for many words at once oneDNN writes them in an order that takes up
+    to twice the time. The numbers are the same.
+    """
+    if out_NV.dtype != torch.bfloat16 or out_NV.is_cuda or not torch.cpu._is_amx_tile_supported():
+        return torch.mm(hidden_NK, weight_VK.t(), out=out_NV)
+    for start in range(0, len(weight_VK), _WORDS_AT_ONCE):
+        words = slice(start, start + _WORDS_AT_ONCE)
+        torch.mm(hidden_NK, weight_VK[words].t(), out=out_NV[:, words])
+    return out_NV
 
 
 def multiplier(weight_PK: Tensor, rows: int) -> Callable[[Tensor], Tensor]:

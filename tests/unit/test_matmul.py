@@ -65,6 +65,20 @@ def test_matmul_writes_or_adds_into_a_float32_result(dtype, accumulate, monkeypa
     torch.testing.assert_close(out, expected, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scores_are_the_same_numbers_by_blocks_of_words(dtype, monkeypatch):
+    hidden, weight = torch.randn(5, 16).to(dtype), torch.randn(11, 16).to(dtype)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    whole = matmul.scores(hidden, weight, torch.empty(5, 11, dtype=dtype))
+    torch.testing.assert_close(whole, hidden @ weight.t())
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    monkeypatch.setattr(matmul, "_WORDS_AT_ONCE", 4)
+    wider = torch.full((5, 13), 7.0, dtype=dtype)
+    by_blocks = matmul.scores(hidden, weight, wider[:, :11])
+    torch.testing.assert_close(by_blocks, whole)
+    assert bool((wider[:, 11:] == 7).all())
+
+
 def test_fast_fp32_is_float32_to_the_last_bits():
     a, b = torch.randn(41, 401), torch.randn(401, 1271)
     with fast_fp32():
