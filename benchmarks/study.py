@@ -15,7 +15,7 @@ from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.results import keep
 from tiedlm.files import write_text
 from tiedlm.progress import ProgressView
-from tiedlm.training.loop import OutOfTime
+from tiedlm.training.loop import OutOfTime, Stopped
 
 Key = TypeVar("Key")
 
@@ -41,13 +41,19 @@ def command() -> str:
 
 
 def train(jobs: Sequence[Job], options: argparse.Namespace) -> bool:
-    """Train what is missing as far as the time goes; tell whether all is finished."""
+    """Train what is missing as far as the time goes; tell whether all is finished.
+
+    Raises:
+        SystemExit: after SIGINT or SIGTERM, when every run has saved.
+    """
     with ProgressView() as view:
         try:
             train_all(jobs, options.jobs, view, 60 * options.budget)
         except OutOfTime as error:
             view.line(str(error))
             return False
+        except Stopped as error:
+            raise SystemExit(str(error)) from None
     return True
 
 

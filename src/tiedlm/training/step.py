@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -61,8 +60,10 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.soft_targets = soft_targets
-        self.loss_settings = (settings.alpha, settings.temperature, settings.target_grad)
-        self.ce_weight = settings.ce_weight
+        # J_tot is J + alpha J_aug, times the weight of J. One of 2^-64 is lost beside J_aug.
+        self.scale = max(settings.ce_weight, 2.0**-64)
+        alpha = settings.alpha / self.scale
+        self.loss_settings = (alpha, settings.temperature, settings.target_grad)
 
     def forward(
         self, inputs_BT: Tensor, targets_BT: Tensor, state: LSTMState | None
@@ -77,12 +78,11 @@ class Objective(nn.Module):
         rows = None
         if self.soft_targets is not None:
             rows = self.soft_targets(weight if for_output is None else for_output)
-        compute = partial(self.model.loss, hidden, targets_BT, weight=for_output)
-        out = compute(*self.loss_settings, embedding=rows)
-        loss = out.loss
-        if self.ce_weight != 1:
-            loss = loss + (self.ce_weight - 1) * compute().loss
-        return loss * targets_BT.shape[1], out.ce, out.aug, new_state.detach()
+        out = self.model.loss(
+            hidden, targets_BT, *self.loss_settings, embedding=rows, weight=for_output
+        )
+        scale = self.scale * targets_BT.shape[1]
+        return out.loss * scale, out.ce, out.aug, new_state.detach()
 
 
 def train_step(
