@@ -29,7 +29,7 @@ Precision = Literal["fp32", "bf16"]
 
 _precision: Precision = "fp32"
 _PART = 2**18  # numbers
-_WORDS_AT_ONCE = 2048
+_COLUMNS = 2048
 
 # The largest |C - C_exact| / (|A| |B|) that still counts as float32 arithmetic: 16 units in the
 # last place. bfloat16 operands leave about 2**-9.
@@ -120,10 +120,18 @@ def operand(x: Tensor, dtype: torch.dtype) -> Tensor:
 def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool = False) -> Tensor:
     """Write ``a @ b``, or add it, to ``out``, which may be of a wider type than the operands.
 
+    A wide product on AMX is made in blocks of columns: oneDNN writes the whole of one in an order
+    that takes up to twice the time. The numbers are the same.
+
     Shape:
         a ``(M, K)``, b ``(K, P)``, both of one type; out ``(M, P)``, or fewer columns, where those
         of b end in what :func:`operand` adds.
     """
+    if out.shape[1] > _COLUMNS and _is_for_amx(a):
+        for start in range(0, out.shape[1], _COLUMNS):
+            block = slice(start, start + _COLUMNS)
+            matmul(a, b[:, block], out[:, block], accumulate=accumulate)
+        return out
     if out.dtype == a.dtype and out.shape[1] == b.shape[1]:
         return out.addmm_(a, b) if accumulate else torch.mm(a, b, out=out)
     product = torch.mm(a, b)[:, : out.shape[1]]
@@ -138,18 +146,8 @@ def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool = False) -> Te
     return out
 
 
-def scores(hidden_NK: Tensor, weight_VK: Tensor, out_NV: Tensor) -> Tensor:
-    """Write ``hidden @ weight.t()`` to ``out``, all of one type.
-
-    With AMX in blocks of words: for many words at once oneDNN writes them in an order that takes up
-    to twice the time. The numbers are the same.
-    """
-    if out_NV.dtype != torch.bfloat16 or out_NV.is_cuda or not torch.cpu._is_amx_tile_supported():
-        return torch.mm(hidden_NK, weight_VK.t(), out=out_NV)
-    for start in range(0, len(weight_VK), _WORDS_AT_ONCE):
-        words = slice(start, start + _WORDS_AT_ONCE)
-        torch.mm(hidden_NK, weight_VK[words].t(), out=out_NV[:, words])
-    return out_NV
+def _is_for_amx(a: Tensor) -> bool:
+    return a.dtype == torch.bfloat16 and not a.is_cuda and torch.cpu._is_amx_tile_supported()
 
 
 def multiplier(weight_PK: Tensor, rows: int) -> Callable[[Tensor], Tensor]:

@@ -65,17 +65,28 @@ def test_matmul_writes_or_adds_into_a_float32_result(dtype, accumulate, monkeypa
     torch.testing.assert_close(out, expected, atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_scores_are_the_same_numbers_by_blocks_of_words(dtype, monkeypatch):
+@pytest.mark.parametrize(
+    ("dtype", "out_dtype"),
+    [
+        (torch.float32, torch.float32),
+        (torch.bfloat16, torch.bfloat16),
+        (torch.bfloat16, torch.float32),
+    ],
+)
+def test_matmul_writes_the_same_numbers_by_blocks_of_columns(dtype, out_dtype, monkeypatch):
     hidden, weight = torch.randn(5, 16).to(dtype), torch.randn(11, 16).to(dtype)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    whole = matmul.scores(hidden, weight, torch.empty(5, 11, dtype=dtype))
-    torch.testing.assert_close(whole, hidden @ weight.t())
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    monkeypatch.setattr(matmul, "_WORDS_AT_ONCE", 4)
-    wider = torch.full((5, 13), 7.0, dtype=dtype)
-    by_blocks = matmul.scores(hidden, weight, wider[:, :11])
-    torch.testing.assert_close(by_blocks, whole)
+    whole = torch.empty(5, 11, dtype=out_dtype)
+    wider = torch.full((5, 13), 7.0, dtype=out_dtype)
+    for accumulate in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        monkeypatch.setattr(matmul, "_COLUMNS", 2048)
+        matmul.matmul(hidden, weight.t(), whole, accumulate=accumulate)
+        times = 2 if accumulate else 1
+        torch.testing.assert_close(whole, times * (hidden @ weight.t()).to(out_dtype))
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+        monkeypatch.setattr(matmul, "_COLUMNS", 4)
+        by_blocks = matmul.matmul(hidden, weight.t(), wider[:, :11], accumulate=accumulate)
+        torch.testing.assert_close(by_blocks, whole)
     assert bool((wider[:, 11:] == 7).all())
 
 

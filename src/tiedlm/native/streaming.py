@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tiedlm.grouping import Group, group_by_word, in_order
-from tiedlm.matmul import matmul, scores
+from tiedlm.matmul import matmul
 from tiedlm.native import kernels_for, pointer, rows_of
 from tiedlm.streaming import SoftTargets, Stream
 from tiedlm.workspace import take
@@ -84,7 +84,7 @@ class NativeStream(Stream):
         vectors_UE = self.embedding_VE[group.words_U]
         like, U, V = self.nll_N, len(vectors_UE), len(self.embedding_VE)
         scores_UV = aligned("chunk", U, V, vectors_UE)
-        scores(vectors_UE, self.embedding_VE, scores_UV)
+        matmul(vectors_UE, self.embedding_VE.t(), scores_UV)
         soft_UV, lse_U = take("soft", U, V, like), like.new_empty(U)
         dot_U = weight_U = residual_UV = None
         if self.wanted.soft:
@@ -105,7 +105,7 @@ class NativeStream(Stream):
         C, V = len(tokens_C), len(self.classifier_VD)
         held = self.grad_of_all(group, V)
         scores_CV = aligned("chunk", C, V, hidden_CD) if held is None else held[:C]
-        scores(hidden_CD, self.classifier_VD, scores_CV)
+        matmul(hidden_CD, self.classifier_VD.t(), scores_CV)
         nll_C, lse_C, dot_C = like.new_empty(3, C).unbind(0)
         targets_C, weight_C = problem.targets_N[tokens_C], self.weight_N[tokens_C]
         wants_grad = self.wanted.hidden or self.wanted.classifier
