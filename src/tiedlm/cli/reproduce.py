@@ -41,7 +41,8 @@ def reproduce(
     what
         Which of the paper's tables and figures.
     only
-        Cells to run, such as ptb-small-real; ptb-small* is all that begin so. May be repeated.
+        Cells to run, such as ptb-small-real; ptb-small* is the paper's that begin so (those without
+        a bias, such as ptb-small-real-b0, are named in full). May be repeated.
     seeds
         Train with seeds 1 to so many; figure1 has 10 runs a point unless this says otherwise.
     first_seed

@@ -95,7 +95,9 @@ def table2() -> list[Cell]:
 
 
 def choose(cells: list[Cell], only: list[str]) -> list[Cell]:
-    """Return the cells that are named; ``ptb-small*`` names all whose name begins so.
+    """Return the cells that are named; ``ptb-small*`` names the paper's whose name begins so.
+
+    Those without a bias, which are beside the paper's, are named in full.
 
     Raises:
         UserError: for a name that no cell has.
@@ -108,7 +110,8 @@ def choose(cells: list[Cell], only: list[str]) -> list[Cell]:
         found = [
             cell
             for cell in cells
-            if cell.name == pattern or (pattern != stem and cell.name.startswith(stem))
+            if cell.name == pattern
+            or (pattern != stem and cell.name.startswith(stem) and not cell.name.endswith(NO_BIAS))
         ]
         if not found:
             names = ", ".join(cell.name for cell in cells)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -89,19 +90,19 @@ def table3_rows(found: Sequence[tuple[Settings, Found]]) -> list[tuple[str, str,
 def find_pair(out: Path, seed: int = 1) -> tuple[Path, Path]:
     """Return the finished baseline and REAL run folders of the widest size that has both.
 
-    Of each it is the second session, else the first; of REAL the recipe's, else without a bias.
+    Both are of the same session, the second if both have it; REAL is the recipe's, else without a
+    bias.
 
     Raises:
         UserError: if no size has both.
     """
     for size in SIZES:
-        pair, cells = [], _cells(size)
-        for suffixes in (("",), ("-real", "-real" + NO_BIAS)):
-            models = [cells[suffix] for suffix in suffixes if suffix in cells]
-            runs = [out / cell.folder(seed, session) for cell in models for session in (2, 1)]
-            pair += [run for run in runs if (run / RESULT).is_file()][:1]
-        if len(pair) == 2:
-            return pair[0], pair[1]
+        cells = _cells(size)
+        reals = [cells[end] for end in ("-real", "-real" + NO_BIAS) if end in cells]
+        for real, session in itertools.product(reals, (2, 1)):
+            pair = (out / cells[""].folder(seed, session), out / real.folder(seed, session))
+            if all((run / RESULT).is_file() for run in pair):
+                return pair
     raise UserError(
         f"predictions compare a finished VD-LSTM with a finished REAL, and {out} has no such pair: "
         "run `tiedlm reproduce table1 --only ptb-small --only ptb-small-real` first"

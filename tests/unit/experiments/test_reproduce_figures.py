@@ -21,19 +21,25 @@ def finish(out, *names):
         (out / name / RESULT).write_text("{}")
 
 
-def test_the_pair_is_the_later_session_of_each_and_the_recipes_real_first(tmp_path):
+def test_the_pair_is_of_one_session_the_later_first_and_the_recipes_real_first(tmp_path):
+    def pair():
+        return [run.name for run in find_pair(tmp_path)]
+
     with pytest.raises(UserError, match="no such pair"):
-        find_pair(tmp_path)
-    finish(tmp_path, "ptb-small-seed1", "ptb-small-seed1-session2", "ptb-small-real-b0-seed1")
-    pair = [run.name for run in find_pair(tmp_path)]
-    assert pair == ["ptb-small-seed1-session2", "ptb-small-real-b0-seed1"]
+        pair()
+    finish(tmp_path, "ptb-small-seed1-session2", "ptb-small-real-b0-seed1")
+    with pytest.raises(UserError, match="no such pair"):  # each of another session
+        pair()
+    finish(tmp_path, "ptb-small-seed1")
+    assert pair() == ["ptb-small-seed1", "ptb-small-real-b0-seed1"]
+    finish(tmp_path, "ptb-small-real-b0-seed1-session2")
+    assert pair() == ["ptb-small-seed1-session2", "ptb-small-real-b0-seed1-session2"]
     finish(tmp_path, "ptb-small-real-seed1")
-    assert find_pair(tmp_path)[1].name == "ptb-small-real-seed1"
+    assert pair() == ["ptb-small-seed1", "ptb-small-real-seed1"]
+    finish(tmp_path, "ptb-small-real-seed1-session2")
+    assert pair() == ["ptb-small-seed1-session2", "ptb-small-real-seed1-session2"]
     finish(tmp_path, "ptb-medium-seed1", "ptb-medium-real-seed1")
-    assert [run.name for run in find_pair(tmp_path)] == [
-        "ptb-medium-seed1",
-        "ptb-medium-real-seed1",
-    ]
+    assert pair() == ["ptb-medium-seed1", "ptb-medium-real-seed1"]
 
 
 def test_models_without_a_bias_have_their_own_curves_and_rows():
