@@ -1,8 +1,9 @@
 """The paper's eq. 4.3 on trained models: what J_aug's gradient becomes at high temperature.
 
 The claim: ``tau^2 V dJ_aug/dz`` goes to ``z - L^T u``, here less its mean over the vocabulary,
-since J_aug does not see a constant. For each temperature: the distance between the two, relative to
-the second, and the cosine, averaged over tokens of the validation text.
+since J_aug does not see a constant; z is the model's scores, with their bias. For each temperature:
+the distance between the two, relative to the second, and the cosine, averaged over tokens of the
+validation text.
 
     python benchmarks/high_temperature.py RUN [RUN ...] [--tokens 2000]
 
@@ -33,12 +34,12 @@ TEMPERATURES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0)
 def measure(model: LanguageModel, text: Any) -> list[dict[str, float]]:
     """Return the comparison at each temperature, over a text."""
     model = model.double()
-    weight, embedding = model.decoder.weight.detach(), model.embedding.weight.detach()
+    embedding = model.embedding.weight.detach()
     found: list[list[dict[str, float]]] = []
     sizes = []
     with torch.no_grad():
         for hidden_TH, targets_T in hidden_windows(model, text):
-            scores_TV = hidden_TH @ weight.t()
+            scores_TV = model.decoder(hidden_TH)
             soft_TV = embedding[targets_T] @ embedding.t()
             found.append([high_temperature_gap(scores_TV, soft_TV, tau) for tau in TEMPERATURES])
             sizes.append(len(targets_T))
