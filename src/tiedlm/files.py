@@ -36,6 +36,22 @@ def explain(error: OSError, path: Path | str) -> UserError:
     return UserError(f"cannot write {path}: {reason}; {advice}")
 
 
+def keep_input(out: Path | None, *inputs: Path | str) -> None:
+    """Refuse to write over a file that is read.
+
+    Raises:
+        UserError: if ``out`` is one of ``inputs``.
+    """
+    for given in inputs:
+        if out is not None and out.is_file() and os.path.exists(given) and out.samefile(given):
+            raise UserError(f"--out {out} is what is read; choose another file")
+
+
+def temporary_name(path: Path) -> Path:
+    """Return a name beside ``path`` that no other process has, also on another machine."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Give a temporary path that becomes ``path`` on success and vanishes on failure.
@@ -56,8 +72,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         return
     if path.is_symlink():
         path = path.resolve()
-    # Of two processes, also of two machines that share the folder, each has its own.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -1,5 +1,6 @@
 """``tiedlm score`` as a person types it."""
 
+import csv
 import gzip
 import io
 import json
@@ -15,7 +16,8 @@ from tests_support import run_command as run
 
 TINY = ["--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=2", "--threads=1"]
 HEADER = (
-    "sentence position word in_vocabulary surprisal entropy entropy_reduction rank cumulative line"
+    "sentence position word in_vocabulary surprisal entropy entropy_reduction rank cumulative line "
+    "region as_written"
 )
 
 
@@ -219,6 +221,13 @@ def test_pieces_are_summed_where_the_vocabulary_has_them(capsys, tmp_path):
         (["fine.txt", "--base", "3"], "3"),
         (["fine.txt", "--adapt-lr", "3"], "--adapt-lr needs --adapt"),
         (["fine.txt", "--adapt", "--adapt-lr", "0"], "positive"),
+        (["fine.txt", "--adapt", "--adapt-lr", "nan"], "positive"),
+        (["fine.txt", "--adapt", "--adapt-lr", "1e300"], "positive"),
+        (["table.csv", "--column", "txt"], "no column 'txt' (did you mean 'text'?)"),
+        (["table.csv", "--column", "item"], "has two columns 'item'"),
+        (["short.csv", "--column", "text"], "row 2: 1 cells, where the header has 2"),
+        (["quotes.tsv", "--column", "text"], "quotes.tsv is no table in line 3"),
+        (["blank.csv", "--column", "text"], "blank.csv has no words"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_file(
@@ -226,7 +235,10 @@ def test_a_mistake_is_one_line_and_leaves_no_file(
 ):
     monkeypatch.chdir(tmp_path)
     for name, data in (
-        ("empty.txt", b""), ("blank.txt", b"\n \n"), ("binary", b"a\n\0\1\n"), ("fine.txt", b"a\n")
+        ("empty.txt", b""), ("blank.txt", b"\n \n"), ("binary", b"a\n\0\1\n"),
+        ("fine.txt", b"the cat sees a dog\n" * 9), ("table.csv", b"item,text,item\n1,a cat,2\n"),
+        ("short.csv", b"item,text\n1,a cat\n2\n"), ("blank.csv", b"item,text\n1,\n"),
+        ("quotes.tsv", b'item\ttext\n1\ta cat\n2\t"a" dog\n'),
     ):  # fmt: skip
         (tmp_path / name).write_bytes(data)
     before = sorted(tmp_path.iterdir())
@@ -267,3 +279,92 @@ def test_a_million_words_need_no_more_memory_than_a_hundred_thousand(corpus, tmp
         with (tmp_path / "table").open() as file:
             assert sum(1 for _ in file) > words
     assert megabytes[1] < megabytes[0] + 30, megabytes
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """Return a run on raw text, whose words tiedlm splits."""
+    folder = tmp_path_factory.mktemp("raw")
+    line = "The cat doesn't see a dog. It sees the bird, and the bird sees it!\n"
+    (folder / "text.txt").write_text(line * 40)
+    return train("small-real", folder / "text.txt", folder / "run")
+
+
+STIMULI = "The cat sees a dog. It doesn't see the bird.\n\nThe dog sees the cat.\n"
+
+
+def test_a_line_can_be_one_unit_and_a_cut_one_is_told(capsys, raw, tmp_path):
+    (tmp_path / "s.txt").write_text(STIMULI)
+    status, out, err = run(capsys, "score", raw, tmp_path / "s.txt")
+    assert status == 0
+    assert "note: 1 line of more than one sentence, each read afresh; --unit line" in err
+    by_sentence = table(out)
+    status, out, err = run(capsys, "score", raw, tmp_path / "s.txt", "--unit", "line")
+    assert (status, "note" in err) == (0, False)
+    by_line = table(out)
+    assert [row["word"] for row in by_line] == [row["word"] for row in by_sentence]
+    assert [row["sentence"] for row in by_line] == ["1"] * 15 + ["2"] * 7
+    alike = [a["surprisal"] == b["surprisal"] for a, b in zip(by_line, by_sentence, strict=True)]
+    assert alike[:7] == [True] * 7  # the first sentence and its <eos>
+    assert not any(alike[7:15])
+    assert alike[15:] == [True] * 7  # the next line is read afresh
+    _, out, _ = run(capsys, "score", raw, tmp_path / "s.txt", "--unit=document", "--start=eos")
+    document = table(out)
+    for row, of_document in zip(by_line[:15], document, strict=False):
+        assert float(row["surprisal"]) == pytest.approx(float(of_document["surprisal"]), abs=2e-6)
+    assert float(by_line[14]["cumulative"]) == pytest.approx(
+        sum(column(by_line[:15], "surprisal")), abs=1e-4
+    )
+
+
+def test_a_row_says_which_part_of_its_line_it_is_of(capsys, raw, tmp_path):
+    (tmp_path / "s.txt").write_text(STIMULI)
+    rows = table(run(capsys, "score", raw, tmp_path / "s.txt")[1])
+    found = [(row["word"], row["region"], row["as_written"]) for row in rows[4:12]]
+    assert found == [
+        ("dog", "5", "dog."), (".", "5", "dog."), ("<eos>", "NA", "NA"), ("it", "6", "It"),
+        ("does", "7", "doesn't"), ("n't", "7", "doesn't"), ("see", "8", "see"), ("the", "9", "the"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("delimiter", ["\t", ","])
+def test_the_text_can_be_a_column_and_the_others_come_along(capsys, raw, tmp_path, delimiter):
+    (tmp_path / "plain.txt").write_text(STIMULI)
+    path = tmp_path / "stimuli.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(["line", "text", "condition"])
+        for number, text in enumerate(STIMULI.splitlines()):
+            writer.writerow([f"i{number}", text, f'a "b",\t{number}\nc'])
+    expected = table(run(capsys, "score", raw, tmp_path / "plain.txt")[1])
+    status, out, err = run(capsys, "score", raw, path, "--column", "text")
+    assert (status, "plain text" in err) == (0, False)
+    header, *lines = [line.split("\t") for line in out.splitlines()]
+    assert header == [*HEADER.split(), "given_line", "condition"]
+    assert [line[:-2] for line in lines] == [list(row.values()) for row in expected]
+    assert lines[0][-2:] == ["i0", 'a "b", 0 c']
+    assert lines[-1][-2:] == ["i2", 'a "b", 2 c']
+    _, _, err = run(capsys, "score", raw, path)
+    assert "stimuli.csv is read as plain text, its header too; --column NAME" in err
+
+
+def test_a_run_that_does_not_tokenize_tells_raw_text(capsys, trained, tmp_path):
+    (tmp_path / "s.txt").write_text(STIMULI)
+    assert "looks like raw text" in run(capsys, "score", trained, tmp_path / "s.txt")[2]
+    assert (
+        "note"
+        not in run(capsys, "score", trained, tmp_path / "s.txt", "--tokenize", "--unit=line")[2]
+    )
+    (tmp_path / "t.txt").write_text("the cat sees a dog .\n")
+    assert "note" not in run(capsys, "score", trained, tmp_path / "t.txt")[2]
+
+
+def test_what_is_read_is_not_written_over(capsys, trained, tmp_path):
+    path = tmp_path / "s.txt"
+    path.write_text("the cat sees a dog .\n")
+    (tmp_path / "link.txt").symlink_to(path)
+    for out in (path, tmp_path / "link.txt"):
+        status, shown, err = run(capsys, "score", trained, path, "--out", out)
+        assert (status, shown, err.count("\n")) == (2, "", 1)
+        assert "is what is read; choose another file" in err
+    assert path.read_text() == "the cat sees a dog .\n"

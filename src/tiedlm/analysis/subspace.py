@@ -23,10 +23,10 @@ def principal_angles(first_VC: Tensor, second_VD: Tensor) -> Tensor:
 
     Args:
         first_VC: a matrix of full column rank.
-        second_VD: another with as many rows, ``D <= C``.
+        second_VD: another with as many rows.
 
     Returns:
-        ``(D,)`` float64.
+        As many as the narrower of the two has columns, float64.
 
     Source: PAPER section 4; Bjorck and Golub (1973).
     """
@@ -42,7 +42,8 @@ def subspace_distance(first_VC: Tensor, second_VD: Tensor) -> float:
 
     .. math:: R = Q - U U^T Q, \qquad d^2 = \|R\|_F^2 / D
 
-    with U and Q orthonormal bases by QR. d^2 is the mean squared sine of the principal angles.
+    with U and Q orthonormal bases by QR, Q of the narrower matrix. d^2 is the mean squared sine of
+    the principal angles, and d is 0 where the one space lies in the other.
 
     Args:
         first_VC: W, or any matrix of full column rank.
@@ -62,15 +63,16 @@ def subspace_distance(first_VC: Tensor, second_VD: Tensor) -> float:
 
 
 def _bases(first_VC: Tensor, second_VD: Tensor) -> tuple[Tensor, Tensor]:
+    """Return orthonormal bases of the two column spaces, the wider first."""
     if first_VC.shape[0] != second_VD.shape[0]:
         raise ValueError(
             f"second: expected {first_VC.shape[0]} rows as in the first, got {second_VD.shape[0]}"
         )
+    wider, narrower = (
+        (first_VC, second_VD) if first_VC.shape[1] >= second_VD.shape[1] else (second_VD, first_VC)
+    )
     with torch.no_grad():
-        return (
-            torch.linalg.qr(first_VC.double()).Q,
-            torch.linalg.qr(second_VD.double()).Q,
-        )
+        return torch.linalg.qr(wider.double()).Q, torch.linalg.qr(narrower.double()).Q
 
 
 def nearest_words(model: LanguageModel, word: str, top: int = 8) -> list[tuple[str, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tiedlm.cli import leave
-from tiedlm.cli.numbers import MaybeWhole
+from tiedlm.cli.numbers import MaybeSeed, MaybeWhole
 from tiedlm.errors import UserError
 
 
@@ -14,7 +14,7 @@ def demo(
     out: Path = Path("runs/demo"),
     jobs: MaybeWhole = None,
     epochs: MaybeWhole = None,
-    seed: MaybeWhole = None,
+    seed: MaybeSeed = None,
 ) -> None:
     """Train VD-LSTM, +AL, +RE and +REAL on a small corpus and write a report.
 

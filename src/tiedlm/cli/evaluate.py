@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from tiedlm.cli.numbers import MaybeWhole, Whole
+from tiedlm.cli.numbers import MaybeSeed, MaybeWhole
 from tiedlm.errors import UserError
 from tiedlm.training.settings import Settings
 
@@ -21,7 +21,7 @@ def evaluate(
     split: Literal["train", "valid", "test"] = "test",
     window: MaybeWhole = None,
     mc: MaybeWhole = None,
-    seed: Whole = 1,
+    seed: MaybeSeed = None,
     device: str = "auto",
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -38,11 +38,12 @@ def evaluate(
         Which part of the corpus.
     window
         Tokens read at a time; changes nothing but rounding and speed. Default: what is fastest.
+        Not with --mc, whose masks last for the run's --bptt.
     mc
         Average the probabilities of so many samples of the dropout masks (Monte-Carlo dropout)
         instead of dropping nothing. It costs so many times as much.
     seed
-        Of the masks of --mc.
+        Of the masks of --mc; 1 by default.
     device
         auto, cpu, cuda or cuda:N.
     json_
@@ -58,6 +59,11 @@ def evaluate(
         raise UserError(f"--window: expected at least 1, got {window}")
     if mc is not None and mc < 1:
         raise UserError(f"--mc: expected at least 1, got {mc}")
+    if mc is not None and window is not None:
+        raise UserError("--window: the masks of --mc last for the run's --bptt; leave it out")
+    if seed is not None and mc is None:
+        raise UserError("--seed is of the masks of --mc; without it nothing is drawn")
+    seed = 1 if seed is None else seed
     model, vocabulary = load_model(run, device)
     settings = Settings.of_run(run)
     corpus = settings.load_corpus()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tiedlm.cli.numbers import Whole
+from tiedlm.cli.numbers import Seed, Whole
 from tiedlm.errors import UserError
 
 
@@ -15,7 +15,7 @@ def generate(
     *,
     words: Whole = 100,
     temperature: float = 1.0,
-    seed: Whole = 1,
+    seed: Seed = 1,
     unk: bool = False,
 ) -> None:
     """Sample text from a model.
@@ -42,8 +42,6 @@ def generate(
         raise UserError(f"--words: expected at least 1, got {words}")
     if temperature != 0 and not 1e-3 <= temperature <= 1e6:
         raise UserError(f"--temperature: expected 0, or from 0.001 to 1e6, got {temperature}")
-    if not -(2**63) <= seed < 2**63:
-        raise UserError(f"--seed: expected a 64-bit integer, got {seed}")
     model, vocabulary = load_model(run)
     banned = () if unk or vocabulary.unk_id is None else (vocabulary.unk_id,)
     print(context, end="")

@@ -21,5 +21,19 @@ def whole_number(kind: type, tokens: Sequence[Token]) -> int:
         raise ValueError(f"expected a whole number, got {text!r}") from error
 
 
+def seed_number(kind: type, tokens: Sequence[Token]) -> int:
+    """Read a seed, which is what 64 bits hold.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    value = whole_number(kind, tokens)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"expected a 64-bit integer, got {value}")
+    return value
+
+
 Whole = Annotated[int, Parameter(converter=whole_number)]
 MaybeWhole = Annotated[int | None, Parameter(converter=whole_number)]
+Seed = Annotated[int, Parameter(converter=seed_number)]
+MaybeSeed = Annotated[int | None, Parameter(converter=seed_number)]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from tiedlm.errors import UserError
+
+if TYPE_CHECKING:
+    from tiedlm.scoring.surprisal import Scored
 
 
 def score(
@@ -18,7 +21,8 @@ def score(
     file: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     *,
-    unit: Literal["sentence", "document"] = "sentence",
+    column: str | None = None,
+    unit: Literal["sentence", "line", "document"] = "sentence",
     base: Literal["2", "e", "10"] = "2",
     start: Literal["eos", "none"] | None = None,
     eos: bool = True,
@@ -40,19 +44,22 @@ def score(
     run
         Run folder, trained or imported.
     file
-        UTF-8 text, a sentence a line; .gz is unpacked; - is standard input.
+        UTF-8 text; .gz is unpacked; - is standard input.
+    column
+        The file is a table (CSV, or separated by tabs) with a header: score the text in this
+        column, and give each word the other cells of its row.
     unit
-        sentence: each sentence is read afresh. document: the state is carried from the first
-        word to the last, as `tiedlm evaluate` does.
+        sentence: each sentence is read afresh, also the second one of a line. line: each line is.
+        document: the state is carried from the first word to the last, as `tiedlm evaluate` does.
     base
         Of the logarithm: 2 for bits, e for nats, 10.
     start
         eos: the first word is predicted after <eos>. none: nothing precedes it, so its row says
-        NA, as in `tiedlm evaluate`. The default is eos for sentences and none for a document.
+        NA, as in `tiedlm evaluate`. The default is none for a document, else eos.
     eos
         Whether <eos>, which ends every sentence, has a row.
     adapt
-        Learn while reading: a step of SGD after each sentence, its surprisal taken before.
+        Learn while reading: a step of SGD after each sentence or line, its surprisal taken before.
     adapt_lr
         Learning rate of --adapt; the default is 2.
     tokenize
@@ -69,15 +76,21 @@ def score(
         auto, cpu, cuda or cuda:N.
     """
     from tiedlm.cli.models import load_model
-    from tiedlm.files import atomic_path
+    from tiedlm.data import EOS
+    from tiedlm.data.text import looks_tokenized
+    from tiedlm.files import atomic_path, keep_input
     from tiedlm.scoring import pieces, read_lines, score_in_order, score_sentences, sentences
-    from tiedlm.scoring.table import write_table
+    from tiedlm.scoring.columns import TextColumn
+    from tiedlm.scoring.table import count, write_table
+    from tiedlm.scoring.text import name_of, peek
     from tiedlm.training.run_files import corpus_info
+    from tiedlm.training.settings import LARGEST
 
     if adapt_lr is not None and not adapt:
         raise UserError("--adapt-lr needs --adapt")
-    if adapt_lr is not None and adapt_lr <= 0:
+    if adapt_lr is not None and not 0 < adapt_lr <= LARGEST:
         raise UserError(f"--adapt-lr: expected a positive number, got {adapt_lr}")
+    keep_input(out, file)
     model, vocabulary = load_model(run, device)
     if precision == "fp64":
         model.double()
@@ -90,8 +103,28 @@ def score(
     start = start or ("none" if document else "eos")
     first = vocabulary.eos_id if start == "eos" else None
 
+    notes = []
+    lines = read_lines(file)
+    given = None if column is None else TextColumn(lines, column, name_of(file))
+    if given is not None:
+        lines = iter(given)
+    elif file.removesuffix(".gz").endswith((".csv", ".tsv")):
+        notes.append(
+            f"{file} is read as plain text, its header too; --column NAME reads one column of it"
+        )
+    if not tokenize:
+        beginning, lines = peek(lines)
+        if not looks_tokenized(beginning):
+            notes.append(
+                f"{name_of(file)} looks like raw text, and this run takes for words what stands "
+                "between blanks; --tokenize splits it into words"
+            )
     text = sentences(
-        read_lines(file), vocabulary, tokenizer=tokenize, blank_lines=document and not tokenize
+        lines,
+        vocabulary,
+        tokenizer=tokenize,
+        blank_lines=document and not tokenize,
+        whole_lines=unit == "line",
     )
     if document or adapt:
         lr = (adapt_lr or DEFAULT_ADAPT_LR) if adapt else None
@@ -100,15 +133,22 @@ def score(
         )
     else:
         scored = score_sentences(model, text, start=first, starts_V=starts_V)
-    # What is wrong with the file shows with its first sentence: before anything is written.
+    # What is wrong with the file shows with its first words: before anything is written.
     scored = iter(scored)
-    beginning = list(islice(scored, 1))
-    if not beginning:
+    first_scored: list[Scored] = []
+    for one in scored:
+        first_scored.append(one)
+        if any(word != EOS for word in one.sentence.words):
+            break
+    else:
         raise UserError(f"{file} has no words; give it at least one line")
-    scored = chain(beginning, scored)
+    scored = chain(first_scored, scored)
     if sum_pieces:
-        pieces.check_pieces(beginning[0], file)
+        pieces.check_pieces(first_scored[-1], file)
         scored = (pieces.sum_pieces(one, vocabulary.unk_id) for one in scored)
+
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
     with ExitStack() as stack:
         target: IO[str] = sys.stdout
@@ -116,10 +156,16 @@ def score(
             path = stack.enter_context(atomic_path(out))
             target = stack.enter_context(path.open("w", encoding="utf-8"))
         summary = write_table(
-            target, scored, unk_id=vocabulary.unk_id, base=base, unit=unit, eos_rows=eos
+            target, scored, unk_id=vocabulary.unk_id, base=base, unit=unit, eos_rows=eos,
+            given=given,
+        )  # fmt: skip
+    if unit == "sentence" and summary.cut_lines:
+        cut = count(summary.cut_lines, "line")
+        print(
+            f"note: {cut} of more than one sentence, each read afresh; --unit line reads a line as "
+            "one",
+            file=sys.stderr,
         )
-        if summary.words == 0:
-            raise UserError(f"{file} has no words; give it at least one line")
     print(summary.line(), file=sys.stderr)
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -118,7 +117,7 @@ def load_corpus(
         vocab_size: the most words of the vocabulary, ``<eos>`` and ``<unk>`` included.
         min_count: how often a word must occur in the training part; default 1 if the training
             part holds ``<unk>`` itself, else 2, so that ``<unk>`` is always trained.
-        fraction: keep such a part of the training tokens, in whole lines.
+        fraction: keep such a part of the training tokens, in whole lines; 1 is all after ``skip``.
         skip: leave out such a part before it.
         vocab_from: make the vocabulary from the "part" that is kept or from the "whole" training
             text.
@@ -135,6 +134,11 @@ def load_corpus(
         raise UserError(f"fraction must be above 0 and at most 1, not {fraction}")
     if not 0.0 <= skip < 1.0:
         raise UserError(f"skip must be at least 0 and below 1, not {skip}")
+    if fraction < 1.0 and skip + fraction > 1.0 + 1e-6:
+        raise UserError(
+            f"skip {skip} and fraction {fraction} reach past the end of the text; together they "
+            "are at most 1"
+        )
     if vocab_from not in ("part", "whole"):
         raise UserError(f"vocab_from must be 'part' or 'whole', not {vocab_from!r}")
     folder = files.cache_folder(cache)
@@ -236,7 +240,9 @@ def _whole_folder(place: Path, is_whole: Callable[[], bool]) -> Iterator[Path]:
     unfinished = None
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        # Not tempfile's, which nobody else may read: a cache can be shared.
+        unfinished = files.temporary_name(place)
+        unfinished.mkdir()
         yield unfinished
         if not is_whole():
             shutil.rmtree(place, ignore_errors=True)

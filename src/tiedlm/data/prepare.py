@@ -28,13 +28,18 @@ def write_corpus(corpus: Corpus, folder: Path, keep: tuple[Path, ...] = ()) -> l
         keep: files that may not be overwritten: the text the corpus was made from.
 
     Raises:
-        UserError: if a file of ``keep`` would be overwritten or the folder cannot be written.
+        UserError: if a file would be overwritten that is of ``keep`` or was not written here, or
+            the folder cannot be written.
     """
     paths = [folder / name for name in (*_NAMES.values(), "vocabulary.txt")]
     own = {path.resolve() for path in keep}
     for path in paths:
         if path.resolve() in own:
             raise UserError(f"{path} is part of the text itself; choose another --out folder")
+    if not paths[-1].is_file():  # a folder that was written here has all four
+        for path in paths:
+            if path.exists():
+                raise UserError(f"{path} was not written by this command; choose another --out")
     with contextlib.ExitStack() as stack:
         temporary = [stack.enter_context(atomic_path(path)) for path in paths]
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiedlm.data.text import Digest, digest, looks_tokenized, read_lines
+from tiedlm.data.text import digest, looks_tokenized, read_lines
 from tiedlm.errors import UserError
 
 PARTS = ("train", "valid", "test")
@@ -85,33 +85,38 @@ def from_one_file(path: Path) -> Source:
 
     The file is cut into blocks of consecutive lines, 100 blocks or more (a block is a hundredth
     of the lines, at least 1 and at most 1,000). Of every ten blocks the ninth validates, the tenth
-    tests, the others train. Nothing is drawn at random: the same file gives the same split.
+    tests, the others train. Blank lines do not count; each goes with the line before it. Nothing is
+    drawn at random: the same file gives the same split.
 
     Raises:
-        UserError: if the file is empty or has fewer than ten lines.
+        UserError: if the file is empty or has fewer than ten lines that are not blank.
     """
     found = digest(path)
     if found.size == 0:
         raise UserError(f"{path} is empty; a text was expected")
     # Reading the sample first reports a binary or endless-lined file before its few lines do.
     tokenized = looks_tokenized(read_lines(path))
-    if found.lines < _DEAL:
+    written = found.lines - found.blank
+    if written < _DEAL:
         raise UserError(
-            f"{path} has {found.lines} lines, too few to split; a split needs {_DEAL} or more (one "
-            "sentence or paragraph a line), or give a folder with train.txt, valid.txt, test.txt"
+            f"{path} has {written} lines that are not blank, too few to split; a split needs "
+            f"{_DEAL} or more (one sentence or paragraph a line), or give a folder with train.txt, "
+            "valid.txt, test.txt"
         )
-    block = block_length(found)
+    block = block_length(written)
 
     def lines() -> Iterator[tuple[str, str]]:
-        for number, line in enumerate(read_lines(path)):
-            yield part_of_block(number // block), line
+        number = -1
+        for line in read_lines(path):
+            number += bool(line.strip())
+            yield part_of_block(max(number, 0) // block), line
 
     return Source(
         name=path.stem,
         origin=str(path),
         split=(
-            f"blocks of {block} consecutive lines; of every ten blocks the ninth is valid, the "
-            "tenth test, the others train"
+            f"blocks of {block} consecutive lines{', blank ones not counted' * (found.blank > 0)}; "
+            "of every ten blocks the ninth is valid, the tenth test, the others train"
         ),
         sha256={path.name: found.sha256},
         size=found.size,
@@ -121,9 +126,9 @@ def from_one_file(path: Path) -> Source:
     )
 
 
-def block_length(found: Digest) -> int:
+def block_length(lines: int) -> int:
     """Return how many lines a block has in a file with that many lines."""
-    return min(max(found.lines // 100, 1), 1000)
+    return min(max(lines // 100, 1), 1000)
 
 
 def part_of_block(block: int) -> str:

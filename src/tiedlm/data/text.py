@@ -14,10 +14,11 @@ from tiedlm.errors import UserError
 MAX_LINE = 10_000_000  # bytes
 _CHUNK = 1 << 20
 _HEAD = 8192  # bytes: a binary file shows itself here, whatever its lines look like
-_SAMPLE = 200_000  # characters that decide whether a text is tokenized
+SAMPLE = 200_000  # characters that decide whether a text is tokenized
 # A word, but no abbreviation, with its punctuation still on it.
 _ATTACHED = re.compile(rf"""(?!(?:{ABBREVIATIONS})\.)[^\W\d_]{{3,}}[,;:!?.]["'”’)]*$""", re.I)
 _RAW_SHARE = 0.03
+_WRITTEN = re.compile(rb"\S[^\n]*")  # a line, from its first character that is no blank
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Digest:
     sha256: str
     size: int
     lines: int
+    blank: int  # of the lines: those of nothing but ASCII blanks
 
 
 def digest(path: Path) -> Digest:
@@ -36,8 +38,8 @@ def digest(path: Path) -> Digest:
         UserError: if the file cannot be read.
     """
     sha = hashlib.sha256()
-    size = lines = 0
-    last = b"\n"
+    size = lines = written = 0
+    last, in_written = b"\n", False  # whether the line that the last chunk ended in has text
     try:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
@@ -45,9 +47,15 @@ def digest(path: Path) -> Digest:
                 size += len(chunk)
                 lines += chunk.count(b"\n")
                 last = chunk[-1:]
+                written += sum(1 for _ in _WRITTEN.finditer(chunk))
+                end, first = chunk.rfind(b"\n"), chunk.split(b"\n", 1)[0]
+                if in_written and first.strip():
+                    written -= 1  # was counted with the last chunk
+                in_written = bool(chunk[end + 1 :].strip()) or (in_written and end < 0)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return Digest(sha.hexdigest(), size, lines + (last != b"\n"))
+    lines += last != b"\n"
+    return Digest(sha.hexdigest(), size, lines, lines - written)
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -115,6 +123,6 @@ def looks_tokenized(lines: Iterable[str]) -> bool:
         words += len(chunks)
         attached += sum(bool(_ATTACHED.match(chunk)) for chunk in chunks)
         characters += len(line)
-        if characters > _SAMPLE:
+        if characters > SAMPLE:
             break
     return attached <= _RAW_SHARE * words

@@ -105,7 +105,7 @@ class Vocabulary:
             UserError: if the file is missing, is not UTF-8, or is no vocabulary.
         """
         try:
-            text = Path(path).read_bytes().decode("utf-8")
+            text = Path(path).read_bytes().decode("utf-8-sig")
         except FileNotFoundError as error:
             raise UserError(f"{path} does not exist; a vocabulary file was expected") from error
         except OSError as error:

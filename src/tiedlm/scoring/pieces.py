@@ -80,14 +80,19 @@ def sum_pieces(scored: Scored, unk_id: int | None) -> Scored:
     spans = list(zip(firsts, lasts, strict=True))
     unknown = [unk_id in ids[first:last].tolist() for first, last in spans]
     before, after = scored.boundary[firsts], scored.boundary[lasts]
-    words = tuple("".join(pieces[first:last]).replace(BLANK, "") for first, last in spans)
+    words = tuple("".join(pieces[first:last]).replace(BLANK, "") or BLANK for first, last in spans)
     # <eos> is paid for in full by the event that something begins, and nothing follows it.
     after = np.where([word == EOS for word in words], 0.0, after)
     word_ids = ids[firsts].copy()
     if unk_id is not None:
         word_ids[unknown] = unk_id
     return Scored(
-        scored.sentence._replace(words=tuple(word or BLANK for word in words), ids=word_ids),
+        scored.sentence._replace(
+            words=words,
+            ids=word_ids,
+            regions=tuple(0 if w == EOS else i for i, w in enumerate(words, start=1)),
+            parts=words,
+        ),
         np.add.reduceat(scored.surprisal, firsts) - before + after,
         scored.entropy[firsts],
         scored.entropy_after[np.array(lasts) - 1],

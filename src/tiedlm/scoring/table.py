@@ -9,17 +9,20 @@ from typing import IO, Literal, NamedTuple
 import numpy as np
 
 from tiedlm.data import EOS
+from tiedlm.errors import UserError
 from tiedlm.evaluation.perplexity import perplexity
+from tiedlm.scoring.columns import TextColumn
 from tiedlm.scoring.surprisal import Scored
 
 Base = Literal["2", "e", "10"]
-Unit = Literal["sentence", "document"]
+Unit = Literal["sentence", "line", "document"]
 
 MISSING = "NA"
 COLUMNS = (
     "sentence", "position", "word", "in_vocabulary", "surprisal", "entropy", "entropy_reduction",
-    "rank", "cumulative", "line",
+    "rank", "cumulative", "line", "region", "as_written",
 )  # fmt: skip
+GIVEN = "given_"  # before the name of a column of the stimuli that is one of these
 
 
 class Summary(NamedTuple):
@@ -31,6 +34,7 @@ class Summary(NamedTuple):
         unknown: of them, those the model does not know.
         predicted: words and ``<eos>`` that were predicted.
         nll: the sum of their surprisal, in nats.
+        cut_lines: lines that were more than one sentence.
     """
 
     sentences: int
@@ -38,6 +42,7 @@ class Summary(NamedTuple):
     unknown: int
     predicted: int
     nll: float
+    cut_lines: int
 
     def line(self) -> str:
         """Describe it in one line."""
@@ -63,6 +68,7 @@ def write_table(
     base: Base,
     unit: Unit,
     eos_rows: bool,
+    given: TextColumn | None = None,
 ) -> Summary:
     """Write a header and a row per word.
 
@@ -71,21 +77,32 @@ def write_table(
         scored: sentences, in order.
         unk_id: the id of ``<unk>``.
         base: of the logarithm: 2 for bits, e for nats, 10 for hartleys.
-        unit: where ``cumulative`` begins again: at every sentence, or never.
+        unit: where ``cumulative`` begins again: at every sentence or line, or never.
         eos_rows: whether ``<eos>`` has a row and counts in ``cumulative``.
+        given: the table that the text is a column of; each row gets its other cells.
 
     Returns:
         The summary, over every prediction whether it has a row or not.
     """
     scale = 1 / {"2": math.log(2), "e": 1.0, "10": math.log(10)}[base]
-    file.write("\t".join(COLUMNS) + "\n")
-    sentences = words = unknown = predicted = 0
+    others = [] if given is None else given.others
+    names = [(GIVEN if name in COLUMNS else "") + name for name in others]
+    file.write("\t".join([*COLUMNS, *names]) + "\n")
+    sentences = words = unknown = predicted = cut_lines = 0
     nll = cumulative = 0.0
+    line, is_cut = 0, False
     for one in scored:
-        if unit == "sentence":
+        if unit != "document":
             cumulative = 0.0
+        if one.sentence.line != line:
+            line, is_cut = one.sentence.line, False
+        elif not is_cut:
+            cut_lines, is_cut = cut_lines + 1, True
+        cells = [] if given is None else given.of_row(line)
+        parts = one.sentence.parts
         rows = zip(
             one.sentence.words,
+            one.sentence.regions or [0] * len(one.sentence.words),
             (one.sentence.ids != (-1 if unk_id is None else unk_id)).tolist(),
             one.surprisal.tolist(),
             (one.entropy * scale).tolist(),
@@ -94,8 +111,14 @@ def write_table(
             strict=True,
         )
         lines = []
-        for position, (word, known, nats, entropy, reduction, rank) in enumerate(rows, start=1):
+        for position, row in enumerate(rows, start=1):
+            word, region, known, nats, entropy, reduction, rank = row
             is_predicted = not math.isnan(nats)
+            if not is_predicted and position > 1:  # something precedes it
+                raise UserError(
+                    f"line {line}: the model's probabilities are no numbers any more; "
+                    "with --adapt, give a lower --adapt-lr"
+                )
             words += word != EOS
             unknown += not known
             if is_predicted:
@@ -110,8 +133,9 @@ def write_table(
                     f"{nats * scale:.6f}", f"{entropy:.6f}", f"{reduction:.6f}",
                     str(rank or MISSING), f"{cumulative:.6f}",
                 ]  # fmt: skip
-            where = f"{one.sentence.number}\t{position}\t{word}\t{known:d}"
-            lines.append("\t".join([where, *values, str(one.sentence.line)]) + "\n")
+            before = [str(one.sentence.number), str(position), word, f"{known:d}"]
+            written = [str(region), parts[region - 1]] if region else [MISSING] * 2
+            lines.append("\t".join([*before, *values, str(line), *written, *cells]) + "\n")
         file.write("".join(lines))
         sentences += 1
-    return Summary(sentences, words, unknown, predicted, nll)
+    return Summary(sentences, words, unknown, predicted, nll, cut_lines)

@@ -7,11 +7,12 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from tiedlm.data import EOS, Vocabulary, split_sentences, tokenize
-from tiedlm.data.text import MAX_LINE
+from tiedlm.data.text import MAX_LINE, SAMPLE
 from tiedlm.data.vocabulary import Ids
 from tiedlm.errors import UserError
 
@@ -26,12 +27,17 @@ class Sentence(NamedTuple):
         line: the line of the text it comes from, counted from 1.
         words: as written (or tokenized), with ``<eos>``.
         ids: their ids, ``<unk>``'s where the model does not know a word.
+        regions: for each word, which of the line's ``parts`` it is of, counted from 1; 0 for the
+            ``<eos>`` that was added.
+        parts: of the line, as they are written between blanks.
     """
 
     number: int
     line: int
     words: tuple[str, ...]
     ids: Ids
+    regions: tuple[int, ...] = ()
+    parts: tuple[str, ...] = ()
 
 
 def read_lines(source: Path | str) -> Iterator[str]:
@@ -43,7 +49,7 @@ def read_lines(source: Path | str) -> Iterator[str]:
     Raises:
         UserError: if it is missing, empty, binary, damaged or not UTF-8, or a line is endless.
     """
-    name = "standard input" if source == STDIN else str(source)
+    name = name_of(source)
     number = 0
     try:
         with _open(source) as file:
@@ -58,6 +64,23 @@ def read_lines(source: Path | str) -> Iterator[str]:
         raise UserError(f"cannot read {name}: {error.strerror}") from error
     if number == 0:
         raise UserError(f"{name} is empty; a text was expected")
+
+
+def name_of(source: Path | str) -> str:
+    """Return what a source is called in a message."""
+    return "standard input" if source == STDIN else str(source)
+
+
+def peek(lines: Iterable[str]) -> tuple[list[str], Iterator[str]]:
+    """Return the first lines, some hundred thousand characters, and all lines again."""
+    lines = iter(lines)
+    first, characters = [], 0
+    for line in lines:
+        first.append(line)
+        characters += len(line) + 1
+        if characters > SAMPLE:
+            break
+    return first, chain(first, lines)
 
 
 @contextmanager
@@ -94,7 +117,12 @@ def _decode(line: bytes, name: str, number: int) -> str:
 
 
 def sentences(
-    lines: Iterable[str], vocabulary: Vocabulary, *, tokenizer: bool, blank_lines: bool
+    lines: Iterable[str],
+    vocabulary: Vocabulary,
+    *,
+    tokenizer: bool,
+    blank_lines: bool,
+    whole_lines: bool = False,
 ) -> Iterator[Sentence]:
     """Cut lines into sentences exactly as a corpus is cut, so that both count the same tokens.
 
@@ -105,12 +133,31 @@ def sentences(
             separate, and a line is a sentence.
         blank_lines: whether a line without words is a sentence of nothing but ``<eos>``, as it is
             in a corpus that came tokenized.
+        whole_lines: whether a line is one unit, the ``<eos>`` of its sentences within.
     """
     number = 0
     for line_number, line in enumerate(lines, start=1):
-        for words in split_sentences(tokenize(line)) if tokenizer else [line.split()]:
+        parts = tuple(line.split())
+        cut = split_sentences(tokenize(line)) if tokenizer else [list(parts)]
+        origin = chain.from_iterable(
+            [region] * (_words_of(part) if tokenizer else 1)
+            for region, part in enumerate(parts, start=1)
+        )
+        units: list[list[tuple[str, int]]] = []
+        for words in cut:
             if not words and not blank_lines:
                 continue
+            if not (units and whole_lines):
+                units.append([])
+            units[-1] += zip(words, origin, strict=False)
+            if not words or words[-1] != EOS:
+                units[-1].append((EOS, 0))
+        for unit in units:
             number += 1
-            ended = words if words and words[-1] == EOS else [*words, EOS]
-            yield Sentence(number, line_number, tuple(ended), vocabulary.encode(ended))
+            ended, regions = zip(*unit, strict=True)
+            yield Sentence(number, line_number, ended, vocabulary.encode(ended), regions, parts)
+
+
+def _words_of(part: str) -> int:
+    """Count the words of what stands between two blanks: none reaches over a blank."""
+    return 1 if part.isascii() and part.isalpha() else len(tokenize(part))

@@ -30,6 +30,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError(f"nothing trains on {device}")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(

@@ -6,7 +6,6 @@ The help text of a field is what ``tiedlm train --help`` shows for its flag.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -17,6 +16,8 @@ from tiedlm.training.run_files import CONFIG
 
 if TYPE_CHECKING:
     from tiedlm.data import Corpus
+
+LARGEST = 3e38  # what a 32-bit float holds
 
 Precision = Literal["auto", "fp32", "bf16"]
 VocabFrom = Literal["part", "whole"]
@@ -126,6 +127,8 @@ class Settings:
         self._require("soft_target", lambda x: x in get_args(SoftTarget), "a source of AL's target")
         if (self.soft_target == "frozen") != (self.soft_target_from is not None):
             raise UserError("--soft-target frozen and --soft-target-from RUN go together")
+        self._require("seed", lambda x: -(2**63) <= x < 2**63, "a 64-bit integer")
+        self._require("threads", lambda x: x is None or x <= 4096, "at most 4096")
         self._require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
 
     def _require_type(self, name: str, annotation: str) -> None:
@@ -138,7 +141,7 @@ class Settings:
             "int": isinstance(value, int) and not isinstance(value, bool),
             "float": isinstance(value, (int, float))
             and not isinstance(value, bool)
-            and math.isfinite(value),
+            and abs(value) <= LARGEST,  # also no infinity and no NaN
             "bool": isinstance(value, bool),
         }.get(kind, isinstance(value, str))
         if not holds:

@@ -51,6 +51,18 @@ def test_a_known_angle_between_planes():
     assert subspace_distance(a, b) == pytest.approx(np.sin(angle) / np.sqrt(2))
 
 
+@pytest.mark.parametrize("widths", [(3, 5), (5, 3), (1, 6)])
+def test_matrices_of_other_widths_have_the_angles_of_the_narrower_in_either_order(widths):
+    a, b = (random(20, width, seed) for seed, width in enumerate(widths))
+    expected = np.sort(scipy.linalg.subspace_angles(a.numpy(), b.numpy()))
+    for first, second in ((a, b), (b, a)):
+        np.testing.assert_allclose(principal_angles(first, second), expected, atol=1e-7)
+        assert subspace_distance(first, second) ** 2 == pytest.approx(np.mean(np.sin(expected) ** 2))
+    inside = b @ random(widths[1], 1, 7)
+    assert subspace_distance(inside, b) < 1e-12
+    assert subspace_distance(b, inside) < 1e-12
+
+
 def test_different_numbers_of_rows_are_refused():
     with pytest.raises(ValueError, match="second: expected 5 rows"):
         subspace_distance(torch.zeros(5, 2), torch.zeros(6, 2))

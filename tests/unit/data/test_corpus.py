@@ -76,6 +76,12 @@ def test_a_fraction_of_no_line_is_an_error(folder: Path):
         load_corpus(str(folder), fraction=0.2)
 
 
+def test_a_share_that_reaches_past_the_end_is_an_error(folder: Path):
+    with pytest.raises(UserError, match=r"skip 0\.5 and fraction 0\.9 reach past the end"):
+        load_corpus(str(folder), fraction=0.9, skip=0.5)
+    assert len(load_corpus(str(folder), skip=0.5).train) < len(load_corpus(str(folder)).train)
+
+
 @pytest.mark.parametrize("fraction", [0.0, -1.0, 1.5, float("nan")])
 def test_a_fraction_outside_0_to_1_is_an_error(folder: Path, fraction: float):
     with pytest.raises(UserError, match="fraction must be"):
@@ -83,9 +89,11 @@ def test_a_fraction_outside_0_to_1_is_an_error(folder: Path, fraction: float):
 
 
 def test_a_part_of_nothing_but_blanks_is_an_error_for_raw_text(tmp_path: Path):
-    (tmp_path / "t.txt").write_text("Some words, and more.\n" * 8 + "\n\n")
+    for part in ("train", "valid", "test"):
+        text = "\n\n" if part == "valid" else "Some words, and more.\n" * 8
+        (tmp_path / f"{part}.txt").write_text(text)
     with pytest.raises(UserError, match=r"the valid text of .* has no words"):
-        load_corpus(str(tmp_path / "t.txt"))
+        load_corpus(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -111,6 +119,17 @@ def test_the_second_load_reads_the_cache(folder: Path, cache: Path, monkeypatch)
     assert second.info == json.loads(json.dumps(first.info))
     for part in ("train", "valid", "test"):
         assert np.array_equal(getattr(first, part), getattr(second, part))
+
+
+def test_others_may_read_the_cache_where_the_umask_lets_them(folder: Path, cache: Path):
+    before = os.umask(0o022)
+    try:
+        load_corpus(str(folder))
+    finally:
+        os.umask(before)
+    place = cached_folder(cache)
+    assert place.stat().st_mode & 0o777 == 0o755
+    assert {file.stat().st_mode & 0o777 for file in place.iterdir()} == {0o644}
 
 
 def test_a_changed_text_or_option_is_not_served_from_the_cache(folder: Path):

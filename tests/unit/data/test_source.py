@@ -29,9 +29,23 @@ def test_one_file_is_dealt_in_blocks_of_lines(tmp_path: Path, lines: int, block:
         }
 
 
+@pytest.mark.parametrize("lines", [30, 250])
+def test_blank_lines_go_with_the_line_before_and_change_no_deal(tmp_path: Path, lines: int):
+    words = [f"word{number}" for number in range(lines)]
+    plain, spaced = tmp_path / "plain.txt", tmp_path / "spaced.txt"
+    plain.write_text("".join(f"{word}\n" for word in words))
+    spaced.write_text("\n" + "".join(f"{word}\n \n" for word in words))
+    dealt = list(from_one_file(spaced).lines())
+    assert [pair for pair in dealt if pair[1].strip()] == list(from_one_file(plain).lines())
+    assert dealt[0] == ("train", "")
+    assert all(dealt[at][0] == dealt[at - 1][0] for at in range(2, len(dealt), 2))
+    assert "blank ones not counted" in from_one_file(spaced).split
+    assert "blank" not in from_one_file(plain).split
+
+
 def test_a_file_with_too_few_lines_to_split_is_an_error(tmp_path: Path):
-    (tmp_path / "t.txt").write_text("a\n" * 9)
-    with pytest.raises(UserError, match="has 9 lines, too few to split"):
+    (tmp_path / "t.txt").write_text("a\n\n" * 9)
+    with pytest.raises(UserError, match="has 9 lines that are not blank, too few to split"):
         from_one_file(tmp_path / "t.txt")
 
 

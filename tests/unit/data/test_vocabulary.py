@@ -57,8 +57,8 @@ def test_line_number_is_the_id_in_the_file(tmp_path: Path):
     assert Vocabulary.load(tmp_path / "vocabulary.txt") == vocabulary
 
 
-def test_line_ends_of_another_system_are_read(tmp_path: Path):
-    (tmp_path / "v").write_bytes(b"<eos>\r\ncat\r\n")
+def test_line_ends_and_the_mark_of_another_system_are_read(tmp_path: Path):
+    (tmp_path / "v").write_bytes(b"\xef\xbb\xbf<eos>\r\ncat\r\n")
     assert Vocabulary.load(tmp_path / "v").words == ("<eos>", "cat")
 
 

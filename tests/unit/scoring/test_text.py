@@ -6,8 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tiedlm.data import load_corpus
+from tiedlm.data import Vocabulary, load_corpus, tokenize
 from tiedlm.errors import UserError
 from tiedlm.scoring import read_lines, sentences
 
@@ -74,3 +76,28 @@ def test_words_stay_as_written_and_lines_are_counted(vocabulary):
     assert first.words == ("w1", "Hm", "<eos>")
     assert first.ids.tolist() == [3, 1, 0]
     assert (second.number, second.line) == (2, 3)
+
+
+PIECES = [*"aAbN019.,:;!?\"'-—…“’()<&$", "\u200b", "\u0301", "Σ", " ", "\t", "\x85", "\xa0", "\x1c"]
+WHOLE = ["<unk>", "<eos>", "n't", "'s", "Mr.", "u.s.", "..", "--", "``", "''", "the ", " I. "]
+
+
+@given(text=st.lists(st.sampled_from(PIECES + WHOLE), max_size=14).map("".join))
+@settings(max_examples=300, deadline=None)
+def test_no_word_reaches_over_a_blank_so_each_is_of_one_part_of_its_line(text):
+    vocabulary = Vocabulary(("<eos>", "<unk>"))
+    for whole in (False, True):
+        found = list(
+            sentences([text], vocabulary, tokenizer=True, blank_lines=False, whole_lines=whole)
+        )
+        by_part = {}
+        for one in found:
+            for word, region in zip(one.words, one.regions, strict=True):
+                if region:
+                    by_part.setdefault(one.parts[region - 1], {}).setdefault(region, []).append(
+                        word
+                    )
+        for part, regions in by_part.items():
+            assert all(words == tokenize(part) for words in regions.values())
+        assert sum(r > 0 for one in found for r in one.regions) == len(tokenize(text))
+        assert len(found) <= 1 or not whole
