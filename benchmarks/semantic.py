@@ -3,7 +3,7 @@
 On Penn Treebank's first 22.5%, small, the vocabulary cut to words seen twice: RE; REAL, whose soft
 target comes from the model's own embedding, with and without its gradient; the same from permuted
 rows, a uniform distribution, unigram frequencies, a moving average, and the frozen vectors of an RE
-trained on the next 22.5%; and RE with label smoothing of three strengths. ``python
+trained on the next 22.5%; and RE with label smoothing of several strengths. ``python
 benchmarks/semantic.py --out runs/semantic`` trains what is missing (stopped, it goes on), prints
 the tables and writes them to ``results/``. ``--long`` takes the paper's schedule, three times as
 long: the augmented loss tells late (give it another ``--out``).
@@ -33,7 +33,7 @@ from tiedlm.training.run_files import RESULT
 ELSEWHERE = "vectors-from-elsewhere"
 BASE = "RE"
 REAL = "own, with gradient (REAL)"
-SMOOTHING = (0.02, 0.05, 0.1)  # of label smoothing, e in (1 - e) one-hot + e / V
+SMOOTHING = (0.02, 0.05, 0.1, 0.2, 0.3)  # of label smoothing, e in (1 - e) one-hot + e / V
 
 # What differs from RE; REAL's alpha and temperature come from its recipe.
 VARIANTS: dict[str, dict[str, Any]] = {

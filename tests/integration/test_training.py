@@ -152,6 +152,41 @@ def test_a_run_with_an_averaged_soft_target_goes_on_bit_for_bit(settings, corpus
     assert files_that_must_agree(tmp_path / "parts") == files_that_must_agree(tmp_path / "whole")
 
 
+def test_a_frozen_soft_target_stays_what_it_was_when_its_run_is_trained_further(
+    settings, corpus, tmp_path
+):
+    source, moved = tmp_path / "source", tmp_path / "moved"
+    train(settings.replace(epochs=1), corpus, source)
+    frozen = settings.replace(soft_target="frozen", soft_target_from=str(source))
+    train(frozen, corpus, tmp_path / "whole")
+    stop = iter([False] * 50 + [True]).__next__
+    with pytest.raises(Stopped):
+        train(frozen, corpus, tmp_path / "parts", stop_requested=stop)
+    train(settings.replace(epochs=3), corpus, source)
+    source.rename(moved)
+    train(frozen.replace(soft_target_from=str(moved)), corpus, tmp_path / "parts")
+    assert files_that_must_agree(tmp_path / "parts") == files_that_must_agree(tmp_path / "whole")
+
+
+def test_what_a_finished_run_was_trained_with_is_not_rewritten(
+    settings, corpus, tmp_path, monkeypatch
+):
+    def described(name):
+        return json.loads((tmp_path / "run" / name).read_text())
+
+    train(settings, corpus, tmp_path / "run")
+    before = described("config.json"), described("env.json")
+    monkeypatch.setattr(loop.run, "environment", lambda: {"processor": "another"})
+    train(settings.replace(epochs=2, threads=2), corpus, tmp_path / "run")
+    assert (described("config.json"), described("env.json")) == before
+    train(settings.replace(data="elsewhere"), corpus, tmp_path / "run")
+    assert described("config.json")["settings"]["data"] == "elsewhere"
+    assert described("env.json") == before[1]
+    train(settings.replace(epochs=4), corpus, tmp_path / "run")  # trains on
+    assert described("config.json")["settings"]["epochs"] == 4
+    assert described("env.json") == {"processor": "another", "earlier": [before[1]]}
+
+
 def test_a_finished_run_is_not_trained_again(settings, corpus, tmp_path, monkeypatch):
     result = train(settings, corpus, tmp_path)
     monkeypatch.setattr(loop, "train_step", None)  # a step would raise

@@ -39,9 +39,9 @@ from tiedlm.training.step import Objective, StepOutput, train_step
 
 SAVE_EVERY = 120.0  # seconds between two checkpoints within an epoch
 # Settings that do not decide which run it is. One that goes on may change them, and the places of
-# its text, whose content `_content` compares, and of the run that it began from.
+# its text, whose content `_content` compares, and of the runs that it takes weights from.
 OF_NO_RESULT = ("epochs", "patience", "threads")
-MAY_CHANGE = (*OF_NO_RESULT, "data", "init_from")
+MAY_CHANGE = (*OF_NO_RESULT, "data", "init_from", "soft_target_from")
 FEW_UPDATES = 10  # an epoch: fewer hardly move a model
 
 
@@ -399,11 +399,27 @@ class _Run:
             )
         if not self.ranks.is_first:
             return notes
-        write_json(config, {**self._config(), "id": self.id})
+        described = self._config()
+        if self._finished() and (self.out / run_files.RESULT).is_file():
+            # What it was trained with stays; where its text is may be told anew.
+            assert earlier is not None
+            kept = {name: earlier["settings"].get(name) for name in OF_NO_RESULT}
+            described["settings"] = {**described["settings"], **kept}
+        else:
+            write_json(self.out / run_files.ENVIRONMENT, self._environment())
+        write_json(config, {**described, "id": self.id})
         self.corpus.vocabulary.save(self.out / run_files.VOCABULARY)
-        write_json(self.out / run_files.ENVIRONMENT, run.environment())
         self._write_metrics()
         return notes
+
+    def _environment(self) -> dict[str, Any]:
+        """Describe where the run goes on, and where it was before if that was elsewhere."""
+        now, path = run.environment(), self.out / run_files.ENVIRONMENT
+        before = read_json(path) if path.is_file() else now
+        earlier = before.pop("earlier", [])
+        if before != now:
+            earlier.append(before)
+        return {**now, "earlier": earlier} if earlier else now
 
     def _short_text(self) -> list[str]:
         """Warn of a text that is too short for its batch."""

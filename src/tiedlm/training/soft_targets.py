@@ -94,8 +94,12 @@ class SoftTargets(nn.Module):
             self.rows.lerp_(weight.detach(), 1 - AVERAGE_DECAY)
 
     def memory(self) -> dict[str, Tensor]:
-        """Return what a checkpoint must hold: what depends on the steps so far."""
-        return {"rows": self.rows} if self.source == "average" and self.rows is not None else {}
+        """Return what a checkpoint must hold: what depends on the steps so far or on another run.
+
+        The other run may be trained further, or again, before this one goes on.
+        """
+        is_kept = self.source in ("average", "frozen") and self.rows is not None
+        return {"rows": self.rows} if is_kept else {}
 
 
 def frozen_rows(folder: Path, corpus: Corpus) -> Tensor:
