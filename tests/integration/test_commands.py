@@ -204,6 +204,17 @@ def test_compare_takes_a_folder_of_runs(capsys, trained):
     assert {str(folder) for folder in trained} <= found
 
 
+def test_what_has_no_epoch_is_left_out_of_a_folder_of_runs_and_named(capsys, trained, tmp_path):
+    shutil.copytree(trained[1], tmp_path / "run")
+    (tmp_path / "begun").mkdir()
+    shutil.copy(trained[1] / "config.json", tmp_path / "begun")
+    status, out, err = run(capsys, "compare", tmp_path, "--json")
+    assert status == 0
+    assert [row["runs"] for row in json.loads(out)] == [[str(tmp_path / "run")]]
+    assert err == f"note: {tmp_path / 'begun'} is left out: no epoch of it was trained\n"
+    assert run(capsys, "compare", tmp_path / "begun")[0] == 2
+
+
 def test_generate_is_repeatable_and_never_writes_unk(capsys, trained):
     arguments = ("generate", trained[1], "the cat", "--words", "50", "--temperature", "3")
     status, out, _ = run(capsys, *arguments)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from tiedlm.errors import UserError
-from tiedlm.training.run_files import CONFIG
+from tiedlm.training.run_files import CONFIG, RESULT, read_metrics
 
 WIDTH = 140  # of a table that goes into a file or a pipe
 
@@ -101,4 +102,9 @@ def _run_folders(folder: Path) -> list[Path]:
     """Return a run folder itself, or the run folders in it: `tiedlm compare runs/demo`."""
     if (folder / CONFIG).is_file() or not folder.is_dir():
         return [folder]
-    return sorted(path.parent for path in folder.glob(f"*/{CONFIG}")) or [folder]
+    inside = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
+    found = [run for run in inside if (run / RESULT).is_file() or read_metrics(run)]
+    for run in inside:
+        if run not in found:
+            print(f"note: {run} is left out: no epoch of it was trained", file=sys.stderr)
+    return found or [folder]

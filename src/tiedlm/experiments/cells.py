@@ -13,7 +13,7 @@ from tiedlm.experiments.paper import SIZES, TABLE1, TABLE2, Published
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import TIED, VARIANTS, get_recipe
 from tiedlm.model import ModelConfig
-from tiedlm.training.run_files import RESULT
+from tiedlm.training.run_files import RESULT, differences
 from tiedlm.training.settings import Settings
 
 # Matrix arithmetic per second of a training step on two cores of the machine of
@@ -23,6 +23,13 @@ FLOPS = 2.5e11
 # Tied models as the paper writes them, by the end of a cell's name; the recipes' have a bias.
 NO_BIAS = "-b0"
 WITHOUT_BIAS = {suffix + NO_BIAS: f"{VARIANTS[suffix]}, b = 0" for suffix in TIED}
+
+
+# Settings that decide how and where a result is computed, not which result it is.
+_NOT_THE_CELL = {
+    "seed": 1, "threads": None, "device": "auto", "precision": "auto", "init_from": None,
+    "accumulate": 1, "recipe": "",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,28 @@ def jobs_of(
     return jobs
 
 
+def what_it_is(settings: dict[str, Any]) -> Settings:
+    """Return settings without what does not decide the result, and whether there is a bias."""
+    return Settings.from_dict({**settings, **_NOT_THE_CELL}).resolved()
+
+
 def is_finished(job: Job) -> bool:
-    """Tell whether a run has its result."""
-    return (job.out / RESULT).is_file()
+    """Tell whether a run has its result.
+
+    Raises:
+        UserError: if its folder holds the result of other settings, as one from before a recipe
+            changed.
+    """
+    if not (job.out / RESULT).is_file():
+        return False
+    holds, wanted = (
+        {**what_it_is(settings.to_dict()).to_dict(), "seed": settings.seed}
+        for settings in (Settings.of_run(job.out), job.settings)
+    )
+    changed = differences(holds, wanted)
+    if changed:
+        raise UserError(
+            f"{job.out} holds a finished run with other settings ({'; '.join(changed)}); move it "
+            "away, or choose another --out"
+        )
+    return True

@@ -159,6 +159,7 @@ class Row:
 def compare_runs(folders: list[Path]) -> list[Row]:
     """Group runs that differ in their seed only and compare each group with the first.
 
+    Second sessions are alike if what they began from is: of each seed, that seed's first session.
     A run that is not finished is not averaged with those that are, and a seed that comes again is a
     row of its own. Differences are of test perplexity where both groups are finished, of validation
     perplexity otherwise; they are paired by seed.
@@ -167,7 +168,7 @@ def compare_runs(folders: list[Path]) -> list[Row]:
     unique = {folder.resolve(): folder for folder in folders}
     for summary in map(summarize_run, unique.values()):
         for group in groups:
-            is_alike = _without_place(group[0]) == _without_place(summary)
+            is_alike = _what_decides(group[0].settings) == _what_decides(summary.settings)
             is_alike &= group[0].finished == summary.finished and same_text(group[0], summary)
             if is_alike and summary.seed not in [run.seed for run in group]:
                 group.append(summary)
@@ -177,9 +178,19 @@ def compare_runs(folders: list[Path]) -> list[Row]:
     return [_row(group, groups[0]) for group in groups]
 
 
-def _without_place(run: RunSummary) -> dict[str, Any]:
-    """Return the settings without the place of the text, which :func:`same_text` looks into."""
-    return {name: value for name, value in run.settings.items() if name != "data"}
+def _what_decides(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that decide which result it is, and those of the runs it came from.
+
+    Not the seed, nor the place of the text, which :func:`same_text` looks into.
+    """
+    found = {k: v for k, v in settings.items() if k not in ("data", "seed", "threads")}
+    for name in ("init_from", "soft_target_from"):
+        place = found.get(name)
+        if place is not None:
+            is_there = (Path(place) / CONFIG).is_file()
+            earlier = Settings.of_run(Path(place)).resolved().to_dict() if is_there else None
+            found[name] = "given" if earlier is None else _what_decides(earlier)
+    return found
 
 
 def same_text(run: RunSummary, other: RunSummary) -> bool:

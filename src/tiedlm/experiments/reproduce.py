@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiedlm.experiments.cells import Cell, is_finished, jobs_of
+from tiedlm.experiments.cells import Cell, is_finished, jobs_of, what_it_is
 from tiedlm.experiments.comparison import cell as mean_cell
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.results import keep
@@ -15,12 +15,6 @@ from tiedlm.files import read_json
 from tiedlm.progress import ProgressView, short_duration
 from tiedlm.training.run_files import RESULT, read_metrics
 from tiedlm.training.settings import Settings
-
-# Settings that decide how and where a result is computed, not which result it is.
-_NOT_THE_CELL = {
-    "seed": 1, "threads": None, "device": "auto", "precision": "auto", "init_from": None,
-    "accumulate": 1, "recipe": "",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,11 +111,6 @@ def remaining(cells: Sequence[Cell], seeds: Sequence[int], out: Path) -> list[st
 def _left(job: Job, metrics: list[dict[str, Any]]) -> str:
     mean = sum(line["seconds"] for line in metrics) / len(metrics)
     return short_duration(mean * (job.settings.epochs - len(metrics)))
-
-
-def what_it_is(settings: dict[str, Any]) -> Settings:
-    """Return settings without what does not decide the result, and whether there is a bias."""
-    return Settings.from_dict({**settings, **_NOT_THE_CELL}).resolved()
 
 
 def find_results(results: Path) -> list[tuple[Settings, Found]]:

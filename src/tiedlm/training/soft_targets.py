@@ -98,8 +98,10 @@ class SoftTargets(nn.Module):
 
         The other run may be trained further, or again, before this one goes on.
         """
-        is_kept = self.source in ("average", "frozen") and self.rows is not None
-        return {"rows": self.rows} if is_kept else {}
+        if self.source not in ("average", "frozen"):
+            return {}
+        assert self.rows is not None
+        return {"rows": self.rows}
 
 
 def frozen_rows(folder: Path, corpus: Corpus) -> Tensor:

@@ -57,7 +57,9 @@ def test_matrices_of_other_widths_have_the_angles_of_the_narrower_in_either_orde
     expected = np.sort(scipy.linalg.subspace_angles(a.numpy(), b.numpy()))
     for first, second in ((a, b), (b, a)):
         np.testing.assert_allclose(principal_angles(first, second), expected, atol=1e-7)
-        assert subspace_distance(first, second) ** 2 == pytest.approx(np.mean(np.sin(expected) ** 2))
+        assert subspace_distance(first, second) ** 2 == pytest.approx(
+            np.mean(np.sin(expected) ** 2)
+        )
     inside = b @ random(widths[1], 1, 7)
     assert subspace_distance(inside, b) < 1e-12
     assert subspace_distance(b, inside) < 1e-12

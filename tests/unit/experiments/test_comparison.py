@@ -50,6 +50,30 @@ def test_runs_that_differ_in_their_seed_are_one_row(tmp_path):
     assert changed_settings([first, second]) == {"tied": [False, True]}
 
 
+def test_second_sessions_of_several_seeds_are_one_row_if_what_they_began_from_is(tmp_path):
+    base, other = Settings(recipe="base"), Settings(recipe="base", lr=0.5)
+    firsts = [
+        run_folder(tmp_path / f"first{seed}", base.replace(seed=seed), test_ppl=90.0)
+        for seed in (1, 2)
+    ]
+    elsewhere = run_folder(tmp_path / "other", other.replace(seed=3), test_ppl=90.0)
+    seconds = [
+        run_folder(
+            tmp_path / f"second{seed}",
+            base.replace(seed=seed, init_from=str(first), threads=seed),
+            test_ppl=80.0 + seed,
+        )
+        for seed, first in ((1, firsts[0]), (2, firsts[1]), (3, elsewhere))
+    ]
+    third = run_folder(
+        tmp_path / "third2", base.replace(seed=2, init_from=str(seconds[0])), test_ppl=79.0
+    )
+    rows = compare_runs([*firsts, seconds[0], third, *seconds[1:]])
+    assert [[run.folder.name for run in row.runs] for row in rows] == [
+        ["first1", "first2"], ["second1", "second2"], ["third2"], ["second3"],
+    ]  # fmt: skip
+
+
 def test_a_run_from_before_a_setting_is_compared_by_what_it_did(tmp_path):
     tied = Settings(recipe="re", tied=True)
     folders = [

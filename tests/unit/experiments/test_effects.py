@@ -4,11 +4,11 @@ import math
 
 import pytest
 
-from tiedlm.experiments.cells import choose, table1
+from tiedlm.experiments.cells import choose, table1, what_it_is
 from tiedlm.experiments.comparison import interval95
 from tiedlm.experiments.effects import EFFECTS, HEADER, effect, effects, like_with_like
 from tiedlm.experiments.recipes import get_recipe
-from tiedlm.experiments.reproduce import Found, what_it_is
+from tiedlm.experiments.reproduce import Found
 
 BASE, REAL = (choose(table1(), [name])[0] for name in ("ptb-small", "ptb-small-real"))
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tiedlm.experiments.cells import choose, jobs_of, table1
+from tiedlm.errors import UserError
+from tiedlm.experiments.cells import choose, jobs_of, table1, what_it_is
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import (
     HEADER,
@@ -14,7 +15,6 @@ from tiedlm.experiments.reproduce import (
     markdown,
     remaining,
     runs_of,
-    what_it_is,
 )
 
 REAL = choose(table1(), ["ptb-small-real"])[0]
@@ -78,14 +78,15 @@ def test_markdown_has_a_row_for_each_line():
     assert {row.count("|") for row in rows} == {len(HEADER) + 1}
 
 
-def begin(run, epochs, finished=False):
+def begin(run, epochs, finished=None):
+    """Make a run folder; ``finished`` are the settings of one that is."""
     run.mkdir(parents=True)
     lines = [{"epoch": e + 1, "valid_ppl": 100.0 - e, "seconds": 60.0} for e in range(epochs)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if finished:
         result = {"valid_ppl": 1.0, "test_ppl": 2.0, "seconds": 3.5}
         (run / "result.json").write_text(json.dumps(result))
-        (run / "config.json").write_text(json.dumps({"settings": {}}))
+        (run / "config.json").write_text(json.dumps({"settings": finished.to_dict()}))
         (run / "env.json").write_text("{}")
 
 
@@ -98,9 +99,16 @@ def test_what_remains_is_said_with_its_cost(tmp_path):
     assert lines[1] == f"not begun: 1 runs, about {REAL.hours():.1f} h on two CPU cores"
 
 
+def test_a_folder_with_the_result_of_other_settings_is_named_not_taken(tmp_path):
+    job = jobs_of([REAL], [1], tmp_path, {})[0]
+    begin(job.out, 2, finished=job.settings.replace(decoder_bias=None))  # before recipes had one
+    with pytest.raises(UserError, match=r"seed1 holds .* \(decoder_bias: False -> True\); move it"):
+        remaining([REAL], [1], tmp_path)
+
+
 def test_a_finished_run_is_kept_once(tmp_path):
     jobs = jobs_of([REAL], [1], tmp_path / "runs", {})
-    begin(jobs[0].out, 2, finished=True)
+    begin(jobs[0].out, 2, finished=jobs[0].settings.replace(device="cuda", threads=3))
     for _ in range(2):
         keep_finished(jobs, tmp_path / "results", "tiedlm reproduce table1")
     (folder,) = (tmp_path / "results").iterdir()

@@ -3,8 +3,8 @@
 import pytest
 
 from tiedlm.errors import UserError
-from tiedlm.experiments.cells import choose, table1
-from tiedlm.experiments.reproduce import Found, what_it_is
+from tiedlm.experiments.cells import choose, table1, what_it_is
+from tiedlm.experiments.reproduce import Found
 from tiedlm.experiments.reproduce_figures import figure2_models, find_pair, table3_rows
 from tiedlm.training.run_files import RESULT
 
