@@ -1,4 +1,4 @@
-"""A next-word keyboard on onnxruntime and NumPy alone.
+"""A next-word keyboard on onnxruntime and NumPy alone (pip install onnxruntime numpy).
 
     tiedlm export RUN --to onnx model --int8
     python examples/keyboard.py model --int8

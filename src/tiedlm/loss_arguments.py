@@ -30,6 +30,15 @@ def check_arguments(
     Raises:
         ValueError: naming the argument, what was given and what was expected.
     """
+    for name, given in (
+        ("hidden", hidden), ("classifier", classifier), ("targets", targets), ("bias", bias),
+        ("embedding", embedding),
+    ):  # fmt: skip
+        if not (isinstance(given, Tensor) or (name == "bias" and given is None)):
+            advice = f"; pass its .{name if name == 'bias' else 'weight'}" * hasattr(
+                given, "weight"
+            )
+            raise ValueError(f"{name}: expected a tensor, got {type(given).__name__}{advice}")
     if not (math.isfinite(alpha) and alpha >= 0):
         raise ValueError(f"alpha: expected a finite number of at least 0, got {alpha}")
     if not (math.isfinite(temperature) and temperature > 0):

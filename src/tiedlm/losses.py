@@ -44,6 +44,7 @@ def augmented_cross_entropy(
     targets: Tensor,
     bias: Tensor | None = None,
     embedding: Tensor | None = None,
+    *,
     alpha: float = 13.0,
     temperature: float = 20.0,
     ignore_index: int = -100,

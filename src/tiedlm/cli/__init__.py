@@ -11,6 +11,7 @@ import sys
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError
+from cyclopts.exceptions import MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
 from tiedlm import __version__
 from tiedlm.errors import UserError
@@ -43,7 +44,7 @@ def build_app() -> App:
     )
     for name, text in _COMMANDS.items():
         app.command(f"tiedlm.cli.{name}:{name}", name=name, help=text)
-    app.command("tiedlm.cli.data:app", name="data")
+    app.command("tiedlm.cli.data:app", name="data", help="List, prepare and check corpora.")
     app.command("tiedlm.cli.import_:import_", name="import", help="Import a legacy checkpoint.")
     return app
 
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         build_app()(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        fail(str(error))
+        fail(_explain(error))
     except UserError as error:
         fail(str(error))
     except KeyboardInterrupt:
@@ -65,6 +66,24 @@ def main(arguments: list[str] | None = None) -> None:
         if error.filename is None:
             raise
         fail(str(explain(error, error.filename)))
+
+
+def _explain(error: CycloptsError) -> str:
+    """Say what is wrong with a command line, and where to look."""
+    command = " ".join(["tiedlm", *(error.command_chain or ())])
+    if isinstance(error, UnusedCliTokensError):
+        first = (error.unused_tokens or [""])[0]
+        advice = {
+            "tiedlm train": f"a text of your own is given as --data {first}",
+            "tiedlm predict": "put all words of the context in one pair of quotes",
+            "tiedlm generate": "put all words of the context in one pair of quotes",
+            "tiedlm evaluate": "of any text `tiedlm score RUN FILE` gives the perplexity",
+        }.get(command, f"see `{command} --help`")
+        return f"{command}: {first!r} is too much; {advice}"
+    text = str(error).rstrip(".")
+    if isinstance(error, (MissingArgumentError, UnknownOptionError)):
+        text += f"; see `{command} --help`"
+    return text
 
 
 def fail(text: str, status: int = 2) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +20,7 @@ def evaluate(
     /,
     *,
     split: Literal["train", "valid", "test"] = "test",
+    data: str | None = None,
     window: MaybeWhole = None,
     mc: MaybeWhole = None,
     seed: MaybeSeed = None,
@@ -36,6 +38,9 @@ def evaluate(
         Run folder.
     split
         Which part of the corpus.
+    data
+        Where the run's corpus is now, if it has moved. Of any other text `tiedlm score` gives the
+        perplexity.
     window
         Tokens read at a time; changes nothing but rounding and speed. Default: what is fastest.
         Not with --mc, whose masks last for the run's --bptt.
@@ -66,11 +71,18 @@ def evaluate(
     seed = 1 if seed is None else seed
     model, vocabulary = load_model(run, device)
     settings = Settings.of_run(run)
+    if data is not None:
+        settings = settings.replace(data=data)
+    elif os.sep in settings.data and not Path(settings.data).exists():
+        raise UserError(
+            f"{settings.data}, the text of {run}, is not there: --data says where it is"
+        )
     corpus = settings.load_corpus()
     if corpus.vocabulary != vocabulary:
         raise UserError(
             f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) is not the "
-            f"one of {run} ({len(vocabulary)} words): has the text changed since training?"
+            f"one of {run} ({len(vocabulary)} words): has the text changed since training? "
+            "(`tiedlm score` takes any text)"
         )
     trained_on = text_hashes(corpus_info(run))
     if trained_on and trained_on != text_hashes(corpus.info):

@@ -55,7 +55,8 @@ def export(
         if json_:
             print(json.dumps(out._asdict() | {"folder": str(out.folder)}))
             return
-        print(f"{out.folder}  {out.parameters:,} parameters")
+        unchecked = "" if check else ", not checked (--no-check)"
+        print(f"{out.folder}  {out.parameters:,} parameters{unchecked}")
         if out.largest_difference is not None:
             print(f"  largest difference of a logit in transformers: {out.largest_difference:.1e}")
         return

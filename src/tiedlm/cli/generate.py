@@ -17,6 +17,7 @@ def generate(
     temperature: float = 1.0,
     seed: Seed = 1,
     unk: bool = False,
+    tokenize: bool | None = None,
 ) -> None:
     """Sample text from a model.
 
@@ -34,6 +35,9 @@ def generate(
         Seed of the sampling.
     unk
         Allow <unk>.
+    tokenize
+        Split the context into words and sentences; the default is to do so where the corpus was
+        tokenized by tiedlm.
     """
     from tiedlm.analysis.predictions import generate as sample
     from tiedlm.cli.models import context_ids, load_model
@@ -44,11 +48,12 @@ def generate(
         raise UserError(f"--temperature: expected 0, or from 0.001 to 1e6, got {temperature}")
     model, vocabulary = load_model(run)
     banned = () if unk or vocabulary.unk_id is None else (vocabulary.unk_id,)
-    print(context, end="")
+    context_N = context_ids(run, vocabulary, context, tokenize)  # says first what it does not know
+    print(context, end="", flush=True)
     starts_line = not context
     ids = sample(
         model,
-        context_ids(run, vocabulary, context),
+        context_N,
         words,
         temperature=temperature,
         seed=seed,

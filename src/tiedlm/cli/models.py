@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from tiedlm import matmul, native, workspace
-from tiedlm.data import Vocabulary, tokenize
+from tiedlm.data import Vocabulary, split_sentences, tokenize
 from tiedlm.model import LanguageModel
 from tiedlm.training.hardware import choose_device, default_threads
 from tiedlm.training.run import load
@@ -28,12 +28,30 @@ def load_model(run: Path, device: str = "cpu") -> tuple[LanguageModel, Vocabular
     return model, model.vocabulary
 
 
-def context_ids(run: Path, vocabulary: Vocabulary, context: str) -> npt.NDArray[np.int32]:
-    """Encode a context as a run's corpus has it: tokenized if that was, after a line's end."""
-    split = tokenize if corpus_info(run)["tokenizer"] == "tiedlm" else str.split
-    words = split(context)
+def context_ids(
+    run: Path, vocabulary: Vocabulary, context: str, is_raw: bool | None = None
+) -> npt.NDArray[np.int32]:
+    """Encode a context as a run's corpus has it, after the end of a line.
+
+    Args:
+        run: the run folder.
+        vocabulary: gives the ids.
+        context: the words so far.
+        is_raw: tokenize it, with an ``<eos>`` between its sentences; None does what was done to the
+            run's corpus.
+    """
+    if is_raw is None:
+        is_raw = corpus_info(run)["tokenizer"] == "tiedlm"
+    words = tokenize(context) if is_raw else context.split()
     unknown = [word for word in words if word not in vocabulary]
-    if unknown:
-        print(f"read as <unk>: {', '.join(dict.fromkeys(unknown))}", file=sys.stderr)
-    start = np.array([vocabulary.eos_id], dtype=np.int32)
-    return np.concatenate([start, vocabulary.encode(words)])
+    if unknown and vocabulary.unk_id is not None:
+        advice = ""
+        if not is_raw and sum(word not in vocabulary for word in tokenize(context)) < len(unknown):
+            advice = " (--tokenize splits raw text into words)"
+        print(f"read as <unk>: {', '.join(dict.fromkeys(unknown))}{advice}", file=sys.stderr)
+    ids = [np.array([vocabulary.eos_id], dtype=np.int32)]
+    for sentence in split_sentences(words) if is_raw else [words]:
+        if len(ids) > 1:
+            ids.append(ids[0])
+        ids.append(vocabulary.encode(sentence))
+    return np.concatenate(ids)

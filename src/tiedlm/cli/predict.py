@@ -18,6 +18,7 @@ def predict(
     /,
     *,
     top: Whole = 10,
+    tokenize: bool | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Show the most probable next words after a context.
@@ -30,6 +31,9 @@ def predict(
         The words so far, in quotes; words that the model does not know are read as <unk>.
     top
         How many words to show.
+    tokenize
+        Split the context into words and sentences; the default is to do so where the corpus was
+        tokenized by tiedlm.
     json_
         Print JSON instead of text.
     """
@@ -39,7 +43,7 @@ def predict(
     if top < 1:
         raise UserError(f"--top: expected at least 1, got {top}")
     model, vocabulary = load_model(run)
-    found = next_words(model, context_ids(run, vocabulary, context), top)
+    found = next_words(model, context_ids(run, vocabulary, context, tokenize), top)
     if json_:
         print(json.dumps([prediction._asdict() for prediction in found]))
         return

@@ -157,6 +157,10 @@ def _table(what: str, options: _Options) -> None:
             stopped = error
         except Diverged as diverged:
             leave(f"error: {diverged}", 1)
+    if not options.results.is_dir():
+        print(
+            f"note: no results are kept in {options.results}; --results says where", file=sys.stderr
+        )
     found = find_results(options.results)
     console = Console()
     print_lines([line_of(cell, found) for cell in cells], console.print)

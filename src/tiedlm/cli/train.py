@@ -25,6 +25,7 @@ def train(
     resume: bool = False,
     quiet: bool = False,
     list_: bool = False,
+    show: bool = False,
     tensorboard: bool = False,
     **changes: Any,
 ) -> None:
@@ -41,6 +42,10 @@ def train(
     settings = get_recipe(recipe).replace(
         **{name: value for name, value in changes.items() if value is not None}
     )
+    if show:
+        for name, value in settings.resolved().to_dict().items():
+            print(f"{name:<16} {'-' if value in (None, '') else value}")
+        return
     if not settings.data:
         raise UserError(f"recipe {recipe!r} has no corpus of its own: give --data NAME-or-PATH")
     from tiedlm.data.corpus import place_of  # NumPy: not for --list
@@ -80,6 +85,11 @@ def run(
     except Diverged as diverged:
         leave(f"error: {diverged}", 1)
     if not quiet:
+        if result["epochs"] < settings.epochs:
+            print(
+                f"stopped before epoch {settings.epochs}: validation did not get better in "
+                f"{settings.patience} epochs (--patience)"
+            )
         print(
             f"{out}: validation perplexity {result['valid_ppl']:.2f}, test "
             f"{result['test_ppl']:.2f}, {result['parameters']:,} parameters, best of "
@@ -121,6 +131,7 @@ def _signature() -> inspect.Signature:
         flag("quiet", bool, False, "Show no progress.", negative=""),
         flag("tensorboard", bool, False, "Write OUT/tensorboard too.", negative=""),
         flag("list_", bool, False, "List the recipes.", name="--list", negative=""),
+        flag("show", bool, False, "Print the settings and train nothing.", negative=""),
     ]  # fmt: skip
     settings = [
         flag(

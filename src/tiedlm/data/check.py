@@ -9,12 +9,14 @@ import numpy as np
 
 from tiedlm.data.corpus import Corpus
 from tiedlm.data.source import PARTS
+from tiedlm.data.tokenizer import CLOSERS, SENTENCE_ENDS
 from tiedlm.data.vocabulary import Ids
 
 _LONG_LINE = 8  # tokens: shorter lines are equal by chance ("thank you very much . <eos>")
 _TINY = 5_000  # tokens: the perplexity of fewer is uncertain by several per cent
 _OVERLAP = 0.05
 _UNKNOWN = 0.10
+_UNENDED = 0.4
 
 
 def check_corpus(corpus: Corpus) -> dict[str, Any]:
@@ -61,6 +63,14 @@ def _long_lines(ids: Ids, eos: int) -> Iterator[int]:
         start = end
 
 
+def _unended_share(corpus: Corpus) -> float:
+    """Return the share of lines and sentences after whose last word nothing ends a sentence."""
+    ends = np.flatnonzero(corpus.train == corpus.vocabulary.eos_id)
+    last = corpus.train[ends[ends > 0] - 1]
+    ending = [word in SENTENCE_ENDS or word in CLOSERS for word in corpus.vocabulary.words]
+    return 1.0 - float(np.asarray(ending)[last].mean()) if len(last) else 0.0
+
+
 def _warnings(corpus: Corpus, parts: dict[str, dict[str, Any]]) -> list[str]:
     found = []
     if corpus.info["verified"] is False:
@@ -83,6 +93,13 @@ def _warnings(corpus: Corpus, parts: dict[str, dict[str, Any]]) -> list[str]:
             )
         if counted["unk"] and not parts["train"]["unk"]:
             found.append(f"{part} has <unk> but train has none: it is never learnt; see min_count")
+    if corpus.info["tokenizer"] == "tiedlm":
+        unended = _unended_share(corpus)
+        if unended > _UNENDED:
+            found.append(
+                f"{unended:.0%} of the lines of train end within a sentence, as in a text that is "
+                "wrapped: each line's end is an <eos>; put a paragraph on each line"
+            )
     if np.array_equal(corpus.valid, corpus.test):
         found.append("valid and test are the same text")
     return found

@@ -18,6 +18,7 @@ SAMPLE = 200_000  # characters that decide whether a text is tokenized
 # A word, but no abbreviation, with its punctuation still on it.
 _ATTACHED = re.compile(rf"""(?!(?:{ABBREVIATIONS})\.)[^\W\d_]{{3,}}[,;:!?.]["'”’)]*$""", re.I)
 _RAW_SHARE = 0.03
+_GZIP = b"\x1f\x8b"
 _WRITTEN = re.compile(rb"\S[^\n]*")  # a line, from its first character that is no blank
 
 
@@ -69,7 +70,10 @@ def read_lines(path: Path) -> Iterator[str]:
     """
     try:
         with path.open("rb") as file:
-            if b"\0" in file.read(_HEAD):
+            head = file.read(_HEAD)
+            if head.startswith(_GZIP):
+                raise UserError(f"{path} is compressed; unpack it first: gunzip -k {path}")
+            if b"\0" in head:
                 raise _not_text(path)
             file.seek(0)
             number = 0

@@ -16,7 +16,7 @@ UNK = "<unk>"
 NUMBER = "N"
 
 SENTENCE_ENDS = frozenset({".", "!", "?", "।", "؟", "۔"})
-_CLOSERS = frozenset({"''", "'", ")", "]", "}", "»"})
+CLOSERS = frozenset({"''", "'", ")", "]", "}", "»"})
 
 # A word is a run of characters that are neither blank nor one of these marks: a list of what is
 # excluded keeps the combining vowels of Indic scripts and the joiners of Persian inside words.
@@ -107,7 +107,7 @@ def split_sentences(words: Iterable[str]) -> list[list[str]]:
     current: list[str] = []
     ended = False
     for word in words:
-        if ended and word not in SENTENCE_ENDS and word not in _CLOSERS:
+        if ended and word not in SENTENCE_ENDS and word not in CLOSERS:
             sentences.append(current)
             current = []
             ended = False

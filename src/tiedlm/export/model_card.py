@@ -8,6 +8,7 @@ import tiedlm
 from tiedlm import files
 from tiedlm.model import LanguageModel
 from tiedlm.training.run_files import RESULT
+from tiedlm.training.settings import IMPORTED, Settings
 
 _CARD = """---
 library_name: transformers
@@ -16,7 +17,7 @@ tags: [language-model, lstm, weight-tying, tiedlm]
 
 # {title}
 
-A word-level LSTM language model, {tying}, trained with tiedlm {version} on the corpus `{corpus}`:
+A word-level LSTM language model, {tying}, {origin}:
 {words:,} words, {layers} layers of {width} units, {parameters:,} parameters.
 
 {results}
@@ -45,7 +46,12 @@ _BLANKS = "Blanks separate words: give it text that is tokenized as the training
 def model_card(run: Path, model: LanguageModel, corpus: str, raw_text: bool) -> str:
     """Describe a model: what it is, how good it is, how to use it."""
     config = model.config
+    is_imported = Settings.of_run(run).recipe == IMPORTED
+    origin = f"trained with tiedlm {tiedlm.__version__} on the corpus `{corpus}`"
     results = "Its perplexity was not recorded: training had not ended."
+    if is_imported:
+        origin = "imported into tiedlm from a checkpoint of another program, not trained by it"
+        results = "Its perplexity was not measured."
     if (run / RESULT).is_file():
         result = files.read_json(run / RESULT)
         results = (
@@ -59,8 +65,7 @@ def model_card(run: Path, model: LanguageModel, corpus: str, raw_text: bool) -> 
     return _CARD.format(
         title=run.resolve().name,
         tying="tied embeddings" if config.tied else "embeddings not tied",
-        version=tiedlm.__version__,
-        corpus=corpus,
+        origin=origin,
         words=config.vocab_size,
         layers=config.n_layers,
         width=config.d_hidden,

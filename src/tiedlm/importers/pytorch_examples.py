@@ -24,7 +24,7 @@ from tiedlm.files import check_folder, write_json
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.training.run import config_of, environment, save_weights
 from tiedlm.training.run_files import CONFIG, ENVIRONMENT, VOCABULARY, WEIGHTS
-from tiedlm.training.settings import Settings
+from tiedlm.training.settings import IMPORTED, Settings
 
 SUPPORTED = "LSTM checkpoints of pytorch/examples' word_language_model and of neural-complexity"
 _KINDS = {1: "RNN_TANH or RNN_RELU", 3: "GRU"}  # rows of a recurrent weight per hidden unit
@@ -153,7 +153,7 @@ def write_run(imported: Imported, folder: Path) -> None:
     save_weights(model, folder / WEIGHTS)
     write_json(folder / ENVIRONMENT, environment())
     shape = {name: getattr(model.config, name) for name in ("d_embed", "d_hidden", "n_layers")}
-    settings = Settings(recipe="imported", tied=model.config.tied, **shape)
+    settings = Settings(recipe=IMPORTED, tied=model.config.tied, **shape)
     corpus = {
         "name": "unknown",
         "origin": f"imported from {imported.checkpoint.name}",

@@ -155,7 +155,11 @@ def sentences(
         for unit in units:
             number += 1
             ended, regions = zip(*unit, strict=True)
-            yield Sentence(number, line_number, ended, vocabulary.encode(ended), regions, parts)
+            try:
+                ids = vocabulary.encode(ended)
+            except UserError as error:
+                raise UserError(f"line {line_number}: {error}") from error
+            yield Sentence(number, line_number, ended, ids, regions, parts)
 
 
 def _words_of(part: str) -> int:

@@ -472,6 +472,13 @@ def model_config(settings: Settings, vocab_size: int) -> ModelConfig:
 def start_from(model: LanguageModel, folder: Path, corpus: Corpus) -> None:
     """Give a model the best weights of an earlier run: a second session (footnote 4)."""
     earlier = run.load(folder)
+    for name in ("d_embed", "d_hidden", "n_layers", "tied", "has_decoder_bias"):
+        theirs, ours = getattr(earlier.config, name), getattr(model.config, name)
+        if theirs != ours:
+            raise UserError(
+                f"--init-from {folder} has {name.removeprefix('has_')} {theirs}, this run {ours}: "
+                "give it the same"
+            )
     if earlier.vocabulary != corpus.vocabulary:
         raise UserError(f"--init-from {folder}: its vocabulary is not this corpus's")
     run.load_weights(model, folder / run_files.WEIGHTS, run.run_id(folder))

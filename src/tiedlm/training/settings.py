@@ -17,6 +17,7 @@ from tiedlm.training.run_files import CONFIG
 if TYPE_CHECKING:
     from tiedlm.data import Corpus
 
+IMPORTED = "imported"  # the recipe of a run that tiedlm did not train
 LARGEST = 3e38  # what a 32-bit float holds
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -59,7 +60,7 @@ class Settings:
     n_layers: int = _setting(2, "Number of recurrent layers.")
     tied: bool = _setting(False, "Reuse the embedding as the classifier (RE).")
     decoder_bias: bool | None = _setting(
-        None, "Give the classifier a bias; without this, only if it is not tied."
+        None, "Give the classifier a bias; every recipe does. Unset, only an untied one has it."
     )
     dropout_input: float = _setting(0.0, "Probability of dropping a unit of a word vector.")
     dropout_hidden: float = _setting(0.0, "Probability of dropping a unit of a hidden state.")
@@ -129,6 +130,11 @@ class Settings:
             raise UserError("--soft-target frozen and --soft-target-from RUN go together")
         self._require("seed", lambda x: -(2**63) <= x < 2**63, "a 64-bit integer")
         self._require("threads", lambda x: x is None or x <= 4096, "at most 4096")
+        if self.alpha == 0 and self.soft_target != "own":
+            raise UserError(
+                f"--soft-target {self.soft_target} is of the augmented loss, which --alpha 0 "
+                "leaves out; take an -al or -real recipe, or give --alpha"
+            )
         self._require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
 
     def _require_type(self, name: str, annotation: str) -> None:

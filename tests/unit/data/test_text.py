@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ def test_blank_lines_are_counted_wherever_a_chunk_ends(tmp_path, monkeypatch, co
         (b"", "is empty"),
         (b"good\n\x7fELF\x00\x01\n", "not a text file"),
         ("text".encode("utf-16"), "UTF-16"),
+        (gzip.compress(b"text"), "is compressed; unpack it first: gunzip -k"),
         (b"word\n" * 2000 + b"\0\n", "not a text file"),
         (b"good\ncaf\xe9\n", r"not UTF-8 text \(byte 0xe9 in line 2\)"),
     ],
