@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiedlm.data.text import digest, looks_tokenized, read_lines
+from tiedlm.data.text import count_blank_lines, digest, looks_tokenized, read_lines
 from tiedlm.errors import UserError
 
 PARTS = ("train", "valid", "test")
@@ -96,7 +96,8 @@ def from_one_file(path: Path) -> Source:
         raise UserError(f"{path} is empty; a text was expected")
     # Reading the sample first reports a binary or endless-lined file before its few lines do.
     tokenized = looks_tokenized(read_lines(path))
-    written = found.lines - found.blank
+    blank = count_blank_lines(path)
+    written = found.lines - blank
     if written < _DEAL:
         raise UserError(
             f"{path} has {written} lines that are not blank, too few to split; a split needs "
@@ -115,7 +116,7 @@ def from_one_file(path: Path) -> Source:
         name=path.stem,
         origin=str(path),
         split=(
-            f"blocks of {block} consecutive lines{', blank ones not counted' * (found.blank > 0)}; "
+            f"blocks of {block} consecutive lines{', blank ones not counted' * (blank > 0)}; "
             "of every ten blocks the ninth is valid, the tenth test, the others train"
         ),
         sha256={path.name: found.sha256},

@@ -19,7 +19,6 @@ SAMPLE = 200_000  # characters that decide whether a text is tokenized
 _ATTACHED = re.compile(rf"""(?!(?:{ABBREVIATIONS})\.)[^\W\d_]{{3,}}[,;:!?.]["'”’)]*$""", re.I)
 _RAW_SHARE = 0.03
 _GZIP = b"\x1f\x8b"
-_WRITTEN = re.compile(rb"\S[^\n]*")  # a line, from its first character that is no blank
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,6 @@ class Digest:
     sha256: str
     size: int
     lines: int
-    blank: int  # of the lines: those of nothing but ASCII blanks
 
 
 def digest(path: Path) -> Digest:
@@ -39,8 +37,8 @@ def digest(path: Path) -> Digest:
         UserError: if the file cannot be read.
     """
     sha = hashlib.sha256()
-    size = lines = written = 0
-    last, in_written = b"\n", False  # whether the line that the last chunk ended in has text
+    size = lines = 0
+    last = b"\n"
     try:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
@@ -48,15 +46,18 @@ def digest(path: Path) -> Digest:
                 size += len(chunk)
                 lines += chunk.count(b"\n")
                 last = chunk[-1:]
-                written += sum(1 for _ in _WRITTEN.finditer(chunk))
-                end, first = chunk.rfind(b"\n"), chunk.split(b"\n", 1)[0]
-                if in_written and first.strip():
-                    written -= 1  # was counted with the last chunk
-                in_written = bool(chunk[end + 1 :].strip()) or (in_written and end < 0)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    lines += last != b"\n"
-    return Digest(sha.hexdigest(), size, lines, lines - written)
+    return Digest(sha.hexdigest(), size, lines + (last != b"\n"))
+
+
+def count_blank_lines(path: Path) -> int:
+    """Count the lines of nothing but blanks, in ASCII."""
+    blank = 0
+    with path.open("rb") as file:
+        while line := file.readline(MAX_LINE):
+            blank += not line.strip()
+    return blank
 
 
 def read_lines(path: Path) -> Iterator[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tiedlm.data import text
-from tiedlm.data.text import digest, looks_tokenized, read_lines
+from tiedlm.data.text import count_blank_lines, digest, looks_tokenized, read_lines
 from tiedlm.errors import UserError
 
 
@@ -15,19 +15,7 @@ def test_only_a_newline_ends_a_line_and_blank_lines_count(tmp_path: Path):
     path.write_bytes("\ufeffa\u2028b\x0bc\r\n\nd".encode())
     assert list(read_lines(path)) == ["a\u2028b\x0bc", "", "d"]
     assert digest(path).lines == 3
-    assert digest(path).blank == 1
-
-
-@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 1 << 20])
-@pytest.mark.parametrize(
-    "content", [b"", b"\n", b"a", b"a b\n\n \t\nc\n  d", b"\n\nab\ncd\n\n ", b"  ab"]
-)
-def test_blank_lines_are_counted_wherever_a_chunk_ends(tmp_path, monkeypatch, content, chunk):
-    monkeypatch.setattr(text, "_CHUNK", chunk)
-    (tmp_path / "t").write_bytes(content)
-    lines = content.removesuffix(b"\n").split(b"\n") if content else []
-    found = digest(tmp_path / "t")
-    assert (found.lines, found.blank) == (len(lines), sum(not line.strip() for line in lines))
+    assert count_blank_lines(path) == 1
 
 
 @pytest.mark.parametrize(
