@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from tiedlm.errors import UserError
 from tiedlm.experiments.cells import is_finished
 from tiedlm.experiments.comparison import interval95
 from tiedlm.experiments.parallel import Job, train_all
@@ -58,8 +59,15 @@ def train(jobs: Sequence[Job], options: argparse.Namespace) -> bool:
 
 
 def finished(found: dict[Key, Job]) -> dict[Key, Job]:
-    """Return the jobs that have their result."""
-    return {key: job for key, job in found.items() if is_finished(job)}
+    """Return the jobs that have their result.
+
+    Raises:
+        SystemExit: if a folder holds the result of something else.
+    """
+    try:
+        return {key: job for key, job in found.items() if is_finished(job)}
+    except UserError as error:
+        raise SystemExit(str(error)) from None
 
 
 def paired(differences: list[float]) -> str:

@@ -40,10 +40,14 @@ def keep_input(out: Path | None, *inputs: Path | str) -> None:
     """Refuse to write over a file that is read.
 
     Raises:
-        UserError: if ``out`` is one of ``inputs``.
+        UserError: if ``out`` is one of ``inputs``, or a file in one of them.
     """
+    if out is None or not out.is_file():
+        return
+    place = out.resolve()
     for given in inputs:
-        if out is not None and out.is_file() and os.path.exists(given) and out.samefile(given):
+        read = Path(given).resolve()
+        if place == read or read in place.parents:
             raise UserError(f"--out {out} is what is read; choose another file")
 
 

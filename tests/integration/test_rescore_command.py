@@ -133,6 +133,9 @@ def test_lists_are_not_written_over(capsys, trained, lists):
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert "is what is read" in err
     assert path.read_bytes() == before
+    inside = lists / "kaldi" / "words_text"
+    status, _, err = run(capsys, "rescore", trained, inside.parent, "--out", inside)
+    assert (status, "is what is read" in err) == (2, True)
 
 
 def test_log_probs_are_the_surprisals_of_score(capsys, trained, lists, tmp_path):

@@ -200,6 +200,9 @@ def test_pieces_are_summed_where_the_vocabulary_has_them(capsys, tmp_path):
     words = table(run(capsys, "score", out, tmp_path / "test.txt")[1])
     assert [row["word"] for row in words[:6]] == ["the", "cat", "sees", "a", "dog", "<eos>"]
     assert [row["rank"] == "NA" for row in words[:6]] == [False, True, True, False, True, False]
+    assert [(row["region"], row["as_written"]) for row in words[:6]] == [
+        ("1", "the"), ("2", "cat"), ("3", "sees"), ("4", "a"), ("5", "dog"), ("NA", "NA"),
+    ]  # fmt: skip
     pieces = table(run(capsys, "score", out, tmp_path / "test.txt", "--no-sum-pieces")[1])
     assert [row["word"] for row in pieces[:3]] == ["▁the", "▁c", "at"]
     total = sum(column(words[:6], "surprisal"))
@@ -227,6 +230,8 @@ def test_pieces_are_summed_where_the_vocabulary_has_them(capsys, tmp_path):
         (["table.csv", "--column", "item"], "has two columns 'item'"),
         (["short.csv", "--column", "text"], "row 2: 1 cells, where the header has 2"),
         (["quotes.tsv", "--column", "text"], "quotes.tsv is no table in line 3"),
+        (["open.tsv", "--column", "text"], "cell goes on from line 2 to line 3; is a quote not"),
+        (["head.csv", "--column", "text"], "head.csv is no table in line 1"),
         (["blank.csv", "--column", "text"], "blank.csv has no words"),
     ],
 )
@@ -239,6 +244,7 @@ def test_a_mistake_is_one_line_and_leaves_no_file(
         ("fine.txt", b"the cat sees a dog\n" * 9), ("table.csv", b"item,text,item\n1,a cat,2\n"),
         ("short.csv", b"item,text\n1,a cat\n2\n"), ("blank.csv", b"item,text\n1,\n"),
         ("quotes.tsv", b'item\ttext\n1\ta cat\n2\t"a" dog\n'),
+        ("open.tsv", b'item\ttext\n1\t"a cat\n2\ta dog"\n'), ("head.csv", b'item,te"xt,"\n1,a\n'),
     ):  # fmt: skip
         (tmp_path / name).write_bytes(data)
     before = sorted(tmp_path.iterdir())
@@ -327,25 +333,49 @@ def test_a_row_says_which_part_of_its_line_it_is_of(capsys, raw, tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("delimiter", ["\t", ","])
-def test_the_text_can_be_a_column_and_the_others_come_along(capsys, raw, tmp_path, delimiter):
+@pytest.mark.parametrize(
+    ("delimiter", "begin", "end"),
+    [("\t", "", "\n"), (",", "\ufeff", "\r\n"), (";", "sep=;\n\n", "\n")],
+    ids=["tabs", "commas", "semicolons"],
+)
+def test_the_text_can_be_a_column_and_the_others_come_along(
+    capsys, monkeypatch, raw, tmp_path, delimiter, begin, end
+):
     (tmp_path / "plain.txt").write_text(STIMULI)
     path = tmp_path / "stimuli.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter=delimiter)
+        file.write(begin)
+        writer = csv.writer(file, delimiter=delimiter, lineterminator=end)
         writer.writerow(["line", "text", "condition"])
         for number, text in enumerate(STIMULI.splitlines()):
-            writer.writerow([f"i{number}", text, f'a "b",\t{number}\nc'])
+            break_ = " " if delimiter == "\t" else "\n"
+            writer.writerow([f"i{number}", text, f'a "b";,\t{number}{break_}c'])
+        file.write(end)  # a blank line is a row without text
     expected = table(run(capsys, "score", raw, tmp_path / "plain.txt")[1])
     status, out, err = run(capsys, "score", raw, path, "--column", "text")
     assert (status, "plain text" in err) == (0, False)
     header, *lines = [line.split("\t") for line in out.splitlines()]
     assert header == [*HEADER.split(), "given_line", "condition"]
     assert [line[:-2] for line in lines] == [list(row.values()) for row in expected]
-    assert lines[0][-2:] == ["i0", 'a "b", 0 c']
-    assert lines[-1][-2:] == ["i2", 'a "b", 2 c']
+    assert lines[0][-2:] == ["i0", 'a "b";, 0 c']
+    assert lines[-1][-2:] == ["i2", 'a "b";, 2 c']
+    packed = tmp_path / "stimuli.csv.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert run(capsys, "score", raw, packed, "--column", "text")[1] == out
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
+    assert run(capsys, "score", raw, "-", "--column", "text")[1] == out
     _, _, err = run(capsys, "score", raw, path)
     assert "stimuli.csv is read as plain text, its header too; --column NAME" in err
+
+
+def test_one_word_a_line_is_told(capsys, raw, tmp_path):
+    (tmp_path / "words.txt").write_text("The\ncat\nsees\n")
+    assert (
+        "put the words of an item on one line"
+        in run(capsys, "score", raw, tmp_path / "words.txt")[2]
+    )
+    (tmp_path / "one.txt").write_text("The\n")
+    assert "note" not in run(capsys, "score", raw, tmp_path / "one.txt")[2]
 
 
 def test_a_run_that_does_not_tokenize_tells_raw_text(capsys, trained, tmp_path):

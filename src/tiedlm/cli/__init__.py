@@ -73,12 +73,13 @@ def _explain(error: CycloptsError) -> str:
     command = " ".join(["tiedlm", *(error.command_chain or ())])
     if isinstance(error, UnusedCliTokensError):
         first = (error.unused_tokens or [""])[0]
-        advice = {
-            "tiedlm train": f"a text of your own is given as --data {first}",
-            "tiedlm predict": "put all words of the context in one pair of quotes",
-            "tiedlm generate": "put all words of the context in one pair of quotes",
-            "tiedlm evaluate": "of any text `tiedlm score RUN FILE` gives the perplexity",
-        }.get(command, f"see `{command} --help`")
+        advice = f"see `{command} --help`"
+        if command in ("tiedlm predict", "tiedlm generate") and first.isalpha():
+            advice = "put all words of the context in one pair of quotes"
+        elif command == "tiedlm train" and os.path.exists(first):
+            advice = f"a text of your own is given as --data {first}"
+        elif command == "tiedlm evaluate":
+            advice = "of any text `tiedlm score RUN FILE` gives the perplexity"
         return f"{command}: {first!r} is too much; {advice}"
     text = str(error).rstrip(".")
     if isinstance(error, (MissingArgumentError, UnknownOptionError)):

@@ -81,8 +81,8 @@ def evaluate(
     if corpus.vocabulary != vocabulary:
         raise UserError(
             f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) is not the "
-            f"one of {run} ({len(vocabulary)} words): has the text changed since training? "
-            "(`tiedlm score` takes any text)"
+            f"one of {run} ({len(vocabulary)} words): has the text, or how it is split, changed "
+            "since training? (`tiedlm score` takes any text)"
         )
     trained_on = text_hashes(corpus_info(run))
     if trained_on and trained_on != text_hashes(corpus.info):

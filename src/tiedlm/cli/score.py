@@ -166,6 +166,12 @@ def score(
             "one",
             file=sys.stderr,
         )
+    if summary.most_parts == 1 and summary.sentences > 1:
+        print(
+            "note: no line has more than one word, and each is read as a sentence; put the words "
+            "of an item on one line",
+            file=sys.stderr,
+        )
     print(summary.line(), file=sys.stderr)
 
 

@@ -46,6 +46,7 @@ def train(
         for name, value in settings.resolved().to_dict().items():
             print(f"{name:<16} {'-' if value in (None, '') else value}")
         return
+    _check_together(settings)
     if not settings.data:
         raise UserError(f"recipe {recipe!r} has no corpus of its own: give --data NAME-or-PATH")
     from tiedlm.data.corpus import place_of  # NumPy: not for --list
@@ -61,6 +62,20 @@ def train(
 
     if world_size() > 1:
         end_process()
+
+
+def _check_together(settings: Settings) -> None:
+    """Refuse what makes no sense in a new run; old ones that have it can still be read."""
+    if settings.alpha == 0 and settings.soft_target != "own":
+        raise UserError(
+            f"--soft-target {settings.soft_target} is of the augmented loss, which --alpha 0 "
+            "leaves out; take an -al or -real recipe, or give --alpha"
+        )
+    if settings.fraction < 1 and settings.skip + settings.fraction > 1 + 1e-6:
+        raise UserError(
+            f"--skip {settings.skip} and --fraction {settings.fraction} reach past the end of the "
+            "text; together they are at most 1"
+        )
 
 
 def run(

@@ -117,7 +117,8 @@ def load_corpus(
         vocab_size: the most words of the vocabulary, ``<eos>`` and ``<unk>`` included.
         min_count: how often a word must occur in the training part; default 1 if the training
             part holds ``<unk>`` itself, else 2, so that ``<unk>`` is always trained.
-        fraction: keep such a part of the training tokens, in whole lines; 1 is all after ``skip``.
+        fraction: keep such a part of the training tokens, in whole lines, or what there is of it
+            after ``skip``.
         skip: leave out such a part before it.
         vocab_from: make the vocabulary from the "part" that is kept or from the "whole" training
             text.
@@ -134,11 +135,6 @@ def load_corpus(
         raise UserError(f"fraction must be above 0 and at most 1, not {fraction}")
     if not 0.0 <= skip < 1.0:
         raise UserError(f"skip must be at least 0 and below 1, not {skip}")
-    if fraction < 1.0 and skip + fraction > 1.0 + 1e-6:
-        raise UserError(
-            f"skip {skip} and fraction {fraction} reach past the end of the text; together they "
-            "are at most 1"
-        )
     if vocab_from not in ("part", "whole"):
         raise UserError(f"vocab_from must be 'part' or 'whole', not {vocab_from!r}")
     folder = files.cache_folder(cache)

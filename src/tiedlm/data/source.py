@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,7 @@ def from_one_file(path: Path) -> Source:
     def lines() -> Iterator[tuple[str, str]]:
         number = -1
         for line in read_lines(path):
-            number += bool(line.strip())
+            number += bool(line.strip(string.whitespace))
             yield part_of_block(max(number, 0) // block), line
 
     return Source(

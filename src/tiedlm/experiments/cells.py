@@ -155,8 +155,13 @@ def jobs_of(
 
 
 def what_it_is(settings: dict[str, Any]) -> Settings:
-    """Return settings without what does not decide the result, and whether there is a bias."""
-    return Settings.from_dict({**settings, **_NOT_THE_CELL}).resolved()
+    """Return settings without what does not decide the result, and whether there is a bias.
+
+    Of another run whose vectors are taken the name is kept, not the folders above it.
+    """
+    source = settings.get("soft_target_from")
+    place = {} if source is None else {"soft_target_from": Path(source).name}
+    return Settings.from_dict({**settings, **_NOT_THE_CELL, **place}).resolved()
 
 
 def is_finished(job: Job) -> bool:

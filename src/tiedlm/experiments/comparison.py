@@ -21,6 +21,8 @@ _T95 = (
     2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423,
 )  # fmt: skip
 
+MOST_SESSIONS = 10
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -159,37 +161,54 @@ class Row:
 def compare_runs(folders: list[Path]) -> list[Row]:
     """Group runs that differ in their seed only and compare each group with the first.
 
-    Second sessions are alike if what they began from is: of each seed, that seed's first session.
+    Second sessions are alike if what they began from is: of each seed that seed's first session, or
+    of all the same run.
     A run that is not finished is not averaged with those that are, and a seed that comes again is a
     row of its own. Differences are of test perplexity where both groups are finished, of validation
     perplexity otherwise; they are paired by seed.
     """
-    groups: list[list[RunSummary]] = []
+    groups: list[tuple[dict[str, Any], list[RunSummary]]] = []
     unique = {folder.resolve(): folder for folder in folders}
     for summary in map(summarize_run, unique.values()):
-        for group in groups:
-            is_alike = _what_decides(group[0].settings) == _what_decides(summary.settings)
+        decides = _what_decides(summary.settings, summary.seed, summary.folder)
+        for of_group, group in groups:
+            is_alike = of_group == decides
             is_alike &= group[0].finished == summary.finished and same_text(group[0], summary)
             if is_alike and summary.seed not in [run.seed for run in group]:
                 group.append(summary)
                 break
         else:
-            groups.append([summary])
-    return [_row(group, groups[0]) for group in groups]
+            groups.append((decides, [summary]))
+    first = groups[0][1]
+    return [_row(group, first) for _, group in groups]
 
 
-def _what_decides(settings: dict[str, Any]) -> dict[str, Any]:
+def _what_decides(
+    settings: dict[str, Any], seed: int, beside: Path, sessions: int = MOST_SESSIONS
+) -> dict[str, Any]:
     """Return the settings that decide which result it is, and those of the runs it came from.
 
     Not the seed, nor the place of the text, which :func:`same_text` looks into.
+
+    Args:
+        settings: of a run.
+        seed: of the run at the end of the chain.
+        beside: the run folder, beside which the earlier one is looked for too.
+        sessions: how far back to look; renamed runs may lead to each other for ever.
     """
     found = {k: v for k, v in settings.items() if k not in ("data", "seed", "threads")}
     for name in ("init_from", "soft_target_from"):
         place = found.get(name)
-        if place is not None:
-            is_there = (Path(place) / CONFIG).is_file()
-            earlier = Settings.of_run(Path(place)).resolved().to_dict() if is_there else None
-            found[name] = "given" if earlier is None else _what_decides(earlier)
+        if place is None or sessions == 0:
+            continue
+        for folder in (Path(place), beside.parent / Path(place).name):
+            if (folder / CONFIG).is_file():
+                earlier = Settings.of_run(folder).resolved()
+                found[name] = {
+                    **_what_decides(earlier.to_dict(), seed, folder, sessions - 1),
+                    "seed": "its own" if earlier.seed == seed else earlier.seed,
+                }
+                break
     return found
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tiedlm.errors import UserError
 from tiedlm.experiments.cells import Cell, is_finished, jobs_of, what_it_is
 from tiedlm.experiments.comparison import cell as mean_cell
 from tiedlm.experiments.parallel import Job, train_all
@@ -92,7 +93,11 @@ def remaining(cells: Sequence[Cell], seeds: Sequence[int], out: Path) -> list[st
     }
     lines, hours, count = [], 0.0, 0
     for job in jobs_of(list(cells), seeds, out, {}):
-        if is_finished(job):
+        try:
+            if is_finished(job):
+                continue
+        except UserError as error:
+            lines.append(str(error))
             continue
         metrics = read_metrics(job.out)
         if not metrics:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
+from collections import deque
 from collections.abc import Iterable, Iterator
 
+from tiedlm.data.text import MAX_LINE
 from tiedlm.errors import UserError, did_you_mean
 
 
 class TextColumn:
     """The cells of one column as lines of text; the row's other cells are kept until asked for.
 
-    A table has a header. Its cells are separated by tabs if the header holds one, else by commas,
-    and quoted as spreadsheets do it.
+    A table has a header. Its cells are separated by tabs, semicolons or commas, whichever makes the
+    column one of the header's, and quoted as spreadsheets do it.
 
     Args:
         lines: of the table.
@@ -23,54 +25,97 @@ class TextColumn:
         others: names of the other columns.
 
     Raises:
-        UserError: if there is no such column, or two of that name.
+        UserError: if there is no such column, or a name that comes twice.
     """
 
     def __init__(self, lines: Iterable[str], column: str, source: str) -> None:
         self._source = source
+        self._before = 0  # lines before the first row
         iterator = iter(lines)
-        header = next(iterator)
-        self._delimiter = "\t" if "\t" in header else ","
-        self._names = next(self._read([header]))
-        if self._names.count(column) != 1:
-            problem = "two columns" if column in self._names else "no column"
+        header = ""
+        for header in iterator:
+            self._before += 1
+            if header.strip() and not header.startswith("sep="):  # as spreadsheets begin
+                break
+        names: list[str] = []
+        problem = None
+        for self._delimiter in "\t;,":
+            try:
+                found = next(self._read([header], self._before - 1), [])
+            except UserError as error:
+                problem = error
+                continue
+            names = max(names, found, key=len)
+            if column in found:
+                names = found
+                break
+        if problem is not None and len(names) < 2:
+            raise problem
+        if column not in names:
             raise UserError(
-                f"{source} has {problem} {column!r}{did_you_mean(column, self._names)}; its "
-                f"columns are {', '.join(self._names)}"
+                f"{source} has no column {column!r}{did_you_mean(column, names)}; its columns are "
+                f"{', '.join(names)}"
             )
-        self._index = self._names.index(column)
-        self.others = [name for name in self._names if name != column]
-        self._rows = self._read(iterator)
-        self._kept: dict[int, list[str]] = {}
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise UserError(f"{source} has two columns {twice!r}; give each its own name")
+        self._index = names.index(column)
+        self.others = [name for name in names if name != column]
+        self._rows = self._read(iterator, self._before)
+        self._kept: deque[tuple[int, list[str]]] = deque()
 
-    def _read(self, lines: Iterable[str]) -> Iterator[list[str]]:
+    def _read(self, lines: Iterable[str], before: int) -> Iterator[list[str]]:
+        csv.field_size_limit(MAX_LINE)
         reader = csv.reader((line + "\n" for line in lines), delimiter=self._delimiter, strict=True)
+        seen = 0
         while True:
             try:
-                yield next(reader)
+                row = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
+                quotes = '; a cell that holds a quote is written "so ""quoted"" it is"'
                 raise UserError(
-                    f"{self._source} is no table in line {reader.line_num + 1}: {error}; a cell "
-                    'that holds a quote is written "so ""quoted"" it is"'
+                    f"{self._source} is no table in line {before + max(seen + 1, 1)}: {error}"
+                    + quotes * ("expected after" in str(error) or "end of data" in str(error))
                 ) from error
+            if self._delimiter == "\t" and reader.line_num > seen + 1:
+                raise UserError(
+                    f"{self._source}: a quoted cell goes on from line {before + seen + 1} to line "
+                    f"{before + reader.line_num}; is a quote not closed?"
+                )
+            seen = reader.line_num
+            yield row
 
     def __iter__(self) -> Iterator[str]:
         """Yield the text of each row, of a blank line nothing but ``""``."""
-        for number, row in enumerate(self._rows, start=1):
-            if not row:
-                row = [""] * len(self._names)
-            if len(row) != len(self._names):
+        width = len(self.others) + 1
+        for number, found in enumerate(self._rows, start=1):
+            row = found or [""] * width
+            if len(row) != width:
                 raise UserError(
-                    f"{self._source}, row {number}: {len(row)} cells, where the header has "
-                    f"{len(self._names)}"
+                    f"{self._source}, row {number}: {len(row)} cells, where the header has {width}"
                 )
-            self._kept[number] = [" ".join(cell.split()) for cell in row]
-            yield self._kept[number].pop(self._index)
+            cells = [" ".join(cell.split()) for cell in row]
+            text = cells.pop(self._index)
+            self._kept.append((number, cells))
+            yield text
 
     def of_row(self, number: int) -> list[str]:
         """Return the other cells of a row, counted from 1; those of the rows before are let go."""
-        for old in [kept for kept in self._kept if kept < number]:
-            del self._kept[old]
-        return self._kept[number]
+        while self._kept[0][0] < number:
+            self._kept.popleft()
+        return self._kept[0][1]
+
+
+def unlike(names: Iterable[str], taken: Iterable[str], prefix: str) -> list[str]:
+    """Return names with ``prefix`` before those that are taken, until none is."""
+    names, used = list(names), set(taken)
+    found = []
+    for name in names:
+        new = name
+        while new in used or (new != name and new in names):
+            new = prefix + new
+        used.add(new)
+        found.append(new)
+    return found

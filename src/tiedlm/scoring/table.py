@@ -11,7 +11,7 @@ import numpy as np
 from tiedlm.data import EOS
 from tiedlm.errors import UserError
 from tiedlm.evaluation.perplexity import perplexity
-from tiedlm.scoring.columns import TextColumn
+from tiedlm.scoring.columns import TextColumn, unlike
 from tiedlm.scoring.surprisal import Scored
 
 Base = Literal["2", "e", "10"]
@@ -35,6 +35,7 @@ class Summary(NamedTuple):
         predicted: words and ``<eos>`` that were predicted.
         nll: the sum of their surprisal, in nats.
         cut_lines: lines that were more than one sentence.
+        most_parts: the most that stood between blanks in one line.
     """
 
     sentences: int
@@ -43,6 +44,7 @@ class Summary(NamedTuple):
     predicted: int
     nll: float
     cut_lines: int
+    most_parts: int
 
     def line(self) -> str:
         """Describe it in one line."""
@@ -85,10 +87,9 @@ def write_table(
         The summary, over every prediction whether it has a row or not.
     """
     scale = 1 / {"2": math.log(2), "e": 1.0, "10": math.log(10)}[base]
-    others = [] if given is None else given.others
-    names = [(GIVEN if name in COLUMNS else "") + name for name in others]
+    names = [] if given is None else unlike(given.others, COLUMNS, GIVEN)
     file.write("\t".join([*COLUMNS, *names]) + "\n")
-    sentences = words = unknown = predicted = cut_lines = 0
+    sentences = words = unknown = predicted = cut_lines = most_parts = 0
     nll = cumulative = 0.0
     line, is_cut = 0, False
     for one in scored:
@@ -100,6 +101,7 @@ def write_table(
             cut_lines, is_cut = cut_lines + 1, True
         cells = [] if given is None else given.of_row(line)
         parts = one.sentence.parts
+        most_parts = max(most_parts, len(parts))
         rows = zip(
             one.sentence.words,
             one.sentence.regions or [0] * len(one.sentence.words),
@@ -138,4 +140,4 @@ def write_table(
             lines.append("\t".join([*before, *values, str(line), *written, *cells]) + "\n")
         file.write("".join(lines))
         sentences += 1
-    return Summary(sentences, words, unknown, predicted, nll, cut_lines)
+    return Summary(sentences, words, unknown, predicted, nll, cut_lines, most_parts)

@@ -176,7 +176,8 @@ def _restore(
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"parameter.{name}"])
         for name, tensor in memory.items():
-            tensor.copy_(tensors[f"memory.{name}"])
+            if f"memory.{name}" in tensors:  # checkpoints once had no frozen vectors
+                tensor.copy_(tensors[f"memory.{name}"])
     torch.set_rng_state(tensors["rng.cpu"])
     device = model.embedding.weight.device
     if "rng.cuda" in tensors:

@@ -39,9 +39,9 @@ from tiedlm.training.step import Objective, StepOutput, train_step
 
 SAVE_EVERY = 120.0  # seconds between two checkpoints within an epoch
 # Settings that do not decide which run it is. One that goes on may change them, and the places of
-# its text, whose content `_content` compares, and of the runs that it takes weights from.
+# its text, whose content `_content` compares, and of the run that it began from.
 OF_NO_RESULT = ("epochs", "patience", "threads")
-MAY_CHANGE = (*OF_NO_RESULT, "data", "init_from", "soft_target_from")
+MAY_CHANGE = (*OF_NO_RESULT, "data", "init_from")
 FEW_UPDATES = 10  # an epoch: fewer hardly move a model
 
 
@@ -399,15 +399,16 @@ class _Run:
             )
         if not self.ranks.is_first:
             return notes
-        described = self._config()
+        described = {**self._config(), "id": self.id}
         if self._finished() and (self.out / run_files.RESULT).is_file():
             # What it was trained with stays; where its text is may be told anew.
             assert earlier is not None
-            kept = {name: earlier["settings"].get(name) for name in OF_NO_RESULT}
-            described["settings"] = {**described["settings"], **kept}
+            place = {"data": self.settings.data}
+            settings = {**earlier["settings"], **place}
+            described = {**earlier, "settings": settings, "corpus": described["corpus"]}
         else:
             write_json(self.out / run_files.ENVIRONMENT, self._environment())
-        write_json(config, {**described, "id": self.id})
+        write_json(config, described)
         self.corpus.vocabulary.save(self.out / run_files.VOCABULARY)
         self._write_metrics()
         return notes

@@ -130,11 +130,6 @@ class Settings:
             raise UserError("--soft-target frozen and --soft-target-from RUN go together")
         self._require("seed", lambda x: -(2**63) <= x < 2**63, "a 64-bit integer")
         self._require("threads", lambda x: x is None or x <= 4096, "at most 4096")
-        if self.alpha == 0 and self.soft_target != "own":
-            raise UserError(
-                f"--soft-target {self.soft_target} is of the augmented loss, which --alpha 0 "
-                "leaves out; take an -al or -real recipe, or give --alpha"
-            )
         self._require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
 
     def _require_type(self, name: str, annotation: str) -> None:

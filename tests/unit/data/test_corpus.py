@@ -76,12 +76,6 @@ def test_a_fraction_of_no_line_is_an_error(folder: Path):
         load_corpus(str(folder), fraction=0.2)
 
 
-def test_a_share_that_reaches_past_the_end_is_an_error(folder: Path):
-    with pytest.raises(UserError, match=r"skip 0\.5 and fraction 0\.9 reach past the end"):
-        load_corpus(str(folder), fraction=0.9, skip=0.5)
-    assert len(load_corpus(str(folder), skip=0.5).train) < len(load_corpus(str(folder)).train)
-
-
 @pytest.mark.parametrize("fraction", [0.0, -1.0, 1.5, float("nan")])
 def test_a_fraction_outside_0_to_1_is_an_error(folder: Path, fraction: float):
     with pytest.raises(UserError, match="fraction must be"):

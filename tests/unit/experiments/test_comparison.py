@@ -50,28 +50,54 @@ def test_runs_that_differ_in_their_seed_are_one_row(tmp_path):
     assert changed_settings([first, second]) == {"tied": [False, True]}
 
 
-def test_second_sessions_of_several_seeds_are_one_row_if_what_they_began_from_is(tmp_path):
+def test_second_sessions_are_one_row_if_what_they_began_from_is(tmp_path):
     base, other = Settings(recipe="base"), Settings(recipe="base", lr=0.5)
+
+    def second(name, seed, first, **changes):
+        settings = base.replace(seed=seed, init_from=str(first), threads=seed, **changes)
+        return run_folder(tmp_path / name, settings, test_ppl=80.0 + seed)
+
     firsts = [
         run_folder(tmp_path / f"first{seed}", base.replace(seed=seed), test_ppl=90.0)
-        for seed in (1, 2)
+        for seed in (1, 2, 4)
     ]
     elsewhere = run_folder(tmp_path / "other", other.replace(seed=3), test_ppl=90.0)
-    seconds = [
-        run_folder(
-            tmp_path / f"second{seed}",
-            base.replace(seed=seed, init_from=str(first), threads=seed),
-            test_ppl=80.0 + seed,
-        )
-        for seed, first in ((1, firsts[0]), (2, firsts[1]), (3, elsewhere))
-    ]
-    third = run_folder(
-        tmp_path / "third2", base.replace(seed=2, init_from=str(seconds[0])), test_ppl=79.0
-    )
-    rows = compare_runs([*firsts, seconds[0], third, *seconds[1:]])
-    assert [[run.folder.name for run in row.runs] for row in rows] == [
-        ["first1", "first2"], ["second1", "second2"], ["third2"], ["second3"],
+    folders = [
+        *firsts, second("second1", 1, firsts[0]), second("third2", 2, tmp_path / "second2"),
+        second("second2", 2, firsts[1]), second("second3", 3, elsewhere),
+        second("of-first1", 4, firsts[0]),  # another seed's first session
+        second("moved4", 4, "/gone/first4"),  # found beside it
+        second("lost5", 5, "/gone/first5"), second("lost6", 6, "/gone/first6"),
     ]  # fmt: skip
+    rows = compare_runs(folders)
+    assert [[run.folder.name for run in row.runs] for row in rows] == [
+        ["first1", "first2", "first4"], ["second1", "second2", "moved4"], ["third2"], ["second3"],
+        ["of-first1"], ["lost5"], ["lost6"],
+    ]  # fmt: skip
+
+
+def test_frozen_runs_are_one_row_if_their_vectors_are_of_one_run(tmp_path):
+    source = run_folder(tmp_path / "source", Settings(recipe="re"), test_ppl=90.0)
+    other = run_folder(tmp_path / "other", Settings(recipe="re", lr=0.5), test_ppl=90.0)
+    frozen = [
+        run_folder(
+            tmp_path / f"frozen{seed}",
+            Settings(
+                recipe="x", alpha=1.0, soft_target="frozen", soft_target_from=str(place), seed=seed
+            ),
+            test_ppl=80.0,
+        )
+        for seed, place in ((2, source), (3, source), (4, other))
+    ]
+    assert [len(row.runs) for row in compare_runs(frozen)] == [2, 1]
+
+
+def test_runs_that_lead_to_each_other_are_compared_all_the_same(tmp_path):
+    settings = [Settings(seed=seed, init_from=str(tmp_path / "a")) for seed in (1, 2)]
+    folders = [
+        run_folder(tmp_path / n, s, test_ppl=9.0) for n, s in zip("ab", settings, strict=True)
+    ]
+    assert len(compare_runs(folders)) == 2
 
 
 def test_a_run_from_before_a_setting_is_compared_by_what_it_did(tmp_path):

@@ -1,11 +1,13 @@
 """A table of the paper beside kept runs."""
 
 import json
+import re
 
 import pytest
 
 from tiedlm.errors import UserError
-from tiedlm.experiments.cells import choose, jobs_of, table1, what_it_is
+from tiedlm.experiments.cells import choose, is_finished, jobs_of, table1, what_it_is
+from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import (
     HEADER,
@@ -99,11 +101,29 @@ def test_what_remains_is_said_with_its_cost(tmp_path):
     assert lines[1] == f"not begun: 1 runs, about {REAL.hours():.1f} h on two CPU cores"
 
 
-def test_a_folder_with_the_result_of_other_settings_is_named_not_taken(tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"decoder_bias": None}, "decoder_bias: False -> True"),  # before recipes had one
+        ({"seed": 2}, "seed: 2 -> 1"),
+    ],
+    ids=["bias", "seed"],
+)
+def test_a_folder_with_the_result_of_other_settings_is_named_not_taken(tmp_path, changes, says):
     job = jobs_of([REAL], [1], tmp_path, {})[0]
-    begin(job.out, 2, finished=job.settings.replace(decoder_bias=None))  # before recipes had one
-    with pytest.raises(UserError, match=r"seed1 holds .* \(decoder_bias: False -> True\); move it"):
-        remaining([REAL], [1], tmp_path)
+    begin(job.out, 2, finished=job.settings.replace(**changes))
+    message = f"{job.out} holds a finished run with other settings ({says}); move it away, or"
+    with pytest.raises(UserError, match=re.escape(message)):
+        is_finished(job)
+    assert remaining([REAL], [1], tmp_path)[0].startswith(message)
+
+
+def test_a_folder_of_a_study_is_known_by_whatever_path_its_other_run_is_named(tmp_path):
+    settings = REAL.settings.replace(soft_target="frozen", soft_target_from="runs/elsewhere")
+    begin(tmp_path / "run", 2, finished=settings)
+    assert is_finished(Job(settings.replace(soft_target_from="/x/elsewhere"), tmp_path / "run"))
+    with pytest.raises(UserError, match="soft_target_from: 'elsewhere' -> 'other'"):
+        is_finished(Job(settings.replace(soft_target_from="/x/other"), tmp_path / "run"))
 
 
 def test_a_finished_run_is_kept_once(tmp_path):

@@ -1,0 +1,26 @@
+"""Text in a column of a table."""
+
+from tiedlm.scoring.columns import TextColumn, unlike
+
+
+def test_rows_that_were_asked_for_are_let_go():
+    column = TextColumn(["item,text", *(f"{n},word" for n in range(1, 1001))], "text", "a table")
+    for number, text in enumerate(column, start=1):
+        assert text == "word"
+        if number % 10 == 0:  # as where several are read before one is written
+            for row in range(number - 9, number + 1):
+                assert column.of_row(row) == column.of_row(row) == [str(row)]
+        assert len(column._kept) <= 10
+
+
+def test_a_cell_may_be_long_and_a_header_may_hold_another_delimiter():
+    long = "word " * 40_000
+    column = TextColumn(['"a, b\t";text', f"1;{long}"], "text", "a table")
+    assert column.others == ["a, b\t"]
+    assert list(column) == [long.strip()]
+
+
+def test_names_that_are_taken_are_prefixed_until_they_are_not():
+    assert unlike(["line", "given_line", "x"], ["line"], "given_") == [
+        "given_given_line", "given_line", "x",
+    ]  # fmt: skip
