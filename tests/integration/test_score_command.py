@@ -244,7 +244,7 @@ def test_a_mistake_is_one_line_and_leaves_no_file(
         ("fine.txt", b"the cat sees a dog\n" * 9), ("table.csv", b"item,text,item\n1,a cat,2\n"),
         ("short.csv", b"item,text\n1,a cat\n2\n"), ("blank.csv", b"item,text\n1,\n"),
         ("quotes.tsv", b'item\ttext\n1\ta cat\n2\t"a" dog\n'),
-        ("open.tsv", b'item\ttext\n1\t"a cat\n2\ta dog"\n'), ("head.csv", b'item,te"xt,"\n1,a\n'),
+        ("open.tsv", b'item\ttext\n1\t"a cat\n2\ta dog"\n'), ("head.csv", b'item,wo"rds,"\n1,a\n'),
     ):  # fmt: skip
         (tmp_path / name).write_bytes(data)
     before = sorted(tmp_path.iterdir())
