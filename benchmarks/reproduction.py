@@ -195,6 +195,9 @@ def main() -> None:
         + table_of("semantic-b0")
         + "\n"
         + table_of("semantic-long-b0")
+        + "\n## The strength of the augmented loss\n\n"
+        + "`python benchmarks/strength.py`: REAL on the same text, 45 epochs; gamma 0 is RE.\n\n"
+        + table_of("strength")
         + "\n## A bias in the tied classifier\n\n"
         + "`python benchmarks/bias.py`: Penn Treebank's first 22.5%, small, 45 epochs.\n\n"
         + table_of("bias")

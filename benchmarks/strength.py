@@ -1,6 +1,6 @@
 """How strong and how warm should the augmented loss be? RE with other gamma and temperature.
 
-On the text, model and schedule of ``semantic.py --long``, whose RE and REAL (gamma 0.65,
+On the text, model and schedule of ``semantic.py --long``, whose RE and REAL (gamma 0.65 and 2.6,
 temperature 20) it shares where ``--out`` is the same. The paper takes gamma from 0.5 to 0.8 and
 says that moderate changes of either do no harm. ``python benchmarks/strength.py --out
 runs/semantic-long`` trains what is missing (stopped, it goes on), prints the table and writes it to
@@ -9,15 +9,17 @@ runs/semantic-long`` trains what is missing (stopped, it goes on), prints the ta
 
 from __future__ import annotations
 
-from semantic import BASE, REAL, jobs
-from study import paired, run_study, study_parser
+from semantic import BASE, REAL, STRONG, STRONG_REAL, jobs
+from study import command, finished, paired, study_parser, train
 from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
-from tiedlm.files import read_json
+from tiedlm.experiments.results import keep
+from tiedlm.files import read_json, write_text
 from tiedlm.training.run_files import RESULT
 
 PAPER = (0.65, 20.0)
+SHARED = {(0.0, 20.0): BASE, PAPER: REAL, (STRONG, 20.0): STRONG_REAL}
 # gamma, temperature; alpha is their product. Gamma 0 is RE.
 GRID = (
     (0.0, 20.0), (0.25, 20.0), PAPER, (1.3, 20.0), (2.6, 20.0), (5.2, 20.0), (0.65, 5.0),
@@ -39,11 +41,13 @@ def table(found: dict[tuple[float, float, int], Job]) -> str:
     body = []
     for gamma, temperature in GRID:
         valid, test = (values(gamma, temperature, key) for key in ("valid_ppl", "test_ppl"))
-        pairs = [test[seed] - base[seed] for seed in test]
+        if not test:
+            continue
+        pairs = [test[seed] - base[seed] for seed in test if seed in base]
         body.append(
             (
                 f"{gamma:g}", f"{temperature:g}" if gamma else "-", str(cell(list(valid.values()))),
-                str(cell(list(test.values()))), paired(pairs) if gamma else "-",
+                str(cell(list(test.values()))), paired(pairs) if gamma and pairs else "-",
             )
         )  # fmt: skip
     return markdown_table(
@@ -54,22 +58,30 @@ def table(found: dict[tuple[float, float, int], Job]) -> str:
 def main() -> None:
     """Train, print, write."""
     parser = study_parser(__doc__, seeds=1, precision=True)
+    parser.add_argument("--show", action="store_true", help="train nothing")
     options = parser.parse_args()
     shared = jobs(options.out, options.seeds, options.precision, long=True)[1]
     found = {}
     for gamma, temperature in GRID:
         for seed in range(1, options.seeds + 1):
             real = shared[REAL, seed]
-            if gamma == 0:
-                job = shared[BASE, seed]
-            elif (gamma, temperature) == PAPER:
-                job = real
+            if (gamma, temperature) in SHARED:
+                job = shared[SHARED[gamma, temperature], seed]
             else:
                 changes = {"alpha": gamma * temperature, "temperature": temperature}
                 name = f"gamma{gamma:g}-tau{temperature:g}-seed{seed}"
                 job = Job(real.settings.replace(**changes), options.out / name)
             found[gamma, temperature, seed] = job
-    run_study("strength", list(found.values()), options, lambda: table(found))
+    if not options.show:
+        train(list(found.values()), options)
+    found = finished(found)
+    if not found:
+        raise SystemExit("no run of this study is finished")
+    text = table(found)
+    print(text)
+    folder = keep([job.out for job in found.values()], "strength", options.results, command())
+    write_text(folder / "table.md", text)
+    print(folder)
 
 
 if __name__ == "__main__":
