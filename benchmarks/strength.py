@@ -1,15 +1,16 @@
-"""How strong and how warm should the augmented loss be? RE with other gamma and temperature.
+"""How strong and how warm should the augmented loss be, and is it semantic when it is strong?
 
-On the text, model and schedule of ``semantic.py --long``, whose RE and REAL (gamma 0.65 and 2.6,
-temperature 20) it shares where ``--out`` is the same. The paper takes gamma from 0.5 to 0.8 and
+RE with other gamma and temperature, with the model's own soft target and with two that mean
+nothing, on the text, model and schedule of ``semantic.py --long``, whose runs at the paper's gamma
+and temperature it shares where ``--out`` is the same. The paper takes gamma from 0.5 to 0.8 and
 says that moderate changes of either do no harm. ``python benchmarks/strength.py --out
-runs/semantic-long`` trains what is missing (stopped, it goes on), prints the table and writes it to
-``results/``.
+runs/semantic-long`` trains what is missing (stopped, it goes on), prints the table of what there is
+and writes it to ``results/``.
 """
 
 from __future__ import annotations
 
-from semantic import BASE, REAL, STRONG, STRONG_REAL, jobs
+from semantic import BASE, REAL, jobs
 from study import command, finished, paired, study_parser, train
 from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.parallel import Job
@@ -18,40 +19,51 @@ from tiedlm.experiments.results import keep
 from tiedlm.files import read_json, write_text
 from tiedlm.training.run_files import RESULT
 
-PAPER = (0.65, 20.0)
-SHARED = {(0.0, 20.0): BASE, PAPER: REAL, (STRONG, 20.0): STRONG_REAL}
-# gamma, temperature; alpha is their product. Gamma 0 is RE.
-GRID = (
-    (0.0, 20.0), (0.25, 20.0), PAPER, (1.3, 20.0), (2.6, 20.0), (5.2, 20.0), (0.65, 5.0),
-    (0.65, 50.0),
+# Soft target, gamma, temperature; alpha is the product of the two. Gamma 0 is RE.
+Point = tuple[str, float, float]
+RE: Point = ("none", 0.0, 20.0)
+OWN: tuple[Point, ...] = (
+    *(("own", gamma, 20.0) for gamma in (0.25, 0.65, 1.3, 2.6, 5.2, 10.4)),
+    ("own", 0.65, 5.0), ("own", 0.65, 50.0),
 )  # fmt: skip
+UNIFORM: tuple[Point, ...] = tuple(("uniform", gamma, 20.0) for gamma in (0.65, 2.6, 5.2))
+PERMUTED: tuple[Point, ...] = tuple(("permuted", gamma, 20.0) for gamma in (0.65, 5.2))
+GRID = (RE, *OWN, *UNIFORM, *PERMUTED)
+# Those that are runs of semantic.py.
+SHARED = {
+    RE: BASE, ("own", 0.65, 20.0): REAL, ("uniform", 0.65, 20.0): "uniform",
+    ("permuted", 0.65, 20.0): "permuted rows",
+}  # fmt: skip
 
 
-def table(found: dict[tuple[float, float, int], Job]) -> str:
+def table(found: dict[tuple[Point, int], Job]) -> str:
     """Return the table in Markdown: means over seeds, differences from RE paired by seed."""
 
-    def values(gamma: float, temperature: float, key: str) -> dict[int, float]:
+    def values(point: Point, key: str) -> dict[int, float]:
         return {
             seed: read_json(job.out / RESULT)[key]
-            for (g, t, seed), job in found.items()
-            if (g, t) == (gamma, temperature)
+            for (of_job, seed), job in found.items()
+            if of_job == point
         }
 
-    base = values(*GRID[0], "test_ppl")
+    base = values(RE, "test_ppl")
     body = []
-    for gamma, temperature in GRID:
-        valid, test = (values(gamma, temperature, key) for key in ("valid_ppl", "test_ppl"))
+    for point in GRID:
+        target, gamma, temperature = point
+        valid, test = (values(point, key) for key in ("valid_ppl", "test_ppl"))
         if not test:
             continue
         pairs = [test[seed] - base[seed] for seed in test if seed in base]
         body.append(
             (
-                f"{gamma:g}", f"{temperature:g}" if gamma else "-", str(cell(list(valid.values()))),
-                str(cell(list(test.values()))), paired(pairs) if gamma and pairs else "-",
+                target, f"{gamma:g}", f"{temperature:g}" if gamma else "-",
+                str(cell(list(valid.values()))), str(cell(list(test.values()))),
+                paired(pairs) if gamma and pairs else "-",
             )
         )  # fmt: skip
     return markdown_table(
-        ("gamma", "temperature", "validation", "test", "test, against RE, paired"), body
+        ("soft target", "gamma", "temperature", "validation", "test", "test, against RE, paired"),
+        body,
     )
 
 
@@ -62,16 +74,17 @@ def main() -> None:
     options = parser.parse_args()
     shared = jobs(options.out, options.seeds, options.precision, long=True)[1]
     found = {}
-    for gamma, temperature in GRID:
+    for point in GRID:
+        target, gamma, temperature = point
         for seed in range(1, options.seeds + 1):
-            real = shared[REAL, seed]
-            if (gamma, temperature) in SHARED:
-                job = shared[SHARED[gamma, temperature], seed]
-            else:
+            job = shared[SHARED.get(point, REAL), seed]
+            if point not in SHARED:
                 changes = {"alpha": gamma * temperature, "temperature": temperature}
                 name = f"gamma{gamma:g}-tau{temperature:g}-seed{seed}"
-                job = Job(real.settings.replace(**changes), options.out / name)
-            found[gamma, temperature, seed] = job
+                settings = job.settings.replace(soft_target=target, **changes)
+                prefix = "" if target == "own" else f"{target}-"
+                job = Job(settings, options.out / (prefix + name))
+            found[point, seed] = job
     if not options.show:
         train(list(found.values()), options)
     found = finished(found)
