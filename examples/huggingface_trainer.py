@@ -1,8 +1,6 @@
 """The augmented loss in a Hugging Face Trainer: a tiny GPT-2 with tied embeddings, from a config.
 
-Needs transformers and accelerate: pip install 'tiedlm[hf]' accelerate
-
-The loss reads the last hidden states; `logits_to_keep=1` spares the model its own logits.
+Needs 'tiedlm[hf]' and accelerate. `logits_to_keep=1` spares the model its own logits.
 """
 
 import tempfile
