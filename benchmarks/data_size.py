@@ -18,15 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from study import command, finished, study_parser, train
+from study import keep_table, study_parser, trained
 from tiedlm.analysis.plots import plot_gains
 from tiedlm.experiments.cells import table1
 from tiedlm.experiments.comparison import mean_log_ratio
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import find_results, markdown_table, runs_of
-from tiedlm.experiments.results import keep
-from tiedlm.files import read_json, write_text
+from tiedlm.files import read_json
 from tiedlm.training.run_files import RESULT
 
 FRACTIONS = (0.05, 0.1, 0.225, 0.5)
@@ -115,24 +114,15 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Train, print, draw, write."""
-    parser = study_parser(__doc__, seeds=1, precision=True)
+    parser = study_parser(__doc__, seeds=1, precision=True, show=True)
     parser.add_argument("--fractions", type=float, nargs="+", default=list(FRACTIONS))
-    parser.add_argument("--show", action="store_true", help="train nothing")
     options = parser.parse_args()
     found = jobs(options.out, options.precision)
-    if not options.show:
-        wanted = [job for key, job in found.items() if key[0] in options.fractions]
-        train(wanted, options)
-    found = finished(found)
-    if not found:
-        raise SystemExit("no run of this study is finished")
+    wanted = [job for key, job in found.items() if key[0] in options.fractions]
+    found = trained(found, wanted, options)
     rows = gains(perplexities(found, options.results))
-    text = table(rows)
-    print(text)
     plot_gains(rows, IMAGE)
-    folder = keep([job.out for job in found.values()], "data-size", options.results, command())
-    write_text(folder / "table.md", text)
-    print(folder)
+    keep_table("data-size", [job.out for job in found.values()], options, table(rows))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from study import command, finished, paired, study_parser, train
+from study import keep_table, paired, study_parser, trained
 from target_grad import PTB
 from tiedlm import load, native
 from tiedlm.data import Corpus
@@ -27,8 +27,7 @@ from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.prediction_study import BANDS, bootstrap_interval, frequency_masks
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import markdown_table
-from tiedlm.experiments.results import keep
-from tiedlm.files import read_json, write_json, write_text
+from tiedlm.files import read_json, write_json
 from tiedlm.training.run_files import RESULT
 
 ELSEWHERE = "vectors-from-elsewhere"
@@ -151,9 +150,8 @@ def tables(found: dict[tuple[str, int], Job], measured: dict[str, Any]) -> str:
 
 def main() -> None:
     """Train, measure, print, write."""
-    parser = study_parser(__doc__, seeds=3, precision=True)
+    parser = study_parser(__doc__, seeds=3, precision=True, show=True)
     parser.add_argument("--only", nargs="+", metavar="VARIANT", help="begin with these letters")
-    parser.add_argument("--show", action="store_true", help="train nothing")
     parser.add_argument(
         "--long", action="store_true", help="the paper's schedule of 45 epochs, not one of 15"
     )
@@ -164,24 +162,16 @@ def main() -> None:
         found = {key: job for key, job in found.items() if key[0].startswith(chosen)}
         if not found:
             raise UserError(f"--only: no such variant; there are {', '.join(VARIANTS)}")
-    if not options.show:
-        wanted = list(found.values())
-        if any(job.after for job in wanted):
-            wanted = [elsewhere, *wanted]
-        train(wanted, options)
-    found = finished(found)
-    if not found:
-        raise SystemExit("no run of this study is finished")
+    wanted = list(found.values())
+    if any(job.after for job in wanted):
+        wanted = [elsewhere, *wanted]
+    found = trained(found, wanted, options)
     native.enable()
     measured = measure(found, next(iter(found.values())).settings.load_corpus(progress=False))
-    text = tables(found, measured)
-    print(text)
     runs = [job.out for job in (elsewhere, *found.values()) if (job.out / RESULT).is_file()]
     name = "semantic-long" if options.long else "semantic"
-    folder = keep(runs, name, options.results, command())
+    folder = keep_table(name, runs, options, tables(found, measured))
     write_json(folder / "measured.json", measured)
-    write_text(folder / "table.md", text)
-    print(folder)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ and writes it to ``results/``.
 from __future__ import annotations
 
 from semantic import BASE, REAL, jobs
-from study import command, finished, paired, study_parser, train
+from study import keep_table, paired, study_parser, trained
 from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
-from tiedlm.experiments.results import keep
-from tiedlm.files import read_json, write_text
+from tiedlm.files import read_json
 from tiedlm.training.run_files import RESULT
 
 # Soft target, gamma, temperature; alpha is the product of the two. Gamma 0 is RE.
@@ -69,9 +68,7 @@ def table(found: dict[tuple[Point, int], Job]) -> str:
 
 def main() -> None:
     """Train, print, write."""
-    parser = study_parser(__doc__, seeds=1, precision=True)
-    parser.add_argument("--show", action="store_true", help="train nothing")
-    options = parser.parse_args()
+    options = study_parser(__doc__, seeds=1, precision=True, show=True).parse_args()
     shared = jobs(options.out, options.seeds, options.precision, long=True)[1]
     found = {}
     for point in GRID:
@@ -85,16 +82,8 @@ def main() -> None:
                 prefix = "" if target == "own" else f"{target}-"
                 job = Job(settings, options.out / (prefix + name))
             found[point, seed] = job
-    if not options.show:
-        train(list(found.values()), options)
-    found = finished(found)
-    if not found:
-        raise SystemExit("no run of this study is finished")
-    text = table(found)
-    print(text)
-    folder = keep([job.out for job in found.values()], "strength", options.results, command())
-    write_text(folder / "table.md", text)
-    print(folder)
+    found = trained(found, list(found.values()), options)
+    keep_table("strength", [job.out for job in found.values()], options, table(found))
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ Key = TypeVar("Key")
 
 
 def study_parser(
-    doc: str | None, seeds: int, *, precision: bool = False
+    doc: str | None, seeds: int, *, precision: bool = False, show: bool = False
 ) -> argparse.ArgumentParser:
-    """Return a parser of the flags that every study has, and of ``--precision`` if it is one."""
+    """Return a parser of the flags that every study has, and of ``--precision`` and ``--show``."""
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--out", type=Path, default=Path("runs/target-grad"))
     parser.add_argument("--results", type=Path, default=Path("results"))
@@ -33,6 +33,8 @@ def study_parser(
     parser.add_argument("--budget", type=float, default=math.inf, metavar="MINUTES")
     if precision:
         parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    if show:
+        parser.add_argument("--show", action="store_true", help="train nothing")
     return parser
 
 
@@ -77,14 +79,35 @@ def paired(differences: list[float]) -> str:
     return f"{mean} (1 seed)" if half is None else f"{mean} ± {half:.2f}"
 
 
+def trained(
+    found: dict[Key, Job], wanted: Sequence[Job], options: argparse.Namespace
+) -> dict[Key, Job]:
+    """Train what is wanted, unless ``--show`` says not to, and return the jobs that are finished.
+
+    Raises:
+        SystemExit: if none is.
+    """
+    if not options.show:
+        train(wanted, options)
+    found = finished(found)
+    if not found:
+        raise SystemExit("no run of this study is finished")
+    return found
+
+
+def keep_table(name: str, runs: Sequence[Path], options: argparse.Namespace, text: str) -> Path:
+    """Print a table and keep it with its runs; return the folder."""
+    print(text)
+    folder = keep(runs, name, options.results, command())
+    write_text(folder / "table.md", text)
+    print(folder)
+    return folder
+
+
 def run_study(
     name: str, jobs: Sequence[Job], options: argparse.Namespace, table: Callable[[], str]
 ) -> None:
     """Train what is missing; when all is there print the table, and keep it."""
     if not train(jobs, options):
         return
-    text = table()
-    print(text)
-    folder = keep([job.out for job in jobs], name, options.results, command())
-    write_text(folder / "table.md", text)
-    print(folder)
+    keep_table(name, [job.out for job in jobs], options, table())

@@ -87,6 +87,11 @@ def _explain(error: CycloptsError) -> str:
     return text
 
 
+def note(text: str) -> None:
+    """Say on standard error, in one line, what a person may not expect."""
+    print(f"note: {text}", file=sys.stderr)
+
+
 def fail(text: str, status: int = 2) -> NoReturn:
     """Say in one line what is wrong, and exit."""
     leave(f"error: {' '.join(text.split())}", status)

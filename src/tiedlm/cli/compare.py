@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from tiedlm.cli import note
 from tiedlm.errors import UserError
 from tiedlm.training.run_files import CONFIG, RESULT, read_metrics
 
@@ -106,5 +106,5 @@ def _run_folders(folder: Path) -> list[Path]:
     found = [run for run in inside if (run / RESULT).is_file() or read_metrics(run)]
     for run in inside:
         if run not in found:
-            print(f"note: {run} is left out: no epoch of it was trained", file=sys.stderr)
+            note(f"{run} is left out: no epoch of it was trained")
     return found or [folder]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from tiedlm.cli import note
 from tiedlm.cli.numbers import MaybeSeed, MaybeWhole
 from tiedlm.errors import UserError
 from tiedlm.training.settings import Settings
@@ -86,10 +86,7 @@ def evaluate(
         )
     trained_on = text_hashes(corpus_info(run))
     if trained_on and trained_on != text_hashes(corpus.info):
-        print(
-            f"note: the text of {corpus.name!r} has changed since {run} was trained on it",
-            file=sys.stderr,
-        )
+        note(f"the text of {corpus.name!r} has changed since {run} was trained on it")
     ids, unk_id = getattr(corpus, split), corpus.vocabulary.unk_id
     if mc is None:
         at_once = {} if window is None else {"window": window}

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tiedlm.cli import leave
+from tiedlm.cli import leave, note
 from tiedlm.cli.numbers import MaybeWhole
 from tiedlm.errors import UserError
 
@@ -158,9 +158,7 @@ def _table(what: str, options: _Options) -> None:
         except Diverged as diverged:
             leave(f"error: {diverged}", 1)
     if not options.results.is_dir():
-        print(
-            f"note: no results are kept in {options.results}; --results says where", file=sys.stderr
-        )
+        note(f"no results are kept in {options.results}; --results says where")
     found = find_results(options.results)
     console = Console()
     print_lines([line_of(cell, found) for cell in cells], console.print)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from itertools import chain
+from itertools import chain, tee
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from tiedlm.cli import note
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def score(
     from tiedlm.scoring import pieces, read_lines, score_in_order, score_sentences, sentences
     from tiedlm.scoring.columns import TextColumn
     from tiedlm.scoring.table import count, write_table
-    from tiedlm.scoring.text import name_of, peek
+    from tiedlm.scoring.text import name_of
     from tiedlm.training.run_files import corpus_info
     from tiedlm.training.settings import LARGEST
 
@@ -113,8 +114,10 @@ def score(
             f"{file} is read as plain text, its header too; --column NAME reads one column of it"
         )
     if not tokenize:
-        beginning, lines = peek(lines)
-        if not looks_tokenized(beginning):
+        sample, lines = tee(lines)
+        is_raw = not looks_tokenized(sample)
+        del sample  # else what is read from now on is kept for it
+        if is_raw:
             notes.append(
                 f"{name_of(file)} looks like raw text, and this run takes for words what stands "
                 "between blanks; --tokenize splits it into words"
@@ -147,8 +150,8 @@ def score(
         pieces.check_pieces(first_scored[-1], file)
         scored = (pieces.sum_pieces(one, vocabulary.unk_id) for one in scored)
 
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+    for line in notes:
+        note(line)
 
     with ExitStack() as stack:
         target: IO[str] = sys.stdout
@@ -161,16 +164,11 @@ def score(
         )  # fmt: skip
     if unit == "sentence" and summary.cut_lines:
         cut = count(summary.cut_lines, "line")
-        print(
-            f"note: {cut} of more than one sentence, each read afresh; --unit line reads a line as "
-            "one",
-            file=sys.stderr,
-        )
+        note(f"{cut} of more than one sentence, each read afresh; --unit line reads a line as one")
     if summary.most_parts == 1 and summary.sentences > 1:
-        print(
-            "note: no line has more than one word, and each is read as a sentence; put the words "
-            "of an item on one line",
-            file=sys.stderr,
+        note(
+            "no line has more than one word, and each is read as a sentence; put the words of an "
+            "item on one line"
         )
     print(summary.line(), file=sys.stderr)
 

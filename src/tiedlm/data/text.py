@@ -14,7 +14,7 @@ from tiedlm.errors import UserError
 MAX_LINE = 10_000_000  # bytes
 _CHUNK = 1 << 20
 _HEAD = 8192  # bytes: a binary file shows itself here, whatever its lines look like
-SAMPLE = 200_000  # characters that decide whether a text is tokenized
+_SAMPLE = 200_000  # characters that decide whether a text is tokenized
 # A word, but no abbreviation, with its punctuation still on it.
 _ATTACHED = re.compile(rf"""(?!(?:{ABBREVIATIONS})\.)[^\W\d_]{{3,}}[,;:!?.]["'”’)]*$""", re.I)
 _RAW_SHARE = 0.03
@@ -128,6 +128,6 @@ def looks_tokenized(lines: Iterable[str]) -> bool:
         words += len(chunks)
         attached += sum(bool(_ATTACHED.match(chunk)) for chunk in chunks)
         characters += len(line)
-        if characters > SAMPLE:
+        if characters > _SAMPLE:
             break
     return attached <= _RAW_SHARE * words

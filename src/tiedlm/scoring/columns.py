@@ -76,7 +76,7 @@ class TextColumn:
             except csv.Error as error:
                 quotes = '; a cell that holds a quote is written "so ""quoted"" it is"'
                 raise UserError(
-                    f"{self._source} is no table in line {before + max(seen + 1, 1)}: {error}"
+                    f"{self._source} is no table in line {before + seen + 1}: {error}"
                     + quotes * ("expected after" in str(error) or "end of data" in str(error))
                 ) from error
             if self._delimiter == "\t" and reader.line_num > seen + 1:

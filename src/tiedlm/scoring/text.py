@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from tiedlm.data import EOS, Vocabulary, split_sentences, tokenize
-from tiedlm.data.text import MAX_LINE, SAMPLE
+from tiedlm.data.text import MAX_LINE
 from tiedlm.data.vocabulary import Ids
 from tiedlm.errors import UserError
 
@@ -70,18 +70,6 @@ def read_lines(source: Path | str) -> Iterator[str]:
 def name_of(source: Path | str) -> str:
     """Return what a source is called in a message."""
     return "standard input" if source == STDIN else str(source)
-
-
-def peek(lines: Iterable[str]) -> tuple[list[str], Iterator[str]]:
-    """Return the first lines, some hundred thousand characters, and all lines again."""
-    lines = iter(lines)
-    first, characters = [], 0
-    for line in lines:
-        first.append(line)
-        characters += len(line) + 1
-        if characters > SAMPLE:
-            break
-    return first, chain(first, lines)
 
 
 @contextmanager

@@ -403,8 +403,7 @@ class _Run:
         if self._finished() and (self.out / run_files.RESULT).is_file():
             # What it was trained with stays; where its text is may be told anew.
             assert earlier is not None
-            place = {"data": self.settings.data}
-            settings = {**earlier["settings"], **place}
+            settings = {**earlier["settings"], "data": self.settings.data}
             described = {**earlier, "settings": settings, "corpus": described["corpus"]}
         else:
             write_json(self.out / run_files.ENVIRONMENT, self._environment())
