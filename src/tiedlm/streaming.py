@@ -160,8 +160,8 @@ class Stream:
         # Perhaps wider than D and E, by zeros.
         self.hidden_ND = operand(problem.hidden_ND, dtype)
         self.classifier_VD = operand(problem.classifier_VD, dtype)
-        self.embedding_VE = self.classifier_VD
-        if problem.embedding_VE is not None:
+        self.embedding_VE = self.classifier_VD  # or what follows; read only where alpha is not 0
+        if problem.embedding_VE is not None and problem.alpha:
             # Nothing is gained by rounding a few columns.
             is_narrow = problem.embedding_VE.shape[1] < NARROW
             self.embedding_VE = operand(problem.embedding_VE, like.dtype if is_narrow else dtype)
