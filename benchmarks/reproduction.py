@@ -202,7 +202,9 @@ def main() -> None:
         + "`python benchmarks/bias.py`: Penn Treebank's first 22.5%, small, 45 epochs.\n\n"
         + table_of("bias")
         + "\n## The gain by size of the text\n\n"
-        + "`python benchmarks/data_size.py`.\n\n"
+        + "`python benchmarks/data_size.py`: Penn Treebank, small, with the part's vocabulary; "
+        + "stopped after 5 epochs without a better one, the whole text not.\n\n"
+        + "![The gain by size of the text](images/data_size.png)\n\n"
         + table_of("data-size")
         + "\n## bfloat16 beside float32\n\n"
         + "`python benchmarks/bf16.py`: REAL on Penn Treebank's first 22.5%.\n\n"

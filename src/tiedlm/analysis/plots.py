@@ -90,17 +90,8 @@ def plot_curves(models: Models, path: Path) -> None:
         axes.plot(epochs, curve, style.line, color=style.colour, linewidth=2)
         best = epochs.index(model["best_epoch"])
         axes.plot(epochs[best], curve[best], "o", color=style.colour, markersize=6)
-        axes.annotate(
-            f"{style.label}  {curve[best]:.1f}",
-            xy=(epochs[-1], curve[-1]),
-            xytext=(1.04, height),
-            textcoords="axes fraction",
-            color=style.colour,
-            weight="bold",
-            va="center",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": style.colour, "relpos": (0, 0.5)},
-        )
+        end = (epochs[-1], curve[-1])
+        _label(axes, f"{style.label}  {curve[best]:.1f}", end, height, style.colour)
     axes.set_xlim(0.5, last_epoch + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch (dot: best on validation)")
@@ -205,8 +196,9 @@ def plot_gains(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     Raises:
         UserError: if matplotlib is missing or the file cannot be written.
     """
-    figure, axes = _blank("Test perplexity below VD-LSTM's, by share of Penn Treebank (95%)")
+    figure, axes = _blank("How far test perplexity is below VD-LSTM's (bars: 95% intervals)")
     recipes = {"AL": "vd-lstm-al", "RE": "vd-lstm-re", "REAL": "vd-lstm-real"}
+    ends = []
     for number, (model, recipe) in enumerate(recipes.items()):
         own = [row for row in rows if row["model"] == model]
         if not own:
@@ -219,14 +211,19 @@ def plot_gains(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         for x, row in zip(xs, own, strict=True):
             if row["interval95"] is not None:
                 axes.plot([x, x], row["interval95"], color=colour, linewidth=1)
-        _write(axes, model, (xs[-1], gains[-1]), 8, color=colour, size=12)
+        ends.append((f"{model}  {gains[-1]:.1%}", (xs[-1], gains[-1]), colour))
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, top)
+    heights = spread([(gain - bottom) / (top - bottom) for _, (_, gain), _ in ends])
+    for (text, end, colour), height in zip(ends, heights, strict=True):
+        _label(axes, text, end, height, colour)
     axes.axhline(0, color=FAINT)
     axes.set_xscale("log")
     shares = sorted({row["fraction"] for row in rows})
     axes.set_xticks(shares, [f"{share:.1%}".replace(".0%", "%") for share in shares])
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.set_xlabel("share of the training text")
+    axes.set_xlabel("share of Penn Treebank's training text")
     _save(figure, path)
 
 
@@ -257,6 +254,21 @@ def spread(heights: Sequence[float], gap: float = LABEL_GAP) -> list[float]:
 def _write(axes: Axes, text: str, at: tuple[float, float], right: float, **looks: Any) -> None:
     """Write a text at a point of the data, so many points to the right of it."""
     axes.annotate(text, at, (right, 0), textcoords="offset points", va="center", **looks)
+
+
+def _label(axes: Axes, text: str, end: tuple[float, float], height: float, colour: str) -> None:
+    """Name a line right of the axes, at a height between 0 and 1, and point at its end."""
+    axes.annotate(
+        text,
+        xy=end,
+        xytext=(1.04, height),
+        textcoords="axes fraction",
+        color=colour,
+        weight="bold",
+        va="center",
+        annotation_clip=False,
+        arrowprops={"arrowstyle": "-", "color": colour, "relpos": (0, 0.5)},
+    )
 
 
 def _blank(title: str) -> tuple[Figure, Axes]:
