@@ -2,7 +2,8 @@
 
 The four models with and without, on the text and schedule of ``semantic.py --long``, whose RE and
 REAL it shares where ``--out`` is the same. ``python benchmarks/bias.py --out runs/semantic-long``
-trains what is missing (stopped, it goes on), prints the tables and writes them to ``results/``.
+trains what is missing (stopped, it goes on), prints the tables of what there is and writes them to
+``results/``.
 
 The second table says what carries the words' frequencies. The mean score of a word over the text is
 ``W mean(h) + b``: how each part goes with the logarithm of the word's count in training.
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from semantic import BASE, REAL, jobs
-from study import paired, run_study, study_parser
+from study import keep_table, paired, study_parser, trained
 from tiedlm import load, native
 from tiedlm.evaluation.perplexity import hidden_windows
 from tiedlm.experiments.comparison import cell
@@ -57,23 +58,23 @@ def study_jobs(options: argparse.Namespace) -> dict[Key, Job]:
 
 def table(found: dict[Key, Job]) -> str:
     """Return the table in Markdown: means over seeds, differences paired by seed."""
+
+    def values(model: str, bias: bool, key: str) -> dict[int, float]:
+        return {
+            seed: read_json(job.out / RESULT)[key]
+            for (of_job, has_bias, seed), job in found.items()
+            if (of_job, has_bias) == (model, bias)
+        }
+
     body = []
     for model in MODELS:
-        by_bias = {
-            bias: [
-                read_json(job.out / RESULT)
-                for (m, b, _), job in found.items()
-                if (m, b) == (model, bias)
-            ]
-            for bias in (False, True)
-        }
-        pairs = zip(by_bias[True], by_bias[False], strict=True)
-        difference = paired([own["test_ppl"] - other["test_ppl"] for own, other in pairs])
-        cells = (
-            " / ".join(str(cell([run[key] for run in runs])) for key in ("valid_ppl", "test_ppl"))
-            for runs in by_bias.values()
-        )
-        body.append((model, *cells, difference))
+        without, with_one = (values(model, bias, "test_ppl") for bias in (False, True))
+        pairs = [with_one[seed] - without[seed] for seed in with_one if seed in without]
+        cells = []
+        for bias in (False, True):
+            both = [list(values(model, bias, key).values()) for key in ("valid_ppl", "test_ppl")]
+            cells.append(" / ".join(str(cell(own)) for own in both if own) or "not run")
+        body.append((model, *cells, paired(pairs) if pairs else "-"))
     return markdown_table(
         ("model", "without a bias", "with one", "with - without, test, paired"), body
     )
@@ -109,10 +110,11 @@ def carriers(found: dict[Key, Job]) -> str:
 
 def main() -> None:
     """Train, print, write."""
-    parser = study_parser(__doc__, seeds=1, precision=True)
-    options = parser.parse_args()
+    options = study_parser(__doc__, seeds=1, precision=True, show=True).parse_args()
     found = study_jobs(options)
-    run_study("bias", list(found.values()), options, lambda: table(found) + "\n" + carriers(found))
+    found = trained(found, list(found.values()), options)
+    text = table(found) + "\n" + carriers(found)
+    keep_table("bias", [job.out for job in found.values()], options, text)
 
 
 if __name__ == "__main__":
