@@ -27,7 +27,11 @@ def tie(model):
 
 
 class AugmentedTrainer(Trainer):
-    """A Trainer whose loss reads what goes into the classifier, whatever the model is."""
+    """A Trainer whose loss reads what goes into the classifier, whatever the model is.
+
+    The classifier is linear, with a bias or not. Scores that a model scales or caps afterwards are
+    not seen.
+    """
 
     def __init__(self, model, recipe, **options):
         super().__init__(model, **options)
@@ -41,7 +45,7 @@ class AugmentedTrainer(Trainer):
         targets = inputs["input_ids"][:, 1:].where(inputs["attention_mask"][:, 1:] > 0, -100)
         outputs = model(**inputs)
         out = augmented_cross_entropy(
-            self.read[:, :-1], self.head.weight, targets, **self.loss_settings
+            self.read[:, :-1], self.head.weight, targets, bias=self.head.bias, **self.loss_settings
         )
         return (out.loss, outputs) if return_outputs else out.loss
 

@@ -42,7 +42,12 @@ __all__ = [
 ]
 
 
+_MODULES = ("matmul", "native", "workspace")  # that the documentation names in full
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"tiedlm.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'tiedlm' has no attribute {name!r}")

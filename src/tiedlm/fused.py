@@ -99,14 +99,22 @@ def fused_losses(
             bias_V is not None and bias_V.requires_grad,
             target_grad and alpha != 0 and embedding_VE.requires_grad,
         )
+    dtype, scale = gemm_dtype(hidden_ND), None
+    if dtype == torch.float16 and not per_token:
+        # h / N loses its digits in float16, and a sum over N tokens may be too large for it: half
+        # of the weight goes to the factor, half to the sum.
+        scale = weight.amax().clamp(min=torch.finfo(weight.dtype).tiny).sqrt()
+        weight = weight / scale
     problem = Problem(
         hidden_ND, classifier_VD, bias_V, None if tied else embedding_VE, targets_N, weight,
-        alpha, temperature, gemm_dtype(hidden_ND),
+        alpha, temperature, dtype,
     )  # fmt: skip
     if torch.compiler.is_compiling():
-        return compiled_losses(problem, per_token, wanted)
-    with torch.autocast(hidden_ND.device.type, enabled=False):
-        loss, ce, aug = _Fused.apply(  # type: ignore[no-untyped-call]
-            *(getattr(problem, field.name) for field in fields(problem)), per_token, wanted
-        )
+        losses = compiled_losses(problem, per_token, wanted)
+    else:
+        with torch.autocast(hidden_ND.device.type, enabled=False):
+            losses = _Fused.apply(  # type: ignore[no-untyped-call]
+                *(getattr(problem, field.name) for field in fields(problem)), per_token, wanted
+            )
+    loss, ce, aug = losses if scale is None else (part * scale for part in losses)
     return loss, ce, aug

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tiedlm.loss_arguments import check_range
+from tiedlm.matmul import is_recording
 from tiedlm.streaming import Problem, Wanted, stream
 
 _SCHEMA = (
@@ -36,7 +38,12 @@ def _run(
     """Return J_tot and J_aug, weighted, and the gradients of the sum of J_tot, empty if unwanted.
 
     Where the losses are returned of each token, no gradient is made.
+
+    Raises:
+        ValueError: for a target that is no word: while a graph is made none can be looked at.
     """
+    if not is_recording(targets_N):
+        check_range(targets_N, len(classifier_VD))
     problem = Problem(
         hidden_ND, classifier_VD, bias_V, embedding_VE, targets_N, weight, alpha, temperature,
         gemm_dtype,

@@ -39,9 +39,10 @@ def check_arguments(
                 given, "weight"
             )
             raise ValueError(f"{name}: expected a tensor, got {type(given).__name__}{advice}")
-    if not (math.isfinite(alpha) and alpha >= 0):
+    # Comparisons, which torch.compile can follow where the value is not fixed.
+    if isinstance(alpha, Tensor) or not 0 <= alpha < math.inf:
         raise ValueError(f"alpha: expected a finite number of at least 0, got {alpha}")
-    if not (math.isfinite(temperature) and temperature > 0):
+    if isinstance(temperature, Tensor) or not 0 < temperature < math.inf:
         raise ValueError(f"temperature: expected a finite number above 0, got {temperature}")
     if reduction not in _REDUCTIONS:
         raise ValueError(f"reduction: expected one of {_REDUCTIONS}, got {reduction!r}")
@@ -50,7 +51,7 @@ def check_arguments(
     _check_shapes(hidden, classifier, targets, bias, embedding)
     _check_types(hidden, classifier, targets, bias, embedding)
     if not is_recording(targets):
-        _check_range(targets, len(classifier), ignore_index)
+        check_range(targets, len(classifier), ignore_index)
 
 
 def _check_shapes(
@@ -103,15 +104,23 @@ def _check_types(
             )
 
 
-def _check_range(targets: Tensor, vocab_size: int, ignore_index: int) -> None:
+def check_range(targets: Tensor, vocab_size: int, ignore_index: int | None = None) -> None:
+    """Check that every target is a word or ``ignore_index``, if that is still among them.
+
+    Raises:
+        ValueError: with the first that is not.
+    """
     if targets.numel() == 0:
         return
     low, high = (int(bound) for bound in targets.aminmax())
     if low >= 0 and high < vocab_size:
         return
-    wrong = targets[((targets < 0) | (targets >= vocab_size)) & (targets != ignore_index)]
+    is_wrong = (targets < 0) | (targets >= vocab_size)
+    if ignore_index is not None:
+        is_wrong &= targets != ignore_index
+    wrong = targets[is_wrong]
     if len(wrong):
+        other = "ignore_index" if ignore_index is None else f"ignore_index {ignore_index}"
         raise ValueError(
-            f"targets: expected ids in [0, {vocab_size}) or ignore_index {ignore_index}, "
-            f"got {int(wrong[0])}"
+            f"targets: expected ids in [0, {vocab_size}) or {other}, got {int(wrong[0])}"
         )

@@ -71,8 +71,9 @@ def augmented_cross_entropy(
         reduction: "mean" over the tokens that count, "sum", or "none".
         target_grad: whether the gradient flows through the soft target into ``embedding``.
         impl: "fused" streams over the tokens with a gradient written by hand; "reference" is the
-            equations in plain autograd; "auto" takes the faster of the two, "fused". "quadratic"
-            replaces J_aug by its limit at high temperature (see :mod:`tiedlm.quadratic`).
+            equations in plain autograd; "auto" is "fused", the faster one but for vocabularies of
+            some dozens of words. "quadratic" replaces J_aug by its limit at high temperature (see
+            :mod:`tiedlm.quadratic`).
 
     Shape:
         hidden ``(..., D)``, classifier ``(V, D)``, targets ``(...)`` int64, bias ``(V,)``,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -114,6 +114,13 @@ class LanguageModel(nn.Module):
         )
         self.reset_parameters()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; the tied classifier follows a new embedding."""
+        super().__setattr__(name, value)
+        decoder = self._modules.get("decoder")
+        if name == "embedding" and isinstance(decoder, TiedDecoder):
+            decoder.follow(value)
+
     def reset_parameters(self) -> None:
         """Draw weights from U(-init_range, init_range) and set biases to zero."""
         for name, parameter in self.named_parameters():
@@ -132,13 +139,14 @@ class LanguageModel(nn.Module):
 
     @contextmanager
     def mode(self, *, training: bool) -> Iterator[None]:
-        """Be in training or in evaluation mode for a block of code."""
-        before = self.training
+        """Be in training or in evaluation mode for a block of code, with all modules."""
+        before = {module: module.training for module in self.modules()}
         self.train(training)
         try:
             yield
         finally:
-            self.train(before)
+            for module, was_training in before.items():
+                module.training = was_training
 
     def num_params(self) -> int:
         """Count the distinct parameters; equals ``config.num_params()``."""
@@ -206,7 +214,7 @@ class LanguageModel(nn.Module):
         own = self.embedding.weight if weight is None else weight
         return augmented_cross_entropy(
             self.decoder.project(hidden),
-            self.decoder.weight if weight is None else weight,
+            own if self.config.tied else self.decoder.weight,
             targets,
             bias=self.decoder.bias,
             embedding=own if embedding is None else embedding,

@@ -16,6 +16,8 @@ Shape letters: N tokens, V vocabulary, D hidden width, E embedding width.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -73,9 +75,11 @@ def _half_variance(
     ``X^T X_c`` with the centred factor held fixed has the value of the covariance and half of its
     gradient, which the square doubles.
     """
-    centred_VK = matrix_VK.detach() - matrix_VK.detach().mean(0)
-    covariance_KK = matrix_VK.to(dtype).t() @ centred_VK.to(dtype) / len(matrix_VK)
-    covariance_KK = covariance_KK.to(torch.promote_types(dtype, torch.float32))
+    V = len(matrix_VK)
+    scale = 2.0 ** -round(math.log2(V) / 2)  # exact; a sum over V may be too large for float16
+    centred_VK = (matrix_VK.detach() - matrix_VK.detach().mean(0)) * scale
+    covariance_KK = (matrix_VK * scale).to(dtype).t() @ centred_VK.to(dtype)
+    covariance_KK = covariance_KK.to(torch.promote_types(dtype, torch.float32)) / (V * scale**2)
     point_NK, through_NK = point_NK.to(covariance_KK.dtype), through_NK.to(covariance_KK.dtype)
     half_N = ((point_NK @ covariance_KK.detach()) * point_NK).sum(-1) / 2
     by_matrix_N = ((through_NK @ covariance_KK) * point_NK.detach()).sum(-1)

@@ -51,8 +51,9 @@ class TiedDecoder(nn.Module):
     equal there is none, as in the paper.
 
     The parameter belongs to the embedding alone. This module asks the embedding for it at each
-    use, so nothing that replaces parameters (``.to("meta")``, quantisation, sharding) can leave
-    it with an old one, and a state dict holds it once.
+    use, so nothing that replaces the parameter (``.to("meta")``, sharding) can leave it with an
+    old one, and a state dict holds it once. Who replaces the embedding itself calls
+    :meth:`follow`, as :class:`tiedlm.LanguageModel` does by itself.
 
     Args:
         embedding: whose ``weight`` ``(V, E)`` is this decoder's ``weight``: the same object.
@@ -68,10 +69,14 @@ class TiedDecoder(nn.Module):
     def __init__(self, embedding: nn.Embedding, d_hidden: int, bias: bool = False) -> None:
         super().__init__()
         vocab_size, d_embed = embedding.weight.shape
-        self._embedding = (embedding,)  # in a tuple: not a submodule, so not registered twice
+        self.follow(embedding)
         self.bias = nn.Parameter(torch.zeros(vocab_size)) if bias else None
         needs_projection = d_hidden != d_embed
         self.projection = nn.Linear(d_hidden, d_embed, bias=False) if needs_projection else None
+
+    def follow(self, embedding: nn.Embedding) -> None:
+        """Use this embedding's ``weight`` from now on."""
+        self._embedding = (embedding,)  # in a tuple: not a submodule, so not registered twice
 
     @property
     def weight(self) -> Tensor:

@@ -42,7 +42,7 @@ def take(name: str, rows: int, columns: int, like: Tensor) -> Tensor:
     buffer = _kept.buffers.get(name)
     if buffer is None or buffer.dtype != like.dtype or buffer.numel() < count:
         with torch.inference_mode(False):  # so that it serves in any mode
-            buffer = _kept.buffers[name] = torch.empty(count, dtype=like.dtype)
+            buffer = _kept.buffers[name] = torch.empty(count, dtype=like.dtype, device="cpu")
     return buffer[:count].view(rows, columns)
 
 

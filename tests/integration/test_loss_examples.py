@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -45,7 +46,7 @@ def test_hugging_face_trainer_learns():
     not all(importlib.util.find_spec(name) for name in ("transformers", "accelerate")),
     reason="transformers and accelerate are not installed",
 )
-@pytest.mark.parametrize("architecture", ["GPT2", "GPTNeoX", "Llama"])
+@pytest.mark.parametrize("architecture", ["GPT2", "GPTNeoX", "Llama", "Phi"])
 def test_any_causal_model_is_tied_and_learns(tmp_path, architecture, tiny_corpus):
     import transformers
     from safetensors.torch import load_file
@@ -62,7 +63,10 @@ def test_any_causal_model_is_tied_and_learns(tmp_path, architecture, tiny_corpus
         "bos_token_id": 0, "eos_token_id": 0, "tie_word_embeddings": False,
     }  # fmt: skip
     config = getattr(transformers, f"{architecture}Config")(**sizes)
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "in")
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    bias = model.get_output_embeddings().bias
+    assert (bias is not None) == (architecture == "Phi")
+    model.save_pretrained(tmp_path / "in")
 
     out = tmp_path / "out"
     done = subprocess.run(
@@ -79,3 +83,5 @@ def test_any_causal_model_is_tied_and_learns(tmp_path, architecture, tiny_corpus
     assert len(stored) == 1, "a tied matrix is stored once"
     loaded = transformers.AutoModelForCausalLM.from_pretrained(out)
     assert loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
+    if bias is not None:
+        assert not torch.equal(loaded.get_output_embeddings().bias, bias), "it learns too"

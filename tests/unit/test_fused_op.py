@@ -89,3 +89,23 @@ def test_operator_keeps_its_promises_to_the_compiler(per_token, wanted):
         ),
         test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("alpha", [0.0, 13.0])
+@pytest.mark.parametrize("target", [-1, 31])
+def test_a_target_that_is_no_word_is_refused_when_the_graph_runs(pointwise, alpha, target):
+    tensors, targets = problem(dtype=torch.float32)
+    compiled = torch.compile(step, backend="aot_eager", fullgraph=True)
+    compiled(tensors, targets, torch.tensor(1.0), {"alpha": alpha})
+    targets[7] = target
+    with pytest.raises(ValueError, match=f"ids in \\[0, 31\\) or ignore_index, got {target}"):
+        compiled(tensors, targets, torch.tensor(1.0), {"alpha": alpha})
+
+
+def test_a_changing_strength_does_not_break_the_graph():
+    tensors, targets = problem()
+    compiled = torch.compile(step, backend="aot_eager", fullgraph=True)
+    for alpha, temperature in ((13.0, 20.0), (14.0, 20.0), (15.0, 21.0), (16.0, 22.0)):
+        options = {"alpha": alpha, "temperature": temperature}
+        got, want = (f(tensors, targets, torch.tensor(1.0), options) for f in (compiled, step))
+        torch.testing.assert_close(got, want)

@@ -226,6 +226,31 @@ def test_half_precision_gives_float32_losses_and_gradients_of_its_own_type(impl,
     assert {x.grad.dtype for x in (hidden, weight, bias)} == {dtype}
 
 
+@pytest.mark.parametrize("alpha", [0.0, 13.0])
+@pytest.mark.parametrize("tied", [True, False])
+def test_many_tokens_cost_float16_no_digits(pointwise, alpha, tied):
+    """h / N is subnormal in float16: the gradient must not be made of it."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = 0.05 * torch.randn(2**15, 8, generator=generator)
+    weight = torch.randn(11, 8, generator=generator).requires_grad_()
+    embedding = weight if tied else torch.randn(11, 8, generator=generator).requires_grad_()
+    targets = torch.randint(11, (2**15,), generator=generator)
+    inputs = {weight, embedding} if alpha else {weight}
+    grads = []
+    for dtype in (torch.float16, torch.float64):
+        operands = [
+            x if dtype == torch.float16 else x.double() for x in (hidden, weight, embedding)
+        ]
+        with torch.autocast("cpu", dtype, enabled=dtype == torch.float16):
+            out = augmented_cross_entropy(
+                operands[0], operands[1], targets, alpha=alpha,
+                embedding=operands[1] if tied else operands[2],
+            )  # fmt: skip
+        grads.append(torch.autograd.grad(out.loss, list(inputs)))
+    for one, other in zip(*grads, strict=True):
+        assert (one - other).norm() < 1e-3 * other.norm()
+
+
 @pytest.mark.parametrize("impl", IMPLS)
 def test_autocast_rounds_the_operands_and_nothing_else(impl):
     hidden, weight, targets = problem(dtype=torch.float32)

@@ -1,8 +1,11 @@
 """The language model: its four variants, its shapes, its loss."""
 
+import numpy as np
 import pytest
 import torch
 
+from tiedlm import Vocabulary
+from tiedlm.analysis.predictions import generate, next_words
 from tiedlm.losses import augmented_cross_entropy
 from tiedlm.model import LanguageModel, ModelConfig
 
@@ -113,3 +116,24 @@ def test_a_head_of_ones_own_trains_with_any_optimizer(tied):
     model(torch.tensor([[1, 2, 3]]))[0].sum().backward()
     assert model.embedding.weight.grad.layout == torch.strided
     torch.optim.Adam([model.embedding.weight]).step()
+
+
+def test_modules_come_back_in_the_mode_they_were_in():
+    model = LanguageModel(ModelConfig(vocab_size=11, d_embed=4, d_hidden=4))
+    model.lstm.eval()
+    with model.mode(training=True):
+        assert model.lstm.training
+    assert (model.training, model.lstm.training, model.embedding.training) == (True, False, True)
+
+
+def test_sampling_drops_nothing_and_leaves_the_mode_alone():
+    torch.manual_seed(0)
+    model = LanguageModel(ModelConfig(vocab_size=11, d_embed=4, d_hidden=4, dropout_hidden=0.9))
+    model.vocabulary = Vocabulary([*"abcdefghi", "<unk>", "<eos>"])
+    context = np.array([1, 2, 3])
+    assert next_words(model, context) == next_words(model, context)
+    words = generate(model, context, 3, temperature=0)
+    next(words)
+    assert model.training, "between two words"
+    assert list(words) == list(generate(model, context, 3, temperature=0))[1:]
+    assert model.training

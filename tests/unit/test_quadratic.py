@@ -78,3 +78,14 @@ def test_no_second_pass_over_tokens_times_vocabulary(monkeypatch):
     with torch.no_grad():
         augmented_cross_entropy(hidden, weight, targets, impl="quadratic")
     assert calls == [(15, 23)]
+
+
+def test_a_large_vocabulary_does_not_overflow_float16():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(100_000, 4, generator=generator)
+    hidden, targets = torch.randn(3, 4, generator=generator), torch.arange(3)
+    losses = [
+        augmented_cross_entropy(h, w, targets, alpha=13.0, impl="quadratic").aug
+        for h, w in ((hidden, weight), (hidden.half(), weight.half()))
+    ]
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-2, atol=0)

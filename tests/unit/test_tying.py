@@ -33,6 +33,21 @@ def test_tie_is_one_object_after(change):
     assert "decoder.weight" not in dict(tied.named_parameters())
 
 
+@pytest.mark.parametrize("how", ["attribute", "submodule"])
+def test_the_classifier_follows_a_new_embedding(how):
+    tied = model(tied=True)
+    vectors = torch.nn.Embedding.from_pretrained(torch.randn(11, 4), freeze=False)
+    if how == "attribute":
+        tied.embedding = vectors
+    else:
+        tied.set_submodule("embedding", vectors)
+    assert is_tied(tied.embedding, tied.decoder)
+    hidden, _ = tied(torch.tensor([[1, 2]]))
+    torch.testing.assert_close(tied.decode(hidden), hidden @ vectors.weight.t())
+    tied.loss(hidden, torch.tensor([[2, 3]])).loss.backward()
+    assert vectors.weight.grad.ne(0).any(1).all(), "every word's classifier has a gradient"
+
+
 def test_untied_matrices_are_two_objects():
     untied = model(tied=False)
     assert not is_tied(untied.embedding, untied.decoder)

@@ -71,6 +71,15 @@ def test_buffers_made_in_inference_mode_serve_training_afterwards():
     assert torch.equal(inside, outside.detach())
 
 
+def test_another_default_device_does_not_move_the_buffers():
+    hidden, weight = torch.randn(5, 3), torch.randn(7, 3)
+    targets = torch.arange(5)
+    workspace.release()
+    with torch.device("meta"):
+        inside = augmented_cross_entropy(hidden, weight, targets).loss
+    assert torch.equal(inside, augmented_cross_entropy(hidden, weight, targets).loss)
+
+
 def page_faults_of_a_step():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     gradients = [torch.empty(2**24).fill_(1.0) for _ in range(2)]  # 64 MiB each

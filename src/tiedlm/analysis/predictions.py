@@ -63,11 +63,10 @@ def next_words(
 
 
 def _next_distribution(model: LanguageModel, context: npt.NDArray[np.integer]) -> Tensor:
-    model.eval()
     tokens = torch.as_tensor(
         np.asarray(context, dtype=np.int64), device=model.embedding.weight.device
     )
-    with torch.no_grad():
+    with model.mode(training=False), torch.no_grad():
         hidden, _ = model(tokens[None])
         probabilities_V: Tensor = model.decode(hidden[0, -1]).float().softmax(-1)
     return probabilities_V
@@ -95,13 +94,12 @@ def generate(
     Yields:
         Word ids.
     """
-    model.eval()
     device = model.embedding.weight.device
     generator = torch.Generator(device).manual_seed(seed)
     tokens = torch.as_tensor(np.asarray(context, dtype=np.int64), device=device)[None]
     state = None
     for _ in range(length):
-        with torch.no_grad():
+        with model.mode(training=False), torch.no_grad():
             hidden, state = model(tokens, state)
             logits_V = model.decode(hidden[0, -1]).float()
         logits_V[list(banned)] = -torch.inf

@@ -7,15 +7,15 @@ Inside ``recurrent`` time comes first; at the edge of the module the batch does.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from tiedlm.dropout import check_probability, variational_mask
-from tiedlm.matmul import precision
 from tiedlm.recurrent.lstm_function import lstm_layer
 
 
@@ -217,19 +217,28 @@ class VariationalLSTM(nn.Module):
                     f"got {tuple(tensor.shape)}"
                 )
         if self.fast and not self.training and not torch.is_grad_enabled():
-            if x_TBE.is_cuda or not self._is_faster_here(batch_size):
-                return self._forward_without_masks(x_TBE, h_LBH, c_LBH)
-            with precision("fp32"):  # as PyTorch's kernel: the two must agree
-                return self._forward_layers(x_TBE, h_LBH, c_LBH)
-        return self._forward_layers(x_TBE, h_LBH, c_LBH)
+            # Evaluation is not rounded, whichever of the two does it.
+            dtype, device = next(self._typed_layers()).bias.dtype, x_TBE.device.type
+            if torch.is_autocast_enabled(device):
+                x_TBE, h_LBH, c_LBH = (tensor.to(dtype) for tensor in (x_TBE, h_LBH, c_LBH))
+            with torch.autocast(device, enabled=False):
+                if x_TBE.is_cuda or not self._is_faster_here(batch_size):
+                    return self._forward_without_masks(x_TBE, h_LBH, c_LBH)
+                exact_layer = partial(lstm_layer, gemm=dtype)
+                return self._forward_layers(x_TBE, h_LBH, c_LBH, exact_layer)
+        layer = lstm_layer if self.fast else lstm_layer_reference
+        return self._forward_layers(x_TBE, h_LBH, c_LBH, layer)
 
     def _forward_layers(
-        self, x_TBE: Tensor, h_LBH: Tensor, c_LBH: Tensor
+        self,
+        x_TBE: Tensor,
+        h_LBH: Tensor,
+        c_LBH: Tensor,
+        layer_function: Callable[..., tuple[Tensor, Tensor, Tensor]],
     ) -> tuple[Tensor, LSTMState]:
         """Run this module's layers one after the other."""
         batch_size = x_TBE.shape[1]
         input_mask_BE, hidden_masks = self.sample_masks(batch_size)
-        layer_function = lstm_layer if self.fast else lstm_layer_reference
         out_TB = x_TBE if input_mask_BE is None else x_TBE * input_mask_BE
         last_h, last_c = [], []
         for index, layer in enumerate(self._typed_layers()):

@@ -253,15 +253,18 @@ def lstm_layer(
     weight_hh_GH: Tensor,
     bias_G: Tensor,
     mask_BH: Tensor | None = None,
+    *,
+    gemm: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute what :func:`tiedlm.recurrent.lstm.lstm_layer_reference` does, faster.
 
     Args, Returns and equations are those of the reference. The gradient is written by hand and is
-    differentiable once. No gradient flows into the mask.
+    differentiable once. No gradient flows into the mask. ``gemm`` is the type of the products where
+    there is no gradient; None is :mod:`tiedlm.matmul`'s.
     """
     inputs = (x_TBE, h_BH, c_BH, weight_ih_GE, weight_hh_GH, bias_G)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
         output_TBH, last_h_BH, last_c_BH = _LSTMLayer.apply(*inputs, mask_BH)  # type: ignore[no-untyped-call]
         return output_TBH, last_h_BH, last_c_BH
-    output_TBH, last_h_BH, _, _, cells_TBH, _ = _run(*inputs, mask_BH, gemm_dtype(x_TBE))
+    output_TBH, last_h_BH, _, _, cells_TBH, _ = _run(*inputs, mask_BH, gemm or gemm_dtype(x_TBE))
     return output_TBH, last_h_BH, cells_TBH[-1].clone()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tiedlm.matmul import precision
+from tiedlm.matmul import gemm_dtype, precision
 from tiedlm.recurrent import LSTMState, VariationalLSTM
 from tiedlm.recurrent.lstm import lstm_layer_reference
 from tiedlm.recurrent.lstm_function import lstm_layer
@@ -282,6 +282,25 @@ def test_evaluation_is_float32_whatever_training_is(own_layers, monkeypatch):
         exact = lstm(x)[0]
         with precision("bf16"):
             torch.testing.assert_close(lstm(x)[0], exact, rtol=0, atol=0)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(lstm(x)[0], exact, rtol=0, atol=0)
+            rounded = lstm(x.bfloat16())
+    assert {rounded[0].dtype, rounded[1].h.dtype, rounded[1].c.dtype} == {torch.float32}
+
+
+def test_evaluation_leaves_the_precision_of_other_threads_alone(monkeypatch):
+    seen = []
+    run = VariationalLSTM._forward_layers
+
+    def spy(*arguments):
+        seen.append(gemm_dtype(torch.zeros(1)))
+        return run(*arguments)
+
+    monkeypatch.setattr(VariationalLSTM, "_is_faster_here", lambda self, batch_size: True)
+    monkeypatch.setattr(VariationalLSTM, "_forward_layers", spy)
+    with precision("bf16"), torch.no_grad():
+        VariationalLSTM(4, 5).eval()(torch.randn(2, 3, 4))
+    assert seen == [torch.bfloat16]
 
 
 def test_bfloat16_products_are_as_near_as_bfloat16_autograd(pointwise):
