@@ -114,7 +114,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Train, print, draw, write."""
-    parser = study_parser(__doc__, seeds=1, precision=True, show=True)
+    parser = study_parser(__doc__, seeds=None, precision=True, show=True)
     parser.add_argument("--fractions", type=float, nargs="+", default=list(FRACTIONS))
     options = parser.parse_args()
     found = jobs(options.out, options.precision)

@@ -1,9 +1,9 @@
 """The paper's eq. 4.3 on trained models: what J_aug's gradient becomes at high temperature.
 
 The claim: ``tau^2 V dJ_aug/dz`` goes to ``z - L^T u``, here less its mean over the vocabulary,
-since J_aug does not see a constant; z is the model's scores, with their bias. For each temperature:
-the distance between the two, relative to the second, and the cosine, averaged over tokens of the
-validation text.
+since J_aug does not see a constant; z is ``W h``, without the bias, as in J_aug. For each
+temperature: the distance between the two, relative to the second, and the cosine, averaged over
+tokens of the validation text.
 
     python benchmarks/high_temperature.py RUN [RUN ...] [--tokens 2000]
 
@@ -39,7 +39,7 @@ def measure(model: LanguageModel, text: Any) -> list[dict[str, float]]:
     sizes = []
     with torch.no_grad():
         for hidden_TH, targets_T in hidden_windows(model, text):
-            scores_TV = model.decoder(hidden_TH)
+            scores_TV = hidden_TH @ model.decoder.weight.t()  # J_aug knows no bias
             soft_TV = embedding[targets_T] @ embedding.t()
             found.append([high_temperature_gap(scores_TV, soft_TV, tau) for tau in TEMPERATURES])
             sizes.append(len(targets_T))

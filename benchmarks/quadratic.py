@@ -10,15 +10,14 @@ exact ones.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from tiedlm import augmented_cross_entropy, load
-from tiedlm.data import load_corpus
 from tiedlm.evaluation.perplexity import hidden_windows
+from tiedlm.training.settings import Settings
 
 
 def augmented(
@@ -41,9 +40,8 @@ def main() -> None:
     args = parser.parse_args()
 
     model = load(args.run).double()
-    settings = json.loads((args.run / "config.json").read_text())["settings"]
-    names = ("vocab_size", "min_count", "fraction")
-    corpus = load_corpus(settings["data"], **{n: settings[n] for n in names if n in settings})
+    settings = Settings.of_run(args.run)
+    corpus = settings.load_corpus(progress=False)
     hidden, targets = (
         torch.cat(parts)
         for parts in zip(*hidden_windows(model, corpus.valid[: args.tokens + 1]), strict=True)
@@ -51,8 +49,8 @@ def main() -> None:
     weight, embedding = model.decoder.weight.detach(), model.embedding.weight.detach()
     scores = hidden @ weight.t()
     print(
-        f"{settings['recipe']} on {settings['data']}, trained at temperature "
-        f"{settings['temperature']:g}: standard deviation of the scores over the vocabulary "
+        f"{settings.recipe} on {settings.data}, trained at temperature "
+        f"{settings.temperature:g}: standard deviation of the scores over the vocabulary "
         f"{scores.std(-1).mean():.2f}\n\n"
         "| temperature | J_aug | quadratic / exact | error of dh | error of dW |\n"
         "|---|---|---|---|---|"

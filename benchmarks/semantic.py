@@ -19,7 +19,6 @@ from study import keep_table, paired, study_parser, trained
 from target_grad import PTB
 from tiedlm import load, native
 from tiedlm.data import Corpus
-from tiedlm.errors import UserError
 from tiedlm.evaluation.perplexity import token_losses
 from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.gradient_paths import path_norms
@@ -151,18 +150,16 @@ def tables(found: dict[tuple[str, int], Job], measured: dict[str, Any]) -> str:
 def main() -> None:
     """Train, measure, print, write."""
     parser = study_parser(__doc__, seeds=3, precision=True, show=True)
-    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="begin with these letters")
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="train those that begin so")
     parser.add_argument(
         "--long", action="store_true", help="the paper's schedule of 45 epochs, not one of 15"
     )
     options = parser.parse_args()
     elsewhere, found = jobs(options.out, options.seeds, options.precision, options.long)
-    if options.only:
-        chosen = tuple(options.only)
-        found = {key: job for key, job in found.items() if key[0].startswith(chosen)}
-        if not found:
-            raise UserError(f"--only: no such variant; there are {', '.join(VARIANTS)}")
-    wanted = list(found.values())
+    chosen = tuple(options.only or [""])
+    wanted = [job for key, job in found.items() if key[0].startswith(chosen)]
+    if not wanted:
+        raise SystemExit(f"--only: no such variant; there are {', '.join(VARIANTS)}")
     if any(job.after for job in wanted):
         wanted = [elsewhere, *wanted]
     found = trained(found, wanted, options)

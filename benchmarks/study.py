@@ -22,13 +22,14 @@ Key = TypeVar("Key")
 
 
 def study_parser(
-    doc: str | None, seeds: int, *, precision: bool = False, show: bool = False
+    doc: str | None, seeds: int | None, *, precision: bool = False, show: bool = False
 ) -> argparse.ArgumentParser:
     """Return a parser of the flags that every study has, and of ``--precision`` and ``--show``."""
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--out", type=Path, default=Path("runs/target-grad"))
     parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--seeds", type=int, default=seeds)
+    if seeds is not None:
+        parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--budget", type=float, default=math.inf, metavar="MINUTES")
     if precision:

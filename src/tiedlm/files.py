@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -120,6 +121,37 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
         raise UserError(f"{path} is not valid JSON ({error}); it may be damaged") from error
+
+
+@contextmanager
+def whole_folder(folder: Path, marker: str, kind: str) -> Iterator[Path]:
+    """Give a temporary folder, of the same name, whose files appear in ``folder`` when all is well.
+
+    Args:
+        folder: a new or empty one, or one that has ``marker``; what else is in it stays.
+        marker: as in :func:`check_folder`.
+        kind: likewise.
+
+    Raises:
+        UserError: if it holds something else, or cannot be written.
+    """
+    check_folder(folder, marker, kind)
+    is_new = not folder.exists()
+    inside = temporary_name(folder / "files")
+    try:
+        temporary = inside / folder.resolve().name
+        temporary.mkdir(parents=True)
+        yield temporary
+        # The marker first: if this is interrupted, it can be done again.
+        for path in sorted(temporary.iterdir(), key=lambda path: path.name != marker):
+            path.replace(folder / path.name)
+    except OSError as error:
+        raise explain(error, folder) from error
+    finally:
+        shutil.rmtree(inside, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # it is empty only after a failure
+                folder.rmdir()
 
 
 def check_folder(folder: Path, marker: str, kind: str) -> None:

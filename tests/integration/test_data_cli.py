@@ -76,7 +76,7 @@ def test_prepared_text_loads_as_the_same_corpus(book: Path, tmp_path: Path):
     assert result.returncode == 0, result.stderr
     assert "written to prepared" in result.stdout
     names = {path.name for path in (tmp_path / "prepared").iterdir()}
-    assert names == {"train.txt", "valid.txt", "test.txt", "vocabulary.txt"}
+    assert names == {"train.txt", "valid.txt", "test.txt", "vocabulary.txt", "prepared.json"}
     assert (tmp_path / "prepared" / "train.txt").read_text().startswith("the cat <unk> , and")
     cache = tmp_path / "cache"
     first = load_corpus(str(book), vocab_size=12, cache=cache)
@@ -140,16 +140,28 @@ def test_a_text_that_this_command_did_not_write_is_not_overwritten(book: Path, t
         assert run(tmp_path, "prepare", str(book), "--out", "prepared").returncode == 0
 
 
+def test_a_run_is_not_overwritten_by_a_text(book: Path, tmp_path: Path):
+    """Every run and export has a vocabulary.txt."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "vocabulary.txt").write_text("mine\n")
+    (tmp_path / "run" / "config.json").write_text("{}")
+    result = run(tmp_path, "prepare", str(book), "--out", "run")
+    assert_one_line_error(result, "vocabulary.txt was not written by this command")
+    assert (tmp_path / "run" / "vocabulary.txt").read_text() == "mine\n"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "is empty"),
         (b"\x89PNG\r\n\x1a\n\x00\x00" * 20, "is not a text file"),
         (b"r\xe9sum\xe9 one\n" * 20, "is not UTF-8 text (byte 0xe9 in line 1)"),
+        (b"it \x92s\n" * 20, "iconv -f cp1252"),
+        (b"one line\rand another\r" * 20, "carriage returns"),
         (b"word " * 2_100_000, "longer than 10 MB"),
         (b"one line\n", "too few to split"),
     ],
-    ids=["empty", "binary", "latin1", "endless line", "too short"],
+    ids=["empty", "binary", "latin1", "cp1252", "old Mac", "endless line", "too short"],
 )
 def test_bad_text_is_one_clear_line(tmp_path: Path, content: bytes, message: str):
     (tmp_path / "bad.txt").write_bytes(content)

@@ -10,6 +10,7 @@ import time
 import pytest
 from rich.console import Console
 
+from tiedlm.errors import UserError
 from tiedlm.experiments.demo import MODELS, run_demo
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.recipes import get_recipe
@@ -73,6 +74,15 @@ def test_the_demo_again_trains_nothing_again(demo, tiny_corpus, capsys):
     with ProgressView() as view:
         run_demo(out, view, jobs=2, data=str(tiny_corpus), **TINY)
     assert {p: p.stat().st_mtime_ns for p in out.glob("*/model.safetensors")} == before
+
+
+def test_fewer_epochs_than_were_trained_are_refused(demo, tiny_corpus):
+    out, _, _ = demo
+    with (
+        ProgressView(Console(quiet=True)) as view,
+        pytest.raises(UserError, match="trained for 2 epochs already; give --epochs 2 or more"),
+    ):
+        run_demo(out, view, jobs=2, data=str(tiny_corpus), **{**TINY, "epochs": 1})
 
 
 def test_a_model_trained_beside_others_is_the_one_trained_alone(demo, tiny_corpus, tmp_path):

@@ -306,6 +306,31 @@ def test_the_command_says_what_it_checked(capsys, tmp_path):
     assert json.loads(out)["largest_difference"] <= 1e-5
 
 
+def test_an_export_of_an_export_knows_its_perplexity(capsys, tmp_path):
+    make_run(tmp_path / "run", "tied")
+    (tmp_path / "run" / "result.json").write_text(
+        json.dumps({"valid_ppl": 12.5, "test_ppl": 13.25, "epochs": 3})
+    )
+    for source, target in (("run", "one"), ("one", "two"), ("two", "two")):
+        status, _, _ = run_command(
+            capsys, "export", tmp_path / source, "--to", "hf", tmp_path / target, "--no-check"
+        )
+        assert status == 0
+        assert "12.50 on validation, 13.25 on test" in (tmp_path / target / "README.md").read_text()
+
+
+def test_a_failed_export_leaves_nothing_and_can_be_done_again(capsys, tmp_path, monkeypatch):
+    make_run(tmp_path / "run", "tied")
+    command = ("export", tmp_path / "run", "--to", "hf", tmp_path / "hf")
+    with monkeypatch.context() as patched:
+        patched.setattr("tiedlm.export.hf.largest_difference", lambda *_: 1.0)
+        status, _, err = run_command(capsys, *command)
+    assert status == 2
+    assert "hf: the logits of transformers differ by 1.0e+00 from tiedlm's, so it was not" in err
+    assert not (tmp_path / "hf").exists()
+    assert run_command(capsys, *command)[0] == 0
+
+
 def test_mistakes_are_one_line(capsys, tmp_path, monkeypatch):
     make_run(tmp_path / "run", "tied")
     for arguments, expected in [

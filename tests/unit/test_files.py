@@ -1,12 +1,20 @@
 """Files that are whole or not there."""
 
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tiedlm.errors import UserError, did_you_mean
-from tiedlm.files import atomic_path, check_folder, read_json, write_json, write_text
+from tiedlm.files import (
+    atomic_path,
+    check_folder,
+    read_json,
+    whole_folder,
+    write_json,
+    write_text,
+)
 
 
 def test_a_file_is_replaced_whole_and_no_temporary_stays(tmp_path):
@@ -82,6 +90,33 @@ def test_a_folder_with_other_files_and_a_file_are_refused(tmp_path):
         check_folder(tmp_path, "step.onnx", "export")
     with pytest.raises(UserError, match="is a file"):
         check_folder(other, "step.onnx", "export")
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "out"
+
+    def fail(error):
+        with whole_folder(folder, "b", "export") as new:
+            (new / "a").write_text("half")
+            raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        fail(KeyboardInterrupt())
+    assert not folder.exists()
+    with whole_folder(folder, "b", "export") as new:
+        assert new.name == "out"
+        for name in "abc":
+            (new / name).write_text("first")
+        assert not list(folder.glob("[!.]*")), "nothing before all is there"
+    (folder / "notes").write_text("mine")
+    with pytest.raises(UserError, match=r"cannot write .*out: No space left"):
+        fail(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    with whole_folder(folder, "b", "export") as new:
+        (new / "b").write_text("second")
+    found = {path.name: path.read_text() for path in folder.iterdir()}
+    assert found == {"a": "first", "b": "second", "c": "first", "notes": "mine"}
+    with pytest.raises(UserError, match="holds other files"), whole_folder(folder, "z", "export"):
+        pass
 
 
 def test_a_link_is_followed_and_a_pipe_stays_a_pipe(tmp_path):

@@ -6,6 +6,7 @@ exits 130, one whose loss is no longer finite exits 1.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import NoReturn
@@ -17,6 +18,7 @@ from tiedlm import __version__
 from tiedlm.errors import UserError
 from tiedlm.files import explain
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _COMMANDS = {
     "demo": "Train the four models of the paper on a small corpus, and write a report.",
     "train": "Train one model from a recipe.",
@@ -53,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
     try:
         build_app()(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except CycloptsError as error:
         fail(_explain(error))
     except UserError as error:
@@ -60,12 +63,24 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         fail("interrupted", 130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         sys.exit(141)
+    except UnicodeEncodeError as error:
+        fail(
+            f"standard output is {error.encoding}, which has no {error.object[error.start]!r}; set "
+            "PYTHONIOENCODING=utf-8, or write to a file with --out"
+        )
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in _FULL:
             raise
-        fail(str(explain(error, error.filename)))
+        if error.filename is None:
+            _forget_output()
+        fail(str(explain(error, error.filename or "standard output")))
+
+
+def _forget_output() -> None:
+    """Let what could not be written go: it would be tried, and fail, once more at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: CycloptsError) -> str:

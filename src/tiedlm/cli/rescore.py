@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from tiedlm.cli import note
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -136,8 +137,10 @@ def rescore(
             f"{found.without:.2%} tuned without this model, {found.best:.2%} with it, "
             f"{found.oracle:.2%} at best",
         ]
+        if found.best > found.first:
+            note("no weights that were tried rank this list as well as it came")
     flags = f"--weight {weights.weight:g} --penalty {weights.penalty:g}"
-    if scored.has_lm_scores or weights.lm_scale != 1:
+    if weights.lm_scale != 1:
         flags += f" --lm-scale {weights.lm_scale:g}"
     if arpa is not None:
         flags += f" --arpa {arpa} --arpa-weight {arpa_weight:g}"

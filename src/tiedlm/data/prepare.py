@@ -6,21 +6,23 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from tiedlm import __version__
 from tiedlm.data.corpus import Corpus
 from tiedlm.data.source import PARTS
 from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError
-from tiedlm.files import atomic_path, explain
+from tiedlm.files import atomic_path, explain, write_json
 
 _CHUNK = 1 << 16
+MARKER = "prepared.json"  # that what lies beside it was written here
 _NAMES = {part: f"{part}.txt" for part in PARTS}
 
 
 def write_corpus(corpus: Corpus, folder: Path, keep: tuple[Path, ...] = ()) -> list[Path]:
-    """Write train.txt, valid.txt, test.txt and vocabulary.txt.
+    """Write train.txt, valid.txt, test.txt, vocabulary.txt and prepared.json, what they are.
 
     Words outside the vocabulary are written as ``<unk>``; loading the folder as tokenized, with
-    every word counted (``min_count=1``), gives the same ids. Either all four files appear or none.
+    every word counted (``min_count=1``), gives the same ids. Either all of them appear or none.
 
     Args:
         corpus: what to write.
@@ -31,12 +33,12 @@ def write_corpus(corpus: Corpus, folder: Path, keep: tuple[Path, ...] = ()) -> l
         UserError: if a file would be overwritten that is of ``keep`` or was not written here, or
             the folder cannot be written.
     """
-    paths = [folder / name for name in (*_NAMES.values(), "vocabulary.txt")]
+    paths = [folder / name for name in (*_NAMES.values(), "vocabulary.txt", MARKER)]
     own = {path.resolve() for path in keep}
     for path in paths:
         if path.resolve() in own:
             raise UserError(f"{path} is part of the text itself; choose another --out folder")
-    if not paths[-1].is_file():  # a folder that was written here has all four
+    if not paths[-1].is_file():
         for path in paths:
             if path.exists():
                 raise UserError(f"{path} was not written by this command; choose another --out")
@@ -48,7 +50,9 @@ def write_corpus(corpus: Corpus, folder: Path, keep: tuple[Path, ...] = ()) -> l
                     file.writelines(_lines(getattr(corpus, part), corpus.vocabulary))
         except OSError as error:
             raise explain(error, folder) from error
-        corpus.vocabulary.save(temporary[-1])
+        corpus.vocabulary.save(temporary[-2])
+        about = {"tiedlm": __version__, "corpus": corpus.name, **corpus.info}
+        write_json(temporary[-1], about)
     return paths
 
 

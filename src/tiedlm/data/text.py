@@ -100,13 +100,33 @@ def _decode(line: bytes, path: Path, number: int) -> str:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
+        raise not_utf8(path, line[error.start], number) from error
+    return without_end(text, path, number)
+
+
+def not_utf8(name: Path | str, byte: int, number: int) -> UserError:
+    """Say which byte of which line is not UTF-8, and what to do."""
+    # What Windows calls Latin 1 has quotes and dashes where Latin 1 has nothing.
+    encoding = "cp1252" if 0x80 <= byte <= 0x9F else "latin1"
+    return UserError(
+        f"{name} is not UTF-8 text (byte 0x{byte:02x} in line {number}); convert it, for example "
+        f"with: iconv -f {encoding} -t utf-8"
+    )
+
+
+def without_end(line: str, name: Path | str, number: int) -> str:
+    """Return a line without its end, and the first without a byte order mark.
+
+    Raises:
+        UserError: if carriage returns are left: line ends of old Macs, and of some spreadsheets.
+    """
+    text = (line.removeprefix("\ufeff") if number == 1 else line).rstrip("\r\n")
+    if "\r" in text:
         raise UserError(
-            f"{path} is not UTF-8 text (byte 0x{line[error.start]:02x} in line {number}); convert "
-            "it, for example with: iconv -f latin1 -t utf-8"
-        ) from error
-    if number == 1:
-        text = text.removeprefix("\ufeff")
-    return text.rstrip("\r\n")
+            f"line {number} of {name} has carriage returns inside; if lines end with them, convert "
+            "it, for example with: tr '\\r' '\\n'"
+        )
+    return text
 
 
 def _not_text(path: Path) -> UserError:

@@ -61,6 +61,7 @@ _REPLACED = str.maketrans(
 )
 _DASHES = re.compile(r"[—–―]+|-{2,}")
 _LOST_BLANK = re.compile(r"(?<=[a-z]{2}\.)(?=[A-Z])")  # "peace.We", but not "ssa.gov" or "U.S."
+_LEADING_DOT = re.compile(r"(?<![\w.])\.(?=\d)")  # ".5"
 _OPENING_QUOTE = re.compile(r'(?:(?<=[\s(\[{-])|^)"')
 
 
@@ -78,6 +79,7 @@ def tokenize(text: str) -> list[str]:
     """
     text = _LOST_BLANK.sub(" ", text.translate(_REPLACED))
     text = _OPENING_QUOTE.sub("``", _DASHES.sub(" -- ", text)).replace('"', "''")
+    text = _LEADING_DOT.sub("0.", text)
     text = _PLACEHOLDER.sub("0", text)  # any number will do: it becomes N again
     text = unicodedata.normalize("NFC", text.lower())
     words: list[str] = []

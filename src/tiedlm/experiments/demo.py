@@ -13,6 +13,7 @@ from tiedlm.analysis.plots import require_matplotlib
 from tiedlm.analysis.predictions import distributions, mean_probability, next_words
 from tiedlm.analysis.subspace import subspace_distance
 from tiedlm.data import Corpus
+from tiedlm.errors import UserError
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.report import write_report
@@ -51,6 +52,12 @@ def run_demo(out: Path, view: ProgressView, jobs: int | None = None, **changes: 
     started = time.monotonic()
     settings = {name: get_recipe(recipe).replace(**changes) for name, recipe in MODELS.items()}
     first = settings["vd-lstm"]
+    for name in MODELS:
+        if (epochs := len(read_metrics(out / name))) > first.epochs:
+            raise UserError(
+                f"{out / name} was trained for {epochs} epochs already; give --epochs {epochs} or "
+                "more, or another --out"
+            )
     corpus = first.load_corpus()
     # The longest training first: the last two to run then end together.
     order = sorted(MODELS, key=lambda name: settings[name].alpha, reverse=True)

@@ -13,7 +13,7 @@ import queue
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event
@@ -28,6 +28,7 @@ from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
 _FINAL = ("result", "stopped", "diverged", "mistake")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SEND_EVERY = 0.2  # seconds between two reports of a model's steps
 
 
@@ -77,9 +78,9 @@ def train_all(
     results: dict[int, dict[str, Any]] = {}
     failure: Exception | None = None
     deadline = time.monotonic() + seconds
-    with _stopping(stop) as signals:
+    with _stopping() as signals, _leaving_nobody(running, inbox, stop):
         while waiting or running:
-            if time.monotonic() > deadline:
+            if signals or time.monotonic() > deadline:
                 stop.set()
             while len(running) < at_once and not stop.is_set():
                 index = next((i for i in waiting if _may_begin(jobs[i])), None)
@@ -91,7 +92,8 @@ def train_all(
                     target=_work,
                     args=(index, jobs[index], inbox, stop, os.getpid(), min(at_once, len(jobs))),
                 )
-                running[index].start()
+                with _held_signals():
+                    running[index].start()
             if not running:  # asked to stop, or what the rest waits for is not among the jobs
                 break
             try:
@@ -167,6 +169,11 @@ def _work(
     sharing: int,
 ) -> None:
     """Train one model in a child process and send its result, or why there is none."""
+    # Until the training listens for them: the parent does, and says through `stop` what came.
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     remote = _Remote(index, inbox)
     share_gpu(sharing)
     try:
@@ -190,20 +197,53 @@ def _work(
             remote.send("diverged", str(diverged))
     except UserError as error:
         remote.send("mistake", str(error))
-    except KeyboardInterrupt:
-        remote.send("stopped", f"stopped before {job.out} had begun; the same command goes on")
+    finally:
+        if os.getppid() != parent:  # nobody reads what is left
+            inbox.cancel_join_thread()
 
 
 @contextmanager
-def _stopping(stop: Event) -> Iterator[list[int]]:
-    """Set ``stop`` on SIGINT and SIGTERM, so that every child saves and ends; yield what came."""
+def _leaving_nobody(
+    running: dict[int, SpawnProcess],
+    inbox: multiprocessing.Queue[tuple[int, str, tuple[Any, ...]]],
+    stop: Event,
+) -> Iterator[None]:
+    """Where something fails here, such as what shows the progress, let the children save and end.
+
+    Otherwise they would train on, and Python would wait for them at its end.
+    """
+    try:
+        yield
+    except BaseException:
+        stop.set()
+        while any(process.is_alive() for process in running.values()):
+            with suppress(queue.Empty):
+                inbox.get(timeout=0.2)  # a full pipe would hold them
+        raise
+
+
+@contextmanager
+def _held_signals() -> Iterator[None]:
+    """Let a child begin with the signals held back: its first seconds are imports."""
+    if not hasattr(signal, "pthread_sigmask"):  # not Unix
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _stopping() -> Iterator[list[int]]:
+    """Note SIGINT and SIGTERM, so that every child can be told to save and end; yield what came."""
     signals: list[int] = []
 
     def request(number: int, frame: FrameType | None) -> None:
-        signals.append(number)
-        stop.set()
+        signals.append(number)  # no more: one signal may come while another is handled
 
-    old = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, request) for number in _SIGNALS}
     try:
         yield signals
     finally:

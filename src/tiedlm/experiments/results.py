@@ -44,10 +44,19 @@ def keep(runs: Sequence[Path], name: str, results: Path, command: str) -> Path:
     summaries = [summary(run) for run in runs]
     configs = [read_json(run / CONFIG) for run in runs]
     single = len(runs) == 1
-    write_json(folder / "metrics.json", summaries[0] if single else {"runs": summaries})
-    write_json(folder / "config.json", configs[0] if single else {"runs": configs})
-    write_json(folder / "env.json", {**read_json(runs[0] / ENVIRONMENT), "command": command})
+    ran_in = read_json(runs[0] / ENVIRONMENT)
+    config = configs[0] if single else {"runs": configs}
+    _write(folder, summaries[0] if single else {"runs": summaries}, config, ran_in, command)
     return folder
+
+
+def _write(
+    folder: Path, metrics: Any, config: Any, ran_in: Mapping[str, Any], command: str
+) -> None:
+    """Write the three files, last the one by which a result is found."""
+    write_json(folder / "config.json", config)
+    write_json(folder / "env.json", {**ran_in, "command": command})
+    write_json(folder / "metrics.json", metrics)
 
 
 def keep_study(
@@ -76,9 +85,7 @@ def keep_study(
 
         ran_in = environment()
     folder = results / f"{datetime.date.today().isoformat()}_{name}"
-    write_json(folder / "metrics.json", metrics)
-    write_json(folder / "config.json", config)
-    write_json(folder / "env.json", {**ran_in, "command": command})
+    _write(folder, metrics, config, ran_in, command)
     for old in results.glob(f"????-??-??_{name}"):
         if old != folder:
             shutil.rmtree(old)

@@ -25,10 +25,13 @@ Source: PAPER section 4.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import random
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -220,27 +223,34 @@ def run_figure1(
     left = [run for run in wanted if not (out / run.name()).is_file()]
     view.line(f"{len(wanted)} runs, {len(wanted) - len(left)} finished, {at_once} at once")
     done, started = 0, time.monotonic()
-    with multiprocessing.get_context("spawn").Pool(at_once, share_gpu, (at_once,)) as pool:
-        results = pool.imap_unordered(_train_one, list(left))
-        while left:
-            try:
-                run, result = results.next(timeout=max(0.0, min(deadline - time.monotonic(), 1e6)))
-            except multiprocessing.TimeoutError:
+    executor = ProcessPoolExecutor(
+        at_once, multiprocessing.get_context("spawn"), share_gpu, (at_once,)
+    )
+    futures = {executor.submit(train_theory_run, run): run for run in left}
+    try:
+        while futures:
+            rest = None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
+            finished = wait(futures, rest, FIRST_COMPLETED).done
+            if not finished:
                 break
-            write_json(out / run.name(), result)
-            left.remove(run)
-            done += 1
-            rest = (time.monotonic() - started) / done * len(left)
-            view.line(
-                f"beta {run.point[0]:g}, temperature {run.point[1]:g}, seed {run.seed}: distance "
-                f"{result['distance']:.3f}; {len(left)} runs left, ETA {short_duration(rest)}"
-            )
-        pool.terminate()
+            for future in finished:
+                run, result = futures.pop(future), future.result()
+                write_json(out / run.name(), result)
+                left.remove(run)
+                done += 1
+                eta = (time.monotonic() - started) / done * len(left)
+                view.line(
+                    f"beta {run.point[0]:g}, temperature {run.point[1]:g}, seed {run.seed}: "
+                    f"distance {result['distance']:.3f}; {len(left)} runs left, "
+                    f"ETA {short_duration(eta)}"
+                )
+    except BrokenProcessPool:
+        view.line("a process was killed (is there too little memory?); the same command goes on")
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            child.terminate()
     return left
-
-
-def _train_one(run: TheoryRun) -> tuple[TheoryRun, dict[str, Any]]:
-    return run, train_theory_run(run)
 
 
 def read_figure1(folder: Path) -> list[dict[str, Any]]:

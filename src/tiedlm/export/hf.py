@@ -19,11 +19,12 @@ from safetensors.torch import save as save_tensors
 from tiedlm import files
 from tiedlm.data import Vocabulary
 from tiedlm.errors import UserError, require
-from tiedlm.export.model_card import model_card
+from tiedlm.export.model_card import RECORDED, model_card, result_of
 from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.model import LanguageModel
 from tiedlm.training.run import load
 from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS
+from tiedlm.training.settings import Settings
 
 CODE = ("configuration_tiedlm.py", "modeling_tiedlm.py")
 TOLERANCE = 1e-5
@@ -58,31 +59,34 @@ def export_hf(run: Path, folder: Path, *, check: bool = True) -> HuggingFaceRepo
     model = load(run)
     if check:
         require("transformers", "hf", "checking the export (or pass --no-check)")
-    files.check_folder(folder, CODE[1], "export")
     vocabulary = model.vocabulary
     assert vocabulary is not None
     run_config = files.read_json(run / CONFIG)
     corpus = run_config["corpus"]
     raw_text = corpus["tokenizer"] == "tiedlm"
 
-    files.write_json(folder / CONFIG, _config(model, vocabulary, run_config))
-    _copy_weights(run / WEIGHTS, folder / WEIGHTS)
-    vocabulary.save(folder / VOCABULARY)
-    ids = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
-    files.write_json(folder / "generation_config.json", ids | {"pad_token_id": vocabulary.eos_id})
-    for name, value in tokenizer_files(vocabulary, raw_text).items():
-        files.write_json(folder / name, value)
-    for name in CODE:
-        source = Path(__file__).with_name("huggingface") / name
-        files.write_text(folder / name, source.read_text(encoding="utf-8"))
-    files.write_text(folder / "README.md", model_card(run, model, corpus["name"], raw_text))
-
-    difference = largest_difference(model, folder) if check else None
-    if difference is not None and difference > TOLERANCE:
-        raise UserError(
-            f"{folder}: the logits of transformers differ by {difference:.1e} from tiedlm's; "
-            "please report this"
-        )
+    result = result_of(run)
+    with files.whole_folder(folder, CODE[1], "export") as new:
+        files.write_json(new / CONFIG, _config(model, vocabulary, run_config) | {RECORDED: result})
+        _copy_weights(run / WEIGHTS, new / WEIGHTS)
+        vocabulary.save(new / VOCABULARY)
+        ids = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
+        ids["pad_token_id"] = vocabulary.eos_id
+        files.write_json(new / "generation_config.json", ids)
+        for name, value in tokenizer_files(vocabulary, raw_text).items():
+            files.write_json(new / name, value)
+        for name in CODE:
+            source = Path(__file__).with_name("huggingface") / name
+            files.write_text(new / name, source.read_text(encoding="utf-8"))
+        title = run.resolve().name
+        card = model_card(title, model, Settings.of_run(run), result, corpus["name"], raw_text)
+        files.write_text(new / "README.md", card)
+        difference = largest_difference(model, new) if check else None
+        if difference is not None and difference > TOLERANCE:
+            raise UserError(
+                f"{folder}: the logits of transformers differ by {difference:.1e} from tiedlm's, "
+                "so it was not written; please report this"
+            )
     return HuggingFaceReport(folder, model.num_params(), difference)
 
 

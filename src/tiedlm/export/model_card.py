@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import tiedlm
 from tiedlm import files
 from tiedlm.model import LanguageModel
-from tiedlm.training.run_files import RESULT
+from tiedlm.training.run_files import CONFIG, RESULT
 from tiedlm.training.settings import IMPORTED, Settings
 
 _CARD = """---
@@ -43,17 +44,34 @@ _RAW = "The tokenizer lower-cases and splits raw text as the training text was: 
 _BLANKS = "Blanks separate words: give it text that is tokenized as the training text was."
 
 
-def model_card(run: Path, model: LanguageModel, corpus: str, raw_text: bool) -> str:
-    """Describe a model: what it is, how good it is, how to use it."""
-    config = model.config
-    is_imported = Settings.of_run(run).recipe == IMPORTED
-    origin = f"trained with tiedlm {tiedlm.__version__} on the corpus `{corpus}`"
-    results = "Its perplexity was not recorded: training had not ended."
-    if is_imported:
-        origin = "imported into tiedlm from a checkpoint of another program, not trained by it"
-        results = "Its perplexity was not measured."
+RECORDED = "result"  # in the configuration of an exported folder
+
+
+def result_of(run: Path) -> dict[str, Any] | None:
+    """Return what a run, or the run that was exported to this folder, came to, if that is known."""
     if (run / RESULT).is_file():
         result = files.read_json(run / RESULT)
+        return {name: result[name] for name in ("valid_ppl", "test_ppl", "epochs")}
+    recorded: dict[str, Any] | None = files.read_json(run / CONFIG).get(RECORDED)
+    return recorded
+
+
+def model_card(
+    title: str,
+    model: LanguageModel,
+    settings: Settings,
+    result: dict[str, Any] | None,
+    corpus: str,
+    raw_text: bool,
+) -> str:
+    """Describe a model: what it is, how good it is, how to use it."""
+    config = model.config
+    origin = f"trained with tiedlm {tiedlm.__version__} on the corpus `{corpus}`"
+    results = "Its perplexity is not recorded here."
+    if settings.recipe == IMPORTED:
+        origin = "imported into tiedlm from a checkpoint of another program, not trained by it"
+        results = "Its perplexity was not measured."
+    if result is not None:
         results = (
             f"Perplexity per word, `<eos>` and `<unk>` among the words: "
             f"{result['valid_ppl']:.2f} on validation, {result['test_ppl']:.2f} on test "
@@ -63,7 +81,7 @@ def model_card(run: Path, model: LanguageModel, corpus: str, raw_text: bool) -> 
     assert vocabulary is not None
     example = " ".join(word for word in vocabulary.words[:8] if word.isalpha()) or "the"
     return _CARD.format(
-        title=run.resolve().name,
+        title=title,
         tying="tied embeddings" if config.tied else "embeddings not tied",
         origin=origin,
         words=config.vocab_size,

@@ -68,39 +68,37 @@ def export_onnx(
     model = load(run)
     for module in ("onnx", "onnxruntime"):
         require(module, "onnx", "export to ONNX")
-    files.check_folder(folder, f"{STEP}.onnx", "export")
     vocabulary = model.vocabulary
     assert vocabulary is not None
-    for twin in folder.glob("*.int8.onnx"):  # of an earlier export, perhaps of another run
-        twin.unlink()
-    paths = [
-        _write(folder / f"{name}.onnx", graph)
-        for name, graph in _graphs(model, vocabulary, corpus_info(run)["tokenizer"]).items()
-    ]
-    vocabulary.save(folder / VOCABULARY)
-    difference = largest_difference(model, paths[0])
-    if difference > TOLERANCE:
-        raise UserError(
-            f"{paths[0]}: log-probabilities differ by {difference:.1e} from PyTorch's; please "
-            "report this"
+    graphs = _graphs(model, vocabulary, corpus_info(run)["tokenizer"])
+    with files.whole_folder(folder, f"{STEP}.onnx", "export") as new:
+        paths = [_write(new / f"{name}.onnx", graph) for name, graph in graphs.items()]
+        vocabulary.save(new / VOCABULARY)
+        difference = largest_difference(model, paths[0])
+        if difference > TOLERANCE:
+            raise UserError(
+                f"{folder}: log-probabilities differ by {difference:.1e} from PyTorch's, so it was "
+                "not written; please report this"
+            )
+        perplexities: list[float] = []
+        if int8_text is not None:
+            paths += [_quantize(path) for path in paths]
+            perplexities = [
+                onnx_perplexity(new / f"{STEP}{suffix}.onnx", int8_text) for suffix in ("", ".int8")
+            ]
+        report = OnnxReport(
+            folder,
+            {path.name: path.stat().st_size for path in paths},
+            difference,
+            *(perplexities or (None, None)),
         )
-    perplexities: list[float] = []
-    if int8_text is not None:
-        paths += [_quantize(path) for path in paths]
-        perplexities = [
-            onnx_perplexity(folder / f"{STEP}{suffix}.onnx", int8_text) for suffix in ("", ".int8")
-        ]
-    report = OnnxReport(
-        folder,
-        {path.name: path.stat().st_size for path in paths},
-        difference,
-        *(perplexities or (None, None)),
-    )
-    about = {"tiedlm": tiedlm.__version__, "opset": OPSET, "ir_version": IR_VERSION}
-    measured = report._asdict()
-    del measured["folder"]
-    tokens = None if int8_text is None else len(int8_text) - 1
-    files.write_json(folder / REPORT, about | measured | {"perplexity_tokens": tokens})
+        about = {"tiedlm": tiedlm.__version__, "opset": OPSET, "ir_version": IR_VERSION}
+        measured = report._asdict()
+        del measured["folder"]
+        tokens = None if int8_text is None else len(int8_text) - 1
+        files.write_json(new / REPORT, about | measured | {"perplexity_tokens": tokens})
+        for twin in folder.glob("*.int8.onnx"):  # of an earlier export, perhaps of another run
+            twin.unlink()
     return report
 
 

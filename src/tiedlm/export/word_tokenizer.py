@@ -90,6 +90,7 @@ def _tiedlm_normalizer() -> dict[str, Any]:
             _replace(rules._DASHES.pattern, " -- "),
             _replace(rules._OPENING_QUOTE.pattern.replace("^", r"\A"), "``"),
             _replace('"', "''"),
+            _replace(rules._LEADING_DOT.pattern, "0."),
             _replace(rules._PLACEHOLDER.pattern, "0"),
             {"type": "Lowercase"},
             {"type": "NFC"},

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tiedlm.data import Vocabulary
 from tiedlm.errors import UserError
-from tiedlm.files import check_folder, write_json
+from tiedlm.files import whole_folder, write_json
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.training.run import config_of, environment, save_weights
 from tiedlm.training.run_files import CONFIG, ENVIRONMENT, VOCABULARY, WEIGHTS
@@ -139,19 +139,13 @@ def _config(state: dict[str, Tensor], path: Path) -> ModelConfig:
 def write_run(imported: Imported, folder: Path) -> None:
     """Write a run folder that ``score``, ``predict`` and the others read.
 
-    Its configuration comes last: until then the folder is no run.
-
     Raises:
         UserError: if there is a run already, or the folder cannot be written.
     """
     if (folder / CONFIG).exists():
         raise UserError(f"{folder} holds a run already; choose another --out")
-    check_folder(folder, CONFIG, "run")
     model = imported.model
     assert model.vocabulary is not None
-    model.vocabulary.save(folder / VOCABULARY)
-    save_weights(model, folder / WEIGHTS)
-    write_json(folder / ENVIRONMENT, environment())
     shape = {name: getattr(model.config, name) for name in ("d_embed", "d_hidden", "n_layers")}
     settings = Settings(recipe=IMPORTED, tied=model.config.tied, **shape)
     corpus = {
@@ -163,4 +157,8 @@ def write_run(imported: Imported, folder: Path) -> None:
         },
         "tokenizer": None,
     }
-    write_json(folder / CONFIG, config_of(model, settings.to_dict(), corpus))
+    with whole_folder(folder, CONFIG, "run") as new:
+        model.vocabulary.save(new / VOCABULARY)
+        save_weights(model, new / WEIGHTS)
+        write_json(new / ENVIRONMENT, environment())
+        write_json(new / CONFIG, config_of(model, settings.to_dict(), corpus))

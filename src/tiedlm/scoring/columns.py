@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import chain, tee
 
 from tiedlm.data.text import MAX_LINE
 from tiedlm.errors import UserError, did_you_mean
@@ -39,15 +40,18 @@ class TextColumn:
                 break
         names: list[str] = []
         problem = None
-        for self._delimiter in "\t;,":
+        delimiters = "\t;,"
+        tables = tee(chain([header], iterator), len(delimiters))
+        for delimiter, table in zip(delimiters, tables, strict=True):
+            rows = self._read(table, self._before - 1, delimiter)
             try:
-                found = next(self._read([header], self._before - 1), [])
+                found = [_one_line(name) for name in next(rows, [])]
             except UserError as error:
                 problem = error
                 continue
             names = max(names, found, key=len)
             if column in found:
-                names = found
+                names, self._rows = found, rows
                 break
         if problem is not None and len(names) < 2:
             raise problem
@@ -61,12 +65,11 @@ class TextColumn:
             raise UserError(f"{source} has two columns {twice!r}; give each its own name")
         self._index = names.index(column)
         self.others = [name for name in names if name != column]
-        self._rows = self._read(iterator, self._before)
         self._kept: deque[tuple[int, list[str]]] = deque()
 
-    def _read(self, lines: Iterable[str], before: int) -> Iterator[list[str]]:
+    def _read(self, lines: Iterable[str], before: int, delimiter: str) -> Iterator[list[str]]:
         csv.field_size_limit(MAX_LINE)
-        reader = csv.reader((line + "\n" for line in lines), delimiter=self._delimiter, strict=True)
+        reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter, strict=True)
         seen = 0
         while True:
             try:
@@ -79,7 +82,7 @@ class TextColumn:
                     f"{self._source} is no table in line {before + seen + 1}: {error}"
                     + quotes * ("expected after" in str(error) or "end of data" in str(error))
                 ) from error
-            if self._delimiter == "\t" and reader.line_num > seen + 1:
+            if delimiter == "\t" and reader.line_num > seen + 1:
                 raise UserError(
                     f"{self._source}: a quoted cell goes on from line {before + seen + 1} to line "
                     f"{before + reader.line_num}; is a quote not closed?"
@@ -96,7 +99,7 @@ class TextColumn:
                 raise UserError(
                     f"{self._source}, row {number}: {len(row)} cells, where the header has {width}"
                 )
-            cells = [" ".join(cell.split()) for cell in row]
+            cells = [_one_line(cell) for cell in row]
             text = cells.pop(self._index)
             self._kept.append((number, cells))
             yield text
@@ -106,6 +109,11 @@ class TextColumn:
         while self._kept[0][0] < number:
             self._kept.popleft()
         return self._kept[0][1]
+
+
+def _one_line(cell: str) -> str:
+    """Return a cell without tabs, line ends or more than one blank."""
+    return " ".join(cell.split())
 
 
 def unlike(names: Iterable[str], taken: Iterable[str], prefix: str) -> list[str]:

@@ -6,6 +6,7 @@ Shape letters: U utterances, K hypotheses of the longest list.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -25,7 +26,8 @@ BLOCK = 2000  # hypotheses whose prefixes are shared and held at a time
 
 WEIGHTS = np.linspace(0, 1, 21)
 PENALTIES = np.linspace(-5, 5, 21)
-LM_SCALES = np.arange(1.0, 21.0)
+# From end-to-end recognisers, whose scores are log-probabilities, to Kaldi's.
+LM_SCALES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, *map(float, range(1, 21)))
 
 
 class Weights(NamedTuple):
@@ -126,11 +128,6 @@ class ScoredLists:
         self._lm_N = np.array([hypothesis.lm_score for hypothesis in flat])
         self._new_N = new
 
-    @property
-    def has_lm_scores(self) -> bool:
-        """Whether the recogniser's language model has scores of its own, so that a scale counts."""
-        return bool(self._lm_N.any() or self._graph_N.any())
-
     def new(self) -> Floats:
         """Return this model's log-probabilities, ``(U, K)``, NaN beyond a list's end."""
         return self._matrix(self._new_N, np.nan)
@@ -154,9 +151,9 @@ class ScoredLists:
     def tune(self, references: Mapping[str, str]) -> Tuning:
         """Find the weights with the fewest errors, on a grid.
 
-        Weight 0 to 1 in steps of 0.05, penalty -5 to 5 in steps of 0.5 and, where the list tells
-        the language model's scores apart, scale 1 to 20. Of equally good weights the smallest
-        penalty, weight and scale, in this order.
+        Weight 0 to 1 in steps of 0.05, penalty -5 to 5 in steps of 0.5 and scale 0.05 to 20. Of
+        equally good weights the smallest penalty, the scale nearest to 1 and the smallest weight,
+        in this order.
 
         Args:
             references: utterance -> what was said.
@@ -186,11 +183,11 @@ class ScoredLists:
         def rate(weights: Weights) -> float:
             return float(errors_UK[rows, self.best(weights)].sum()) / words
 
-        scales = LM_SCALES if self.has_lm_scores else (1.0,)
+        scales = sorted(LM_SCALES, key=lambda scale: abs(math.log(scale)))
         grid = [
-            Weights(float(weight), float(penalty), float(scale))
-            for penalty, weight, scale in itertools.product(
-                sorted(PENALTIES, key=abs), WEIGHTS, scales
+            Weights(float(weight), float(penalty), scale)
+            for penalty, scale, weight in itertools.product(
+                sorted(PENALTIES, key=abs), scales, WEIGHTS
             )
         ]
         rates = {weights: rate(weights) for weights in grid}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from tiedlm.data import EOS, Vocabulary, split_sentences, tokenize
-from tiedlm.data.text import MAX_LINE
+from tiedlm.data.text import MAX_LINE, not_utf8, without_end
 from tiedlm.data.vocabulary import Ids
 from tiedlm.errors import UserError
 
@@ -98,11 +98,8 @@ def _decode(line: bytes, name: str, number: int) -> str:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{name} is not UTF-8 text (byte 0x{line[error.start]:02x} in line {number}); convert "
-            "it, for example with: iconv -f latin1 -t utf-8"
-        ) from error
-    return (text.removeprefix("\ufeff") if number == 1 else text).rstrip("\r\n")
+        raise not_utf8(name, line[error.start], number) from error
+    return without_end(text, name, number)
 
 
 def sentences(

@@ -405,9 +405,12 @@ class _Run:
             assert earlier is not None
             settings = {**earlier["settings"], "data": self.settings.data}
             described = {**earlier, "settings": settings, "corpus": described["corpus"]}
+            ran_in = None
         else:
-            write_json(self.out / run_files.ENVIRONMENT, self._environment())
-        write_json(config, described)
+            ran_in = self._environment()
+        write_json(config, described)  # first: a folder without it is not a run's
+        if ran_in is not None:
+            write_json(self.out / run_files.ENVIRONMENT, ran_in)
         self.corpus.vocabulary.save(self.out / run_files.VOCABULARY)
         self._write_metrics()
         return notes

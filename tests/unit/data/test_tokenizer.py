@@ -20,6 +20,7 @@ from tiedlm.data import split_sentences, tokenize
         ("John F. Kennedy and I.", "john f. kennedy and i ."),
         ("a 13-year-old in the 1990s, the 1980's", "a 13-year-old in the 1990s , the N 's"),
         ("the 21st of 9/11, 3.5% or 1/2", "the 21st of 9/11 , N % or 1/2"),
+        ("p < .05, $.50 or a .22... no.5", "p < N , $ N or a N ... no.5"),
         ("at peace.We see ssa.gov", "at peace . we see ssa.gov"),
         ("N <unk> <eos> n", "N <unk> <eos> n"),
         ("हिन्दी में है। می‌خواهم", "हिन्दी में है । می‌خواهم"),
@@ -38,6 +39,7 @@ def test_worked_examples(text: str, words: str):
         ('"Why?" he asked. "No." I left', ["`` why ? ''", "he asked .", "`` no . ''", "i left"]),
         ("Dr. No of the U.S. won. 3 times", ["dr. no of the u.s. won .", "N times"]),
         ("What?! (Really.) Yes...", ["what ? !", "( really . )", "yes ..."]),
+        ("It fell to .300 that year.", ["it fell to N that year ."]),
         ("", []),
     ],
 )

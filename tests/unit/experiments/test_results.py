@@ -6,6 +6,7 @@ import pytest
 
 from tiedlm.errors import UserError
 from tiedlm.experiments.results import keep
+from tiedlm.files import write_json
 
 
 def finished_run(folder, seed):
@@ -31,6 +32,19 @@ def test_a_study_keeps_all_its_runs(tmp_path):
     folder = keep(runs, "study", tmp_path / "results", "make it")
     metrics = json.loads((folder / "metrics.json").read_text())
     assert [run["seed"] for run in metrics["runs"]] == [1, 2]
+
+
+def test_a_result_is_found_only_when_all_of_it_is_there(tmp_path, monkeypatch):
+    def full(path, value):
+        if path.name == "config.json":
+            raise UserError("no space")
+        write_json(path, value)
+
+    run = finished_run(tmp_path / "a", 1)
+    monkeypatch.setattr("tiedlm.experiments.results.write_json", full)
+    with pytest.raises(UserError, match="no space"):
+        keep([run], "name", tmp_path / "results", "make it")
+    assert not list((tmp_path / "results").glob("*/metrics.json"))
 
 
 def test_an_unfinished_run_is_refused(tmp_path):

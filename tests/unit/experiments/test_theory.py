@@ -1,5 +1,9 @@
 """Figure 1: its settings, and that the augmented loss alone brings the two spaces together."""
 
+import multiprocessing
+import threading
+import time
+
 import pytest
 import torch
 
@@ -85,6 +89,21 @@ def test_finished_runs_are_not_run_again_and_a_budget_of_nothing_leaves_the_rest
         left = run_figure1(points, 1, tmp_path, view, at_once=1, seconds=0.0, changes={})
     assert [run.point for run in left] == [(1.0, 10.0)]
     assert distances_by_point(read_figure1(tmp_path)) == {(0.0, 10.0): [0.9]}
+
+
+def test_a_process_that_is_killed_leaves_its_run_to_be_done(tmp_path):
+    def kill_the_first():
+        while not (children := multiprocessing.active_children()):
+            time.sleep(0.01)
+        children[0].kill()
+
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    with ProgressView() as view:
+        left = run_figure1([(1.0, 10.0)], 2, tmp_path, view, at_once=1, seconds=100.0, changes={})
+    killer.join()
+    assert len(left) == 2
+    assert not list(tmp_path.iterdir())
 
 
 def test_runs_that_are_kept_come_back_where_their_folder_is_gone(tmp_path):

@@ -1,5 +1,8 @@
 """Text in a column of a table."""
 
+import pytest
+
+from tiedlm.errors import UserError
 from tiedlm.scoring.columns import TextColumn, unlike
 
 
@@ -16,8 +19,21 @@ def test_rows_that_were_asked_for_are_let_go():
 def test_a_cell_may_be_long_and_a_header_may_hold_another_delimiter():
     long = "word " * 40_000
     column = TextColumn(['"a, b\t";text', f"1;{long}"], "text", "a table")
-    assert column.others == ["a, b\t"]
+    assert column.others == ["a, b"]
     assert list(column) == [long.strip()]
+
+
+@pytest.mark.parametrize("header", ['id, my  col ,"the\ttext"', 'id,"my\ncol","the\ntext"'])
+def test_names_are_one_line_as_cells_are(header):
+    lines = ["sep=,", *header.split("\n"), '1,2,"a\nb"', "", "3,4,c,d"]
+    column = TextColumn(lines, "the text", "a table")
+    assert column.others == ["id", "my col"]
+    rows = iter(column)
+    assert next(rows) == "a b"
+    assert column.of_row(1) == ["1", "2"]
+    assert next(rows) == ""
+    with pytest.raises(UserError, match="row 3: 4 cells, where the header has 3"):
+        next(rows)
 
 
 def test_names_that_are_taken_are_prefixed_until_they_are_not():

@@ -64,7 +64,6 @@ def planted(weights, separate):
 def test_planted_weights_are_found(separate):
     weights = Weights(weight=0.65, penalty=-1.5, lm_scale=7.0 if separate else 1.0)
     lists, references = planted(weights, separate)
-    assert lists.has_lm_scores is separate
     found = lists.tune(references)
     assert found.best == 0
     np.testing.assert_allclose(found.weights, weights, atol=0.06)
@@ -83,6 +82,14 @@ def test_tuning_reports_the_rates_it_names():
     assert (found.first, found.without, found.best, found.oracle) == (0.75, 0.75, 0.5, 0.0)
     assert found.weights.penalty == 0
     assert found.weights.weight == pytest.approx(0.15)  # the smallest over 0.1 on the grid
+
+
+@pytest.mark.parametrize(("size", "separate"), [(0.2, True), (12.0, False)])
+def test_scores_of_any_size_are_tuned(size, separate):
+    """End-to-end recognisers' scores are small beside a language model's, Kaldi's are large."""
+    lists, references = planted(Weights(weight=0.5, lm_scale=size), separate)
+    found = lists.tune(references)
+    assert found.best < 0.02
 
 
 def test_references_must_be_there_and_have_words():

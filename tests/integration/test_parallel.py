@@ -1,0 +1,75 @@
+"""Several models at once, when the process that started them is stopped or fails."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tiedlm.experiments.parallel import Job, train_all
+from tiedlm.progress import ProgressView
+from tiedlm.training.settings import Settings
+
+ENDLESS = {"d_embed": 12, "d_hidden": 12, "batch_size": 4, "bptt": 5, "epochs": 10_000}
+PROGRAM = """
+import sys
+from pathlib import Path
+from tiedlm.experiments.parallel import Job, train_all
+from tiedlm.progress import ProgressView
+from tiedlm.training.loop import Stopped
+from tiedlm.training.settings import Settings
+
+if __name__ == "__main__":
+    settings = Settings(data=sys.argv[1], threads=1, {options})
+    try:
+        with ProgressView() as view:
+            train_all([Job(settings, Path(sys.argv[2]) / name) for name in "ab"], 2, view)
+    except Stopped as stopped:
+        print(stopped)
+"""
+
+
+def children_of(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="there is no /proc here")
+@pytest.mark.parametrize(("number", "wait"), [(signal.SIGINT, 0.3), (signal.SIGTERM, 1.0)])
+def test_a_signal_to_all_while_they_start_is_no_failure(tiny_corpus, tmp_path, number, wait):
+    options = ", ".join(f"{name}={value}" for name, value in ENDLESS.items())
+    (tmp_path / "program.py").write_text(PROGRAM.format(options=options))
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "program.py", tiny_corpus, tmp_path],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while len(children_of(process.pid)) < 3:  # two models, and what tracks their resources
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(wait)
+    os.killpg(process.pid, number)
+    out, err = process.communicate(timeout=60)
+    assert "the same command goes on" in out
+    assert "Traceback" not in err
+    assert process.returncode == 0
+
+
+def test_when_the_parent_fails_its_children_save_and_end(tiny_corpus, tmp_path):
+    class Broken(ProgressView):
+        def watcher(self):
+            watcher = super().watcher()
+            watcher.epoch_end = self.fail
+            return watcher
+
+        def fail(self, *_):
+            raise BrokenPipeError("nobody reads")
+
+    settings = Settings(data=str(tiny_corpus), threads=1, **ENDLESS)
+    with Broken(Console(quiet=True)) as view, pytest.raises(BrokenPipeError, match="nobody reads"):
+        train_all([Job(settings, tmp_path / name) for name in "ab"], 2, view)
+    assert not multiprocessing.active_children()
+    assert list(tmp_path.glob("?/last/*.safetensors"))
