@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import random
 import shutil
@@ -261,6 +262,8 @@ def test_a_second_session_starts_from_the_best_weights(settings, corpus, tmp_pat
     second = settings.replace(init_from=str(tmp_path / "first"), epochs=1, lr=1e-30)
     result = train(second, corpus, tmp_path / "second")
     assert result["valid_ppl"] == pytest.approx(first["valid_ppl"], rel=1e-6)
+    shutil.rmtree(tmp_path / "first")  # its checkpoint has all that it needs
+    assert train(second.replace(epochs=2), corpus, tmp_path / "second")["epochs"] == 2
 
 
 def test_the_newest_damaged_checkpoint_is_passed_over(settings, corpus, tmp_path):
@@ -303,6 +306,12 @@ def test_a_diverging_run_keeps_its_best_model(settings, corpus, tmp_path, monkey
     assert (tmp_path / "model.safetensors").read_bytes() == good
     monkeypatch.undo()
     train(settings, corpus, tmp_path)
+
+
+def test_an_endless_training_perplexity_is_divergence(settings, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "perplexity", lambda *_: math.inf)
+    with pytest.raises(Diverged, match="epoch 1, training perplexity is inf; nothing is saved"):
+        train(settings, corpus, tmp_path)
 
 
 def test_two_processes_cannot_use_one_folder(settings, corpus, tmp_path, monkeypatch):

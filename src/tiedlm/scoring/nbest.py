@@ -63,7 +63,7 @@ def read_nbest(
         return _kaldi_folder(folder)
     if folder.is_dir():
         return _espnet_folder(folder)
-    if source.endswith(".json"):
+    if source.endswith(".json") and not _begins_with_a_list(source):
         return _espnet_json(folder)
     return _json_lines(source)
 
@@ -192,6 +192,14 @@ def _espnet_json(path: Path) -> NBest:
 
 def _espnet_text(text: str) -> str:
     return text.replace("<eos>", "").replace("\u2581", " ").replace("<space>", " ").strip()
+
+
+def _begins_with_a_list(source: str) -> bool:
+    """Tell whether a file named .json has JSON lines: its first line is a list of its own."""
+    try:
+        return "hypotheses" in json.loads(next(read_lines(source)))
+    except (UserError, ValueError, TypeError):
+        return False
 
 
 def _json_lines(source: str) -> NBest:

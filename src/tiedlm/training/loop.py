@@ -126,7 +126,7 @@ class _Run:
         torch.manual_seed(settings.seed)
         self.model = LanguageModel(model_config(settings, len(corpus.vocabulary)))
         self.model.lstm.mask_share = (ranks.rank, ranks.world)
-        if settings.init_from is not None:
+        if settings.init_from is not None and not self._has_checkpoint():
             start_from(self.model, Path(settings.init_from), corpus)
         if settings.unit_norm:
             self.model.normalize_word_vectors()
@@ -237,9 +237,15 @@ class _Run:
             stop_requested,
         )
 
+    def _has_checkpoint(self) -> bool:
+        return any((self.out / run_files.LAST).glob("*.json"))
+
     def _diverged(self, what: str) -> Diverged:
-        is_kept = any((self.out / run_files.LAST).glob("*.json"))
-        kept = f"the last good checkpoint in {self.out} is kept" if is_kept else "nothing is saved"
+        kept = (
+            f"the last good checkpoint in {self.out} is kept"
+            if self._has_checkpoint()
+            else "nothing is saved"
+        )
         return Diverged(
             f"epoch {self.progress.epoch}, {what}; {kept}; try a lower --lr or --clip, "
             "in another --out"
@@ -254,8 +260,10 @@ class _Run:
         progress = self.progress
         started = time.monotonic()
         valid = self._on_first(lambda: evaluate(self.model, self.corpus.valid).perplexity)
-        if not math.isfinite(valid):
-            raise self._diverged(f"validation perplexity is {valid}")
+        trained = perplexity(progress.epoch_nll, progress.epoch_tokens)
+        for name, value in (("training", trained), ("validation", valid)):
+            if not math.isfinite(value):
+                raise self._diverged(f"{name} perplexity is {value}")
         seconds = time.monotonic() - started
         progress.seconds += seconds
         train_seconds = progress.epoch_seconds
@@ -270,7 +278,7 @@ class _Run:
             "step": progress.step,
             "tokens": self.epoch_tokens * progress.epoch,
             "lr": self.settings.lr_at(progress.epoch),
-            "train_ppl": perplexity(progress.epoch_nll, progress.epoch_tokens),
+            "train_ppl": trained,
             "valid_ppl": valid,
             "aug": progress.epoch_aug / progress.epoch_tokens,
             "tokens_per_second": progress.epoch_tokens / max(train_seconds, 1e-9),

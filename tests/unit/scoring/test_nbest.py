@@ -89,6 +89,13 @@ def test_espnet_json(tmp_path):
     assert read_nbest(str(path)) == {"u": [Hypothesis("the cat", -1.5), Hypothesis("a cat", -2.5)]}
 
 
+def test_json_lines_in_a_file_named_json(tmp_path):
+    line = json.dumps({"id": "u", "hypotheses": [{"text": "a", "score": -1.0}]})
+    write(tmp_path, one__json=line + "\n", two__json=f"{line}\n{line.replace('u', 'v', 1)}\n")
+    for name in ("one", "two"):
+        assert read_nbest(str(tmp_path / f"{name}.json"))["u"] == [Hypothesis("a", -1.0)]
+
+
 def test_json_lines(tmp_path):
     path = tmp_path / "n.jsonl"
     entry = {"id": 7, "hypotheses": [{"text": "a b", "score": -1, "lm_score": -3}]}
