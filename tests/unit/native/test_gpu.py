@@ -128,6 +128,7 @@ def test_what_the_user_says_of_sharing_stays(monkeypatch):
 def test_a_run_among_others_is_told_how_many_they_are(monkeypatch, tmp_path):
     monkeypatch.setenv(SHARED_BY, "1")
     monkeypatch.delenv(SHARED_BY)
+    monkeypatch.setattr(parallel.signal, "signal", lambda *_: None)  # this process still listens
     inbox = queue.Queue()
     job = parallel.Job(Settings(data=str(tmp_path / "nowhere")), tmp_path / "run")
     parallel._work(0, job, inbox, threading.Event(), os.getppid(), 3)
@@ -138,14 +139,13 @@ def test_a_run_among_others_is_told_how_many_they_are(monkeypatch, tmp_path):
 def test_runs_of_figure_1_are_told_how_many_they_are(monkeypatch, tmp_path):
     monkeypatch.setenv(SHARED_BY, "1")
     monkeypatch.delenv(SHARED_BY)
-    real = theory.multiprocessing.get_context
+    real = theory.ProcessPoolExecutor
 
-    def context(_):
-        return SimpleNamespace(
-            Pool=lambda at_once, start, arguments: (start(*arguments), real("spawn").Pool(1))[1]
-        )
+    def executor(at_once, context, start, arguments):
+        start(*arguments)
+        return real(1, context)
 
-    monkeypatch.setattr(theory.multiprocessing, "get_context", context)
+    monkeypatch.setattr(theory, "ProcessPoolExecutor", executor)
     with ProgressView() as view:
         theory.run_figure1([(0.0, 10.0)], 1, tmp_path, view, 4, 0.0, {})
     assert gpu_shared_by() == 4
