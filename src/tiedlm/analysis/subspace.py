@@ -71,8 +71,15 @@ def _bases(first_VC: Tensor, second_VD: Tensor) -> tuple[Tensor, Tensor]:
     wider, narrower = (
         (first_VC, second_VD) if first_VC.shape[1] >= second_VD.shape[1] else (second_VD, first_VC)
     )
-    with torch.no_grad():
-        return torch.linalg.qr(wider.double()).Q, torch.linalg.qr(narrower.double()).Q
+    # On one thread: several wait for each other at every column, and on a machine that has
+    # something else to do a tenth of a second becomes minutes.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            return torch.linalg.qr(wider.double()).Q, torch.linalg.qr(narrower.double()).Q
+    finally:
+        torch.set_num_threads(threads)
 
 
 def nearest_words(model: LanguageModel, word: str, top: int = 8) -> list[tuple[str, float]]:

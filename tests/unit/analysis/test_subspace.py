@@ -34,6 +34,24 @@ def test_a_basis_of_the_same_space_is_at_distance_zero():
     assert principal_angles(a, a @ random(5, 5, 1)).max() < 1e-12
 
 
+def test_bases_are_made_on_one_thread_and_the_number_comes_back(monkeypatch):
+    seen, qr = [], torch.linalg.qr
+
+    def spy(matrix):
+        seen.append(torch.get_num_threads())
+        return qr(matrix)
+
+    monkeypatch.setattr(torch.linalg, "qr", spy)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        subspace_distance(torch.randn(9, 2), torch.randn(9, 3))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 1]
+
+
 def test_orthogonal_spaces_are_at_distance_one():
     eye = torch.eye(10, dtype=torch.float64)
     assert subspace_distance(eye[:, :4], eye[:, 4:8]) == 1
