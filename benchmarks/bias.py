@@ -17,14 +17,12 @@ import numpy as np
 import torch
 
 from semantic import BASE, REAL, jobs
-from study import keep_table, paired, study_parser, trained
+from study import differences, keep_table, paired, study_parser, trained, values_by_seed
 from tiedlm import load, native
 from tiedlm.evaluation.perplexity import hidden_windows
 from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
-from tiedlm.files import read_json
-from tiedlm.training.run_files import RESULT
 
 # What differs from REAL, the only one with both.
 MODELS = {
@@ -58,21 +56,18 @@ def study_jobs(options: argparse.Namespace) -> dict[Key, Job]:
 
 def table(found: dict[Key, Job]) -> str:
     """Return the table in Markdown: means over seeds, differences paired by seed."""
-
-    def values(model: str, bias: bool, key: str) -> dict[int, float]:
-        return {
-            seed: read_json(job.out / RESULT)[key]
-            for (of_job, has_bias, seed), job in found.items()
-            if (of_job, has_bias) == (model, bias)
-        }
-
     body = []
     for model in MODELS:
-        without, with_one = (values(model, bias, "test_ppl") for bias in (False, True))
-        pairs = [with_one[seed] - without[seed] for seed in with_one if seed in without]
+        without, with_one = (
+            values_by_seed(found, (model, bias), "test_ppl") for bias in (False, True)
+        )
+        pairs = differences(with_one, without)
         cells = []
         for bias in (False, True):
-            both = [list(values(model, bias, key).values()) for key in ("valid_ppl", "test_ppl")]
+            both = (
+                list(values_by_seed(found, (model, bias), value).values())
+                for value in ("valid_ppl", "test_ppl")
+            )
             cells.append(" / ".join(str(cell(own)) for own in both if own) or "not run")
         body.append((model, *cells, paired(pairs) if pairs else "-"))
     return markdown_table(

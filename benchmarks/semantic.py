@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from study import keep_table, paired, study_parser, trained
+from study import differences, keep_table, paired, study_parser, trained, values_by_seed
 from target_grad import PTB
 from tiedlm import load, native
 from tiedlm.data import Corpus
@@ -26,7 +26,7 @@ from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.prediction_study import BANDS, bootstrap_interval, frequency_masks
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import markdown_table
-from tiedlm.files import read_json, write_json
+from tiedlm.files import write_json
 from tiedlm.training.run_files import RESULT
 
 ELSEWHERE = "vectors-from-elsewhere"
@@ -98,21 +98,15 @@ def measure(found: dict[tuple[str, int], Job], corpus: Corpus) -> dict[str, Any]
 
 def tables(found: dict[tuple[str, int], Job], measured: dict[str, Any]) -> str:
     """Return the three tables in Markdown."""
-
-    def values(variant: str, key: str) -> dict[int, float]:
-        return {
-            seed: read_json(job.out / RESULT)[key]
-            for (name, seed), job in found.items()
-            if name == variant
-        }
-
-    base = values(BASE, "test_ppl")
+    base = values_by_seed(found, (BASE,), "test_ppl")
     body = []
     for variant in VARIANTS:
-        valid, test = values(variant, "valid_ppl"), values(variant, "test_ppl")
+        valid, test = (
+            values_by_seed(found, (variant,), value) for value in ("valid_ppl", "test_ppl")
+        )
         if not test:
             continue
-        pairs = [test[seed] - base[seed] for seed in test if seed in base]
+        pairs = differences(test, base)
         difference = paired(pairs) if pairs and variant != BASE else "-"
         body.append(
             (variant, str(cell(list(valid.values()))), str(cell(list(test.values()))), difference)

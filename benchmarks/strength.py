@@ -11,12 +11,10 @@ prints the table of what there is and writes it to ``results/``.
 from __future__ import annotations
 
 from semantic import BASE, REAL, jobs
-from study import keep_table, paired, study_parser, trained
+from study import differences, keep_table, paired, study_parser, trained, values_by_seed
 from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
-from tiedlm.files import read_json
-from tiedlm.training.run_files import RESULT
 
 # Soft target, gamma, temperature; alpha is the product of the two. Gamma 0 is RE.
 Point = tuple[str, float, float]
@@ -39,22 +37,16 @@ OF_TARGET = {target: name for (target, _, _), name in SHARED.items()}
 
 def table(found: dict[tuple[Point, int], Job]) -> str:
     """Return the table in Markdown: means over seeds, differences from RE paired by seed."""
-
-    def values(point: Point, key: str) -> dict[int, float]:
-        return {
-            seed: read_json(job.out / RESULT)[key]
-            for (of_job, seed), job in found.items()
-            if of_job == point
-        }
-
-    base = values(RE, "test_ppl")
+    base = values_by_seed(found, (RE,), "test_ppl")
     body = []
     for point in GRID:
         target, gamma, temperature = point
-        valid, test = (values(point, key) for key in ("valid_ppl", "test_ppl"))
+        valid, test = (
+            values_by_seed(found, (point,), value) for value in ("valid_ppl", "test_ppl")
+        )
         if not test:
             continue
-        pairs = [test[seed] - base[seed] for seed in test if seed in base]
+        pairs = differences(test, base)
         body.append(
             (
                 target, f"{gamma:g}", f"{temperature:g}" if gamma else "-",

@@ -5,18 +5,19 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tiedlm.errors import UserError
 from tiedlm.experiments.cells import is_finished
 from tiedlm.experiments.comparison import interval95
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.results import keep
-from tiedlm.files import write_text
+from tiedlm.files import read_json, write_text
 from tiedlm.progress import ProgressView
 from tiedlm.training.loop import OutOfTime, Stopped
+from tiedlm.training.run_files import RESULT
 
 Key = TypeVar("Key")
 
@@ -78,6 +79,22 @@ def paired(differences: list[float]) -> str:
     half = interval95(differences)
     mean = f"{sum(differences) / len(differences):+.2f}"
     return f"{mean} (1 seed)" if half is None else f"{mean} ± {half:.2f}"
+
+
+def values_by_seed(
+    found: Mapping[Any, Job], which: tuple[Any, ...], value: str
+) -> dict[int, float]:
+    """Return a value of the results of runs that are known by ``(*which, seed)``."""
+    return {
+        key[-1]: read_json(job.out / RESULT)[value]
+        for key, job in found.items()
+        if key[:-1] == which
+    }
+
+
+def differences(own: Mapping[int, float], base: Mapping[int, float]) -> list[float]:
+    """Return by how much values are above others of the same seed."""
+    return [own[seed] - base[seed] for seed in own if seed in base]
 
 
 def trained(

@@ -124,7 +124,7 @@ def read_json(path: Path | str) -> Any:
 
 
 @contextmanager
-def whole_folder(folder: Path, marker: str, kind: str) -> Iterator[Path]:
+def files_together(folder: Path, marker: str, kind: str) -> Iterator[Path]:
     """Give a temporary folder, of the same name, whose files appear in ``folder`` when all is well.
 
     Args:

@@ -10,8 +10,8 @@ from tiedlm.errors import UserError, did_you_mean
 from tiedlm.files import (
     atomic_path,
     check_folder,
+    files_together,
     read_json,
-    whole_folder,
     write_json,
     write_text,
 )
@@ -96,14 +96,14 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     folder = tmp_path / "out"
 
     def fail(error):
-        with whole_folder(folder, "b", "export") as new:
+        with files_together(folder, "b", "export") as new:
             (new / "a").write_text("half")
             raise error
 
     with pytest.raises(KeyboardInterrupt):
         fail(KeyboardInterrupt())
     assert not folder.exists()
-    with whole_folder(folder, "b", "export") as new:
+    with files_together(folder, "b", "export") as new:
         assert new.name == "out"
         for name in "abc":
             (new / name).write_text("first")
@@ -111,11 +111,11 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     (folder / "notes").write_text("mine")
     with pytest.raises(UserError, match=r"cannot write .*out: No space left"):
         fail(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    with whole_folder(folder, "b", "export") as new:
+    with files_together(folder, "b", "export") as new:
         (new / "b").write_text("second")
     found = {path.name: path.read_text() for path in folder.iterdir()}
     assert found == {"a": "first", "b": "second", "c": "first", "notes": "mine"}
-    with pytest.raises(UserError, match="holds other files"), whole_folder(folder, "z", "export"):
+    with pytest.raises(UserError, match="holds other files"), files_together(folder, "z", "export"):
         pass
 
 

@@ -71,11 +71,12 @@ def main(arguments: list[str] | None = None) -> None:
             "PYTHONIOENCODING=utf-8, or write to a file with --out"
         )
     except OSError as error:
-        if error.filename is None and error.errno not in _FULL:
+        if error.filename is not None:
+            fail(str(explain(error, error.filename)))
+        if error.errno not in _FULL:
             raise
-        if error.filename is None:
-            _forget_output()
-        fail(str(explain(error, error.filename or "standard output")))
+        _forget_output()
+        fail(str(explain(error, "standard output")))
 
 
 def _forget_output() -> None:

@@ -66,7 +66,7 @@ def export_hf(run: Path, folder: Path, *, check: bool = True) -> HuggingFaceRepo
     raw_text = corpus["tokenizer"] == "tiedlm"
 
     result = result_of(run)
-    with files.whole_folder(folder, CODE[1], "export") as new:
+    with files.files_together(folder, CODE[1], "export") as new:
         files.write_json(new / CONFIG, _config(model, vocabulary, run_config) | {RECORDED: result})
         _copy_weights(run / WEIGHTS, new / WEIGHTS)
         vocabulary.save(new / VOCABULARY)

@@ -71,7 +71,7 @@ def export_onnx(
     vocabulary = model.vocabulary
     assert vocabulary is not None
     graphs = _graphs(model, vocabulary, corpus_info(run)["tokenizer"])
-    with files.whole_folder(folder, f"{STEP}.onnx", "export") as new:
+    with files.files_together(folder, f"{STEP}.onnx", "export") as new:
         paths = [_write(new / f"{name}.onnx", graph) for name, graph in graphs.items()]
         vocabulary.save(new / VOCABULARY)
         difference = largest_difference(model, paths[0])

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tiedlm.data import Vocabulary
 from tiedlm.errors import UserError
-from tiedlm.files import whole_folder, write_json
+from tiedlm.files import files_together, write_json
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.training.run import config_of, environment, save_weights
 from tiedlm.training.run_files import CONFIG, ENVIRONMENT, VOCABULARY, WEIGHTS
@@ -157,7 +157,7 @@ def write_run(imported: Imported, folder: Path) -> None:
         },
         "tokenizer": None,
     }
-    with whole_folder(folder, CONFIG, "run") as new:
+    with files_together(folder, CONFIG, "run") as new:
         model.vocabulary.save(new / VOCABULARY)
         save_weights(model, new / WEIGHTS)
         write_json(new / ENVIRONMENT, environment())
