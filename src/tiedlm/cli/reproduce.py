@@ -70,9 +70,10 @@ def reproduce(
             raise UserError(f"--{name}: expected at least 1, got {value}")
     if budget is not None and budget <= 0:
         raise UserError(f"--budget: expected minutes above 0, got {budget:g}")
-    if only and not what.startswith("table"):
-        raise UserError(f"--only names cells of a table; {what} has none")
-    if first_seed is not None and what not in ("table1", "table2"):
+    has_cells = what in ("table1", "table2")
+    if only and not has_cells:
+        raise UserError(f"--only names cells of table1 and table2; {what} has none")
+    if first_seed is not None and not has_cells:
         raise UserError(f"--first-seed is of table1 and table2; {what} has its own seeds")
     if first_seed is not None and first_seed > (seeds or 1):
         raise UserError(f"--first-seed {first_seed} leaves none of --seeds {seeds or 1}")

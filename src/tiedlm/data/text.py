@@ -75,12 +75,12 @@ def read_lines(path: Path) -> Iterator[str]:
             if head.startswith(_GZIP):
                 raise UserError(f"{path} is compressed; unpack it first: gunzip -k {path}")
             if b"\0" in head:
-                raise _not_text(path)
+                raise _not_text(path, 1 + head[: head.index(b"\0")].count(b"\n"))
             file.seek(0)
             number = 0
             while line := file.readline(MAX_LINE + 1):
                 number += 1
-                yield _decode(line, path, number)
+                yield decode_line(line, path, number)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except OSError as error:
@@ -89,38 +89,36 @@ def read_lines(path: Path) -> Iterator[str]:
         raise UserError(f"{path} is empty; a text was expected")
 
 
-def _decode(line: bytes, path: Path, number: int) -> str:
+def decode_line(line: bytes, name: Path | str, number: int) -> str:
+    """Return a line of a UTF-8 text without its end, and the first without a byte order mark.
+
+    Args:
+        line: its bytes, at most ``MAX_LINE`` of them and one.
+        name: of the text, for a message.
+        number: of the line, counted from 1.
+
+    Raises:
+        UserError: if it is binary, too long or not UTF-8, or carriage returns are left: line ends
+            of old Macs, and of some spreadsheets.
+    """
     if b"\0" in line:
-        raise _not_text(path)
+        raise _not_text(name, number)
     if len(line) > MAX_LINE:
         raise UserError(
-            f"line {number} of {path} is longer than {MAX_LINE // 1_000_000} MB; put one sentence "
+            f"line {number} of {name} is longer than {MAX_LINE // 1_000_000} MB; put one sentence "
             "or paragraph on each line"
         )
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise not_utf8(path, line[error.start], number) from error
-    return without_end(text, path, number)
-
-
-def not_utf8(name: Path | str, byte: int, number: int) -> UserError:
-    """Say which byte of which line is not UTF-8, and what to do."""
-    # What Windows calls Latin 1 has quotes and dashes where Latin 1 has nothing.
-    encoding = "cp1252" if 0x80 <= byte <= 0x9F else "latin1"
-    return UserError(
-        f"{name} is not UTF-8 text (byte 0x{byte:02x} in line {number}); convert it, for example "
-        f"with: iconv -f {encoding} -t utf-8"
-    )
-
-
-def without_end(line: str, name: Path | str, number: int) -> str:
-    """Return a line without its end, and the first without a byte order mark.
-
-    Raises:
-        UserError: if carriage returns are left: line ends of old Macs, and of some spreadsheets.
-    """
-    text = (line.removeprefix("\ufeff") if number == 1 else line).rstrip("\r\n")
+        byte = line[error.start]
+        # What Windows calls Latin 1 has quotes and dashes where Latin 1 has nothing.
+        encoding = "cp1252" if 0x80 <= byte <= 0x9F else "latin1"
+        raise UserError(
+            f"{name} is not UTF-8 text (byte 0x{byte:02x} in line {number}); convert it, for "
+            f"example with: iconv -f {encoding} -t utf-8"
+        ) from error
+    text = (text.removeprefix("\ufeff") if number == 1 else text).rstrip("\r\n")
     if "\r" in text:
         raise UserError(
             f"line {number} of {name} has carriage returns inside; if lines end with them, convert "
@@ -129,9 +127,10 @@ def without_end(line: str, name: Path | str, number: int) -> str:
     return text
 
 
-def _not_text(path: Path) -> UserError:
+def _not_text(name: Path | str, number: int) -> UserError:
     return UserError(
-        f"{path} is not a text file (it holds zero bytes); if it is UTF-16, save it as UTF-8"
+        f"{name} is not a text file (line {number} holds zero bytes); if it is UTF-16, save it as "
+        "UTF-8"
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from tiedlm.data import EOS, Vocabulary, split_sentences, tokenize
-from tiedlm.data.text import MAX_LINE, not_utf8, without_end
+from tiedlm.data.text import MAX_LINE, decode_line
 from tiedlm.data.vocabulary import Ids
 from tiedlm.errors import UserError
 
@@ -56,7 +56,7 @@ def read_lines(source: Path | str) -> Iterator[str]:
         with _open(source) as file:
             while line := file.readline(MAX_LINE + 1):
                 number += 1
-                yield _decode(line, name, number)
+                yield decode_line(line, name, number)
     except FileNotFoundError as error:
         raise UserError(f"{name} does not exist") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -82,24 +82,6 @@ def _open(source: Path | str) -> Iterator[IO[bytes]]:
     else:
         with open(source, "rb") as plain:
             yield plain
-
-
-def _decode(line: bytes, name: str, number: int) -> str:
-    if len(line) > MAX_LINE:
-        raise UserError(
-            f"line {number} of {name} is longer than {MAX_LINE // 1_000_000} MB; put one sentence "
-            "on each line"
-        )
-    if b"\0" in line:
-        raise UserError(
-            f"line {number} of {name} holds zero bytes: not a text (compressed?); give a UTF-8 "
-            "text, or a file .gz"
-        )
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise not_utf8(name, line[error.start], number) from error
-    return without_end(text, name, number)
 
 
 def sentences(

@@ -22,10 +22,10 @@ def test_only_a_newline_ends_a_line_and_blank_lines_count(tmp_path: Path):
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"good\n\x7fELF\x00\x01\n", "not a text file"),
+        (b"good\n\x7fELF\x00\x01\n", r"not a text file \(line 2 holds zero bytes\)"),
         ("text".encode("utf-16"), "UTF-16"),
         (gzip.compress(b"text"), "is compressed; unpack it first: gunzip -k"),
-        (b"word\n" * 2000 + b"\0\n", "not a text file"),
+        (b"word\n" * 2000 + b"\0\n", r"not a text file \(line 2001 holds zero bytes\)"),
         (b"good\ncaf\xe9\n", r"not UTF-8 text \(byte 0xe9 in line 2\)"),
     ],
 )
