@@ -120,8 +120,9 @@ def operand(x: Tensor, dtype: torch.dtype) -> Tensor:
 def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool = False) -> Tensor:
     """Write ``a @ b``, or add it, to ``out``, which may be of a wider type than the operands.
 
-    A wide product on AMX is made in blocks of columns: oneDNN writes the whole of one in an order
-    that takes up to twice the time. The numbers are the same.
+    Two kinds of products on AMX take oneDNN up to twice as long as they need. A wide one is made in
+    blocks of columns, with the same numbers. One with a transposed ``a``, which oneDNN would lay
+    out anew, is made as ``(b^T a^T)^T``: b is the smaller one.
 
     Shape:
         a ``(M, K)``, b ``(K, P)``, both of one type; out ``(M, P)``, or fewer columns, where those
@@ -132,6 +133,9 @@ def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool = False) -> Te
             block = slice(start, start + _COLUMNS)
             matmul(a, b[:, block], out[:, block], accumulate=accumulate)
         return out
+    if not accumulate and a.stride(0) == 1 and a.stride(1) > 1 and _is_for_amx(a):
+        product_PM = torch.mm(b.t().contiguous(), a.t())
+        return out.copy_(product_PM[: out.shape[1]].t())
     if out.dtype == a.dtype and out.shape[1] == b.shape[1]:
         return out.addmm_(a, b) if accumulate else torch.mm(a, b, out=out)
     product = torch.mm(a, b)[:, : out.shape[1]]

@@ -90,6 +90,20 @@ def test_matmul_writes_the_same_numbers_by_blocks_of_columns(dtype, out_dtype, m
     assert bool((wider[:, 11:] == 7).all())
 
 
+@pytest.mark.parametrize("out_dtype", [torch.float32, torch.bfloat16])
+def test_matmul_of_a_transposed_factor_is_the_same_made_transposed(out_dtype, monkeypatch):
+    # As W's gradient: rows that a stride keeps apart, and columns that are there for a GEMM alone.
+    grad, hidden = torch.randn(7, 24)[:, :19].bfloat16(), torch.randn(7, 8).bfloat16()
+    expected = (grad.double().t() @ hidden.double())[:, :5]
+    for has_amx in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has_amx=has_amx: has_amx)
+        out = torch.full((19, 5), torch.nan, dtype=out_dtype)
+        assert matmul.matmul(grad.t(), hidden, out) is out
+        torch.testing.assert_close(out.double(), expected, atol=5e-2, rtol=2e-2)
+        matmul.matmul(grad.t(), hidden, out, accumulate=True)
+        torch.testing.assert_close(out.double(), 2 * expected, atol=1e-1, rtol=4e-2)
+
+
 def test_fast_fp32_is_float32_to_the_last_bits():
     a, b = torch.randn(41, 401), torch.randn(401, 1271)
     with fast_fp32():
