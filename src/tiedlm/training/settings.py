@@ -22,7 +22,7 @@ LARGEST = 3e38  # what a 32-bit float holds
 
 Precision = Literal["auto", "fp32", "bf16"]
 VocabFrom = Literal["part", "whole"]
-SoftTarget = Literal["own", "permuted", "uniform", "unigram", "average", "frozen"]
+SoftTarget = Literal["own", "permuted", "permuted-grad", "uniform", "unigram", "average", "frozen"]
 
 
 def _setting(default: Any, text: str) -> Any:

@@ -35,12 +35,14 @@ class SoftTargets(nn.Module):
 
     - "own": the embedding itself, as in the paper;
     - "permuted": the embedding's rows, each given to another word: no meaning, same geometry;
+    - "permuted-grad": the same, with the gradient through them that "own" has;
     - "uniform": zeros, so that y~ is uniform; with ``tau`` 1 that is label smoothing;
     - "unigram": ``y~ ~ p^(1 / tau)`` with the frequencies p of the training text;
     - "average": a moving average of the embedding over the steps;
     - "frozen": the embedding of the finished run ``settings.soft_target_from``, by word.
 
-    Only in the first case can a gradient flow through y~.
+    Through "own" and "permuted-grad" a gradient flows into the embedding, if
+    ``settings.target_grad`` says so; through the others none.
 
     Args:
         model: the model that is trained.
@@ -59,7 +61,7 @@ class SoftTargets(nn.Module):
         self.source = settings.soft_target
         weight = model.embedding.weight.detach()
         rows = order = None
-        if self.source == "permuted":
+        if self.source in ("permuted", "permuted-grad"):
             generator = torch.Generator().manual_seed(settings.seed)
             # One cycle through all words: nobody keeps his own row.
             cycle = torch.randperm(len(weight), generator=generator)
@@ -84,7 +86,8 @@ class SoftTargets(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """Return the rows, given the embedding ``(V, E)``."""
         if self.order is not None:
-            return weight.detach()[self.order]
+            rows = weight if self.source == "permuted-grad" else weight.detach()
+            return rows[self.order]
         return weight if self.rows is None else self.rows
 
     def update(self, weight: Tensor) -> None:

@@ -50,6 +50,27 @@ def test_permuted_is_the_models_own_geometry_with_the_words_exchanged(model, cor
     assert not torch.equal(y, soft(model, corpus, "permuted", seed=2)[0])
 
 
+@pytest.mark.parametrize("target_grad", [True, False])
+def test_permuted_rows_can_have_their_gradient(model, corpus, target_grad):
+    model.double()
+    y, rows = soft(model, corpus, "permuted-grad")
+    assert torch.equal(y, soft(model, corpus, "permuted")[0])
+    targets = torch.tensor([[3, 5, 3, 1]])
+    hidden = torch.randn(1, 4, 6, dtype=torch.float64)
+    out = model.loss(hidden, targets, 1.0, TAU, target_grad, embedding=rows)
+    gradient = torch.autograd.grad(
+        out.loss, model.embedding.weight, retain_graph=True, allow_unused=True
+    )[0]
+    if not target_grad:
+        assert gradient is None or not gradient.any()
+        return
+    own = (rows @ rows[targets[0]].t() / TAU).t().log_softmax(1)
+    predicted = (hidden[0] @ model.decoder.weight.t() / TAU).log_softmax(1)
+    divergence = (own.exp() * (own - predicted)).sum(1).mean()
+    expected = torch.autograd.grad(divergence, model.embedding.weight)[0]
+    torch.testing.assert_close(gradient, expected)
+
+
 def test_uniform_is_uniform(model, corpus):
     y, _ = soft(model, corpus, "uniform")
     assert torch.equal(y, torch.full_like(y, 1 / len(y)))
