@@ -1,17 +1,28 @@
 """How strong and how warm should the augmented loss be, and is it semantic when it is strong?
 
-RE with other gamma and temperature, with the model's own soft target, with and without its
-gradient, and with two that mean nothing, on the text, model and schedule of ``semantic.py --long``,
+RE with other gamma and temperature, with the model's own soft target and with two that mean
+nothing, with and without their gradient, on the text, model and schedule of ``semantic.py --long``,
 whose runs at the paper's gamma and temperature it shares where ``--out`` is the same. The paper
 takes gamma from 0.5 to 0.8 and says that moderate changes of either do no harm. ``python
 benchmarks/strength.py --out runs/semantic-long`` trains what is missing (stopped, it goes on),
-prints the table of what there is and writes it to ``results/``.
+prints the tables of what there is and writes them to ``results/``.
+
+The second table says what the loss does to the models, over validation words, as means over tokens:
+how far a token's scores z lie apart (their standard deviation over the vocabulary, without the
+bias), how far the similarities L^T u of its target, whether the two go together (the cosine of
+both, centred), and the entropy of the prediction, in nats.
+
+Shape letters: T tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
+import torch
+
 from semantic import BASE, REAL, jobs
 from study import differences, keep_table, paired, study_parser, trained, values_by_seed
+from tiedlm import load, native
+from tiedlm.evaluation.perplexity import hidden_windows
 from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
@@ -26,17 +37,24 @@ OWN: tuple[Point, ...] = (
 DETACHED: tuple[Point, ...] = tuple(("detached", gamma, 20.0) for gamma in (0.65, 5.2))
 UNIFORM: tuple[Point, ...] = tuple(("uniform", gamma, 20.0) for gamma in (0.65, 2.6, 5.2, 10.4))
 PERMUTED: tuple[Point, ...] = tuple(("permuted", gamma, 20.0) for gamma in (0.65, 5.2))
-GRID = (RE, *OWN, *DETACHED, *UNIFORM, *PERMUTED)
+PERMUTED_GRAD: Point = ("permuted-grad", 5.2, 20.0)
+GRID = (RE, *OWN, *DETACHED, *UNIFORM, *PERMUTED, PERMUTED_GRAD)
 # Those that are runs of semantic.py, and which run of it another strength of a target changes.
 SHARED = {
     RE: BASE, ("own", 0.65, 20.0): REAL, ("detached", 0.65, 20.0): "own, detached",
     ("uniform", 0.65, 20.0): "uniform", ("permuted", 0.65, 20.0): "permuted rows",
 }  # fmt: skip
 OF_TARGET = {target: name for (target, _, _), name in SHARED.items()}
+OF_TARGET[PERMUTED_GRAD[0]] = OF_TARGET["permuted"]
+
+TOKENS = 8_000  # of validation, for the second table
 
 
 def table(found: dict[tuple[Point, int], Job]) -> str:
-    """Return the table in Markdown: means over seeds, differences from RE paired by seed."""
+    """Return the table in Markdown: means over seeds, differences of the same seeds.
+
+    They are from RE, and from the model's own target at the same gamma and temperature.
+    """
     base = values_by_seed(found, (RE,), "test_ppl")
     body = []
     for point in GRID:
@@ -46,17 +64,52 @@ def table(found: dict[tuple[Point, int], Job]) -> str:
         )
         if not test:
             continue
-        pairs = differences(test, base)
+        same = values_by_seed(found, (("own", gamma, temperature),), "test_ppl")
+        pairs, from_own = differences(test, base), differences(test, same)
         body.append(
             (
                 target, f"{gamma:g}", f"{temperature:g}" if gamma else "-",
                 str(cell(list(valid.values()))), str(cell(list(test.values()))),
                 paired(pairs) if gamma and pairs else "-",
+                paired(from_own) if target != "own" and from_own else "-",
             )
         )  # fmt: skip
     return markdown_table(
-        ("soft target", "gamma", "temperature", "validation", "test", "test, against RE, paired"),
+        (
+            "soft target", "gamma", "temperature", "validation", "test",
+            "test, against RE, paired", "against own, paired",
+        ),
         body,
+    )  # fmt: skip
+
+
+def apart(job: Job) -> tuple[float, ...]:
+    """Measure a run: the numbers of the second table."""
+    model, corpus = load(job.out), job.settings.load_corpus(progress=False)
+    weight_VE = model.embedding.weight.detach()
+    found = []
+    for hidden_TE, targets_T in hidden_windows(model, corpus.valid[:TOKENS]):
+        scores_TV, similar_TV = hidden_TE @ weight_VE.t(), weight_VE[targets_T] @ weight_VE.t()
+        logits_TV = scores_TV if model.decoder.bias is None else scores_TV + model.decoder.bias
+        entropy_T = torch.distributions.Categorical(logits=logits_TV.detach()).entropy()
+        centred = [x_TV - x_TV.mean(1, keepdim=True) for x_TV in (scores_TV, similar_TV)]
+        cosine_T = torch.nn.functional.cosine_similarity(*centred, dim=1)
+        spread, similar = (x_TV.square().mean(1).sqrt() for x_TV in centred)
+        found.append(torch.stack([spread, similar, cosine_T, entropy_T]))
+    return tuple(torch.cat(found, 1).mean(1).tolist())
+
+
+def effects(found: dict[tuple[Point, int], Job]) -> str:
+    """Return the second table in Markdown: means over seeds."""
+    native.enable()
+    body = []
+    for point in GRID:
+        measured = [apart(job) for (own, _), job in found.items() if own == point]
+        if measured:
+            means = (f"{sum(values) / len(values):.2f}" for values in zip(*measured, strict=True))
+            body.append((point[0], f"{point[1]:g}", *means, str(len(measured))))
+    return markdown_table(
+        ("soft target", "gamma", "scores", "similarities", "cosine", "entropy", "seeds"), body
     )
 
 
@@ -71,13 +124,16 @@ def main() -> None:
             job = shared[OF_TARGET[target], seed]
             if point not in SHARED:
                 changes = {"alpha": gamma * temperature, "temperature": temperature}
+                if target == PERMUTED_GRAD[0]:
+                    changes["soft_target"] = target
                 name = f"gamma{gamma:g}-tau{temperature:g}-seed{seed}"
                 settings = job.settings.replace(**changes)
                 prefix = "" if target == "own" else f"{target}-"
                 job = Job(settings, options.out / (prefix + name))
             found[point, seed] = job
     found = trained(found, list(found.values()), options)
-    keep_table("strength", [job.out for job in found.values()], options, table(found))
+    text = table(found) + "\n" + effects(found)
+    keep_table("strength", [job.out for job in found.values()], options, text)
 
 
 if __name__ == "__main__":
