@@ -129,8 +129,8 @@ def decode_line(line: bytes, name: Path | str, number: int) -> str:
 
 def _not_text(name: Path | str, number: int) -> UserError:
     return UserError(
-        f"{name} is not a text file (line {number} holds zero bytes); if it is UTF-16, save it as "
-        "UTF-8"
+        f"{name} is not a text file (line {number} holds zero bytes); unpack it if it is "
+        "compressed; if it is UTF-16, save it as UTF-8"
     )
 
 
