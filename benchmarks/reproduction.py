@@ -196,7 +196,10 @@ def main() -> None:
         + "\n"
         + table_of("semantic-long-b0")
         + "\n## The strength of the augmented loss\n\n"
-        + "`python benchmarks/strength.py`: REAL on the same text, 45 epochs; gamma 0 is RE.\n\n"
+        + "`python benchmarks/strength.py`: REAL on the same text, 45 epochs, with other targets "
+        + "too; gamma 0 is RE. The second table: how far a token's scores, and the similarities of "
+        + "its target, lie apart over the vocabulary, the cosine of both, and the entropy of the "
+        + "prediction; 8,000 validation words.\n\n"
         + table_of("strength")
         + "\n## A bias in the tied classifier\n\n"
         + "`python benchmarks/bias.py`: Penn Treebank's first 22.5%, small, 45 epochs.\n\n"
