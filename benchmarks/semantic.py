@@ -40,6 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     REAL: {},
     "own, detached": {"target_grad": False},
     "permuted rows": {"soft_target": "permuted"},
+    "permuted rows, with gradient": {"soft_target": "permuted-grad"},
     "uniform": {"soft_target": "uniform"},
     "unigram": {"soft_target": "unigram"},
     "moving average": {"soft_target": "average"},

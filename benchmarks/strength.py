@@ -37,15 +37,15 @@ OWN: tuple[Point, ...] = (
 DETACHED: tuple[Point, ...] = tuple(("detached", gamma, 20.0) for gamma in (0.65, 5.2))
 UNIFORM: tuple[Point, ...] = tuple(("uniform", gamma, 20.0) for gamma in (0.65, 2.6, 5.2, 10.4))
 PERMUTED: tuple[Point, ...] = tuple(("permuted", gamma, 20.0) for gamma in (0.65, 5.2))
-PERMUTED_GRAD: Point = ("permuted-grad", 5.2, 20.0)
-GRID = (RE, *OWN, *DETACHED, *UNIFORM, *PERMUTED, PERMUTED_GRAD)
+PERMUTED_GRAD: tuple[Point, ...] = tuple(("permuted-grad", gamma, 20.0) for gamma in (0.65, 5.2))
+GRID = (RE, *OWN, *DETACHED, *UNIFORM, *PERMUTED, *PERMUTED_GRAD)
 # Those that are runs of semantic.py, and which run of it another strength of a target changes.
 SHARED = {
     RE: BASE, ("own", 0.65, 20.0): REAL, ("detached", 0.65, 20.0): "own, detached",
     ("uniform", 0.65, 20.0): "uniform", ("permuted", 0.65, 20.0): "permuted rows",
+    ("permuted-grad", 0.65, 20.0): "permuted rows, with gradient",
 }  # fmt: skip
 OF_TARGET = {target: name for (target, _, _), name in SHARED.items()}
-OF_TARGET[PERMUTED_GRAD[0]] = OF_TARGET["permuted"]
 
 TOKENS = 8_000  # of validation, for the second table
 
@@ -124,8 +124,6 @@ def main() -> None:
             job = shared[OF_TARGET[target], seed]
             if point not in SHARED:
                 changes = {"alpha": gamma * temperature, "temperature": temperature}
-                if target == PERMUTED_GRAD[0]:
-                    changes["soft_target"] = target
                 name = f"gamma{gamma:g}-tau{temperature:g}-seed{seed}"
                 settings = job.settings.replace(**changes)
                 prefix = "" if target == "own" else f"{target}-"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tiedlm.data.tokenizer import ABBREVIATIONS
 from tiedlm.errors import UserError
@@ -77,30 +78,35 @@ def read_lines(path: Path) -> Iterator[str]:
             if b"\0" in head:
                 raise _not_text(path, 1 + head[: head.index(b"\0")].count(b"\n"))
             file.seek(0)
-            number = 0
-            while line := file.readline(MAX_LINE + 1):
-                number += 1
-                yield decode_line(line, path, number)
+            yield from lines_of(file, path)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    if number == 0:
-        raise UserError(f"{path} is empty; a text was expected")
 
 
-def decode_line(line: bytes, name: Path | str, number: int) -> str:
-    """Return a line of a UTF-8 text without its end, and the first without a byte order mark.
+def lines_of(file: IO[bytes], name: Path | str) -> Iterator[str]:
+    """Yield the lines of an open UTF-8 text without their ends, blank ones too.
+
+    The first is without a byte order mark.
 
     Args:
-        line: its bytes, at most ``MAX_LINE`` of them and one.
+        file: read from where it is.
         name: of the text, for a message.
-        number: of the line, counted from 1.
 
     Raises:
-        UserError: if it is binary, too long or not UTF-8, or carriage returns are left: line ends
-            of old Macs, and of some spreadsheets.
+        UserError: if it is empty, binary or not UTF-8, a line is endless, or carriage returns are
+            left: line ends of old Macs, and of some spreadsheets.
     """
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        yield _decode(line, name, number)
+    if number == 0:
+        raise UserError(f"{name} is empty; a text was expected")
+
+
+def _decode(line: bytes, name: Path | str, number: int) -> str:
     if b"\0" in line:
         raise _not_text(name, number)
     if len(line) > MAX_LINE:

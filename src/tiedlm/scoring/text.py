@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from tiedlm.data import EOS, Vocabulary, split_sentences, tokenize
-from tiedlm.data.text import MAX_LINE, decode_line
+from tiedlm.data.text import lines_of
 from tiedlm.data.vocabulary import Ids
 from tiedlm.errors import UserError
 
@@ -51,20 +51,15 @@ def read_lines(source: Path | str) -> Iterator[str]:
         UserError: if it is missing, empty, binary, damaged or not UTF-8, or a line is endless.
     """
     name = name_of(source)
-    number = 0
     try:
         with _open(source) as file:
-            while line := file.readline(MAX_LINE + 1):
-                number += 1
-                yield decode_line(line, name, number)
+            yield from lines_of(file, name)
     except FileNotFoundError as error:
         raise UserError(f"{name} does not exist") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{name} is no complete gzip file ({error})") from error
     except OSError as error:
         raise UserError(f"cannot read {name}: {error.strerror}") from error
-    if number == 0:
-        raise UserError(f"{name} is empty; a text was expected")
 
 
 def name_of(source: Path | str) -> str:
