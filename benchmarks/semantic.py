@@ -145,16 +145,23 @@ def tables(found: dict[tuple[str, int], Job], measured: dict[str, Any]) -> str:
 def main() -> None:
     """Train, measure, print, write."""
     parser = study_parser(__doc__, seeds=3, precision=True, show=True)
-    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="train those that begin so")
+    parser.add_argument(
+        "--only", nargs="+", metavar="VARIANT", help="train these, or those that begin so"
+    )
     parser.add_argument(
         "--long", action="store_true", help="the paper's schedule of 45 epochs, not one of 15"
     )
     options = parser.parse_args()
     elsewhere, found = jobs(options.out, options.seeds, options.precision, options.long)
-    chosen = tuple(options.only or [""])
-    wanted = [job for key, job in found.items() if key[0].startswith(chosen)]
+    chosen = {
+        variant
+        for name in options.only or [""]
+        for variant in VARIANTS
+        if variant == name or (name not in VARIANTS and variant.startswith(name))
+    }
+    wanted = [job for (variant, _), job in found.items() if variant in chosen]
     if not wanted:
-        raise SystemExit(f"--only: no such variant; there are {', '.join(VARIANTS)}")
+        raise SystemExit(f"--only: no such variant; there are {'; '.join(VARIANTS)}")
     if any(job.after for job in wanted):
         wanted = [elsewhere, *wanted]
     found = trained(found, wanted, options)

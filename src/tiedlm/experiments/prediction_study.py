@@ -30,6 +30,7 @@ NEIGHBOURS = 10
 BANDS = {"rare, below 100": (0, 100), "100 to 1,000": (100, 1000), "above 1,000": (1000, None)}
 RESAMPLES = 1000
 BLOCK = 50  # tokens that are drawn together: neighbours in a text are not independent
+FEWEST_BLOCKS = 20  # of a short text the blocks are shorter: one block alone has no spread
 
 Values = dict[str, npt.NDArray[np.float32]]
 
@@ -81,7 +82,7 @@ def bootstrap_interval(
     differences_N: npt.NDArray[np.floating], seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
     """Return the 95% interval of the mean of paired differences, by blocks of the text."""
-    count = max(1, len(differences_N) // BLOCK)
+    count = max(len(differences_N) // BLOCK, min(len(differences_N), FEWEST_BLOCKS))
     blocks = np.array_split(differences_N.astype(np.float64), count)
     sums = np.array([block.sum() for block in blocks])
     sizes = np.array([len(block) for block in blocks])

@@ -67,6 +67,15 @@ def test_interval_has_the_mean_in_it_as_often_as_it_says():
     assert np.mean(widths) == pytest.approx(2 * 1.96 / 5000**0.5, rel=0.1)
 
 
+@pytest.mark.parametrize("length", [20, 60, 120])
+def test_the_interval_of_a_short_text_is_that_of_a_mean_too(length):
+    rng = np.random.default_rng(2)
+    intervals = [bootstrap_interval(rng.normal(0.3, 1.0, length)) for _ in range(100)]
+    assert np.mean([high - low for low, high in intervals]) == pytest.approx(
+        2 * 1.96 / length**0.5, rel=0.15
+    )
+
+
 def test_a_model_does_not_differ_from_itself_and_bands_add_up(monkeypatch):
     monkeypatch.setattr(prediction_study, "BANDS", {"rare": (0, 250), "frequent": (250, None)})
     m = model()
