@@ -41,6 +41,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "own, detached": {"target_grad": False},
     "permuted rows": {"soft_target": "permuted"},
     "permuted rows, with gradient": {"soft_target": "permuted-grad"},
+    "permuted in bands of frequency": {"soft_target": "permuted-band"},
+    "permuted in bands, with gradient": {"soft_target": "permuted-band-grad"},
     "uniform": {"soft_target": "uniform"},
     "unigram": {"soft_target": "unigram"},
     "moving average": {"soft_target": "average"},

@@ -31,19 +31,29 @@ from tiedlm.experiments.reproduce import markdown_table
 Point = tuple[str, float, float]
 RE: Point = ("none", 0.0, 20.0)
 OWN: tuple[Point, ...] = (
-    *(("own", gamma, 20.0) for gamma in (0.25, 0.65, 1.3, 2.6, 5.2, 10.4)),
+    *(("own", gamma, 20.0) for gamma in (0.25, 0.65, 1.3, 2.6, 5.2, 10.4, 20.8)),
     ("own", 0.65, 5.0), ("own", 0.65, 50.0),
 )  # fmt: skip
-DETACHED: tuple[Point, ...] = tuple(("detached", gamma, 20.0) for gamma in (0.65, 5.2))
-UNIFORM: tuple[Point, ...] = tuple(("uniform", gamma, 20.0) for gamma in (0.65, 2.6, 5.2, 10.4))
-PERMUTED: tuple[Point, ...] = tuple(("permuted", gamma, 20.0) for gamma in (0.65, 5.2))
-PERMUTED_GRAD: tuple[Point, ...] = tuple(("permuted-grad", gamma, 20.0) for gamma in (0.65, 5.2))
-GRID = (RE, *OWN, *DETACHED, *UNIFORM, *PERMUTED, *PERMUTED_GRAD)
+OTHERS: tuple[Point, ...] = tuple(
+    (target, gamma, 20.0)
+    for target, gammas in {
+        "detached": (0.65, 5.2),
+        "uniform": (0.65, 2.6, 5.2, 10.4, 20.8),
+        "permuted": (0.65, 5.2, 10.4, 20.8),
+        "permuted-grad": (0.65, 5.2, 10.4),
+        "permuted-band": (0.65, 5.2, 10.4),
+        "permuted-band-grad": (0.65, 5.2, 10.4),
+    }.items()
+    for gamma in gammas
+)
+GRID = (RE, *OWN, *OTHERS)
 # Those that are runs of semantic.py, and which run of it another strength of a target changes.
 SHARED = {
     RE: BASE, ("own", 0.65, 20.0): REAL, ("detached", 0.65, 20.0): "own, detached",
     ("uniform", 0.65, 20.0): "uniform", ("permuted", 0.65, 20.0): "permuted rows",
     ("permuted-grad", 0.65, 20.0): "permuted rows, with gradient",
+    ("permuted-band", 0.65, 20.0): "permuted in bands of frequency",
+    ("permuted-band-grad", 0.65, 20.0): "permuted in bands, with gradient",
 }  # fmt: skip
 OF_TARGET = {target: name for (target, _, _), name in SHARED.items()}
 

@@ -5,6 +5,7 @@ matplotlib is imported when a plot is made, and used without its global state.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -61,20 +62,29 @@ def require_matplotlib(extra: str = "plots") -> None:
     require("matplotlib.figure", extra, "a plot")
 
 
-def plot_curves(models: Models, path: Path) -> None:
+def plot_curves(models: Models, path: Path, what: str = "") -> None:
     """Draw validation perplexity by epoch, one labelled line a model, a dot at the best epoch.
 
     The axis shows the late epochs large enough to tell the models apart: it ends at 1.6 times the
     best perplexity (or above the worst last epoch), and early epochs above that are cut off.
 
     Args:
-        models: results by model, keys of :data:`CURVES`; ``curve`` and ``best_epoch`` are used.
+        models: results by model, keys of :data:`CURVES`; ``curve`` and ``best_epoch`` are used,
+            and ``others``, if there: the curves of further seeds, drawn thin.
         path: the PNG file.
+        what: the models and the session, for the title.
 
     Raises:
         UserError: if matplotlib is missing or the file cannot be written.
     """
-    figure, axes = _blank("Validation perplexity by epoch (one seed; lower is better)")
+    others = {name: model.get("others", ()) for name, model in models.items()}
+    seeds = "thin: other seeds" if any(others.values()) else "one seed"
+    title = (
+        f"Validation perplexity, {what} ({seeds})"
+        if what
+        else (f"Validation perplexity by epoch ({seeds}; lower is better)")
+    )
+    figure, axes = _blank(title)
     from matplotlib.ticker import MaxNLocator  # after the check in _blank
 
     curves = {
@@ -88,8 +98,14 @@ def plot_curves(models: Models, path: Path) -> None:
         style, curve = CURVES[name], curves[name]
         epochs = [line["epoch"] for line in model["curve"]]
         axes.plot(epochs, curve, style.line, color=style.colour, linewidth=2)
+        for other in others[name]:
+            points = [(line["epoch"], line["valid_ppl"]) for line in other]
+            axes.plot(*zip(*points, strict=True), style.line, color=style.colour, linewidth=0.8)
         best = epochs.index(model["best_epoch"])
-        axes.plot(epochs[best], curve[best], "o", color=style.colour, markersize=6)
+        fill = style.colour if style.line == "-" else "white"
+        axes.plot(
+            epochs[best], curve[best], "o", color=style.colour, markerfacecolor=fill, markersize=5
+        )
         end = (epochs[-1], curve[-1])
         _label(axes, f"{style.label}  {curve[best]:.1f}", end, height, style.colour)
     axes.set_xlim(0.5, last_epoch + 0.5)
@@ -160,7 +176,11 @@ def plot_theory(distances: Mapping[tuple[float, float], Sequence[float]], path: 
     left, right = figure.subplots(1, 2, sharey=True)
     panels = (
         (left, {b: d for (b, t), d in distances.items() if t == 10}, "beta (temperature 10)"),
-        (right, {t: d for (b, t), d in distances.items() if b == 1}, "temperature (beta 1)"),
+        (
+            right,
+            {t: d for (b, t), d in distances.items() if b == 1},
+            "temperature, log scale (beta 1)",
+        ),
     )
     for axes, found, label in panels:
         xs = sorted(found)
@@ -188,6 +208,9 @@ def plot_theory(distances: Mapping[tuple[float, float], Sequence[float]], path: 
 def plot_gains(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw how much lower each model's perplexity is than VD-LSTM's, by share of the text.
 
+    A point of several runs has its interval; one of a single run is hollow, with a dashed line to
+    it, for nobody knows how far it is from the mean.
+
     Args:
         rows: of each share ("fraction") and "model" by what share the perplexity is lower: the
             "gain", and the ends of its "interval95", or None.
@@ -196,7 +219,7 @@ def plot_gains(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     Raises:
         UserError: if matplotlib is missing or the file cannot be written.
     """
-    figure, axes = _blank("How far test perplexity is below VD-LSTM's (bars: 95% intervals)")
+    figure, axes = _blank("Test perplexity below VD-LSTM's (bars: 95%; hollow: one run)")
     recipes = {"AL": "vd-lstm-al", "RE": "vd-lstm-re", "REAL": "vd-lstm-real"}
     ends = []
     for number, (model, recipe) in enumerate(recipes.items()):
@@ -207,8 +230,13 @@ def plot_gains(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         xs = [row["fraction"] * 1.03 ** (number - 1) for row in own]
         gains = [row["gain"] for row in own]
         colour = STYLES[recipe].colour
-        axes.plot(xs, gains, color=colour, marker="o", markersize=4)
+        for left, right in itertools.pairwise(zip(xs, gains, own, strict=True)):
+            single = None in (left[2]["interval95"], right[2]["interval95"])
+            ends_of_it = [left[0], right[0]], [left[1], right[1]]
+            axes.plot(*ends_of_it, "--" if single else "-", color=colour)
         for x, row in zip(xs, own, strict=True):
+            fill = "white" if row["interval95"] is None else colour
+            axes.plot(x, row["gain"], "o", color=colour, markerfacecolor=fill, markersize=5)
             if row["interval95"] is not None:
                 axes.plot([x, x], row["interval95"], color=colour, linewidth=1)
         ends.append((f"{model}  {gains[-1]:.1%}", (xs[-1], gains[-1]), colour))
@@ -223,7 +251,7 @@ def plot_gains(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set_xticks(shares, [f"{share:.1%}".replace(".0%", "%") for share in shares])
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.set_xlabel("share of Penn Treebank's training text")
+    axes.set_xlabel("share of Penn Treebank's training text, log scale")
     _save(figure, path)
 
 

@@ -36,18 +36,22 @@ Values = dict[str, npt.NDArray[np.float32]]
 
 
 def token_values(
-    model: LanguageModel, ids: npt.NDArray[np.integer], neighbours_VK: Tensor, words: Sequence[int]
+    model: LanguageModel,
+    ids: npt.NDArray[np.integer],
+    near: Mapping[str, Tensor],
+    words: Sequence[int],
 ) -> Values:
     """Return what is averaged, for every predicted token.
 
     Args:
         model: a trained model.
         ids: ``(N + 1,)`` of the text.
-        neighbours_VK: of each word the words whose mass counts as "near the target".
+        near: ``(V, K)``, by the name of a value: of each word those whose mass counts as near it.
         words: ids whose mass is wanted: of ``<unk>`` and of the articles.
 
     Returns:
-        ``nll``, ``p_target``, ``rank`` (1 is best), ``p_neighbours`` and ``p_<id>`` of each word.
+        ``nll``, ``p_target``, ``rank`` (1 is best), ``entropy`` (nats), ``p_<id>`` of each word and
+        the values of ``near``.
     """
     parts: dict[str, list[Tensor]] = {}
     for p_TV, targets_T in distributions(model, ids):
@@ -56,7 +60,8 @@ def token_values(
             "nll": -p_target_T.log(),
             "p_target": p_target_T,
             "rank": 1.0 + (p_TV > p_target_T[:, None]).sum(1),
-            "p_neighbours": p_TV.gather(1, neighbours_VK[targets_T]).sum(1),
+            "entropy": torch.special.entr(p_TV).sum(1),
+            **{name: p_TV.gather(1, near_VK[targets_T]).sum(1) for name, near_VK in near.items()},
             **{f"p_{word}": p_TV[:, word] for word in words},
         }
         for name, value in found.items():
@@ -107,7 +112,8 @@ def compare_predictions(
 ) -> dict[str, Any]:
     """Compare two models of a corpus over its test text.
 
-    Both are asked for the same words: the neighbours are those of ``other``'s word vectors.
+    Both are asked for the same words: the ten nearest of the target, once by ``base``'s word
+    vectors, once by ``other``'s. If one of them is tied, its own are also what it scores with.
 
     Returns:
         For all targets and for each band: how many, and of each value the means of both and the
@@ -116,12 +122,14 @@ def compare_predictions(
     vocabulary = corpus.vocabulary
     names = [word for word in ("<unk>", "a", "an", "the") if word in vocabulary]
     words = [int(i) for i in vocabulary.encode(names)]
-    near_VK = neighbours(other)
-    values = [token_values(model, corpus.test, near_VK, words) for model in (base, other)]
+    near = {"near_base": neighbours(base), "near_other": neighbours(other)}
+    values = [token_values(model, corpus.test, near, words) for model in (base, other)]
     labels = {f"p_{word}": f"P({name})" for word, name in zip(words, names, strict=True)}
     labels |= {
         "nll": "nll, nats", "p_target": "P(target)", "rank": "rank of the target",
-        "p_neighbours": f"P of the target's {NEIGHBOURS} nearest",
+        "entropy": "entropy, nats",
+        "near_base": f"P of the target's {NEIGHBOURS} nearest, by the first's vectors",
+        "near_other": f"P of the target's {NEIGHBOURS} nearest, by the second's vectors",
     }  # fmt: skip
     return {
         band: _compare(values, chosen_N, labels)

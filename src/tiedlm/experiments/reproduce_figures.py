@@ -34,7 +34,8 @@ def figure2_models(
     for suffix, cell in _cells(size).items():
         runs = runs_of(cell, found, session)
         if runs:
-            models[f"vd-lstm{suffix}"] = runs[0].metrics
+            others = [run.metrics["curve"] for run in runs[1:]]
+            models[f"vd-lstm{suffix}"] = {**runs[0].metrics, "others": others}
     return models
 
 
@@ -53,7 +54,7 @@ def draw_figure2(found: Sequence[tuple[Settings, Found]], out: Path) -> list[Pat
             if len(models) > 1:
                 out.mkdir(parents=True, exist_ok=True)
                 paths.append(out / f"figure2-{size}{suffix}.png")
-                plot_curves(models, paths[-1])
+                plot_curves(models, paths[-1], f"{size}, session {session}")
     if not paths:
         raise UserError(
             "figure2 is drawn from table1's runs, and no two models of a size are kept: run "

@@ -22,7 +22,10 @@ LARGEST = 3e38  # what a 32-bit float holds
 
 Precision = Literal["auto", "fp32", "bf16"]
 VocabFrom = Literal["part", "whole"]
-SoftTarget = Literal["own", "permuted", "permuted-grad", "uniform", "unigram", "average", "frozen"]
+SoftTarget = Literal[
+    "own", "permuted", "permuted-grad", "permuted-band", "permuted-band-grad",
+    "uniform", "unigram", "average", "frozen",
+]  # fmt: skip
 
 
 def _setting(default: Any, text: str) -> Any:

@@ -25,6 +25,7 @@ from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
 AVERAGE_DECAY = 0.999  # of a step: the average reaches back a thousand steps
+BAND = 50  # words of like frequency
 _LARGE = 30.0
 
 
@@ -35,13 +36,15 @@ class SoftTargets(nn.Module):
 
     - "own": the embedding itself, as in the paper;
     - "permuted": the embedding's rows, each given to another word: no meaning, same geometry;
-    - "permuted-grad": the same, with the gradient through them that "own" has;
+    - "permuted-band": the same, but exchanged among words of like frequency, whose vectors are
+      alike in norm and direction for that reason alone;
+    - "permuted-grad", "permuted-band-grad": the two with the gradient that "own" has;
     - "uniform": zeros, so that y~ is uniform; with ``tau`` 1 that is label smoothing;
     - "unigram": ``y~ ~ p^(1 / tau)`` with the frequencies p of the training text;
     - "average": a moving average of the embedding over the steps;
     - "frozen": the embedding of the finished run ``settings.soft_target_from``, by word.
 
-    Through "own" and "permuted-grad" a gradient flows into the embedding, if
+    Through "own" and those of "grad" a gradient flows into the embedding, if
     ``settings.target_grad`` says so; through the others none.
 
     Args:
@@ -61,12 +64,14 @@ class SoftTargets(nn.Module):
         self.source = settings.soft_target
         weight = model.embedding.weight.detach()
         rows = order = None
-        if self.source in ("permuted", "permuted-grad"):
+        if self.source.startswith("permuted"):
             generator = torch.Generator().manual_seed(settings.seed)
-            # One cycle through all words: nobody keeps his own row.
-            cycle = torch.randperm(len(weight), generator=generator)
-            order = torch.empty_like(cycle)
-            order[cycle] = cycle.roll(1)
+            order = torch.arange(len(weight))
+            bands = frequency_bands(corpus) if "band" in self.source else [order]
+            for words in bands:
+                # One cycle through all of them: nobody keeps his own row.
+                cycle = words[torch.randperm(len(words), generator=generator)]
+                order[cycle] = cycle.roll(1)
         elif self.source == "uniform":
             rows = weight.new_zeros(len(weight), 1)
         elif self.source == "unigram":
@@ -86,7 +91,7 @@ class SoftTargets(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """Return the rows, given the embedding ``(V, E)``."""
         if self.order is not None:
-            rows = weight if self.source == "permuted-grad" else weight.detach()
+            rows = weight if self.source.endswith("grad") else weight.detach()
             return rows[self.order]
         return weight if self.rows is None else self.rows
 
@@ -105,6 +110,14 @@ class SoftTargets(nn.Module):
             return {}
         assert self.rows is not None
         return {"rows": self.rows}
+
+
+def frequency_bands(corpus: Corpus) -> list[Tensor]:
+    """Return the words by how often they occur in training, cut into bands of 50 or a few more."""
+    counts = np.bincount(corpus.train, minlength=len(corpus.vocabulary))
+    by_frequency = np.argsort(-counts, kind="stable")
+    bands = np.array_split(by_frequency, max(1, len(by_frequency) // BAND))
+    return [torch.from_numpy(words) for words in bands]
 
 
 def frozen_rows(folder: Path, corpus: Corpus) -> Tensor:

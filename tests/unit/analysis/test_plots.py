@@ -67,6 +67,15 @@ def test_other_numbers_give_another_picture(plot, tmp_path):
     assert (tmp_path / "one.png").read_bytes() != (tmp_path / "two.png").read_bytes()
 
 
+def test_other_seeds_are_in_the_picture_of_the_curves(tmp_path):
+    models = made_up_models()
+    plot_curves(models, tmp_path / "one.png")
+    for model in models.values():
+        model["others"] = [made_up_models()["vd-lstm-real"]["curve"]]
+    plot_curves(models, tmp_path / "two.png")
+    assert (tmp_path / "one.png").read_bytes() != (tmp_path / "two.png").read_bytes()
+
+
 @pytest.mark.parametrize("plot", [plot_curves, plot_bars])
 def test_missing_matplotlib_names_the_extra(plot, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

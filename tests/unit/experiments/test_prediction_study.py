@@ -35,7 +35,7 @@ def corpus():
 def test_values_of_each_token_are_what_they_are_called():
     m = model()
     near_VK = neighbours(m, 2)
-    values = token_values(m, IDS, near_VK, [1, 2])
+    values = token_values(m, IDS, {"near": near_VK, "first": near_VK[:, :1]}, [1, 2])
     with torch.no_grad():
         hidden, _ = m(torch.from_numpy(IDS[:-1].astype(np.int64))[None])
         p_NV = m.decode(hidden)[0].softmax(-1)
@@ -44,7 +44,10 @@ def test_values_of_each_token_are_what_they_are_called():
         assert values["p_target"][n] == pytest.approx(p[target].item(), rel=1e-5)
         assert values["nll"][n] == pytest.approx(-p[target].log().item(), rel=1e-5)
         assert values["rank"][n] == 1 + (p > p[target]).sum()
-        assert values["p_neighbours"][n] == pytest.approx(p[near_VK[target]].sum().item(), rel=1e-5)
+        assert values["near"][n] == pytest.approx(p[near_VK[target]].sum().item(), rel=1e-5)
+        assert values["first"][n] == pytest.approx(p[near_VK[target, 0]].item(), rel=1e-5)
+        entropy = torch.distributions.Categorical(p).entropy().item()
+        assert values["entropy"][n] == pytest.approx(entropy, rel=1e-5)
         assert values["p_1"][n] == pytest.approx(p[1].item(), rel=1e-5)
 
 

@@ -42,6 +42,12 @@ def test_the_pair_is_of_one_session_the_later_first_and_the_recipes_real_first(t
     assert pair() == ["ptb-medium-seed1", "ptb-medium-real-seed1"]
 
 
+def test_a_model_of_several_seeds_has_the_curves_of_the_others_beside_its_own():
+    found = [kept("ptb-small", seed=seed, curve=[seed]) for seed in (3, 1, 2)]
+    model = figure2_models("small", found)["vd-lstm"]
+    assert (model["curve"], model["others"]) == ([1], [[2], [3]])
+
+
 def test_models_without_a_bias_have_their_own_curves_and_rows():
     numbers = {"parameters": 2_600_000, "valid_ppl": 90.0, "test_ppl": 85.0}
     found = [

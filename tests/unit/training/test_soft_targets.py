@@ -50,11 +50,26 @@ def test_permuted_is_the_models_own_geometry_with_the_words_exchanged(model, cor
     assert not torch.equal(y, soft(model, corpus, "permuted", seed=2)[0])
 
 
+def test_rows_can_be_permuted_among_words_of_like_frequency(model, corpus, monkeypatch):
+    monkeypatch.setattr("tiedlm.training.soft_targets.BAND", 3)
+    _, rows = soft(model, corpus, "permuted-band")
+    assert not rows.requires_grad
+    counts = np.bincount(corpus.train, minlength=len(corpus.vocabulary))
+    rank = {int(word): i for i, word in enumerate(np.argsort(-counts, kind="stable"))}
+    pairs = (rows[:, None] == model.embedding.weight[None]).all(2).nonzero().tolist()
+    assert len(pairs) == len(rows) > 9
+    assert {word for _, word in pairs} == set(range(len(rows)))
+    for word, taken in pairs:
+        assert word != taken
+        assert abs(rank[word] - rank[taken]) < 5  # a band of 3 to 5
+
+
 @pytest.mark.parametrize("target_grad", [True, False])
-def test_permuted_rows_can_have_their_gradient(model, corpus, target_grad):
+@pytest.mark.parametrize("source", ["permuted", "permuted-band"])
+def test_permuted_rows_can_have_their_gradient(model, corpus, source, target_grad):
     model.double()
-    y, rows = soft(model, corpus, "permuted-grad")
-    assert torch.equal(y, soft(model, corpus, "permuted")[0])
+    y, rows = soft(model, corpus, f"{source}-grad")
+    assert torch.equal(y, soft(model, corpus, source)[0])
     targets = torch.tensor([[3, 5, 3, 1]])
     hidden = torch.randn(1, 4, 6, dtype=torch.float64)
     out = model.loss(hidden, targets, 1.0, TAU, target_grad, embedding=rows)
