@@ -34,7 +34,8 @@ The paper's tables and figures beside ours. This page is made by `python benchma
 from `results/`; nothing in it is written by hand. A cell is validation / test perplexity, the
 difference is ours minus the paper's for the last session that was run, and hours are estimates on
 two CPU cores. A `~` marks a number of the paper that was noted from memory. Tied classifiers have a
-bias; `-b0` is without one, as the paper writes it.
+bias; `-b0` is without one, as the paper writes it. `±` after a mean is the standard deviation over
+seeds, after a paired difference the half-width of its 95% interval (t).
 [experiments.md](experiments.md) is the log of everything tried.
 
 """
@@ -187,13 +188,14 @@ def main() -> None:
         + "\n## Figure 2: validation curves\n\n"
         + figure2
         + "\n## Is the augmented loss's gain semantic?\n\n"
-        + "`python benchmarks/semantic.py`: Penn Treebank's first 22.5%, small, tied.\n\n"
-        + table_of("semantic")
-        + "\n`--long`: the same with the paper's schedule of 45 epochs.\n\n"
+        + "`python benchmarks/semantic.py --long`: Penn Treebank's first 22.5%, small, tied, the "
+        + "paper's schedule of 45 epochs. Intervals of nats are over the test text, not over "
+        + "seeds.\n\n"
         + table_of("semantic-long")
-        + "\nWithout a bias in the classifier, as the recipes were then; 15 epochs, then 45.\n\n"
+        + "\n### Without a bias in the classifier, 15 epochs\n\n"
+        + "As the recipes were then; without `--long`.\n\n"
         + table_of("semantic-b0")
-        + "\n"
+        + "\n### Without a bias in the classifier, 45 epochs\n\n"
         + table_of("semantic-long-b0")
         + "\n## The strength of the augmented loss\n\n"
         + "`python benchmarks/strength.py`: REAL on the same text, 45 epochs, with other targets "
