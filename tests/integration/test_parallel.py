@@ -58,6 +58,34 @@ def test_a_signal_to_all_while_they_start_is_no_failure(tiny_corpus, tmp_path, n
     assert process.returncode == 0
 
 
+def test_a_model_that_dies_is_noticed_while_others_report(tiny_corpus, tmp_path):
+    victim = tmp_path / "a"
+
+    class Watching(ProgressView):
+        def watcher(self):
+            watcher = super().watcher()
+            real = watcher.step
+
+            def step(*arguments):
+                real(*arguments)
+                if (victim / "config.json").exists() and not killed:
+                    first = min(multiprocessing.active_children(), key=lambda child: child.pid)
+                    first.kill()
+                    killed.append(time.monotonic())
+
+            watcher.step = step
+            return watcher
+
+    killed = []
+    settings = Settings(data=str(tiny_corpus), threads=1, **ENDLESS)
+    jobs = [Job(settings, tmp_path / name) for name in "ab"]
+    expected = pytest.raises(RuntimeError, match="the process ended with -9")
+    with Watching(Console(quiet=True)) as view, expected:
+        train_all(jobs, 2, view)
+    assert time.monotonic() - killed[0] < 30
+    assert not multiprocessing.active_children()
+
+
 def test_when_the_parent_fails_its_children_save_and_end(tiny_corpus, tmp_path):
     class Broken(ProgressView):
         def watcher(self):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -20,7 +21,7 @@ from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate
 from tiedlm.progress import ProgressView, Silent
-from tiedlm.training import loop
+from tiedlm.training import checkpoint, loop
 from tiedlm.training.checkpoint import restore_checkpoint
 from tiedlm.training.hardware import arithmetic
 from tiedlm.training.loop import FEW_UPDATES, Diverged, Stopped, train
@@ -163,9 +164,16 @@ def test_a_frozen_soft_target_stays_what_it_was_when_its_run_is_trained_further(
     stop = iter([False] * 50 + [True]).__next__
     with pytest.raises(Stopped):
         train(frozen, corpus, tmp_path / "parts", stop_requested=stop)
+    shutil.copytree(tmp_path / "parts", tmp_path / "parts2")
     train(settings.replace(epochs=3), corpus, source)
     train(frozen, corpus, tmp_path / "parts")
     assert files_that_must_agree(tmp_path / "parts") == files_that_must_agree(tmp_path / "whole")
+    (source / "result.json").unlink()  # it is being trained further
+    train(frozen, corpus, tmp_path / "parts2")
+    assert files_that_must_agree(tmp_path / "parts2") == files_that_must_agree(tmp_path / "whole")
+    with pytest.raises(UserError, match="is not a finished run"):
+        train(frozen, corpus, tmp_path / "anew")
+    (source / "result.json").write_text("{}")
     with pytest.raises(UserError, match=r"other settings \(soft_target_from: '.*' -> '.*'\)"):
         train(frozen.replace(soft_target_from=str(tmp_path / "whole")), corpus, tmp_path / "parts")
 
@@ -200,6 +208,39 @@ def test_more_epochs_go_on_where_fewer_ended(settings, corpus, tmp_path):
     train(settings.replace(epochs=3), corpus, tmp_path / "grown")
     train(settings.replace(epochs=3), corpus, tmp_path / "whole")
     assert files_that_must_agree(tmp_path / "grown") == files_that_must_agree(tmp_path / "whole")
+
+
+def test_fewer_epochs_than_are_behind_it_do_not_end_a_run(settings, corpus, tmp_path):
+    with pytest.raises(Stopped):  # in the third
+        train(settings, corpus, tmp_path, stop_requested=iter([False] * 100 + [True]).__next__)
+    with pytest.raises(UserError, match="has trained 2 epochs, which --epochs 1 would not say"):
+        train(settings.replace(epochs=1), corpus, tmp_path)
+    assert Settings.of_run(tmp_path).epochs == 3
+    assert train(settings.replace(epochs=2), corpus, tmp_path)["epochs"] == 2
+    assert Settings.of_run(tmp_path).epochs == 2
+
+
+def test_a_result_of_fewer_epochs_is_gone_before_the_configuration_says_more(
+    settings, corpus, tmp_path, monkeypatch
+):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    written = []
+
+    def write(path, value):
+        written.append(path.name)
+        assert not (tmp_path / "result.json").exists()
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(loop, "write_json", write)
+    with pytest.raises(UserError, match="full"):
+        train(settings.replace(epochs=2), corpus, tmp_path)
+    assert written == ["config.json"]
+
+
+def test_the_same_text_under_another_name_is_the_same_corpus(settings, corpus, tmp_path):
+    info = {**corpus.info, "verified": True, "split": "as published", "name": "x", "origin": "y"}
+    train(settings.replace(epochs=1), dataclasses.replace(corpus, info=info), tmp_path)
+    assert train(settings.replace(epochs=2), corpus, tmp_path)["epochs"] == 2
 
 
 def test_resuming_with_other_settings_is_refused_and_names_them(settings, corpus, tmp_path):
@@ -282,6 +323,65 @@ def test_when_every_checkpoint_is_damaged_the_run_is_refused(settings, corpus, t
     for path in (tmp_path / "last").glob("*.safetensors"):
         path.write_bytes(b"nothing")
     with pytest.raises(UserError, match="no checkpoint is sound"):
+        train(settings, corpus, tmp_path)
+
+
+def test_no_sound_checkpoint_is_ever_written_over(settings, corpus, tmp_path, monkeypatch):
+    """A stop at the end of an epoch and the end itself are of one step."""
+    one_window = settings.replace(bptt=10_000)
+    train(one_window, corpus, tmp_path / "whole")
+    out = tmp_path / "killed"
+    with pytest.raises(Stopped):
+        train(one_window, corpus, out, stop_requested=lambda: True)
+    real = checkpoint.write_json
+
+    def killed(path, value):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(one_window, corpus, out)
+    monkeypatch.setattr(checkpoint, "write_json", real)
+    train(one_window, corpus, out)
+    assert files_that_must_agree(out) == files_that_must_agree(tmp_path / "whole")
+
+
+def test_what_a_killed_process_left_half_written_is_removed(settings, corpus, tmp_path):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    for folder in (tmp_path, tmp_path / "last"):
+        (folder / ".model.safetensors.123-abc.tmp").write_bytes(b"half")
+    train(settings, corpus, tmp_path)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_result_is_measured_is_a_stop(
+    settings, corpus, tmp_path, monkeypatch, number
+):
+    train(settings, corpus, tmp_path / "whole")
+    real = loop.evaluate
+    calls = []
+
+    def signalled(*arguments):
+        calls.append(arguments)
+        if len(calls) == settings.epochs + 1:  # the validation of the best model
+            os.kill(os.getpid(), number)
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "evaluate", signalled)
+    with pytest.raises(Stopped, match="before the perplexity of its test text"):
+        train(settings, corpus, tmp_path / "run")
+    assert len(calls) == settings.epochs + 1
+    train(settings, corpus, tmp_path / "run")
+    assert files_that_must_agree(tmp_path / "run") == files_that_must_agree(tmp_path / "whole")
+
+
+def test_a_file_system_without_locks_is_one_line(settings, corpus, tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(UserError, match=r"\.lock cannot be locked: No locks available; choose"):
         train(settings, corpus, tmp_path)
 
 
@@ -442,6 +542,10 @@ def test_without_checkpoints_a_run_is_not_silently_trained_again(settings, corpu
     with pytest.raises(UserError, match="none of its checkpoints"):
         train(settings.replace(epochs=2), corpus, tmp_path)
     assert json.loads((tmp_path / "result.json").read_text()) == result
+    (tmp_path / "metrics.jsonl").unlink()  # as of a run of which only the model is kept
+    with pytest.raises(UserError, match="none of its checkpoints"):
+        train(settings.replace(epochs=2), corpus, tmp_path)
+    assert train(settings.replace(epochs=1), corpus, tmp_path) == result
     again = command(settings.replace(epochs=2), tmp_path)
     done = subprocess.run([*again, "--resume"], capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -76,6 +76,7 @@ def train_all(
     running: dict[int, SpawnProcess] = {}
     watchers: dict[int, Watcher] = {}
     results: dict[int, dict[str, Any]] = {}
+    dead: set[int] = set()
     failure: Exception | None = None
     deadline = time.monotonic() + seconds
     with _stopping() as signals, _leaving_nobody(running, inbox, stop):
@@ -96,16 +97,21 @@ def train_all(
                     running[index].start()
             if not running:  # asked to stop, or what the rest waits for is not among the jobs
                 break
+            for index in running.keys() - dead:
+                if not running[index].is_alive():
+                    dead.add(index)
+                    inbox.put((index, "died", ()))  # comes out after all that it sent
             try:
                 index, kind, values = inbox.get(timeout=0.2)
             except queue.Empty:
-                for index, process in list(running.items()):
-                    if not process.is_alive() and inbox.empty():
-                        del running[index]
-                        failure = failure or RuntimeError(
-                            f"{jobs[index].out}: the process ended with {process.exitcode}"
-                        )
-                        stop.set()
+                continue
+            if kind == "died":
+                if index in running:
+                    process = running.pop(index)
+                    failure = failure or RuntimeError(
+                        f"{jobs[index].out}: the process ended with {process.exitcode}"
+                    )
+                    stop.set()
                 continue
             if kind not in _FINAL:
                 getattr(watchers[index], kind)(*values)

@@ -32,7 +32,7 @@ def run_forward(
     type_, threads = type_of(weight_hh_GH), torch.get_num_threads()
     c_BH = c_BH.contiguous()
     mask_BH = None if mask_BH is None else mask_BH.contiguous()
-    factor_BH = recurrent_BH.to(weight_hh_GH.dtype)
+    factor_BH = recurrent_BH.to(weight_hh_GH.dtype).contiguous()
     low_BH = torch.empty_like(factor_BH) if weight_hh_GH.dtype != output_TBH.dtype else None
     before, mask, low = pointer(c_BH), pointer(mask_BH), pointer(low_BH)
     gates, cells, tanh_cells, outputs = map(

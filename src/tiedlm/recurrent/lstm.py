@@ -207,7 +207,9 @@ class VariationalLSTM(nn.Module):
         self, x_TBE: Tensor, state: LSTMState | tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, LSTMState]:
         """Run over a window whose first axis is time: :meth:`forward` without transpositions."""
-        batch_size = x_TBE.shape[1]
+        steps, batch_size = x_TBE.shape[:2]
+        if steps == 0:
+            raise ValueError("x: expected one step or more, got none")
         h_LBH, c_LBH = self.initial_state(batch_size) if state is None else state
         expected = (self.n_layers, batch_size, self.d_hidden)
         for name, tensor in (("h", h_LBH), ("c", c_LBH)):

@@ -227,10 +227,10 @@ class _LSTMLayer(torch.autograd.Function):
         grad_x = grad_w_ih = grad_w_hh = grad_h0 = None
         if need_x:
             grad_x = torch.empty_like(x_TBE, memory_format=torch.contiguous_format)
-            matmul(grad_NG, weight_ih_GE, out=grad_x.view(T * B, -1))
+            matmul(grad_NG, weight_ih_GE, out=grad_x.view(T * B, x_TBE.shape[-1]))
         if need_w_ih:
             grad_w_ih = gates_TBG.new_empty(weight_ih_GE.shape)
-            matmul(grad_NG.t(), x_TBE.reshape(T * B, -1).to(gemm), out=grad_w_ih)
+            matmul(grad_NG.t(), x_TBE.reshape(T * B, x_TBE.shape[-1]).to(gemm), out=grad_w_ih)
         if need_w_hh:
             grad_w_hh = grad_cell_BH.new_empty(4 * H, H)
             previous_TBH = torch.empty_like(output_TBH, dtype=gemm)

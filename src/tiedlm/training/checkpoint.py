@@ -1,10 +1,11 @@
 """Checkpoints: everything that exact resume needs, whole or not there.
 
-A checkpoint is two files in ``last/``: ``<step>.safetensors`` holds the parameters, the carried
-state and the state of the random generator; ``<step>.json``, written after it, holds the progress,
-the run that it belongs to, the SHA-256 of the first and its own. The newest two are kept. A
-checkpoint without its JSON, whose digests do not fit or which is another run's is named, and the
-one before it is used.
+A checkpoint is two files in ``last/``: ``<step>-<epoch>.safetensors`` holds the parameters, the
+carried state and the state of the random generator; ``<step>-<epoch>.json``, written after it,
+holds the progress, the run that it belongs to, the SHA-256 of the first and its own. The newest two
+are kept. A checkpoint without its JSON, whose digests do not fit or which is another run's is
+named, and the one before it is used. The end of an epoch and a stop just before it are of one step,
+so the epoch is in the name: no file of a sound checkpoint is ever written over.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load, save
@@ -66,6 +67,14 @@ class Progress:
         self.epoch_tokens = 0
 
 
+class Restored(NamedTuple):
+    """What a checkpoint holds besides the parameters: carried state, progress, other tensors."""
+
+    state: LSTMState | None
+    progress: Progress
+    memory: dict[str, Tensor]
+
+
 def save_checkpoint(
     folder: Path,
     model: LanguageModel,
@@ -97,7 +106,7 @@ def save_checkpoint(
     if model.embedding.weight.is_cuda:
         tensors["rng.cuda"] = torch.cuda.get_rng_state(model.embedding.weight.device)
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
-    stem = folder / f"{progress.step:09d}"
+    stem = folder / f"{progress.step:09d}-{progress.epoch:05d}"
     write_bytes(stem.with_suffix(".safetensors"), data)
     described = {
         "run": run_id,
@@ -123,8 +132,7 @@ def restore_checkpoint(
     model: LanguageModel,
     note: Callable[[str], None],
     run_id: str,
-    memory: Mapping[str, Tensor] | None = None,
-) -> tuple[LSTMState | None, Progress] | None:
+) -> Restored | None:
     """Put a model and the random generators where the newest sound checkpoint left them.
 
     Args:
@@ -132,10 +140,9 @@ def restore_checkpoint(
         model: receives the parameters.
         note: called with one line for each damaged checkpoint that is passed over.
         run_id: which run it must be.
-        memory: tensors that receive what was saved under their names.
 
     Returns:
-        The carried state and the progress, or None when there is no checkpoint.
+        What else it holds, or None when there is no checkpoint.
 
     Raises:
         UserError: when there are checkpoints but none is sound.
@@ -143,7 +150,7 @@ def restore_checkpoint(
     errors = []
     for sidecar in sorted(folder.glob("*.json"), reverse=True):
         try:
-            return _restore(sidecar, model, run_id, memory or {})
+            return _restore(sidecar, model, run_id)
         except UserError as error:
             note(f"checkpoint passed over: {error}")
             errors.append(str(error))
@@ -155,9 +162,7 @@ def restore_checkpoint(
     return None
 
 
-def _restore(
-    sidecar: Path, model: LanguageModel, run_id: str, memory: Mapping[str, Tensor]
-) -> tuple[LSTMState | None, Progress]:
+def _restore(sidecar: Path, model: LanguageModel, run_id: str) -> Restored:
     path = sidecar.with_suffix(".safetensors")
     described = read_json(sidecar)
     promised = described.pop("own_sha256", None) if isinstance(described, dict) else None
@@ -175,9 +180,6 @@ def _restore(
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"parameter.{name}"])
-        for name, tensor in memory.items():
-            if f"memory.{name}" in tensors:  # checkpoints once had no frozen vectors
-                tensor.copy_(tensors[f"memory.{name}"])
     torch.set_rng_state(tensors["rng.cpu"])
     device = model.embedding.weight.device
     if "rng.cuda" in tensors:
@@ -185,4 +187,9 @@ def _restore(
     state = None
     if "state.h" in tensors:
         state = LSTMState(tensors["state.h"].to(device), tensors["state.c"].to(device))
-    return state, Progress(**described["progress"])
+    memory = {
+        name.removeprefix("memory."): tensor.to(device)
+        for name, tensor in tensors.items()
+        if name.startswith("memory.")
+    }
+    return Restored(state, Progress(**described["progress"]), memory)

@@ -12,18 +12,22 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from tiedlm.analysis.subspace import subspace_distance
 from tiedlm.data import Corpus
+from tiedlm.data.source import PARTS
 from tiedlm.data.streams import batch_streams
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate, perplexity
-from tiedlm.files import check_folder, read_json, write_json, write_text
+from tiedlm.files import check_folder, read_json, remove_temporary, write_json, write_text
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.progress import Silent, Watcher, short_duration
 from tiedlm.recurrent import LSTMState
@@ -131,7 +135,8 @@ class _Run:
         if settings.unit_norm:
             self.model.normalize_word_vectors()
         self.model.to(self.device).train()
-        self.soft_targets = SoftTargets(self.model, settings, corpus).to(self.device)
+        resumes = self._has_checkpoint()
+        self.soft_targets = SoftTargets(self.model, settings, corpus, resumes).to(self.device)
         objective = Objective(self.model, settings, self.soft_targets)
         self.objective = ranks.wrap(objective, self.device)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=settings.lr)
@@ -151,8 +156,6 @@ class _Run:
         if self._finished() and result.is_file():
             return dict(read_json(result))
         self.ranks.wait()
-        if self.ranks.is_first:
-            result.unlink(missing_ok=True)  # of fewer epochs than asked for now
         self.watcher.start(
             self.out.name,
             self.settings.epochs * self.epoch_tokens,
@@ -164,7 +167,7 @@ class _Run:
             while not self._finished():
                 self._train_epoch(lambda: signalled() or stop_requested())
                 self._end_epoch()
-        return self._finish()
+            return self._finish(lambda: signalled() or stop_requested())
 
     def _finished(self) -> bool:
         patience = self.settings.patience
@@ -207,10 +210,7 @@ class _Run:
             )
             if out.stop:
                 self._checkpoint()
-                raise Stopped(
-                    f"stopped at epoch {progress.epoch}, step {progress.step}; everything is saved "
-                    f"in {self.out}: the same command goes on from there"
-                )
+                raise self._stopped(f"at epoch {progress.epoch}, step {progress.step}")
             if self.ranks.from_first(now - saved, self.device) >= self.save_every:
                 self._checkpoint()
                 saved = clock = time.monotonic()
@@ -237,6 +237,12 @@ class _Run:
             stop_requested,
         )
 
+    def _stopped(self, where: str) -> Stopped:
+        return Stopped(
+            f"stopped {where}; everything is saved in {self.out}: the same command goes on from "
+            "there"
+        )
+
     def _has_checkpoint(self) -> bool:
         return any((self.out / run_files.LAST).glob("*.json"))
 
@@ -259,7 +265,7 @@ class _Run:
     def _end_epoch(self) -> None:
         progress = self.progress
         started = time.monotonic()
-        valid = self._on_first(lambda: evaluate(self.model, self.corpus.valid).perplexity)
+        valid = self._on_first(partial(self._perplexity, self.corpus.valid))
         trained = perplexity(progress.epoch_nll, progress.epoch_tokens)
         for name, value in (("training", trained), ("validation", valid)):
             if not math.isfinite(value):
@@ -302,22 +308,28 @@ class _Run:
         self._checkpoint()  # first: who goes on from it writes the metrics again
         self._write_metrics()
 
+    def _perplexity(self, ids: npt.NDArray[np.integer]) -> float:
+        return evaluate(self.model, ids).perplexity
+
     def _on_first(self, compute: Callable[[], float]) -> float:
         """Compute a number on the first rank and give it to all."""
         value = compute() if self.ranks.is_first else 0.0
         return self.ranks.from_first(value, self.device)
 
-    def _finish(self) -> dict[str, Any]:
+    def _finish(self, stop_requested: Callable[[], bool]) -> dict[str, Any]:
         progress, settings = self.progress, self.settings
         self.ranks.wait()
         run.load_weights(self.model, self.out / run_files.WEIGHTS, self.id)
-        valid = self._on_first(lambda: evaluate(self.model, self.corpus.valid).perplexity)
-        test = self._on_first(lambda: evaluate(self.model, self.corpus.test).perplexity)
+        measured = {}
+        for name in ("valid", "test"):
+            if self._on_first(lambda: float(stop_requested())):
+                raise self._stopped(f"before the perplexity of its {name} text was measured")
+            ids = getattr(self.corpus, name)
+            measured[f"{name}_ppl"] = self._on_first(partial(self._perplexity, ids))
         result = {
             "recipe": settings.recipe,
             "seed": settings.seed,
-            "valid_ppl": valid,
-            "test_ppl": test,
+            **measured,
             "tokens": self.epoch_tokens * len(progress.history),
             "parameters": self.model.num_params(),
             "epochs": len(progress.history),
@@ -385,19 +397,21 @@ class _Run:
             )
         self.id = self._new_id() if earlier is None else earlier.get("id", "")
         notes = self._short_text() if earlier is None else []
-        restored = restore_checkpoint(
-            self.out / run_files.LAST, self.model, notes.append, self.id, self.soft_targets.memory()
-        )
+        restored = restore_checkpoint(self.out / run_files.LAST, self.model, notes.append, self.id)
         if restored is not None:
-            state, self.progress = restored
+            state, self.progress, memory = restored
+            self.soft_targets.remember(memory, self.model.embedding.weight)
             self.state = self.ranks.share(state)
+            self._check_epochs()
             if not self._finished():
                 self._check_best()
                 notes.append(
                     f"going on in epoch {self.progress.epoch}, after step {self.progress.step}"
                 )
                 notes += self._changed_arithmetic()
-        elif earlier is not None and run_files.read_metrics(self.out):
+        elif earlier is not None and (
+            run_files.read_metrics(self.out) or (self.out / run_files.RESULT).is_file()
+        ):
             if self._was_finished(earlier):
                 self.progress.epoch = self.settings.epochs + 1
                 return notes
@@ -407,6 +421,8 @@ class _Run:
             )
         if not self.ranks.is_first:
             return notes
+        for folder in (self.out, self.out / run_files.LAST):
+            remove_temporary(folder)  # of a process that was killed as it wrote
         described = {**self._config(), "id": self.id}
         if self._finished() and (self.out / run_files.RESULT).is_file():
             # What it was trained with stays; where its text is may be told anew.
@@ -415,6 +431,8 @@ class _Run:
             described = {**earlier, "settings": settings, "corpus": described["corpus"]}
             ran_in = None
         else:
+            # Of fewer epochs than asked for now: gone before the configuration says how many.
+            (self.out / run_files.RESULT).unlink(missing_ok=True)
             ran_in = self._environment()
         write_json(config, described)  # first: a folder without it is not a run's
         if ran_in is not None:
@@ -446,6 +464,15 @@ class _Run:
         names = ("epochs", "patience")
         same = all(earlier["settings"].get(name) == getattr(self.settings, name) for name in names)
         return same and (self.out / run_files.RESULT).is_file()
+
+    def _check_epochs(self) -> None:
+        """Refuse to end an unfinished run before epochs that it has behind it."""
+        done = self.progress.epoch - 1
+        if self.settings.epochs < done and not (self.out / run_files.RESULT).is_file():
+            raise UserError(
+                f"{self.out} has trained {done} epochs, which --epochs {self.settings.epochs} "
+                f"would not say; give --epochs {done} or more, or choose another --out"
+            )
 
     def _check_best(self) -> None:
         """Refuse to go on for hours towards a result that needs a file that is not there."""
@@ -496,6 +523,10 @@ def start_from(model: LanguageModel, folder: Path, corpus: Corpus) -> None:
 
 
 def _content(corpus: dict[str, Any]) -> dict[str, Any]:
-    """Return what a configuration says of its corpus, without names and places."""
-    content = {k: v for k, v in corpus.items() if k not in ("name", "origin")}
-    return content | {"sha256": run_files.text_hashes(corpus)}
+    """Return what a configuration says of its corpus, without names and places.
+
+    Three files are the parts themselves; how they came to be named so says nothing more.
+    """
+    hashes = run_files.text_hashes(corpus)
+    left_out = ("name", "origin", "verified", *(("split",) if len(hashes) == len(PARTS) else ()))
+    return {k: v for k, v in corpus.items() if k not in left_out} | {"sha256": hashes}

@@ -143,11 +143,12 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
 
 
 # Of the environment, what decides how numbers are rounded.
-ARITHMETIC = ("torch", "processor", "threads", "compiled", "cuda", "triton")
+ARITHMETIC = ("torch", "processor", "threads", "compiled", "cuda", "triton", "gpu_shared_by")
 
 
 def environment() -> dict[str, Any]:
     """Describe what a result depends on: versions, processor, threads."""
+    with_cuda = torch.cuda.is_available()
     return {
         "tiedlm": tiedlm.__version__,
         "python": platform.python_version(),
@@ -158,8 +159,9 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "compiled": native.is_on(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cuda": torch.cuda.get_device_name() if with_cuda else None,
         "triton": gpu.version(),
+        **({"gpu_shared_by": native.gpu_shared_by()} if with_cuda else {}),
     }
 
 

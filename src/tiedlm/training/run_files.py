@@ -67,6 +67,11 @@ def lock(folder: Path) -> Iterator[None]:
                         "--out"
                     ) from error
                 time.sleep(0.1)
+            except OSError as error:  # a file system without locks
+                raise UserError(
+                    f"{path} cannot be locked: {error.strerror}; choose an --out on another file "
+                    "system"
+                ) from error
         yield
 
 

@@ -10,6 +10,8 @@ Shape letters: V vocabulary, E embedding width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,8 @@ class SoftTargets(nn.Module):
         model: the model that is trained.
         settings: of the run.
         corpus: its training text and vocabulary.
+        resumes: the run goes on from a checkpoint, which holds the rows of "frozen"; until
+            :meth:`remember` they are not there, and the other run is not needed.
 
     Raises:
         UserError: for a run that cannot be loaded.
@@ -59,7 +63,9 @@ class SoftTargets(nn.Module):
     rows: Tensor | None
     order: Tensor | None
 
-    def __init__(self, model: LanguageModel, settings: Settings, corpus: Corpus) -> None:
+    def __init__(
+        self, model: LanguageModel, settings: Settings, corpus: Corpus, resumes: bool = False
+    ) -> None:
         super().__init__()
         self.source = settings.soft_target
         weight = model.embedding.weight.detach()
@@ -84,7 +90,8 @@ class SoftTargets(nn.Module):
             rows = weight.clone()
         elif self.source == "frozen":
             assert settings.soft_target_from is not None
-            rows = frozen_rows(Path(settings.soft_target_from), corpus).to(weight.dtype)
+            self._elsewhere = partial(frozen_rows, Path(settings.soft_target_from), corpus)
+            rows = None if resumes else self._elsewhere().to(weight.dtype)
         self.register_buffer("rows", rows)
         self.register_buffer("order", order)
 
@@ -110,6 +117,21 @@ class SoftTargets(nn.Module):
             return {}
         assert self.rows is not None
         return {"rows": self.rows}
+
+    def remember(self, memory: Mapping[str, Tensor], like: Tensor) -> None:
+        """Take up what :meth:`memory` gave to the checkpoint from which the run goes on.
+
+        Args:
+            memory: of the checkpoint.
+            like: whose type and device the rows have: the embedding.
+
+        Raises:
+            UserError: where it has no frozen vectors, as once, and their run cannot be loaded.
+        """
+        if "rows" in memory:
+            self.rows = memory["rows"].to(like).clone()
+        elif self.source == "frozen":
+            self.rows = self._elsewhere().to(like)
 
 
 def frequency_bands(corpus: Corpus) -> list[Tensor]:

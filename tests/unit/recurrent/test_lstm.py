@@ -251,6 +251,30 @@ def test_a_wrong_shape_is_named():
     wrong = LSTMState(torch.zeros(1, 3, 6), torch.zeros(1, 3, 6))
     with pytest.raises(ValueError, match=r"state\.h.*\(1, 2, 6\), got \(1, 3, 6\)"):
         lstm(torch.randn(2, 3, 4), wrong)
+    with pytest.raises(ValueError, match="x: expected one step or more, got none"):
+        lstm(torch.randn(2, 0, 4))
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16"])
+def test_a_state_of_any_layout_is_taken(pointwise, name):
+    x, h, c, *weights = (tensor.detach().float() for tensor in layer_inputs(T=3))
+    with precision(name):
+        wanted = all_outputs(lstm_layer, (x, h, c, *weights), None)
+        leaves = [t.t().contiguous().t() for t in (h, c)]
+        assert not leaves[0].is_contiguous()
+        got = lstm_layer(x, *leaves, *weights)
+    for a, b in zip(got, wanted, strict=False):
+        torch.testing.assert_close(a, b)
+
+
+def test_no_stream_costs_nothing(pointwise):
+    inputs = [tensor.detach().float() for tensor in layer_inputs(B=0)]
+    *outputs, grad_x, grad_h, grad_c, grad_w_ih, grad_w_hh, grad_b = all_outputs(
+        lstm_layer, inputs, None
+    )
+    assert [tuple(t.shape) for t in outputs] == [(5, 0, 6), (0, 6), (0, 6)]
+    assert [tuple(t.shape) for t in (grad_x, grad_h, grad_c)] == [(5, 0, 4), (0, 6), (0, 6)]
+    assert not any(t.any() for t in (grad_w_ih, grad_w_hh, grad_b))
 
 
 @pytest.mark.parametrize("own_layers", [False, True])
