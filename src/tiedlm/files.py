@@ -41,15 +41,12 @@ def keep_input(out: Path | None, *inputs: Path | str) -> None:
     """Refuse to write over a file that is read.
 
     Raises:
-        UserError: if ``out`` is one of ``inputs``, or a file in one of them.
+        UserError: if ``out`` is one of ``inputs``.
     """
     if out is None or not out.is_file():
         return
-    place = out.resolve()
-    for given in inputs:
-        read = Path(given).resolve()
-        if place == read or read in place.parents:
-            raise UserError(f"--out {out} is what is read; choose another file")
+    if out.resolve() in [Path(given).resolve() for given in inputs]:
+        raise UserError(f"--out {out} is what is read; choose another file")
 
 
 def temporary_name(path: Path) -> Path:
@@ -105,8 +102,21 @@ def write_bytes(path: Path | str, data: bytes) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write ``text`` to ``path`` as UTF-8 in one step."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write ``text`` to ``path`` as UTF-8 in one step.
+
+    Raises:
+        UserError: for half a character, as in the name of a file that is not UTF-8, and as
+            :func:`atomic_path`.
+    """
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        wrong = text[error.start : error.end]
+        raise UserError(
+            f"cannot write {path}: {wrong!r} in it is no character; is the name of a file not "
+            "UTF-8? then rename it, else mend the text"
+        ) from error
+    write_bytes(path, data)
 
 
 def write_json(path: Path | str, value: Any) -> None:

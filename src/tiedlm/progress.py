@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 PLAIN_EVERY = 30.0  # seconds between two plain lines of one task
+TABLE_WIDTH = 140  # of a table that goes into a file or a pipe
 HALF_LIFE = 600.0  # seconds after which work counts half in a rate: machines get busy, and idle
 
 
@@ -55,6 +56,14 @@ def short_duration(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
+def table_console() -> Console:
+    """Return where tables are printed: nothing in them is markup, and a pipe or file is wide."""
+    console = Console(markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = max(console.width, TABLE_WIDTH)
+    return console
+
+
 class ProgressView:
     """Live bars for the runs that are under way; a context manager.
 
@@ -67,7 +76,7 @@ class ProgressView:
         self.live: Progress | None = None
         if self.console.is_terminal:
             self.live = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=20),
                 TextColumn("{task.fields[status]}", markup=False),
                 console=self.console,

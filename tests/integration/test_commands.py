@@ -343,6 +343,9 @@ def test_info_names_versions_threads_and_processor(capsys):
         (["generate", "{run}", "--temperature", "-1"], "--temperature"),
         (["generate", "{run}", "--words", "0"], "--words"),
         (["analyze", "{run}", "xylophone"], "'xylophone' is not among"),
+        (["predict", "x" * 400, "{run}"], "File name too long"),
+        (["score", "{run}", "{corpus}/test.txt", "--out", "{run}/vocabulary.txt"], "what is read"),
+        (["data", "check", "/dev/null"], "is a pipe or a device; save the text as a file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
@@ -359,6 +362,47 @@ def test_a_mistake_is_one_line_and_exit_2(
     assert err.count("\n") == 1
     assert expected in err
     assert not list(tmp_path.glob("runs/*/*")), "something was left behind"
+
+
+@pytest.mark.parametrize("name", ["config.json", "result.json"])
+@pytest.mark.parametrize("text", ["[]", "{}", '{"settings": {}, "corpus": {}}', "3"])
+def test_what_is_no_runs_configuration_or_result_is_one_line(capsys, trained, tmp_path, name, text):
+    folder = tmp_path / "run"
+    shutil.copytree(trained[1], folder)
+    (folder / name).write_text(text)
+    commands = [["compare"], ["export", "--to", "hf", tmp_path / "hf", "--no-check"]]
+    if name == "config.json":
+        commands += [["predict"], ["score"], ["evaluate"]]
+    for command, *options in commands:
+        more = {"predict": ["the"], "score": [trained[1] / "config.json"]}.get(command, [])
+        if (command, text) == ("compare", '{"settings": {}, "corpus": {}}') and name[0] == "c":
+            continue  # enough for it
+        status, _, err = run(capsys, command, folder, *more, *options)
+        assert status == 2, (command, err)
+        assert name in err
+        assert err.count("\n") == 1
+
+
+def test_names_with_brackets_are_shown_as_they_are(capsys, trained, tmp_path):
+    folder = tmp_path / "mine[v2]"
+    shutil.copytree(trained[1], folder)
+    assert "mine[v2]" in run(capsys, "compare", folder)[1]
+
+
+@pytest.mark.skipif(not os.path.exists("/bin/sh"), reason="needs a shell")
+def test_closed_streams_lead_nowhere(trained, tiny_corpus, tmp_path):
+    def shell(line):
+        return subprocess.run(
+            ["/bin/sh", "-c", f'exec "$0" -m tiedlm {line}', sys.executable],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    score = f"score {trained[1]} {tiny_corpus}/test.txt"
+    plain = shell(score)
+    assert shell(f"{score} 2>&-").stdout == plain.stdout  # and not the summary after it
+    assert shell("train --list >&-").returncode == 0
+    empty = shell(f"score {trained[1]} - <&-")
+    assert (empty.returncode, empty.stderr.count("\n")) == (2, 1)
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/proc"), reason="needs /proc")

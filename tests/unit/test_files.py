@@ -11,6 +11,7 @@ from tiedlm.files import (
     atomic_path,
     check_folder,
     files_together,
+    keep_input,
     read_json,
     write_json,
     write_text,
@@ -53,6 +54,23 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     blocker.write_text("")
     with pytest.raises(UserError, match=r"cannot write .*file/a\.txt: File exists"):
         write_text(blocker / "a.txt", "x")
+
+
+def test_half_a_character_is_named_with_the_file(tmp_path):
+    with pytest.raises(UserError, match=r"cannot write .*a\.txt: '\\udce9' in it is no character"):
+        write_text(tmp_path / "a.txt", "caf\udce9")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_input_is_not_written_over_and_what_lies_beside_it_is(tmp_path):
+    read, beside = tmp_path / "read.txt", tmp_path / "beside.txt"
+    for path in (read, beside):
+        path.write_text("")
+    keep_input(None, read)
+    keep_input(beside, read, tmp_path)
+    keep_input(tmp_path / "new", tmp_path / "new")
+    with pytest.raises(UserError, match="is what is read; choose another file"):
+        keep_input(tmp_path / "." / "read.txt", beside, str(read))
 
 
 def test_json_round_trips_and_refuses_what_json_has_not(tmp_path):

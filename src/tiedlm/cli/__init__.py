@@ -53,6 +53,7 @@ def build_app() -> App:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
+    _open_streams()
     try:
         build_app()(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
@@ -71,12 +72,23 @@ def main(arguments: list[str] | None = None) -> None:
             "PYTHONIOENCODING=utf-8, or write to a file with --out"
         )
     except OSError as error:
-        if error.filename is not None:
-            fail(str(explain(error, error.filename)))
-        if error.errno not in _FULL:
+        if error.errno in _FULL:
+            if error.filename is None:
+                _forget_output()
+            fail(str(explain(error, error.filename or "standard output")))
+        if error.filename is None:
             raise
-        _forget_output()
-        fail(str(explain(error, "standard output")))
+        fail(f"cannot read {error.filename}: {error.strerror}")  # writing explains itself
+
+
+def _open_streams() -> None:
+    """Give what was closed before the start, such as by ``2>&-``, a place that leads nowhere.
+
+    Python has None there, and a print to None goes to standard output.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _forget_output() -> None:

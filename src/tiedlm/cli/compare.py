@@ -12,8 +12,6 @@ from tiedlm.cli import note
 from tiedlm.errors import UserError
 from tiedlm.training.run_files import CONFIG, RESULT, read_metrics
 
-WIDTH = 140  # of a table that goes into a file or a pipe
-
 
 def compare(
     *runs: Path,
@@ -32,10 +30,10 @@ def compare(
     json_
         Print JSON instead of a table.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from tiedlm.experiments.comparison import changed_settings, compare_runs, same_text
+    from tiedlm.progress import table_console
 
     if not runs:
         raise UserError("name at least one run folder: `tiedlm compare runs/a runs/b`")
@@ -54,6 +52,7 @@ def compare(
                 "test_spread": row.test.spread if row.test else None,
                 "difference": row.difference,
                 "interval95": row.interval,
+                "shared_seeds": row.shared_seeds,
                 "parameters": row.runs[0].parameters,
                 "settings": {name: values[index] for name, values in changed.items()},
             }
@@ -67,6 +66,8 @@ def compare(
         difference = "" if row.difference is None else f"{row.difference:+.2f}"
         if row.interval is not None:
             difference += f" ± {row.interval:.2f}"
+        if difference and row.shared_seeds < len(row.runs):
+            difference += f" (of {row.shared_seeds} seed{'s' * (row.shared_seeds > 1)})"
         if difference and not row.is_of_test:
             difference += " (validation)"
         if not is_comparable:
@@ -83,9 +84,7 @@ def compare(
         )
     for column in table.columns:
         column.overflow = "fold"  # nothing is cut off
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, WIDTH)
+    console = table_console()
     console.print(table)
     if changed:
         console.print("settings that differ, in the order of the rows:")

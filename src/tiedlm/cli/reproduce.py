@@ -124,8 +124,6 @@ class _Options:
 
 
 def _table(what: str, options: _Options) -> None:
-    from rich.console import Console
-
     from tiedlm.experiments import cells as paper_cells
     from tiedlm.experiments.reproduce import (
         find_results,
@@ -134,7 +132,7 @@ def _table(what: str, options: _Options) -> None:
         remaining,
         run_cells,
     )
-    from tiedlm.progress import ProgressView
+    from tiedlm.progress import ProgressView, table_console
     from tiedlm.training.loop import Diverged, OutOfTime, Stopped
 
     cells = paper_cells.choose(getattr(paper_cells, what)(), options.only)
@@ -161,7 +159,7 @@ def _table(what: str, options: _Options) -> None:
     if not options.results.is_dir():
         note(f"no results are kept in {options.results}; --results says where")
     found = find_results(options.results)
-    console = Console()
+    console = table_console()
     print_lines([line_of(cell, found) for cell in cells], console.print)
     for line in remaining(cells, seeds, options.out):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -170,16 +168,16 @@ def _table(what: str, options: _Options) -> None:
 
 
 def _table3(what: str, options: _Options) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from tiedlm.experiments.reproduce import find_results
     from tiedlm.experiments.reproduce_figures import TABLE3_HEADER, table3_rows
+    from tiedlm.progress import table_console
 
     table = Table(*TABLE3_HEADER)
     for row in table3_rows(find_results(options.results)):
         table.add_row(*row)
-    Console().print(table)
+    table_console().print(table)
 
 
 def _figure1(what: str, options: _Options) -> None:
@@ -236,12 +234,12 @@ def _figure2(what: str, options: _Options) -> None:
 
 
 def _predictions(what: str, options: _Options) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from tiedlm.experiments.prediction_study import compare_predictions, phrases
     from tiedlm.experiments.reproduce_figures import find_pair
     from tiedlm.experiments.results import keep_study
+    from tiedlm.progress import table_console
     from tiedlm.training.run import load
     from tiedlm.training.settings import Settings
 
@@ -254,7 +252,7 @@ def _predictions(what: str, options: _Options) -> None:
         "phrases": phrases({"vd-lstm": base, "vd-lstm-real": real}),
         "bands": compare_predictions(base, real, corpus),
     }
-    console = Console()
+    console = table_console()
     for row in found["phrases"]:
         console.print(f"{row['context']} + {row['next']}", highlight=False, markup=False)
         for name, top in row["top"].items():

@@ -79,10 +79,10 @@ def rescore(
     from tiedlm.data import tokenize as tokenizer
     from tiedlm.files import keep_input, write_text
     from tiedlm.scoring import arpa as ngrams
-    from tiedlm.scoring.nbest import read_nbest, read_table
+    from tiedlm.scoring.nbest import files_of, read_nbest, read_table
     from tiedlm.scoring.rescore import ScoredLists, Weights, log_probs
     from tiedlm.scoring.table import count
-    from tiedlm.training.run_files import corpus_info
+    from tiedlm.training.run_files import corpus_info, model_files
 
     given = {
         name: value
@@ -102,8 +102,10 @@ def rescore(
         raise UserError(f"--lm-scale: expected a positive number, got {lm_scale:g}")
     if not 0 < arpa_weight < 1:
         raise UserError(f"--arpa-weight: expected 0 < weight < 1, got {arpa_weight}")
-    inputs = (nbest, acoustic_cost, lm_cost, tune, arpa)
-    keep_input(out, *(path for path in inputs if path is not None))
+    inputs = (acoustic_cost, lm_cost, tune, arpa)
+    keep_input(
+        out, *files_of(nbest), *(path for path in inputs if path is not None), *model_files(run)
+    )
     ngram_model = ngrams.load_arpa(arpa) if arpa is not None else None
     lists = read_nbest(nbest, acoustic_cost, lm_cost)
     references = read_table(tune) if tune is not None else None

@@ -84,14 +84,14 @@ def score(
     from tiedlm.scoring.columns import TextColumn
     from tiedlm.scoring.table import count, write_table
     from tiedlm.scoring.text import name_of
-    from tiedlm.training.run_files import corpus_info
+    from tiedlm.training.run_files import corpus_info, model_files
     from tiedlm.training.settings import LARGEST
 
     if adapt_lr is not None and not adapt:
         raise UserError("--adapt-lr needs --adapt")
     if adapt_lr is not None and not 0 < adapt_lr <= LARGEST:
         raise UserError(f"--adapt-lr: expected a positive number, got {adapt_lr}")
-    keep_input(out, file)
+    keep_input(out, file, *model_files(run))
     model, vocabulary = load_model(run, device)
     if precision == "fp64":
         model.double()

@@ -25,6 +25,7 @@ from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError, did_you_mean
 
 _FORMAT = 3  # raised when the tokenizer or the files change, so that old caches are not used
+MOST_LETTERS = 80  # of a text's name in the name of a folder
 VocabFrom = Literal["part", "whole"]
 _VOCABULARY, _INFO = "vocabulary.txt", "info.json"
 
@@ -52,6 +53,11 @@ class Corpus:
     info: dict[str, Any]
 
 
+def has_name(corpus: str) -> bool:
+    """Tell whether a corpus is one of those that are known by name."""
+    return corpus in FIRST_YEAR or corpus in STANDARD
+
+
 def find_source(
     name_or_path: str,
     *,
@@ -76,6 +82,8 @@ def find_source(
         return from_folder(path)
     if path.is_file():
         return from_one_file(path)
+    if path.exists():
+        raise UserError(f"{name_or_path} is a pipe or a device; save the text as a file")
     if os.sep in name_or_path or path.suffix:
         raise UserError(f"{name_or_path} does not exist; give a text file, a folder or a corpus")
     known = [*FIRST_YEAR, *STANDARD]
@@ -91,8 +99,9 @@ def place_of(name_or_path: str) -> str:
     So what is noted of a corpus holds in every folder.
     """
     path = Path(name_or_path).expanduser()
-    is_name = name_or_path in FIRST_YEAR or name_or_path in STANDARD
-    return name_or_path if is_name or not path.exists() else os.path.abspath(path)
+    if has_name(name_or_path) or not path.exists():
+        return name_or_path
+    return os.path.abspath(path)
 
 
 def load_corpus(
@@ -145,7 +154,7 @@ def load_corpus(
     choice = _Choice(tokenized, vocab_size, min_count, fraction, skip, vocab_from)
     identity = [_FORMAT, source.name, source.origin, source.split, source.sha256, asdict(choice)]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
-    place = folder / "corpora" / f"{source.name}-{key}"
+    place = folder / "corpora" / f"{source.name[:MOST_LETTERS]}-{key}"
     corpus = _read(source.name, place)
     if corpus is None:
         with _whole_folder(place, lambda: _read(source.name, place) is not None) as unfinished:

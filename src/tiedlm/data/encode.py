@@ -49,7 +49,7 @@ def encode(source: Source, tokenized: bool, folder: Path, progress: bool) -> Enc
     try:
         with byte_progress(f"encoding {source.name}", source.size, show=progress) as advance:
             for part, line in source.lines():
-                advance(len(line) + 1)
+                advance(len(line.encode()) + 1)
                 for words in [line.split()] if tokenized else split_sentences(tokenize(line)):
                     writers[part].ids.extend(map(number, words))
                     if not words or words[-1] != EOS:

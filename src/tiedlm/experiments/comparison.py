@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tiedlm.errors import UserError
-from tiedlm.files import read_json
-from tiedlm.training.run_files import CONFIG, RESULT, read_metrics, text_hashes
+from tiedlm.training.run_files import (
+    CONFIG,
+    RESULT,
+    read_config,
+    read_metrics,
+    read_result,
+    text_hashes,
+)
 from tiedlm.training.settings import Settings
 
 # Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom; then the normal's 1.96.
@@ -59,7 +65,7 @@ def summarize_run(folder: Path) -> RunSummary:
     """
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
-    config = read_json(folder / CONFIG)
+    config = read_config(folder)
     settings = Settings.from_dict(config["settings"]).resolved().to_dict()
     text = {
         "sha256": text_hashes(config.get("corpus", {})),
@@ -67,7 +73,7 @@ def summarize_run(folder: Path) -> RunSummary:
     }
     seed = int(settings.pop("seed"))
     if (folder / RESULT).is_file():
-        result = read_json(folder / RESULT)
+        result = read_result(folder)
         return RunSummary(
             folder, settings, seed, result["valid_ppl"], result["test_ppl"],
             result["parameters"], result["epochs"], True, text,

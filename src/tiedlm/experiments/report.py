@@ -230,7 +230,8 @@ def _text_size(corpus: Mapping[str, Any]) -> str:
 
 def _commands(folder: Path, next_seed: int) -> dict[str, str]:
     """Return the commands to go on with, one ``<code>`` each."""
-    second = folder.with_name(f"{folder.name}-seed{next_seed}")
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    second = named.with_name(f"{named.name}-seed{next_seed}")
     runs = [str(place / name) for place in (folder, second) for name in SIDE_BY_SIDE]
     commands = {
         "commands_use": [

@@ -18,12 +18,13 @@ from safetensors.torch import save as save_tensors
 
 from tiedlm import files
 from tiedlm.data import Vocabulary
+from tiedlm.data.corpus import has_name
 from tiedlm.errors import UserError, require
 from tiedlm.export.model_card import RECORDED, model_card, result_of
 from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.model import LanguageModel
 from tiedlm.training.run import load
-from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS
+from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS, corpus_info
 from tiedlm.training.settings import Settings
 
 CODE = ("configuration_tiedlm.py", "modeling_tiedlm.py")
@@ -62,7 +63,7 @@ def export_hf(run: Path, folder: Path, *, check: bool = True) -> HuggingFaceRepo
     vocabulary = model.vocabulary
     assert vocabulary is not None
     run_config = files.read_json(run / CONFIG)
-    corpus = run_config["corpus"]
+    corpus = corpus_info(run)
     raw_text = corpus["tokenizer"] == "tiedlm"
 
     result = result_of(run)
@@ -106,7 +107,8 @@ def _config(
     Paths of the machine that trained the model stay behind.
     """
     corpus = run_config["corpus"]
-    settings = run_config["settings"] | {"data": corpus["name"], "init_from": None}
+    data = corpus["name"] if has_name(corpus["name"]) else ""
+    settings = run_config["settings"] | {"data": data, "init_from": None}
     if settings.get("soft_target_from") is not None:
         settings["soft_target_from"] = Path(settings["soft_target_from"]).name
     return {

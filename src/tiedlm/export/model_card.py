@@ -8,7 +8,7 @@ from typing import Any
 import tiedlm
 from tiedlm import files
 from tiedlm.model import LanguageModel
-from tiedlm.training.run_files import CONFIG, RESULT
+from tiedlm.training.run_files import CONFIG, RESULT, read_result
 from tiedlm.training.settings import IMPORTED, Settings
 
 _CARD = """---
@@ -50,7 +50,7 @@ RECORDED = "result"  # in the configuration of an exported folder
 def result_of(run: Path) -> dict[str, Any] | None:
     """Return what a run, or the run that was exported to this folder, came to, if that is known."""
     if (run / RESULT).is_file():
-        result = files.read_json(run / RESULT)
+        result = read_result(run)
         return {name: result[name] for name in ("valid_ppl", "test_ppl", "epochs")}
     recorded: dict[str, Any] | None = files.read_json(run / CONFIG).get(RECORDED)
     return recorded

@@ -95,10 +95,18 @@ def _load(path: Path) -> dict[str, Tensor]:
             f"import torch; model = torch.load({str(path)!r}, map_location='cpu', "
             f"weights_only=False); torch.save(model.state_dict(), {converted!r})"
         ) from error
-    except (EOFError, RuntimeError, ValueError) as error:
+    except Exception as error:  # what other files lead its readers to is without end
         raise UserError(f"{path} is no PyTorch checkpoint, or is damaged") from error
-    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(x, Tensor) for name, x in state.items()
+    ):
         raise UserError(f"{path} is no state dict: save model.state_dict() alone, and import that")
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise UserError(
+                f"{path}: tensor {name!r} has numbers that are not finite; take a checkpoint from "
+                "before its training diverged"
+            )
     return state
 
 

@@ -35,6 +35,7 @@ class Hypothesis(NamedTuple):
     lm_score: float = 0.0
 
 
+_KALDI_FILES = ("words_text", "lmwt.nolm", "lmwt.withlm", "acwt")
 NBest = dict[str, list[Hypothesis]]  # utterance -> hypotheses, in the recogniser's order
 
 
@@ -66,6 +67,16 @@ def read_nbest(
     if source.endswith(".json") and not _begins_with_a_list(source):
         return _espnet_json(folder)
     return _json_lines(source)
+
+
+def files_of(source: str) -> list[Path]:
+    """Return the files that :func:`read_nbest` may read of a source."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return [folder]
+    kaldi = [folder / name for name in _KALDI_FILES]
+    espnet = folder.rglob("*best_recog")
+    return kaldi + [place / name for place in espnet for name in ("text", "score")]
 
 
 def read_table(source: Path | str) -> dict[str, str]:
@@ -108,11 +119,10 @@ def _number(value: object, where: str) -> float:
 
 def _kaldi_folder(folder: Path) -> NBest:
     """Read what Kaldi's rnnlmrescore.sh keeps in ``archives.N``."""
-    graph = _numbers(folder / "lmwt.nolm")
-    both = _numbers(folder / "lmwt.withlm")
+    words, *costs = (folder / name for name in _KALDI_FILES)
+    graph, both, acoustic = map(_numbers, costs)
     lm = {key: both[key] - graph[key] for key in both.keys() & graph.keys()}
-    words = folder / "words_text"
-    return _kaldi(str(words), read_table(words), _numbers(folder / "acwt"), graph, lm)
+    return _kaldi(str(words), read_table(words), acoustic, graph, lm)
 
 
 def _kaldi(
@@ -244,12 +254,12 @@ def _json_lines(source: str) -> NBest:
 def _json_hypothesis(value: dict[str, Any], where: str) -> Hypothesis:
     if not isinstance(value["text"], str):
         raise UserError(f"{where}: expected a string as 'text', got {value['text']!r}")
-    scores = value["score"], value.get("lm_score", 0.0)
-    for name, score in zip(("score", "lm_score"), scores, strict=True):
+    scores = {"score": value["score"]}
+    scores |= {name: value.get(name, 0.0) for name in ("graph_score", "lm_score")}
+    for name, score in scores.items():
         if isinstance(score, (str, bool)):
             raise UserError(f"{where}: expected a number as {name!r}, got {score!r}")
     return Hypothesis(
         value["text"],
-        _number(scores[0], where),
-        lm_score=_number(scores[1], f"{where}, lm_score"),
+        **{name: _number(score, f"{where}, {name}") for name, score in scores.items()},
     )

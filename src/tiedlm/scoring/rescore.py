@@ -54,7 +54,6 @@ class Tuning(NamedTuple):
 
     Args:
         weights: the best ones.
-        utterances: how many.
         words: of the references.
         first: of the recogniser's first hypotheses.
         without: with the best penalty and scale, but weight 0: without this model.
@@ -63,7 +62,6 @@ class Tuning(NamedTuple):
     """
 
     weights: Weights
-    utterances: int
     words: int
     first: float
     without: float
@@ -194,7 +192,6 @@ class ScoredLists:
         best = min(grid, key=rates.__getitem__)
         return Tuning(
             best,
-            utterances=len(self.nbest),
             words=words,
             first=float(errors_UK[:, 0].sum()) / words,
             without=min(rates[weights] for weights in grid if weights.weight == 0),

@@ -73,13 +73,16 @@ class _Carry(NamedTuple):
         )
 
 
-def _begin(model: LanguageModel, start: int | None) -> _Carry:
-    """Read the word ``start``, or nothing: then no distribution precedes the first word."""
+def _begin(model: LanguageModel, start: int | None, learns: bool = False) -> _Carry:
+    """Read the word ``start``, or nothing: then no distribution precedes the first word.
+
+    A model that learns from its first word learns how it reads ``start``, too.
+    """
     state = model.initial_state(1)
     if start is None:
         return _Carry(state.h[0].new_full((1, model.config.d_hidden), torch.nan), state)
     token_BT = torch.tensor([[start]], device=state.h.device)
-    with torch.no_grad():
+    with torch.set_grad_enabled(learns):
         hidden_BTH, state = model(token_BT, state)
     return _Carry(hidden_BTH[:, 0], state)
 
@@ -191,12 +194,13 @@ def score_in_order(
     Source: adaptation as in van Schijndel and Linzen (2018), "A neural model of adaptation in
     reading".
     """
-    carry = _begin(model, start)
+    learns = adapt_lr is not None
+    carry = _begin(model, start, learns)
     for sentence in sentences:
         pieces: list[_Piece] = []
         for ids in np.split(sentence.ids, range(ADAPT_WORDS, len(sentence.ids), ADAPT_WORDS)):
             tokens_BT = torch.from_numpy(ids.astype(np.int64))[None].to(carry.hidden_BH.device)
-            with torch.set_grad_enabled(adapt_lr is not None):
+            with torch.set_grad_enabled(learns):
                 hidden_BTH, state = model(tokens_BT, carry.state)
             pieces += _describe(model, carry.hidden_BH, hidden_BTH, tokens_BT, [len(ids)], starts_V)
             if adapt_lr is not None:
@@ -204,7 +208,7 @@ def score_in_order(
             carry = _Carry(hidden_BTH[:, -1].detach(), state.detach())
         yield _join(sentence, pieces)
         if not carry_state:
-            carry = _begin(model, start)
+            carry = _begin(model, start, learns)
 
 
 def _adapt(

@@ -118,8 +118,8 @@ def write_table(
             is_predicted = not math.isnan(nats)
             if not is_predicted and position > 1:  # something precedes it
                 raise UserError(
-                    f"line {line}: the model's probabilities are no numbers any more; "
-                    "with --adapt, give a lower --adapt-lr"
+                    f"line {line}: the model's probabilities are no numbers any more; where it "
+                    "learns (--adapt), give a lower --adapt-lr"
                 )
             words += word != EOS
             unknown += not known

@@ -75,9 +75,51 @@ def lock(folder: Path) -> Iterator[None]:
         yield
 
 
+def model_files(folder: Path) -> list[Path]:
+    """Return the files from which a model is loaded."""
+    return [folder / name for name in (CONFIG, VOCABULARY, WEIGHTS)]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a run's ``config.json``.
+
+    Raises:
+        UserError: if it is missing, is not JSON or lacks what every run's has.
+    """
+    return _read(folder / CONFIG, {"settings": dict})
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Read a finished run's ``result.json``.
+
+    Raises:
+        UserError: if it is missing, is not JSON or lacks what every run's has.
+    """
+    numbers = dict.fromkeys(("valid_ppl", "test_ppl", "parameters", "epochs"), (int, float))
+    return _read(folder / RESULT, numbers)
+
+
 def corpus_info(folder: Path) -> dict[str, Any]:
-    """Return what a run's configuration says of its corpus."""
-    return dict(read_json(folder / CONFIG)["corpus"])
+    """Return what a run's configuration says of its corpus.
+
+    Raises:
+        UserError: if it says nothing, or not how it was split into words.
+    """
+    config = _read(folder / CONFIG, {"corpus": dict})
+    if "tokenizer" not in config["corpus"]:
+        raise UserError(f"{folder / CONFIG} has no 'tokenizer' of its corpus; is it a run's?")
+    return dict(config["corpus"])
+
+
+def _read(path: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a JSON object that has some keys, with values of some types."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is no run's: expected an object, found {type(found).__name__}")
+    for key, kind in keys.items():
+        if not isinstance(found.get(key), kind):
+            raise UserError(f"{path} is no run's, or is damaged: it has no {key!r} as expected")
+    return found
 
 
 def text_hashes(corpus: Mapping[str, Any]) -> list[str]:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tiedlm.errors import UserError, did_you_mean
-from tiedlm.files import read_json
-from tiedlm.training.run_files import CONFIG
+from tiedlm.training.run_files import read_config
 
 if TYPE_CHECKING:
     from tiedlm.data import Corpus
@@ -187,15 +186,19 @@ class Settings:
 
     @classmethod
     def of_run(cls, folder: Path) -> Settings:
-        """Read the settings of a run."""
-        return cls.from_dict(read_json(folder / CONFIG)["settings"])
+        """Read the settings of a run.
+
+        Raises:
+            UserError: if its configuration cannot be read or has none.
+        """
+        return cls.from_dict(read_config(folder)["settings"])
 
     def load_corpus(self, *, progress: bool = True) -> Corpus:
         """Load the corpus that the settings name, encoded as they say."""
         if not self.data:
             raise UserError(
-                "this run has no corpus of its own, as an imported one has none: `tiedlm score` "
-                "reads any text"
+                "this run has no corpus of its own, as imported and exported ones have none: "
+                "--data names it, and `tiedlm score` reads any text"
             )
         from tiedlm.data import load_corpus  # NumPy: not for `tiedlm train --help`
 

@@ -5,6 +5,7 @@ import copy
 import re
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tiedlm.analysis.plots import STYLES
 from tiedlm.errors import UserError
 from tiedlm.experiments import findings
-from tiedlm.experiments.report import write_report
+from tiedlm.experiments.report import _commands, write_report
 
 VOID = {"meta", "img", "col"}
 
@@ -220,6 +221,17 @@ def test_commands_name_this_folder_and_the_next_seed(tmp_path):
     page = page_of(made_up_results(), tmp_path / "my demo")
     assert f"tiedlm predict '{tmp_path}/my demo/vd-lstm-real' 'we must'" in page.text
     assert f"tiedlm demo --seed 8 --out '{tmp_path}/my demo-seed8'" in page.text
+
+
+@pytest.mark.parametrize("given", [".", "..", "inside/.."])
+def test_the_next_seeds_folder_has_a_name_whatever_the_first_is_called(
+    tmp_path, monkeypatch, given
+):
+    here = tmp_path / "x" / "y"
+    (here / "inside").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    commands = _commands(Path(given), 2)["commands_seed"]
+    assert f"--out {Path(given).resolve()}-seed2" in commands
 
 
 def test_missing_matplotlib_is_told_and_leaves_no_page(tmp_path, monkeypatch):

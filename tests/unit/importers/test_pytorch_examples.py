@@ -1,6 +1,7 @@
 """Imported checkpoints compute what the module they come from computes."""
 
 import importlib
+import math
 import re
 import subprocess
 import sys
@@ -173,14 +174,43 @@ def test_another_state_dict_is_refused(tmp_path, vocabulary_file):
         import_checkpoint(path, vocabulary_file)
 
 
-@pytest.mark.parametrize("value", [{"model": RNNModel().state_dict(), "epoch": 3}, torch.ones(3)])
+@pytest.mark.parametrize(
+    "value",
+    [{"model": RNNModel().state_dict(), "epoch": 3}, torch.ones(3), {1: torch.ones(3)}],
+)
 def test_what_is_no_state_dict_is_refused(tmp_path, vocabulary_file, value):
     with pytest.raises(UserError, match="is no state dict"):
         import_checkpoint(save(value, tmp_path), vocabulary_file)
 
 
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_numbers_that_are_not_finite_are_refused_by_name(tmp_path, vocabulary_file, number):
+    state = RNNModel().state_dict()
+    state["rnn.weight_hh_l0"][2, 1] = number
+    with pytest.raises(UserError, match=r"'rnn\.weight_hh_l0' has numbers that are not finite"):
+        import_checkpoint(save(state, tmp_path), vocabulary_file)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "format-before-1.6"])
+def test_a_flipped_bit_is_one_line_or_nothing(tmp_path, vocabulary_file, zipped):
+    path = tmp_path / "flipped.pt"
+    torch.save(RNNModel().state_dict(), path, _use_new_zipfile_serialization=zipped)
+    data = path.read_bytes()
+    refused = []
+    for place in range(0, len(data), len(data) // 150):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        try:
+            import_checkpoint(path, vocabulary_file)
+        except UserError as error:
+            refused.append(str(error))
+    assert len(refused) > 3
+    assert all(str(path) in line or str(vocabulary_file) in line for line in refused)
+
+
 def test_a_file_of_another_kind_is_told(tmp_path, vocabulary_file):
-    for name, data in (("a.pt", b""), ("b.pt", b"plain text"), ("c.pt", b"PK\x03\x04 cut")):
+    contents = (b"", b"plain text", b"PK\x03\x04 cut", b"hello\n", b"aer\nbanknote\n<eos>\n")
+    for index, data in enumerate(contents):
+        name = f"{index}.pt"
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UserError, match="no PyTorch checkpoint, or is damaged"):
             import_checkpoint(tmp_path / name, vocabulary_file)

@@ -101,6 +101,9 @@ def test_json_lines(tmp_path):
     entry = {"id": 7, "hypotheses": [{"text": "a b", "score": -1, "lm_score": -3}]}
     path.write_text(json.dumps(entry) + "\n\n")
     assert read_nbest(str(path)) == {"7": [Hypothesis("a b", -1.0, 0.0, -3.0)]}
+    entry["hypotheses"][0]["graph_score"] = -2
+    path.write_text(json.dumps(entry))
+    assert read_nbest(str(path)) == {"7": [Hypothesis("a b", -1.0, -2.0, -3.0)]}
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,10 @@ def test_json_lines(tmp_path):
         ),
         ('{"id": "u", "hypotheses": [{"text": "a", "score": 1, "lm_score": true}]}\n', "lm_score"),
         ('{"id": "u", "hypotheses": [{"text": "a", "score": NaN}]}\n', "finite number"),
+        (
+            '{"id": "u", "hypotheses": [{"text": "a", "score": 1, "graph_score": "x"}]}\n',
+            "graph_sc",
+        ),
         ('{"id": "u", "hypotheses": [{"text": "a", "score": 1}]}\n' * 2, "line 2.*twice"),
         ("\n\n", "blank lines"),
         ("", "is empty"),

@@ -130,8 +130,7 @@ def test_adaptation_is_sgd_on_the_mean_surprisal(model, text, start, carry_state
         if index == 0 or not carry_state:
             before_1H, state = torch.empty(0, 11).double(), None
             if start is not None:
-                with torch.no_grad():
-                    hidden, state = twin(torch.tensor([[start]]))
+                hidden, state = twin(torch.tensor([[start]]))
                 before_1H = hidden[0]
         tokens = torch.tensor(sentence.ids.tolist())
         hidden, state = twin(tokens[None], state)
