@@ -12,6 +12,7 @@ if command -v nvidia-cuda-mps-control > /dev/null; then
     mkdir -p "$CUDA_MPS_PIPE_DIRECTORY"
     nvidia-cuda-mps-control -d || echo "MPS does not start: the models take turns"
     trap 'echo quit | nvidia-cuda-mps-control' EXIT
+    trap 'exit 130' INT TERM
 fi
 end=$(($(date +%s) + 60 * minutes))
 train() { # TABLE MODELS-AT-ONCE CELL...
@@ -19,10 +20,13 @@ train() { # TABLE MODELS-AT-ONCE CELL...
     shift 2
     for cell; do set -- "$@" --only "$cell"; shift; done
     left=$((end - $(date +%s)))
-    [ "$left" -lt 30 ] || python3 -m tiedlm reproduce "$table" --device cuda --precision bf16 \
-        --threads 2 --jobs "$jobs" --budget "$(awk "BEGIN { print $left / 60 }")" --out "$out" "$@"
+    [ "$left" -lt 30 ] || python3 -m tiedlm reproduce "$table" --precision bf16 --threads 2 \
+        --jobs "$jobs" --budget "$(awk "BEGIN { print $left / 60 }")" --out "$out" "$@" ||
+        failed=$? # what comes after it can still be trained
 }
+failed=0
 train table1 6 ptb-medium ptb-medium-al ptb-medium-re ptb-medium-real 'wikitext-2-small*'
 train table2 6 'wikitext-2*'
 train table1 6 'wikitext-2-medium*'
 train table1 2 'ptb-large*' # more of these do not fit on one GPU at once
+exit $failed

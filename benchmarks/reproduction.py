@@ -107,7 +107,7 @@ def figure1() -> str:
                 f"{sum(distances) / len(distances):.3f}",
                 f"{min(distances):.3f} to {max(distances):.3f}",
                 f"{sum(angles) / len(angles):.0f}, {max(angles):.0f}",
-                f"{sum(run['scaled_aug'] for run in runs) / len(runs):.3g}",
+                f"{sum(run['scaled_aug'] for run in runs) / len(runs):.3g}" if beta else "-",
             )
         )  # fmt: skip
     header = (

@@ -33,6 +33,8 @@ ELSEWHERE = "vectors-from-elsewhere"
 BASE = "RE"
 REAL = "own, with gradient (REAL)"
 SMOOTHING = (0.02, 0.05, 0.1, 0.2, 0.3)  # of label smoothing, e in (1 - e) one-hot + e / V
+# At temperature 1 a uniform target is label smoothing, but for the bias, which y^ does not count.
+AT_ONE = {"smoothing": "label smoothing", "uniform": "uniform at 1,"}
 
 # What differs from RE; REAL's alpha and temperature come from its recipe.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -48,9 +50,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "moving average": {"soft_target": "average"},
     "frozen, from elsewhere": {"soft_target": "frozen"},
     **{
-        f"label smoothing {e:g}": {
-            "soft_target": "uniform", "temperature": 1.0, "alpha": e / (1 - e),
-        }
+        f"{name} {e:g}": {"soft_target": target, "temperature": 1.0, "alpha": e / (1 - e)}
+        for target, name in AT_ONE.items()
         for e in SMOOTHING
     },
 }  # fmt: skip

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tiedlm.fused_op import compiled_losses
 from tiedlm.matmul import gemm_dtype
-from tiedlm.streaming import Problem, Wanted, stream
+from tiedlm.streaming import Problem, Wanted, stream, weighted
 
 
 class _Fused(torch.autograd.Function):
@@ -48,7 +48,7 @@ class _Fused(torch.autograd.Function):
         ctx.grads = None if per_token else streamed[-4:]
         if per_token:
             assert streamed.kl_N is not None
-            ce, aug = streamed.nll_N * weight, streamed.kl_N * weight
+            ce, aug = weighted(streamed.nll_N, weight), weighted(streamed.kl_N, weight)
         else:
             ce, aug = streamed.ce, streamed.aug
         ctx.mark_non_differentiable(ce, aug)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tiedlm.loss_arguments import check_range
 from tiedlm.matmul import is_recording
-from tiedlm.streaming import Problem, Wanted, stream
+from tiedlm.streaming import Problem, Wanted, stream, weighted
 
 _SCHEMA = (
     "(Tensor hidden, Tensor classifier, Tensor? bias, Tensor? embedding, Tensor targets, "
@@ -53,7 +53,7 @@ def _run(
     ce, aug = streamed.ce, streamed.aug
     if per_token:
         assert streamed.kl_N is not None
-        ce, aug = streamed.nll_N * weight, streamed.kl_N * weight
+        ce, aug = weighted(streamed.nll_N, weight), weighted(streamed.kl_N, weight)
     grads = (weight.new_empty(0) if grad is None else grad for grad in streamed[-4:])
     return ce + alpha * aug, aug.clone(), *grads
 

@@ -16,6 +16,7 @@ from tiedlm.fused import fused_losses
 from tiedlm.loss_arguments import check_arguments
 from tiedlm.matmul import gemm_dtype, is_recording
 from tiedlm.quadratic import quadratic_losses
+from tiedlm.streaming import weighted
 
 Reduction = Literal["mean", "sum", "none"]
 Implementation = Literal["auto", "fused", "reference", "quadratic"]
@@ -137,14 +138,15 @@ def reference_losses(
     classifier_VD = classifier_VD.to(dtype)
     scores_NV = (hidden_ND.to(dtype) @ classifier_VD.t()).to(weight.dtype)
     logits_NV = scores_NV if bias_V is None else scores_NV + bias_V
-    ce_N = functional.cross_entropy(logits_NV, targets_N, reduction="none") * weight
+    ce_N = weighted(functional.cross_entropy(logits_NV, targets_N, reduction="none"), weight)
     aug_N = torch.zeros_like(ce_N)
     if alpha != 0:
         embedding_VE = (embedding_VE if target_grad else embedding_VE.detach()).to(dtype)
         soft_scores_NV = (embedding_VE[targets_N] @ embedding_VE.t()).to(weight.dtype)
         log_soft_NV = torch.log_softmax(soft_scores_NV / temperature, dim=-1)
         log_prediction_NV = torch.log_softmax(scores_NV / temperature, dim=-1)
-        aug_N = (log_soft_NV.exp() * (log_soft_NV - log_prediction_NV)).sum(dim=-1) * weight
+        kl_N = (log_soft_NV.exp() * (log_soft_NV - log_prediction_NV)).sum(dim=-1)
+        aug_N = weighted(kl_N, weight)
     ce, aug = (ce_N, aug_N) if per_token else (ce_N.sum(), aug_N.sum())
     return ce + alpha * aug, ce.detach(), aug.detach()
 

@@ -89,6 +89,11 @@ class Streamed(NamedTuple):
     grad_embedding_VE: Tensor | None
 
 
+def weighted(values_N: Tensor, weight: Tensor) -> Tensor:
+    """Return the values times their weights: 0 where that is 0, whatever the value."""
+    return torch.where(weight == 0, 0, values_N * weight)
+
+
 @dataclass
 class SoftTargets:
     """y~ of a group's words, and what J_aug and the gradient through y~ need.
@@ -200,8 +205,8 @@ class Stream:
         return Streamed(
             nll_N=self.nll_N,
             kl_N=None if self.wanted.soft else self.kl_N,
-            ce=(self.nll_N * self.weight_N).sum(),
-            aug=(self.kl_N * self.weight_N).sum() + self.soft_aug,
+            ce=weighted(self.nll_N, self.weight_N).sum(),
+            aug=weighted(self.kl_N, self.weight_N).sum() + self.soft_aug,
             grad_hidden_ND=self.grad_hidden_ND,
             grad_classifier_VD=self.grad_classifier.value() if self.grad_classifier else None,
             grad_bias_V=self.grad_bias_V,

@@ -155,7 +155,7 @@ class TritonStream(NativeStream):
         if self.grad_bias_V is not None:
             shares = -(-C // _ROWS)
             part_SV = self.grad_bias_V.new_empty(shares, V)
-            self.triton.bias_gradient[(self.blocks, shares)](
+            self.triton.bias_gradient[(shares, self.blocks)](
                 scores_CV, bias_V, chunk.weight_C, stats_C4, part_SV, C, V, S,
                 ROWS=_ROWS, B=self.block,
             )  # fmt: skip

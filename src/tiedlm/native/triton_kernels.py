@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 BLOCK = 1024
+LEAST = tl.constexpr(-3.0e38)  # where a maximum begins: from -inf, a block of -inf makes it NaN
 
 
 @triton.jit
@@ -29,7 +30,7 @@ def soft_targets(
 ):  # fmt: skip
     """y~ = softmax(z / tau), lse = log mean exp(z / tau), and dot or the residual's first part."""
     u = tl.program_id(0).to(tl.int64)
-    largest = -float("inf")
+    largest = LEAST
     total = 0.0
     weighted = 0.0
     for first in range(0, V, B):
@@ -62,9 +63,9 @@ def statistics(
 ):  # fmt: skip
     """J and the parts of J_aug of each token; largest and sum of both its softmaxes."""
     c = tl.program_id(0).to(tl.int64)
-    largest = -float("inf")
+    largest = LEAST
     total = 0.0
-    largest_z = -float("inf")
+    largest_z = LEAST
     total_z = 0.0
     dot = 0.0
     word = tl.load(word_C + c)
@@ -131,8 +132,8 @@ def bias_gradient(
     z_CV, bias_V, weight_C, stats_C4, part_SV, C, V, S, ROWS: tl.constexpr, B: tl.constexpr
 ):
     """Sum weight p over some tokens: a share of the bias's gradient."""
-    v = tl.program_id(0) * B + tl.arange(0, B)
-    share = tl.program_id(1).to(tl.int64)
+    v = tl.program_id(1) * B + tl.arange(0, B)
+    share = tl.program_id(0).to(tl.int64)  # the axis that may be long
     bias = tl.load(bias_V + v, mask=v < V, other=0.0)
     total = tl.zeros((B,), tl.float32)
     for c in range(share * ROWS, tl.minimum((share + 1) * ROWS, C)):

@@ -182,7 +182,7 @@ def _restore(sidecar: Path, model: LanguageModel, run_id: str) -> Restored:
             parameter.copy_(tensors[f"parameter.{name}"])
     torch.set_rng_state(tensors["rng.cpu"])
     device = model.embedding.weight.device
-    if "rng.cuda" in tensors:
+    if "rng.cuda" in tensors and device.type == "cuda":
         torch.cuda.set_rng_state(tensors["rng.cuda"], device)
     state = None
     if "state.h" in tensors:

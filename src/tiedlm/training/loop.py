@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tiedlm import matmul
 from tiedlm.analysis.subspace import subspace_distance
 from tiedlm.data import Corpus
 from tiedlm.data.source import PARTS
@@ -42,10 +43,10 @@ from tiedlm.training.soft_targets import SoftTargets
 from tiedlm.training.step import Objective, StepOutput, train_step
 
 SAVE_EVERY = 120.0  # seconds between two checkpoints within an epoch
-# Settings that do not decide which run it is. One that goes on may change them, and the places of
-# its text, whose content `_content` compares, and of the run that it began from.
+# Settings that do not decide which run it is. One that goes on may change them, the device, and the
+# places of its text, whose content `_content` compares, and of the run that it began from.
 OF_NO_RESULT = ("epochs", "patience", "threads")
-MAY_CHANGE = (*OF_NO_RESULT, "data", "init_from")
+MAY_CHANGE = (*OF_NO_RESULT, "device", "data", "init_from")
 FEW_UPDATES = 10  # an epoch: fewer hardly move a model
 
 
@@ -325,7 +326,8 @@ class _Run:
             if self._on_first(lambda: float(stop_requested())):
                 raise self._stopped(f"before the perplexity of its {name} text was measured")
             ids = getattr(self.corpus, name)
-            measured[f"{name}_ppl"] = self._on_first(partial(self._perplexity, ids))
+            with matmul.precision("fp32", self.device):  # as `tiedlm evaluate` does
+                measured[f"{name}_ppl"] = self._on_first(partial(self._perplexity, ids))
         result = {
             "recipe": settings.recipe,
             "seed": settings.seed,
@@ -443,7 +445,7 @@ class _Run:
 
     def _environment(self) -> dict[str, Any]:
         """Describe where the run goes on, and where it was before if that was elsewhere."""
-        now, path = run.environment(), self.out / run_files.ENVIRONMENT
+        now, path = run.environment(self.device), self.out / run_files.ENVIRONMENT
         before = read_json(path) if path.is_file() else now
         earlier = before.pop("earlier", [])
         if before != now:
@@ -491,11 +493,10 @@ class _Run:
         path = self.out / run_files.ENVIRONMENT
         if not path.is_file():
             return []
+        before, now = read_json(path), run.environment(self.device)
+        names = [name for name in run.ARITHMETIC if name in before]  # it may be of an older version
         changed = run_files.differences(
-            *(
-                {name: known.get(name) for name in run.ARITHMETIC}
-                for known in (read_json(path), run.environment())
-            )
+            *({name: known.get(name) for name in names} for known in (before, now))
         )
         return [f"not bit for bit as it began ({'; '.join(changed)})"] if changed else []
 

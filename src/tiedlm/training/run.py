@@ -143,11 +143,20 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
 
 
 # Of the environment, what decides how numbers are rounded.
-ARITHMETIC = ("torch", "processor", "threads", "compiled", "cuda", "triton", "gpu_shared_by")
+ARITHMETIC = (
+    "torch",
+    "processor",
+    "threads",
+    "compiled",
+    "cuda",
+    "triton",
+    "gpu_shared_by",
+    "device",
+)
 
 
-def environment() -> dict[str, Any]:
-    """Describe what a result depends on: versions, processor, threads."""
+def environment(device: torch.device | None = None) -> dict[str, Any]:
+    """Describe what a result depends on: versions, processor, threads, the device of a run."""
     with_cuda = torch.cuda.is_available()
     return {
         "tiedlm": tiedlm.__version__,
@@ -162,6 +171,7 @@ def environment() -> dict[str, Any]:
         "cuda": torch.cuda.get_device_name() if with_cuda else None,
         "triton": gpu.version(),
         **({"gpu_shared_by": native.gpu_shared_by()} if with_cuda else {}),
+        **({} if device is None else {"device": device.type}),
     }
 
 

@@ -23,7 +23,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 VocabFrom = Literal["part", "whole"]
 SoftTarget = Literal[
     "own", "permuted", "permuted-grad", "permuted-band", "permuted-band-grad",
-    "uniform", "unigram", "average", "frozen",
+    "uniform", "smoothing", "unigram", "average", "frozen",
 ]  # fmt: skip
 
 

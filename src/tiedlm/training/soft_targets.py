@@ -41,7 +41,9 @@ class SoftTargets(nn.Module):
     - "permuted-band": the same, but exchanged among words of like frequency, whose vectors are
       alike in norm and direction for that reason alone;
     - "permuted-grad", "permuted-band-grad": the two with the gradient that "own" has;
-    - "uniform": zeros, so that y~ is uniform; with ``tau`` 1 that is label smoothing;
+    - "uniform": zeros, so that y~ is uniform;
+    - "smoothing": the same, and y^ counts the classifier's bias, which it does not otherwise: with
+      ``tau`` 1 and ``alpha`` e / (1 - e) that is label smoothing of e, over 1 - e;
     - "unigram": ``y~ ~ p^(1 / tau)`` with the frequencies p of the training text;
     - "average": a moving average of the embedding over the steps;
     - "frozen": the embedding of the finished run ``settings.soft_target_from``, by word.
@@ -78,7 +80,7 @@ class SoftTargets(nn.Module):
                 # One cycle through all of them: nobody keeps his own row.
                 cycle = words[torch.randperm(len(words), generator=generator)]
                 order[cycle] = cycle.roll(1)
-        elif self.source == "uniform":
+        elif self.source in ("uniform", "smoothing"):
             rows = weight.new_zeros(len(weight), 1)
         elif self.source == "unigram":
             counts = np.bincount(corpus.train, minlength=len(weight))

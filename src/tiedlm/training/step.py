@@ -11,9 +11,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
+from tiedlm.losses import LossOutput
+from tiedlm.matmul import gemm_dtype
 from tiedlm.model import LanguageModel
 from tiedlm.recurrent import LSTMState
 from tiedlm.training.distributed import Ranks
@@ -64,6 +67,7 @@ class Objective(nn.Module):
         self.scale = max(settings.ce_weight, 2.0**-64)
         alpha = settings.alpha / self.scale
         self.loss_settings = (alpha, settings.temperature, settings.target_grad)
+        self.smooths = settings.soft_target == "smoothing"
 
     def forward(
         self, inputs_BT: Tensor, targets_BT: Tensor, state: LSTMState | None
@@ -78,11 +82,34 @@ class Objective(nn.Module):
         rows = None
         if self.soft_targets is not None:
             rows = self.soft_targets(weight if for_output is None else for_output)
-        out = self.model.loss(
-            hidden, targets_BT, *self.loss_settings, embedding=rows, weight=for_output
-        )
+        if self.smooths:
+            out = self._smoothed(hidden, targets_BT, for_output)
+        else:
+            out = self.model.loss(
+                hidden, targets_BT, *self.loss_settings, embedding=rows, weight=for_output
+            )
         scale = self.scale * targets_BT.shape[1]
         return out.loss * scale, out.ce, out.aug, new_state.detach()
+
+    def _smoothed(
+        self, hidden: Tensor, targets_BT: Tensor, for_output: Tensor | None
+    ) -> LossOutput:
+        """Return J, J_aug = KL(uniform || softmax((W h + b) / tau)), and their sum.
+
+        A control, in plain autograd: label smoothing counts the bias, J_aug does not.
+        """
+        alpha, temperature, _ = self.loss_settings
+        decoder = self.model.decoder
+        weight = decoder.weight if for_output is None else for_output
+        dtype = gemm_dtype(hidden)
+        logits = decoder.project(hidden).to(dtype) @ weight.to(dtype).t()
+        logits = logits.to(hidden.dtype)
+        if decoder.bias is not None:
+            logits = logits + decoder.bias
+        ce = functional.cross_entropy(logits.flatten(0, -2), targets_BT.flatten())
+        log_prediction = torch.log_softmax(logits / temperature, dim=-1)
+        aug = -log_prediction.mean() - math.log(logits.shape[-1])
+        return LossOutput(ce + alpha * aug, ce.detach(), aug.detach())
 
 
 def train_step(

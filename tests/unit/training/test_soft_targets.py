@@ -1,5 +1,7 @@
 """What the soft target can be made of."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from tiedlm.model import LanguageModel
 from tiedlm.training.loop import model_config, train
 from tiedlm.training.settings import Settings
 from tiedlm.training.soft_targets import AVERAGE_DECAY, SoftTargets
+from tiedlm.training.step import Objective
 
 TAU = 7.0
 SMALL = {"d_embed": 6, "d_hidden": 6, "n_layers": 1, "alpha": 2.0, "temperature": TAU}
@@ -132,17 +135,47 @@ def test_frozen_needs_a_run_and_nothing_else_takes_one(model, corpus, tmp_path):
         Settings(data="-", soft_target="owl")
 
 
-def test_uniform_at_temperature_one_is_label_smoothing(model, corpus):
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_smoothing_is_label_smoothing(corpus, tied, bias):
     """alpha = e / (1 - e): ``(1 - e) (J + alpha J_aug)`` is the smoothed loss less its entropy."""
-    smoothing, V = 0.1, len(corpus.vocabulary)
-    tokens = torch.from_numpy(np.asarray(corpus.train[:40], dtype=np.int64)).view(2, 20)
-    chosen = Settings(data="-", soft_target="uniform", **SMALL)
-    rows = SoftTargets(model, chosen, corpus)(model.embedding.weight)
+    torch.manual_seed(0)
+    smoothing, V, T = 0.1, len(corpus.vocabulary), 19
+    shape = {**SMALL, "alpha": smoothing / (1 - smoothing), "temperature": 1.0}
+    settings = Settings(data="-", soft_target="smoothing", tied=tied, decoder_bias=bias, **shape)
+    model = LanguageModel(model_config(settings, V)).double()
+    if bias:
+        torch.nn.init.normal_(model.decoder.bias)
+    tokens = torch.from_numpy(np.asarray(corpus.train[: 2 * (T + 1)], dtype=np.int64)).view(2, -1)
+    objective = Objective(model, settings, SoftTargets(model, settings, corpus))
+    loss, ce, aug, _ = objective(tokens[:, :-1], tokens[:, 1:], None)
+    loss.backward()
+    own = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
     hidden, _ = model(tokens[:, :-1])
-    out = model.loss(hidden, tokens[:, 1:], smoothing / (1 - smoothing), 1.0, embedding=rows)
-    logits = hidden @ model.decoder.weight.t() + model.decoder.bias
-    smoothed = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), tokens[:, 1:].flatten(), label_smoothing=smoothing
-    )
-    expected = smoothed - smoothing * torch.log(torch.tensor(float(V)))
-    torch.testing.assert_close((1 - smoothing) * out.loss, expected, rtol=1e-4, atol=1e-5)
+    logits, targets = model.decode(hidden).flatten(0, 1), tokens[:, 1:].flatten()
+    smoothed = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+    (smoothed * T / (1 - smoothing)).backward()
+    expected = smoothed - smoothing * math.log(V)
+    torch.testing.assert_close((1 - smoothing) * loss / T, expected)
+    torch.testing.assert_close(loss / T, ce + smoothing / (1 - smoothing) * aug)
+    torch.testing.assert_close(ce, torch.nn.functional.cross_entropy(logits, targets))
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(own[name], p.grad)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_uniform_at_temperature_one_is_smoothing_but_for_the_bias(corpus, bias):
+    torch.manual_seed(0)
+    shape = {**SMALL, "temperature": 1.0, "decoder_bias": bias}
+    tokens = torch.from_numpy(np.asarray(corpus.train[:40], dtype=np.int64)).view(2, 20)
+    settings = Settings(data="-", soft_target="smoothing", **shape)
+    model = LanguageModel(model_config(settings, len(corpus.vocabulary)))
+    if bias:
+        torch.nn.init.normal_(model.decoder.bias)
+    losses = []
+    for source in ("smoothing", "uniform"):
+        chosen = settings.replace(soft_target=source)
+        objective = Objective(model, chosen, SoftTargets(model, chosen, corpus))
+        losses.append(objective(tokens[:, :-1], tokens[:, 1:], None)[0].item())
+    assert (losses[0] == pytest.approx(losses[1], rel=1e-5)) == (not bias)
