@@ -3,9 +3,9 @@ r"""Which matrix product: the one home of GEMM precision and of the route to the
 Two independent choices, neither of them made by importing this module:
 
 - **Precision** (:func:`precision`): "fp32" multiplies in the tensors' own type. "bf16" rounds the
-  operands to bfloat16; products are summed in float32 inside the GEMM, and everything around it
-  (softmax, losses, master weights) stays float32. "auto" is "bf16" where the hardware multiplies
-  bfloat16 natively, else "fp32". ``torch.autocast`` leads to the same place.
+  operands and the result to bfloat16; products are summed in float32 inside the GEMM, and
+  everything around it (softmax, losses, master weights) stays float32. "auto" is "bf16" where the
+  hardware multiplies bfloat16 natively, else "fp32". ``torch.autocast`` leads to the same place.
 - **Route** (:func:`fast_fp32`): on AMD CPUs with AVX-512 PyTorch's default float32 GEMM (MKL) runs
   at about half the speed of oneDNN's. PyTorch has one switch that sends float32 products to oneDNN:
   ``torch.backends.mkldnn.matmul.fp32_precision = "bf16"``. It *permits* bfloat16 arithmetic, which
@@ -68,12 +68,15 @@ def precision(
     in other threads.
     """
     global _precision
-    before = _precision
+    before, cuda = _precision, torch.backends.cuda.matmul
+    reduced = cuda.allow_bf16_reduced_precision_reduction
     _precision = resolve_precision(name, device)
+    cuda.allow_bf16_reduced_precision_reduction = False  # sums inside a product are float32
     try:
         yield _precision
     finally:
         _precision = before
+        cuda.allow_bf16_reduced_precision_reduction = reduced
 
 
 def gemm_dtype(tensor: Tensor) -> torch.dtype:

@@ -1,6 +1,8 @@
 """A table of the paper, run in small: sessions, budget, going on, what is kept."""
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +28,25 @@ def reproduce(cells, tmp_path, seconds=float("inf"), out="runs", **changes):
             results=tmp_path / "results", command="tiedlm reproduce",
             changes={"threads": 1} | changes,
         )  # fmt: skip
+
+
+@pytest.mark.skipif(not Path("/bin/sh").exists(), reason="needs a shell")
+def test_gpu_runs_goes_on_after_a_table_that_fails_and_says_so(tmp_path):
+    fake = tmp_path / "python3"
+    fake.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\nexit $((3 * FAILS))\n')
+    fake.chmod(0o755)
+    script = Path(__file__).parents[2] / "benchmarks" / "gpu_runs.sh"
+    for fails in (0, 1):
+        (tmp_path / "asked").unlink(missing_ok=True)
+        done = subprocess.run(
+            ["/bin/sh", script, "2", "out"],
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin", "FAILS": str(fails)},
+            check=False,
+        )
+        assert done.returncode == 3 * fails
+        asked = (tmp_path / "asked").read_text().splitlines()
+        assert [line.split()[3] for line in asked] == ["table1", "table2", "table1", "table1"]
+        assert all(line.endswith("*") and "--out out" in line for line in asked)
 
 
 def test_a_table_stops_in_time_goes_on_and_keeps_both_sessions(tiny_corpus, tmp_path, capsys):

@@ -20,6 +20,7 @@ from tiedlm import load
 from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate
+from tiedlm.matmul import has_fast_bf16
 from tiedlm.progress import ProgressView, Silent
 from tiedlm.training import checkpoint, loop
 from tiedlm.training.checkpoint import restore_checkpoint
@@ -561,6 +562,27 @@ def test_another_arithmetic_is_said_when_a_run_goes_on(settings, corpus, tmp_pat
     watcher.line = notes.append
     train(settings.replace(epochs=2), corpus, tmp_path, watcher=watcher)
     assert any("not bit for bit as it began (threads: 3 -> 1)" in note for note in notes)
+
+
+def test_a_run_goes_on_on_another_device_and_says_so(settings, corpus, tmp_path):
+    train(settings.replace(epochs=1, device="auto"), corpus, tmp_path)
+    path = tmp_path / "env.json"
+    path.write_text(path.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    notes = []
+    watcher = Silent()
+    watcher.line = notes.append
+    train(settings.replace(epochs=2, device="cpu"), corpus, tmp_path, watcher=watcher)
+    assert any("not bit for bit as it began (device: 'cuda' -> 'cpu')" in note for note in notes)
+    assert Settings.of_run(tmp_path).device == "cpu"
+
+
+@pytest.mark.skipif(not has_fast_bf16(), reason="this CPU does not multiply bfloat16")
+def test_the_result_is_what_evaluate_says_whatever_the_products(settings, corpus, tmp_path):
+    result = train(settings.replace(precision="bf16", init_range=0.8), corpus, tmp_path)
+    model = load(tmp_path)
+    for name in ("valid", "test"):
+        value = evaluate(model, getattr(corpus, name)).perplexity
+        assert result[f"{name}_ppl"] == pytest.approx(value, rel=1e-6)
 
 
 def test_a_vocabulary_of_another_size_is_refused(settings, corpus, tmp_path):

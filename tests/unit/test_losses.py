@@ -159,6 +159,32 @@ def test_what_is_ignored_may_be_nan(impl, reduction):
     assert hidden.grad[1].abs().sum() == 0
 
 
+@pytest.mark.parametrize("recording", [False, True])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("impl", IMPLS)
+def test_ignored_targets_weigh_nothing_where_word_0_is_forbidden(
+    impl, reduction, recording, monkeypatch
+):
+    """What is recorded, as in a CUDA graph, cannot leave tokens out: word 0 stands for them."""
+    for module in ("losses", "streaming", "fused_op"):
+        monkeypatch.setattr(f"tiedlm.{module}.is_recording", lambda *_: recording)
+    hidden, weight, targets = problem()
+    bias = torch.zeros(11, dtype=torch.float64)
+    bias[0] = -torch.inf
+    targets = targets.clamp(min=1).where(torch.arange(7) % 3 != 1, -100)
+    out = augmented_cross_entropy(
+        hidden, weight, targets, bias, alpha=2.0, temperature=3.0, reduction=reduction, impl=impl
+    )
+    logits = hidden @ weight.t() + bias
+    torch.testing.assert_close(
+        out.ce, functional.cross_entropy(logits, targets, reduction=reduction)
+    )
+    assert out.loss.isfinite().all()
+    grads = torch.autograd.grad(out.loss.sum(), (hidden, weight))
+    assert all(grad.isfinite().all() for grad in grads)
+    assert not grads[0][targets == -100].any()
+
+
 @pytest.mark.parametrize("impl", IMPLS)
 def test_ignored_targets_count_nowhere(impl):
     hidden, weight, targets = problem()

@@ -36,9 +36,14 @@ def test_autocast_decides_where_it_is_on():
 
 
 def test_precision_is_restored_after_an_error():
+    cuda = torch.backends.cuda.matmul
+    before = cuda.allow_bf16_reduced_precision_reduction
+    with precision("bf16"):
+        assert not cuda.allow_bf16_reduced_precision_reduction
     with pytest.raises(KeyError), precision("bf16"):
         raise KeyError
     assert gemm_dtype(torch.zeros(1)) == torch.float32
+    assert cuda.allow_bf16_reduced_precision_reduction == before
 
 
 def test_auto_is_bf16_exactly_where_the_cpu_multiplies_it(monkeypatch):

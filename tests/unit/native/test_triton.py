@@ -99,6 +99,23 @@ def test_losses_and_gradients_are_pytorchs(
         assert (one - other).norm() <= rtol * other.norm() + 1e-6
 
 
+@pytest.mark.parametrize("target_grad", [True, False])
+def test_words_may_be_forbidden_a_whole_block_of_them(interpreter, monkeypatch, target_grad):
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(9, 5), (73, 5), (73,)]
+    hidden, classifier, bias = (torch.randn(shape, generator=generator) for shape in shapes)
+    bias[:40] = -torch.inf  # a block is 32 words here
+    targets = torch.randint(40, 73, (9,), generator=generator)
+    tensors = [x.requires_grad_() for x in (hidden, classifier, bias)]
+    options = {"alpha": 2.0, "temperature": 1.7, "target_grad": target_grad, "with_bias": True}
+    compiled = losses([*tensors, classifier], targets, **options)
+    monkeypatch.delenv(gpu.ON)
+    plain = losses([*tensors, classifier], targets, **options)
+    for one, other in zip(compiled, plain, strict=True):
+        assert one.isfinite().all()
+        assert (one - other).norm() <= 2e-6 * other.norm() + 1e-6
+
+
 @pytest.mark.parametrize("products", ["fp32", "fp16"])
 @pytest.mark.parametrize("with_mask", [False, True])
 @pytest.mark.parametrize(
