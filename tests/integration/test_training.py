@@ -187,7 +187,7 @@ def test_what_a_finished_run_was_trained_with_is_not_rewritten(
 
     train(settings, corpus, tmp_path / "run")
     before = described("config.json"), described("env.json")
-    monkeypatch.setattr(loop.run, "environment", lambda: {"processor": "another"})
+    monkeypatch.setattr(loop.run, "environment", lambda *_: {"processor": "another"})
     train(settings.replace(epochs=2, threads=2), corpus, tmp_path / "run")
     assert (described("config.json"), described("env.json")) == before
     train(settings.replace(data="elsewhere"), corpus, tmp_path / "run")
