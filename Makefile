@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|'
 
-# Torch first, pinned to a build without GPU libraries; then the package, which finds it there.
+# Torch first, at its pinned version; then the package, which finds it there. On Linux PyPI's build
+# brings GPU libraries, gigabytes of them: PIP_EXTRA_INDEX_URL or PIP_INDEX_URL names another index.
 $(VENV)/made: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("tiedlm needs Python 3.10 or newer" if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)

@@ -5,9 +5,9 @@ since J_aug does not see a constant; z is ``W h``, without the bias, as in J_aug
 temperature: the distance between the two, relative to the second, and the cosine, averaged over
 tokens of the validation text.
 
-    python benchmarks/high_temperature.py RUN [RUN ...] [--tokens 2000]
+    python benchmarks/high_temperature.py RUN [RUN ...] [--tokens 2000] [--keep]
 
-It is kept in ``results/``.
+With ``--keep`` it takes the place of the study in ``results/``.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--tokens", type=int, default=2000)
     parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--keep", action="store_true", help="in the place of the one kept")
     options = parser.parse_args()
     metrics = {}
     for run in options.runs:
@@ -73,11 +74,10 @@ def main() -> None:
     ]
     text = markdown_table(("temperature", *(f"{n}: error (cosine)" for n in metrics)), body)
     print(text)
-    folder = keep_study(
-        "high-temperature", metrics, {"tokens": options.tokens}, options.results,
-        command(),
-    )  # fmt: skip
-    write_text(folder / "table.md", text)
+    if options.keep:
+        tokens = {"tokens": options.tokens}
+        folder = keep_study("high-temperature", metrics, tokens, options.results, command())
+        write_text(folder / "table.md", text)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Test perplexity by Monte-Carlo dropout, of finished runs: the rows of Table 3 that say MC.
 
-    python benchmarks/monte_carlo.py RUN [RUN ...] [--samples 20]
+    python benchmarks/monte_carlo.py RUN [RUN ...] [--samples 20] [--keep]
 
-It is kept in ``results/``.
+With ``--keep`` it takes the place of the study in ``results/``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--keep", action="store_true", help="in the place of the one kept")
     options = parser.parse_args()
     native.enable()
     metrics = []
@@ -43,7 +44,8 @@ def main() -> None:
             }
         )
         print(metrics[-1])
-    print(keep_study("monte-carlo", metrics, {"split": "test"}, options.results, command()))
+    if options.keep:
+        print(keep_study("monte-carlo", metrics, {"split": "test"}, options.results, command()))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,27 @@
 """What tests share: a tiny corpus, and a cache that is not the user's."""
 
+import os
 import random
+import tempfile
 
 import pytest
 
 from tiedlm import matmul, native, workspace
 
 
+def pytest_configure(config):
+    """Encoded corpora and compiled kernels go to a folder of the test session, from the start."""
+    global _cache
+    _cache = tempfile.TemporaryDirectory(prefix="tiedlm-tests-", ignore_cleanup_errors=True)
+    os.environ["TIEDLM_CACHE"] = _cache.name
+    for name in ("no_proxy", "NO_PROXY"):  # servers of tests are on this machine
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
+
+
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """Encoded corpora go to a folder of the test session."""
-    monkeypatch.setenv("TIEDLM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+def own_cache(monkeypatch):
+    """What a test changed of it is as it was."""
+    monkeypatch.setenv("TIEDLM_CACHE", _cache.name)
 
 
 @pytest.fixture(autouse=True)

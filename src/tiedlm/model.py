@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from tiedlm.dropout import check_probability
 from tiedlm.losses import LossOutput, augmented_cross_entropy
 from tiedlm.matmul import is_recording
 from tiedlm.recurrent import LSTMState, VariationalLSTM
@@ -53,10 +54,11 @@ class ModelConfig:
     init_range: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.vocab_size < 1:
-            raise ValueError(f"vocab_size: expected a positive integer, got {self.vocab_size}")
-        if self.d_embed < 1:
-            raise ValueError(f"d_embed: expected a positive integer, got {self.d_embed}")
+        for name in ("vocab_size", "d_embed", "d_hidden", "n_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected a positive integer, got {getattr(self, name)}")
+        for name in ("dropout_input", "dropout_hidden"):
+            check_probability(name, getattr(self, name))
         if self.init_range <= 0:
             raise ValueError(f"init_range: expected a positive number, got {self.init_range}")
 

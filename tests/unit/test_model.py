@@ -97,12 +97,15 @@ def test_weights_start_within_their_range_and_biases_at_zero():
         ({"d_hidden": -1}, "d_hidden"),
         ({"n_layers": 0}, "n_layers"),
         ({"dropout_input": 1.5}, "dropout_input"),
+        ({"dropout_hidden": -0.1}, "dropout_hidden"),
         ({"init_range": 0}, "init_range"),
     ],
 )
 def test_a_wrong_option_is_named(options, name):
     with pytest.raises(ValueError, match=name):
         small(**options)
+    with pytest.raises(ValueError, match=name):  # already where nothing is built
+        ModelConfig(**{"vocab_size": 7} | options)
 
 
 def test_tokens_of_a_wrong_shape_are_refused():

@@ -37,9 +37,10 @@ def rescore(
 ) -> None:
     """Rank the hypotheses of a speech recogniser anew, and write the best of each list.
 
-    A hypothesis of n words gets score + lm-scale * ((1 - weight) * lm + weight * new -
-    penalty * n), where lm is the recogniser's own language model if the list tells it apart and
-    new is this model's log-probability. docs/scoring.md shows the layouts that are read.
+    A hypothesis of n words gets score + lm-scale * (graph + (1 - weight) * lm + weight * new -
+    penalty * n), where lm is the recogniser's own language model and graph the rest of its graph,
+    if the list tells them apart, and new is this model's log-probability. docs/scoring.md shows the
+    layouts that are read.
 
     Parameters
     ----------

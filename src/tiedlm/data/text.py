@@ -144,7 +144,7 @@ def looks_tokenized(lines: Iterable[str]) -> bool:
     """Tell whether a text is already split into words.
 
     Raw text has punctuation on its words (``home.``, ``and,``); in tokenized text punctuation
-    stands alone or is not there. A text is taken as raw if at least 3 in 100 of the words in its
+    stands alone or is not there. A text is taken as raw if more than 3 in 100 of the words in its
     first 200,000 characters carry a mark.
     """
     words = attached = characters = 0

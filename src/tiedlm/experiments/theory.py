@@ -223,6 +223,7 @@ def run_figure1(
     left = [run for run in wanted if not (out / run.name()).is_file()]
     view.line(f"{len(wanted)} runs, {len(wanted) - len(left)} finished, {at_once} at once")
     done, started = 0, time.monotonic()
+    others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(
         at_once, multiprocessing.get_context("spawn"), share_gpu, (at_once,)
     )
@@ -248,8 +249,9 @@ def run_figure1(
         view.line("a process was killed (is there too little memory?); the same command goes on")
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
+        for child in set(multiprocessing.active_children()) - others:
             child.terminate()
+            child.join()
     return left
 
 

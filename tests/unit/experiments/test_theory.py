@@ -92,15 +92,20 @@ def test_finished_runs_are_not_run_again_and_a_budget_of_nothing_leaves_the_rest
 
 
 def test_a_process_that_is_killed_leaves_its_run_to_be_done(tmp_path):
+    others = set(multiprocessing.active_children())
+
     def kill_the_first():
-        while not (children := multiprocessing.active_children()):
+        while not (children := set(multiprocessing.active_children()) - others):
             time.sleep(0.01)
-        children[0].kill()
+        children.pop().kill()
 
     killer = threading.Thread(target=kill_the_first)
     killer.start()
     with ProgressView() as view:
-        left = run_figure1([(1.0, 10.0)], 2, tmp_path, view, at_once=1, seconds=100.0, changes={})
+        left = run_figure1(
+            [(1.0, 10.0)], 2, tmp_path, view, at_once=1, seconds=100.0,
+            changes={"data": str(tmp_path / "none")},  # were it not killed, it would fail
+        )  # fmt: skip
     killer.join()
     assert len(left) == 2
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,63 @@
+"""What a model says next, against reading everything again and NumPy."""
+
+import numpy as np
+import pytest
+import torch
+
+from tiedlm.analysis.predictions import generate, mean_probability
+from tiedlm.model import LanguageModel, ModelConfig
+
+CONTEXT = np.array([3, 1, 4, 1, 5])
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    # Weights so large that what was read long ago still tells.
+    config = ModelConfig(vocab_size=9, d_embed=6, d_hidden=6, dropout_hidden=0.5, init_range=2.0)
+    return LanguageModel(config).eval()
+
+
+def next_logits(model, ids):
+    with torch.no_grad():
+        hidden, _ = model(torch.tensor([list(ids)]))
+        return model.decode(hidden[0, -1])
+
+
+def test_greedy_words_are_those_of_reading_it_all_again(model):
+    ids = CONTEXT.tolist()
+    for word in generate(model, CONTEXT, 12, temperature=0):
+        assert word == next_logits(model, ids).argmax()
+        ids.append(word)
+    assert len(ids) == 17
+    # Were nothing carried, other words would follow.
+    without = [int(next_logits(model, ids[n : n + 1]).argmax()) for n in range(4, 16)]
+    assert without != ids[5:]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_sampled_words_have_the_softmax_at_the_temperature(model, temperature):
+    p_V = torch.softmax(next_logits(model, CONTEXT).double() / temperature, -1).numpy()
+    count = 1500
+    found = np.zeros(9)
+    for seed in range(count):
+        found[next(generate(model, CONTEXT, 1, temperature=temperature, seed=seed))] += 1
+    bound = 4.5 * np.sqrt(p_V * (1 - p_V) / count) + 1 / count
+    assert (abs(found / count - p_V) < bound).all()
+    assert found[2] > 0
+    banned = [
+        next(generate(model, CONTEXT, 1, temperature=temperature, seed=seed, banned=(2,)))
+        for seed in range(200)
+    ]
+    assert 2 not in banned
+
+
+@pytest.mark.parametrize("word", [0, 1, 7])
+def test_the_mean_probability_of_a_word_is_over_every_position_but_the_first(model, word):
+    ids = np.random.default_rng(0).integers(0, 9, size=40)
+    with torch.no_grad():
+        hidden, _ = model(torch.from_numpy(ids[:-1])[None])
+        p_TV = model.decode(hidden)[0].softmax(-1)
+    assert mean_probability(model, ids, word) == pytest.approx(
+        p_TV[:, word].mean().item(), rel=1e-5
+    )
