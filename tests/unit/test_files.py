@@ -58,7 +58,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 def test_half_a_character_is_named_with_the_file(tmp_path):
     with pytest.raises(UserError, match=r"cannot write .*a\.txt: '\\udce9' in it is no character"):
-        write_text(tmp_path / "a.txt", "caf\udce9")
+        write_text(tmp_path / "a.txt", "x\udce9")
     assert not list(tmp_path.iterdir())
 
 

@@ -208,7 +208,7 @@ def test_a_flipped_bit_is_one_line_or_nothing(tmp_path, vocabulary_file, zipped)
 
 
 def test_a_file_of_another_kind_is_told(tmp_path, vocabulary_file):
-    contents = (b"", b"plain text", b"PK\x03\x04 cut", b"hello\n", b"aer\nbanknote\n<eos>\n")
+    contents = (b"", b"plain text", b"PK\x03\x04 cut", b"hello\n", b"apple\nbanknote\n<eos>\n")
     for index, data in enumerate(contents):
         name = f"{index}.pt"
         (tmp_path / name).write_bytes(data)
