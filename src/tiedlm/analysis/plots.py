@@ -79,12 +79,8 @@ def plot_curves(models: Models, path: Path, what: str = "") -> None:
     """
     others = {name: model.get("others", ()) for name, model in models.items()}
     seeds = "thin: other seeds" if any(others.values()) else "one seed"
-    title = (
-        f"Validation perplexity, {what} ({seeds})"
-        if what
-        else (f"Validation perplexity by epoch ({seeds}; lower is better)")
-    )
-    figure, axes = _blank(title)
+    about = f", {what} ({seeds})" if what else f" by epoch ({seeds}; lower is better)"
+    figure, axes = _blank("Validation perplexity" + about)
     from matplotlib.ticker import MaxNLocator  # after the check in _blank
 
     curves = {
@@ -232,8 +228,8 @@ def plot_gains(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         colour = STYLES[recipe].colour
         for left, right in itertools.pairwise(zip(xs, gains, own, strict=True)):
             single = None in (left[2]["interval95"], right[2]["interval95"])
-            ends_of_it = [left[0], right[0]], [left[1], right[1]]
-            axes.plot(*ends_of_it, "--" if single else "-", color=colour)
+            line = [left[0], right[0]], [left[1], right[1]]
+            axes.plot(*line, "--" if single else "-", color=colour)
         for x, row in zip(xs, own, strict=True):
             fill = "white" if row["interval95"] is None else colour
             axes.plot(x, row["gain"], "o", color=colour, markerfacecolor=fill, markersize=5)
