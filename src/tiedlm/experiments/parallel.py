@@ -71,6 +71,7 @@ def train_all(
 
     context = multiprocessing.get_context("spawn")
     inbox: multiprocessing.Queue[tuple[int, str, tuple[Any, ...]]] = context.Queue()
+    inbox.cancel_join_thread()  # of what this process puts in nothing must arrive
     stop = context.Event()
     waiting = list(range(len(jobs)))
     running: dict[int, SpawnProcess] = {}
@@ -104,7 +105,10 @@ def train_all(
             try:
                 index, kind, values = inbox.get(timeout=0.2)
             except queue.Empty:
-                continue
+                gone = dead & running.keys()
+                if not gone:
+                    continue
+                index, kind = gone.pop(), "died"  # it may have left the pipe locked
             if kind == "died":
                 if index in running:
                     process = running.pop(index)
