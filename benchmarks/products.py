@@ -1,0 +1,72 @@
+"""The bfloat16 products of the loss as PyTorch makes them, and by the routes of tiedlm.matmul.
+
+    python benchmarks/products.py                       # widths 200, 650, 1500; 10,000 words
+    python benchmarks/products.py --vocab 33278 --dims 200
+
+Milliseconds on one thread, the median of rounds in which the ways take turns; before each product
+the cache is filled with something else, as it is inside a step. Without AMX both are the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from tiedlm.experiments.reproduce import markdown_table
+from tiedlm.matmul import matmul
+
+TOKENS = 700  # a window of 20 streams and 35 steps
+_CACHE = 2**24  # numbers: more than any cache holds
+
+
+def ways(dim: int, vocab: int) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
+    """Return each product made by PyTorch alone and by :func:`tiedlm.matmul.matmul`."""
+    hidden, weight = torch.randn(TOKENS, dim).bfloat16(), torch.randn(vocab, dim).bfloat16()
+    grad = torch.randn(TOKENS, vocab).bfloat16()
+    scores, of_weight = torch.empty(TOKENS, vocab).bfloat16(), torch.empty(vocab, dim)
+    return {
+        "scores, h W^T": (
+            lambda: torch.mm(hidden, weight.t(), out=scores),
+            lambda: matmul(hidden, weight.t(), scores),
+        ),
+        "of the weight, G^T h": (
+            lambda: of_weight.copy_(torch.mm(grad.t(), hidden)),
+            lambda: matmul(grad.t(), hidden, of_weight),
+        ),
+    }
+
+
+def milliseconds(call: Callable[[], object], waste: torch.Tensor) -> float:
+    """Time one call, caches cold."""
+    waste.add_(1)
+    start = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dims", nargs="+", type=int, default=[200, 650, 1500])
+    parser.add_argument("--vocab", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=25)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    waste, body = torch.zeros(_CACHE), []
+    for dim in options.dims:
+        for name, calls in ways(dim, options.vocab).items():
+            for call in calls:
+                call()
+            times = [[milliseconds(call, waste) for call in calls] for _ in range(options.rounds)]
+            plain, ours = (statistics.median(column) for column in zip(*times, strict=True))
+            row = (f"{dim}", name, f"{plain:.1f}", f"{ours:.1f}", f"{plain / ours:.2f}")
+            body.append(row)
+    print(markdown_table(("width", "product", "PyTorch", "tiedlm", "ratio"), body))
+
+
+if __name__ == "__main__":
+    main()
