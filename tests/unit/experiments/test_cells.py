@@ -58,6 +58,8 @@ def test_table2_is_two_halves_that_meet_with_the_whole_vocabulary():
         assert cell.settings.fraction == 0.5
         assert cell.settings.skip == (0.5 if "second" in cell.name else 0.0)
         assert "small" in cell.settings.recipe
+        # Of Penn Treebank, which is as long as a half.
+        assert cell.settings.dropout_input == cell.settings.dropout_hidden == 0.3
 
 
 def test_a_name_is_one_cell_and_a_star_the_papers_that_begin_so():
