@@ -20,7 +20,7 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch):
-    """What a test changed of it is as it was."""
+    """Every test begins with the session's cache, whatever the one before it set."""
     monkeypatch.setenv("TIEDLM_CACHE", _cache.name)
 
 

@@ -162,7 +162,7 @@ def _table(what: str, options: _Options) -> None:
     console = table_console()
     print_lines([line_of(cell, found) for cell in cells], console.print)
     for line in remaining(cells, seeds, options.out):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(line, highlight=False, soft_wrap=True)
     if stopped is not None and not isinstance(stopped, OutOfTime):
         leave(str(stopped), 130)
 
@@ -254,13 +254,11 @@ def _predictions(what: str, options: _Options) -> None:
     }
     console = table_console()
     for row in found["phrases"]:
-        console.print(f"{row['context']} + {row['next']}", highlight=False, markup=False)
+        console.print(f"{row['context']} + {row['next']}", highlight=False)
         for name, top in row["top"].items():
             words = ", ".join(f"{p['word']} {p['probability']:.3f}" for p in top)
             p_next = row["p_next"][name]
-            console.print(
-                f"  {name}: {words}  [{row['next']}: {p_next:.3f}]", highlight=False, markup=False
-            )
+            console.print(f"  {name}: {words}  [{row['next']}: {p_next:.3f}]", highlight=False)
     for band, values in found["bands"].items():
         table = Table(f"{band} ({values['tokens']:,} targets)", "VD-LSTM", "REAL", "difference 95%")
         for name, value in values.items():
