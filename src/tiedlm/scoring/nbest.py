@@ -75,8 +75,8 @@ def files_of(source: str) -> list[Path]:
     if not folder.is_dir():
         return [folder]
     kaldi = [folder / name for name in _KALDI_FILES]
-    espnet = folder.rglob("*best_recog")
-    return kaldi + [place / name for place in espnet for name in ("text", "score")]
+    espnet = _espnet_lists(folder)
+    return kaldi + [path / name for _, path in espnet for name in ("text", "score")]
 
 
 def read_table(source: Path | str) -> dict[str, str]:
@@ -148,18 +148,23 @@ def _kaldi(
     }
 
 
-def _espnet_folder(folder: Path) -> NBest:
-    """Read ``1best_recog``, ``2best_recog``, ... of a decoding job, or of all jobs of a folder."""
+def _espnet_lists(folder: Path) -> list[tuple[int, Path]]:
+    """Return ``1best_recog``, ``2best_recog``, ... of a decoding job, or of all jobs of a folder."""
     places = [folder]
     if not (folder / "1best_recog").is_dir():
         found = [*folder.glob("output.*"), *folder.glob("logdir/output.*")]
         places = sorted(place for place in found if place.is_dir())
-    ranked = sorted(
+    return sorted(
         (int(match[1]), path)
         for place in places
         for path in place.iterdir()
         if (match := _ESPNET_NAME.fullmatch(path.name))
     )
+
+
+def _espnet_folder(folder: Path) -> NBest:
+    """Read the folders of :func:`_espnet_lists`."""
+    ranked = _espnet_lists(folder)
     if not ranked:
         raise UserError(
             f"{folder} has neither words_text (Kaldi) nor 1best_recog (ESPnet); give a folder "
