@@ -149,7 +149,7 @@ def _kaldi(
 
 
 def _espnet_lists(folder: Path) -> list[tuple[int, Path]]:
-    """Return ``1best_recog``, ``2best_recog``, ... of a decoding job, or of all jobs of a folder."""
+    """Find ``1best_recog``, ``2best_recog``, ... of a decoding job, or of all jobs of a folder."""
     places = [folder]
     if not (folder / "1best_recog").is_dir():
         found = [*folder.glob("output.*"), *folder.glob("logdir/output.*")]
