@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import os
-import queue
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,7 +26,7 @@ from tiedlm.progress import ProgressView, Watcher
 from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
-_FINAL = ("result", "stopped", "diverged", "mistake")
+_FINAL = ("result", "stopped", "diverged", "mistake", "died")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SEND_EVERY = 0.2  # seconds between two reports of a model's steps
 
@@ -69,64 +68,47 @@ def train_all(
     """
     from tiedlm.training.loop import Diverged, OutOfTime, Stopped
 
-    context = multiprocessing.get_context("spawn")
-    inbox: multiprocessing.Queue[tuple[int, str, tuple[Any, ...]]] = context.Queue()
-    inbox.cancel_join_thread()  # of what this process puts in nothing must arrive
-    stop = context.Event()
     waiting = list(range(len(jobs)))
-    running: dict[int, SpawnProcess] = {}
-    watchers: dict[int, Watcher] = {}
+    running: dict[int, _Child] = {}
     results: dict[int, dict[str, Any]] = {}
-    dead: set[int] = set()
     failure: Exception | None = None
+    stopping = False
     deadline = time.monotonic() + seconds
-    with _stopping() as signals, _leaving_nobody(running, inbox, stop):
+    with _stopping() as signals, _leaving_nobody(running):
         while waiting or running:
-            if signals or time.monotonic() > deadline:
-                stop.set()
-            while len(running) < at_once and not stop.is_set():
+            stopping = stopping or bool(signals) or time.monotonic() > deadline
+            if stopping:
+                for child in running.values():
+                    child.stop()
+            while len(running) < at_once and not stopping:
                 index = next((i for i in waiting if _may_begin(jobs[i])), None)
                 if index is None:
                     break
                 waiting.remove(index)
-                watchers[index] = view.watcher()
-                running[index] = context.Process(
-                    target=_work,
-                    args=(index, jobs[index], inbox, stop, os.getpid(), min(at_once, len(jobs))),
-                )
-                with _held_signals():
-                    running[index].start()
+                running[index] = _start(jobs[index], view.watcher(), min(at_once, len(jobs)))
             if not running:  # asked to stop, or what the rest waits for is not among the jobs
                 break
-            for index in running.keys() - dead:
-                if not running[index].is_alive():
-                    dead.add(index)
-                    inbox.put((index, "died", ()))  # comes out after all that it sent
-            try:
-                index, kind, values = inbox.get(timeout=0.2)
-            except queue.Empty:
-                gone = dead & running.keys()
-                if not gone:
+            ready = wait([child.connection for child in running.values()], timeout=0.2)
+            for index, child in list(running.items()):
+                if child.connection not in ready:
                     continue
-                index, kind = gone.pop(), "died"  # it may have left the pipe locked
-            if kind == "died":
-                if index in running:
-                    process = running.pop(index)
-                    failure = failure or RuntimeError(
-                        f"{jobs[index].out}: the process ended with {process.exitcode}"
-                    )
-                    stop.set()
-                continue
-            if kind not in _FINAL:
-                getattr(watchers[index], kind)(*values)
-                continue
-            running.pop(index).join()
-            if kind == "result":
-                results[index] = values[0]
-            else:
-                kinds = {"stopped": Stopped, "diverged": Diverged, "mistake": UserError}
-                failure = failure or kinds[kind](values[0])
-                stop.set()
+                kind, values = child.receive()
+                if kind not in _FINAL:
+                    getattr(child.watcher, kind)(*values)
+                    continue
+                del running[index]
+                child.process.join()
+                child.connection.close()
+                if kind == "result":
+                    results[index] = values[0]
+                    continue
+                stopping = True
+                if kind == "died":
+                    what = f"{jobs[index].out}: the process ended with {child.process.exitcode}"
+                    failure = failure or RuntimeError(what)
+                else:
+                    kinds = {"stopped": Stopped, "diverged": Diverged, "mistake": UserError}
+                    failure = failure or kinds[kind](values[0])
     if failure is None and len(results) < len(jobs):
         failure = Stopped("stopped before every model had begun; the same command goes on")
     if isinstance(failure, Stopped) and time.monotonic() > deadline and not signals:
@@ -140,19 +122,61 @@ def _may_begin(job: Job) -> bool:
     return job.after is None or (job.after / RESULT).is_file()
 
 
-class _Remote:
-    """A watcher that sends what it is told to the parent process."""
+@dataclass
+class _Child:
+    """A model in training, as its parent sees it.
 
-    def __init__(
-        self, index: int, inbox: multiprocessing.Queue[tuple[int, str, tuple[Any, ...]]]
-    ) -> None:
-        self.index = index
-        self.inbox = inbox
+    Each has a pipe of its own. In a queue that all write to, one that is killed as it writes
+    leaves the others half a message and a lock that nobody opens.
+    """
+
+    process: SpawnProcess
+    connection: Connection
+    watcher: Watcher
+    told: bool = False
+
+    def stop(self) -> None:
+        if not self.told:
+            self.told = True
+            with suppress(OSError):  # it has ended
+                self.connection.send("stop")
+
+    def receive(self) -> tuple[str, tuple[Any, ...]]:
+        try:
+            message: tuple[str, tuple[Any, ...]] = self.connection.recv()
+        except (EOFError, OSError):  # also in the middle of a message
+            return "died", ()
+        return message
+
+
+def _start(job: Job, watcher: Watcher, sharing: int) -> _Child:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(job, theirs, sharing))
+    with _held_signals():
+        process.start()
+    theirs.close()  # so that this end sees when the child's is gone
+    return _Child(process, ours, watcher)
+
+
+class _Remote:
+    """A watcher that sends what it is told to the parent process, and hears when to stop."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
         self.tokens = 0
         self.sent = time.monotonic()
 
     def send(self, kind: str, *values: Any) -> None:
-        self.inbox.put((self.index, kind, values))
+        with suppress(OSError):  # nobody reads any more; `stop_requested` says so
+            self.connection.send((kind, values))
+
+    def stop_requested(self) -> bool:
+        """Whether the parent has asked for it, or is gone: a killed one must leave no children."""
+        try:
+            return self.connection.poll()
+        except OSError:
+            return True
 
     def start(self, title: str, total: int, done: int) -> None:
         self.send("start", title, total, done)
@@ -170,35 +194,22 @@ class _Remote:
         self.send("line", text)
 
 
-def _work(
-    index: int,
-    job: Job,
-    inbox: multiprocessing.Queue[tuple[int, str, tuple[Any, ...]]],
-    stop: Event,
-    parent: int,
-    sharing: int,
-) -> None:
+def _work(job: Job, connection: Connection, sharing: int) -> None:
     """Train one model in a child process and send its result, or why there is none."""
-    # Until the training listens for them: the parent does, and says through `stop` what came.
+    # Until the training listens for them: the parent does, and says through the pipe what came.
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    remote = _Remote(index, inbox)
+    remote = _Remote(connection)
     share_gpu(sharing)
     try:
         from tiedlm.training.loop import Diverged, Stopped, train
 
-        settings = job.settings
         try:
-            corpus = settings.load_corpus(progress=False)
+            corpus = job.settings.load_corpus(progress=False)
             result = train(
-                settings,
-                corpus,
-                job.out,
-                watcher=remote,
-                # A killed parent must not leave its children behind.
-                stop_requested=lambda: stop.is_set() or os.getppid() != parent,
+                job.settings, corpus, job.out, watcher=remote, stop_requested=remote.stop_requested
             )
             remote.send("result", result)
         except Stopped as stopped:
@@ -207,17 +218,10 @@ def _work(
             remote.send("diverged", str(diverged))
     except UserError as error:
         remote.send("mistake", str(error))
-    finally:
-        if os.getppid() != parent:  # nobody reads what is left
-            inbox.cancel_join_thread()
 
 
 @contextmanager
-def _leaving_nobody(
-    running: dict[int, SpawnProcess],
-    inbox: multiprocessing.Queue[tuple[int, str, tuple[Any, ...]]],
-    stop: Event,
-) -> Iterator[None]:
+def _leaving_nobody(running: dict[int, _Child]) -> Iterator[None]:
     """Where something fails here, such as what shows the progress, let the children save and end.
 
     Otherwise they would train on, and Python would wait for them at its end.
@@ -225,10 +229,12 @@ def _leaving_nobody(
     try:
         yield
     except BaseException:
-        stop.set()
-        while any(process.is_alive() for process in running.values()):
-            with suppress(queue.Empty):
-                inbox.get(timeout=0.2)  # a full pipe would hold them
+        for child in running.values():
+            child.stop()
+        for child in running.values():
+            while child.receive()[0] != "died":  # a full pipe would hold it
+                pass
+            child.process.join()
         raise
 
 
@@ -238,6 +244,7 @@ def _held_signals() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # not Unix
         yield
         return
+    resource_tracker.ensure_running()  # started with the first child it would let them through
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
