@@ -1,8 +1,6 @@
 """Where a GPU's kernels serve: Triton must work, and all programs of the recurrence fit on it."""
 
-import os
-import queue
-import threading
+import multiprocessing
 from types import SimpleNamespace
 
 import pytest
@@ -129,10 +127,10 @@ def test_a_run_among_others_is_told_how_many_they_are(monkeypatch, tmp_path):
     monkeypatch.setenv(SHARED_BY, "1")
     monkeypatch.delenv(SHARED_BY)
     monkeypatch.setattr(parallel.signal, "signal", lambda *_: None)  # this process still listens
-    inbox = queue.Queue()
+    ours, theirs = multiprocessing.Pipe()
     job = parallel.Job(Settings(data=str(tmp_path / "nowhere")), tmp_path / "run")
-    parallel._work(0, job, inbox, threading.Event(), os.getppid(), 3)
-    assert inbox.get()[1] == "mistake"
+    parallel._work(job, theirs, 3)
+    assert ours.recv()[0] == "mistake"
     assert gpu_shared_by() == 3
 
 
