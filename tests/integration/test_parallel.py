@@ -34,6 +34,14 @@ if __name__ == "__main__":
 """
 
 
+def write_program(folder, before=""):
+    """Write what trains two models at once without end, and return the file."""
+    options = ", ".join(f"{name}={value}" for name, value in ENDLESS.items())
+    program = folder / "program.py"
+    program.write_text(before + PROGRAM.format(options=options))
+    return program
+
+
 def children_of(pid):
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
@@ -41,10 +49,8 @@ def children_of(pid):
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="there is no /proc here")
 @pytest.mark.parametrize(("number", "wait"), [(signal.SIGINT, 0.3), (signal.SIGTERM, 1.0)])
 def test_a_signal_to_all_while_they_start_is_no_failure(tiny_corpus, tmp_path, number, wait):
-    options = ", ".join(f"{name}={value}" for name, value in ENDLESS.items())
-    (tmp_path / "program.py").write_text(PROGRAM.format(options=options))
     process = subprocess.Popen(
-        [sys.executable, tmp_path / "program.py", tiny_corpus, tmp_path],
+        [sys.executable, write_program(tmp_path), tiny_corpus, tmp_path],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     while len(children_of(process.pid)) < 3:  # two models, and what tracks their resources
@@ -56,6 +62,34 @@ def test_a_signal_to_all_while_they_start_is_no_failure(tiny_corpus, tmp_path, n
     assert "the same command goes on" in out, err
     assert "Traceback" not in err
     assert process.returncode == 0
+
+
+def test_a_model_that_dies_is_noticed_while_others_report(tiny_corpus, tmp_path):
+    victim = tmp_path / "a"
+
+    class Watching(ProgressView):
+        def watcher(self):
+            watcher = super().watcher()
+            real = watcher.step
+
+            def step(*arguments):
+                real(*arguments)
+                if (victim / "config.json").exists() and not killed:
+                    first = min(multiprocessing.active_children(), key=lambda child: child.pid)
+                    first.kill()
+                    killed.append(time.monotonic())
+
+            watcher.step = step
+            return watcher
+
+    killed = []
+    settings = Settings(data=str(tiny_corpus), threads=1, **ENDLESS)
+    jobs = [Job(settings, tmp_path / name) for name in "ab"]
+    expected = pytest.raises(RuntimeError, match="the process ended with -9")
+    with Watching(Console(quiet=True)) as view, expected:
+        train_all(jobs, 2, view)
+    assert time.monotonic() - killed[0] < 30
+    assert not multiprocessing.active_children()
 
 
 DIES_AS_IT_WRITES = """
@@ -80,10 +114,8 @@ parallel._work = dies_as_it_writes
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe is no file there")
 def test_a_model_that_is_killed_as_it_reports_holds_nobody(tiny_corpus, tmp_path):
-    options = ", ".join(f"{name}={value}" for name, value in ENDLESS.items())
-    (tmp_path / "program.py").write_text(DIES_AS_IT_WRITES + PROGRAM.format(options=options))
     done = subprocess.run(
-        [sys.executable, tmp_path / "program.py", tiny_corpus, tmp_path],
+        [sys.executable, write_program(tmp_path, DIES_AS_IT_WRITES), tiny_corpus, tmp_path],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert f"{tmp_path / 'a'}: the process ended with -9" in done.stderr
