@@ -17,12 +17,23 @@ import numpy as np
 import torch
 
 from semantic import BASE, REAL, jobs
-from study import differences, keep_table, paired, study_parser, trained, values_by_seed
+from study import (
+    MEASURED,
+    differences,
+    has_weights,
+    keep_table,
+    kept_measurements,
+    paired,
+    study_parser,
+    trained,
+    values_by_seed,
+)
 from tiedlm import load, native
 from tiedlm.evaluation.perplexity import hidden_windows
 from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
+from tiedlm.files import write_json
 
 # What differs from REAL, the only one with both.
 MODELS = {
@@ -82,12 +93,15 @@ def of_frequency(scores_V: torch.Tensor, log_counts_V: torch.Tensor) -> str:
     return f"{product / float(x_V.norm() * y_V.norm()):.2f}, {product / float(x_V @ x_V):.2f}"
 
 
-def carriers(found: dict[Key, Job]) -> str:
-    """Return the second table in Markdown, of the first seed."""
+def carriers(found: dict[Key, Job], known: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return the second table's numbers by model and bias, of the first seed.
+
+    Of a model without weights they are what is known.
+    """
     native.enable()
-    body = []
+    numbers = dict(known)
     for (name, bias, seed), job in found.items():
-        if seed != 1:
+        if seed != 1 or not has_weights(job):
             continue
         model, corpus = load(job.out), job.settings.load_corpus(progress=False)
         counts_V = np.bincount(corpus.train, minlength=len(corpus.vocabulary))
@@ -99,7 +113,18 @@ def carriers(found: dict[Key, Job]) -> str:
             by_bias = "-"
             if model.decoder.bias is not None:
                 by_bias = of_frequency(model.decoder.bias, log_counts_V)
-        body.append((name, "with" if bias else "without", by_state, by_bias))
+        numbers[_row(name, bias)] = [by_state, by_bias]
+    return numbers
+
+
+def _row(model: str, bias: bool) -> str:
+    return f"{model}, {'with' if bias else 'without'}"
+
+
+def carriers_table(numbers: dict[str, list[str]]) -> str:
+    """Return the second table in Markdown."""
+    rows = [_row(model, bias) for model in MODELS for bias in (False, True)]
+    body = [(*row.split(", "), *numbers[row]) for row in rows if row in numbers]
     return markdown_table(("model", "bias", "W mean(h): correlation, slope", "b"), body)
 
 
@@ -107,9 +132,11 @@ def main() -> None:
     """Train, print, write."""
     options = study_parser(__doc__, seeds=1, precision=True, show=True).parse_args()
     found = study_jobs(options)
-    found = trained(found, list(found.values()), options)
-    text = table(found) + "\n" + carriers(found)
-    keep_table("bias", [job.out for job in found.values()], options, text)
+    found = trained("bias", found, list(found.values()), options)
+    measured = carriers(found, kept_measurements("bias", options))
+    text = table(found) + "\n" + carriers_table(measured)
+    folder = keep_table("bias", [job.out for job in found.values()], options, text)
+    write_json(folder / MEASURED, measured)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def main() -> None:
     options = parser.parse_args()
     found = jobs(options.out, options.precision)
     wanted = [job for key, job in found.items() if key[0] in options.fractions]
-    found = trained(found, wanted, options)
+    found = trained("data-size", found, wanted, options)
     rows = gains(perplexities(found, options.results))
     plot_gains(rows, IMAGE)
     keep_table("data-size", [job.out for job in found.values()], options, table(rows))

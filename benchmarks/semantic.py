@@ -15,7 +15,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from study import differences, keep_table, paired, study_parser, trained, values_by_seed
+from study import (
+    MEASURED,
+    differences,
+    has_weights,
+    keep_table,
+    kept_measurements,
+    paired,
+    study_parser,
+    trained,
+    values_by_seed,
+)
 from target_grad import PTB
 from tiedlm import load, native
 from tiedlm.data import Corpus
@@ -27,7 +37,6 @@ from tiedlm.experiments.prediction_study import BANDS, bootstrap_interval, frequ
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.files import write_json
-from tiedlm.training.run_files import RESULT
 
 ELSEWHERE = "vectors-from-elsewhere"
 BASE = "RE"
@@ -76,16 +85,25 @@ def jobs(
     return elsewhere, found
 
 
-def measure(found: dict[tuple[str, int], Job], corpus: Corpus) -> dict[str, Any]:
-    """Return losses by frequency band and gradient norms by path, of the finished runs."""
+def measure(
+    found: dict[tuple[str, int], Job], corpus: Corpus, known: dict[str, Any]
+) -> dict[str, Any]:
+    """Return losses by frequency band and gradient norms by path, of the runs with weights.
+
+    They are added to what is known, by seed as a string, as JSON has it.
+    """
     masks = frequency_masks(corpus)
-    losses = {key: token_losses(load(job.out), corpus.test) for key, job in found.items()}
-    bands: dict[str, Any] = {}
-    paths: dict[str, Any] = {}
+    losses = {
+        key: token_losses(load(job.out), corpus.test)
+        for key, job in found.items()
+        if has_weights(job)
+    }
+    bands: dict[str, Any] = known.get("bands", {})
+    paths: dict[str, Any] = known.get("paths", {})
     for (variant, seed), losses_N in losses.items():
         base_N = losses.get((BASE, seed))
         if base_N is not None and variant != BASE:
-            bands.setdefault(variant, {})[seed] = {
+            bands.setdefault(variant, {})[str(seed)] = {
                 name: {
                     "tokens": int(mask_N.sum()),
                     "difference": float((losses_N - base_N)[mask_N].mean()),
@@ -96,7 +114,7 @@ def measure(found: dict[tuple[str, int], Job], corpus: Corpus) -> dict[str, Any]
         job = found[variant, seed]
         if job.settings.soft_target == "own":
             norms = path_norms(load(job.out), job.settings, corpus)
-            paths.setdefault(variant, {})[seed] = norms._asdict()
+            paths.setdefault(variant, {})[str(seed)] = norms._asdict()
     return {"bands": bands, "paths": paths}
 
 
@@ -167,13 +185,15 @@ def main() -> None:
         raise SystemExit(f"--only: no such variant; there are {'; '.join(VARIANTS)}")
     if any(job.after for job in wanted):
         wanted = [elsewhere, *wanted]
-    found = trained(found, wanted, options)
-    native.enable()
-    measured = measure(found, next(iter(found.values())).settings.load_corpus(progress=False))
-    runs = [job.out for job in (elsewhere, *found.values()) if (job.out / RESULT).is_file()]
     name = "semantic-long" if options.long else "semantic"
+    finished = trained(name, {(ELSEWHERE, 1): elsewhere, **found}, wanted, options)
+    found = {key: job for key, job in finished.items() if key in found}
+    native.enable()
+    corpus = wanted[-1].settings.load_corpus(progress=False)
+    measured = measure(found, corpus, kept_measurements(name, options))
+    runs = [job.out for job in finished.values()]
     folder = keep_table(name, runs, options, tables(found, measured))
-    write_json(folder / "measured.json", measured)
+    write_json(folder / MEASURED, measured)
 
 
 if __name__ == "__main__":

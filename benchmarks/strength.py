@@ -20,12 +20,23 @@ from __future__ import annotations
 import torch
 
 from semantic import BASE, REAL, jobs
-from study import differences, keep_table, paired, study_parser, trained, values_by_seed
+from study import (
+    MEASURED,
+    differences,
+    has_weights,
+    keep_table,
+    kept_measurements,
+    paired,
+    study_parser,
+    trained,
+    values_by_seed,
+)
 from tiedlm import load, native
 from tiedlm.evaluation.perplexity import hidden_windows
 from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
+from tiedlm.files import write_json
 
 # Soft target, gamma, temperature; alpha is the product of the two. Gamma 0 is RE.
 Point = tuple[str, float, float]
@@ -47,6 +58,7 @@ OTHERS: tuple[Point, ...] = tuple(
     for gamma in gammas
 )
 GRID = (RE, *OWN, *OTHERS)
+Numbers = dict[str, list[float]]  # of the second table, by point: means, and of how many seeds
 # Those that are runs of semantic.py, and which run of it another strength of a target changes.
 SHARED = {
     RE: BASE, ("own", 0.65, 20.0): REAL, ("detached", 0.65, 20.0): "own, detached",
@@ -93,7 +105,7 @@ def table(found: dict[tuple[Point, int], Job]) -> str:
     )  # fmt: skip
 
 
-def apart(job: Job) -> tuple[float, ...]:
+def apart(job: Job) -> list[float]:
     """Measure a run: the numbers of the second table."""
     model, corpus = load(job.out), job.settings.load_corpus(progress=False)
     weight_VE = model.embedding.weight.detach()
@@ -106,18 +118,28 @@ def apart(job: Job) -> tuple[float, ...]:
         cosine_T = torch.nn.functional.cosine_similarity(*centred, dim=1)
         spread, similar = (x_TV.square().mean(1).sqrt() for x_TV in centred)
         found.append(torch.stack([spread, similar, cosine_T, entropy_T]))
-    return tuple(torch.cat(found, 1).mean(1).tolist())
+    return torch.cat(found, 1).mean(1).tolist()
 
 
-def effects(found: dict[tuple[Point, int], Job]) -> str:
-    """Return the second table in Markdown: means over seeds."""
+def effects(found: dict[tuple[Point, int], Job], known: Numbers) -> Numbers:
+    """Return the second table's numbers, or what is known where that is of more seeds."""
     native.enable()
+    numbers = dict(known)
+    for point in GRID:
+        jobs = [job for (own, _), job in found.items() if own == point and has_weights(job)]
+        if jobs and len(jobs) >= numbers.get(str(point), [0])[-1]:
+            means = torch.tensor([apart(job) for job in jobs]).mean(0)
+            numbers[str(point)] = [*means.tolist(), len(jobs)]
+    return numbers
+
+
+def effects_table(numbers: Numbers) -> str:
+    """Return the second table in Markdown: means over seeds."""
     body = []
     for point in GRID:
-        measured = [apart(job) for (own, _), job in found.items() if own == point]
-        if measured:
-            means = (f"{sum(values) / len(values):.2f}" for values in zip(*measured, strict=True))
-            body.append((point[0], f"{point[1]:g}", *means, str(len(measured))))
+        if str(point) in numbers:
+            *means, seeds = numbers[str(point)]
+            body.append((point[0], f"{point[1]:g}", *(f"{mean:.2f}" for mean in means), str(seeds)))
     return markdown_table(
         ("soft target", "gamma", "scores", "similarities", "cosine", "entropy", "seeds"), body
     )
@@ -139,9 +161,11 @@ def main() -> None:
                 prefix = "" if target == "own" else f"{target}-"
                 job = Job(settings, options.out / (prefix + name))
             found[point, seed] = job
-    found = trained(found, list(found.values()), options)
-    text = table(found) + "\n" + effects(found)
-    keep_table("strength", [job.out for job in found.values()], options, text)
+    found = trained("strength", found, list(found.values()), options)
+    measured = effects(found, kept_measurements("strength", options))
+    text = table(found) + "\n" + effects_table(measured)
+    folder = keep_table("strength", [job.out for job in found.values()], options, text)
+    write_json(folder / MEASURED, measured)
 
 
 if __name__ == "__main__":

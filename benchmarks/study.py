@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import math
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tiedlm.errors import UserError
-from tiedlm.experiments.cells import is_finished
+from tiedlm.experiments.cells import is_finished, what_it_is
 from tiedlm.experiments.comparison import interval95
 from tiedlm.experiments.parallel import Job, train_all
-from tiedlm.experiments.results import keep
+from tiedlm.experiments.results import keep, kept_runs, unpack
 from tiedlm.files import read_json, write_text
 from tiedlm.progress import ProgressView
 from tiedlm.training.loop import OutOfTime, Stopped
-from tiedlm.training.run_files import RESULT
+from tiedlm.training.run_files import RESULT, WEIGHTS
+from tiedlm.training.settings import Settings
 
 Key = TypeVar("Key")
+
+MEASURED = "measured.json"  # of a study: what was measured of its models
 
 
 def study_parser(
@@ -36,7 +42,10 @@ def study_parser(
     if precision:
         parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     if show:
-        parser.add_argument("--show", action="store_true", help="train nothing")
+        parser.add_argument(
+            "--show", action="store_true",
+            help="train nothing; runs that are kept in --results count, wherever they were made",
+        )  # fmt: skip
     return parser
 
 
@@ -74,6 +83,47 @@ def finished(found: dict[Key, Job]) -> dict[Key, Job]:
         raise SystemExit(str(error)) from None
 
 
+def _identity(settings: Settings) -> tuple[Settings, int]:
+    """Return what two runs of the same result have in common, whatever computed them."""
+    return what_it_is(settings.to_dict()), settings.seed
+
+
+def with_kept(name: str, found: dict[Key, Job], results: Path) -> dict[Key, Job]:
+    """Return the finished jobs, and those of the others that are kept in ``results/``.
+
+    Of several like ones, the study's own is taken, then the newest. A kept one's folder is a
+    temporary one, without weights: :func:`has_weights`.
+    """
+    here, kept = finished(found), {}
+    for run in sorted(kept_runs(results), key=lambda run: run.folder.match(f"*_{name}")):
+        settings = Settings.from_dict(run.config["settings"])
+        if settings.init_from is None:
+            kept[_identity(settings)] = run
+    scratch = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, scratch)
+    together = {}
+    for key, job in found.items():
+        run = kept.get(_identity(job.settings))
+        if key in here:
+            together[key] = job
+        elif run is not None:
+            folder = scratch / job.out.name
+            unpack(run, folder)
+            together[key] = Job(job.settings, folder)
+    return together
+
+
+def has_weights(job: Job) -> bool:
+    """Tell whether a finished job's model can be measured."""
+    return (job.out / WEIGHTS).is_file()
+
+
+def kept_measurements(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Return what ``--show`` takes from the newest ``results/*_<name>/measured.json``, if any."""
+    paths = sorted(options.results.glob(f"*_{name}/{MEASURED}")) if options.show else []
+    return dict(read_json(paths[-1])) if paths else {}
+
+
 def paired(differences: list[float]) -> str:
     """Write the mean of differences paired by seed, with its 95% interval."""
     half = interval95(differences)
@@ -98,16 +148,18 @@ def differences(own: Mapping[int, float], base: Mapping[int, float]) -> list[flo
 
 
 def trained(
-    found: dict[Key, Job], wanted: Sequence[Job], options: argparse.Namespace
+    name: str, found: dict[Key, Job], wanted: Sequence[Job], options: argparse.Namespace
 ) -> dict[Key, Job]:
-    """Train what is wanted, unless ``--show`` says not to, and return the jobs that are finished.
+    """Train what is wanted and return the jobs that are finished; with ``--show`` see its help.
 
     Raises:
         SystemExit: if none is.
     """
-    if not options.show:
+    if options.show:
+        found = with_kept(name, found, options.results)
+    else:
         train(wanted, options)
-    found = finished(found)
+        found = finished(found)
     if not found:
         raise SystemExit("no run of this study is finished")
     return found

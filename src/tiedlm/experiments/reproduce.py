@@ -11,7 +11,7 @@ from tiedlm.errors import UserError
 from tiedlm.experiments.cells import Cell, is_finished, jobs_of, what_it_is
 from tiedlm.experiments.comparison import cell as mean_cell
 from tiedlm.experiments.parallel import Job, train_all
-from tiedlm.experiments.results import keep
+from tiedlm.experiments.results import keep, kept_runs
 from tiedlm.files import read_json
 from tiedlm.progress import ProgressView, short_duration
 from tiedlm.training.run_files import RESULT, read_metrics
@@ -121,21 +121,12 @@ def _left(job: Job, metrics: list[dict[str, Any]]) -> str:
 def find_results(results: Path) -> list[tuple[Settings, Found]]:
     """Read every kept run, also those inside a study."""
     found = []
-    for path in sorted(results.glob("*/metrics.json")):
-        config, metrics = read_json(path.with_name("config.json")), read_json(path)
-        if "runs" in config:
-            pairs = list(zip(config["runs"], metrics["runs"], strict=True))
-        else:
-            pairs = [(config, metrics)]
-        for one, values in pairs:
-            if "settings" not in one:
-                continue
-            settings = one["settings"]
-            session = 1 if settings.get("init_from") is None else 2
-            precision = "bf16" if settings.get("precision") == "bf16" else "fp32"
-            found.append(
-                (what_it_is(settings), Found(settings["seed"], session, precision, values))
-            )
+    for run in kept_runs(results):
+        settings = run.config["settings"]
+        session = 1 if settings.get("init_from") is None else 2
+        precision = "bf16" if settings.get("precision") == "bf16" else "fp32"
+        one = Found(settings["seed"], session, precision, run.metrics)
+        found.append((what_it_is(settings), one))
     return found
 
 

@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import datetime
+import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tiedlm.errors import UserError
-from tiedlm.files import read_json, write_json
-from tiedlm.training.run_files import CONFIG, ENVIRONMENT, RESULT, read_metrics
+from tiedlm.files import read_json, write_json, write_text
+from tiedlm.training.run_files import CONFIG, ENVIRONMENT, METRICS, RESULT, read_metrics
 
 
 def summary(run: Path) -> dict[str, Any]:
@@ -48,6 +49,43 @@ def keep(runs: Sequence[Path], name: str, results: Path, command: str) -> Path:
     config = configs[0] if single else {"runs": configs}
     _write(folder, summaries[0] if single else {"runs": summaries}, config, ran_in, command)
     return folder
+
+
+class KeptRun(NamedTuple):
+    """What is kept of a run.
+
+    Args:
+        folder: the results folder, of the run or of a study.
+        config: its configuration.
+        metrics: its result and curve.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def kept_runs(results: Path) -> Iterator[KeptRun]:
+    """Yield every kept run, also those inside a study, the oldest first."""
+    for path in sorted(results.glob("*/metrics.json")):
+        config, metrics = read_json(path.with_name("config.json")), read_json(path)
+        pairs = [(config, metrics)]
+        if "runs" in config:
+            pairs = list(zip(config["runs"], metrics["runs"], strict=True))
+        for own_config, own_metrics in pairs:
+            if "settings" in own_config:
+                yield KeptRun(path.parent, own_config, own_metrics)
+
+
+def unpack(run: KeptRun, folder: Path) -> None:
+    """Write a kept run into an empty folder, as it was but for its vocabulary and weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    result = dict(run.metrics)
+    curve = "".join(json.dumps(line) + "\n" for line in result.pop("curve"))
+    write_json(folder / CONFIG, run.config)
+    write_json(folder / ENVIRONMENT, read_json(run.folder / "env.json"))
+    write_text(folder / METRICS, curve)
+    write_json(folder / RESULT, result)
 
 
 def _write(

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tiedlm.errors import UserError
-from tiedlm.experiments.results import keep
+from tiedlm.experiments.results import keep, kept_runs, summary, unpack
 from tiedlm.files import write_json
 
 
@@ -32,6 +32,21 @@ def test_a_study_keeps_all_its_runs(tmp_path):
     folder = keep(runs, "study", tmp_path / "results", "make it")
     metrics = json.loads((folder / "metrics.json").read_text())
     assert [run["seed"] for run in metrics["runs"]] == [1, 2]
+
+
+def test_a_kept_run_unpacks_to_what_it_was_without_weights(tmp_path):
+    runs = [finished_run(tmp_path / name, seed) for name, seed in (("a", 1), ("b", 2))]
+    keep(runs, "study", tmp_path / "results", "make it")
+    keep(runs[:1], "one", tmp_path / "results", "make it")
+    kept = list(kept_runs(tmp_path / "results"))
+    assert sorted((run.folder.name[11:], run.metrics["seed"]) for run in kept) == [
+        ("one", 1), ("study", 1), ("study", 2),
+    ]  # fmt: skip
+    again = tmp_path / "again"
+    unpack(next(run for run in kept if run.metrics["seed"] == 2), again)
+    assert summary(again) == summary(runs[1])
+    assert json.loads((again / "config.json").read_text()) == {"settings": {"seed": 2}}
+    assert not (again / "model.safetensors").exists()
 
 
 def test_a_result_is_found_only_when_all_of_it_is_there(tmp_path, monkeypatch):
