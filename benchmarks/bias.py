@@ -18,7 +18,6 @@ import torch
 
 from semantic import BASE, REAL, jobs
 from study import (
-    MEASURED,
     differences,
     has_weights,
     keep_table,
@@ -33,7 +32,6 @@ from tiedlm.evaluation.perplexity import hidden_windows
 from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
-from tiedlm.files import write_json
 
 # What differs from REAL, the only one with both.
 MODELS = {
@@ -135,8 +133,7 @@ def main() -> None:
     found = trained("bias", found, list(found.values()), options)
     measured = carriers(found, kept_measurements("bias", options))
     text = table(found) + "\n" + carriers_table(measured)
-    folder = keep_table("bias", [job.out for job in found.values()], options, text)
-    write_json(folder / MEASURED, measured)
+    keep_table("bias", [job.out for job in found.values()], options, text, measured)
 
 
 if __name__ == "__main__":

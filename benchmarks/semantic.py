@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from study import (
-    MEASURED,
     differences,
     has_weights,
     keep_table,
@@ -36,7 +35,6 @@ from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.prediction_study import BANDS, bootstrap_interval, frequency_masks
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import markdown_table
-from tiedlm.files import write_json
 
 ELSEWHERE = "vectors-from-elsewhere"
 BASE = "RE"
@@ -192,8 +190,7 @@ def main() -> None:
     corpus = wanted[-1].settings.load_corpus(progress=False)
     measured = measure(found, corpus, kept_measurements(name, options))
     runs = [job.out for job in finished.values()]
-    folder = keep_table(name, runs, options, tables(found, measured))
-    write_json(folder / MEASURED, measured)
+    keep_table(name, runs, options, tables(found, measured), measured)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ import torch
 
 from semantic import BASE, REAL, jobs
 from study import (
-    MEASURED,
     differences,
     has_weights,
     keep_table,
@@ -36,7 +35,6 @@ from tiedlm.evaluation.perplexity import hidden_windows
 from tiedlm.experiments.comparison import cell
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
-from tiedlm.files import write_json
 
 # Soft target, gamma, temperature; alpha is the product of the two. Gamma 0 is RE.
 Point = tuple[str, float, float]
@@ -164,8 +162,7 @@ def main() -> None:
     found = trained("strength", found, list(found.values()), options)
     measured = effects(found, kept_measurements("strength", options))
     text = table(found) + "\n" + effects_table(measured)
-    folder = keep_table("strength", [job.out for job in found.values()], options, text)
-    write_json(folder / MEASURED, measured)
+    keep_table("strength", [job.out for job in found.values()], options, text, measured)
 
 
 if __name__ == "__main__":

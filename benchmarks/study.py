@@ -17,7 +17,7 @@ from tiedlm.experiments.cells import is_finished, what_it_is
 from tiedlm.experiments.comparison import interval95
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.results import keep, kept_runs, unpack
-from tiedlm.files import read_json, write_text
+from tiedlm.files import read_json, write_json, write_text
 from tiedlm.progress import ProgressView
 from tiedlm.training.loop import OutOfTime, Stopped
 from tiedlm.training.run_files import RESULT, WEIGHTS
@@ -25,7 +25,7 @@ from tiedlm.training.settings import Settings
 
 Key = TypeVar("Key")
 
-MEASURED = "measured.json"  # of a study: what was measured of its models
+_MEASURED = "measured.json"  # of a study: what was measured of its models
 
 
 def study_parser(
@@ -95,7 +95,7 @@ def with_kept(name: str, found: dict[Key, Job], results: Path) -> dict[Key, Job]
     temporary one, without weights: :func:`has_weights`.
     """
     here, kept = finished(found), {}
-    for run in sorted(kept_runs(results), key=lambda run: run.folder.match(f"*_{name}")):
+    for run in sorted(kept_runs(results), key=lambda run: run.folder.match(f"????-??-??_{name}")):
         settings = Settings.from_dict(run.config["settings"])
         if settings.init_from is None:
             kept[_identity(settings)] = run
@@ -120,7 +120,7 @@ def has_weights(job: Job) -> bool:
 
 def kept_measurements(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return what ``--show`` takes from the newest ``results/*_<name>/measured.json``, if any."""
-    paths = sorted(options.results.glob(f"*_{name}/{MEASURED}")) if options.show else []
+    paths = sorted(options.results.glob(f"????-??-??_{name}/{_MEASURED}")) if options.show else []
     return dict(read_json(paths[-1])) if paths else {}
 
 
@@ -165,13 +165,20 @@ def trained(
     return found
 
 
-def keep_table(name: str, runs: Sequence[Path], options: argparse.Namespace, text: str) -> Path:
-    """Print a table and keep it with its runs; return the folder."""
+def keep_table(
+    name: str,
+    runs: Sequence[Path],
+    options: argparse.Namespace,
+    text: str,
+    measured: Mapping[str, Any] | None = None,
+) -> None:
+    """Print a table and keep it with its runs, and what was measured of their models if it was."""
     print(text)
     folder = keep(runs, name, options.results, command())
     write_text(folder / "table.md", text)
+    if measured is not None:
+        write_json(folder / _MEASURED, measured)
     print(folder)
-    return folder
 
 
 def run_study(
