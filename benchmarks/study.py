@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tiedlm.errors import UserError
-from tiedlm.experiments.cells import is_finished, what_it_is
+from tiedlm.experiments.cells import is_finished, which_run
 from tiedlm.experiments.comparison import interval95
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.results import keep, kept_runs, unpack
@@ -83,11 +83,6 @@ def finished(found: dict[Key, Job]) -> dict[Key, Job]:
         raise SystemExit(str(error)) from None
 
 
-def _identity(settings: Settings) -> tuple[Settings, int]:
-    """Return what two runs of the same result have in common, whatever computed them."""
-    return what_it_is(settings.to_dict()), settings.seed
-
-
 def with_kept(name: str, found: dict[Key, Job], results: Path) -> dict[Key, Job]:
     """Return the finished jobs, and those of the others that are kept in ``results/``.
 
@@ -98,12 +93,12 @@ def with_kept(name: str, found: dict[Key, Job], results: Path) -> dict[Key, Job]
     for run in sorted(kept_runs(results), key=lambda run: run.folder.match(f"????-??-??_{name}")):
         settings = Settings.from_dict(run.config["settings"])
         if settings.init_from is None:
-            kept[_identity(settings)] = run
+            kept[which_run(settings)] = run
     scratch = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, scratch)
     together = {}
     for key, job in found.items():
-        run = kept.get(_identity(job.settings))
+        run = kept.get(which_run(job.settings))
         if key in here:
             together[key] = job
         elif run is not None:

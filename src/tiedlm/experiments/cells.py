@@ -175,6 +175,11 @@ def what_it_is(settings: dict[str, Any]) -> Settings:
     return Settings.from_dict({**settings, **_NOT_THE_CELL, **place}).resolved()
 
 
+def which_run(settings: Settings) -> Settings:
+    """Return what is the same of two runs that have one result, whatever computed it."""
+    return what_it_is(settings.to_dict()).replace(seed=settings.seed)
+
+
 def is_finished(job: Job) -> bool:
     """Tell whether a run has its result.
 
@@ -185,8 +190,7 @@ def is_finished(job: Job) -> bool:
     if not (job.out / RESULT).is_file():
         return False
     holds, wanted = (
-        {**what_it_is(settings.to_dict()).to_dict(), "seed": settings.seed}
-        for settings in (Settings.of_run(job.out), job.settings)
+        which_run(settings).to_dict() for settings in (Settings.of_run(job.out), job.settings)
     )
     changed = differences(holds, wanted)
     if changed:

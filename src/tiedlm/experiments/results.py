@@ -78,7 +78,10 @@ def kept_runs(results: Path) -> Iterator[KeptRun]:
 
 
 def unpack(run: KeptRun, folder: Path) -> None:
-    """Write a kept run into an empty folder, as it was but for its vocabulary and weights."""
+    """Write a kept run into an empty folder, without its vocabulary and weights.
+
+    The environment is that of the results folder, with the command.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     result = dict(run.metrics)
     curve = "".join(json.dumps(line) + "\n" for line in result.pop("curve"))
