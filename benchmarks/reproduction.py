@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import noise
 from tiedlm.analysis.plots import plot_theory
 from tiedlm.errors import UserError
 from tiedlm.experiments.cells import table1, table2
@@ -52,8 +53,8 @@ QUESTIONS = """
    "Figure 1" below, and the distances in each run's `metrics.jsonl`.
 
 How much lower or higher the test perplexity is with what is added: the paper's; **ours**, with
-the 95% interval over seeds. A session is compared with its like: the second
-where both models have one, else the first.
+the 95% interval over seeds where there are several. A session is compared with its like: the
+second where both models have one, else the first.
 
 """
 
@@ -197,6 +198,10 @@ def main() -> None:
         + table_of("semantic-b0")
         + "\n### Without a bias in the classifier, 45 epochs\n\n"
         + table_of("semantic-long-b0")
+        + "\n## How much is noise\n\n"
+        + "`python benchmarks/noise.py`: the standard deviation over seeds of all kinds of this "
+        + "study and the next two that have several; gamma is alpha / temperature.\n\n"
+        + noise.table(RESULTS)
         + "\n## The strength of the augmented loss\n\n"
         + "`python benchmarks/strength.py`: REAL on the same text, 45 epochs, with other targets "
         + "too; gamma 0 is RE. The second table: how far a token's scores, and the similarities of "

@@ -134,7 +134,7 @@ def test_interval_is_students(count):
         0.95, count - 1, loc=sum(values) / count, scale=scipy.stats.sem(values)
     )
     half_width = (expected[1] - expected[0]) / 2
-    assert interval95(values) == pytest.approx(half_width, rel=0.02 if count > 31 else 1e-4)
+    assert interval95(values) == pytest.approx(half_width, rel=1e-4)
 
 
 def test_one_seed_has_no_interval_and_says_so(tmp_path):

@@ -2,10 +2,13 @@
 
 import importlib
 import json
+import math
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.stats
 
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.results import keep
@@ -86,3 +89,44 @@ def test_a_kept_table_is_made_again_from_what_is_kept(name, monkeypatch, tmp_pat
     capsys.readouterr()
     kept = json.loads((folders[0] / "measured.json").read_text())
     assert json.loads(made.with_name("measured.json").read_text()) == kept
+
+
+def test_noise_is_pooled_over_kinds_and_what_is_not_of_the_study_is_no_kind(tmp_path):
+    noise, semantic = importlib.import_module("noise"), importlib.import_module("semantic")
+    results, wanted = tmp_path / "results", semantic.jobs(tmp_path, 3, "bf16", long=True)[1]
+    offsets = {
+        "RE": (0.0, 1.0, 2.0),
+        "own, with gradient (REAL)": (10.0, 12.0, 11.0),
+        "unigram": (5.0, 5.0, 8.0),
+        "uniform": (0.0, 90.0, 0.0),
+    }
+    for kind, values in offsets.items():
+        runs = []
+        for seed, value in enumerate(values, 1):
+            runs.append(finished(wanted[kind, seed], value).out)
+            result = {"seed": seed, "test_ppl": value, "valid_ppl": 2 * value}
+            write_json(runs[-1] / "result.json", result)
+        keep(runs, kind.split(",")[0], results, "make it")
+    other = wanted["RE", 2].settings.replace(fraction=0.5)
+    again = wanted["RE", 2].settings.replace(init_from=str(wanted["RE", 2].out))
+    for name, settings in (("other", other), ("again", again)):
+        keep([finished(Job(settings, tmp_path / name), 40.0).out], name, results, "make it")
+
+    found = noise.kinds(results)
+    assert found.pop("uniform, gamma 0.65, temperature 20")["test_ppl"][2] == 90.0
+    tests = [parts["test_ppl"] for parts in found.values()]
+    values_KS = np.array([[kind[seed] for seed in (1, 2, 3)] for kind in tests])
+    assert sorted(map(tuple, values_KS)) == sorted(list(offsets.values())[:3])
+    deviation, freedom = noise.pooled(tests)
+    assert freedom == 6
+    assert deviation == pytest.approx(math.sqrt(values_KS.var(1, ddof=1).mean()))
+    # Least squares of kinds and seeds, of 9 values with 5 coefficients.
+    kinds_KS, seeds_KS = np.indices(values_KS.shape)
+    design = np.stack([*(kinds_KS == k for k in range(3)), seeds_KS == 1, seeds_KS == 2], -1)
+    design = design.reshape(9, 5).astype(float)
+    squares = np.linalg.lstsq(design, values_KS.ravel(), rcond=None)[1][0]
+    assert noise.without_seeds(tests) == pytest.approx(math.sqrt(squares / 4))
+    text = noise.table(results)
+    assert "without uniform, gamma 0.65, temperature 20" in text
+    half = scipy.stats.t.ppf(0.975, 6) * deviation * math.sqrt(2 / 3)
+    assert f"three seeds differ by less than {2 * half:.2f} / {half:.2f} " in text

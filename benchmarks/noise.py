@@ -1,0 +1,121 @@
+"""How far apart are runs that differ in their seed only?
+
+The runs of ``semantic.py --long``, ``strength.py`` and ``bias.py``, which have one text, one
+schedule and one size, from ``results/`` alone. Three seeds of a kind say little of how much seeds
+matter there; all kinds together say more, if seeds matter alike in all. ``python
+benchmarks/noise.py`` prints the table of ``docs/reproduction.md``.
+
+The studies pair differences by seed. That is worth it only as far as a seed is good or bad for
+every kind: what is left of the deviation without the seeds' own means says how far.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from semantic import BASE, jobs
+from tiedlm.experiments.cells import what_it_is
+from tiedlm.experiments.comparison import t95
+from tiedlm.experiments.reproduce import markdown_table
+from tiedlm.experiments.results import kept_runs
+from tiedlm.training.settings import Settings
+
+# By these kinds differ; by all else a run is of another study.
+OF_A_KIND = (
+    "soft_target", "soft_target_from", "target_grad", "alpha", "temperature", "decoder_bias",
+)  # fmt: skip
+PARTS = ("valid_ppl", "test_ppl")
+FAR = 3.0  # times the median deviation: such a kind is left out
+
+Values = Sequence[Mapping[int, float]]  # of each kind: a perplexity by seed
+
+
+def kinds(results: Path) -> dict[str, dict[str, dict[int, float]]]:
+    """Return the perplexities of kinds that have several seeds: kind, perplexity, seed."""
+    base = what_it_is(jobs(Path(), 1, "auto", long=True)[1][BASE, 1].settings.to_dict())
+    same = {name: getattr(base, name) for name in OF_A_KIND}
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for run in kept_runs(results):
+        settings = Settings.from_dict(run.config["settings"])
+        which = what_it_is(settings.to_dict())
+        if which.replace(**same) != base or settings.init_from is not None:
+            continue
+        parts = found.setdefault(name_of(which), {part: {} for part in PARTS})
+        for part in PARTS:
+            parts[part].setdefault(settings.seed, run.metrics[part])
+    return {name: parts for name, parts in sorted(found.items()) if len(parts["test_ppl"]) > 1}
+
+
+def name_of(kind: Settings) -> str:
+    """Return a kind in words."""
+    name = "RE"
+    if kind.alpha:
+        detached = kind.soft_target == "own" and not kind.target_grad
+        gamma = kind.alpha / kind.temperature
+        name = f"{kind.soft_target}{', detached' if detached else ''}"
+        name += f", gamma {gamma:.2g}, temperature {kind.temperature:g}"
+    return name if kind.decoder_bias else f"{name}, b = 0"
+
+
+def pooled(values: Values) -> tuple[float, int]:
+    """Return the standard deviation within kinds, pooled over them, and its degrees of freedom."""
+    freedom = sum(len(of_kind) - 1 for of_kind in values)
+    squares = sum(statistics.variance(of_kind.values()) * (len(of_kind) - 1) for of_kind in values)
+    return math.sqrt(squares / freedom), freedom
+
+
+def without_seeds(values: Values) -> float:
+    """Return the standard deviation within kinds that is left without the means of the seeds.
+
+    Of the kinds that have every seed that any has: the residual of a two-way layout.
+    """
+    seeds = set().union(*values)
+    full = [of_kind for of_kind in values if set(of_kind) == seeds]
+    centred = [
+        {seed: value - statistics.fmean(of_kind.values()) for seed, value in of_kind.items()}
+        for of_kind in full
+    ]
+    means = {seed: statistics.fmean(of_kind[seed] for of_kind in centred) for seed in seeds}
+    squares = sum((of_kind[seed] - means[seed]) ** 2 for of_kind in centred for seed in seeds)
+    return math.sqrt(squares / ((len(full) - 1) * (len(seeds) - 1)))
+
+
+def far_off(values: Mapping[str, Mapping[int, float]]) -> set[str]:
+    """Return the kinds whose deviation is more than :data:`FAR` times the median kind's."""
+    deviations = {name: statistics.stdev(of_kind.values()) for name, of_kind in values.items()}
+    median = statistics.median(deviations.values())
+    return {name for name, deviation in deviations.items() if deviation > FAR * median}
+
+
+def both(numbers: Iterable[float]) -> str:
+    """Write a number of the validation and of the test text."""
+    return " / ".join(f"{number:.2f}" for number in numbers)
+
+
+def table(results: Path) -> str:
+    """Return the deviations by kind in Markdown, and what they come to together."""
+    found = kinds(results)
+    body = []
+    for name, parts in found.items():
+        deviations = (statistics.stdev(parts[part].values()) for part in PARTS)
+        body.append((name, str(len(parts["test_ppl"])), *(f"{d:.2f}" for d in deviations)))
+    text = markdown_table(("kind", "seeds", "validation", "test"), body)
+    apart = far_off({name: parts["test_ppl"] for name, parts in found.items()})
+    values = [[parts[part] for name, parts in found.items() if name not in apart] for part in PARTS]
+    deviations, freedoms = zip(*(pooled(of_part) for of_part in values), strict=True)
+    halves = [t95(freedoms[0]) * deviation * math.sqrt(2) for deviation in deviations]
+    left_out = f", without {' and '.join(sorted(apart))}" if apart else ""
+    text += (
+        f"\nPooled{left_out}: {both(deviations)} ({freedoms[0]} degrees of freedom). By these two "
+        f"means of three seeds differ by less than {both(half / math.sqrt(3) for half in halves)} "
+        f"in 95 of 100 cases where kinds do not differ, two single runs by less than "
+        f"{both(halves)}. Without the seeds' own means: {both(map(without_seeds, values))}.\n"
+    )
+    return text
+
+
+if __name__ == "__main__":
+    print(table(Path("results")))
