@@ -1,6 +1,9 @@
 """Helpers of several tests."""
 
+import itertools
 import re
+
+from torch.profiler import ProfilerActivity, profile
 
 from tiedlm.cli import main
 
@@ -8,6 +11,15 @@ from tiedlm.cli import main
 def blocks(text, language):
     """Return the fenced code blocks of a language in a Markdown text."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def peak_numbers(function):
+    """Return the most float32 numbers that were allocated at once on top of what there was."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        function()
+    events = profiler.profiler.kineto_results.events()
+    sizes = [event.nbytes() for event in events if event.name() == "[memory]"]
+    return max(itertools.accumulate(sizes)) // 4
 
 
 def run_command(capsys, *arguments):

@@ -12,7 +12,8 @@ gradient flows through the soft target, its part (eqs. 10-12) needs the distinct
 
 At any time there are at most one chunk (C, V), one smaller piece (R, V) and two matrices (U, V) of
 as many distinct words as fit the same budget; with GEMMs in bfloat16, also a copy of the chunk.
-Compiled (:mod:`tiedlm.native.streaming`) there is no piece and no copy, but M may lie below G.
+Compiled (:mod:`tiedlm.native.streaming`) there is no piece and no copy; where all tokens are one
+chunk, the distinct words' scores, which become M, lie below it instead of the two matrices.
 
 Shape letters: N tokens, C tokens of a chunk, R of a piece, V vocabulary, D hidden width,
 E embedding width, U distinct targets.

@@ -3,8 +3,8 @@ import itertools
 import pytest
 import torch
 from torch.nn import functional
-from torch.profiler import ProfilerActivity, profile
 
+from tests_support import peak_numbers
 from tiedlm import augmented_cross_entropy, matmul, streaming, workspace
 from tiedlm.matmul import precision
 
@@ -171,15 +171,6 @@ def test_a_recorded_graph_may_not_look_at_the_targets_and_gives_the_same(monkeyp
         monkeypatch.setattr(f"{module}.is_recording", lambda tensor: True)
     monkeypatch.setattr(torch, "unique", None)
     assert_same(run(tensors, targets, reduction=reduction), want)
-
-
-def peak_numbers(function):
-    """Return the most float32 numbers that were allocated at once on top of what there was."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        function()
-    events = profiler.profiler.kineto_results.events()
-    sizes = [event.nbytes() for event in events if event.name() == "[memory]"]
-    return max(itertools.accumulate(sizes)) // 4
 
 
 @pytest.mark.parametrize("alpha", [0.0, 13.0])

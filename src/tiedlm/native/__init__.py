@@ -45,6 +45,10 @@ _SIGNATURES = {
         *[_pointer] * 6,
     ],
     "through_soft_targets": [*_SIZES, *[_pointer] * 4, _count, _int],
+    "words": [
+        *_SIZES, _pointer, _count, _int, *[_pointer] * 4, _int, _pointer, _pointer, _float, _float,
+        *[_pointer] * 8,
+    ],
     "distributions": [*_SIZES, *[_pointer] * 7],
     "lstm_step": [*_SIZES, _pointer, _pointer, _int, *[_pointer] * 6],
     "lstm_step_backward": [*_SIZES, *[_pointer] * 6, _int, *[_pointer] * 4],

@@ -167,6 +167,19 @@ class TritonStream(NativeStream):
                 inverse_tau, gamma, **options,
             )  # fmt: skip
 
+    def work_on_words(
+        self, chunk: Chunk, soft: SoftTargets, word_scores_UV: Tensor, wants_grad: bool
+    ) -> Tensor:
+        """Do the work of the other three for all tokens and their words, one after the other."""
+        self.make_soft_targets(soft, word_scores_UV)
+        self.work_on_tokens(chunk, soft, wants_grad)
+        if soft.dot_U is not None:
+            return soft.dot_U
+        dot_U = torch.empty_like(soft.lse_U)
+        self.fill_soft_gradient(soft, dot_U, word_scores_UV)
+        soft.release()
+        return dot_U
+
     def fill_soft_gradient(self, soft: SoftTargets, dot_U: Tensor, grad_UV: Tensor) -> None:
         """Fill ``<y~, r>`` and ``M``."""
         U, V = grad_UV.shape

@@ -149,156 +149,233 @@ static inline char *row_of(const void *matrix, int type, int64_t row, int64_t st
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Soft targets of distinct words: y~ = softmax(z / tau), lse = log mean exp(z / tau) and either
- * dot = <y~, z / tau> or residual = weight z / tau. */
+/* What is needed of a word: y~ = softmax(z / tau), lse = log mean exp(z / tau)
+ * and either dot = <y~, z / tau> or residual = weight z / tau. */
+ALONE static void soft_row(
+    const void *z_V, int type, int64_t V, float inverse_tau, float weight, float *soft_V,
+    float *lse, float *dot_of_word, float *residual_V) {
+  float buffer[BLOCK], largest = -INFINITY;
+  for (int64_t first = 0; first < V; first += BLOCK) {
+    int64_t n = least(BLOCK, V - first);
+    const float *z = read_block(z_V, type, first, n, buffer);
+    largest = largest_of(z, NULL, n, largest);
+  }
+  double sum = 0, dot = 0;
+  for (int64_t first = 0; first < V; first += BLOCK) {
+    int64_t n = least(BLOCK, V - first);
+    const float *z = read_block(z_V, type, first, n, buffer);
+    float *y = soft_V + first;
+    sum += exp_of(z, largest, inverse_tau, n, y);
+    if (dot_of_word) dot += dot_of(y, z, n);
+    if (residual_V) {
+      float *r = residual_V + first, by = weight * inverse_tau;
+#pragma omp simd
+      for (int64_t v = 0; v < n; v++) r[v] = by * z[v];
+    }
+  }
+  factor inverse = split(1 / sum);
+#pragma omp simd
+  for (int64_t v = 0; v < V; v++) soft_V[v] = times(soft_V[v], inverse.high, inverse.low);
+  *lse = (float)((double)largest * inverse_tau + log(sum / (double)V));
+  if (dot_of_word) *dot_of_word = (float)(dot / sum * inverse_tau);
+}
+
+/* What is the same for all tokens of a chunk. */
+typedef struct {
+  int64_t V;
+  int type, same_weight;
+  const float *bias_V;
+  float inverse_tau, gamma;
+} chunk;
+
+/* A token's losses, and its scores turned into G where grad_V is given (it may be the scores).
+ *
+ * nll = J. With a soft target also lse = log mean exp(z / tau) and either dot = <y~, z / tau> or,
+ * where there is a residual, that less weight z / tau (1 for weight if it is the same for all). To
+ * bias_grad weight p is added. p_V and q_V are scratch. */
+ALONE static void token_row(
+    const chunk *all, const void *z_V, int64_t target, float weight, const float *y_V, float *r_V,
+    float *p_V, float *q_V, float *nll, float *lse, float *dot_of_token, void *grad_V,
+    float *bias_grad_V) {
+  int64_t V = all->V;
+  int type = all->type;
+  const float *bias_V = all->bias_V;
+  float inverse_tau = all->inverse_tau, gamma = all->gamma;
+  float buffer[BLOCK], logits[BLOCK], largest = -INFINITY, largest_z = -INFINITY;
+  for (int64_t first = 0; first < V; first += BLOCK) {
+    int64_t n = least(BLOCK, V - first);
+    const float *z = read_block(z_V, type, first, n, buffer);
+    largest_z = largest_of(z, NULL, n, largest_z);
+    if (bias_V) largest = largest_of(z, bias_V + first, n, largest);
+  }
+  if (!bias_V) largest = largest_z;
+
+  float by_z = (all->same_weight ? 1.0f : weight) * inverse_tau;
+  double sum_p = 0, sum_q = 0, dot = 0;
+  for (int64_t first = 0; first < V; first += BLOCK) {
+    int64_t n = least(BLOCK, V - first);
+    const float *z = read_block(z_V, type, first, n, buffer), *x = z;
+    if (bias_V) {
+      const float *b = bias_V + first;
+#pragma omp simd
+      for (int64_t v = 0; v < n; v++) logits[v] = z[v] + b[v];
+      x = logits;
+    }
+    if (target >= first && target < first + n) *nll = largest - x[target - first];
+    sum_p += exp_of(x, largest, 1.0f, n, p_V + first);
+    if (!y_V) continue;
+    sum_q += exp_of(z, largest_z, inverse_tau, n, q_V + first);
+    if (r_V) {
+      float *r = r_V + first;
+#pragma omp simd
+      for (int64_t v = 0; v < n; v++) r[v] -= by_z * z[v];
+    } else {
+      dot += dot_of(y_V + first, z, n);
+    }
+  }
+  *nll += (float)log(sum_p);
+  if (y_V) {
+    *lse = (float)((double)largest_z * inverse_tau + log(sum_q / (double)V));
+    if (!r_V) *dot_of_token = (float)(dot * inverse_tau);
+  }
+  factor by_p = split(1 / sum_p), by_q = split(y_V ? gamma / sum_q : 0);
+  if (bias_grad_V) {
+    float by = by_p.high * weight;
+#pragma omp simd
+    for (int64_t v = 0; v < V; v++) bias_grad_V[v] += by * p_V[v];
+  }
+  if (!grad_V) return;
+  for (int64_t first = 0; first < V; first += BLOCK) {
+    int64_t n = least(BLOCK, V - first);
+    const float *p = p_V + first;
+    float *g = type == F32 ? (float *)grad_V + first : buffer;
+    if (y_V) {
+      const float *q = q_V + first, *y = y_V + first;
+#pragma omp simd
+      for (int64_t v = 0; v < n; v++)
+        g[v] = times(p[v], by_p.high, by_p.low) +
+               (times(q[v], by_q.high, by_q.low) - gamma * y[v]);
+    } else {
+#pragma omp simd
+      for (int64_t v = 0; v < n; v++) g[v] = times(p[v], by_p.high, by_p.low);
+    }
+    if (target >= first && target < first + n) g[target - first] -= 1.0f;
+    write_block(grad_V, type, first, n, g);
+  }
+}
+
+/* The gradient through a word's soft target: dot = <y~, r>, out = y~ (r - dot). out may be r. */
+ALONE static void through_row(
+    const float *r_V, const float *y_V, int64_t V, float *dot_of_word, void *out_V, int type) {
+  double dot = 0;
+  for (int64_t first = 0; first < V; first += BLOCK) {
+    int64_t n = least(BLOCK, V - first);
+    dot += dot_of(r_V + first, y_V + first, n);
+  }
+  float mean = (float)dot, buffer[BLOCK];
+  *dot_of_word = mean;
+  for (int64_t first = 0; first < V; first += BLOCK) {
+    int64_t n = least(BLOCK, V - first);
+    const float *r = r_V + first, *y = y_V + first;
+#pragma omp simd
+    for (int64_t v = 0; v < n; v++) buffer[v] = y[v] * (r[v] - mean);
+    write_block(out_V, type, first, n, buffer);
+  }
+}
+
+/* The first token of a word, from a token on: the tokens of one stay with one thread. */
+static inline int64_t next_word(int64_t C, int64_t c, const int64_t *word_C) {
+  while (c > 0 && c < C && word_C[c] == word_C[c - 1]) c++;
+  return c;
+}
+
+/* The first token of a thread's part, of as many tokens as each has. */
+static inline int64_t part_of(int64_t C, int part, int threads, const int64_t *word_C) {
+  int64_t start = C * part / threads;
+  return word_C ? next_word(C, start, word_C) : start;
+}
+
+/* The same where a word costs as much as a token. */
+static int64_t fair_part_of(int64_t C, int part, int threads, const int64_t *word_C) {
+  int64_t c = 0, cost = C ? C + word_C[C - 1] + 1 : 0;
+  while (c < C && (c + word_C[c]) * threads < cost * part) c++;
+  return next_word(C, c, word_C);
+}
+
+/* Soft targets of distinct words: soft_row of each. */
 EXPORT void soft_targets(
     int64_t U, int64_t V, int threads, const void *scores, int64_t stride, int type,
     float inverse_tau, const float *weight_U, float *soft, float *lse_U, float *dot_U,
     float *residual) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-  for (int64_t u = 0; u < U; u++) {
-    const void *z_V = row_of(scores, type, u, stride);
-    float *soft_V = soft + u * V;
-    float buffer[BLOCK], largest = -INFINITY;
-    for (int64_t first = 0; first < V; first += BLOCK) {
-      int64_t n = least(BLOCK, V - first);
-      const float *z = read_block(z_V, type, first, n, buffer);
-      largest = largest_of(z, NULL, n, largest);
-    }
-    double sum = 0, dot = 0;
-    for (int64_t first = 0; first < V; first += BLOCK) {
-      int64_t n = least(BLOCK, V - first);
-      const float *z = read_block(z_V, type, first, n, buffer);
-      float *y = soft_V + first;
-      sum += exp_of(z, largest, inverse_tau, n, y);
-      if (dot_U) dot += dot_of(y, z, n);
-      if (residual) {
-        float *r = residual + u * V + first, by = weight_U[u] * inverse_tau;
-#pragma omp simd
-        for (int64_t v = 0; v < n; v++) r[v] = by * z[v];
-      }
-    }
-    factor inverse = split(1 / sum);
-#pragma omp simd
-    for (int64_t v = 0; v < V; v++) soft_V[v] = times(soft_V[v], inverse.high, inverse.low);
-    lse_U[u] = (float)((double)largest * inverse_tau + log(sum / (double)V));
-    if (dot_U) dot_U[u] = (float)(dot / sum * inverse_tau);
-  }
+  for (int64_t u = 0; u < U; u++)
+    soft_row(row_of(scores, type, u, stride), type, V, inverse_tau, weight_U ? weight_U[u] : 0,
+             soft + u * V, lse_U + u, dot_U ? dot_U + u : NULL, residual ? residual + u * V : NULL);
 }
 
-/* Losses of a chunk's tokens, and their scores turned into G.
+/* Losses of a chunk's tokens, and their scores turned into G: token_row of each.
  *
- * nll = J. With soft targets also lse = log mean exp(z / tau) and either dot = <y~, z / tau> or,
- * where there is a residual, residual[word] -= weight z / tau (1 for weight if it is the same for
- * all); then the tokens must be sorted by word. grad may be the scores, and has their stride.
- * bias_grad is (threads, V), to which weight p is added; scratch is (threads, 2, V). */
+ * With a residual the tokens must be sorted by word. grad has the scores' stride. bias_grad is
+ * (threads, V); scratch is (threads, 2, V). */
 EXPORT void tokens(
     int64_t C, int64_t V, int threads, const void *scores, int64_t stride, int type,
     const float *bias_V, const int64_t *target_C, const float *weight_C, int same_weight,
-    const int64_t *word_C,
-    const float *soft, float *residual, float inverse_tau, float gamma, float *nll_C, float *lse_C,
-    float *dot_C, void *grad, float *bias_grad, float *scratch) {
+    const int64_t *word_C, const float *soft, float *residual, float inverse_tau, float gamma,
+    float *nll_C, float *lse_C, float *dot_C, void *grad, float *bias_grad, float *scratch) {
+  const chunk all = {V, type, same_weight, bias_V, inverse_tau, gamma};
+  const int64_t *sorted_C = residual ? word_C : NULL;
 #pragma omp parallel for num_threads(threads) schedule(static, 1) if (threads > 1)
   for (int part = 0; part < threads; part++) {
-    int64_t start = C * part / threads, stop = C * (part + 1) / threads;
-    if (residual) { /* a word's tokens stay with one thread */
-      while (start > 0 && start < C && word_C[start] == word_C[start - 1]) start++;
-      while (stop > 0 && stop < C && word_C[stop] == word_C[stop - 1]) stop++;
-    }
-    float *p_V = scratch + (int64_t)part * 2 * V, *q_V = p_V + V;
-    float buffer[BLOCK], logits[BLOCK];
-    for (int64_t c = start; c < stop; c++) {
-      const void *z_V = row_of(scores, type, c, stride);
-      float largest = -INFINITY, largest_z = -INFINITY;
-      for (int64_t first = 0; first < V; first += BLOCK) {
-        int64_t n = least(BLOCK, V - first);
-        const float *z = read_block(z_V, type, first, n, buffer);
-        largest_z = largest_of(z, NULL, n, largest_z);
-        if (bias_V) largest = largest_of(z, bias_V + first, n, largest);
-      }
-      if (!bias_V) largest = largest_z;
-
-      int64_t target = target_C[c];
-      const float *y_V = soft ? soft + word_C[c] * V : NULL;
-      float *r_V = residual ? residual + word_C[c] * V : NULL;
-      float by_z = (same_weight ? 1.0f : weight_C[c]) * inverse_tau;
-      double sum_p = 0, sum_q = 0, dot = 0;
-      for (int64_t first = 0; first < V; first += BLOCK) {
-        int64_t n = least(BLOCK, V - first);
-        const float *z = read_block(z_V, type, first, n, buffer), *x = z;
-        if (bias_V) {
-          const float *b = bias_V + first;
-#pragma omp simd
-          for (int64_t v = 0; v < n; v++) logits[v] = z[v] + b[v];
-          x = logits;
-        }
-        if (target >= first && target < first + n) nll_C[c] = largest - x[target - first];
-        sum_p += exp_of(x, largest, 1.0f, n, p_V + first);
-        if (!soft) continue;
-        sum_q += exp_of(z, largest_z, inverse_tau, n, q_V + first);
-        if (r_V) {
-          float *r = r_V + first;
-#pragma omp simd
-          for (int64_t v = 0; v < n; v++) r[v] -= by_z * z[v];
-        } else {
-          dot += dot_of(y_V + first, z, n);
-        }
-      }
-      nll_C[c] += (float)log(sum_p);
-      if (soft) {
-        lse_C[c] = (float)((double)largest_z * inverse_tau + log(sum_q / (double)V));
-        if (!r_V) dot_C[c] = (float)(dot * inverse_tau);
-      }
-      factor by_p = split(1 / sum_p), by_q = split(soft ? gamma / sum_q : 0);
-      if (bias_grad) {
-        float *b = bias_grad + (int64_t)part * V, by = by_p.high * weight_C[c];
-#pragma omp simd
-        for (int64_t v = 0; v < V; v++) b[v] += by * p_V[v];
-      }
-      if (!grad) continue;
-      void *grad_V = row_of(grad, type, c, stride);
-      for (int64_t first = 0; first < V; first += BLOCK) {
-        int64_t n = least(BLOCK, V - first);
-        const float *p = p_V + first;
-        float *g = type == F32 ? (float *)grad_V + first : buffer;
-        if (soft) {
-          const float *q = q_V + first, *y = y_V + first;
-#pragma omp simd
-          for (int64_t v = 0; v < n; v++)
-            g[v] = times(p[v], by_p.high, by_p.low) +
-                   (times(q[v], by_q.high, by_q.low) - gamma * y[v]);
-        } else {
-#pragma omp simd
-          for (int64_t v = 0; v < n; v++) g[v] = times(p[v], by_p.high, by_p.low);
-        }
-        if (target >= first && target < first + n) g[target - first] -= 1.0f;
-        write_block(grad_V, type, first, n, g);
-      }
-    }
+    int64_t stop = part_of(C, part + 1, threads, sorted_C);
+    float *p_V = scratch + (int64_t)part * 2 * V;
+    for (int64_t c = part_of(C, part, threads, sorted_C); c < stop; c++)
+      token_row(&all, row_of(scores, type, c, stride), target_C[c], weight_C[c],
+                soft ? soft + word_C[c] * V : NULL, residual ? residual + word_C[c] * V : NULL, p_V,
+                p_V + V, nll_C + c, lse_C + c, dot_C + c,
+                grad ? row_of(grad, type, c, stride) : NULL,
+                bias_grad ? bias_grad + (int64_t)part * V : NULL);
   }
 }
 
-/* The gradient through soft targets: dot = <y~, r>, out = y~ (r - dot). out may be r. */
+/* The gradient through soft targets: through_row of each. */
 EXPORT void through_soft_targets(
     int64_t U, int64_t V, int threads, const float *residual, const float *soft, float *dot_U,
     void *out, int64_t stride, int type) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-  for (int64_t u = 0; u < U; u++) {
-    const float *r_V = residual + u * V, *y_V = soft + u * V;
-    void *out_V = row_of(out, type, u, stride);
-    double dot = 0;
-    for (int64_t first = 0; first < V; first += BLOCK) {
-      int64_t n = least(BLOCK, V - first);
-      dot += dot_of(r_V + first, y_V + first, n);
-    }
-    float mean = (float)dot, buffer[BLOCK];
-    dot_U[u] = mean;
-    for (int64_t first = 0; first < V; first += BLOCK) {
-      int64_t n = least(BLOCK, V - first);
-      const float *r = r_V + first, *y = y_V + first;
-#pragma omp simd
-      for (int64_t v = 0; v < n; v++) buffer[v] = y[v] * (r[v] - mean);
-      write_block(out_V, type, first, n, buffer);
+  for (int64_t u = 0; u < U; u++)
+    through_row(residual + u * V, soft + u * V, V, dot_U + u, row_of(out, type, u, stride), type);
+}
+
+/* All three, word by word: a word's y~ and r stay in a cache while its tokens are dealt with.
+ *
+ * The tokens must be sorted by word, and every word must have one. word_scores have the scores'
+ * stride. Where weight_U is given they become M, the gradient through the soft targets, and dot_U is
+ * <y~, r>; where not, it is <y~, z / tau> of the word. bias_grad is (threads, V); scratch is
+ * (threads, 4, V). */
+EXPORT void words(
+    int64_t C, int64_t V, int threads, const void *scores, int64_t stride, int type,
+    void *word_scores, const float *bias_V, const int64_t *target_C, const float *weight_C,
+    int same_weight, const int64_t *word_C, const float *weight_U, float inverse_tau, float gamma,
+    float *nll_C, float *lse_C, float *dot_C, float *lse_U, float *dot_U, void *grad,
+    float *bias_grad, float *scratch) {
+  const chunk all = {V, type, same_weight, bias_V, inverse_tau, gamma};
+#pragma omp parallel for num_threads(threads) schedule(static, 1) if (threads > 1)
+  for (int part = 0; part < threads; part++) {
+    int64_t c = fair_part_of(C, part, threads, word_C);
+    int64_t stop = fair_part_of(C, part + 1, threads, word_C);
+    float *p_V = scratch + (int64_t)part * 4 * V, *q_V = p_V + V, *y_V = q_V + V;
+    float *r_V = weight_U ? y_V + V : NULL;
+    while (c < stop) {
+      int64_t u = word_C[c];
+      void *word_V = row_of(word_scores, type, u, stride);
+      soft_row(word_V, type, V, inverse_tau, r_V ? weight_U[u] : 0, y_V, lse_U + u,
+               r_V ? NULL : dot_U + u, r_V);
+      for (; c < stop && word_C[c] == u; c++)
+        token_row(&all, row_of(scores, type, c, stride), target_C[c], weight_C[c], y_V, r_V, p_V,
+                  q_V, nll_C + c, lse_C + c, dot_C + c,
+                  grad ? row_of(grad, type, c, stride) : NULL,
+                  bias_grad ? bias_grad + (int64_t)part * V : NULL);
+      if (r_V) through_row(r_V, y_V, V, dot_U + u, word_V, type);
     }
   }
 }

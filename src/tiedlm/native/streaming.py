@@ -1,5 +1,8 @@
 """The steps of :mod:`tiedlm.streaming` with compiled pointwise work: one pass a row for each.
 
+Where all tokens are one chunk the steps are taken word by word (``work_on_words``), so that y~ and
+r, (U, V) both, are never in memory: a row of each is, in a cache.
+
 Shape letters: C tokens of a chunk, V vocabulary, D hidden width, U distinct targets.
 """
 
@@ -79,75 +82,111 @@ class NativeStream(Stream):
             return in_order(targets_N)
         return group_by_word(targets_N, self.words, by_level=False)
 
+    def stream_group(self, group: Group) -> None:
+        """Stream the tokens of some words, all at once where they are one chunk."""
+        if self.problem.alpha and self.is_one_chunk(group):
+            self.stream_at_once(group)
+        else:
+            super().stream_group(group)
+
+    def is_one_chunk(self, group: Group) -> bool:
+        """Tell whether these are all tokens, one chunk, with scores of one type for all."""
+        is_all = len(group.tokens_N) == len(self.nll_N) <= self.rows
+        return is_all and self.embedding_VE.dtype == self.hidden_ND.dtype
+
+    def stream_at_once(self, group: Group) -> None:
+        """Do what ``stream_group`` does with the words' scores below those of the tokens.
+
+        So G lies above M, and where the embedding is tied two products do the work of four.
+        """
+        tokens_C, soft = group.tokens_N, self.words_of(group)
+        hidden_CD = self.hidden_ND[tokens_C]
+        C, U, V = len(tokens_C), len(soft.vectors_UE), len(self.classifier_VD)
+        held = aligned("chunk", C + U, V, hidden_CD)
+        matmul(hidden_CD, self.classifier_VD.t(), held[:C])
+        matmul(soft.vectors_UE, self.embedding_VE.t(), held[C:])
+        chunk = self.chunk_of(held[:C], tokens_C, group.word_of_N)
+        wants_grad = self.wanted.hidden or self.wanted.classifier
+        dot_U = self.work_on_words(chunk, soft, held[C:], wants_grad)
+        self.keep_losses(chunk, tokens_C, soft)
+        if self.wanted.soft and self.tied and self.wanted.hidden:
+            self.multiply_all(group, soft, dot_U, held)
+            return
+        if wants_grad:
+            self.multiply(held[:C], tokens_C, hidden_CD)
+        if self.wanted.soft:
+            self.multiply_soft(group, soft, dot_U, held[C:])
+
+    def words_of(self, group: Group) -> SoftTargets:
+        """Return what there is of a group's soft targets before any is made."""
+        vectors_UE = self.embedding_VE[group.words_U]
+        like, U = self.nll_N, len(vectors_UE)
+        soft = SoftTargets(vectors_UE, like.new_empty(0, 0), lse_U=like.new_empty(U))
+        if self.wanted.soft:
+            soft.weight_U = self.word_weights(group)
+        else:
+            soft.dot_U = like.new_empty(U)
+        return soft
+
+    def make_soft_targets(self, soft: SoftTargets, scores_UV: Tensor) -> None:
+        """Make y~ and r of the words' scores."""
+        U, V = scores_UV.shape
+        soft.soft_UV = take("soft", U, V, self.nll_N)
+        if self.wanted.soft:
+            soft.residual_UV = take("residual", U, V, self.nll_N)
+        self.fill_soft_targets(scores_UV, soft)
+
     def soft_targets(self, group: Group) -> SoftTargets:
         """Make y~ of a group's words (eq. 4)."""
-        vectors_UE = self.embedding_VE[group.words_U]
-        like, U, V = self.nll_N, len(vectors_UE), len(self.embedding_VE)
-        scores_UV = aligned("chunk", U, V, vectors_UE)
-        matmul(vectors_UE, self.embedding_VE.t(), scores_UV)
-        soft_UV, lse_U = take("soft", U, V, like), like.new_empty(U)
-        dot_U = weight_U = residual_UV = None
-        if self.wanted.soft:
-            weight_U = self.word_weights(group)
-            residual_UV = take("residual", U, V, like)
-        else:
-            dot_U = like.new_empty(U)
-        soft = SoftTargets(vectors_UE, soft_UV, lse_U, dot_U, weight_U, residual_UV)
-        self.fill_soft_targets(scores_UV, soft)
+        soft = self.words_of(group)
+        scores_UV = aligned("chunk", len(soft.vectors_UE), len(self.embedding_VE), soft.vectors_UE)
+        matmul(soft.vectors_UE, self.embedding_VE.t(), scores_UV)
+        self.make_soft_targets(soft, scores_UV)
         return soft
+
+    def chunk_of(self, scores_CV: Tensor, tokens_C: Tensor, word_C: Tensor) -> Chunk:
+        """Return the scores of some tokens with what is known of these."""
+        nll_C, lse_C, dot_C = self.nll_N.new_empty(3, len(tokens_C)).unbind(0)
+        targets_C, weight_C = self.problem.targets_N[tokens_C], self.weight_N[tokens_C]
+        return Chunk(scores_CV, targets_C, weight_C, word_C, nll_C, lse_C, dot_C)
 
     def chunk(self, group: Group, start: int, soft: SoftTargets | None) -> None:
         """Turn a chunk of a group's tokens into losses and their scores into G; multiply G."""
-        problem, like = self.problem, self.nll_N
         tokens_C = group.tokens_N[start : start + self.rows]
         word_C = group.word_of_N[start : start + self.rows]
         hidden_CD = self.hidden_ND[tokens_C]
-        C, V = len(tokens_C), len(self.classifier_VD)
-        held = self.grad_of_all(group, V)
-        scores_CV = aligned("chunk", C, V, hidden_CD) if held is None else held[:C]
+        scores_CV = aligned("chunk", len(tokens_C), len(self.classifier_VD), hidden_CD)
         matmul(hidden_CD, self.classifier_VD.t(), scores_CV)
-        nll_C, lse_C, dot_C = like.new_empty(3, C).unbind(0)
-        targets_C, weight_C = problem.targets_N[tokens_C], self.weight_N[tokens_C]
         wants_grad = self.wanted.hidden or self.wanted.classifier
-        chunk = Chunk(scores_CV, targets_C, weight_C, word_C, nll_C, lse_C, dot_C)
+        chunk = self.chunk_of(scores_CV, tokens_C, word_C)
         self.work_on_tokens(chunk, soft, wants_grad)
-        self.nll_N[tokens_C] = nll_C
-        if soft is not None and soft.dot_U is not None:
-            self.kl_N[tokens_C] = (soft.dot_U - soft.lse_U)[word_C] - dot_C + lse_C
-        elif soft is not None:
-            self.kl_N[tokens_C] = lse_C  # the rest is summed by word, in through_soft_targets
-        if wants_grad and held is None:
+        self.keep_losses(chunk, tokens_C, soft)
+        if wants_grad:
             self.multiply(scores_CV, tokens_C, hidden_CD)
 
-    def grad_of_all(self, group: Group, V: int) -> Tensor | None:
-        """Return a matrix for G and below it M, where one product can multiply both.
-
-        That is where the embedding is tied and all tokens are one chunk.
-        """
-        self.held = None
-        wanted, (N, U) = self.wanted, (len(group.tokens_N), len(group.words_U))
-        if self.tied and wanted.soft and wanted.hidden and N == len(self.nll_N) <= self.rows:
-            self.held = aligned("chunk", N + U, V, self.hidden_ND)
-        return self.held
+    def keep_losses(self, chunk: Chunk, tokens_C: Tensor, soft: SoftTargets | None) -> None:
+        """Set J and J_aug of a chunk's tokens."""
+        self.nll_N[tokens_C] = chunk.nll_C
+        if soft is not None and soft.dot_U is not None:
+            self.kl_N[tokens_C] = (
+                (soft.dot_U - soft.lse_U)[chunk.word_C] - chunk.dot_C + chunk.lse_C
+            )
+        elif soft is not None:
+            self.kl_N[tokens_C] = chunk.lse_C  # the rest is summed by word, in add_soft_loss
 
     def through_soft_targets(self, group: Group, soft: SoftTargets) -> None:
         """Add the gradient through y~ (eqs. 10-12), and J_aug's sums by word."""
         if soft.residual_UV is None:
             return
-        U = len(soft.soft_UV)
         dot_U = torch.empty_like(soft.lse_U)
-        if self.held is not None:
-            grad_UV = self.held[-U:]
-        elif soft.vectors_UE.dtype == soft.residual_UV.dtype:
+        if soft.vectors_UE.dtype == soft.residual_UV.dtype:
             grad_UV = soft.residual_UV
         else:
-            grad_UV = aligned("chunk", U, soft.soft_UV.shape[1], soft.vectors_UE)
+            U, V = soft.soft_UV.shape
+            grad_UV = aligned("chunk", U, V, soft.vectors_UE)
         self.fill_soft_gradient(soft, dot_U, grad_UV)
         soft.release()
-        if self.held is None:
-            self.multiply_soft(group, soft, dot_U, grad_UV)
-        else:
-            self.multiply_all(group, soft, dot_U, self.held)
+        self.multiply_soft(group, soft, dot_U, grad_UV)
 
     def multiply_all(self, group: Group, soft: SoftTargets, dot_U: Tensor, held: Tensor) -> None:
         """Do the work of ``multiply`` and ``multiply_soft`` with two products instead of four."""
@@ -162,6 +201,40 @@ class NativeStream(Stream):
         matmul(held, self.classifier_VD, grad)
         self.grad_hidden_ND[tokens_N] = grad[: len(tokens_N)].mul_(weight_N1)
         self.grad_classifier.add_rows(group.words_U, grad[len(tokens_N) :].mul_(factor))
+
+    def work_on_words(
+        self, chunk: Chunk, soft: SoftTargets, word_scores_UV: Tensor, wants_grad: bool
+    ) -> Tensor:
+        """Do the work of the three functions below for all tokens and their words, word by word.
+
+        Where the gradient through y~ is wanted the words' scores become M, and ``<y~, r>`` is
+        returned; where not, soft.dot_U.
+        """
+        assert self.kernels is not None
+        problem, scores_CV = self.problem, chunk.scores_CV
+        (C, V), threads = scores_CV.shape, self.threads_for(scores_CV)
+        dot_U = torch.empty_like(soft.lse_U) if soft.dot_U is None else soft.dot_U
+        scratch = self.nll_N.new_empty(threads, 4, V)
+        grad_bias = self.bias_shares(threads, V)
+        self.kernels.words(
+            C, V, threads, *rows_of(scores_CV), word_scores_UV.data_ptr(), pointer(self.bias_V),
+            pointer(chunk.targets_C), pointer(chunk.weight_C), int(self.same_weight),
+            pointer(chunk.word_C), pointer(soft.weight_U), 1 / problem.temperature,
+            problem.alpha / problem.temperature, pointer(chunk.nll_C), pointer(chunk.lse_C),
+            pointer(chunk.dot_C), pointer(soft.lse_U), pointer(dot_U),
+            scores_CV.data_ptr() if wants_grad else None, pointer(grad_bias), pointer(scratch),
+        )  # fmt: skip
+        self.add_bias_shares(grad_bias)
+        return dot_U
+
+    def bias_shares(self, threads: int, V: int) -> Tensor | None:
+        """Return where each thread sums its share of the bias's gradient, if that is wanted."""
+        return None if self.grad_bias_V is None else self.nll_N.new_zeros(threads, V)
+
+    def add_bias_shares(self, shares: Tensor | None) -> None:
+        """Add up what the threads summed."""
+        if self.grad_bias_V is not None and shares is not None:
+            self.grad_bias_V += shares.sum(0)
 
     def fill_soft_targets(self, scores_UV: Tensor, soft: SoftTargets) -> None:
         """Fill all but the vectors and the weights, from the words' scores."""
@@ -178,8 +251,8 @@ class NativeStream(Stream):
         problem, scores_CV = self.problem, chunk.scores_CV
         threads = self.threads_for(scores_CV)
         V = scores_CV.shape[1]
-        scratch = scores_CV.new_empty(threads, 2, V, dtype=self.nll_N.dtype)
-        grad_bias = scratch.new_zeros(threads, V) if self.grad_bias_V is not None else None
+        scratch = self.nll_N.new_empty(threads, 2, V)
+        grad_bias = self.bias_shares(threads, V)
         self.kernels.tokens(
             *scores_CV.shape, threads, *rows_of(scores_CV),
             pointer(self.bias_V), pointer(chunk.targets_C), pointer(chunk.weight_C),
@@ -189,8 +262,7 @@ class NativeStream(Stream):
             pointer(chunk.dot_C), scores_CV.data_ptr() if wants_grad else None, pointer(grad_bias),
             pointer(scratch),
         )  # fmt: skip
-        if self.grad_bias_V is not None and grad_bias is not None:
-            self.grad_bias_V += grad_bias.sum(0)
+        self.add_bias_shares(grad_bias)
 
     def fill_soft_gradient(self, soft: SoftTargets, dot_U: Tensor, grad_UV: Tensor) -> None:
         """Fill ``<y~, r>`` and ``M``."""

@@ -9,8 +9,10 @@ import sys
 import pytest
 import torch
 
-from tiedlm import augmented_cross_entropy, native, streaming
+from tests_support import peak_numbers
+from tiedlm import augmented_cross_entropy, native, streaming, workspace
 from tiedlm.matmul import precision
+from tiedlm.native.streaming import NativeStream
 from tiedlm.recurrent import VariationalLSTM
 from tiedlm.recurrent.lstm_function import lstm_layer
 
@@ -88,6 +90,59 @@ def test_losses_with_bfloat16_products_are_pytorchs(embed, target_grad):
     assert [x is None for x in plain] == [x is None for x in compiled]
     plain = [None if x is None else x.double() for x in plain]
     assert all(error < 5e-3 for error in errors(compiled, plain))
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16"])
+@pytest.mark.parametrize("target_grad", [True, False])
+@pytest.mark.parametrize("embed", [None, 24])
+def test_word_by_word_all_numbers_are_those_of_the_steps(monkeypatch, embed, target_grad, name):
+    drawn, targets = tensors(embed=embed)
+    work, calls = NativeStream.work_on_words, []
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return work(*arguments)
+
+    with native.native(), precision(name):
+        monkeypatch.setattr(NativeStream, "work_on_words", counted)
+        at_once = losses(drawn, targets, target_grad=target_grad)
+        assert len(calls) == 1
+        monkeypatch.setattr(NativeStream, "is_one_chunk", lambda self, group: False)
+        by_steps = losses(drawn, targets, target_grad=target_grad)
+        assert len(calls) == 1
+    for one, other in zip(at_once[:3], by_steps[:3], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=0)
+    # Of tied ones one product sums what two did; a unit in the last place of bfloat16 is 8e-3.
+    rtol = 5e-3 if name == "bf16" and embed is None else 1e-6
+    exact = [None if x is None else x.double() for x in by_steps[3:]]
+    assert all(error < rtol for error in errors(at_once[3:], exact))
+
+
+@pytest.mark.parametrize(("target_grad", "matrices"), [(True, 2), (False, 1)])
+def test_in_one_chunk_neither_soft_targets_nor_residuals_are_in_memory(
+    monkeypatch, target_grad, matrices
+):
+    monkeypatch.setattr(workspace, "MOST_KEPT", 0)
+    n, vocab, width = 100, 20_000, 2
+    drawn, _ = tensors(n, vocab, width)
+    targets = torch.arange(n) % 90
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def peak():
+        return peak_numbers(lambda: losses(drawn, targets, target_grad=target_grad))
+
+    try:
+        with native.native():
+            at_once = peak()
+            monkeypatch.setattr(NativeStream, "is_one_chunk", lambda self, group: False)
+            by_steps = peak()
+    finally:
+        torch.set_num_threads(before)
+    # Four rows are at work; the gradients, and what is made on the way to them, are narrow.
+    narrow = 4 * (2 * vocab * width + n * width + vocab)
+    assert at_once <= (n + 90 + 4) * vocab + narrow
+    assert by_steps >= (n + 90 * matrices) * vocab
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
