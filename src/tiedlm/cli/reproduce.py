@@ -50,7 +50,8 @@ def reproduce(
     jobs
         Runs at once; the default is one per CPU core, one on a GPU.
     threads
-        CPU threads of each run; the default shares the cores among the runs.
+        CPU threads of each run; the default shares the cores among the runs, and OMP_NUM_THREADS
+        can lower it.
     device
         auto, cpu, cuda or cuda:N.
     precision
@@ -77,7 +78,7 @@ def reproduce(
         raise UserError(f"--first-seed is of table1 and table2; {what} has its own seeds")
     if first_seed is not None and first_seed > (seeds or 1):
         raise UserError(f"--first-seed {first_seed} leaves none of --seeds {seeds or 1}")
-    from tiedlm.training.hardware import available_cores, choose_device
+    from tiedlm.training.hardware import available_cores, choose_device, threads_of_each
 
     on_gpu = not show and choose_device(device).type == "cuda"
     at_once = jobs or (1 if on_gpu else available_cores())
@@ -89,7 +90,7 @@ def reproduce(
         changes={
             "device": device,
             "precision": precision,
-            "threads": threads or max(1, available_cores() // at_once),
+            "threads": threads or threads_of_each(at_once),
         },
         seconds=float("inf") if budget is None else 60 * budget,
         show=show,

@@ -58,6 +58,11 @@ def default_threads() -> int:
     return min(available_cores(), MOST_THREADS, allowed)
 
 
+def threads_of_each(at_once: int) -> int:
+    """Return the number of threads of each of several runs at once, which share the cores."""
+    return max(1, min(default_threads(), available_cores() // at_once))
+
+
 def prepare(settings: Settings) -> torch.device:
     """Set the threads of a run, check its arithmetic, and return its device.
 

@@ -8,3 +8,10 @@ def test_omp_num_threads_can_lower_the_threads(monkeypatch):
     for wish, threads in (("1", 1), ("2", 2), ("16", 4), ("", 4), ("no", 4), ("0", 4)):
         monkeypatch.setenv("OMP_NUM_THREADS", wish)
         assert hardware.default_threads() == threads
+
+
+def test_runs_at_once_share_the_cores_and_omp_num_threads_lowers_their_threads_too(monkeypatch):
+    monkeypatch.setattr(hardware, "available_cores", lambda: 4)
+    for wish, at_once, threads in (("", 1, 4), ("", 2, 2), ("", 3, 1), ("", 9, 1), ("1", 1, 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", wish)
+        assert hardware.threads_of_each(at_once) == threads
