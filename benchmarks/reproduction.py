@@ -109,11 +109,13 @@ def figure1() -> str:
                 f"{min(distances):.3f} to {max(distances):.3f}",
                 f"{sum(angles) / len(angles):.0f}, {max(angles):.0f}",
                 f"{sum(run['scaled_aug'] for run in runs) / len(runs):.3g}" if beta else "-",
+                f"{sum(run['ce'] for run in runs) / len(runs):.3g}" if beta < 1 else "-",
             )
         )  # fmt: skip
     header = (
         "beta", "temperature", "runs", "mean distance", "range",
         "principal angles: mean, largest (degrees)", "tau^2 V J_aug at the end",
+        "J at the end",
     )  # fmt: skip
     return "![Figure 1](images/figure1.png)\n\n" + markdown_table(header, body)
 
