@@ -34,12 +34,30 @@ if __name__ == "__main__":
 """
 
 
-def write_program(folder, before=""):
+FIGURE1 = """
+import sys
+from pathlib import Path
+from tiedlm.experiments.theory import run_figure1
+from tiedlm.progress import ProgressView
+from tiedlm.training.loop import Stopped
+
+if __name__ == "__main__":
+    changes = dict(data=sys.argv[1], threads=1, fraction=1.0, skip=0.0, {options})
+    try:
+        with ProgressView() as view:
+            out = Path(sys.argv[2])
+            run_figure1([(0.0, 10.0), (1.0, 10.0)], 1, out, view, 2, float("inf"), changes)
+    except Stopped as stopped:
+        print(stopped)
+"""
+
+
+def write_program(folder, before="", program=PROGRAM):
     """Write what trains two models at once without end, and return the file."""
     options = ", ".join(f"{name}={value}" for name, value in ENDLESS.items())
-    program = folder / "program.py"
-    program.write_text(before + PROGRAM.format(options=options))
-    return program
+    file = folder / "program.py"
+    file.write_text(before + program.format(options=options))
+    return file
 
 
 def children_of(pid):
@@ -137,3 +155,40 @@ def test_when_the_parent_fails_its_children_save_and_end(tiny_corpus, tmp_path):
         train_all([Job(settings, tmp_path / name) for name in "ab"], 2, view)
     assert not multiprocessing.active_children()
     assert list(tmp_path.glob("?/last/*.safetensors"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="there is no /proc here")
+@pytest.mark.parametrize("to_all", [True, False])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_figure_1_leaves_no_process_behind(tiny_corpus, tmp_path, number, to_all):
+    if to_all and number == signal.SIGKILL:
+        pytest.skip("nothing could be left")
+    process = subprocess.Popen(
+        [sys.executable, write_program(tmp_path, program=FIGURE1), tiny_corpus, tmp_path],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while len(children := children_of(process.pid)) < 3:  # two runs, and what tracks resources
+        assert process.poll() is None
+        time.sleep(0.01)
+    # They train when the model's memory is there: torch is imported and the text is read.
+    while any(
+        int(Path(f"/proc/{child}/stat").read_text().split()[13]) < 50 for child in children[1:]
+    ):
+        time.sleep(0.05)
+    (os.killpg if to_all else os.kill)(process.pid, number)
+    out, err = process.communicate(timeout=60)
+    if number != signal.SIGKILL:
+        assert out.endswith("stopped with 2 runs left; the same command goes on\n"), err
+        assert "Traceback" not in err
+        assert process.returncode == 0
+    ends = time.monotonic() + 60
+    while any(is_running(child) for child in children):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False

@@ -195,18 +195,25 @@ def _figure1(what: str, options: _Options) -> None:
         run_figure1,
     )
     from tiedlm.progress import ProgressView
+    from tiedlm.training.loop import Stopped
 
     require_matplotlib()
     folder = options.out / STUDY
     restore_figure1(options.results, folder)
     points = list(dict.fromkeys([*PANEL_A, *PANEL_B]))
     left, before = 0, len(read_figure1(folder))
+    stopped: Stopped | None = None
     if not options.show:
         runs_each = options.seeds or RUNS
         at_once, seconds, changes = options.at_once, options.seconds, options.changes
-        with ProgressView() as view:
-            left = len(run_figure1(points, runs_each, folder, view, at_once, seconds, changes))
+        try:
+            with ProgressView() as view:
+                left = len(run_figure1(points, runs_each, folder, view, at_once, seconds, changes))
+        except Stopped as error:
+            stopped = error
     runs = read_figure1(folder)
+    if stopped is not None and len(runs) == before:
+        leave(str(stopped), 130)
     if not runs:
         raise UserError(f"{folder} has no finished run yet; leave out --show to train")
     found = distances_by_point(runs)
@@ -224,6 +231,8 @@ def _figure1(what: str, options: _Options) -> None:
     ran_in = next((run["environment"] for run in reversed(runs) if "environment" in run), None)
     runs = [{key: value for key, value in run.items() if key != "settings"} for run in runs]
     print(keep_study(STUDY, {STUDY: runs}, config, options.results, options.command, ran_in=ran_in))
+    if stopped is not None:
+        leave(str(stopped), 130)
 
 
 def _figure2(what: str, options: _Options) -> None:

@@ -153,7 +153,7 @@ def _start(job: Job, watcher: Watcher, sharing: int) -> _Child:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(job, theirs, sharing))
-    with _held_signals():
+    with held_signals():
         process.start()
     theirs.close()  # so that this end sees when the child's is gone
     return _Child(process, ours, watcher)
@@ -196,11 +196,7 @@ class _Remote:
 
 def _work(job: Job, connection: Connection, sharing: int) -> None:
     """Train one model in a child process and send its result, or why there is none."""
-    # Until the training listens for them: the parent does, and says through the pipe what came.
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    ignore_signals()  # until the training listens for them
     remote = _Remote(connection)
     share_gpu(sharing)
     try:
@@ -238,9 +234,17 @@ def _leaving_nobody(running: dict[int, _Child]) -> Iterator[None]:
         raise
 
 
+def ignore_signals() -> None:
+    """In a child, leave SIGINT and SIGTERM to the parent, which says what is to be done."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
 @contextmanager
-def _held_signals() -> Iterator[None]:
-    """Let a child begin with the signals held back: its first seconds are imports."""
+def held_signals() -> Iterator[None]:
+    """Let children begin with the signals held back: their first seconds are imports."""
     if not hasattr(signal, "pthread_sigmask"):  # not Unix
         yield
         return

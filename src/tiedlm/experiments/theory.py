@@ -25,9 +25,10 @@ Source: PAPER section 4.
 
 from __future__ import annotations
 
-import math
 import multiprocessing
+import os
 import random
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -42,20 +43,23 @@ from torch import Tensor
 from tiedlm.analysis.subspace import principal_angles, subspace_distance
 from tiedlm.data.streams import batch_streams
 from tiedlm.experiments.paper import SIZES
+from tiedlm.experiments.parallel import held_signals, ignore_signals
 from tiedlm.files import read_json, write_json
 from tiedlm.model import LanguageModel
 from tiedlm.native import share_gpu
 from tiedlm.progress import ProgressView, short_duration
 from tiedlm.training.hardware import arithmetic, prepare
-from tiedlm.training.loop import model_config
+from tiedlm.training.loop import Stopped, model_config
 from tiedlm.training.run import environment
 from tiedlm.training.settings import Settings
+from tiedlm.training.signals import stop_signals
 from tiedlm.training.step import Objective
 
 STUDY = "figure1"  # its name in results/
 WORDS = 20_000
 RUNS = 10
 MEASURE_EVERY = 10  # epochs
+_LOOK_EVERY = 0.2  # seconds between two looks at the clock and for a signal
 # The settings that differ from run to run.
 OF_A_RUN = ("alpha", "ce_weight", "temperature", "skip", "seed")
 PANEL_A = tuple((beta, 10.0) for beta in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
@@ -215,6 +219,9 @@ def run_figure1(
 
     Returns:
         What is left to do.
+
+    Raises:
+        Stopped: after SIGINT or SIGTERM.
     """
     deadline = time.monotonic() + seconds
     wanted = [
@@ -225,34 +232,52 @@ def run_figure1(
     done, started = 0, time.monotonic()
     others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(
-        at_once, multiprocessing.get_context("spawn"), share_gpu, (at_once,)
+        at_once, multiprocessing.get_context("spawn"), _begin, (at_once,)
     )
-    futures = {executor.submit(train_theory_run, run): run for run in left}
-    try:
-        while futures:
-            rest = None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
-            finished = wait(futures, rest, FIRST_COMPLETED).done
-            if not finished:
-                break
-            for future in finished:
-                run, result = futures.pop(future), future.result()
-                write_json(out / run.name(), result)
-                left.remove(run)
-                done += 1
-                eta = (time.monotonic() - started) / done * len(left)
+    with stop_signals() as stop_requested:
+        with held_signals():
+            futures = {executor.submit(train_theory_run, run): run for run in left}
+        try:
+            while futures and time.monotonic() < deadline and not stop_requested():
+                rest = min(_LOOK_EVERY, max(0.0, deadline - time.monotonic()))
+                for future in wait(futures, rest, FIRST_COMPLETED).done:
+                    run, result = futures.pop(future), future.result()
+                    write_json(out / run.name(), result)
+                    left.remove(run)
+                    done += 1
+                    eta = (time.monotonic() - started) / done * len(left)
+                    view.line(
+                        f"beta {run.point[0]:g}, temperature {run.point[1]:g}, seed {run.seed}: "
+                        f"distance {result['distance']:.3f}; {len(left)} runs left, "
+                        f"ETA {short_duration(eta)}"
+                    )
+        except BrokenProcessPool:
+            if not stop_requested():
                 view.line(
-                    f"beta {run.point[0]:g}, temperature {run.point[1]:g}, seed {run.seed}: "
-                    f"distance {result['distance']:.3f}; {len(left)} runs left, "
-                    f"ETA {short_duration(eta)}"
+                    "a process was killed (is there too little memory?); the same command goes on"
                 )
-    except BrokenProcessPool:
-        view.line("a process was killed (is there too little memory?); the same command goes on")
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - others:
-            child.terminate()
-            child.join()
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+            for child in set(multiprocessing.active_children()) - others:
+                child.kill()
+                child.join()
+        if stop_requested():
+            raise Stopped(f"stopped with {len(left)} runs left; the same command goes on")
     return left
+
+
+def _begin(at_once: int) -> None:
+    """Begin a child process, which ends when its parent does, whatever it is at."""
+    ignore_signals()
+    share_gpu(at_once)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def read_figure1(folder: Path) -> list[dict[str, Any]]:
