@@ -261,7 +261,7 @@ def run_figure1(
             for child in set(multiprocessing.active_children()) - others:
                 child.kill()
                 child.join()
-        if stop_requested():
+        if stop_requested() and left:
             raise Stopped(f"stopped with {len(left)} runs left; the same command goes on")
     return left
 
