@@ -10,18 +10,21 @@ the machine does falls on both: what counts is the ratio.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+from tiedlm.training.hardware import available_cores
+
 HERE = Path(__file__).parents[1]
 STEPS = 2  # that are timed at once, after one that is not
 
 WORKER = f"""
-import sys, time
-checkout, changes = sys.argv[1], eval(sys.argv[2])
+import json, sys, time
+checkout, changes = sys.argv[1], json.loads(sys.argv[2])
 vocab, dim, threads = map(int, sys.argv[3:])
 sys.path[:0] = [checkout + "/src", checkout + "/benchmarks"]
 import torch
@@ -87,7 +90,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=["REAL"])
     parser.add_argument("--vocab", type=int, nargs="+", default=[10_000])
     parser.add_argument("--dims", type=int, nargs="+", default=[200])
-    parser.add_argument("--threads", type=int, nargs="+", default=[os.cpu_count() or 1])
+    parser.add_argument("--threads", type=int, nargs="+", default=[available_cores()])
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--rounds", type=int, default=12)
     args = parser.parse_args()
@@ -95,7 +98,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     shapes = [(v, d, t) for v in args.vocab for d in args.dims for t in args.threads]
     for way in args.ways:
-        changes = repr({**WAYS[way], "precision": args.precision})
+        changes = json.dumps({**WAYS[way], "precision": args.precision})
         for shape in shapes:
             arguments = changes, *map(str, shape)
             workers = [start(place.resolve(), *arguments) for place in (args.before, HERE)]
