@@ -228,7 +228,8 @@ def main() -> None:
     )
     write_text(ROOT / "docs" / "reproduction.md", page)
     readme = ROOT / "README.md"
-    table = markdown([line_of(cell, found) for cell in table1() if runs_of(cell, found, 1)])
+    cells = [*table1(), *table2()]
+    table = markdown([line_of(cell, found) for cell in cells if runs_of(cell, found, 1)])
     text = re.sub(
         r"(<!-- results: begin -->\n).*?(<!-- results: end -->)",
         lambda match: f"{match[1]}{table}{match[2]}",
