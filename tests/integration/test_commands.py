@@ -191,6 +191,13 @@ def test_predict_gives_the_most_probable_words_first(capsys, trained):
     assert found[0]["word"] in out
 
 
+def test_a_context_may_begin_with_a_hyphen_after_two_hyphens(capsys, trained):
+    status, out, err = run(capsys, "predict", trained[1], "--top", "1", "--json", "--", "-- cat")
+    assert status == 0
+    assert len(json.loads(out)) == 1
+    assert "read as <unk>: --" in err
+
+
 def test_predict_names_the_words_that_it_reads_as_unk(capsys, trained):
     status, out, err = run(capsys, "predict", trained[1], "the Blorbistan sees", "--json")
     assert status == 0
@@ -335,6 +342,8 @@ def test_info_names_versions_threads_and_processor(capsys):
         (["train", "small-real", "--data", "{corpus}", "--init-from", "{run}"],
          "has d_embed 12, this run 200"),
         (["predict", "{run}", "the", "president"], "in one pair of quotes"),
+        (["predict", "{run}", "-- and"], "before a context that begins with - write --"),
+        (["generate", "{run}", "-lrb- the"], "before a context that begins with - write --"),
         (["score", "{run}"], "see `tiedlm score --help`"),
         (["compare"], "at least one run folder"),
         (["compare", "{empty}"], "is not a run folder"),

@@ -19,6 +19,7 @@ from tiedlm.errors import UserError
 from tiedlm.files import explain
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_WITH_CONTEXT = ("tiedlm predict", "tiedlm generate")
 _COMMANDS = {
     "demo": "Train the four models of the paper on a small corpus, and write a report.",
     "train": "Train one model from a recipe.",
@@ -102,7 +103,7 @@ def _explain(error: CycloptsError) -> str:
     if isinstance(error, UnusedCliTokensError):
         first = (error.unused_tokens or [""])[0]
         advice = f"see `{command} --help`"
-        if command in ("tiedlm predict", "tiedlm generate") and first.isalpha():
+        if command in _WITH_CONTEXT and first.isalpha():
             advice = "put all words of the context in one pair of quotes"
         elif command == "tiedlm train" and os.path.exists(first):
             advice = f"a text of your own is given as --data {first}"
@@ -112,6 +113,8 @@ def _explain(error: CycloptsError) -> str:
     text = str(error).rstrip(".")
     if isinstance(error, (MissingArgumentError, UnknownOptionError)):
         text += f"; see `{command} --help`"
+    if isinstance(error, UnknownOptionError) and command in _WITH_CONTEXT:
+        text += "; before a context that begins with - write --"
     return text
 
 
