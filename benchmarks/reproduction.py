@@ -109,12 +109,12 @@ def figure1() -> str:
             (
                 f"{beta:g}", f"{temperature:g}", f"{len(runs)}",
                 f"{sum(_learned_nothing(run) for run in runs)}",
-                f"{sum(distances) / len(distances):.3f}",
+                f"{statistics.fmean(distances):.3f}",
                 f"{statistics.median(distances):.3f}",
                 f"{min(distances):.3f} to {max(distances):.3f}",
-                f"{sum(angles) / len(angles):.0f}, {max(angles):.0f}",
-                f"{sum(run['scaled_aug'] for run in runs) / len(runs):.3g}" if beta else "-",
-                f"{sum(run['ce'] for run in runs) / len(runs):.3g}" if beta < 1 else "-",
+                f"{statistics.fmean(angles):.0f}, {max(angles):.0f}",
+                f"{statistics.fmean(run['scaled_aug'] for run in runs):.3g}" if beta else "-",
+                f"{statistics.fmean(run['ce'] for run in runs):.3g}" if beta < 1 else "-",
             )
         )  # fmt: skip
     header = (
@@ -124,8 +124,8 @@ def figure1() -> str:
     )  # fmt: skip
     return (
         "![Figure 1](images/figure1.png)\n\n"
-        "A run that learned nothing ended with J above ln V - 0.1, about that of no knowledge, on "
-        "its own training text; it counts in all columns.\n\n" + markdown_table(header, body)
+        "A run that learned nothing ended with J above ln V - 0.1, that of no knowledge or worse, "
+        "on its own training text; it counts in all columns.\n\n" + markdown_table(header, body)
     )
 
 
