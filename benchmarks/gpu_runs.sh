@@ -2,31 +2,48 @@
 # Train the paper's rows that need a GPU, several models at once, for some whole minutes; the same
 # command goes on where the runs were. Finished runs are kept in results/.
 #
-#     benchmarks/gpu_runs.sh MINUTES [OUT]
+#     benchmarks/gpu_runs.sh MINUTES [OUT [ROWS...]]
+#
+# ROWS are what to give `tiedlm reproduce`, all of them side by side, such as 'table1 --only
+# ptb-medium --jobs 1' 'table1 --only ptb-small --seeds 3 --first-seed 2 --jobs 2'. Without them the
+# rows begin one after the other, in the order in which they are wanted.
 set -eu
-minutes=${1:?usage: benchmarks/gpu_runs.sh MINUTES [OUT]}
+minutes=${1:?usage: benchmarks/gpu_runs.sh MINUTES [OUT [ROWS...]]}
 out=${2:-runs/paper}
+[ $# -le 2 ] && set -- || shift 2
 if command -v nvidia-cuda-mps-control > /dev/null; then
     CUDA_MPS_PIPE_DIRECTORY=${TMPDIR:-/tmp}/mps CUDA_MPS_LOG_DIRECTORY=$CUDA_MPS_PIPE_DIRECTORY
     export CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY
     mkdir -p "$CUDA_MPS_PIPE_DIRECTORY"
     nvidia-cuda-mps-control -d || echo "MPS does not start: the models take turns"
     trap 'echo quit | nvidia-cuda-mps-control' EXIT
-    trap 'exit 130' INT TERM
 fi
+set -f # the stars in ROWS are for reproduce
+all=
+trap 'kill $all 2> /dev/null; wait; exit 130' INT TERM
 end=$(($(date +%s) + 60 * minutes))
-train() { # TABLE MODELS-AT-ONCE CELL...
-    table=$1 jobs=$2
-    shift 2
-    for cell; do set -- "$@" --only "$cell"; shift; done
-    left=$((end - $(date +%s)))
-    [ "$left" -lt 30 ] || python3 -m tiedlm reproduce "$table" --precision bf16 --threads 2 \
-        --jobs "$jobs" --budget "$(awk "BEGIN { print $left / 60 }")" --out "$out" "$@" ||
-        failed=$? # what comes after it can still be trained
-}
 failed=0
-train table1 6 ptb-medium ptb-medium-al ptb-medium-re ptb-medium-real 'wikitext-2-small*'
-train table2 6 'wikitext-2*'
-train table1 6 'wikitext-2-medium*'
-train table1 2 'ptb-large*' # more of these do not fit on one GPU at once
+train() { # ROWS
+    left=$((end - $(date +%s)))
+    # shellcheck disable=SC2086 # the words of ROWS are arguments
+    [ "$left" -lt 30 ] || python3 -m tiedlm reproduce $1 --precision bf16 --threads 1 \
+        --budget "$(awk "BEGIN { print $left / 60 }")" --out "$out"
+}
+if [ $# -gt 0 ]; then
+    TIEDLM_GPU_SHARED_BY=${TIEDLM_GPU_SHARED_BY:-6} # models at once, if ROWS have no more
+    export TIEDLM_GPU_SHARED_BY
+    for rows; do
+        train "$rows" &
+        all="$all $!"
+    done
+    for one in $all; do wait "$one" || failed=$?; done
+    exit $failed
+fi
+for rows in \
+    'table1 --jobs 6 --only ptb-medium --only ptb-medium-al --only ptb-medium-re --only ptb-medium-real --only wikitext-2-small*' \
+    'table2 --jobs 6 --only wikitext-2*' \
+    'table1 --jobs 6 --only wikitext-2-medium*' \
+    'table1 --jobs 2 --only ptb-large*'; do # more large ones do not fit on one GPU at once
+    train "$rows" || failed=$? # what comes after it can still be trained
+done
 exit $failed

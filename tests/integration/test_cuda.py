@@ -8,6 +8,7 @@ import torch
 from tiedlm import LanguageModel, ModelConfig, augmented_cross_entropy
 from tiedlm.data import load_corpus
 from tiedlm.evaluation import evaluate
+from tiedlm.experiments.theory import TheoryRun, train_theory_run
 from tiedlm.matmul import precision
 from tiedlm.native import gpu_lstm
 from tiedlm.recurrent.lstm_function import lstm_layer
@@ -183,6 +184,20 @@ def test_a_recorded_step_is_the_step(settings, tmp_path, monkeypatch, tied, alph
         *(weights(tmp_path / name).values() for name in ("recorded", "plain")), strict=True
     ):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_of_figure_1_is_that_of_the_cpu(tiny_corpus):
+    shared = {
+        "data": str(tiny_corpus), "fraction": 1.0, "skip": 0.0, "d_embed": 8, "d_hidden": 8,
+        "batch_size": 4, "bptt": 7, "alpha": 500.0, "threads": 1,
+    }  # fmt: skip
+    on_gpu, on_cpu = (
+        train_theory_run(TheoryRun((0.4, 10.0), 1, 2, lr=1e-4, changes=shared | {"device": device}))
+        for device in ("cuda", "cpu")
+    )
+    assert on_gpu["environment"]["cuda"]
+    for name in ("ce", "scaled_aug", "distance"):
+        assert on_gpu[name] == pytest.approx(on_cpu[name], rel=0.02)
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(settings, tmp_path):

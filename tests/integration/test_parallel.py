@@ -46,7 +46,7 @@ if __name__ == "__main__":
     try:
         with ProgressView() as view:
             out = Path(sys.argv[2])
-            run_figure1([(0.0, 10.0), (1.0, 10.0)], 1, out, view, 2, float("inf"), changes)
+            run_figure1([(0.0, 10.0), (1.0, 10.0)], [1], out, view, 2, float("inf"), changes)
     except Stopped as stopped:
         print(stopped)
 """

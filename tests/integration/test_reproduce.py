@@ -46,7 +46,30 @@ def test_gpu_runs_goes_on_after_a_table_that_fails_and_says_so(tmp_path):
         assert done.returncode == 3 * fails
         asked = (tmp_path / "asked").read_text().splitlines()
         assert [line.split()[3] for line in asked] == ["table1", "table2", "table1", "table1"]
-        assert all(line.endswith("*") and "--out out" in line for line in asked)
+        assert all("* --precision" in line and line.endswith("--out out") for line in asked)
+
+
+@pytest.mark.skipif(not Path("/bin/sh").exists(), reason="needs a shell")
+def test_gpu_runs_trains_rows_that_are_named_side_by_side(tmp_path):
+    fake = tmp_path / "python3"  # each waits for the other, so one after the other would not end
+    fake.write_text(
+        f'#!/bin/sh\ncd {tmp_path}\necho "$* for $TIEDLM_GPU_SHARED_BY" > $4\n'
+        "until [ -e table1 ] && [ -e table2 ]; do sleep 0.01; done\n[ $4 = table2 ]\n"
+    )
+    fake.chmod(0o755)
+    script = Path(__file__).parents[2] / "benchmarks" / "gpu_runs.sh"
+    rows = ("table1 --only ptb* --jobs 2", "table2 --jobs 4")
+    done = subprocess.run(
+        ["/bin/sh", script, "2", "out", *rows],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1  # what failed is said, and did not stop the other
+    for table, row in zip(("table1", "table2"), rows, strict=True):
+        asked = (tmp_path / table).read_text().strip()
+        assert asked.startswith(f"-m tiedlm reproduce {row} --precision bf16")
+        assert asked.endswith("--out out for 6")
 
 
 def test_a_table_stops_in_time_goes_on_and_keeps_both_sessions(tiny_corpus, tmp_path, capsys):
@@ -97,7 +120,8 @@ def test_a_signal_is_not_the_end_of_a_budget(capsys, tmp_path, monkeypatch, erro
         (["table1", "--budget", "0"], "--budget: expected minutes above 0"),
         (["figure1", "--only", "ptb-small"], "--only names cells of table1 and table2"),
         (["table3", "--only", "ptb-small"], "--only names cells of table1 and table2"),
-        (["figure1", "--first-seed", "2"], "--first-seed is of table1 and table2"),
+        (["table3", "--first-seed", "2"], "--first-seed is of table1, table2 and figure1"),
+        (["figure1", "--first-seed", "11"], "--first-seed 11 leaves none of --seeds 10"),
         (["table1", "--first-seed", "2"], "--first-seed 2 leaves none of --seeds 1"),
         (["figure1", "--show"], "has no finished run yet"),
         (["figure2"], "run `tiedlm reproduce table1 --only 'ptb-small*'` first"),

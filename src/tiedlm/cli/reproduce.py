@@ -46,7 +46,7 @@ def reproduce(
     seeds
         Train with seeds 1 to so many; figure1 has 10 runs a point unless this says otherwise.
     first_seed
-        Leave out the seeds before this one; of table1 and table2.
+        Leave out the seeds before this one.
     jobs
         Runs at once; the default is one per CPU core, one on a GPU.
     threads
@@ -74,18 +74,20 @@ def reproduce(
     has_cells = what in ("table1", "table2")
     if only and not has_cells:
         raise UserError(f"--only names cells of table1 and table2; {what} has none")
-    if first_seed is not None and not has_cells:
-        raise UserError(f"--first-seed is of table1 and table2; {what} has its own seeds")
-    if first_seed is not None and first_seed > (seeds or 1):
-        raise UserError(f"--first-seed {first_seed} leaves none of --seeds {seeds or 1}")
+    if first_seed is not None and not (has_cells or what == "figure1"):
+        raise UserError(f"--first-seed is of table1, table2 and figure1; {what} trains nothing")
+    from tiedlm.experiments.paper import FIGURE1_RUNS
+
+    last_seed = seeds or (FIGURE1_RUNS if what == "figure1" else 1)
+    if first_seed is not None and first_seed > last_seed:
+        raise UserError(f"--first-seed {first_seed} leaves none of --seeds {last_seed}")
     from tiedlm.training.hardware import available_cores, choose_device, threads_of_each
 
     on_gpu = not show and choose_device(device).type == "cuda"
     at_once = jobs or (1 if on_gpu else available_cores())
     options = _Options(
         only=only or [],
-        seeds=seeds,
-        first_seed=first_seed or 1,
+        seeds=range(first_seed or 1, last_seed + 1),
         at_once=at_once,
         changes={
             "device": device,
@@ -113,8 +115,7 @@ class _Options:
     """What the command line asks for."""
 
     only: list[str]
-    seeds: int | None
-    first_seed: int
+    seeds: range
     at_once: int
     changes: dict[str, Any]
     seconds: float
@@ -137,7 +138,7 @@ def _table(what: str, options: _Options) -> None:
     from tiedlm.training.loop import Diverged, OutOfTime, Stopped
 
     cells = paper_cells.choose(getattr(paper_cells, what)(), options.only)
-    seeds = range(options.first_seed, (options.seeds or 1) + 1)
+    seeds = options.seeds
     stopped: Stopped | None = None
     if not options.show:
         try:
@@ -187,7 +188,6 @@ def _figure1(what: str, options: _Options) -> None:
     from tiedlm.experiments.theory import (
         PANEL_A,
         PANEL_B,
-        RUNS,
         STUDY,
         distances_by_point,
         read_figure1,
@@ -204,11 +204,12 @@ def _figure1(what: str, options: _Options) -> None:
     left, before = 0, len(read_figure1(folder))
     stopped: Stopped | None = None
     if not options.show:
-        runs_each = options.seeds or RUNS
         at_once, seconds, changes = options.at_once, options.seconds, options.changes
         try:
             with ProgressView() as view:
-                left = len(run_figure1(points, runs_each, folder, view, at_once, seconds, changes))
+                left = len(
+                    run_figure1(points, options.seeds, folder, view, at_once, seconds, changes)
+                )
         except Stopped as error:
             stopped = error
     runs = read_figure1(folder)
@@ -253,7 +254,7 @@ def _predictions(what: str, options: _Options) -> None:
     from tiedlm.training.run import load
     from tiedlm.training.settings import Settings
 
-    base_run, real_run = find_pair(options.out, options.seeds or 1)
+    base_run, real_run = find_pair(options.out, options.seeds[-1])
     base, real = load(base_run), load(real_run)
     settings = Settings.of_run(base_run)
     corpus = settings.load_corpus()

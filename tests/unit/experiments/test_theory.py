@@ -79,6 +79,20 @@ def test_the_augmented_loss_alone_brings_the_spaces_together_and_cross_entropy_d
     assert alone["environment"]["torch"] == torch.__version__
 
 
+@pytest.mark.usefixtures("tiny")
+def test_a_clip_that_no_step_reaches_changes_nothing_and_one_that_all_do_holds_w_back():
+    rates = {"lr": 0.03, "decoder_lr": 0.05}
+    free, far, near = (
+        train_theory_run(TheoryRun((1.0, 10.0), 1, epochs=20, decoder_clip=clip, **rates))
+        for clip in (float("inf"), 1e3, 1e-6)
+    )
+    assert (free["clipped_steps"], far["clipped_steps"]) == (0, 0)
+    assert far["distances"] == free["distances"]
+    assert far["scaled_aug"] == free["scaled_aug"]
+    assert near["clipped_steps"] == 20 * 5  # all of them, so that W stays where it was
+    assert free["distance"] < 0.5 * near["distance"]
+
+
 def test_finished_runs_are_not_run_again_and_a_budget_of_nothing_leaves_the_rest(
     tmp_path, monkeypatch
 ):
@@ -86,7 +100,7 @@ def test_finished_runs_are_not_run_again_and_a_budget_of_nothing_leaves_the_rest
     result = {"beta": 0.0, "temperature": 10.0, "distance": 0.9}
     write_json(tmp_path / TheoryRun((0.0, 10.0), 1).name(), result)
     with ProgressView() as view:
-        left = run_figure1(points, 1, tmp_path, view, at_once=1, seconds=0.0, changes={})
+        left = run_figure1(points, [1], tmp_path, view, at_once=1, seconds=0.0, changes={})
     assert [run.point for run in left] == [(1.0, 10.0)]
     assert distances_by_point(read_figure1(tmp_path)) == {(0.0, 10.0): [0.9]}
 
@@ -103,7 +117,7 @@ def test_a_process_that_is_killed_leaves_its_run_to_be_done(tmp_path):
     killer.start()
     with ProgressView() as view:
         left = run_figure1(
-            [(1.0, 10.0)], 2, tmp_path, view, at_once=1, seconds=100.0,
+            [(1.0, 10.0)], [1, 2], tmp_path, view, at_once=1, seconds=100.0,
             changes={"data": str(tmp_path / "none")},  # were it not killed, it would fail
         )  # fmt: skip
     killer.join()

@@ -146,5 +146,5 @@ def test_runs_of_figure_1_are_told_how_many_they_are(monkeypatch, tmp_path):
     monkeypatch.setattr(theory, "ProcessPoolExecutor", executor)
     monkeypatch.setattr(theory, "ignore_signals", lambda: None)  # this process still listens
     with ProgressView() as view:
-        theory.run_figure1([(0.0, 10.0)], 1, tmp_path, view, 4, 0.0, {})
+        theory.run_figure1([(0.0, 10.0)], [1], tmp_path, view, 4, 0.0, {})
     assert gpu_shared_by() == 4
