@@ -15,8 +15,11 @@ if command -v nvidia-cuda-mps-control > /dev/null; then
     CUDA_MPS_PIPE_DIRECTORY=${TMPDIR:-/tmp}/mps CUDA_MPS_LOG_DIRECTORY=$CUDA_MPS_PIPE_DIRECTORY
     export CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY
     mkdir -p "$CUDA_MPS_PIPE_DIRECTORY"
-    nvidia-cuda-mps-control -d || echo "MPS does not start: the models take turns"
-    trap 'echo quit | nvidia-cuda-mps-control' EXIT
+    if nvidia-cuda-mps-control -d; then
+        trap 'echo quit | nvidia-cuda-mps-control' EXIT
+    else
+        echo "MPS does not start; unless it runs already, the models take turns"
+    fi
 fi
 set -f # the stars in ROWS are for reproduce
 all=
