@@ -23,13 +23,13 @@ if command -v nvidia-cuda-mps-control > /dev/null; then
 fi
 set -f # the stars in ROWS are for reproduce
 all=
-trap 'kill $all 2> /dev/null; wait; exit 130' INT TERM
+trap 'kill $all 2> /dev/null; wait; exit 130' INT TERM # every run is saved
 end=$(($(date +%s) + 60 * minutes))
 failed=0
-train() { # ROWS
+train() { # ROWS; to be put in the background
     left=$((end - $(date +%s)))
     # shellcheck disable=SC2086 # the words of ROWS are arguments
-    [ "$left" -lt 30 ] || python3 -m tiedlm reproduce $1 --precision bf16 --threads 1 \
+    [ "$left" -lt 30 ] || exec python3 -m tiedlm reproduce $1 --precision bf16 --threads 1 \
         --budget "$(awk "BEGIN { print $left / 60 }")" --out "$out"
 }
 if [ $# -gt 0 ]; then
@@ -47,6 +47,8 @@ for rows in \
     'table2 --jobs 6 --only wikitext-2*' \
     'table1 --jobs 6 --only wikitext-2-medium*' \
     'table1 --jobs 2 --only ptb-large*'; do # more large ones do not fit on one GPU at once
-    train "$rows" || failed=$? # what comes after it can still be trained
+    train "$rows" &
+    all=$!
+    wait "$all" || failed=$? # what comes after it can still be trained
 done
 exit $failed

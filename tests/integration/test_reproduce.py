@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,25 @@ def test_gpu_runs_trains_rows_that_are_named_side_by_side(tmp_path):
         asked = (tmp_path / table).read_text().strip()
         assert asked.startswith(f"-m tiedlm reproduce {row} --precision bf16")
         assert asked.endswith("--out out for 6")
+
+
+@pytest.mark.skipif(not Path("/bin/sh").exists(), reason="needs a shell")
+@pytest.mark.parametrize("rows", [(), ("table1", "table2")])
+def test_gpu_runs_that_is_stopped_stops_what_it_began(tmp_path, rows):
+    fake = tmp_path / "python3"
+    fake.write_text(
+        f"#!/bin/sh\ncd {tmp_path}\ntrap 'echo > saved-$4; exit 130' TERM\n"
+        "echo > began-$4\nwhile :; do sleep 0.01; done\n"
+    )
+    fake.chmod(0o755)
+    script = Path(__file__).parents[2] / "benchmarks" / "gpu_runs.sh"
+    command = ["/bin/sh", script, "2", "out", *rows]
+    running = subprocess.Popen(command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    while len(began := {path.name[6:] for path in tmp_path.glob("began-*")}) < max(1, len(rows)):
+        time.sleep(0.01)
+    running.terminate()
+    assert running.wait(timeout=60) == 130
+    assert {path.name[6:] for path in tmp_path.glob("saved-*")} == began
 
 
 def test_a_table_stops_in_time_goes_on_and_keeps_both_sessions(tiny_corpus, tmp_path, capsys):

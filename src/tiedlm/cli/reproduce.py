@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from tiedlm.cli import leave, note
 from tiedlm.cli.numbers import MaybeWhole
 from tiedlm.errors import UserError
+from tiedlm.experiments.paper import FIGURE1_RUNS
 
 
 def reproduce(
@@ -76,8 +77,6 @@ def reproduce(
         raise UserError(f"--only names cells of table1 and table2; {what} has none")
     if first_seed is not None and not (has_cells or what == "figure1"):
         raise UserError(f"--first-seed is of table1, table2 and figure1; {what} trains nothing")
-    from tiedlm.experiments.paper import FIGURE1_RUNS
-
     last_seed = seeds or (FIGURE1_RUNS if what == "figure1" else 1)
     if first_seed is not None and first_seed > last_seed:
         raise UserError(f"--first-seed {first_seed} leaves none of --seeds {last_seed}")
