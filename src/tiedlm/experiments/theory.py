@@ -194,7 +194,7 @@ def train_theory_run(run: TheoryRun) -> dict[str, Any]:
         "distance": distances[-1],
         "centred_distance": subspace_distance(*centred),
         "distances": distances,
-        "principal_angles_degrees": angles.rad2deg().tolist(),
+        "principal_angles_degrees": [round(angle, 4) for angle in angles.rad2deg().tolist()],
         "clipped_steps": clipped,
         "ce": ce_sum / len(starts),
         "scaled_aug": scale * aug_sum / len(starts),
