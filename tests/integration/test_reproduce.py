@@ -31,61 +31,53 @@ def reproduce(cells, tmp_path, seconds=float("inf"), out="runs", **changes):
         )  # fmt: skip
 
 
-@pytest.mark.skipif(not Path("/bin/sh").exists(), reason="needs a shell")
-def test_gpu_runs_goes_on_after_a_table_that_fails_and_says_so(tmp_path):
+needs_shell = pytest.mark.skipif(not Path("/bin/sh").exists(), reason="needs a shell")
+
+
+def gpu_runs(tmp_path, python, *rows, **environment):
+    """Begin benchmarks/gpu_runs.sh for two minutes, with a shell script instead of Python."""
     fake = tmp_path / "python3"
-    fake.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\nexit $((3 * FAILS))\n')
+    fake.write_text(f"#!/bin/sh\ncd {tmp_path}\n{python}\n")
     fake.chmod(0o755)
     script = Path(__file__).parents[2] / "benchmarks" / "gpu_runs.sh"
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    return subprocess.Popen(["/bin/sh", script, "2", "out", *rows], env=path | environment)
+
+
+@needs_shell
+def test_gpu_runs_goes_on_after_a_table_that_fails_and_says_so(tmp_path):
     for fails in (0, 1):
         (tmp_path / "asked").unlink(missing_ok=True)
-        done = subprocess.run(
-            ["/bin/sh", script, "2", "out"],
-            env={"PATH": f"{tmp_path}:/usr/bin:/bin", "FAILS": str(fails)},
-            check=False,
-        )
-        assert done.returncode == 3 * fails
+        python = 'echo "$*" >> asked\nexit $((3 * FAILS))'
+        assert gpu_runs(tmp_path, python, FAILS=str(fails)).wait(timeout=60) == 3 * fails
         asked = (tmp_path / "asked").read_text().splitlines()
         assert [line.split()[3] for line in asked] == ["table1", "table2", "table1", "table1"]
         assert all("* --precision" in line and line.endswith("--out out") for line in asked)
 
 
-@pytest.mark.skipif(not Path("/bin/sh").exists(), reason="needs a shell")
+@needs_shell
 def test_gpu_runs_trains_rows_that_are_named_side_by_side(tmp_path):
-    fake = tmp_path / "python3"  # each waits for the other, so one after the other would not end
-    fake.write_text(
-        f'#!/bin/sh\ncd {tmp_path}\necho "$* for $TIEDLM_GPU_SHARED_BY" > $4\n'
-        "until [ -e table1 ] && [ -e table2 ]; do sleep 0.01; done\n[ $4 = table2 ]\n"
-    )
-    fake.chmod(0o755)
-    script = Path(__file__).parents[2] / "benchmarks" / "gpu_runs.sh"
     rows = ("table1 --only ptb* --jobs 2", "table2 --jobs 4")
-    done = subprocess.run(
-        ["/bin/sh", script, "2", "out", *rows],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
-        timeout=60,
-        check=False,
+    # Each waits for the other, so one after the other would not end.
+    python = (
+        'echo "$* for $TIEDLM_GPU_SHARED_BY" > $4\n'
+        "until [ -e table1 ] && [ -e table2 ]; do sleep 0.01; done\n[ $4 = table2 ]"
     )
-    assert done.returncode == 1  # what failed is said, and did not stop the other
+    # What failed is said, and did not stop the other.
+    assert gpu_runs(tmp_path, python, *rows).wait(timeout=60) == 1
     for table, row in zip(("table1", "table2"), rows, strict=True):
         asked = (tmp_path / table).read_text().strip()
         assert asked.startswith(f"-m tiedlm reproduce {row} --precision bf16")
         assert asked.endswith("--out out for 6")
 
 
-@pytest.mark.skipif(not Path("/bin/sh").exists(), reason="needs a shell")
+@needs_shell
 @pytest.mark.parametrize("rows", [(), ("table1", "table2")])
 def test_gpu_runs_that_is_stopped_stops_what_it_began(tmp_path, rows):
-    fake = tmp_path / "python3"
-    fake.write_text(
-        f"#!/bin/sh\ncd {tmp_path}\ntrap 'echo > saved-$4; exit 130' TERM\n"
-        "echo > began-$4\nwhile :; do sleep 0.01; done\n"
-    )
-    fake.chmod(0o755)
-    script = Path(__file__).parents[2] / "benchmarks" / "gpu_runs.sh"
-    command = ["/bin/sh", script, "2", "out", *rows]
-    running = subprocess.Popen(command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    python = "trap 'echo > saved-$4; exit 130' TERM\necho > began-$4\nwhile :; do sleep 0.01; done"
+    running = gpu_runs(tmp_path, python, *rows)
     while len(began := {path.name[6:] for path in tmp_path.glob("began-*")}) < max(1, len(rows)):
+        assert running.poll() is None
         time.sleep(0.01)
     running.terminate()
     assert running.wait(timeout=60) == 130

@@ -137,14 +137,13 @@ def _table(what: str, options: _Options) -> None:
     from tiedlm.training.loop import Diverged, OutOfTime, Stopped
 
     cells = paper_cells.choose(getattr(paper_cells, what)(), options.only)
-    seeds = options.seeds
     stopped: Stopped | None = None
     if not options.show:
         try:
             with ProgressView() as view:
                 run_cells(
                     cells,
-                    seeds,
+                    options.seeds,
                     options.out,
                     view,
                     at_once=options.at_once,
@@ -162,7 +161,7 @@ def _table(what: str, options: _Options) -> None:
     found = find_results(options.results)
     console = table_console()
     print_lines([line_of(cell, found) for cell in cells], console.print)
-    for line in remaining(cells, seeds, options.out):
+    for line in remaining(cells, options.seeds, options.out):
         console.print(line, highlight=False, soft_wrap=True)
     if stopped is not None and not isinstance(stopped, OutOfTime):
         leave(str(stopped), 130)
