@@ -130,6 +130,11 @@ class Settings:
         self._require("soft_target", lambda x: x in get_args(SoftTarget), "a source of AL's target")
         if (self.soft_target == "frozen") != (self.soft_target_from is not None):
             raise UserError("--soft-target frozen and --soft-target-from RUN go together")
+        if self.soft_target == "smoothing" and self.temperature != 1:
+            raise UserError(
+                f"--soft-target smoothing, at --temperature {self.temperature:g}: label smoothing "
+                "of e is --temperature 1 --alpha e / (1 - e)"
+            )
         self._require("seed", lambda x: -(2**63) <= x < 2**63, "a 64-bit integer")
         self._require("threads", lambda x: x is None or x <= 4096, "at most 4096")
         self._require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")

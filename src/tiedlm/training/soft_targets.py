@@ -42,8 +42,9 @@ class SoftTargets(nn.Module):
       alike in norm and direction for that reason alone;
     - "permuted-grad", "permuted-band-grad": the two with the gradient that "own" has;
     - "uniform": zeros, so that y~ is uniform;
-    - "smoothing": the same, and y^ counts the classifier's bias, which it does not otherwise: with
-      ``tau`` 1 and ``alpha`` e / (1 - e) that is label smoothing of e, over 1 - e;
+    - "smoothing": the same at ``tau`` 1, and y^ counts the classifier's bias, which it does not
+      otherwise: with ``alpha`` e / (1 - e) that is label smoothing of e, over 1 - e. No rows are
+      needed;
     - "unigram": ``y~ ~ p^(1 / tau)`` with the frequencies p of the training text;
     - "average": a moving average of the embedding over the steps;
     - "frozen": the embedding of the finished run ``settings.soft_target_from``, by word.
@@ -80,7 +81,7 @@ class SoftTargets(nn.Module):
                 # One cycle through all of them: nobody keeps his own row.
                 cycle = words[torch.randperm(len(words), generator=generator)]
                 order[cycle] = cycle.roll(1)
-        elif self.source in ("uniform", "smoothing"):
+        elif self.source == "uniform":
             rows = weight.new_zeros(len(weight), 1)
         elif self.source == "unigram":
             counts = np.bincount(corpus.train, minlength=len(weight))

@@ -11,12 +11,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
 from tiedlm.losses import LossOutput
-from tiedlm.matmul import gemm_dtype
 from tiedlm.model import LanguageModel
 from tiedlm.recurrent import LSTMState
 from tiedlm.training.distributed import Ranks
@@ -94,22 +92,20 @@ class Objective(nn.Module):
     def _smoothed(
         self, hidden: Tensor, targets_BT: Tensor, for_output: Tensor | None
     ) -> LossOutput:
-        """Return J, J_aug = KL(uniform || softmax((W h + b) / tau)), and their sum.
+        """Return J, J_aug = KL(uniform || y^), which counts the bias, and J + alpha J_aug.
 
-        A control, in plain autograd: label smoothing counts the bias, J_aug does not.
+        With the logits z, ``-log y^`` is ``J`` for the target and ``J + z_target - z`` for another
+        word, so that ``J_aug = J + z_target - mean(z) - log V``: the other logits are not needed.
         """
-        alpha, temperature, _ = self.loss_settings
         decoder = self.model.decoder
         weight = decoder.weight if for_output is None else for_output
-        dtype = gemm_dtype(hidden)
-        logits = decoder.project(hidden).to(dtype) @ weight.to(dtype).t()
-        logits = logits.to(hidden.dtype)
+        ce = self.model.loss(hidden, targets_BT, weight=for_output).loss
+        above_mean = weight[targets_BT] - weight.mean(0)
+        scores = (decoder.project(hidden) * above_mean).sum(-1)
         if decoder.bias is not None:
-            logits = logits + decoder.bias
-        ce = functional.cross_entropy(logits.flatten(0, -2), targets_BT.flatten())
-        log_prediction = torch.log_softmax(logits / temperature, dim=-1)
-        aug = -log_prediction.mean() - math.log(logits.shape[-1])
-        return LossOutput(ce + alpha * aug, ce.detach(), aug.detach())
+            scores = scores + decoder.bias[targets_BT] - decoder.bias.mean()
+        aug = ce + scores.mean() - math.log(len(weight))
+        return LossOutput(ce + self.loss_settings[0] * aug, ce.detach(), aug.detach())
 
 
 def train_step(

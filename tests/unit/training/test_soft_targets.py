@@ -135,6 +135,12 @@ def test_frozen_needs_a_run_and_nothing_else_takes_one(model, corpus, tmp_path):
         Settings(data="-", soft_target="owl")
 
 
+def test_smoothing_is_at_temperature_one():
+    with pytest.raises(UserError, match=r"--temperature 20: .* --temperature 1 --alpha"):
+        Settings(data="-", soft_target="smoothing")
+    Settings(data="-", soft_target="smoothing", temperature=1.0)
+
+
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 def test_smoothing_is_label_smoothing(corpus, tied, bias):
