@@ -42,8 +42,9 @@ def reproduce(
     what
         Which of the paper's tables and figures.
     only
-        Cells to run, such as ptb-small-real; ptb-small* is the paper's that begin so (those without
-        a bias, such as ptb-small-real-b0, are named in full). May be repeated.
+        Cells to run, such as ptb-small-real; ptb-small* is the paper's that begin so (those beside
+        the paper's, such as ptb-small-real-b0 and ptb-small-al-gamma0.8, are named in full). May be
+        repeated.
     seeds
         Train with seeds 1 to so many; figure1 has 10 runs a point unless this says otherwise.
     first_seed

@@ -24,6 +24,8 @@ FLOPS = 2.5e11
 NO_BIAS = "-b0"
 WITHOUT_BIAS = {suffix + NO_BIAS: f"{VARIANTS[suffix]}, b = 0" for suffix in TIED}
 
+# Strengths of AL, alpha / tau, beside the recipes' 0.65: the paper has 0.5 to 0.8 on Penn Treebank.
+OTHER_GAMMAS = {"ptb-small-al": (0.8, 2.6), "ptb-small-real": (5.2,)}
 
 # Settings that decide how and where a result is computed, not which result it is.
 _NOT_THE_CELL = {
@@ -41,12 +43,14 @@ class Cell:
         settings: of its first session; the seed is not fixed.
         paper: what the paper reports.
         sessions: 2 where the paper trains again from the best weights (footnote 4).
+        beside: it is beside the paper's rows, not one of them, and is named in full.
     """
 
     name: str
     settings: Settings
     paper: Published
     sessions: int = 1
+    beside: bool = False
 
     def folder(self, seed: int, session: int = 1) -> str:
         """Return the name of a run folder."""
@@ -69,22 +73,39 @@ class Cell:
 
 
 def table1() -> list[Cell]:
-    """Return the cells of Table 1 in the paper's order, then some WITHOUT_BIAS."""
+    """Return the cells of Table 1 in the paper's order, then some WITHOUT_BIAS and OTHER_GAMMAS."""
     cells = [
         Cell(name, get_recipe(name), paper, 2 if name.startswith("ptb-small") else 1)
         for name, paper in TABLE1.items()
     ]
-    return cells + _without_bias(cells)
+    return [*cells, *_without_bias(cells), *_other_gammas(cells)]
 
 
 def _without_bias(cells: list[Cell]) -> list[Cell]:
     """Return the small and medium tied cells of Penn Treebank, without their bias."""
     return [
         dataclasses.replace(
-            cell, name=cell.name + NO_BIAS, settings=cell.settings.replace(decoder_bias=False)
+            cell,
+            name=cell.name + NO_BIAS,
+            settings=cell.settings.replace(decoder_bias=False),
+            beside=True,
         )
         for cell in cells
         if cell.settings.tied and cell.name.startswith(("ptb-small", "ptb-medium"))
+    ]
+
+
+def _other_gammas(cells: list[Cell]) -> list[Cell]:
+    """Return some cells with another strength of the augmented loss."""
+    return [
+        dataclasses.replace(
+            cell,
+            name=f"{cell.name}-gamma{gamma:g}",
+            settings=cell.settings.replace(alpha=gamma * cell.settings.temperature),
+            beside=True,
+        )
+        for cell in cells
+        for gamma in OTHER_GAMMAS.get(cell.name, ())
     ]
 
 
@@ -115,7 +136,7 @@ def table2() -> list[Cell]:
 def choose(cells: list[Cell], only: list[str]) -> list[Cell]:
     """Return the cells that are named; ``ptb-small*`` names the paper's whose name begins so.
 
-    Those without a bias, which are beside the paper's, are named in full.
+    Those beside the paper's are named in full.
 
     Raises:
         UserError: for a name that no cell has.
@@ -129,7 +150,7 @@ def choose(cells: list[Cell], only: list[str]) -> list[Cell]:
             cell
             for cell in cells
             if cell.name == pattern
-            or (pattern != stem and cell.name.startswith(stem) and not cell.name.endswith(NO_BIAS))
+            or (pattern != stem and cell.name.startswith(stem) and not cell.beside)
         ]
         if not found:
             names = ", ".join(cell.name for cell in cells)

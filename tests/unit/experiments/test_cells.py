@@ -15,7 +15,7 @@ def test_table1_has_every_recipe_of_the_papers_corpora():
     paper = {name for name in RECIPES if name.startswith(("ptb", "wikitext"))}
     names = [cell.name for cell in table1()]
     assert set(names[: len(paper)]) == paper
-    assert all(name.endswith("-b0") for name in names[len(paper) :])
+    assert [cell.beside for cell in table1()] == [name not in paper for name in names]
 
 
 def test_tied_models_of_penn_treebank_are_also_trained_without_a_bias():
@@ -31,9 +31,20 @@ def test_tied_models_of_penn_treebank_are_also_trained_without_a_bias():
         assert (cell.paper, cell.sessions) == (own.paper, own.sessions)
 
 
+def test_al_is_also_trained_with_other_strengths():
+    cells = {cell.name: cell for cell in table1()}
+    alphas = {"al-gamma0.8": 16, "al-gamma2.6": 52, "real-gamma5.2": 104}
+    assert [name for name in cells if "gamma" in name] == [f"ptb-small-{end}" for end in alphas]
+    for end, alpha in alphas.items():
+        own = cells[f"ptb-small-{end.split('-')[0]}"]
+        cell = cells[f"ptb-small-{end}"]
+        assert cell.settings == own.settings.replace(alpha=float(alpha))
+        assert (cell.paper, cell.sessions) == (own.paper, 2)
+
+
 def test_only_small_penn_treebank_models_are_trained_twice():
-    twice = [cell.name for cell in table1() if cell.sessions == 2]
-    assert twice == [*SMALL, "ptb-small-re-b0", "ptb-small-real-b0"]
+    for cell in table1():
+        assert cell.sessions == (2 if cell.name.startswith("ptb-small") else 1)
 
 
 def test_a_second_session_begins_from_the_first_and_comes_after_every_first():
@@ -65,8 +76,8 @@ def test_table2_is_two_halves_that_meet_with_the_whole_vocabulary():
 def test_a_name_is_one_cell_and_a_star_the_papers_that_begin_so():
     assert [cell.name for cell in choose(table1(), ["ptb-small"])] == ["ptb-small"]
     assert [cell.name for cell in choose(table1(), ["ptb-small*", "ptb-small-real"])] == SMALL
-    b0 = ["ptb-small-real-b0"]
-    assert [cell.name for cell in choose(table1(), b0)] == b0
+    for beside in (["ptb-small-real-b0"], ["ptb-small-al-gamma0.8"]):
+        assert [cell.name for cell in choose(table1(), beside)] == beside
     assert choose(table1(), []) == table1()
     with pytest.raises(UserError, match=r"--only 'ptb-smal': no such cell; there are ptb-small,"):
         choose(table1(), ["ptb-smal"])
