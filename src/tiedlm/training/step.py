@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
@@ -100,10 +101,12 @@ class Objective(nn.Module):
         decoder = self.model.decoder
         weight = decoder.weight if for_output is None else for_output
         ce = self.model.loss(hidden, targets_BT, weight=for_output).loss
-        above_mean = weight[targets_BT] - weight.mean(0)
+        # By `embedding`, whose gradient is summed in one order whatever the threads.
+        above_mean = functional.embedding(targets_BT, weight) - weight.mean(0)
         scores = (decoder.project(hidden) * above_mean).sum(-1)
         if decoder.bias is not None:
-            scores = scores + decoder.bias[targets_BT] - decoder.bias.mean()
+            bias = functional.embedding(targets_BT, decoder.bias.unsqueeze(1)).squeeze(-1)
+            scores = scores + bias - decoder.bias.mean()
         aug = ce + scores.mean() - math.log(len(weight))
         return LossOutput(ce + self.loss_settings[0] * aug, ce.detach(), aug.detach())
 

@@ -170,6 +170,29 @@ def test_smoothing_is_label_smoothing(corpus, tied, bias):
         torch.testing.assert_close(own[name], p.grad)
 
 
+def test_smoothing_is_the_same_bit_for_bit_on_several_threads(corpus):
+    """Words that come often: their rows' gradients must be summed in one order."""
+    torch.manual_seed(0)
+    settings = Settings(
+        data="-", soft_target="smoothing", temperature=1.0, alpha=0.1, tied=True, decoder_bias=True,
+        d_embed=64, d_hidden=64,
+    )  # fmt: skip
+    model = LanguageModel(model_config(settings, 500)).eval()
+    tokens = torch.randint(10, (20, 36))
+    objective = Objective(model, settings, SoftTargets(model, settings, corpus))
+    threads, grads = torch.get_num_threads(), []
+    torch.set_num_threads(4)
+    try:
+        for _ in range(10):
+            model.zero_grad()
+            objective(tokens[:, :-1], tokens[:, 1:], None)[0].backward()
+            grads.append([p.grad.clone() for p in model.parameters()])
+    finally:
+        torch.set_num_threads(threads)
+    for again in grads[1:]:
+        assert all(map(torch.equal, grads[0], again))
+
+
 @pytest.mark.parametrize("bias", [False, True])
 def test_uniform_at_temperature_one_is_smoothing_but_for_the_bias(corpus, bias):
     torch.manual_seed(0)
