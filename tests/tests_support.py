@@ -1,8 +1,10 @@
 """Helpers of several tests."""
 
+import contextlib
 import itertools
 import re
 
+import torch
 from torch.profiler import ProfilerActivity, profile
 
 from tiedlm.cli import main
@@ -20,6 +22,17 @@ def peak_numbers(function):
     events = profiler.profiler.kineto_results.events()
     sizes = [event.nbytes() for event in events if event.name() == "[memory]"]
     return max(itertools.accumulate(sizes)) // 4
+
+
+@contextlib.contextmanager
+def torch_threads(count):
+    """Have PyTorch use so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run_command(capsys, *arguments):

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from tests_support import peak_numbers
+from tests_support import peak_numbers, torch_threads
 from tiedlm import augmented_cross_entropy, native, streaming, workspace
 from tiedlm.matmul import precision
 from tiedlm.native.streaming import NativeStream
@@ -126,19 +126,14 @@ def test_in_one_chunk_neither_soft_targets_nor_residuals_are_in_memory(
     n, vocab, width = 100, 20_000, 2
     drawn, _ = tensors(n, vocab, width)
     targets = torch.arange(n) % 90
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
 
     def peak():
         return peak_numbers(lambda: losses(drawn, targets, target_grad=target_grad))
 
-    try:
-        with native.native():
-            at_once = peak()
-            monkeypatch.setattr(NativeStream, "is_one_chunk", lambda self, group: False)
-            by_steps = peak()
-    finally:
-        torch.set_num_threads(before)
+    with torch_threads(1), native.native():
+        at_once = peak()
+        monkeypatch.setattr(NativeStream, "is_one_chunk", lambda self, group: False)
+        by_steps = peak()
     # Four rows are at work; the gradients, and what is made on the way to them, are narrow.
     narrow = 4 * (2 * vocab * width + n * width + vocab)
     assert at_once <= (n + 90 + 4) * vocab + narrow
@@ -148,21 +143,16 @@ def test_in_one_chunk_neither_soft_targets_nor_residuals_are_in_memory(
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_same_numbers_twice_and_without_a_bias_whatever_the_threads(threads):
     drawn, targets = tensors(n=211)
-    before = torch.get_num_threads()
 
     def bits(count, with_bias):
-        torch.set_num_threads(count)
-        with native.native():
+        with torch_threads(count), native.native():
             return losses(drawn, targets, with_bias=with_bias)
 
-    try:
-        for one, other in (
-            (bits(threads, True), bits(threads, True)),
-            (bits(threads, False)[:3], bits(1, False)[:3]),
-        ):
-            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-    finally:
-        torch.set_num_threads(before)
+    for one, other in (
+        (bits(threads, True), bits(threads, True)),
+        (bits(threads, False)[:3], bits(1, False)[:3]),
+    ):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests_support import torch_threads
 from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
@@ -180,15 +181,12 @@ def test_smoothing_is_the_same_bit_for_bit_on_several_threads(corpus):
     model = LanguageModel(model_config(settings, 500)).eval()
     tokens = torch.randint(10, (20, 36))
     objective = Objective(model, settings, SoftTargets(model, settings, corpus))
-    threads, grads = torch.get_num_threads(), []
-    torch.set_num_threads(4)
-    try:
+    grads = []
+    with torch_threads(4):
         for _ in range(10):
             model.zero_grad()
             objective(tokens[:, :-1], tokens[:, 1:], None)[0].backward()
             grads.append([p.grad.clone() for p in model.parameters()])
-    finally:
-        torch.set_num_threads(threads)
     for again in grads[1:]:
         assert all(map(torch.equal, grads[0], again))
 
