@@ -1,8 +1,8 @@
 """One stream of text read in segments at once, with the numbers of reading it word by word.
 
 One stream is a matrix-vector product a word, bound by reading the recurrent weights; B segments of
-it are a matrix product a step. A trained LSTM forgets: from two different states it comes, word by
-word, to the same one. So every segment is first read from the all-zero state; then each is read
+it are a matrix product a step. A network that forgets comes, word by word, from two different
+states to the same one. So every segment is first read from the all-zero state; then each is read
 again from the state in which the one before it ended, until its state is that of the first reading.
 From there on the first reading was right. Nothing is assumed of the model: if a segment's states
 never meet, everything after it is read once more, as one stream.
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from tiedlm.model import LanguageModel
-from tiedlm.recurrent import LSTMState
+from tiedlm.networks.state import State, join, select
 
 SEGMENTS = 12  # more are not faster, and more of the text is then read twice
 WIDE = 1000  # recurrent weights from this width on are read from memory at every step:
@@ -46,6 +46,8 @@ class Piece(NamedTuple):
 
 def segments_for(model: LanguageModel, tokens: int) -> int:
     """Return in how many segments a text is best read; 1 is one stream."""
+    if not model.network.forgets:
+        return 1
     count = WIDE_SEGMENTS if model.config.d_hidden >= WIDE else SEGMENTS
     return count if tokens >= count * LEAST_LENGTH else 1
 
@@ -85,7 +87,7 @@ class _Reader:
         self.device = model.embedding.weight.device
         self.text = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(self.device)
 
-    def read(self, firsts: Tensor, steps: range, state: LSTMState) -> tuple[LSTMState, Piece]:
+    def read(self, firsts: Tensor, steps: range, state: State) -> tuple[State, Piece]:
         """Read the words at ``first + step`` for each first."""
         positions_BT = firsts[:, None] + torch.arange(steps.start, steps.stop)
         at = positions_BT.to(self.device)
@@ -93,7 +95,7 @@ class _Reader:
         projected_BTH = self.model.decoder.project(hidden_BTH)
         return state, Piece(projected_BTH, self.text[at + 1], positions_BT.numpy())
 
-    def stream(self, start: int, stop: int, state: LSTMState) -> Generator[Piece, None, LSTMState]:
+    def stream(self, start: int, stop: int, state: State) -> Generator[Piece, None, State]:
         """Read one stream; return the state after it."""
         for first in range(start, stop, self.window):
             steps = range(first, min(first + self.window, stop))
@@ -102,17 +104,15 @@ class _Reader:
         return state
 
     def segments(
-        self, start: int, length: int, count: int, state: LSTMState
-    ) -> Generator[Piece, None, LSTMState]:
+        self, start: int, length: int, count: int, state: State
+    ) -> Generator[Piece, None, State]:
         """Read segments of one length, the first from this state; return the last one's state."""
         step = max(LEAST_STEP, self.window // count)
         windows = [range(t, min(t + step, length)) for t in range(0, length, step)]
         rows = torch.arange(count)
         firsts = start + rows * length
-        before = self.model.initial_state(count)
-        for part, given in zip(before, state, strict=True):
-            part[:, :1] = given
-        ends: list[LSTMState] = []  # the state of every segment after every window
+        before = join((state, self.model.initial_state(count - 1)))
+        ends: list[State] = []  # the state of every segment after every window
         kept: list[Piece] = []
         numbers = 0
         for steps in windows:
@@ -126,7 +126,7 @@ class _Reader:
                 yield piece
 
         rows = rows[1:]
-        before = _select(ends[-1], rows - 1)
+        before = select(ends[-1], rows - 1)
         for index, steps in enumerate(windows):
             if not len(rows):
                 yield from kept[index:]
@@ -136,25 +136,21 @@ class _Reader:
                 kept[index].hidden_BTH[rows.to(self.device)] = piece.hidden_BTH
                 piece = kept[index]
             yield piece
-            apart = _apart(before, _select(ends[index], rows))
-            rows, before = rows[apart], _select(before, torch.nonzero(apart)[:, 0])
+            apart = _apart(before, select(ends[index], rows))
+            rows, before = rows[apart], select(before, torch.nonzero(apart)[:, 0])
 
         if not len(rows):
-            return _select(ends[-1], torch.tensor([count - 1]))
+            return select(ends[-1], torch.tensor([count - 1]))
         # The states of this segment never met: all after it is one stream.
-        state = _select(before, torch.tensor([0]))
+        state = select(before, torch.tensor([0]))
         first = start + (int(rows[0]) + 1) * length
         return (yield from self.stream(first, start + count * length, state))
 
 
-def _select(state: LSTMState, rows: Tensor) -> LSTMState:
-    return LSTMState(*(part[:, rows.to(part.device)] for part in state))
-
-
-def _apart(state: LSTMState, other: LSTMState) -> Tensor:
+def _apart(state: State, other: State) -> Tensor:
     """Tell for each stream whether its two states are not the same."""
     differs = [
         (a - b).abs() > SAME * torch.maximum(a.abs(), b.abs()).clamp(min=1.0)
         for a, b in zip(state, other, strict=True)
     ]
-    return torch.stack([part.flatten(2).any(2).any(0) for part in differs]).any(0).cpu()
+    return torch.stack([part.transpose(0, 1).flatten(1).any(1) for part in differs]).any(0).cpu()

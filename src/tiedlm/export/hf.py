@@ -21,6 +21,7 @@ from tiedlm.data import Vocabulary
 from tiedlm.data.corpus import has_name
 from tiedlm.errors import UserError, require
 from tiedlm.export.model_card import RECORDED, model_card, result_of
+from tiedlm.export.supported import lstm_of
 from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.model import LanguageModel
 from tiedlm.training.run import load
@@ -58,6 +59,7 @@ def export_hf(run: Path, folder: Path, *, check: bool = True) -> HuggingFaceRepo
             needed and absent, or the logits differ by more than 1e-5.
     """
     model = load(run)
+    lstm_of(model, "hf")
     if check:
         require("transformers", "hf", "checking the export (or pass --no-check)")
     vocabulary = model.vocabulary

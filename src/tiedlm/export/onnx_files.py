@@ -23,6 +23,7 @@ from tiedlm.export.onnx_graph import (
     icefall_with_state,
     step_model,
 )
+from tiedlm.export.supported import lstm_of
 from tiedlm.model import LanguageModel
 from tiedlm.training.run import load
 from tiedlm.training.run_files import VOCABULARY, corpus_info
@@ -66,6 +67,7 @@ def export_onnx(
             is absent, or log-probabilities differ by more than 1e-4.
     """
     model = load(run)
+    lstm_of(model, "onnx")
     for module in ("onnx", "onnxruntime"):
         require(module, "onnx", "export to ONNX")
     vocabulary = model.vocabulary

@@ -142,6 +142,13 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
     return model.to(device).eval()
 
 
+# What a run from before a setting of the model existed had.
+MODEL_DEFAULTS = {
+    field.name: field.default
+    for field in dataclasses.fields(ModelConfig)
+    if field.default is not dataclasses.MISSING
+}
+
 # Of the environment, what decides how numbers are rounded.
 ARITHMETIC = (
     "torch",

@@ -57,9 +57,10 @@ class Settings:
     vocab_size: int | None = _setting(None, "Keep at most this many words; the rest is <unk>.")
     min_count: int | None = _setting(None, "Keep words seen at least this often in training.")
 
+    network: str = _setting("lstm", "Network that reads the words: lstm, or one of your own.")
     d_embed: int = _setting(200, "Width of the word vectors.")
-    d_hidden: int = _setting(200, "Width of every recurrent layer.")
-    n_layers: int = _setting(2, "Number of recurrent layers.")
+    d_hidden: int = _setting(200, "Width of every layer of the network.")
+    n_layers: int = _setting(2, "Number of its layers.")
     tied: bool = _setting(False, "Reuse the embedding as the classifier (RE).")
     decoder_bias: bool | None = _setting(
         None, "Give the classifier a bias; every recipe does. Unset, only an untied one has it."

@@ -1,7 +1,7 @@
 """The variational-dropout LSTM: the module, and the readable layer that defines what it computes.
 
 Shape letters: B streams, T steps, E input width, H hidden width, G = 4H gates, L layers.
-Inside ``recurrent`` time comes first; at the edge of the module the batch does.
+Inside ``networks`` time comes first; at the edge of the module the batch does.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tiedlm.dropout import check_probability, variational_mask
-from tiedlm.recurrent.lstm_function import lstm_layer
+from tiedlm.dropout import check_probability, stream_mask
+from tiedlm.networks import state as states
+from tiedlm.networks.lstm_function import lstm_layer
+from tiedlm.networks.network import register
+
+if TYPE_CHECKING:
+    from tiedlm.model import ModelConfig
 
 
 class LSTMState(NamedTuple):
@@ -31,7 +36,7 @@ class LSTMState(NamedTuple):
 
     def detach(self) -> LSTMState:
         """Cut the graph: the state goes on, the gradient does not."""
-        return LSTMState(self.h.detach(), self.c.detach())
+        return states.detach(self)
 
 
 def lstm_layer_reference(
@@ -106,12 +111,17 @@ class VariationalLSTM(nn.Module):
         fast: use the hand-written gradient; False uses the readable layer. Both give the same
             numbers.
 
+    Attributes:
+        forgets: True. Two states of a trained LSTM become equal, to rounding, after the same words.
+
     Shape:
         x: ``(B, T, d_input)``; output: ``(B, T, d_hidden)``, the masked hidden states of the last
         layer; state: :class:`LSTMState` with ``(n_layers, B, d_hidden)`` tensors.
 
     Source: PAPER section 2 of the training details.
     """
+
+    forgets = True
 
     def __init__(
         self,
@@ -150,36 +160,36 @@ class VariationalLSTM(nn.Module):
             else:
                 nn.init.uniform_(parameter, -init_range, init_range)
 
-    def _typed_layers(self) -> Iterator[LSTMLayer]:
+    def typed_layers(self) -> Iterator[LSTMLayer]:
+        """Yield the layers, the first one first."""
         for layer in self.layers:
             assert isinstance(layer, LSTMLayer)
             yield layer
 
     def initial_state(self, batch_size: int) -> LSTMState:
         """Return the all-zero state for ``batch_size`` sequences."""
-        like = next(self._typed_layers()).bias
+        like = next(self.typed_layers()).bias
         zeros_LBH = like.new_zeros(self.n_layers, batch_size, self.d_hidden)
         return LSTMState(zeros_LBH, zeros_LBH.clone())
 
     def sample_masks(self, batch_size: int) -> tuple[Tensor | None, list[Tensor | None]]:
         """Draw ``(input mask (B, d_input), [one mask (B, d_hidden) per layer])``.
 
-        All are None in evaluation mode and where the probability is 0. With ``mask_share`` at
-        ``(rank, world)`` this is one of ``world`` processes that share a batch: each draws the
-        masks of all its streams and keeps its own, so that a stream has the mask that it would
-        have in one process.
+        All are None in evaluation mode and where the probability is 0.
         """
         if not self.training:
             return None, [None] * self.n_layers
-        like = next(self._typed_layers()).bias
-        rank, world = self.mask_share
+        like = next(self.typed_layers()).bias
 
         def draw(width: int, p: float) -> Tensor | None:
-            mask = variational_mask((batch_size * world, width), p, like)
-            return None if mask is None else mask[rank * batch_size : (rank + 1) * batch_size]
+            return stream_mask(batch_size, width, p, like, *self.mask_share)
 
         input_mask = draw(self.d_input, self.dropout_input)
         return input_mask, [draw(self.d_hidden, self.dropout_hidden) for _ in range(self.n_layers)]
+
+    def share_masks(self, rank: int, world: int) -> None:
+        """Draw masks as process ``rank`` of ``world`` that share a batch."""
+        self.mask_share = (rank, world)
 
     def forward(
         self, x: Tensor, state: LSTMState | tuple[Tensor, Tensor] | None = None
@@ -220,7 +230,7 @@ class VariationalLSTM(nn.Module):
                 )
         if self.fast and not self.training and not torch.is_grad_enabled():
             # Evaluation is not rounded, whichever of the two does it.
-            dtype, device = next(self._typed_layers()).bias.dtype, x_TBE.device.type
+            dtype, device = next(self.typed_layers()).bias.dtype, x_TBE.device.type
             if torch.is_autocast_enabled(device):
                 x_TBE, h_LBH, c_LBH = (tensor.to(dtype) for tensor in (x_TBE, h_LBH, c_LBH))
             with torch.autocast(device, enabled=False):
@@ -243,7 +253,7 @@ class VariationalLSTM(nn.Module):
         input_mask_BE, hidden_masks = self.sample_masks(batch_size)
         out_TB = x_TBE if input_mask_BE is None else x_TBE * input_mask_BE
         last_h, last_c = [], []
-        for index, layer in enumerate(self._typed_layers()):
+        for index, layer in enumerate(self.typed_layers()):
             out_TB, h_BH, c_BH = layer_function(
                 out_TB,
                 h_LBH[index],
@@ -270,7 +280,7 @@ class VariationalLSTM(nn.Module):
     ) -> tuple[Tensor, LSTMState]:
         """Evaluate with PyTorch's own kernel, which has no place for a mask on ``h``."""
         weights: list[Tensor] = []
-        for layer in self._typed_layers():
+        for layer in self.typed_layers():
             weights += [layer.weight_ih, layer.weight_hh, layer.bias, torch.zeros_like(layer.bias)]
         with exact_cudnn() if x_TBE.is_cuda else nullcontext():
             output_TBH, h_LBH, c_LBH = torch.lstm(
@@ -292,6 +302,18 @@ class VariationalLSTM(nn.Module):
             f"{self.d_input}, {self.d_hidden}, n_layers={self.n_layers}, "
             f"dropout_input={self.dropout_input}, dropout_hidden={self.dropout_hidden}"
         )
+
+
+@register("lstm")
+def build(config: ModelConfig) -> VariationalLSTM:
+    """Return the network that a model's configuration asks for."""
+    return VariationalLSTM(
+        config.d_embed,
+        config.d_hidden,
+        config.n_layers,
+        config.dropout_input,
+        config.dropout_hidden,
+    )
 
 
 @contextmanager

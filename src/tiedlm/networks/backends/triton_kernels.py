@@ -3,7 +3,8 @@
 A program owns some hidden units of some streams through all steps, and keeps their cell states in
 registers. What it needs of the others, the hidden states of the step before, comes through memory:
 at the end of a step every program counts itself in, and goes on when all have. So all programs must
-run at once: :mod:`tiedlm.native.gpu_lstm` sees to that. Import this only where Triton is installed.
+run at once: :mod:`tiedlm.networks.backends.triton` sees to that. Import this only where Triton is
+installed.
 
 What is multiplied has rows and columns of zeros up to whole blocks, so that no load of it needs a
 mask, and rows that begin on 16 bytes.

@@ -105,7 +105,7 @@ def run_forward(
     output_TBH: Tensor,
 ) -> None:
     """Fill the last three, and turn what comes from the inputs into gates."""
-    from tiedlm.native import triton_lstm  # where Triton is installed
+    from tiedlm.networks.backends import triton_kernels  # where Triton is installed
 
     T, B, H = cells_TBH.shape
     blocks = _blocks(gates_TBG, weight_hh_GH.dtype)
@@ -117,7 +117,7 @@ def run_forward(
     keep_BH = c_BH if mask_BH is None else mask_BH.contiguous()
     arrived = torch.zeros(1, dtype=torch.int32, device=gates_TBG.device)
     with torch.cuda.device_of(gates_TBG):  # type: ignore[no-untyped-call]
-        triton_lstm.forward[(blocks.across, blocks.down)](
+        triton_kernels.forward[(blocks.across, blocks.down)](
             gates_TBG, c_BH.contiguous(), previous_TRP, weight_4CP, keep_BH,
             cells_TBH, tanh_cells_TBH, output_TBH, arrived, T, B, H, R, C, P, blocks.programs,
             HAS_MASK=mask_BH is not None, N=blocks.streams, U=blocks.units, K=blocks.summed,
@@ -136,7 +136,7 @@ def run_backward(
     grad_c_BH: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradient of the gates' inputs, the same in the GEMMs' type, and that of c."""
-    from tiedlm.native import triton_lstm  # where Triton is installed
+    from tiedlm.networks.backends import triton_kernels  # where Triton is installed
 
     T, B, H = cells_TBH.shape
     blocks = _blocks(gates_TBG, weight_hh_GH.dtype)
@@ -151,7 +151,7 @@ def run_backward(
     weight_C4P[:H, :, :H] = weight_hh_GH.view(4, H, H).permute(2, 0, 1)
     arrived = torch.zeros(1, dtype=torch.int32, device=gates_TBG.device)
     with torch.cuda.device_of(gates_TBG):  # type: ignore[no-untyped-call]
-        triton_lstm.backward[(blocks.across, blocks.down)](
+        triton_kernels.backward[(blocks.across, blocks.down)](
             gates_TBG, c_BH.contiguous(), cells_TBH, tanh_cells_TBH, weight_C4P,
             keep_BH, grad_output_TBH.contiguous(), grad_h_BH.contiguous(),
             grad_cell_BH, grad_gates_TBG, factor_TBG, factor_TR4P, arrived,

@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tiedlm.matmul import adder, gemm_dtype, matmul, operand
-from tiedlm.native import gpu_lstm, kernels_for
-from tiedlm.native import lstm as native_lstm
+from tiedlm.native import kernels_for
+from tiedlm.networks.backends import compiled, triton
 
 
 def _run(
@@ -72,9 +72,9 @@ def _recurrence(
     """
     kernels = kernels_for(*tensors, products=products)
     if kernels is not None:
-        return partial(native_lstm.run_forward, kernels), partial(native_lstm.run_backward, kernels)
-    if gpu_lstm.serves(*tensors, products=products):
-        return gpu_lstm.run_forward, gpu_lstm.run_backward
+        return partial(compiled.run_forward, kernels), partial(compiled.run_backward, kernels)
+    if triton.serves(*tensors, products=products):
+        return triton.run_forward, triton.run_backward
     return _run_forward, _run_backward
 
 
@@ -256,7 +256,7 @@ def lstm_layer(
     *,
     gemm: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute what :func:`tiedlm.recurrent.lstm.lstm_layer_reference` does, faster.
+    """Compute what :func:`tiedlm.networks.lstm.lstm_layer_reference` does, faster.
 
     Args, Returns and equations are those of the reference. The gradient is written by hand and is
     differentiable once. No gradient flows into the mask. ``gemm`` is the type of the products where
