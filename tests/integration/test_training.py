@@ -141,6 +141,19 @@ def test_a_stopped_run_goes_on_bit_for_bit(settings, corpus, tmp_path, steps):
     assert files_that_must_agree(tmp_path / "parts") == files_that_must_agree(tmp_path / "whole")
 
 
+def test_a_run_from_before_networks_had_names_goes_on_bit_for_bit(settings, corpus, tmp_path):
+    train(settings, corpus, tmp_path / "whole")
+    stop = iter([False] * 50 + [True]).__next__
+    with pytest.raises(Stopped):
+        train(settings, corpus, tmp_path / "parts", stop_requested=stop)
+    config = json.loads((tmp_path / "parts" / "config.json").read_text())
+    for part in ("settings", "model"):
+        assert config[part].pop("network") == "lstm"
+    (tmp_path / "parts" / "config.json").write_text(json.dumps(config))
+    train(settings, corpus, tmp_path / "parts")
+    assert files_that_must_agree(tmp_path / "parts") == files_that_must_agree(tmp_path / "whole")
+
+
 def test_a_run_with_an_averaged_soft_target_goes_on_bit_for_bit(settings, corpus, tmp_path):
     settings = settings.replace(soft_target="average")
     train(settings, corpus, tmp_path / "whole")
