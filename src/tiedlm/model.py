@@ -18,7 +18,7 @@ from tiedlm.dropout import check_probability
 from tiedlm.losses import LossOutput, augmented_cross_entropy
 from tiedlm.matmul import is_recording
 from tiedlm.networks import Network, State, builder_of
-from tiedlm.networks.network import Builder
+from tiedlm.networks.network import Builder, draw_parameters
 from tiedlm.tying import Decoder, TiedDecoder, count_parameters
 
 if TYPE_CHECKING:
@@ -134,11 +134,7 @@ class LanguageModel(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw weights from U(-init_range, init_range) and set biases to zero."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            else:
-                nn.init.uniform_(parameter, -self.config.init_range, self.config.init_range)
+        draw_parameters(self, self.config.init_range)
 
     def normalize_word_vectors(self) -> None:
         """Give every word vector norm 1.

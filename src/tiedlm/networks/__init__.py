@@ -1,9 +1,8 @@
-"""Networks that read word vectors: the protocol they follow, their registry, and those built in.
+"""Networks that read word vectors: their protocol, their registry, and the built-in ones.
 
-Importing a module of a network registers it, so each built-in one is imported here.
+Importing the module of a network registers it. So each built-in one is imported here.
 """
 
-from tiedlm.networks import lstm as lstm
 from tiedlm.networks.lstm import LSTMState, VariationalLSTM
 from tiedlm.networks.network import Network, builder_of, register, registered
 from tiedlm.networks.state import State

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from tiedlm.errors import UserError, did_you_mean
 from tiedlm.networks.state import State
@@ -122,3 +122,12 @@ def builder_of(name: str) -> Builder:
             f"{', '.join(_BUILDERS)}"
         )
     return _BUILDERS[name]
+
+
+def draw_parameters(module: nn.Module, init_range: float) -> None:
+    """Draw parameters from U(-init_range, init_range); set those named ``...bias`` to zero."""
+    for name, parameter in module.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        else:
+            nn.init.uniform_(parameter, -init_range, init_range)

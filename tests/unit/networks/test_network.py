@@ -1,9 +1,13 @@
 """What the package relies on in a network, for each that is registered; and the registry."""
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
 
 import elman
+import tiedlm
 from tiedlm import LanguageModel, ModelConfig
 from tiedlm.networks import builder_of, network, register, registered
 from tiedlm.networks import state as states
@@ -151,6 +155,19 @@ def test_the_network_is_a_module_under_its_name():
     assert own.network is own.get_submodule("elman")
     assert "elman.weight_hh" in own.state_dict()
     assert "lstm.layers.0.weight_ih" in model("lstm").state_dict()
+
+
+def test_no_other_part_of_the_package_names_a_network():
+    package = Path(tiedlm.__file__).parent
+    found = set()
+    for path in package.rglob("*.py"):
+        part = path.relative_to(package)
+        if part.parts[0] in ("networks", "export", "importers"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [getattr(node, key, None) for key in ("id", "attr", "arg", "name", "module")]
+            found |= {(str(part), n) for n in names if n and "lstm" in str(n).lower()}
+    assert found == {("__init__.py", "VariationalLSTM")}  # which is public
 
 
 def test_an_unknown_network_is_named_with_those_that_are_known():
