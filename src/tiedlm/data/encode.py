@@ -58,11 +58,6 @@ def encode(source: Source, tokenized: bool, folder: Path, progress: bool) -> Enc
     finally:
         for writer in writers.values():
             writer.close()
-    for part, path in paths.items():
-        if path.stat().st_size == 0:
-            raise UserError(
-                f"the {part} text of {source.origin} has no words; give it at least one line"
-            )
     return Encoded(dict(types), paths)
 
 
@@ -83,6 +78,14 @@ class _Writer:
             self.flush()
         finally:
             self._file.close()
+
+
+class Counted(NamedTuple):
+    """How many ids were written: all, those of ``<unk>``, and those of words that are known."""
+
+    tokens: int
+    unknown: int
+    known: int
 
 
 class Span(NamedTuple):
@@ -121,7 +124,7 @@ def whole_lines(path: Path, fraction: float, skip: float = 0.0) -> Span:
     """
     total = whole(path).length
     start, stop = _line_end(path, skip), _line_end(path, min(skip + fraction, 1.0))
-    if stop == start:
+    if total > 0 and stop == start:
         raise UserError(
             f"a fraction of {fraction} keeps no whole line of {total} training tokens; use a "
             "larger fraction"
@@ -156,19 +159,19 @@ def renumber(encoded: Encoded, vocabulary: Vocabulary) -> Ids:
     return vocabulary.encode(encoded.types)
 
 
-def write_npy(source: Path, span: Span, table: Ids, target: Path) -> int:
+def write_npy(source: Path, span: Span, table: Ids, target: Path) -> Counted:
     """Write a span of ids, renumbered by ``table``, as a .npy file.
 
     Returns:
-        How many of them are ``<unk>``.
+        The tokens, how many of them are ``<unk>``, and how many are neither that nor ``<eos>``.
     """
-    unknown = table[FIRST_UNK]
-    count = 0
+    unknown = ends = 0
     with target.open("wb") as file:
         header = {"descr": "<i4", "fortran_order": False, "shape": (span.length,)}
         np.lib.format.write_array_header_1_0(file, header)
         for chunk in read_ids(source, span):
             ids: npt.NDArray[np.int32] = table[chunk].astype("<i4", copy=False)
-            count += int(np.count_nonzero(ids == unknown))
+            unknown += int(np.count_nonzero(ids == table[FIRST_UNK]))
+            ends += int(np.count_nonzero(ids == table[FIRST_EOS]))
             file.write(ids.data)
-    return count
+    return Counted(span.length, unknown, span.length - unknown - ends)
