@@ -23,6 +23,12 @@ from tiedlm.files import write_text
 
 PARTS = {"train": "training", "valid": "validation", "test": "test"}
 SIDE_BY_SIDE = ("vd-lstm", "vd-lstm-real")
+_IDEAS = {
+    "vd-lstm-al": ", augmented loss",
+    "vd-lstm-re": ", reused embedding",
+    "vd-lstm-real": ", both",
+}
+_TWO_MATRICES = "two matrices <i>L</i> and <i>W</i>"
 
 
 def write_report(results: Mapping[str, Any], folder: Path) -> Path:
@@ -79,6 +85,9 @@ def _texts(results: Mapping[str, Any]) -> dict[str, str]:
         + " Test perplexity: "
         + _spoken(models, "test_ppl"),
         "duration": f"{results['seconds'] / 60:.1f} minutes",
+        "untied_bias": " + b" if models["vd-lstm"]["has_bias"] else "",
+        "tied_bias": " + b" if models["vd-lstm-real"]["has_bias"] else "",
+        "bias_note": findings.bias(models),
     }
 
 
@@ -94,10 +103,7 @@ def _pieces(results: Mapping[str, Any]) -> dict[str, str]:
         findings.unknown(models, corpus["parts"]["test"]),
     ]
     return {
-        "dot_base": _dot("vd-lstm"),
-        "dot_al": _dot("vd-lstm-al"),
-        "dot_re": _dot("vd-lstm-re"),
-        "dot_real": _dot("vd-lstm-real"),
+        "model_rows": "\n".join(_model_row(name, model) for name, model in models.items()),
         "corpus_rows": "\n".join(_corpus_row(n, corpus["parts"][n]) for n in PARTS),
         "result_rows": _result_rows(models),
         "readings": "\n".join(f"<li>{escape(text)}</li>" for text in readings),
@@ -105,6 +111,18 @@ def _pieces(results: Mapping[str, Any]) -> dict[str, str]:
         "settings_rows": _detail_rows(settings),
         "environment_rows": _detail_rows(results["environment"]),
     }
+
+
+def _model_row(name: str, model: Mapping[str, Any]) -> str:
+    """Return a row that says which matrices, bias and loss a model has."""
+    title = f"{STYLES[name].label}{_IDEAS.get(name, '')}"
+    matrices = "one matrix, <i>W</i> = <i>L</i><sup>T</sup>" if model["tied"] else _TWO_MATRICES
+    bias = ", and a bias <i>b</i>" if model["has_bias"] else ", no bias"
+    loss = "<i>J</i>" + (" + <i>α J</i><sub>aug</sub>" if model["alpha"] > 0 else "")
+    return (
+        f'<tr><th scope="row">{_dot(name)} {escape(title)}</th>'
+        f'<td class="words">{matrices}{bias}</td><td class="words loss">{loss}</td></tr>'
+    )
 
 
 def _corpus_row(name: str, part: Mapping[str, int]) -> str:

@@ -82,7 +82,10 @@ def model_card(
     example = " ".join(word for word in vocabulary.words[:8] if word.isalpha()) or "the"
     return _CARD.format(
         title=title,
-        tying="tied embeddings" if config.tied else "embeddings not tied",
+        tying=(
+            f"embeddings {'tied' if config.tied else 'not tied'}, "
+            f"{'a' if config.has_decoder_bias else 'no'} bias in the classifier"
+        ),
         origin=origin,
         words=config.vocab_size,
         layers=config.n_layers,
