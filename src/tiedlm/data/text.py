@@ -101,6 +101,8 @@ def lines_of(file: IO[bytes], name: Path | str) -> Iterator[str]:
     number = 0
     while line := file.readline(MAX_LINE + 1):
         number += 1
+        if number == 1 and line.startswith(_GZIP):
+            raise UserError(f"{name} is compressed; unpack it first: gunzip -c")
         yield _decode(line, name, number)
     if number == 0:
         raise UserError(f"{name} is empty; a text was expected")
@@ -138,6 +140,11 @@ def _not_text(name: Path | str, number: int) -> UserError:
         f"{name} is not a text file (line {number} holds zero bytes); unpack it if it is "
         "compressed; if it is UTF-16, save it as UTF-8"
     )
+
+
+def names_table(name: str) -> bool:
+    """Tell whether a file's name is that of a table, packed or not, in capitals or not."""
+    return name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
 
 
 def looks_tokenized(lines: Iterable[str]) -> bool:
