@@ -26,6 +26,22 @@ def trained(tiny_corpus, tmp_path_factory):
     return folder / "small", folder / "small-real"
 
 
+def test_train_and_check_tell_of_marks_of_other_tools(capsys, tiny_corpus, tmp_path):
+    for part in ("train", "valid", "test"):
+        lines = (tiny_corpus / f"{part}.txt").read_text().splitlines()
+        text = "".join(f"<s> {line} </s>\n" for line in lines)
+        (tmp_path / f"{part}.txt").write_text(text)
+    said = "</s> 180 times, <s> 180 times in 180 lines: tiedlm ends each line with an <eos> of its"
+    status, _, err = run(
+        capsys, "train", "small-re", "--data", tmp_path, "--out", tmp_path / "run", "--quiet", *TINY
+    )
+    assert status == 0
+    assert err.startswith(f"note: {said}")
+    status, out, _ = run(capsys, "data", "check", tmp_path)
+    assert status == 0
+    assert f"warning: {said}" in out
+
+
 def test_help_is_quick_and_imports_no_torch():
     program = (
         "import sys, tiedlm.cli\n"

@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
 from tiedlm import __version__
-from tiedlm.errors import UserError
+from tiedlm.errors import UserError, visible
 from tiedlm.files import explain
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -110,7 +110,7 @@ def _explain(error: CycloptsError) -> str:
         elif command == "tiedlm evaluate":
             advice = "of any text `tiedlm score RUN FILE` gives the perplexity"
         return f"{command}: {first!r} is too much; {advice}"
-    text = str(error).rstrip(".")
+    text = " ".join(str(error).split()).rstrip(".")
     if isinstance(error, (MissingArgumentError, UnknownOptionError)):
         text += f"; see `{command} --help`"
     if isinstance(error, UnknownOptionError) and command in _WITH_CONTEXT:
@@ -120,16 +120,16 @@ def _explain(error: CycloptsError) -> str:
 
 def note(text: str) -> None:
     """Say on standard error, in one line, what a person may not expect."""
-    print(f"note: {text}", file=sys.stderr)
+    print(f"note: {visible(text)}", file=sys.stderr)
 
 
 def fail(text: str, status: int = 2) -> NoReturn:
     """Say in one line what is wrong, and exit."""
-    leave(f"error: {' '.join(text.split())}", status)
+    leave(f"error: {text}", status)
 
 
 def leave(text: str, status: int) -> NoReturn:
     """Print one line on standard error and exit; of several ranks only the first prints."""
     if os.environ.get("RANK", "0") == "0":
-        print(f"tiedlm: {text}", file=sys.stderr)
+        print(f"tiedlm: {visible(text)}", file=sys.stderr)
     sys.exit(status)

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from tiedlm.data.corpus import Corpus
+from tiedlm.data.marks import notes_on
 from tiedlm.data.source import PARTS
+from tiedlm.data.text import names_table
 from tiedlm.data.tokenizer import CLOSERS, SENTENCE_ENDS
 from tiedlm.data.vocabulary import Ids
 
@@ -102,4 +104,14 @@ def _warnings(corpus: Corpus, parts: dict[str, dict[str, Any]]) -> list[str]:
             )
     if np.array_equal(corpus.valid, corpus.test):
         found.append("valid and test are the same text")
-    return found
+    return found + notes_on_text(corpus)
+
+
+def notes_on_text(corpus: Corpus) -> list[str]:
+    """Say in a line each what in the text itself is not meant for tiedlm."""
+    tables = [name for name in corpus.info["sha256"] if names_table(name)]
+    return [
+        f"{name} is read as plain text, its header and every column too; put the text of one "
+        "column into a file of its own"
+        for name in tables
+    ] + notes_on(corpus.info.get("marks", {}))

@@ -24,7 +24,7 @@ from tiedlm.data.tokenizer import UNK
 from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError, did_you_mean
 
-_FORMAT = 3  # raised when the tokenizer or the files change, so that old caches are not used
+_FORMAT = 4  # raised when the tokenizer or the files change, so that old caches are not used
 MOST_LETTERS = 80  # of a text's name in the name of a folder
 VocabFrom = Literal["part", "whole"]
 _VOCABULARY, _INFO = "vocabulary.txt", "info.json"
@@ -41,8 +41,8 @@ class Corpus:
         valid: likewise.
         test: likewise.
         info: what can be written as JSON: origin, split, hashes, the tokenizer (None for
-            text that was left as it is), vocabulary rule, fraction, and for each part tokens and
-            ``<unk>`` tokens.
+            text that was left as it is), vocabulary rule, fraction, for each part tokens and
+            ``<unk>`` tokens, and the marks of other tools, if any.
     """
 
     name: str
@@ -214,6 +214,7 @@ def _build(source: Source, folder: Path, choice: _Choice, progress: bool) -> Non
         "fraction": choice.fraction,
         **({"skip": choice.skip} if choice.skip else {}),
         "parts": parts,
+        **({"marks": encoded.marks} if encoded.marks else {}),
     }
     files.write_json(folder / _INFO, {"info": info, "sha256": hashes})
 

@@ -6,11 +6,12 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tiedlm.data.marks import Marks
 from tiedlm.data.progress import byte_progress
 from tiedlm.data.source import PARTS, Source
 from tiedlm.data.tokenizer import EOS, UNK, split_sentences, tokenize
@@ -31,10 +32,14 @@ class _Types(dict[str, int]):
 
 @dataclass(frozen=True)
 class Encoded:
-    """The parts of a corpus as files of provisional ids, and the words those ids stand for."""
+    """The parts of a corpus as files of provisional ids, and the words those ids stand for.
+
+    ``marks`` are those of other tools, as :class:`tiedlm.data.marks.Marks` counts them.
+    """
 
     types: dict[str, int]
     paths: dict[str, Path]
+    marks: dict[str, Any]
 
 
 def encode(source: Source, tokenized: bool, folder: Path, progress: bool) -> Encoded:
@@ -43,6 +48,7 @@ def encode(source: Source, tokenized: bool, folder: Path, progress: bool) -> Enc
     Words get provisional ids; the vocabulary is chosen afterwards from the training part's counts.
     """
     types = _Types({EOS: FIRST_EOS, UNK: FIRST_UNK})
+    marks = Marks(tokenized)
     number = types.__getitem__
     paths = {part: folder / f"{part}.ids" for part in PARTS}
     writers = {part: _Writer(path) for part, path in paths.items()}
@@ -50,7 +56,9 @@ def encode(source: Source, tokenized: bool, folder: Path, progress: bool) -> Enc
         with byte_progress(f"encoding {source.name}", source.size, show=progress) as advance:
             for part, line in source.lines():
                 advance(len(line.encode()) + 1)
-                for words in [line.split()] if tokenized else split_sentences(tokenize(line)):
+                sentences = [line.split()] if tokenized else split_sentences(tokenize(line))
+                marks.see(line, sentences)
+                for words in sentences:
                     writers[part].ids.extend(map(number, words))
                     if not words or words[-1] != EOS:
                         writers[part].ids.append(FIRST_EOS)
@@ -58,7 +66,7 @@ def encode(source: Source, tokenized: bool, folder: Path, progress: bool) -> Enc
     finally:
         for writer in writers.values():
             writer.close()
-    return Encoded(dict(types), paths)
+    return Encoded(dict(types), paths, marks.counts())
 
 
 class _Writer:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tiedlm.data import text
-from tiedlm.data.text import count_blank_lines, digest, looks_tokenized, read_lines
+from tiedlm.data.text import count_blank_lines, digest, looks_tokenized, names_table, read_lines
 from tiedlm.errors import UserError
 
 
@@ -67,3 +67,9 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path):
 )
 def test_punctuation_on_words_tells_raw_text(line: str, tokenized: bool):
     assert looks_tokenized([line] * 20) is tokenized
+
+
+@pytest.mark.parametrize("name", ["a.csv", "A.CSV", "A.Tsv", "a.csv.gz", "/A B/c.TSV.GZ"])
+def test_a_table_is_known_by_its_name_in_capitals_too(name: str):
+    assert names_table(name)
+    assert not names_table(name + ".txt")

@@ -19,9 +19,10 @@ TEXT = "\ufeffthe cat .\r\n\nthe dög .\nno end"
 def test_file_gzip_and_standard_input_give_the_same_lines(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_bytes(TEXT.encode())
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(TEXT.encode()))
+    (tmp_path / "A.TXT.GZ").write_bytes(gzip.compress(TEXT.encode()))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
     expected = ["the cat .", "", "the dög .", "no end"]
-    for source in (tmp_path / "a.txt", tmp_path / "a.txt.gz", "-"):
+    for source in (tmp_path / "a.txt", tmp_path / "a.txt.gz", tmp_path / "A.TXT.GZ", "-"):
         assert list(read_lines(source)) == expected
 
 
@@ -36,6 +37,7 @@ def test_file_gzip_and_standard_input_give_the_same_lines(tmp_path, monkeypatch)
         ("mac.txt", b"one\rtwo\r", "line 1 of .* carriage returns inside"),
         ("cut.gz", gzip.compress(b"abc " * 999)[:-9], "no complete gzip"),
         ("not.gz", b"plain text\n", "no complete gzip"),
+        ("packed.txt", gzip.compress(b"fine\n"), "packed.txt is compressed; unpack it first"),
         ("empty.gz", gzip.compress(b""), "is empty"),
     ],
 )
