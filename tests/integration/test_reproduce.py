@@ -35,11 +35,11 @@ needs_shell = pytest.mark.skipif(not Path("/bin/sh").exists(), reason="needs a s
 
 
 def gpu_runs(tmp_path, python, *rows, **environment):
-    """Begin benchmarks/gpu_runs.sh for two minutes, with a shell script instead of Python."""
+    """Begin studies/gpu_runs.sh for two minutes, with a shell script instead of Python."""
     fake = tmp_path / "python3"
     fake.write_text(f"#!/bin/sh\ncd {tmp_path}\n{python}\n")
     fake.chmod(0o755)
-    script = Path(__file__).parents[2] / "benchmarks" / "gpu_runs.sh"
+    script = Path(__file__).parents[2] / "studies" / "gpu_runs.sh"
     path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     return subprocess.Popen(["/bin/sh", script, "2", "out", *rows], env=path | environment)
 
