@@ -132,7 +132,7 @@ def test_a_signal_is_not_the_end_of_a_budget(capsys, tmp_path, monkeypatch, erro
         (["table1", "--budget", "0"], "--budget: expected minutes above 0"),
         (["figure1", "--only", "ptb-small"], "--only names cells of table1 and table2"),
         (["table3", "--only", "ptb-small"], "--only names cells of table1 and table2"),
-        (["table3", "--first-seed", "2"], "--first-seed is of table1, table2 and figure1"),
+        (["table3", "--first-seed", "2"], "--first-seed needs table1, table2 or figure1"),
         (["figure1", "--first-seed", "11"], "--first-seed 11 leaves none of --seeds 10"),
         (["table1", "--first-seed", "2"], "--first-seed 2 leaves none of --seeds 1"),
         (["figure1", "--show"], "has no finished run yet"),
