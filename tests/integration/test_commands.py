@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,15 +68,30 @@ def test_every_command_has_help(capsys, command):
     assert "Usage: tiedlm" in out
 
 
-def test_train_help_names_every_setting(capsys):
+def test_train_help_begins_with_an_example_and_has_every_flag_in_its_group(capsys):
     import dataclasses
 
     from tiedlm.training.settings import Settings
 
     _, out, _ = run(capsys, "train", "--help")
+    start, *panels = re.split(r"^\S+ (\w+) [^\w\s]+$", out, flags=re.MULTILINE)
+    assert "    tiedlm train small-real --data my.txt --out runs/mine\n" in start
+    names = ["Arguments", "Text", "Model", "Loss", "Schedule", "Machine", "Output", "Research"]
+    assert panels[::2] == names
+    text = dict(zip(names, panels[1::2], strict=True))
+    assert re.findall(r"^\S+ (--[a-z]+)", text["Output"], re.MULTILINE) == [
+        "--out", "--resume", "--quiet", "--tensorboard", "--list", "--show"
+    ]  # fmt: skip
     for field in dataclasses.fields(Settings):
         if field.name != "recipe":
-            assert f"--{field.name.replace('_', '-')}" in out
+            flag = f"--{field.name.replace('_', '-')}"
+            assert re.search(rf"^\S+ {flag} ", text[field.metadata["group"]], re.MULTILINE), flag
+
+
+def test_a_long_help_is_one_line_in_the_list_of_commands(capsys):
+    _, out, _ = run(capsys, "--help")
+    assert re.search(r" train +Train one model from a recipe\.", out)
+    assert "small-real" not in out
 
 
 def test_train_shows_progress_and_says_what_came_of_it(capsys, tiny_corpus, tmp_path):
@@ -346,7 +362,7 @@ def test_info_names_versions_threads_and_processor(capsys):
         (["evaluate", "{run}", "--window", "0"], "--window"),
         (["evaluate", "{run}", "--mc", "0"], "--mc"),
         (["evaluate", "{run}", "--mc", "2", "--window", "5"], "--mc last for the run's --bptt"),
-        (["evaluate", "{run}", "--seed", "2"], "--seed is of the masks of --mc"),
+        (["evaluate", "{run}", "--seed", "2"], "--seed needs --mc"),
         (["evaluate", "{run}", "--mc", "2", "--seed", "99999999999999999999"], "a 64-bit integer"),
         (["evaluate", "{run}", "--data", "nowhere.txt"], "nowhere.txt does not exist"),
         (["evaluate", "{run}", "my.txt"], "`tiedlm score RUN FILE` gives the perplexity"),
@@ -357,7 +373,8 @@ def test_info_names_versions_threads_and_processor(capsys):
         (["train", "small-real", "--init-range", "1e39"], "--init-range"),
         (["train", "small-real", "--threads", "99999999999"], "at most 4096"),
         (["train", "small-real", "--data", "{corpus}", "--device", "meta"], "--device meta"),
-        (["train", "small-re", "--soft-target", "uniform"], "which --alpha 0 leaves out"),
+        (["train", "small-re", "--soft-target", "uniform"],
+         "--soft-target uniform needs --alpha above 0"),
         (["train", "small-real", "--data", "{corpus}", "--skip", "0.5", "--fraction", "0.9"],
          "reach past the end"),
         (["train", "small-real", "--data", "{corpus}", "--init-from", "{run}"],

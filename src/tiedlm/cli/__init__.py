@@ -22,7 +22,13 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _WITH_CONTEXT = ("tiedlm predict", "tiedlm generate")
 _COMMANDS = {
     "demo": "Train the four models of the paper on a small corpus, and write a report.",
-    "train": "Train one model from a recipe.",
+    "train": """Train one model from a recipe.
+
+For example:
+
+    tiedlm train small-real --data my.txt --out runs/mine
+
+Run the same command again to resume where it stopped.""",
     "evaluate": "Perplexity of a trained model.",
     "compare": "Several runs side by side.",
     "reproduce": "The paper's tables and figures beside ours.",
