@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tiedlm.data.characters import CLOSERS, SENTENCE_ENDS
 from tiedlm.data.corpus import Corpus
 from tiedlm.data.source import PARTS
-from tiedlm.data.tokenizer import CLOSERS, SENTENCE_ENDS
 from tiedlm.data.vocabulary import Ids
 
 _LONG_LINE = 8  # tokens: shorter lines are equal by chance ("thank you very much . <eos>")

@@ -24,7 +24,7 @@ from tiedlm.data.tokenizer import UNK
 from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError, did_you_mean
 
-_FORMAT = 3  # raised when the tokenizer or the files change, so that old caches are not used
+_FORMAT = 4  # raised when the tokenizer or the files change, so that old caches are not used
 MOST_LETTERS = 80  # of a text's name in the name of a folder
 VocabFrom = Literal["part", "whole"]
 _VOCABULARY, _INFO = "vocabulary.txt", "info.json"
