@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tiedlm.cli import leave
+from tiedlm.cli import leave, note
 from tiedlm.cli.numbers import whole_number
 from tiedlm.errors import UserError
 from tiedlm.experiments.recipes import RECIPES, VARIANTS, get_recipe
@@ -82,6 +82,7 @@ def run(
     settings: Settings, out: Path, quiet: bool = False, tensorboard: bool = False
 ) -> dict[str, Any]:
     """Load the corpus, train, and print the result."""
+    from tiedlm.data.check import notes_on_words
     from tiedlm.progress import ProgressView, Silent
     from tiedlm.training.loop import Diverged, Stopped
     from tiedlm.training.loop import train as train_model
@@ -91,6 +92,9 @@ def run(
     quiet = quiet or not is_first
     board = TensorBoard(out) if tensorboard and is_first else None
     corpus = settings.load_corpus(progress=not quiet)
+    if is_first:
+        for line in notes_on_words(corpus):
+            note(line)
     try:
         with ProgressView() as view:
             watcher = Silent() if quiet else view.watcher()

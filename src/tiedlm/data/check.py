@@ -17,6 +17,11 @@ _TINY = 5_000  # tokens: the perplexity of fewer is uncertain by several per cen
 _OVERLAP = 0.05
 _UNKNOWN = 0.10
 _UNENDED = 0.4
+_LACKS_BLANKS = (
+    "the text has no blanks between its words, as in Chinese, Japanese or Thai, so tiedlm does not "
+    "find them: what stands between blanks or marks counts as one word; split the text into words "
+    "first"
+)
 
 
 def check_corpus(corpus: Corpus) -> dict[str, Any]:
@@ -71,8 +76,13 @@ def _unended_share(corpus: Corpus) -> float:
     return 1.0 - float(np.asarray(ending)[last].mean()) if len(last) else 0.0
 
 
+def notes_on_words(corpus: Corpus) -> list[str]:
+    """Return what is to be known before training: the words may not be those of the language."""
+    return [_LACKS_BLANKS] if corpus.info.get("lacks_blanks") else []
+
+
 def _warnings(corpus: Corpus, parts: dict[str, dict[str, Any]]) -> list[str]:
-    found = []
+    found = notes_on_words(corpus)
     if corpus.info["verified"] is False:
         found.append("the files are not those of the published corpus: counts may differ")
     for part, counted in parts.items():
@@ -82,6 +92,8 @@ def _warnings(corpus: Corpus, parts: dict[str, dict[str, Any]]) -> list[str]:
             limits = corpus.info["vocabulary"]
             is_cut = limits["max_size"] is not None or (limits["min_count"] or 1) > 1
             advice = "allow a larger vocabulary" if is_cut else "train has too few of its words"
+            if corpus.info.get("lacks_blanks"):
+                advice = "its words are not found"
             found.append(
                 f"{counted['unk_share']:.0%} of {part} is <unk>: perplexity will look too good; "
                 f"{advice}"
