@@ -41,8 +41,9 @@ class Corpus:
         valid: likewise.
         test: likewise.
         info: what can be written as JSON: origin, split, hashes, the tokenizer (None for
-            text that was left as it is), vocabulary rule, fraction, for each part tokens and
-            ``<unk>`` tokens, and the marks of other tools, if any.
+            text that was left as it is), ``lacks_blanks`` where its script has none between words,
+            vocabulary rule, fraction, for each part tokens and ``<unk>`` tokens, and the marks of
+            other tools, if any.
     """
 
     name: str
@@ -205,6 +206,7 @@ def _build(source: Source, folder: Path, choice: _Choice, progress: bool) -> Non
         "sha256": source.sha256,
         "verified": source.verified,
         "tokenizer": None if choice.tokenized else "tiedlm",
+        **({"lacks_blanks": True} if source.lacks_blanks else {}),
         "vocabulary": {
             "types": len(vocabulary),
             "max_size": choice.vocab_size,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tiedlm.data.characters import HAN_AND_KANA, LETTER, SOUTH_EAST_ASIAN
 from tiedlm.data.encodings import how_to_convert
 from tiedlm.data.tokenizer import ABBREVIATIONS
 from tiedlm.errors import UserError
@@ -17,8 +18,17 @@ MAX_LINE = 10_000_000  # bytes
 _CHUNK = 1 << 20
 _HEAD = 8192  # bytes: a binary file shows itself here, whatever its lines look like
 _SAMPLE = 200_000  # characters that decide whether a text is tokenized
-# A word, but no abbreviation, with its punctuation still on it.
-_ATTACHED = re.compile(rf"""(?!(?:{ABBREVIATIONS})\.)[^\W\d_]{{3,}}[,;:!?.]["'”’)]*$""", re.I)
+# A word, but no abbreviation, with its punctuation still on it. The marks of other scripts, and a
+# Korean word before one, tell it whatever the word's length: they have no such abbreviations.
+_CLOSERS = r"""["'”’»)\]]*$"""
+_ATTACHED = re.compile(
+    rf"(?!(?i:{ABBREVIATIONS})\.){LETTER}{{3,}}[,;:!?.]{_CLOSERS}"
+    rf"|{LETTER}*[\uac00-\ud7a3][,;:!?.]{_CLOSERS}"
+    rf"|{LETTER}+[؟،؛۔।॥։՝።፣፤፥፧။၊។]{_CLOSERS}"
+    rf"|.*[{HAN_AND_KANA}][，、。！？；：．]"
+)
+_UNBROKEN = re.compile(f"[{HAN_AND_KANA}]{{6,}}|[{SOUTH_EAST_ASIAN}]{{13,}}")  # several words long
+_UNBROKEN_SHARE = 0.3
 _RAW_SHARE = 0.03
 _GZIP = b"\x1f\x8b"
 
@@ -165,16 +175,35 @@ def names_table(name: str) -> bool:
 def looks_tokenized(lines: Iterable[str]) -> bool:
     """Tell whether a text is already split into words.
 
-    Raw text has punctuation on its words (``home.``, ``and,``); in tokenized text punctuation
-    stands alone or is not there. A text is taken as raw if more than 3 in 100 of the words in its
-    first 200,000 characters carry a mark.
+    Raw text has punctuation on its words (``home.``, ``and,``, ``है।``); in tokenized text
+    punctuation stands alone or is not there. A text is taken as raw if more than 3 in 100 of the
+    words in its first 200,000 characters carry a mark.
     """
-    words = attached = characters = 0
-    for line in lines:
+    words = attached = 0
+    for line in _sample(lines):
         chunks = line.split()
         words += len(chunks)
         attached += sum(bool(_ATTACHED.match(chunk)) for chunk in chunks)
+    return attached <= _RAW_SHARE * words
+
+
+def lacks_blanks(lines: Iterable[str]) -> bool:
+    """Tell whether a text is written without blanks between words, as Chinese or Thai is.
+
+    It is if 3 in 10 of its characters, blanks apart, are in long runs of letters of such a script.
+    """
+    characters = unbroken = 0
+    for line in _sample(lines):
+        characters += len("".join(line.split()))
+        unbroken += sum(map(len, _UNBROKEN.findall(line)))
+    return unbroken > _UNBROKEN_SHARE * characters
+
+
+def _sample(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines that hold the first 200,000 characters."""
+    characters = 0
+    for line in lines:
+        yield line
         characters += len(line)
         if characters > _SAMPLE:
-            break
-    return attached <= _RAW_SHARE * words
+            return

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tiedlm.data import Vocabulary, load_corpus
+from tiedlm.data.check import check_corpus, notes_on_text
 from tiedlm.errors import UserError
 from tiedlm.files import cache_folder
 
@@ -315,3 +316,20 @@ def test_a_wrong_skip_or_vocabulary_rule_is_an_error(folder: Path):
         load_corpus(str(folder), skip=1.0)
     with pytest.raises(UserError, match="vocab_from must be"):
         load_corpus(str(folder), vocab_from="valid")
+
+
+def test_text_without_blanks_is_said_to_have_no_words_instead_of_too_few(tmp_path: Path):
+    text = tmp_path / "book.txt"
+    line = "他昨天早上去北京大学看朋友了，大家都很高兴{}。"
+    text.write_text("\n".join(line.format(chr(0x4E10 + i)) for i in range(40)), encoding="utf-8")
+    corpus = load_corpus(str(text), vocab_size=10)
+    warnings = check_corpus(corpus)["warnings"]
+    (note,) = notes_on_text(corpus)
+    assert "no blanks between its words" in note
+    assert note in warnings
+    assert not any("larger vocabulary" in warning for warning in warnings)
+    assert any("is <unk>" in warning and "not found" in warning for warning in warnings)
+
+
+def test_text_with_blanks_is_said_nothing_of(folder: Path):
+    assert notes_on_text(load_corpus(str(folder))) == []

@@ -105,3 +105,19 @@ def test_no_word_reaches_over_a_blank_so_each_is_of_one_part_of_its_line(text):
             assert all(words == tokenize(part) for words in regions.values())
         assert sum(r > 0 for one in found for r in one.regions) == len(tokenize(text))
         assert len(found) <= 1 or not whole
+
+
+def test_the_written_form_stays_beside_the_word_that_is_known():
+    vocabulary = Vocabulary(["<eos>", "<unk>", "the", "well-known", "cat", "."])
+    line = "The well\u2011known \u200ecat\u202c \u2066 ."
+    (sentence,) = sentences([line], vocabulary, tokenizer=True, blank_lines=False)
+    assert sentence.words == ("the", "well-known", "cat", ".", "<eos>")
+    assert sentence.ids.tolist() == [2, 3, 4, 5, 0]
+    written = [sentence.parts[region - 1] for region in sentence.regions[:-1]]
+    assert written == ["The", "well\u2011known", "\u200ecat\u202c", "."]
+
+
+def test_text_that_came_tokenized_keeps_what_it_has():
+    vocabulary = Vocabulary(["<eos>", "<unk>", "well-known"])
+    (sentence,) = sentences(["well\u2011known"], vocabulary, tokenizer=False, blank_lines=False)
+    assert sentence.words == ("well\u2011known", "<eos>")
