@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from tiedlm.dropout import check_probability
 from tiedlm.losses import LossOutput, augmented_cross_entropy
-from tiedlm.matmul import is_recording
 from tiedlm.networks import Network, State, builder_of
 from tiedlm.networks.network import Builder, draw_parameters
+from tiedlm.tracing import is_recording
 from tiedlm.tying import Decoder, TiedDecoder, count_parameters
 
 if TYPE_CHECKING:

@@ -78,7 +78,7 @@ def score(
     """
     from tiedlm.cli.models import load_model
     from tiedlm.data import EOS
-    from tiedlm.data.text import looks_tokenized
+    from tiedlm.data.text import looks_tokenized, names_table
     from tiedlm.files import atomic_path, keep_input
     from tiedlm.scoring import pieces, read_lines, score_in_order, score_sentences, sentences
     from tiedlm.scoring.columns import TextColumn
@@ -109,7 +109,7 @@ def score(
     given = None if column is None else TextColumn(lines, column, name_of(file))
     if given is not None:
         lines = iter(given)
-    elif file.removesuffix(".gz").endswith((".csv", ".tsv")):
+    elif names_table(file):
         notes.append(
             f"{file} is read as plain text, its header too; --column NAME reads one column of it"
         )
