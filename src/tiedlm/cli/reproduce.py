@@ -81,8 +81,14 @@ def reproduce(
     last_seed = seeds or (FIGURE1_RUNS if what == "figure1" else 1)
     if first_seed is not None and first_seed > last_seed:
         raise UserError(f"--first-seed {first_seed} leaves none of --seeds {last_seed}")
-    from tiedlm.training.hardware import available_cores, choose_device, threads_of_each
+    from tiedlm.cores import available_cores
+    from tiedlm.training.hardware import (
+        choose_device,
+        threads_of_each,
+        use_default_threads,
+    )
 
+    use_default_threads()
     on_gpu = not show and choose_device(device).type == "cuda"
     at_once = jobs or (1 if on_gpu else available_cores())
     options = _Options(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 
 import tiedlm
 from tiedlm import native
+from tiedlm.cores import available_cores
 from tiedlm.data.vocabulary import Vocabulary
 from tiedlm.errors import UserError
 from tiedlm.files import read_json, write_bytes
@@ -165,7 +165,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
         "numpy": np.__version__,
         "platform": platform.platform(),
         "processor": processor_name(),
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "compiled": native.is_on(),
         "cuda": torch.cuda.get_device_name() if with_cuda else None,

@@ -101,7 +101,8 @@ class Settings:
     precision: Precision = _setting("auto", "Arithmetic of the matrix products.")
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N.")
     threads: int | None = _setting(
-        None, "CPU threads; by default the cores, 8 at most; 1 beside other busy programs."
+        None,
+        "CPU threads; by default the cores it may use, 8 at most; 1 beside other busy programs.",
     )
 
     def __post_init__(self) -> None:
