@@ -17,13 +17,56 @@ CACHE = "TIEDLM_CACHE"  # environment: folder for downloads, encoded corpora and
 
 
 def cache_folder(given: Path | None = None) -> Path:
-    """Return the folder given, else ``$TIEDLM_CACHE``, else tiedlm's in the user's cache."""
+    """Return the folder given, else ``$TIEDLM_CACHE``, else tiedlm's in the user's cache.
+
+    Raises:
+        UserError: if there is neither, nor a home folder.
+    """
     if given is not None:
         return given
-    if os.environ.get(CACHE):
-        return Path(os.environ[CACHE]).expanduser()
+    named = folder_in_environment(CACHE)
+    if named is not None:
+        return named
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "tiedlm"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "tiedlm"
+    except RuntimeError as error:
+        raise UserError(
+            f"this user has no home folder for the cache; set {CACHE} to a folder that can be "
+            "written"
+        ) from error
+
+
+def folder_in_environment(name: str) -> Path | None:
+    """Return the folder that an environment variable names; None where it is not set.
+
+    Raises:
+        UserError: if it begins with ``~`` and no home folder is known.
+    """
+    value = os.environ.get(name)
+    if not value:
+        return None
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{name}={value}: no home folder is known for its ~; give the whole path"
+        ) from error
+
+
+def expand(path: str) -> Path:
+    """Return a path with its ``~`` replaced by a home folder.
+
+    A file that is there under the name as it is written, such as ``~$notes.txt``, stays, and so
+    does a ``~`` that names no home.
+    """
+    plain = Path(path)
+    if plain.exists():
+        return plain
+    try:
+        return plain.expanduser()
+    except RuntimeError:
+        return plain
 
 
 def explain(error: OSError, path: Path | str) -> UserError:

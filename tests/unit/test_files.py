@@ -3,13 +3,18 @@
 import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from tiedlm import native
+from tiedlm.data.standard import data_root
 from tiedlm.errors import UserError, did_you_mean
 from tiedlm.files import (
     atomic_path,
+    cache_folder,
     check_folder,
+    expand,
     files_together,
     keep_input,
     read_json,
@@ -150,3 +155,50 @@ def test_a_link_is_followed_and_a_pipe_stays_a_pipe(tmp_path):
         assert read.result(timeout=20) == "through"
     assert (tmp_path / "pipe").is_fifo()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe", "target"]
+
+
+@pytest.fixture
+def no_home(monkeypatch):
+    """A user without a home folder: no HOME, and a number that has no entry."""
+    for name in ("HOME", "XDG_CACHE_HOME", "TIEDLM_CACHE", "TIEDLM_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+
+
+def test_without_a_home_folder_the_cache_is_asked_for_by_name(no_home, monkeypatch, tmp_path):
+    with pytest.raises(UserError, match=r"no home folder for the cache; set TIEDLM_CACHE to"):
+        cache_folder()
+    monkeypatch.setenv("TIEDLM_CACHE", "~/cache")
+    with pytest.raises(UserError, match=r"TIEDLM_CACHE=~/cache: no home folder is known for"):
+        cache_folder()
+    monkeypatch.setenv("TIEDLM_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+
+
+def test_without_a_home_folder_the_data_folder_is_named(no_home, monkeypatch):
+    monkeypatch.setenv("TIEDLM_DATA", "~/data")
+    with pytest.raises(UserError, match=r"TIEDLM_DATA=~/data: no home folder is known for its ~"):
+        data_root(None)
+
+
+def test_without_a_home_folder_the_kernels_say_so_and_pytorch_does_the_work(no_home):
+    if native.why_not() and "TIEDLM_CACHE" not in native.why_not():
+        pytest.skip(native.why_not())
+    native._library.cache_clear()
+    try:
+        assert "set TIEDLM_CACHE" in native.why_not()
+    finally:
+        native._library.cache_clear()
+
+
+def test_a_tilde_is_a_home_folder_unless_a_file_has_that_name(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert expand("~/x") == tmp_path / "home" / "x"
+    assert expand("~nosuch-user/x") == Path("~nosuch-user/x")
+    for name in ("~$notes.txt", "~nosuch-user"):
+        Path(name).write_text("a\n")
+        assert expand(name) == Path(name)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert expand("~/x") == Path("~/x")

@@ -77,7 +77,7 @@ def find_source(
         return standard_source(
             name_or_path, data_root, files.cache_folder(cache), download, progress
         )
-    path = Path(name_or_path).expanduser()
+    path = files.expand(name_or_path)
     if path.is_dir():
         return from_folder(path)
     if path.is_file():
@@ -98,7 +98,7 @@ def place_of(name_or_path: str) -> str:
 
     So what is noted of a corpus holds in every folder.
     """
-    path = Path(name_or_path).expanduser()
+    path = files.expand(name_or_path)
     if has_name(name_or_path) or not path.exists():
         return name_or_path
     return os.path.abspath(path)
