@@ -15,6 +15,8 @@ from tiedlm.errors import UserError
 
 CACHE = "TIEDLM_CACHE"  # environment: folder for downloads, encoded corpora and compiled kernels
 
+MOST_BYTES = 255  # of the name of a file, on most file systems
+
 
 def cache_folder(given: Path | None = None) -> Path:
     """Return the folder given, else ``$TIEDLM_CACHE``, else tiedlm's in the user's cache.
@@ -94,7 +96,8 @@ def keep_input(out: Path | None, *inputs: Path | str) -> None:
 
 def temporary_name(path: Path) -> Path:
     """Return a name beside ``path`` that no other process has, also on another machine."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    beginning = cut_name(path.name, MOST_BYTES - 40)
+    return path.with_name(f".{beginning}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def remove_temporary(folder: Path) -> None:
@@ -212,6 +215,28 @@ def files_together(folder: Path, marker: str, kind: str) -> Iterator[Path]:
         if is_new:
             with suppress(OSError):  # it is empty only after a failure
                 folder.rmdir()
+
+
+def check_utf8(path: Path, why: str) -> None:
+    """Refuse a path that is not UTF-8 where something else is to read it that knows no other.
+
+    Raises:
+        UserError: naming the path and why it matters.
+    """
+    try:
+        str(path / path.resolve().name).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"the name {path} is not UTF-8: {why}; choose another") from error
+
+
+def readable(text: str) -> str:
+    """Return a text that may name files, with a mark for every byte that is not UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def cut_name(name: str, most_bytes: int) -> str:
+    """Return as much of the beginning of a file's name as fits: a limit that counts bytes."""
+    return name.encode("utf-8", "ignore")[:most_bytes].decode("utf-8", "ignore")
 
 
 def check_folder(folder: Path, marker: str, kind: str) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from tiedlm.files import (
     atomic_path,
     cache_folder,
     check_folder,
+    check_utf8,
+    cut_name,
     expand,
     files_together,
     keep_input,
     read_json,
+    readable,
     write_json,
     write_text,
 )
@@ -202,3 +206,32 @@ def test_a_tilde_is_a_home_folder_unless_a_file_has_that_name(monkeypatch, tmp_p
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     assert expand("~/x") == Path("~/x")
+
+
+def test_a_name_is_cut_by_bytes_and_never_inside_a_character():
+    assert cut_name("语" * 72, 80) == "语" * 26
+    assert cut_name("a" * 100, 80) == "a" * 80
+    assert cut_name("short", 80) == "short"
+    assert cut_name("a\udcffb", 80) == "ab"
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "语" * 85])
+def test_a_file_may_have_the_longest_name_that_the_file_system_allows(tmp_path, name):
+    write_text(tmp_path / name, "content")
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes")
+def test_a_name_that_is_not_utf8_is_refused_only_where_it_cannot_be_read(tmp_path, monkeypatch):
+    strange = tmp_path / os.fsdecode(b"b\xffd")
+    write_text(strange / "a.txt", "content")
+    assert (strange / "a.txt").read_text() == "content"
+    check_utf8(tmp_path / "文", "nobody reads it")
+    for name in (strange, strange / "folder"):
+        with pytest.raises(UserError, match="is not UTF-8: nobody reads it; choose another"):
+            check_utf8(name, "nobody reads it")
+    monkeypatch.chdir(strange)
+    with pytest.raises(UserError, match="is not UTF-8"):
+        check_utf8(Path("."), "nobody reads it")
+    check_utf8(Path("folder"), "it is read from here")
+    assert readable(strange.name) == "b\N{REPLACEMENT CHARACTER}d"

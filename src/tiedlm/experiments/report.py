@@ -19,7 +19,7 @@ from typing import Any
 from tiedlm.analysis.plots import STYLES, plot_bars, plot_curves
 from tiedlm.data import EOS, UNK
 from tiedlm.experiments import findings
-from tiedlm.files import write_text
+from tiedlm.files import readable, write_text
 
 PARTS = {"train": "training", "valid": "validation", "test": "test"}
 SIDE_BY_SIDE = ("vd-lstm", "vd-lstm-real")
@@ -245,6 +245,6 @@ def _commands(folder: Path, next_seed: int) -> dict[str, str]:
         ],
     }
     return {
-        name: "\n".join(f"<code>{escape(shlex.join(line))}</code>" for line in lines)
+        name: "\n".join(f"<code>{escape(readable(shlex.join(line)))}</code>" for line in lines)
         for name, lines in commands.items()
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
@@ -49,23 +51,35 @@ def _digest(tensors: Mapping[str, Tensor], run_id: str) -> str:
     return digest.hexdigest()
 
 
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file: its tensors, and the text that goes with them.
+
+    The library opens no file whose name is not UTF-8, so it is given the bytes.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    try:
+        data = path.read_bytes()
+        tensors = load_tensors(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: the run has no trained model yet") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({error}); restore it or train again") from error
+    return tensors, header.get("__metadata__", {})
+
+
 def read_weights(path: Path, run_id: str = "") -> dict[str, Tensor]:
     """Read what :func:`save_weights` wrote.
 
     Raises:
         UserError: if the file is missing or damaged, or another run's.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            promised = (file.metadata() or {}).get("sha256")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist: the run has no trained model yet") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (SafetensorError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); restore it or train again") from error
-    if promised != _digest(tensors, run_id):
+    tensors, metadata = read_tensors(path)
+    if metadata.get("sha256") != _digest(tensors, run_id):
         raise UserError(
             f"{path} is damaged, or another run's: its SHA-256 is not the one it should have; "
             "restore it or train again"

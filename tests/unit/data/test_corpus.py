@@ -282,3 +282,12 @@ def test_a_wrong_skip_or_vocabulary_rule_is_an_error(folder: Path):
         load_corpus(str(folder), skip=1.0)
     with pytest.raises(UserError, match="vocab_from must be"):
         load_corpus(str(folder), vocab_from="valid")
+
+
+def test_the_name_of_a_text_may_be_as_long_as_the_file_system_allows(tmp_path: Path, cache: Path):
+    path = tmp_path / ("语" * 83 + ".txt")
+    path.write_text("the cat sat\n" * 20, encoding="utf-8")
+    loaded = load_corpus(str(path))
+    assert loaded.name == path.stem
+    (folder,) = (cache / "corpora").iterdir()
+    assert folder.name.startswith("语" * 26 + "-")
