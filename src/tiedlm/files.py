@@ -262,3 +262,45 @@ def check_folder(folder: Path, marker: str, kind: str) -> None:
                 f"{folder} holds other files ({min(strangers)}); name a new folder for the {kind}, "
                 "or that of an earlier one"
             )
+
+
+@contextmanager
+def lock(folder: Path, patience: float = -1) -> Iterator[None]:
+    """Hold a folder, so that two processes never write into it at once.
+
+    The system drops the lock when its holder dies, so a stale one is never in the way. The file
+    ``.lock``, which stays, means nothing.
+
+    Args:
+        folder: made if it is not there.
+        patience: seconds to wait for another holder; below 0 without end.
+
+    Raises:
+        UserError: if another process holds it, or the folder cannot be written or locked.
+    """
+    import filelock  # not for `tiedlm --help`
+
+    path = folder / ".lock"
+    held = filelock.FileLock(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():  # the library takes some folders that cannot be written for busy
+            probe = temporary_name(path)
+            probe.touch()
+            probe.unlink()
+        held.acquire(timeout=patience)
+    except filelock.Timeout as error:
+        raise UserError(
+            f"{folder} is in use by another process; wait for it or choose another --out"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None)
+        if getattr(error, "filename", None) is not None:
+            raise explain(error, folder) from error  # type: ignore[arg-type]  # an OSError
+        raise UserError(
+            f"{path} cannot be locked: {reason or error}; choose an --out on another file system"
+        ) from error
+    try:
+        yield
+    finally:
+        held.release()

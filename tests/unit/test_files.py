@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from tiedlm.files import (
     expand,
     files_together,
     keep_input,
+    lock,
     read_json,
     readable,
     write_json,
@@ -235,3 +237,38 @@ def test_a_name_that_is_not_utf8_is_refused_only_where_it_cannot_be_read(tmp_pat
         check_utf8(Path("."), "nobody reads it")
     check_utf8(Path("folder"), "it is read from here")
     assert readable(strange.name) == "b\N{REPLACEMENT CHARACTER}d"
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path):
+    with lock(tmp_path / "new"), pytest.raises(UserError, match="new is in use by another proc"):
+        lock(tmp_path / "new", 0.1).__enter__()
+    with lock(tmp_path / "new", 0.1):
+        assert os.listdir(tmp_path / "new") == [".lock"]
+
+
+def test_the_lock_of_a_process_that_was_killed_is_not_in_the_way(tmp_path):
+    program = (
+        "import sys, time; from pathlib import Path; from tiedlm.files import lock\n"
+        "with lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    arguments = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="in use by another process"):
+            lock(tmp_path, 0.1).__enter__()
+        child.kill()
+        child.wait()
+    with lock(tmp_path, 1.0):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_cannot_be_held(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*file/run: Not a directory"):
+        lock(tmp_path / "file" / "run").__enter__()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_folder_that_cannot_be_written_cannot_be_held():
+    with pytest.raises(UserError, match=r"cannot write /proc"):
+        lock(Path("/proc/self")).__enter__()
