@@ -177,13 +177,57 @@ def read_json(path: Path | str) -> Any:
         UserError: if the file is missing or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+    except UnicodeDecodeError as error:
         raise UserError(f"{path} is not valid JSON ({error}); it may be damaged") from error
+    return parse_json(text, str(path))
+
+
+def parse_json(text: str, name: str) -> Any:
+    """Parse JSON that someone else may have written.
+
+    A whole number beyond every float is infinite, as ``1e999`` is.
+
+    Args:
+        text: JSON.
+        name: what it is called in a message: a file, or a line of one.
+
+    Raises:
+        UserError: if it is not JSON or too deeply nested, an object has a key twice, or a text
+            in it has half a character.
+    """
+    try:
+        value = json.loads(text, parse_int=_whole_number, object_pairs_hook=_object)
+        if "\\u" in text:  # half a character can be written only so
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise UserError(
+            f"{name}: a text has {half!r}, which is half a character; its other half was cut off "
+            "where this was written: mend or remove that text"
+        ) from error
+    except RecursionError as error:
+        raise UserError(f"{name}: its lists or objects are nested too deeply to be read") from error
+    except ValueError as error:
+        raise UserError(f"{name} is not valid JSON ({error}); it may be damaged") from error
+    return value
+
+
+def _whole_number(digits: str) -> int | float:
+    return int(digits) if len(digits) < 300 else float(digits)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"an object has the key {twice!r} twice")
+    return found
 
 
 @contextmanager

@@ -71,7 +71,7 @@ class ModelConfig:
         """Count the distinct parameters of the model, without building it."""
         V, E, H = self.vocab_size, self.d_embed, self.d_hidden
         embedding = V * E
-        recurrent = sum(4 * H * ((E if i == 0 else H) + H + 1) for i in range(self.n_layers))
+        recurrent = 4 * H * (E + H + 1) + (self.n_layers - 1) * 4 * H * (H + H + 1)
         projection = H * E if H != E else 0
         decoder = projection if self.tied else V * H
         return embedding + recurrent + decoder + (V if self.has_decoder_bias else 0)

@@ -377,7 +377,11 @@ def test_a_mistake_is_one_line_and_exit_2(
 
 
 @pytest.mark.parametrize("name", ["config.json", "result.json"])
-@pytest.mark.parametrize("text", ["[]", "{}", '{"settings": {}, "corpus": {}}', "3"])
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "{}", '{"settings": {}, "corpus": {}}', "3", "[" * 99_999, '{"a": 1, "a": 2}'],
+    ids=lambda text: text[:40],
+)
 def test_what_is_no_runs_configuration_or_result_is_one_line(capsys, trained, tmp_path, name, text):
     folder = tmp_path / "run"
     shutil.copytree(trained[1], folder)
@@ -393,6 +397,19 @@ def test_what_is_no_runs_configuration_or_result_is_one_line(capsys, trained, tm
         assert status == 2, (command, err)
         assert name in err
         assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), 10**30, 10**12, 8.5, "8", [], None])
+@pytest.mark.parametrize("name", ["d_hidden", "n_layers", "vocab_size", "dropout_input"])
+def test_a_model_that_cannot_be_made_is_one_line(capsys, trained, tmp_path, name, value):
+    for file in ("config.json", "vocabulary.txt", "model.safetensors"):
+        shutil.copy(trained[1] / file, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["model"][name] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    status, _, err = run(capsys, "predict", tmp_path, "the")
+    assert (status, err.count("\n")) == (2, 1), err
+    assert "config.json" in err
 
 
 def test_names_with_brackets_are_shown_as_they_are(capsys, trained, tmp_path):

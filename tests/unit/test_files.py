@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import errno
+import math
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from tiedlm.files import (
     files_together,
     keep_input,
     lock,
+    parse_json,
     read_json,
     readable,
     write_json,
@@ -272,3 +274,29 @@ def test_a_folder_that_cannot_be_made_cannot_be_held(tmp_path):
 def test_a_folder_that_cannot_be_written_cannot_be_held():
     with pytest.raises(UserError, match=r"cannot write /proc"):
         lock(Path("/proc/self")).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "is not valid JSON"),
+        ("[" * 99_999, "nested too deeply"),
+        ("[" * 99_999 + "]" * 99_999, "nested too deeply"),
+        ('{"a": 1, "a": 2}', "the key 'a' twice"),
+        ('["\\ud83d"]', r"'\\ud83d', which is half a character"),
+    ],
+)
+def test_json_that_cannot_be_read_is_one_line_with_its_name(tmp_path, text, says):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    for read in (lambda: read_json(path), lambda: parse_json(text, str(path))):
+        with pytest.raises(UserError, match=says) as caught:
+            read()
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_number_beyond_any_float_is_infinite():
+    assert parse_json(f"[1{'0' * 400}, -1{'0' * 5000}]", "list") == [math.inf, -math.inf]
+    assert parse_json("[1e999, 7]", "list") == [math.inf, 7]
+    assert parse_json('["\\ud83d\\ude00 \\u00e9"]', "list") == ["\N{GRINNING FACE} é"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from tiedlm import native
 from tiedlm.cores import available_cores
 from tiedlm.data.vocabulary import Vocabulary
 from tiedlm.errors import UserError
-from tiedlm.files import read_json, write_bytes
+from tiedlm.files import parse_json, read_json, write_bytes
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.native import gpu
 from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS
@@ -62,7 +61,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         data = path.read_bytes()
         tensors = load_tensors(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")].decode(), str(path))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: the run has no trained model yet") from error
     except OSError as error:
@@ -95,7 +94,11 @@ def load_weights(model: LanguageModel, path: Path, run_id: str = "") -> None:
             unexpected or of another shape, or if the tie that the configuration promises does not
             hold.
     """
-    tensors = read_weights(path, run_id)
+    _put(read_weights(path, run_id), model, path)
+
+
+def _put(tensors: Mapping[str, Tensor], model: LanguageModel, path: Path) -> None:
+    """Copy the tensors of a file into a model."""
     expected = dict(model.named_parameters())
     for name in expected.keys() | tensors.keys():
         if name not in tensors:
@@ -150,8 +153,20 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
             f"{folder / VOCABULARY} has {len(vocabulary)} words, {CONFIG} says "
             f"{model_config.vocab_size}: the vocabulary does not match the model"
         )
-    model = LanguageModel(model_config)
-    load_weights(model, folder / WEIGHTS, config.get("id", ""))
+    tensors = read_weights(folder / WEIGHTS, config.get("id", ""))
+    if model_config.num_params() > (folder / WEIGHTS).stat().st_size:
+        raise UserError(
+            f"{folder / CONFIG}: 'model' has more parameters than {WEIGHTS} has bytes; is it of "
+            "another run?"
+        )
+    try:
+        model = LanguageModel(model_config)
+    except (RuntimeError, OverflowError, TypeError, MemoryError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{folder / CONFIG}: 'model' is no model that can be made here: {reason}"
+        ) from error
+    _put(tensors, model, folder / WEIGHTS)
     model.vocabulary = vocabulary
     return model.to(device).eval()
 

@@ -7,7 +7,6 @@ validation; a tied tensor is stored once), ``metrics.jsonl``, ``env.json`` and, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -111,7 +110,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / METRICS
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        metrics = [dict(json.loads(line)) for line in lines]
+        metrics = [dict(files.parse_json(line, str(path))) for line in lines]
         for line in metrics:
             float(line["valid_ppl"])
     except FileNotFoundError:
