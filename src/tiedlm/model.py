@@ -24,6 +24,8 @@ from tiedlm.tying import Decoder, TiedDecoder, count_parameters
 if TYPE_CHECKING:
     from tiedlm.data.vocabulary import Vocabulary
 
+MOST_LAYERS = 1000
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -63,6 +65,8 @@ class ModelConfig:
         for name in ("vocab_size", "d_embed", "d_hidden", "n_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected a positive integer, got {getattr(self, name)}")
+        if self.n_layers > MOST_LAYERS:  # a stranger's configuration would build for hours
+            raise ValueError(f"n_layers: expected at most {MOST_LAYERS}, got {self.n_layers}")
         for name in ("dropout_input", "dropout_hidden"):
             check_probability(name, getattr(self, name))
         if self.init_range <= 0:

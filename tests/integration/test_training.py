@@ -664,3 +664,14 @@ def test_sigkill_at_random_moments_changes_nothing(settings, tmp_path):
 def checkpoints(out):
     """Return the names of a run's whole checkpoints."""
     return {path.name for path in (out / "last").glob("*.safetensors")}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes")
+def test_a_folder_whose_name_is_not_utf8_is_trained_loaded_and_gone_on_with(
+    settings, corpus, tmp_path
+):
+    out = tmp_path / os.fsdecode(b"r\xe9sum\xe9")
+    first = train(settings.replace(epochs=1), corpus, out)
+    assert load(out).vocabulary == corpus.vocabulary
+    longer = train(settings.replace(epochs=2), corpus, out)
+    assert (first["epochs"], longer["epochs"]) == (1, 2)

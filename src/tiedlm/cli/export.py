@@ -51,6 +51,9 @@ def export(
     json_
         Print JSON instead of text.
     """
+    from tiedlm.training.hardware import use_default_threads
+
+    use_default_threads()
     kind, folder = to
     if kind == "hf":
         if int8:

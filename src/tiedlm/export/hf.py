@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import save as save_tensors
 
 from tiedlm import files
@@ -24,7 +23,7 @@ from tiedlm.export.model_card import RECORDED, card_library, model_card, result_
 from tiedlm.export.supported import lstm_of
 from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.model import LanguageModel
-from tiedlm.training.run import load
+from tiedlm.training.run import load, read_tensors
 from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS, corpus_info
 from tiedlm.training.settings import Settings
 
@@ -64,9 +63,10 @@ def export_hf(
         language: of the text, for the model card, such as "en".
 
     Raises:
-        UserError: if the run cannot be read, the folder holds something else, a library is needed
-            and absent, or the logits differ by more than 1e-5.
+        UserError: if the run cannot be read, the folder holds something else or has a name that is
+            not UTF-8, a library is needed and absent, or the logits differ by more than 1e-5.
     """
+    files.check_utf8(folder, "transformers cannot read such a folder")
     model = load(run)
     lstm_of(model, "hf")
     card_library()
@@ -91,7 +91,7 @@ def export_hf(
         for name in CODE:
             source = Path(__file__).with_name("huggingface") / name
             files.write_text(new / name, source.read_text(encoding="utf-8"))
-        title = run.resolve().name
+        title = files.readable(run.resolve().name)
         card = model_card(
             title, model, Settings.of_run(run), result, corpus["name"], raw_text, licence, language
         )
@@ -107,9 +107,7 @@ def export_hf(
 
 def _copy_weights(source: Path, target: Path) -> None:
     """Copy a run's tensors, with the mark that transformers asks for."""
-    with safe_open(source, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = file.metadata()
+    tensors, metadata = read_tensors(source)
     files.write_bytes(target, save_tensors(tensors, metadata=metadata | {"format": "pt"}))
 
 

@@ -64,8 +64,10 @@ def export_onnx(
 
     Raises:
         UserError: if the run cannot be read, the folder holds something else, onnx or onnxruntime
-            is absent, or log-probabilities differ by more than 1e-4.
+            is absent, the folder's name is not UTF-8, or log-probabilities differ by more than
+            1e-4.
     """
+    files.check_utf8(folder, "onnxruntime cannot read such a folder")
     model = load(run)
     lstm_of(model, "onnx")
     for module in ("onnx", "onnxruntime"):

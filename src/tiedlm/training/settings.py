@@ -151,7 +151,7 @@ class Settings:
     )
     threads: int | None = _setting(
         None,
-        "CPU threads. Default: the cores, at most 8; use 1 beside other busy programs.",
+        "CPU threads. Default: the usable cores, at most 8; use 1 beside other busy programs.",
         group="Machine",
     )
 
