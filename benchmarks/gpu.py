@@ -24,8 +24,8 @@ from tiedlm.experiments.recipes import get_recipe
 from tiedlm.matmul import precision
 from tiedlm.model import LanguageModel
 from tiedlm.native import gpu, gpu_lstm
+from tiedlm.training.build import model_config
 from tiedlm.training.captured import CapturedStep
-from tiedlm.training.loop import model_config
 from tiedlm.training.settings import Settings
 from tiedlm.training.step import Objective, train_step
 from training import PlainSteps

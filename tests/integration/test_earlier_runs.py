@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from tests_support import run_command
 from tiedlm import load
 from tiedlm.evaluation import evaluate
-from tiedlm.training.loop import Stopped, train
+from tiedlm.training.loop import train
+from tiedlm.training.outcomes import Stopped
 from tiedlm.training.settings import Settings
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "run-2026-11"

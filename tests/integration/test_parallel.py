@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.progress import ProgressView
-from tiedlm.training.loop import Stopped
+from tiedlm.training.outcomes import Stopped
 from tiedlm.training.settings import Settings
 
 if __name__ == "__main__":
@@ -39,7 +39,7 @@ import sys
 from pathlib import Path
 from tiedlm.experiments.theory import run_figure1
 from tiedlm.progress import ProgressView
-from tiedlm.training.loop import Stopped
+from tiedlm.training.outcomes import Stopped
 
 if __name__ == "__main__":
     changes = dict(data=sys.argv[1], threads=1, fraction=1.0, skip=0.0, {options})

@@ -19,9 +19,10 @@ def compare(
 ) -> None:
     """Compare runs: means over seeds, differences to the first, 95% intervals.
 
-    Runs that differ only in their seed become one row. A run that is not finished shows its best
-    validation perplexity so far, in a row of its own; the difference is of test perplexity where
-    there is one in both rows, else of validation.
+    Runs that differ only in their seed become one row, whatever their device, threads and
+    --accumulate. A run that is not finished shows its best validation perplexity so far, in a row
+    of its own; the difference is of test perplexity where there is one in both rows, else of
+    validation.
 
     Parameters
     ----------

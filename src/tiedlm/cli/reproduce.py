@@ -135,7 +135,7 @@ def _table(what: str, options: _Options) -> None:
         run_cells,
     )
     from tiedlm.progress import ProgressView, table_console
-    from tiedlm.training.loop import Diverged, OutOfTime, Stopped
+    from tiedlm.training.outcomes import Diverged, OutOfTime, Stopped
 
     cells = paper_cells.choose(getattr(paper_cells, what)(), options.only)
     stopped: Stopped | None = None
@@ -194,7 +194,7 @@ def _figure1(what: str, options: _Options) -> None:
         run_figure1,
     )
     from tiedlm.progress import ProgressView
-    from tiedlm.training.loop import Stopped
+    from tiedlm.training.outcomes import Stopped
 
     require_matplotlib()
     folder = options.out / STUDY

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tiedlm.errors import UserError
+from tiedlm.training import same_run
 from tiedlm.training.run_files import (
     CONFIG,
     RESULT,
@@ -191,7 +192,8 @@ def compare_runs(folders: list[Path]) -> list[Row]:
     groups: list[tuple[dict[str, Any], list[RunSummary]]] = []
     unique = {folder.resolve(): folder for folder in folders}
     for summary in map(summarize_run, unique.values()):
-        decides = _what_decides(summary.settings, summary.seed, summary.folder)
+        settings = Settings.from_dict({**summary.settings, "seed": summary.seed})
+        decides = _what_decides(settings, summary.seed, summary.folder)
         for of_group, group in groups:
             is_alike = of_group == decides
             is_alike &= group[0].finished == summary.finished and same_text(group[0], summary)
@@ -205,11 +207,11 @@ def compare_runs(folders: list[Path]) -> list[Row]:
 
 
 def _what_decides(
-    settings: dict[str, Any], seed: int, beside: Path, sessions: int = MOST_SESSIONS
+    settings: Settings, seed: int, beside: Path, sessions: int = MOST_SESSIONS
 ) -> dict[str, Any]:
-    """Return the settings that decide which result it is, and those of the runs it came from.
+    """Return the settings that decide a result, its own and those of the runs it came from.
 
-    Not the seed, nor the place of the text, which :func:`same_text` looks into.
+    The seed is not among them, nor the place of the text: :func:`same_text` compares the texts.
 
     Args:
         settings: of a run.
@@ -217,16 +219,16 @@ def _what_decides(
         beside: the run folder, beside which the earlier one is looked for too.
         sessions: how far back to look; renamed runs may lead to each other for ever.
     """
-    found = {k: v for k, v in settings.items() if k not in ("data", "seed", "threads")}
-    for name in ("init_from", "soft_target_from"):
-        place = found.get(name)
+    found = same_run.of_result(settings)
+    for name in same_run.PLACES & found.keys():
+        place = found[name]
         if place is None or sessions == 0:
             continue
         for folder in (Path(place), beside.parent / Path(place).name):
             if (folder / CONFIG).is_file():
-                earlier = Settings.of_run(folder).resolved()
+                earlier = Settings.of_run(folder)
                 found[name] = {
-                    **_what_decides(earlier.to_dict(), seed, folder, sessions - 1),
+                    **_what_decides(earlier, seed, folder, sessions - 1),
                     "seed": "its own" if earlier.seed == seed else earlier.seed,
                 }
                 break

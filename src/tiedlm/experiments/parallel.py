@@ -23,6 +23,7 @@ from typing import Any
 from tiedlm.errors import UserError
 from tiedlm.native import share_gpu
 from tiedlm.progress import ProgressView, Watcher
+from tiedlm.training.outcomes import Diverged, OutOfTime, Stopped
 from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
@@ -66,8 +67,6 @@ def train_all(
         OutOfTime: after so many seconds, likewise.
         Diverged: what a run raised; the others have saved.
     """
-    from tiedlm.training.loop import Diverged, OutOfTime, Stopped
-
     waiting = list(range(len(jobs)))
     running: dict[int, _Child] = {}
     results: dict[int, dict[str, Any]] = {}
@@ -200,7 +199,7 @@ def _work(job: Job, connection: Connection, sharing: int) -> None:
     remote = _Remote(connection)
     share_gpu(sharing)
     try:
-        from tiedlm.training.loop import Diverged, Stopped, train
+        from tiedlm.training.loop import train
 
         try:
             corpus = job.settings.load_corpus(progress=False)

@@ -49,8 +49,9 @@ from tiedlm.files import read_json, write_json
 from tiedlm.model import LanguageModel
 from tiedlm.native import share_gpu
 from tiedlm.progress import ProgressView, short_duration
+from tiedlm.training.build import model_config
 from tiedlm.training.hardware import arithmetic, prepare
-from tiedlm.training.loop import Stopped, model_config
+from tiedlm.training.outcomes import Stopped
 from tiedlm.training.run import environment
 from tiedlm.training.settings import Settings
 from tiedlm.training.signals import stop_signals

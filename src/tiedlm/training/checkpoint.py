@@ -59,6 +59,14 @@ class Progress:
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def add_window(self, tokens: int, ce: float, aug: float) -> None:
+        """Count an update on so many targets, with the means of its losses."""
+        self.window += 1
+        self.step += 1
+        self.epoch_nll += ce * tokens
+        self.epoch_aug += aug * tokens
+        self.epoch_tokens += tokens
+
     def next_epoch(self) -> None:
         """Go to the start of the next epoch."""
         self.epoch += 1

@@ -80,6 +80,11 @@ def model_files(folder: Path) -> list[Path]:
     return [folder / name for name in (CONFIG, VOCABULARY, WEIGHTS)]
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Tell whether a run folder has a checkpoint, sound or not."""
+    return any((folder / LAST).glob("*.json"))
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """Read a run's ``config.json``.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from tiedlm.errors import UserError, did_you_mean
 from tiedlm.training.run_files import read_config
@@ -27,8 +27,25 @@ SoftTarget = Literal[
 ]  # fmt: skip
 
 
-def _setting(default: Any, text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text})
+class Identity(NamedTuple):
+    """What a setting says about whether two runs are the same; ``same_run.py`` reads it.
+
+    Args:
+        decides: "value": its value decides the result. "content": it names a text or a run, and
+            what is there decides. "nothing": it says how or where the same result is computed.
+        may_change: a run that goes on may be given another value.
+        of_cell: all runs of a cell of the paper's tables have the same value.
+    """
+
+    decides: Literal["value", "content", "nothing"] = "value"
+    may_change: bool = False
+    of_cell: bool = True
+
+
+def _setting(default: Any, text: str, **identity: Any) -> Any:
+    """Declare a setting: its default, its help and the fields of its :class:`Identity`."""
+    metadata = {"help": text, "identity": Identity(**identity)}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def _flag(name: str) -> str:
@@ -43,9 +60,14 @@ class Settings:
         UserError: for a value out of range, naming the setting, the value and what was expected.
     """
 
-    recipe: str = _setting("custom", "Name of the recipe that these settings started from.")
+    recipe: str = _setting(
+        "custom", "Name of the recipe that these settings started from.", of_cell=False
+    )
 
-    data: str = _setting("", "Corpus: a name from `tiedlm data list`, a folder or a text file.")
+    data: str = _setting(
+        "", "Corpus: a name from `tiedlm data list`, a folder or a text file.",
+        decides="content", may_change=True,
+    )  # fmt: skip
     tokenize: bool | None = _setting(
         None, "Split the text into words; by default only if it looks raw."
     )
@@ -77,32 +99,39 @@ class Settings:
         "own", "What the soft target of AL is made of: the model's own word vectors, or a control."
     )
     soft_target_from: str | None = _setting(
-        None, "Run folder whose word vectors --soft-target frozen takes."
+        None, "Run folder whose word vectors --soft-target frozen takes.", decides="content"
     )
     ce_weight: float = _setting(1.0, "Weight of the cross-entropy; 0 trains with AL alone.")
     unit_norm: bool = _setting(False, "Hold every word vector at norm 1.")
 
     batch_size: int = _setting(20, "Number of parallel streams of text.")
     bptt: int = _setting(35, "Steps of back-propagation through time.")
-    accumulate: int = _setting(1, "Read the streams in so many groups: less memory, same step.")
-    epochs: int = _setting(45, "Passes over the training text.")
+    accumulate: int = _setting(
+        1, "Read the streams in so many groups: less memory, same step.",
+        decides="nothing", of_cell=False,
+    )  # fmt: skip
+    epochs: int = _setting(45, "Passes over the training text.", may_change=True)
     lr: float = _setting(1.0, "Learning rate of SGD.")
     lr_decay: float = _setting(0.9, "Factor of the learning rate each epoch after --decay-after.")
     decay_after: int = _setting(5, "Epochs at the full learning rate.")
     clip: float = _setting(5.0, "Largest global norm of the gradient.")
     patience: int | None = _setting(
-        None, "Stop after this many epochs without a better validation."
+        None, "Stop after this many epochs without a better validation.", may_change=True
     )
     init_from: str | None = _setting(
-        None, "Run folder whose best weights this run starts from (a second session)."
-    )
+        None, "Run folder whose best weights this run starts from (a second session).",
+        decides="content", may_change=True, of_cell=False,
+    )  # fmt: skip
 
-    seed: int = _setting(1, "Seed of the initial weights and of the dropout masks.")
-    precision: Precision = _setting("auto", "Arithmetic of the matrix products.")
-    device: str = _setting("auto", "auto, cpu, cuda or cuda:N.")
-    threads: int | None = _setting(
-        None, "CPU threads; by default the cores, 8 at most; 1 beside other busy programs."
+    seed: int = _setting(1, "Seed of the initial weights and of the dropout masks.", of_cell=False)
+    precision: Precision = _setting("auto", "Arithmetic of the matrix products.", of_cell=False)
+    device: str = _setting(
+        "auto", "auto, cpu, cuda or cuda:N.", decides="nothing", may_change=True, of_cell=False
     )
+    threads: int | None = _setting(
+        None, "CPU threads; by default the cores, 8 at most; 1 beside other busy programs.",
+        decides="nothing", may_change=True, of_cell=False,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -31,7 +31,7 @@ BAND = 50  # words of like frequency
 _LARGE = 30.0
 
 
-class SoftTargets(nn.Module):
+class TargetSource(nn.Module):
     r"""The rows from which the soft target is made.
 
     ``y~ = softmax(rows rows[target] / tau)``, where the rows are, by ``settings.soft_target``:
