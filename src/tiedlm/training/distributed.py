@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
@@ -92,6 +92,10 @@ class Ranks:
     def from_first(self, value: float, device: torch.device) -> float:
         """Return on every rank what the first one has."""
         return self.sum([value if self.is_first else 0.0], device)[0]
+
+    def on_first(self, compute: Callable[[], float], device: torch.device) -> float:
+        """Compute a number on the first rank and return it on every rank."""
+        return self.from_first(compute() if self.is_first else 0.0, device)
 
     def wait(self) -> None:
         """Wait until every rank is here."""

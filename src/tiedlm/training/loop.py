@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +248,7 @@ class _Training:
         """Validate, keep the best weights, and save."""
         progress = self.progress
         train_seconds, started = progress.epoch_seconds, time.monotonic()
-        valid = self._on_first(partial(self._perplexity, self.corpus.valid))
+        valid = self._measure(self.corpus.valid)
         trained = perplexity(progress.epoch_nll, progress.epoch_tokens)
         for name, value in (("training", trained), ("validation", valid)):
             if not math.isfinite(value):
@@ -303,24 +302,20 @@ class _Training:
         run.load_weights(self.model, self.out / run_files.WEIGHTS, self.run_id)
         measured = {}
         for name in ("valid", "test"):
-            if self._on_first(lambda: float(stop_requested())):
+            if self.ranks.on_first(lambda: float(stop_requested()), self.device):
                 raise stopped(self.out, f"before the perplexity of its {name} text was measured")
             ids = getattr(self.corpus, name)
             with matmul.precision("fp32", self.device):  # as `tiedlm evaluate` does
-                measured[f"{name}_ppl"] = self._on_first(partial(self._perplexity, ids))
+                measured[f"{name}_ppl"] = self._measure(ids)
         parameters = self.model.num_params()
         result = result_of(self.settings, self.progress, measured, self.epoch_tokens, parameters)
         if self.ranks.is_first:
             write_json(self.out / run_files.RESULT, result)
         return result
 
-    def _perplexity(self, ids: npt.NDArray[np.integer]) -> float:
-        return evaluate(self.model, ids).perplexity
-
-    def _on_first(self, compute: Callable[[], float]) -> float:
-        """Compute a number on the first rank and give it to all."""
-        value = compute() if self.ranks.is_first else 0.0
-        return self.ranks.from_first(value, self.device)
+    def _measure(self, ids: npt.NDArray[np.integer]) -> float:
+        """Return the perplexity of a text, which the first rank computes."""
+        return self.ranks.on_first(lambda: evaluate(self.model, ids).perplexity, self.device)
 
     def _checkpoint(self) -> None:
         state = self.ranks.gather(self.state)

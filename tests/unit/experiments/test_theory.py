@@ -8,17 +8,15 @@ import pytest
 import torch
 
 from tiedlm.analysis.plots import plot_theory
-from tiedlm.experiments import theory
-from tiedlm.experiments.results import keep_study
-from tiedlm.experiments.theory import (
-    TheoryRun,
+from tiedlm.experiments import figure1
+from tiedlm.experiments.figure1 import (
     distances_by_point,
-    high_temperature_gap,
     read_figure1,
     restore_figure1,
     run_figure1,
-    train_theory_run,
 )
+from tiedlm.experiments.results import keep_study
+from tiedlm.experiments.theory import TheoryRun, high_temperature_gap, train_theory_run
 from tiedlm.files import read_json, write_json
 from tiedlm.progress import ProgressView
 
@@ -142,7 +140,7 @@ def test_runs_that_are_kept_come_back_where_their_folder_is_gone(tmp_path):
 
 
 def test_the_figure_has_both_panels(tmp_path):
-    found = {point: [0.1, 0.2] for point in {*theory.PANEL_A, *theory.PANEL_B}}
+    found = {point: [0.1, 0.2] for point in {*figure1.PANEL_A, *figure1.PANEL_B}}
     plot_theory(found, tmp_path / "figure1.png")
     assert (tmp_path / "figure1.png").read_bytes().startswith(b"\x89PNG")
 
