@@ -29,7 +29,7 @@ from target_grad import PTB
 from tiedlm import load, native
 from tiedlm.data import Corpus
 from tiedlm.evaluation.perplexity import token_losses
-from tiedlm.experiments.comparison import cell
+from tiedlm.experiments.comparison import seed_mean
 from tiedlm.experiments.gradient_paths import path_norms
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.prediction_study import BANDS, bootstrap_interval, frequency_masks
@@ -129,7 +129,12 @@ def tables(found: dict[tuple[str, int], Job], measured: dict[str, Any]) -> str:
         pairs = differences(test, base)
         difference = paired(pairs) if pairs and variant != BASE else "-"
         body.append(
-            (variant, str(cell(list(valid.values()))), str(cell(list(test.values()))), difference)
+            (
+                variant,
+                str(seed_mean(list(valid.values()))),
+                str(seed_mean(list(test.values()))),
+                difference,
+            )
         )
     text = markdown_table(("soft target", "validation", "test", "test, against RE, paired"), body)
 

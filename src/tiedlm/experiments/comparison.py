@@ -88,7 +88,7 @@ def summarize_run(folder: Path) -> RunSummary:
 
 
 @dataclass(frozen=True)
-class Cell:
+class SeedMean:
     """A mean over seeds.
 
     Args:
@@ -111,10 +111,10 @@ class Cell:
         return f"{self.mean:.2f} ± {self.spread:.2f} ({self.count} seeds)"
 
 
-def cell(values: list[float]) -> Cell:
+def seed_mean(values: list[float]) -> SeedMean:
     """Summarise the values of several seeds."""
     spread = statistics.stdev(values) if len(values) > 1 else None
-    return Cell(statistics.fmean(values), spread, len(values))
+    return SeedMean(statistics.fmean(values), spread, len(values))
 
 
 def t95(freedom: int) -> float:
@@ -172,8 +172,8 @@ class Row:
     name: str
     recipe: str
     runs: list[RunSummary]
-    valid: Cell
-    test: Cell | None
+    valid: SeedMean
+    test: SeedMean | None
     difference: float | None
     is_of_test: bool
     interval: float | None
@@ -261,8 +261,8 @@ def _row(group: list[RunSummary], first: list[RunSummary]) -> Row:
         name=f"{recipe} ({group[0].folder.name})" if len(group) == 1 else recipe,
         recipe=recipe,
         runs=group,
-        valid=cell([run.valid_ppl for run in group]),
-        test=cell(tests) if tests else None,
+        valid=seed_mean([run.valid_ppl for run in group]),
+        test=seed_mean(tests) if tests else None,
         difference=statistics.fmean(differences) if differences else None,
         is_of_test=use_test,
         interval=interval95(differences),

@@ -9,7 +9,7 @@ from typing import Any
 
 from tiedlm.errors import UserError
 from tiedlm.experiments.cells import Cell, is_finished, jobs_of, what_it_is
-from tiedlm.experiments.comparison import cell as mean_cell
+from tiedlm.experiments.comparison import seed_mean
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.results import keep, kept_runs
 from tiedlm.files import read_json
@@ -192,7 +192,7 @@ def _pair(valid: float | None, test: float | None) -> str:
 
 
 def _mean(runs: list[Found], key: str) -> float:
-    return mean_cell([run.metrics[key] for run in runs]).mean
+    return seed_mean([run.metrics[key] for run in runs]).mean
 
 
 def _session(runs: list[Found], cell: Cell) -> str:

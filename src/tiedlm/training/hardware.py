@@ -97,7 +97,7 @@ def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
         yield
 
 
-def describe() -> dict[str, Any]:
+def machine_info() -> dict[str, Any]:
     """Return what ``tiedlm info`` shows."""
     torch.set_num_threads(default_threads())
     gemm = matmul.describe()
