@@ -1,4 +1,4 @@
-"""What a person sees of long work: live bars on a terminal, plain lines anywhere else."""
+"""Show the progress of long work: live bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def short_duration(seconds: float) -> str:
 
 
 def table_console() -> Console:
-    """Return where tables are printed: nothing in them is markup, and a pipe or file is wide."""
+    """Return the console for tables: without markup, and wide in a pipe or a file."""
     console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console.width = max(console.width, TABLE_WIDTH)
@@ -141,14 +141,14 @@ class _Bar:
 
 
 class _Rate:
-    """Tokens per second of what a process has done, the last minutes most of all."""
+    """Tokens per second of a process, weighted towards the last minutes."""
 
     def __init__(self) -> None:
         self.tokens = self.seconds = 0.0
         self.last = time.monotonic()
 
     def status(self, tokens: int, left: int) -> str:
-        """Count some more tokens; return the rate and how long those that are left will take."""
+        """Count more tokens; return the rate and the time that the others will take."""
         now = time.monotonic()
         passed, self.last = now - self.last, now
         kept = 0.5 ** (passed / HALF_LIFE)

@@ -1,4 +1,4 @@
-"""The runs behind the paper's tables: what is to be trained for each cell, and what it costs."""
+"""Define the runs behind the paper's tables, and estimate what each costs."""
 
 from __future__ import annotations
 

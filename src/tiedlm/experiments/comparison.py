@@ -1,4 +1,4 @@
-"""Runs side by side: means over seeds, their spread, and differences with intervals."""
+"""Compare runs: means over seeds, their spread, and differences with intervals."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class RunSummary:
 
 
 def summarize_run(folder: Path) -> RunSummary:
-    """Read what a run folder says of its run.
+    """Return the summary of a run folder.
 
     Raises:
         UserError: if it is not a run folder, or no epoch of it has ended yet.
@@ -102,7 +102,7 @@ class SeedMean:
     count: int
 
     def short(self) -> str:
-        """Write the mean and the spread, where the number of seeds has a place of its own."""
+        """Write the mean and the spread without the number of seeds."""
         return f"{self.mean:.2f}" + ("" if self.spread is None else f" ± {self.spread:.2f}")
 
     def __str__(self) -> str:
@@ -112,7 +112,7 @@ class SeedMean:
 
 
 def seed_mean(values: list[float]) -> SeedMean:
-    """Summarise the values of several seeds."""
+    """Return the mean and the spread of the values of several seeds."""
     spread = statistics.stdev(values) if len(values) > 1 else None
     return SeedMean(statistics.fmean(values), spread, len(values))
 
@@ -120,7 +120,7 @@ def seed_mean(values: list[float]) -> SeedMean:
 def t95(freedom: int) -> float:
     """Return the two-sided 95% quantile of Student's t.
 
-    Past the table by its expansion about the normal's, exact to four digits there.
+    Beyond the table it is expanded about the normal quantile, exact to four digits.
 
     Args:
         freedom: degrees of it, 1 or more.
@@ -236,7 +236,7 @@ def _what_decides(
 
 
 def same_text(run: RunSummary, other: RunSummary) -> bool:
-    """Tell whether two runs predict the same words: else their perplexities say nothing together.
+    """Tell whether two runs predict the same words; otherwise do not compare their perplexities.
 
     The vocabulary counts: with fewer words a text is easier to predict.
     """
@@ -271,7 +271,7 @@ def _row(group: list[RunSummary], first: list[RunSummary]) -> Row:
 
 
 def changed_settings(rows: list[Row]) -> dict[str, list[Any]]:
-    """Name the settings that are not the same in all rows, with the value of each row."""
+    """Return the settings that differ between rows, with the value of each row."""
     names = rows[0].runs[0].settings.keys() - {"recipe"}
     values = {name: [row.runs[0].settings.get(name) for row in rows] for name in sorted(names)}
     return {name: found for name, found in values.items() if any(v != found[0] for v in found)}

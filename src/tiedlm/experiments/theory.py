@@ -108,7 +108,7 @@ class TheoryRun:
 
 
 def optimizers(model: LanguageModel, run: TheoryRun) -> tuple[torch.optim.Adam, torch.optim.SGD]:
-    """Return what trains the network, and what trains W."""
+    """Return the optimizer of the network and that of W."""
     embedding, decoder = model.embedding.weight, model.decoder.weight
     lstm = [p for p in model.parameters() if p is not embedding and p is not decoder]
     network = [{"params": lstm, "lr": run.lr}, {"params": [embedding], "lr": run.embedding_lr}]

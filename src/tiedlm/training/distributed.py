@@ -1,4 +1,4 @@
-"""Several processes train one model: started by ``torchrun``, joined here.
+"""Join the processes that ``torchrun`` started to train one model.
 
 The streams of the global batch are split over the ranks; gradients are averaged by
 ``DistributedDataParallel``; everything that must be one (the masks, the decision to stop, the sums
@@ -129,7 +129,7 @@ def join(device: str = "auto") -> Iterator[Ranks]:
 
 
 def end_process() -> NoReturn:
-    """End a process that is done, one of several, without the interpreter's own clearing up.
+    """End one of several processes without the interpreter's cleanup.
 
     A thread of gloo that is still there then can abort it ("terminate called without an active
     exception"), and ``torchrun`` takes that for a failure of all.

@@ -1,4 +1,4 @@
-"""Which device, how many threads, which arithmetic: decided once, before a run."""
+"""Choose the device, the threads and the arithmetic of a run before it begins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_THREADS = 8
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device that a name asks for; ``auto`` takes a GPU where there is one.
+    """Return the device with a name; ``auto`` is a GPU where there is one.
 
     Raises:
         UserError: for a device that this machine does not have.
@@ -49,9 +49,9 @@ def available_cores() -> int:
 
 
 def default_threads() -> int:
-    """Return the number of threads of a run that does not name one.
+    """Return the number of threads of a run without ``--threads``.
 
-    ``OMP_NUM_THREADS`` can lower it.
+    It is the number of cores, at most 8; ``OMP_NUM_THREADS`` can lower it.
     """
     wish = os.environ.get("OMP_NUM_THREADS", "")
     allowed = int(wish) if wish.isdecimal() and int(wish) > 0 else MOST_THREADS
@@ -59,7 +59,7 @@ def default_threads() -> int:
 
 
 def threads_of_each(at_once: int) -> int:
-    """Return the number of threads of each of several runs at once, which share the cores."""
+    """Return the number of threads for each of several simultaneous runs."""
     return max(1, min(default_threads(), available_cores() // at_once))
 
 
@@ -81,10 +81,10 @@ def prepare(settings: Settings) -> torch.device:
 
 @contextmanager
 def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
-    """Hold the arithmetic of a run, and the memory it frees, for a block of code.
+    """Use the arithmetic of a run, and keep its freed memory, for a block of code.
 
-    ``auto`` is float32 by the fastest route that is exact; bfloat16 is used only when asked for:
-    docs/experiments.md has what it was measured to cost.
+    ``auto`` is float32 by the fastest exact route. bfloat16 is used only on request;
+    docs/experiments.md has its measured cost.
     """
     name = "fp32" if settings.precision == "auto" else settings.precision
     with (

@@ -1,4 +1,4 @@
-"""Whether two runs are the same: every place that asks, asks here.
+"""Decide whether two runs are the same, for every place that asks.
 
 Each setting declares its :class:`~tiedlm.training.settings.Identity` in ``settings.py``. The
 questions differ, so each compares other settings:
@@ -31,7 +31,7 @@ from tiedlm.training.settings import Identity, Settings
 
 
 def names(holds: Callable[[Identity], bool]) -> frozenset[str]:
-    """Return the settings of whose identity something holds."""
+    """Return the names of the settings whose identity passes a test."""
     fields = dataclasses.fields(Settings)
     return frozenset(field.name for field in fields if holds(field.metadata["identity"]))
 

@@ -1,4 +1,4 @@
-"""Every setting of a run, in one frozen dataclass: a recipe is an instance of it.
+"""Define every setting of a run in one frozen dataclass; a recipe is an instance of it.
 
 The help text of a field is what ``tiedlm train --help`` shows for its flag.
 """
@@ -28,7 +28,7 @@ SoftTarget = Literal[
 
 
 class Identity(NamedTuple):
-    """What a setting says about whether two runs are the same; ``same_run.py`` reads it.
+    """How a setting counts in deciding whether two runs are the same; see ``same_run.py``.
 
     Args:
         decides: "value": its value decides the result. "content": it names a text or a run, and
@@ -169,7 +169,7 @@ class Settings:
         self._require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
 
     def _require_type(self, name: str, annotation: str) -> None:
-        """Refuse a value that is not what the field's annotation says, and numbers like NaN."""
+        """Refuse a value of another type than the annotation's, and numbers like NaN."""
         value = getattr(self, name)
         kind = annotation.removesuffix(" | None")
         if value is None and kind != annotation:
@@ -205,7 +205,7 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
     def resolved(self) -> Settings:
-        """Return the settings with a ``decoder_bias`` that says whether there is a bias."""
+        """Return the settings with ``decoder_bias`` resolved to true or false."""
         bias = not self.tied if self.decoder_bias is None else self.decoder_bias
         return self.replace(decoder_bias=bias)
 
@@ -215,12 +215,12 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Settings:
-        """Make settings from :meth:`to_dict`'s result."""
+        """Return the settings that :meth:`to_dict` turned into JSON-able values."""
         return cls().replace(**values)
 
     @classmethod
     def of_run(cls, folder: Path) -> Settings:
-        """Read the settings of a run.
+        """Return the settings of a run.
 
         Raises:
             UserError: if its configuration cannot be read or has none.

@@ -1,4 +1,4 @@
-"""One update: forward, loss, backward, clip, SGD.
+"""Make one update: forward, loss, backward, clip, SGD.
 
 Shape letters: B streams, T steps.
 """
@@ -25,7 +25,7 @@ from tiedlm.tying import TwoUses
 
 
 class StepOutput(NamedTuple):
-    """What an update leaves.
+    """The result of an update.
 
     Args:
         ce: mean cross-entropy of the window's targets, of all ranks, in nats.
