@@ -37,7 +37,7 @@ check: $(VENV)/made ## lint, format, types, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/codespell src tests docs benchmarks examples *.md
+	$(BIN)/codespell src tests docs studies benchmarks examples *.md
 
 format: $(VENV)/made ## put the code into its format
 	$(BIN)/ruff check --fix .

@@ -24,6 +24,11 @@ def peak_numbers(function):
     return max(itertools.accumulate(sizes)) // 4
 
 
+def is_a_best_word(word, logits_V):
+    """Tell whether no word has a higher logit by more than rounding can explain."""
+    return bool(logits_V[word] >= logits_V.max() - 1e-4)
+
+
 @contextlib.contextmanager
 def torch_threads(count):
     """Have PyTorch use so many threads for a while."""

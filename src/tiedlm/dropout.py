@@ -36,4 +36,6 @@ def variational_mask(shape: tuple[int, ...], p: float, like: Tensor) -> Tensor |
     if p == 0.0:
         return None
     keep = 1.0 - p
-    return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(keep).div_(keep)
+    # Not in place, so that vmap(randomness="different") can draw a mask for each example.
+    shaped = torch.empty(shape, dtype=like.dtype, device=like.device)
+    return torch.bernoulli(shaped, keep).div_(keep)

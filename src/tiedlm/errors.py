@@ -11,9 +11,23 @@ from typing import Any
 class UserError(ValueError):
     """A mistake that a person can mend.
 
-    Its text is one line that says what is wrong, where, and what to do. The command line prints it
-    as ``tiedlm: error: <text>`` and exits with status 2.
+    Its text is one line that says what is wrong, where, and what to do; a control character in
+    what it quotes is escaped. The command line prints it as ``tiedlm: error: <text>`` and exits
+    with status 2.
     """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(visible(text))
+
+
+def visible(text: str) -> str:
+    r"""Return a text with what a person cannot see escaped, as ``repr`` does: a tab as ``\t``."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from tiedlm.fused_op import compiled_losses
-from tiedlm.matmul import gemm_dtype
+from tiedlm.matmul import gemm_dtype, without_autocast
+from tiedlm.reference import reference_losses
 from tiedlm.streaming import Problem, Wanted, stream, weighted
+from tiedlm.tracing import is_batched, is_jit_tracing, is_symbolic, is_transformed
 
 
 class _Fused(torch.autograd.Function):
@@ -61,6 +63,11 @@ class _Fused(torch.autograd.Function):
                 "augmented_cross_entropy: the fused loss has no second derivative; "
                 "use impl='reference' where backward has create_graph=True"
             )
+        if is_batched(grad):
+            raise RuntimeError(
+                "augmented_cross_entropy: the fused loss has no batch of gradients; "
+                "use impl='reference' where they come from vmap or is_grads_batched=True"
+            )
         tensors = ctx.saved_tensors
         grads, ctx.grads = ctx.grads, None
         if grads is None:
@@ -77,6 +84,12 @@ class _Fused(torch.autograd.Function):
         return *typed, *(None,) * 7
 
 
+def automatic_losses(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute the fused losses, or the reference where PyTorch can only follow that one."""
+    only_plain = is_transformed() or is_jit_tracing()
+    return (reference_losses if only_plain else fused_losses)(*arguments)
+
+
 def fused_losses(
     hidden_ND: Tensor,
     classifier_VD: Tensor,
@@ -89,7 +102,16 @@ def fused_losses(
     target_grad: bool,
     per_token: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what :func:`tiedlm.losses.reference_losses` returns, faster and in less memory."""
+    """Return what :func:`tiedlm.reference.reference_losses` returns, faster and in less memory.
+
+    Raises:
+        RuntimeError: inside a transform of ``torch.func`` or forward-mode differentiation.
+    """
+    if is_transformed():
+        raise RuntimeError(
+            "augmented_cross_entropy: impl='fused' does not work inside torch.func transforms and "
+            "forward-mode differentiation; use impl='auto' or impl='reference'"
+        )
     tied = embedding_VE is classifier_VD
     wanted = Wanted()
     if torch.is_grad_enabled():
@@ -109,10 +131,10 @@ def fused_losses(
         hidden_ND, classifier_VD, bias_V, None if tied else embedding_VE, targets_N, weight,
         alpha, temperature, dtype,
     )  # fmt: skip
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or is_symbolic(hidden_ND):
         losses = compiled_losses(problem, per_token, wanted)
     else:
-        with torch.autocast(hidden_ND.device.type, enabled=False):
+        with without_autocast(hidden_ND):
             losses = _Fused.apply(  # type: ignore[no-untyped-call]
                 *(getattr(problem, field.name) for field in fields(problem)), per_token, wanted
             )

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from tiedlm.loss_arguments import check_range
-from tiedlm.matmul import is_recording
+from tiedlm.matmul import without_autocast
 from tiedlm.streaming import Problem, Wanted, stream, weighted
+from tiedlm.tracing import is_recording
 
 _SCHEMA = (
     "(Tensor hidden, Tensor classifier, Tensor? bias, Tensor? embedding, Tensor targets, "
@@ -48,7 +49,7 @@ def _run(
         hidden_ND, classifier_VD, bias_V, embedding_VE, targets_N, weight, alpha, temperature,
         gemm_dtype,
     )  # fmt: skip
-    with torch.autocast(hidden_ND.device.type, enabled=False):
+    with without_autocast(hidden_ND):
         streamed = stream(problem, Wanted() if per_token else Wanted(*wanted))
     ce, aug = streamed.ce, streamed.aug
     if per_token:

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from tiedlm.matmul import is_recording
+from tiedlm.matmul import is_autocast
+from tiedlm.tracing import is_recording, is_sharded
 
 _REDUCTIONS = ("mean", "sum", "none")
 _IMPLEMENTATIONS = ("auto", "fused", "reference", "quadratic")
@@ -30,20 +31,11 @@ def check_arguments(
     Raises:
         ValueError: naming the argument, what was given and what was expected.
     """
-    for name, given in (
-        ("hidden", hidden), ("classifier", classifier), ("targets", targets), ("bias", bias),
-        ("embedding", embedding),
-    ):  # fmt: skip
-        if not (isinstance(given, Tensor) or (name == "bias" and given is None)):
-            advice = f"; pass its .{name if name == 'bias' else 'weight'}" * hasattr(
-                given, "weight"
-            )
-            raise ValueError(f"{name}: expected a tensor, got {type(given).__name__}{advice}")
-    # Comparisons, which torch.compile can follow where the value is not fixed.
-    if isinstance(alpha, Tensor) or not 0 <= alpha < math.inf:
-        raise ValueError(f"alpha: expected a finite number of at least 0, got {alpha}")
-    if isinstance(temperature, Tensor) or not 0 < temperature < math.inf:
-        raise ValueError(f"temperature: expected a finite number above 0, got {temperature}")
+    _check_are_tensors(hidden, classifier, targets, bias, embedding, impl)
+    _check_number("alpha", alpha, "a finite number of at least 0", zero=True)
+    _check_number("temperature", temperature, "a finite number above 0", zero=False)
+    if not hasattr(ignore_index, "__index__"):
+        raise _wrong_number("ignore_index", "an integer", ignore_index)
     if reduction not in _REDUCTIONS:
         raise ValueError(f"reduction: expected one of {_REDUCTIONS}, got {reduction!r}")
     if impl not in _IMPLEMENTATIONS:
@@ -54,15 +46,63 @@ def check_arguments(
         check_range(targets, len(classifier), ignore_index)
 
 
+def _check_are_tensors(
+    hidden: Tensor,
+    classifier: Tensor,
+    targets: Tensor,
+    bias: Tensor | None,
+    embedding: Tensor,
+    impl: str,
+) -> None:
+    tensors = {
+        "hidden": hidden, "classifier": classifier, "targets": targets, "embedding": embedding,
+    }  # fmt: skip
+    if bias is not None:
+        tensors["bias"] = bias
+    for name, given in tensors.items():
+        if not isinstance(given, Tensor):
+            advice = f"; pass its .{name if name == 'bias' else 'weight'}" * hasattr(
+                given, "weight"
+            )
+            raise ValueError(f"{name}: expected a tensor, got {type(given).__name__}{advice}")
+    sharded = [name for name, given in tensors.items() if is_sharded(given)]
+    if sharded and not (impl == "reference" and len(sharded) == len(tensors)):
+        name = sharded[0]
+        raise ValueError(
+            f"{name}: expected a whole tensor, got a sharded one (DTensor); pass "
+            f"{name}.full_tensor(), or call the loss while FSDP has the module unsharded "
+            "(module.unshard())"
+        )
+
+
+def _check_number(name: str, value: float, expected: str, *, zero: bool) -> None:
+    # Comparisons, which torch.compile can follow where the value is not fixed.
+    try:
+        if not isinstance(value, Tensor) and (0 < value < math.inf or (zero and value == 0)):
+            return
+    except TypeError:  # not a number
+        pass
+    raise _wrong_number(name, expected, value)
+
+
+def _wrong_number(name: str, expected: str, given: object) -> ValueError:
+    if isinstance(given, Tensor):
+        return ValueError(f"{name}: expected {expected}, got a tensor; pass {name}.item()")
+    shown = given if isinstance(given, int | float) else repr(given)
+    return ValueError(f"{name}: expected {expected}, got {shown}")
+
+
 def _check_shapes(
     hidden: Tensor, classifier: Tensor, targets: Tensor, bias: Tensor | None, embedding: Tensor
 ) -> None:
     if hidden.dim() == 0:
         raise ValueError("hidden: expected shape (..., D), got ()")
     if classifier.dim() != 2 or classifier.shape[1] != hidden.shape[-1] or not len(classifier):
+        # FSDP1 and DeepSpeed's ZeRO-3 leave a flat piece of a weight between two uses.
+        hint = "; gather a weight that FSDP or ZeRO has sharded"
         raise ValueError(
             f"classifier: expected shape (V, {hidden.shape[-1]}) for hidden of shape "
-            f"{tuple(hidden.shape)}, got {tuple(classifier.shape)}"
+            f"{tuple(hidden.shape)}, got {tuple(classifier.shape)}{hint * (classifier.dim() == 1)}"
         )
     if targets.shape != hidden.shape[:-1]:
         raise ValueError(
@@ -83,11 +123,13 @@ def _check_types(
     hidden: Tensor, classifier: Tensor, targets: Tensor, bias: Tensor | None, embedding: Tensor
 ) -> None:
     if targets.dtype != torch.int64:
-        raise ValueError(f"targets: expected dtype torch.int64, got {targets.dtype}")
+        is_integer = not (targets.is_floating_point() or targets.is_complex())
+        hint = "; pass targets.long()" if is_integer else ""
+        raise ValueError(f"targets: expected dtype torch.int64, got {targets.dtype}{hint}")
     if not hidden.is_floating_point():
         raise ValueError(f"hidden: expected a floating dtype, got {hidden.dtype}")
     # Autocast hands over half-precision hidden states beside float32 weights.
-    mixed = torch.is_autocast_enabled(hidden.device.type)
+    mixed = is_autocast(hidden)
     for name, tensor in (
         ("classifier", classifier), ("bias", bias), ("embedding", embedding), ("targets", targets),
     ):  # fmt: skip
@@ -101,7 +143,19 @@ def _check_types(
         if name != "targets" and not of_hidden:
             raise ValueError(
                 f"{name}: expected dtype {hidden.dtype}, that of hidden, got {tensor.dtype}"
+                + _mixed_advice(name, hidden, tensor)
             )
+
+
+def _mixed_advice(name: str, hidden: Tensor, tensor: Tensor) -> str:
+    """Return what to do where one is of a wider floating type than the other."""
+    if not tensor.is_floating_point():
+        return ""
+    cast = f"; cast one of them, as with {name}.to(hidden.dtype)"
+    half = [x.dtype for x in (hidden, tensor) if x.dtype in (torch.float16, torch.bfloat16)]
+    if len(half) != 1:
+        return cast
+    return f"{cast}, or call the loss under torch.autocast('{hidden.device.type}', {half[0]})"
 
 
 def check_range(targets: Tensor, vocab_size: int, ignore_index: int | None = None) -> None:
@@ -117,10 +171,8 @@ def check_range(targets: Tensor, vocab_size: int, ignore_index: int | None = Non
         return
     is_wrong = (targets < 0) | (targets >= vocab_size)
     if ignore_index is not None:
-        is_wrong &= targets != ignore_index
-    wrong = targets[is_wrong]
-    if len(wrong):
+        is_wrong = is_wrong & (targets != ignore_index)
+    if is_wrong.any():
+        wrong = int(targets[is_wrong][0])
         other = "ignore_index" if ignore_index is None else f"ignore_index {ignore_index}"
-        raise ValueError(
-            f"targets: expected ids in [0, {vocab_size}) or {other}, got {int(wrong[0])}"
-        )
+        raise ValueError(f"targets: expected ids in [0, {vocab_size}) or {other}, got {wrong}")

@@ -10,13 +10,12 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from tiedlm.fused import fused_losses
+from tiedlm.fused import automatic_losses, fused_losses
 from tiedlm.loss_arguments import check_arguments
-from tiedlm.matmul import gemm_dtype, is_recording
 from tiedlm.quadratic import quadratic_losses
-from tiedlm.streaming import weighted
+from tiedlm.reference import reference_losses
+from tiedlm.tracing import is_recording, is_sharded
 
 Reduction = Literal["mean", "sum", "none"]
 Implementation = Literal["auto", "fused", "reference", "quadratic"]
@@ -24,7 +23,12 @@ Implementation = Literal["auto", "fused", "reference", "quadratic"]
 # What each implementation is given: (N, D) hidden states, (V, D) W, (N,) targets that all count,
 # weights as in `streaming.Problem`, b or None, (V, E) L^T, alpha, tau, target_grad, and whether the
 # results are wanted of each token or as weighted sums.
-_IMPLEMENTATIONS = {"auto": fused_losses, "fused": fused_losses, "quadratic": quadratic_losses}
+_IMPLEMENTATIONS = {
+    "auto": automatic_losses,
+    "fused": fused_losses,
+    "reference": reference_losses,
+    "quadratic": quadratic_losses,
+}
 
 
 class LossOutput(NamedTuple):
@@ -73,7 +77,8 @@ def augmented_cross_entropy(
         target_grad: whether the gradient flows through the soft target into ``embedding``.
         impl: "fused" streams over the tokens with a gradient written by hand; "reference" is the
             equations in plain autograd; "auto" is "fused", the faster one but for vocabularies of
-            some dozens of words. "quadratic" replaces J_aug by its limit at high temperature (see
+            some dozens of words, and "reference" inside ``torch.func`` transforms and forward-mode
+            differentiation. "quadratic" replaces J_aug by its limit at high temperature (see
             :mod:`tiedlm.quadratic`).
 
     Shape:
@@ -85,7 +90,7 @@ def augmented_cross_entropy(
 
     Raises:
         ValueError: naming the argument, what was given and what was expected.
-        RuntimeError: for a second derivative of the fused implementation.
+        RuntimeError: for a derivative that the fused implementation does not have.
 
     Source: PAPER section 1, "Augmented loss".
     """
@@ -99,10 +104,12 @@ def augmented_cross_entropy(
     counted_N = targets_N != ignore_index
     per_token = reduction == "none"
     weight = counted_N.to(torch.promote_types(hidden.dtype, torch.float32))
-    if per_token or is_recording(hidden):
-        targets_N = targets_N.where(counted_N, 0)
-        if is_recording(hidden) or not counted_N.all():
-            hidden_ND = hidden_ND.where(counted_N[:, None], 0)  # NaN times no weight would be NaN
+    recording = is_recording(hidden) or is_recording(targets) or is_sharded(hidden)
+    if per_token or recording:
+        targets_N = targets_N.masked_fill(~counted_N, 0)
+        if recording or not counted_N.all():
+            # NaN times no weight would be NaN.
+            hidden_ND = hidden_ND.masked_fill(~counted_N[:, None], 0)
         if reduction == "mean":
             weight = weight / weight.sum().clamp(min=1)
     else:
@@ -110,7 +117,7 @@ def augmented_cross_entropy(
             hidden_ND, targets_N = hidden_ND[counted_N], targets_N[counted_N]
         count = max(1, len(targets_N)) if reduction == "mean" else 1
         weight = weight.new_tensor(1 / count)
-    compute = _IMPLEMENTATIONS.get(impl, reference_losses)
+    compute = _IMPLEMENTATIONS[impl]
     loss, ce, aug = compute(
         hidden_ND, classifier, targets_N, weight, bias, embedding, alpha, temperature,
         target_grad, per_token,
@@ -119,36 +126,6 @@ def augmented_cross_entropy(
         shape = targets.shape
         return LossOutput(loss.view(shape), ce.view(shape), aug.view(shape))
     return LossOutput(loss, ce, aug)
-
-
-def reference_losses(
-    hidden_ND: Tensor,
-    classifier_VD: Tensor,
-    targets_N: Tensor,
-    weight: Tensor,
-    bias_V: Tensor | None,
-    embedding_VE: Tensor,
-    alpha: float,
-    temperature: float,
-    target_grad: bool,
-    per_token: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return J_tot, J and J_aug, weighted, of each token or summed: eqs. 1 to 6 in autograd."""
-    dtype = gemm_dtype(hidden_ND)
-    classifier_VD = classifier_VD.to(dtype)
-    scores_NV = (hidden_ND.to(dtype) @ classifier_VD.t()).to(weight.dtype)
-    logits_NV = scores_NV if bias_V is None else scores_NV + bias_V
-    ce_N = weighted(functional.cross_entropy(logits_NV, targets_N, reduction="none"), weight)
-    aug_N = torch.zeros_like(ce_N)
-    if alpha != 0:
-        embedding_VE = (embedding_VE if target_grad else embedding_VE.detach()).to(dtype)
-        soft_scores_NV = (embedding_VE[targets_N] @ embedding_VE.t()).to(weight.dtype)
-        log_soft_NV = torch.log_softmax(soft_scores_NV / temperature, dim=-1)
-        log_prediction_NV = torch.log_softmax(scores_NV / temperature, dim=-1)
-        kl_N = (log_soft_NV.exp() * (log_soft_NV - log_prediction_NV)).sum(dim=-1)
-        aug_N = weighted(kl_N, weight)
-    ce, aug = (ce_N, aug_N) if per_token else (ce_N.sum(), aug_N.sum())
-    return ce + alpha * aug, ce.detach(), aug.detach()
 
 
 class AugmentedCrossEntropy(nn.Module):

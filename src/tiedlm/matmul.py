@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from tiedlm.tracing import is_recording
 
 Precision = Literal["fp32", "bf16"]
 
@@ -87,21 +89,21 @@ def gemm_dtype(tensor: Tensor) -> torch.dtype:
     """
     if tensor.dtype == torch.float64:
         return tensor.dtype
-    if torch.is_autocast_enabled(tensor.device.type):
+    if is_autocast(tensor):
         return torch.get_autocast_dtype(tensor.device.type)
     if tensor.dtype == torch.float32 and _precision == "bf16":
         return torch.bfloat16
     return tensor.dtype
 
 
-def is_recording(tensor: Tensor) -> bool:
-    """Tell whether operations are recorded, by ``torch.compile`` or into a CUDA graph.
+def is_autocast(tensor: Tensor) -> bool:
+    """Tell whether ``torch.autocast`` is on where ``tensor`` is; it knows no meta device."""
+    return not tensor.is_meta and torch.is_autocast_enabled(tensor.device.type)
 
-    Then nothing may depend on the values of tensors.
-    """
-    if torch.compiler.is_compiling():
-        return True
-    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
+    """Return a context in which ``torch.autocast`` is off where ``tensor`` is."""
+    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
 
 
 def operand(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -21,8 +21,9 @@ import math
 import torch
 from torch import Tensor
 
-from tiedlm.fused import fused_losses
-from tiedlm.matmul import gemm_dtype
+from tiedlm.fused import automatic_losses
+from tiedlm.matmul import gemm_dtype, without_autocast
+from tiedlm.tracing import is_transformed
 
 
 def quadratic_losses(
@@ -37,18 +38,19 @@ def quadratic_losses(
     target_grad: bool,
     per_token: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what :func:`tiedlm.losses.reference_losses` returns, with J_aug approximated.
+    """Return what :func:`tiedlm.reference.reference_losses` returns, with J_aug approximated.
 
     Source: PAPER sections 1 (eq. 4.3) and 7 (the Mahalanobis form).
     """
-    loss, ce, aug = fused_losses(
+    loss, ce, aug = automatic_losses(
         hidden_ND, classifier_VD, targets_N, weight, bias_V, embedding_VE, 0.0, temperature,
         target_grad, per_token,
     )  # fmt: skip
     if alpha == 0:
         return loss, ce, aug
     dtype = gemm_dtype(hidden_ND)
-    tied = embedding_VE is classifier_VD
+    transformed = is_transformed()
+    tied = embedding_VE is classifier_VD and (target_grad or not transformed)
     if not target_grad:
         embedding_VE = embedding_VE.detach()
     vectors_NE = embedding_VE[targets_N]
@@ -58,8 +60,12 @@ def quadratic_losses(
     else:  # W h - L^T u = [W, L^T] [h, -u]
         matrix_VK = torch.cat([classifier_VD, embedding_VE], dim=1)
         point_NK = through_NK = torch.cat([hidden_ND, -vectors_NE], dim=1)
-    with torch.autocast(hidden_ND.device.type, enabled=False):
-        half_N = _half_variance(matrix_VK, point_NK, through_NK.detach(), dtype)
+    with without_autocast(hidden_ND):
+        if transformed:  # eq. 14 as it stands: the cheap form has the right first gradient only
+            differences_NV = point_NK.to(dtype) @ matrix_VK.to(dtype).t()
+            half_N = differences_NV.to(weight.dtype).var(-1, correction=0) / 2
+        else:
+            half_N = _half_variance(matrix_VK, point_NK, through_NK.detach(), dtype)
         aug_N = half_N.to(weight.dtype) * (weight / temperature**2)
     aug = aug_N if per_token else aug_N.sum()
     return loss + alpha * aug, ce, aug.detach()

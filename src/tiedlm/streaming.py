@@ -29,8 +29,9 @@ import torch
 from torch import Tensor
 
 from tiedlm.grouping import Group, group_by_word, in_order, single_tokens
-from tiedlm.matmul import is_recording, matmul, operand
+from tiedlm.matmul import matmul, operand
 from tiedlm.native import kernels_for
+from tiedlm.tracing import is_recording
 from tiedlm.workspace import take
 
 # A chunk is what a GEMM sees: so many numbers, but not so few tokens that adding its product to the
@@ -92,7 +93,7 @@ class Streamed(NamedTuple):
 
 def weighted(values_N: Tensor, weight: Tensor) -> Tensor:
     """Return the values times their weights: 0 where that is 0, whatever the value."""
-    return torch.where(weight == 0, 0, values_N * weight)
+    return (values_N * weight).masked_fill(weight == 0, 0)
 
 
 @dataclass

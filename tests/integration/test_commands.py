@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,22 @@ def trained(tiny_corpus, tmp_path_factory):
         main(["train", recipe, "--data", str(tiny_corpus), "--out", str(folder / recipe),
               "--quiet", *TINY])  # fmt: skip
     return folder / "small", folder / "small-real"
+
+
+def test_train_and_check_tell_of_marks_of_other_tools(capsys, tiny_corpus, tmp_path):
+    for part in ("train", "valid", "test"):
+        lines = (tiny_corpus / f"{part}.txt").read_text().splitlines()
+        text = "".join(f"<s> {line} </s>\n" for line in lines)
+        (tmp_path / f"{part}.txt").write_text(text)
+    said = "</s> 180 times, <s> 180 times in 180 lines: tiedlm ends each line with an <eos> of its"
+    status, _, err = run(
+        capsys, "train", "small-re", "--data", tmp_path, "--out", tmp_path / "run", "--quiet", *TINY
+    )
+    assert status == 0
+    assert err.startswith(f"note: {said}")
+    status, out, _ = run(capsys, "data", "check", tmp_path)
+    assert status == 0
+    assert f"warning: {said}" in out
 
 
 def test_help_is_quick_and_imports_no_torch():
@@ -51,15 +68,30 @@ def test_every_command_has_help(capsys, command):
     assert "Usage: tiedlm" in out
 
 
-def test_train_help_names_every_setting(capsys):
+def test_train_help_begins_with_an_example_and_has_every_flag_in_its_group(capsys):
     import dataclasses
 
     from tiedlm.training.settings import Settings
 
     _, out, _ = run(capsys, "train", "--help")
+    start, *panels = re.split(r"^\S+ (\w+) [^\w\s]+$", out, flags=re.MULTILINE)
+    assert "    tiedlm train small-real --data my.txt --out runs/mine\n" in start
+    names = ["Arguments", "Text", "Model", "Loss", "Schedule", "Machine", "Output", "Research"]
+    assert panels[::2] == names
+    text = dict(zip(names, panels[1::2], strict=True))
+    assert re.findall(r"^\S+ (--[a-z]+)", text["Output"], re.MULTILINE) == [
+        "--out", "--resume", "--quiet", "--tensorboard", "--list", "--show"
+    ]  # fmt: skip
     for field in dataclasses.fields(Settings):
         if field.name != "recipe":
-            assert f"--{field.name.replace('_', '-')}" in out
+            flag = f"--{field.name.replace('_', '-')}"
+            assert re.search(rf"^\S+ {flag} ", text[field.metadata["group"]], re.MULTILINE), flag
+
+
+def test_a_long_help_is_one_line_in_the_list_of_commands(capsys):
+    _, out, _ = run(capsys, "--help")
+    assert re.search(r" train +Train one model from a recipe\.", out)
+    assert "small-real" not in out
 
 
 def test_train_shows_progress_and_says_what_came_of_it(capsys, tiny_corpus, tmp_path):
@@ -211,15 +243,20 @@ def test_a_context_of_several_sentences_is_read_as_the_corpus_has_it(capsys, tmp
     out = tmp_path / "run"
     arguments = ["--data", tmp_path / "text.txt", "--out", out, "--quiet", "--init-range=1", *TINY]
     assert run(capsys, "train", "small-real", *arguments)[0] == 0
-    _, shown, _ = run(capsys, "predict", out, "The cat sees a dog. It", "--top", "1", "--json")
-    (top,) = json.loads(shown)
-    (tmp_path / "s.txt").write_text(f"The cat sees a dog. It {top['word']}\n")
+
+    def probability_of_sees(*context):
+        _, shown, _ = run(capsys, "predict", out, *context, "--top", "1000", "--json")
+        (found,) = (p["probability"] for p in json.loads(shown) if p["word"] == "sees")
+        return found
+
+    as_sentences = probability_of_sees("The cat sees a dog. It")
+    (tmp_path / "s.txt").write_text("The cat sees a dog. It sees\n")
     _, table, _ = run(capsys, "score", out, tmp_path / "s.txt", "--unit", "line", "--base", "e")
     row = table.splitlines()[-2].split("\t")
-    assert row[2] == top["word"]
-    assert math.exp(-float(row[4])) == pytest.approx(top["probability"], rel=1e-4)
-    _, other, _ = run(capsys, "predict", out, "the cat sees a dog . it", "--no-tokenize", "--json")
-    assert json.loads(other)[0]["probability"] != pytest.approx(top["probability"], rel=1e-4)
+    assert row[2] == "sees"
+    assert math.exp(-float(row[4])) == pytest.approx(as_sentences, rel=1e-4)
+    as_one_line = probability_of_sees("the cat sees a dog . it", "--no-tokenize")
+    assert as_one_line != pytest.approx(as_sentences, rel=1e-2)
 
 
 def test_evaluate_finds_a_corpus_that_has_moved(capsys, trained, tiny_corpus, tmp_path):
@@ -325,7 +362,7 @@ def test_info_names_versions_threads_and_processor(capsys):
         (["evaluate", "{run}", "--window", "0"], "--window"),
         (["evaluate", "{run}", "--mc", "0"], "--mc"),
         (["evaluate", "{run}", "--mc", "2", "--window", "5"], "--mc last for the run's --bptt"),
-        (["evaluate", "{run}", "--seed", "2"], "--seed is of the masks of --mc"),
+        (["evaluate", "{run}", "--seed", "2"], "--seed needs --mc"),
         (["evaluate", "{run}", "--mc", "2", "--seed", "99999999999999999999"], "a 64-bit integer"),
         (["evaluate", "{run}", "--data", "nowhere.txt"], "nowhere.txt does not exist"),
         (["evaluate", "{run}", "my.txt"], "`tiedlm score RUN FILE` gives the perplexity"),
@@ -336,7 +373,8 @@ def test_info_names_versions_threads_and_processor(capsys):
         (["train", "small-real", "--init-range", "1e39"], "--init-range"),
         (["train", "small-real", "--threads", "99999999999"], "at most 4096"),
         (["train", "small-real", "--data", "{corpus}", "--device", "meta"], "--device meta"),
-        (["train", "small-re", "--soft-target", "uniform"], "which --alpha 0 leaves out"),
+        (["train", "small-re", "--soft-target", "uniform"],
+         "--soft-target uniform needs --alpha above 0"),
         (["train", "small-real", "--data", "{corpus}", "--skip", "0.5", "--fraction", "0.9"],
          "reach past the end"),
         (["train", "small-real", "--data", "{corpus}", "--init-from", "{run}"],

@@ -124,10 +124,10 @@ def test_check_verifies_the_demo_corpus(tmp_path: Path):
 
 def test_the_text_itself_is_not_overwritten(tmp_path: Path):
     for part in ("train", "valid", "test"):
-        (tmp_path / f"{part}.txt").write_text("Some words, and more.\n")
+        (tmp_path / f"{part}.txt").write_text("Some words, and some words.\n")
     result = run(tmp_path, "prepare", ".", "--out", str(tmp_path / "."))
     assert_one_line_error(result, "train.txt is part of the text itself")
-    assert (tmp_path / "train.txt").read_text() == "Some words, and more.\n"
+    assert (tmp_path / "train.txt").read_text() == "Some words, and some words.\n"
 
 
 def test_a_text_that_this_command_did_not_write_is_not_overwritten(book: Path, tmp_path: Path):

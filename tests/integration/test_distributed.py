@@ -35,7 +35,7 @@ def curve(out):
     return [(line["train_ppl"], line["valid_ppl"], line["aug"]) for line in lines]
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize("dropout", [pytest.param(0.0, marks=pytest.mark.slow), 0.4])
 def test_two_ranks_have_the_curve_of_one_process(tiny_corpus, tmp_path, dropout):
     drop = {"dropout-input": dropout, "dropout-hidden": dropout}
     one = train(tiny_corpus, tmp_path / "one", **drop)

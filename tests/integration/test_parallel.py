@@ -65,7 +65,10 @@ def children_of(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="there is no /proc here")
-@pytest.mark.parametrize(("number", "wait"), [(signal.SIGINT, 0.3), (signal.SIGTERM, 1.0)])
+@pytest.mark.parametrize(
+    ("number", "wait"),
+    [(signal.SIGINT, 0.3), pytest.param(signal.SIGTERM, 1.0, marks=pytest.mark.slow)],
+)
 def test_a_signal_to_all_while_they_start_is_no_failure(tiny_corpus, tmp_path, number, wait):
     process = subprocess.Popen(
         [sys.executable, write_program(tmp_path), tiny_corpus, tmp_path],

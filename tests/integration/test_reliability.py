@@ -48,7 +48,10 @@ def whole(tiny_corpus, tmp_path_factory):
 
 
 # 100 stops config.json; 4,000 the weights, which have 10,300 bytes; 12,000 only a checkpoint.
-@pytest.mark.parametrize("size", [100, 4000, 12_000])
+@pytest.mark.parametrize(
+    "size",
+    [pytest.param(100, marks=pytest.mark.slow), 4000, pytest.param(12_000, marks=pytest.mark.slow)],
+)
 def test_a_full_disk_is_one_line_and_loses_nothing(tiny_corpus, tmp_path, whole, size):
     out = tmp_path / "run"
     subprocess.run(command(tiny_corpus, out, 1), check=True, capture_output=True)

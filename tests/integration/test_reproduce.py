@@ -35,11 +35,11 @@ needs_shell = pytest.mark.skipif(not Path("/bin/sh").exists(), reason="needs a s
 
 
 def gpu_runs(tmp_path, python, *rows, **environment):
-    """Begin benchmarks/gpu_runs.sh for two minutes, with a shell script instead of Python."""
+    """Begin studies/gpu_runs.sh for two minutes, with a shell script instead of Python."""
     fake = tmp_path / "python3"
     fake.write_text(f"#!/bin/sh\ncd {tmp_path}\n{python}\n")
     fake.chmod(0o755)
-    script = Path(__file__).parents[2] / "benchmarks" / "gpu_runs.sh"
+    script = Path(__file__).parents[2] / "studies" / "gpu_runs.sh"
     path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     return subprocess.Popen(["/bin/sh", script, "2", "out", *rows], env=path | environment)
 
@@ -132,7 +132,7 @@ def test_a_signal_is_not_the_end_of_a_budget(capsys, tmp_path, monkeypatch, erro
         (["table1", "--budget", "0"], "--budget: expected minutes above 0"),
         (["figure1", "--only", "ptb-small"], "--only names cells of table1 and table2"),
         (["table3", "--only", "ptb-small"], "--only names cells of table1 and table2"),
-        (["table3", "--first-seed", "2"], "--first-seed is of table1, table2 and figure1"),
+        (["table3", "--first-seed", "2"], "--first-seed needs table1, table2 or figure1"),
         (["figure1", "--first-seed", "11"], "--first-seed 11 leaves none of --seeds 10"),
         (["table1", "--first-seed", "2"], "--first-seed 2 leaves none of --seeds 1"),
         (["figure1", "--show"], "has no finished run yet"),

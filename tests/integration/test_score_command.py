@@ -364,8 +364,9 @@ def test_the_text_can_be_a_column_and_the_others_come_along(
     assert run(capsys, "score", raw, packed, "--column", "text")[1] == out
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
     assert run(capsys, "score", raw, "-", "--column", "text")[1] == out
-    _, _, err = run(capsys, "score", raw, path)
-    assert "stimuli.csv is read as plain text, its header too; --column NAME" in err
+    path.rename(path.with_name("S.CSV"))
+    _, _, err = run(capsys, "score", raw, path.with_name("S.CSV"))
+    assert "S.CSV is read as plain text, its header too; --column NAME" in err
 
 
 def test_one_word_a_line_is_told(capsys, raw, tmp_path):

@@ -97,8 +97,8 @@ def test_a_run_is_what_an_obvious_loop_makes(corpus, tmp_path, monkeypatch, tied
     for line, (valid, trained, _) in zip(lines, epochs, strict=True):
         assert line["valid_ppl"] == pytest.approx(valid, rel=1e-4)
         assert line["train_ppl"] == pytest.approx(trained, rel=1e-4)
-    best = min(range(len(epochs)), key=lambda index: epochs[index][0])
-    assert result["best_epoch"] == best + 1
+    best = result["best_epoch"] - 1
+    assert epochs[best][0] == pytest.approx(min(valid for valid, _, _ in epochs), rel=1e-4)
     for name, p in load(tmp_path).named_parameters():
         torch.testing.assert_close(p.detach(), epochs[best][2][name], rtol=1e-3, atol=1e-4)
 

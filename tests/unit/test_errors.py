@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from tiedlm.cli import leave, note
 from tiedlm.errors import UserError, require
 
 
@@ -20,3 +21,14 @@ def test_a_package_that_lacks_one_of_its_own_is_not_called_absent(monkeypatch, t
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="a_part_that_is_missing"):
         require("half_installed", "hf", "checking the export")
+
+
+def test_a_message_shows_what_cannot_be_seen_and_stays_one_line(capsys):
+    quoted = "a\tb  \x1b[1m\n\u202e\u2028\xa0\udcff c \\t é 猫"
+    shown = r"a\tb  \x1b[1m\n\u202e\u2028\xa0\udcff c \t é 猫"
+    assert str(UserError(quoted)) == shown
+    assert str(UserError(str(UserError(quoted)))) == shown
+    note(quoted)
+    with pytest.raises(SystemExit):
+        leave(quoted, 2)
+    assert capsys.readouterr().err == f"note: {shown}\ntiedlm: {shown}\n"

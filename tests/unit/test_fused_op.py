@@ -105,7 +105,7 @@ def test_a_target_that_is_no_word_is_refused_when_the_graph_runs(pointwise, alph
 def test_a_changing_strength_does_not_break_the_graph():
     tensors, targets = problem()
     compiled = torch.compile(step, backend="aot_eager", fullgraph=True)
-    for alpha, temperature in ((13.0, 20.0), (14.0, 20.0), (15.0, 21.0), (16.0, 22.0)):
+    for alpha, temperature in ((13.0, 20.0), (14.0, 21.0), (15.0, 22.0)):
         options = {"alpha": alpha, "temperature": temperature}
         got, want = (f(tensors, targets, torch.tensor(1.0), options) for f in (compiled, step))
         torch.testing.assert_close(got, want)

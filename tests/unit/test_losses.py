@@ -2,6 +2,7 @@ import copy
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -356,13 +357,21 @@ def bad_calls():
         ({"bias": 13.0}, "bias: expected a tensor, got float"),
         ({"targets": targets.tolist()}, "targets: expected a tensor, got list"),
         ({"targets": targets[:3]}, r"targets: expected shape \(7,\).*got \(3,\)"),
-        ({"targets": targets.int()}, "targets: expected dtype torch.int64, got torch.int32"),
+        ({"targets": targets.int()}, r"int64, got torch.int32; pass targets\.long\(\)"),
+        ({"targets": targets.double()}, "targets: expected dtype torch.int64, got .*float64$"),
         ({"targets": wrong_target}, r"targets: expected ids in \[0, 11\) .*got 11"),
         ({"targets": negative}, r"targets: expected ids in \[0, 11\) or ignore_index -100, got -1"),
         ({"bias": bias[:5]}, r"bias: expected shape \(11,\), got \(5,\)"),
         ({"bias": bias.float()}, "bias: expected dtype torch.float64"),
         ({"embedding": weight[:5]}, r"embedding: expected shape \(11, E\).*got \(5, 4\)"),
         ({"embedding": weight.float()}, "embedding: expected dtype torch.float64"),
+        ({"alpha": torch.tensor(1.0)}, r"alpha: .* 0, got a tensor; pass alpha\.item\(\)"),
+        ({"alpha": "13"}, "alpha: expected a finite number of at least 0, got '13'"),
+        ({"alpha": 1j}, "alpha: expected a finite number of at least 0, got 1j"),
+        ({"temperature": torch.tensor(1.0)}, r"got a tensor; pass temperature\.item\(\)"),
+        ({"temperature": None}, "temperature: expected a finite number above 0, got None"),
+        ({"ignore_index": None}, "ignore_index: expected an integer, got None"),
+        ({"classifier": weight.flatten()}, "gather a weight that FSDP or ZeRO has sharded"),
         ({"alpha": -1.0}, "alpha: expected a finite number of at least 0, got -1.0"),
         ({"alpha": math.nan}, "alpha: expected a finite number of at least 0, got nan"),
         ({"temperature": 0.0}, "temperature: expected a finite number above 0, got 0.0"),
@@ -377,6 +386,39 @@ def bad_calls():
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         augmented_cross_entropy(**arguments)
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("of_hidden", [True, False])
+def test_half_precision_beside_float32_outside_autocast_names_both_ways_out(half, of_hidden):
+    hidden, weight, targets = problem(dtype=torch.float32)
+    hidden, weight = (hidden.to(half), weight) if of_hidden else (hidden, weight.to(half))
+    advice = rf"cast one of them, as with classifier\.to.*torch\.autocast\('cpu', {half}\)"
+    with pytest.raises(ValueError, match=advice):
+        augmented_cross_entropy(hidden, weight, targets)
+    augmented_cross_entropy(hidden, weight.to(hidden.dtype), targets)
+    with torch.autocast("cpu", half):
+        augmented_cross_entropy(hidden, weight, targets)
+
+
+def test_numbers_of_numpy_are_numbers():
+    given = dict(alpha=np.float32(2), temperature=np.int64(3), ignore_index=np.int64(-100))
+    plain = dict(alpha=2.0, temperature=3.0)
+    assert augmented_cross_entropy(*problem(), **given) == augmented_cross_entropy(
+        *problem(), **plain
+    )
+
+
+def test_a_batch_of_gradients_is_a_clear_error_of_the_fused_loss_only():
+    hidden, weight, targets = problem()
+    upstream = torch.eye(7, dtype=torch.float64)
+    for impl in ("fused", "auto"):
+        out = augmented_cross_entropy(hidden, weight, targets, reduction="none", impl=impl)
+        with pytest.raises(RuntimeError, match="no batch of gradients; use impl='reference'"):
+            torch.autograd.grad(out.loss, hidden, upstream, is_grads_batched=True)
+    out = augmented_cross_entropy(hidden, weight, targets, reduction="none", impl="reference")
+    (grads,) = torch.autograd.grad(out.loss, hidden, upstream, is_grads_batched=True)
+    assert grads.shape == (7, *hidden.shape)
 
 
 def test_second_derivative_is_a_clear_error_of_the_fused_loss_only():

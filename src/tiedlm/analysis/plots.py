@@ -5,7 +5,6 @@ matplotlib is imported when a plot is made, and used without its global state.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -80,8 +79,8 @@ def plot_curves(models: Models, path: Path, what: str = "") -> None:
     others = {name: model.get("others", ()) for name, model in models.items()}
     seeds = "thin: other seeds" if any(others.values()) else "one seed"
     about = f", {what} ({seeds})" if what else f" by epoch ({seeds}; lower is better)"
-    figure, axes = _blank("Validation perplexity" + about)
-    from matplotlib.ticker import MaxNLocator  # after the check in _blank
+    figure, axes = new_axes("Validation perplexity" + about)
+    from matplotlib.ticker import MaxNLocator  # after the check in new_axes
 
     curves = {
         name: [line["valid_ppl"] for line in model["curve"]] for name, model in models.items()
@@ -103,12 +102,12 @@ def plot_curves(models: Models, path: Path, what: str = "") -> None:
             epochs[best], curve[best], "o", color=style.colour, markerfacecolor=fill, markersize=5
         )
         end = (epochs[-1], curve[-1])
-        _label(axes, f"{style.label}  {curve[best]:.1f}", end, height, style.colour)
+        label_line(axes, f"{style.label}  {curve[best]:.1f}", end, height, style.colour)
     axes.set_xlim(0.5, last_epoch + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch (dot: best on validation)")
     axes.grid(axis="y", color=FAINT)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def plot_bars(models: Models, path: Path) -> None:
@@ -124,7 +123,7 @@ def plot_bars(models: Models, path: Path) -> None:
     Raises:
         UserError: if matplotlib is missing or the file cannot be written.
     """
-    figure, axes = _blank("Perplexity (one seed; lower is better)")
+    figure, axes = new_axes("Perplexity (one seed; lower is better)")
     first = next(iter(models))
     base = models[first]["test_ppl"]
     for row, (name, model) in enumerate(models.items()):
@@ -149,7 +148,7 @@ def plot_bars(models: Models, path: Path) -> None:
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_color(INK)
     axes.set_xlabel(f"perplexity (dashed: {STYLES[first].label} on test)")
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def plot_theory(distances: Mapping[tuple[float, float], Sequence[float]], path: Path) -> None:
@@ -198,57 +197,7 @@ def plot_theory(distances: Mapping[tuple[float, float], Sequence[float]], path: 
     left.set_title(
         f"Distance of the spaces of W and L^T after training ({count} {noun} a point)", loc="left"
     )
-    _save(figure, path)
-
-
-def plot_gains(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw how much lower each model's perplexity is than VD-LSTM's, by share of the text.
-
-    A point of several runs has its interval; one of a single run is hollow, with a dashed line to
-    it, for nobody knows how far it is from the mean.
-
-    Args:
-        rows: of each share ("fraction") and "model" by what share the perplexity is lower: the
-            "gain", and the ends of its "interval95", or None.
-        path: the PNG file.
-
-    Raises:
-        UserError: if matplotlib is missing or the file cannot be written.
-    """
-    figure, axes = _blank("Test perplexity below VD-LSTM's (bars: 95%; hollow: one run)")
-    recipes = {"AL": "vd-lstm-al", "RE": "vd-lstm-re", "REAL": "vd-lstm-real"}
-    ends = []
-    for number, (model, recipe) in enumerate(recipes.items()):
-        own = [row for row in rows if row["model"] == model]
-        if not own:
-            continue
-        # Side by side, or the intervals hide each other.
-        xs = [row["fraction"] * 1.03 ** (number - 1) for row in own]
-        gains = [row["gain"] for row in own]
-        colour = STYLES[recipe].colour
-        for left, right in itertools.pairwise(zip(xs, gains, own, strict=True)):
-            single = None in (left[2]["interval95"], right[2]["interval95"])
-            line = [left[0], right[0]], [left[1], right[1]]
-            axes.plot(*line, "--" if single else "-", color=colour)
-        for x, row in zip(xs, own, strict=True):
-            fill = "white" if row["interval95"] is None else colour
-            axes.plot(x, row["gain"], "o", color=colour, markerfacecolor=fill, markersize=5)
-            if row["interval95"] is not None:
-                axes.plot([x, x], row["interval95"], color=colour, linewidth=1)
-        ends.append((f"{model}  {gains[-1]:.1%}", (xs[-1], gains[-1]), colour))
-    bottom, top = axes.get_ylim()
-    axes.set_ylim(bottom, top)
-    heights = spread([(gain - bottom) / (top - bottom) for _, (_, gain), _ in ends])
-    for (text, end, colour), height in zip(ends, heights, strict=True):
-        _label(axes, text, end, height, colour)
-    axes.axhline(0, color=FAINT)
-    axes.set_xscale("log")
-    shares = sorted({row["fraction"] for row in rows})
-    axes.set_xticks(shares, [f"{share:.1%}".replace(".0%", "%") for share in shares])
-    axes.minorticks_off()
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.set_xlabel("share of Penn Treebank's training text, log scale")
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def shown_range(curves: Sequence[Sequence[float]]) -> tuple[float, float]:
@@ -280,7 +229,7 @@ def _write(axes: Axes, text: str, at: tuple[float, float], right: float, **looks
     axes.annotate(text, at, (right, 0), textcoords="offset points", va="center", **looks)
 
 
-def _label(axes: Axes, text: str, end: tuple[float, float], height: float, colour: str) -> None:
+def label_line(axes: Axes, text: str, end: tuple[float, float], height: float, colour: str) -> None:
     """Name a line right of the axes, at a height between 0 and 1, and point at its end."""
     axes.annotate(
         text,
@@ -295,7 +244,12 @@ def _label(axes: Axes, text: str, end: tuple[float, float], height: float, colou
     )
 
 
-def _blank(title: str) -> tuple[Figure, Axes]:
+def new_axes(title: str) -> tuple[Figure, Axes]:
+    """Return an empty figure in the style of all plots.
+
+    Raises:
+        UserError: if matplotlib is not installed.
+    """
     require_matplotlib()
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -310,6 +264,7 @@ def _blank(title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a figure to a PNG file, whole or not at all."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)

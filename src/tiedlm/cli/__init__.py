@@ -15,14 +15,20 @@ from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
 from tiedlm import __version__
-from tiedlm.errors import UserError
+from tiedlm.errors import UserError, visible
 from tiedlm.files import explain
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _WITH_CONTEXT = ("tiedlm predict", "tiedlm generate")
 _COMMANDS = {
     "demo": "Train the four models of the paper on a small corpus, and write a report.",
-    "train": "Train one model from a recipe.",
+    "train": """Train one model from a recipe.
+
+For example:
+
+    tiedlm train small-real --data my.txt --out runs/mine
+
+Run the same command again to resume where it stopped.""",
     "evaluate": "Perplexity of a trained model.",
     "compare": "Several runs side by side.",
     "reproduce": "The paper's tables and figures beside ours.",
@@ -110,7 +116,7 @@ def _explain(error: CycloptsError) -> str:
         elif command == "tiedlm evaluate":
             advice = "of any text `tiedlm score RUN FILE` gives the perplexity"
         return f"{command}: {first!r} is too much; {advice}"
-    text = str(error).rstrip(".")
+    text = " ".join(str(error).split()).rstrip(".")
     if isinstance(error, (MissingArgumentError, UnknownOptionError)):
         text += f"; see `{command} --help`"
     if isinstance(error, UnknownOptionError) and command in _WITH_CONTEXT:
@@ -120,16 +126,16 @@ def _explain(error: CycloptsError) -> str:
 
 def note(text: str) -> None:
     """Say on standard error, in one line, what a person may not expect."""
-    print(f"note: {text}", file=sys.stderr)
+    print(f"note: {visible(text)}", file=sys.stderr)
 
 
 def fail(text: str, status: int = 2) -> NoReturn:
     """Say in one line what is wrong, and exit."""
-    leave(f"error: {' '.join(text.split())}", status)
+    leave(f"error: {text}", status)
 
 
 def leave(text: str, status: int) -> NoReturn:
     """Print one line on standard error and exit; of several ranks only the first prints."""
     if os.environ.get("RANK", "0") == "0":
-        print(f"tiedlm: {text}", file=sys.stderr)
+        print(f"tiedlm: {visible(text)}", file=sys.stderr)
     sys.exit(status)

@@ -67,7 +67,7 @@ def evaluate(
     if mc is not None and window is not None:
         raise UserError("--window: the masks of --mc last for the run's --bptt; leave it out")
     if seed is not None and mc is None:
-        raise UserError("--seed is of the masks of --mc; without it nothing is drawn")
+        raise UserError("--seed needs --mc; without it nothing is drawn at random")
     seed = 1 if seed is None else seed
     model, vocabulary = load_model(run, device)
     settings = Settings.of_run(run)

@@ -117,7 +117,7 @@ def _check_options(
     if only and not has_cells:
         raise UserError(f"--only names cells of table1 and table2; {what} has none")
     if first_seed is not None and not (has_cells or what == "figure1"):
-        raise UserError(f"--first-seed is of table1, table2 and figure1; {what} trains nothing")
+        raise UserError(f"--first-seed needs table1, table2 or figure1; {what} trains nothing")
     last_seed = seeds or (FIGURE1_RUNS if what == "figure1" else 1)
     if first_seed is not None and first_seed > last_seed:
         raise UserError(f"--first-seed {first_seed} leaves none of --seeds {last_seed}")

@@ -143,7 +143,7 @@ def _read(
     file: str, column: str | None, tokenize: bool
 ) -> tuple[Iterator[str], TextColumn | None, list[str]]:
     """Open a text; return its lines, the table that they are a column of, and notes to show."""
-    from tiedlm.data.text import looks_tokenized
+    from tiedlm.data.text import looks_tokenized, names_table
     from tiedlm.scoring import read_lines
     from tiedlm.scoring.columns import TextColumn
     from tiedlm.scoring.text import name_of
@@ -153,7 +153,7 @@ def _read(
     given = None if column is None else TextColumn(lines, column, name_of(file))
     if given is not None:
         lines = iter(given)
-    elif file.removesuffix(".gz").endswith((".csv", ".tsv")):
+    elif names_table(file):
         notes.append(
             f"{file} is read as plain text, its header too; --column NAME reads one column of it"
         )

@@ -1,4 +1,4 @@
-"""``tiedlm train``: one model from a recipe, every setting a typed flag."""
+"""``tiedlm train``: one model from a recipe, every setting a typed flag in a group."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from tiedlm.cli import leave
+from tiedlm.cli import leave, note
 from tiedlm.cli.numbers import whole_number
 from tiedlm.errors import UserError
 from tiedlm.experiments.recipes import RECIPES, VARIANTS, get_recipe
 from tiedlm.training.run_files import has_checkpoint
-from tiedlm.training.settings import Settings
+from tiedlm.training.settings import FlagGroup, Settings
 
 
 def train(
@@ -30,10 +30,7 @@ def train(
     tensorboard: bool = False,
     **changes: Any,
 ) -> None:
-    """Train one model from a recipe.
-
-    The same command again goes on where the last one stopped.
-    """
+    """Train one model from a recipe, or resume its run."""
     if list_:
         _print_recipes()
         return
@@ -66,16 +63,16 @@ def train(
 
 
 def _check_together(settings: Settings) -> None:
-    """Refuse what makes no sense in a new run; old ones that have it can still be read."""
+    """Refuse settings that make no sense together in a new run; old runs may have them."""
     if settings.alpha == 0 and settings.soft_target != "own":
         raise UserError(
-            f"--soft-target {settings.soft_target} is of the augmented loss, which --alpha 0 "
-            "leaves out; take an -al or -real recipe, or give --alpha"
+            f"--soft-target {settings.soft_target} needs --alpha above 0: it replaces the target "
+            "of the augmented loss; take an -al or -real recipe, or give --alpha"
         )
     if settings.fraction < 1 and settings.skip + settings.fraction > 1 + 1e-6:
         raise UserError(
             f"--skip {settings.skip} and --fraction {settings.fraction} reach past the end of the "
-            "text; together they are at most 1"
+            "text; their sum is at most 1"
         )
 
 
@@ -83,6 +80,7 @@ def run(
     settings: Settings, out: Path, quiet: bool = False, tensorboard: bool = False
 ) -> dict[str, Any]:
     """Load the corpus, train, and print the result."""
+    from tiedlm.data.check import notes_on_text
     from tiedlm.progress import ProgressView, Silent
     from tiedlm.training.loop import train as train_model
     from tiedlm.training.outcomes import Diverged, Stopped
@@ -92,6 +90,9 @@ def run(
     quiet = quiet or not is_first
     board = TensorBoard(out) if tensorboard and is_first else None
     corpus = settings.load_corpus(progress=not quiet)
+    if is_first:
+        for line in notes_on_text(corpus):
+            note(line)
     try:
         with ProgressView() as view:
             watcher = Silent() if quiet else view.watcher()
@@ -123,14 +124,20 @@ def _print_recipes() -> None:
 
 def _signature() -> inspect.Signature:
     """Return the parameters of the command: its own, then one flag for each setting."""
+    order = enumerate(typing.get_args(FlagGroup))
+    groups = {name: Group(name, sort_key=place) for place, name in order}
     hints = typing.get_type_hints(Settings)
     keyword = inspect.Parameter.KEYWORD_ONLY
 
     def flag(
-        field_name: str, kind: Any, default: Any, text: str, **options: Any
+        field_name: str, kind: Any, default: Any, group: FlagGroup, text: str, **options: Any
     ) -> inspect.Parameter:
-        annotation = Annotated[kind, Parameter(help=text, **options)]
+        parameter = Parameter(help=text, group=groups[group], show_default=False, **options)
+        annotation = Annotated[kind, parameter]
         return inspect.Parameter(field_name, keyword, default=default, annotation=annotation)
+
+    def switch(field_name: str, text: str, **options: Any) -> inspect.Parameter:
+        return flag(field_name, bool, False, "Output", text, negative="", **options)
 
     recipe = inspect.Parameter(
         "recipe",
@@ -141,25 +148,24 @@ def _signature() -> inspect.Signature:
         ],
     )
     own = [
-        flag("out", Path | None, None, "Run folder; default runs/<recipe>-seed<seed>.",
-             show_default=False),
-        flag("resume", bool, False, "Insist on going on with the run in --out.", negative=""),
-        flag("quiet", bool, False, "Show no progress.", negative=""),
-        flag("tensorboard", bool, False, "Write OUT/tensorboard too.", negative=""),
-        flag("list_", bool, False, "List the recipes.", name="--list", negative=""),
-        flag("show", bool, False, "Print the settings and train nothing.", negative=""),
-    ]  # fmt: skip
+        flag("out", Path | None, None, "Output", "Run folder. Default: runs/<recipe>-seed<seed>."),
+        switch("resume", "Fail unless --out has a run to resume."),
+        switch("quiet", "Show no progress."),
+        switch("tensorboard", "Write TensorBoard's files to OUT/tensorboard too."),
+        switch("list_", "List the recipes and train nothing.", name="--list"),
+        switch("show", "Print the settings and train nothing."),
+    ]
     settings = [
         flag(
             field.name,
             hints[field.name] | None,
             None,
+            field.metadata["group"],
             field.metadata["help"],
-            show_default=False,
             **({"converter": whole_number} if hints[field.name] in (int, int | None) else {}),
         )
         for field in dataclasses.fields(Settings)
-        if field.name != "recipe"
+        if field.metadata["group"] is not None
     ]
     return inspect.Signature([recipe, *own, *settings])
 

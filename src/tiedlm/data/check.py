@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from tiedlm.data.characters import CLOSERS, SENTENCE_ENDS
 from tiedlm.data.corpus import Corpus
+from tiedlm.data.marks import notes_on
 from tiedlm.data.source import PARTS
-from tiedlm.data.tokenizer import CLOSERS, SENTENCE_ENDS
+from tiedlm.data.text import names_table
 from tiedlm.data.vocabulary import Ids
 
 _LONG_LINE = 8  # tokens: shorter lines are equal by chance ("thank you very much . <eos>")
@@ -17,6 +19,11 @@ _TINY = 5_000  # tokens: the perplexity of fewer is uncertain by several per cen
 _OVERLAP = 0.05
 _UNKNOWN = 0.10
 _UNENDED = 0.4
+_LACKS_BLANKS = (
+    "the text has no blanks between its words, as in Chinese, Japanese or Thai, so tiedlm does not "
+    "find them: what stands between blanks or marks counts as one word; split the text into words "
+    "first"
+)
 
 
 def check_corpus(corpus: Corpus) -> dict[str, Any]:
@@ -82,6 +89,8 @@ def _warnings(corpus: Corpus, parts: dict[str, dict[str, Any]]) -> list[str]:
             limits = corpus.info["vocabulary"]
             is_cut = limits["max_size"] is not None or (limits["min_count"] or 1) > 1
             advice = "allow a larger vocabulary" if is_cut else "train has too few of its words"
+            if corpus.info.get("lacks_blanks"):
+                advice = "its words are not found"
             found.append(
                 f"{counted['unk_share']:.0%} of {part} is <unk>: perplexity will look too good; "
                 f"{advice}"
@@ -102,4 +111,18 @@ def _warnings(corpus: Corpus, parts: dict[str, dict[str, Any]]) -> list[str]:
             )
     if np.array_equal(corpus.valid, corpus.test):
         found.append("valid and test are the same text")
-    return found
+    return found + notes_on_text(corpus)
+
+
+def notes_on_text(corpus: Corpus) -> list[str]:
+    """Return a line for each thing in the text that changes what a perplexity means."""
+    tables = [name for name in corpus.info["sha256"] if names_table(name)]
+    return [
+        *(
+            f"{name} is read as plain text, its header and every column too; put the text of one "
+            "column into a file of its own"
+            for name in tables
+        ),
+        *([_LACKS_BLANKS] if corpus.info.get("lacks_blanks") else []),
+        *notes_on(corpus.info.get("marks", {})),
+    ]

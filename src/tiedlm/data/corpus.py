@@ -24,7 +24,7 @@ from tiedlm.data.tokenizer import UNK
 from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError, did_you_mean
 
-_FORMAT = 3  # raised when the tokenizer or the files change, so that old caches are not used
+_FORMAT = 4  # raised when the tokenizer or the files change, so that old caches are not used
 MOST_LETTERS = 80  # of a text's name in the name of a folder
 VocabFrom = Literal["part", "whole"]
 _VOCABULARY, _INFO = "vocabulary.txt", "info.json"
@@ -41,8 +41,9 @@ class Corpus:
         valid: likewise.
         test: likewise.
         info: what can be written as JSON: origin, split, hashes, the tokenizer (None for
-            text that was left as it is), vocabulary rule, fraction, and for each part tokens and
-            ``<unk>`` tokens.
+            text that was left as it is), ``lacks_blanks`` where its script has none between words,
+            vocabulary rule, fraction, for each part tokens and ``<unk>`` tokens, and the marks of
+            other tools, if any.
     """
 
     name: str
@@ -182,8 +183,8 @@ def _build(source: Source, folder: Path, choice: _Choice, progress: bool) -> Non
     encoded = encode.encode(source, choice.tokenized, folder, progress)
     train = encoded.paths["train"]
     kept = encode.whole_lines(train, choice.fraction, choice.skip)
-    counted = kept if choice.vocab_from == "part" else encode.whole(train)
-    counts = encode.count_words(encoded, counted)
+    text_of_words = kept if choice.vocab_from == "part" else encode.whole(train)
+    counts = encode.count_words(encoded, text_of_words)
     least = choice.min_count if choice.min_count is not None else 1 if UNK in counts else 2
     vocabulary = Vocabulary.from_counts(counts, max_size=choice.vocab_size, min_count=least)
     table = encode.renumber(encoded, vocabulary)
@@ -191,9 +192,10 @@ def _build(source: Source, folder: Path, choice: _Choice, progress: bool) -> Non
     for part, path in encoded.paths.items():
         span = kept if part == "train" else encode.whole(path)
         target = folder / f"{part}.npy"
-        unknown = encode.write_npy(path, span, table, target)
+        counted = encode.write_npy(path, span, table, target)
+        _require_words(part, source, counted, least)
         path.unlink()
-        parts[part] = {"tokens": span.length, "unk": unknown}
+        parts[part] = {"tokens": counted.tokens, "unk": counted.unknown}
         hashes[target.name] = digest(target).sha256
     vocabulary.save(folder / _VOCABULARY)
     hashes[_VOCABULARY] = digest(folder / _VOCABULARY).sha256
@@ -204,6 +206,7 @@ def _build(source: Source, folder: Path, choice: _Choice, progress: bool) -> Non
         "sha256": source.sha256,
         "verified": source.verified,
         "tokenizer": None if choice.tokenized else "tiedlm",
+        **({"lacks_blanks": True} if source.lacks_blanks else {}),
         "vocabulary": {
             "types": len(vocabulary),
             "max_size": choice.vocab_size,
@@ -213,8 +216,33 @@ def _build(source: Source, folder: Path, choice: _Choice, progress: bool) -> Non
         "fraction": choice.fraction,
         **({"skip": choice.skip} if choice.skip else {}),
         "parts": parts,
+        **({"marks": encoded.marks} if encoded.marks else {}),
     }
     files.write_json(folder / _INFO, {"info": info, "sha256": hashes})
+
+
+def _require_words(part: str, source: Source, counted: encode.Counted, min_count: int) -> None:
+    """Refuse a part with nothing to learn or to predict but ``<eos>`` and ``<unk>``.
+
+    Raises:
+        UserError: naming the part and what is wrong with it.
+    """
+    if counted.known:
+        return
+    text = f"the {part} text of {source.origin}"
+    if not counted.unknown:
+        raise UserError(f"{text} has no words: every line is blank")
+    if part != "train":
+        raise UserError(
+            f"{text} has no word that train knows: every word is {UNK}; give it text of the same "
+            "language, split into words in the same way"
+        )
+    if min_count == 1:
+        raise UserError(f"{text} has no words: every word is {UNK}")
+    raise UserError(
+        f"{text} has no words to learn: every word is {UNK}, for a word must occur {min_count} "
+        "times: use --min-count 1"
+    )
 
 
 def _read(name: str, folder: Path) -> Corpus | None:

@@ -6,11 +6,12 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tiedlm.data.marks import Marks
 from tiedlm.data.source import PARTS, Source
 from tiedlm.data.tokenizer import EOS, UNK, split_sentences, tokenize
 from tiedlm.data.vocabulary import Ids, Vocabulary
@@ -31,10 +32,14 @@ class _Types(dict[str, int]):
 
 @dataclass(frozen=True)
 class Encoded:
-    """The parts of a corpus as files of provisional ids, and the words those ids stand for."""
+    """The parts of a corpus as files of provisional ids, and the words those ids stand for.
+
+    ``marks`` are those of other tools, as :class:`tiedlm.data.marks.Marks` counts them.
+    """
 
     types: dict[str, int]
     paths: dict[str, Path]
+    marks: dict[str, Any]
 
 
 def encode(source: Source, tokenized: bool, folder: Path, progress: bool) -> Encoded:
@@ -43,6 +48,7 @@ def encode(source: Source, tokenized: bool, folder: Path, progress: bool) -> Enc
     Words get provisional ids; the vocabulary is chosen afterwards from the training part's counts.
     """
     types = _Types({EOS: FIRST_EOS, UNK: FIRST_UNK})
+    marks = Marks(tokenized)
     number = types.__getitem__
     paths = {part: folder / f"{part}.ids" for part in PARTS}
     writers = {part: _Writer(path) for part, path in paths.items()}
@@ -50,7 +56,9 @@ def encode(source: Source, tokenized: bool, folder: Path, progress: bool) -> Enc
         with byte_progress(f"encoding {source.name}", source.size, show=progress) as advance:
             for part, line in source.lines():
                 advance(len(line.encode()) + 1)
-                for words in [line.split()] if tokenized else split_sentences(tokenize(line)):
+                sentences = [line.split()] if tokenized else split_sentences(tokenize(line))
+                marks.see(line, sentences)
+                for words in sentences:
                     writers[part].ids.extend(map(number, words))
                     if not words or words[-1] != EOS:
                         writers[part].ids.append(FIRST_EOS)
@@ -58,12 +66,7 @@ def encode(source: Source, tokenized: bool, folder: Path, progress: bool) -> Enc
     finally:
         for writer in writers.values():
             writer.close()
-    for part, path in paths.items():
-        if path.stat().st_size == 0:
-            raise UserError(
-                f"the {part} text of {source.origin} has no words; give it at least one line"
-            )
-    return Encoded(dict(types), paths)
+    return Encoded(dict(types), paths, marks.counts())
 
 
 class _Writer:
@@ -83,6 +86,14 @@ class _Writer:
             self.flush()
         finally:
             self._file.close()
+
+
+class Counted(NamedTuple):
+    """How many ids were written: all, those of ``<unk>``, and those of words that are known."""
+
+    tokens: int
+    unknown: int
+    known: int
 
 
 class Span(NamedTuple):
@@ -121,7 +132,7 @@ def whole_lines(path: Path, fraction: float, skip: float = 0.0) -> Span:
     """
     total = whole(path).length
     start, stop = _line_end(path, skip), _line_end(path, min(skip + fraction, 1.0))
-    if stop == start:
+    if total > 0 and stop == start:
         raise UserError(
             f"a fraction of {fraction} keeps no whole line of {total} training tokens; use a "
             "larger fraction"
@@ -156,19 +167,19 @@ def renumber(encoded: Encoded, vocabulary: Vocabulary) -> Ids:
     return vocabulary.encode(encoded.types)
 
 
-def write_npy(source: Path, span: Span, table: Ids, target: Path) -> int:
+def write_npy(source: Path, span: Span, table: Ids, target: Path) -> Counted:
     """Write a span of ids, renumbered by ``table``, as a .npy file.
 
     Returns:
-        How many of them are ``<unk>``.
+        The tokens, how many of them are ``<unk>``, and how many are neither that nor ``<eos>``.
     """
-    unknown = table[FIRST_UNK]
-    count = 0
+    unknown = ends = 0
     with target.open("wb") as file:
         header = {"descr": "<i4", "fortran_order": False, "shape": (span.length,)}
         np.lib.format.write_array_header_1_0(file, header)
         for chunk in read_ids(source, span):
             ids: npt.NDArray[np.int32] = table[chunk].astype("<i4", copy=False)
-            count += int(np.count_nonzero(ids == unknown))
+            unknown += int(np.count_nonzero(ids == table[FIRST_UNK]))
+            ends += int(np.count_nonzero(ids == table[FIRST_EOS]))
             file.write(ids.data)
-    return count
+    return Counted(span.length, unknown, span.length - unknown - ends)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiedlm.data.text import count_blank_lines, digest, looks_tokenized, read_lines
+from tiedlm.data.text import count_blank_lines, digest, lacks_blanks, looks_tokenized, read_lines
 from tiedlm.errors import UserError
 
 PARTS = ("train", "valid", "test")
@@ -26,6 +26,7 @@ class Source:
         size: bytes to read, for the progress bar.
         lines: yields (part, line) for every line, each part in its order.
         tokenized: whether a line is already split into words.
+        lacks_blanks: whether the text is written without blanks between words.
         verified: whether the hashes are the published ones; None where none are published.
         files: files that must not be overwritten.
     """
@@ -37,6 +38,7 @@ class Source:
     size: int
     lines: Callable[[], Iterator[tuple[str, str]]]
     tokenized: bool
+    lacks_blanks: bool = False
     verified: bool | None = None
     files: tuple[Path, ...] = ()
 
@@ -61,6 +63,7 @@ def from_files(name: str, origin: str, split: str, paths: dict[str, Path]) -> So
         size=sum(found.size for found in digests.values()),
         lines=lines,
         tokenized=looks_tokenized(read_lines(paths["train"])),
+        lacks_blanks=lacks_blanks(read_lines(paths["train"])),
         files=tuple(paths.values()),
     )
 
@@ -124,6 +127,7 @@ def from_one_file(path: Path) -> Source:
         size=found.size,
         lines=lines,
         tokenized=tokenized,
+        lacks_blanks=lacks_blanks(read_lines(path)),
         files=(path,),
     )
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tiedlm.data.characters import HAN_AND_KANA, LETTER, SOUTH_EAST_ASIAN
+from tiedlm.data.encodings import how_to_convert
 from tiedlm.data.tokenizer import ABBREVIATIONS
 from tiedlm.errors import UserError
 
@@ -16,8 +18,17 @@ MAX_LINE = 10_000_000  # bytes
 _CHUNK = 1 << 20
 _HEAD = 8192  # bytes: a binary file shows itself here, whatever its lines look like
 _SAMPLE = 200_000  # characters that decide whether a text is tokenized
-# A word, but no abbreviation, with its punctuation still on it.
-_ATTACHED = re.compile(rf"""(?!(?:{ABBREVIATIONS})\.)[^\W\d_]{{3,}}[,;:!?.]["'”’)]*$""", re.I)
+# A word, but no abbreviation, with its punctuation still on it. The marks of other scripts, and a
+# Korean word before one, tell it whatever the word's length: they have no such abbreviations.
+_CLOSERS = r"""["'”’»)\]]*$"""
+_ATTACHED = re.compile(
+    rf"(?!(?i:{ABBREVIATIONS})\.){LETTER}{{3,}}[,;:!?.]{_CLOSERS}"
+    rf"|{LETTER}*[\uac00-\ud7a3][,;:!?.]{_CLOSERS}"
+    rf"|{LETTER}+[؟،؛۔।॥։՝።፣፤፥፧။၊។]{_CLOSERS}"
+    rf"|.*[{HAN_AND_KANA}][，、。！？；：．]"
+)
+_UNBROKEN = re.compile(f"[{HAN_AND_KANA}]{{6,}}|[{SOUTH_EAST_ASIAN}]{{13,}}")  # several words long
+_UNBROKEN_SHARE = 0.3
 _RAW_SHARE = 0.03
 _GZIP = b"\x1f\x8b"
 
@@ -98,10 +109,17 @@ def lines_of(file: IO[bytes], name: Path | str) -> Iterator[str]:
         UserError: if it is empty, binary or not UTF-8, a line is endless, or carriage returns are
             left: line ends of old Macs, and of some spreadsheets.
     """
-    number = 0
+    number = known = 0
     while line := file.readline(MAX_LINE + 1):
         number += 1
-        yield _decode(line, name, number)
+        if number == 1 and line.startswith(_GZIP):
+            raise UserError(f"{name} is compressed; unpack it first: gunzip -c")
+        try:
+            text = _decode(line, name, number)
+        except UnicodeDecodeError as error:
+            raise _not_utf8(error, file.read(_CHUNK), name, number, known) from error
+        known += not text.isascii()
+        yield text
     if number == 0:
         raise UserError(f"{name} is empty; a text was expected")
 
@@ -114,16 +132,7 @@ def _decode(line: bytes, name: Path | str, number: int) -> str:
             f"line {number} of {name} is longer than {MAX_LINE // 1_000_000} MB; put one sentence "
             "or paragraph on each line"
         )
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        byte = line[error.start]
-        # What Windows calls Latin 1 has quotes and dashes where Latin 1 has nothing.
-        encoding = "cp1252" if 0x80 <= byte <= 0x9F else "latin1"
-        raise UserError(
-            f"{name} is not UTF-8 text (byte 0x{byte:02x} in line {number}); convert it, for "
-            f"example with: iconv -f {encoding} -t utf-8"
-        ) from error
+    text = line.decode("utf-8")
     text = (text.removeprefix("\ufeff") if number == 1 else text).rstrip("\r\n")
     if "\r" in text:
         raise UserError(
@@ -133,6 +142,24 @@ def _decode(line: bytes, name: Path | str, number: int) -> str:
     return text
 
 
+def _not_utf8(
+    error: UnicodeDecodeError, rest: bytes, name: Path | str, number: int, known: int
+) -> UserError:
+    """Say which byte is not UTF-8 and, from what follows it too, how to convert the text."""
+    if b"\0" in rest:
+        return _not_text(name, number + 1 + rest[: rest.index(b"\0")].count(b"\n"))
+    line, wrong = error.object, error.start
+    begin = line.rfind(b" ", 0, wrong) + 1 if wrong > _HEAD else 0
+    data = line[begin:] + rest
+    if len(data) >= _CHUNK:  # what is cut off may end within a character
+        data = data[:_CHUNK]
+        data = data[: max(data.rfind(b"\n"), data.rfind(b" ")) + 1] or data
+    return UserError(
+        f"{name} is not UTF-8 text (byte 0x{line[wrong]:02x} in line {number}); "
+        + how_to_convert(data, wrong - begin, known)
+    )
+
+
 def _not_text(name: Path | str, number: int) -> UserError:
     return UserError(
         f"{name} is not a text file (line {number} holds zero bytes); unpack it if it is "
@@ -140,19 +167,43 @@ def _not_text(name: Path | str, number: int) -> UserError:
     )
 
 
+def names_table(name: str) -> bool:
+    """Tell whether a file's name is that of a table, packed or not, in capitals or not."""
+    return name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
+
+
 def looks_tokenized(lines: Iterable[str]) -> bool:
     """Tell whether a text is already split into words.
 
-    Raw text has punctuation on its words (``home.``, ``and,``); in tokenized text punctuation
-    stands alone or is not there. A text is taken as raw if more than 3 in 100 of the words in its
-    first 200,000 characters carry a mark.
+    Raw text has punctuation on its words (``home.``, ``and,``, ``है।``); in tokenized text
+    punctuation stands alone or is not there. A text is taken as raw if more than 3 in 100 of the
+    words in its first 200,000 characters carry a mark.
     """
-    words = attached = characters = 0
-    for line in lines:
+    words = attached = 0
+    for line in _sample(lines):
         chunks = line.split()
         words += len(chunks)
         attached += sum(bool(_ATTACHED.match(chunk)) for chunk in chunks)
+    return attached <= _RAW_SHARE * words
+
+
+def lacks_blanks(lines: Iterable[str]) -> bool:
+    """Tell whether a text is written without blanks between words, as Chinese or Thai is.
+
+    It is if 3 in 10 of its characters, blanks apart, are in long runs of letters of such a script.
+    """
+    characters = unbroken = 0
+    for line in _sample(lines):
+        characters += len("".join(line.split()))
+        unbroken += sum(map(len, _UNBROKEN.findall(line)))
+    return unbroken > _UNBROKEN_SHARE * characters
+
+
+def _sample(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines that hold the first 200,000 characters."""
+    characters = 0
+    for line in lines:
+        yield line
         characters += len(line)
         if characters > _SAMPLE:
-            break
-    return attached <= _RAW_SHARE * words
+            return

@@ -3,6 +3,10 @@
 The conventions are the Penn Treebank's: contractions are split (``do n't``, ``it 's``), hyphenated
 words are kept whole, double quotes are two grave accents and two apostrophes, numbers become ``N``.
 Punctuation is kept, as in WikiText. Tokenizing text that this tokenizer wrote changes nothing.
+
+The rules are replacements, one after the other, and two expressions that split. Every pattern means
+the same to Python and to Oniguruma: :mod:`tiedlm.export.word_tokenizer` writes these very patterns
+into ``tokenizer.json``.
 """
 
 from __future__ import annotations
@@ -10,59 +14,104 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from itertools import groupby
+from typing import NamedTuple
+
+from tiedlm.data.characters import (
+    BLANK,
+    CHAR,
+    CLOSERS,
+    DIGIT,
+    LATE,
+    LETTER,
+    MARKS,
+    PLAIN,
+    SENTENCE_ENDS,
+    SOUTH_EAST_ASIAN,
+)
 
 EOS = "<eos>"
 UNK = "<unk>"
 NUMBER = "N"
 
-SENTENCE_ENDS = frozenset({".", "!", "?", "।", "؟", "۔"})
-CLOSERS = frozenset({"''", "'", ")", "]", "}", "»"})
 
-# A word is a run of characters that are neither blank nor one of these marks: a list of what is
-# excluded keeps the combining vowels of Indic scripts and the joiners of Persian inside words.
-_MARKS = (
-    r"\s!-/:-@\[-^`{-~"  # ASCII, less the underscore
-    r"\u00a1-\u00a9\u00ab-\u00b1\u00b4\u00b6-\u00b8\u00bb\u00bf\u00d7\u00f7"
-    r"\u0964\u0965\u060c\u061b\u061f\u06d4"
-    r"\u2010-\u2027\u2030-\u205e\u20a0-\u20cf\u2190-\u2bff\u3000-\u303f"
-)
-_CHAR = f"[^{_MARKS}]"
-_LETTER = r"[^\W\d_]"
-_WORD = rf"{_CHAR}+(?:(?:[-/&.']|(?<=\d)[,:](?=\d)){_CHAR}+)*"
+class Rule(NamedTuple):
+    """Put ``content`` in the place of what ``pattern`` matches."""
+
+    pattern: re.Pattern[str]
+    content: str
+
+
+def _rule(pattern: str, content: str) -> Rule:
+    return Rule(re.compile(pattern), content)
+
+
+# A pattern begins with the character that it looks for, then looks behind it: this is fast.
+_JOINER = r"[-/&.']"  # holds a word together: and/or, at&t, o'clock
+_CLITIC = r"(?:n't|'(?:s|re|ve|m|ll|d))"
+_GOES_ON = f"{CHAR}|{_JOINER}{CHAR}"  # the word does not end here
 ABBREVIATIONS = (
     "mr|mrs|ms|messrs|dr|prof|st|jr|sr|gen|col|lt|maj|capt|sgt|adm|gov|sen|rep|hon|rev"
     "|inc|corp|co|ltd|vs|etc|jan|feb|aug|sept|oct|nov|dec"
 )
 # Words that keep their dots: u.s., the initial f. (but not the pronoun i), mr.
-_DOTTED = rf"{_LETTER}\.(?:{_LETTER}\.)+|(?!i){_LETTER}\.|(?:{ABBREVIATIONS})\."
-_TOKEN = re.compile(
-    rf"""
-    (?P<kept>    {UNK} | {EOS} )
-  | (?P<dots>    (?<!{_CHAR}) (?: {_DOTTED} ) (?!{_CHAR}) )
-  | (?P<clitic>  (?: n't | '(?: s | re | ve | m | ll | d ) ) (?!{_CHAR}|'{_CHAR}) )
-  | (?P<word>    {_WORD} )
-  | (?P<mark>    \.\.+ | -- | `` | '' | \S )
-    """,
-    re.VERBOSE,
-)
-_CLITIC_END = re.compile(rf"(?<={_CHAR})(?:n't|'(?:s|re|ve|m|ll|d))$")
-_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-_PLACEHOLDER = re.compile(r"(?<!\S)N(?!\S)")
+_INITIAL = f"(?![i{NUMBER}]){LETTER}"
+_DOTTED = rf"{LETTER}\.(?:{LETTER}\.)+|{_INITIAL}\.|(?:{ABBREVIATIONS})\."
 
-_REPLACED = str.maketrans(
-    {
-        **dict.fromkeys("‘’ʼ", "'"),
-        "“": "``",
-        "„": "``",
-        "”": "''",
-        "…": "...",
-        **dict.fromkeys("\ufeff\u200b\u2060\u00ad", ""),  # marks without width
-    }
+
+def _begins(width: int) -> str:
+    """Return a pattern that holds where a word could have begun ``width`` characters before."""
+    back = f".{{{width}}}"
+    return f"(?<!{CHAR}{back})(?<!{CHAR}{_JOINER}{back})"
+
+
+def _after_dotted() -> str:
+    """Return a pattern that holds after the last dot of a word that keeps its dots."""
+    by_length = groupby(sorted(ABBREVIATIONS.split("|"), key=len), key=len)
+    words = {1: LETTER, 3: rf"{LETTER}\.{LETTER}"}  # f. and u.s.; of u.s.a. the end is enough
+    ends = [rf"(?<={word}\.){_begins(width + 1)}" for width, word in words.items()]
+    ends[0] = rf"(?<![i{NUMBER}]\.){ends[0]}"
+    for width, group in by_length:
+        ends.append(rf"(?<=(?:{'|'.join(group)})\.){_begins(width + 1)}")
+    return "|".join([*ends, rf"(?<=\.{LETTER}\.{LETTER}\.)"])
+
+
+_NUMBER_TAIL = f"(?:[.,:]?{DIGIT})"
+_NUMBER_END = rf"{_CLITIC}*(?!{_GOES_ON}|(?<={DIGIT})[,:]{DIGIT})"
+
+_REPLACED = str.maketrans(PLAIN)
+_LATE = re.compile(f"([{LATE}])")
+UNSEEN_BLANK = _rule(f"\u200b(?<=[{SOUTH_EAST_ASIAN}].)(?=[{SOUTH_EAST_ASIAN}])", " ")
+NOT_ASCII = (  # text in ASCII needs none of these
+    _rule(rf"(?<![^{MARKS}\x00-\x7f])[\u200c\u200d]+", ""),  # joiners that join nothing
+    _rule(rf"[´′](?<={LETTER}.)(?={LETTER})", "'"),
+    _rule(f"Σ(?<={CHAR}.)(?!{CHAR})", "ς"),
+    _rule("Σ", "σ"),  # from here on, lower case does not depend on what stands beside a letter
 )
-_DASHES = re.compile(r"[—–―]+|-{2,}")
-_LOST_BLANK = re.compile(r"(?<=[a-z]{2}\.)(?=[A-Z])")  # "peace.We", but not "ssa.gov" or "U.S."
-_LEADING_DOT = re.compile(r"(?<![\w.])\.(?=\d)")  # ".5"
-_OPENING_QUOTE = re.compile(r'(?:(?<=[\s(\[{-])|^)"')
+WRITTEN = (
+    _rule(f"`(?<={LETTER}.)(?={LETTER})", "'"),
+    _rule(r"(?<=[a-z]{2}\.)(?=[A-Z])", " "),  # "peace.We", but not "ssa.gov" or "U.S."
+    _rule("[—–―‒⸺⸻]+|-{2,}", " -- "),
+    _rule(rf'"(?<![^{BLANK}(\[{{-].)', "``"),
+    _rule('"', "''"),
+    _rule(rf"\.(?<!{CHAR}.)(?<!\.\.)(?={DIGIT})", "0."),  # ".5"
+    _rule(f"{NUMBER}(?<![^{BLANK}].)(?![^{BLANK}])", "0"),  # any will do: it becomes N again
+)
+LOWERED = (
+    # The first digit of a number becomes N, the only capital in the text, and the rest goes.
+    _rule(rf"{DIGIT}{_begins(1)}(?<!{DIGIT}[,:].)(?={_NUMBER_TAIL}*{_NUMBER_END})", NUMBER),
+    _rule(rf"(?<={NUMBER}){_NUMBER_TAIL}+", ""),
+    _rule(rf"\.(?!{_after_dotted()})\.+", "..."),
+)
+
+TOKEN = re.compile(
+    rf"{UNK}|{EOS}"
+    rf"|(?<!{CHAR})(?:{_DOTTED})(?!{CHAR})"
+    rf"|{_CLITIC}(?!{_GOES_ON})"
+    rf"|{CHAR}+(?:(?:{_JOINER}|(?<={DIGIT})[,:](?={DIGIT})){CHAR}+)*"
+    rf"|\.\.\.|--|``|''|[^{BLANK}]"
+)
+CLITIC = re.compile(f"(?<={CHAR})({_CLITIC})(?={_CLITIC}*(?![^{BLANK}]))")  # of a token
 
 
 def tokenize(text: str) -> list[str]:
@@ -77,34 +126,38 @@ def tokenize(text: str) -> list[str]:
         The words. ``<unk>``, ``<eos>`` and a lone ``N`` (a number) are kept as they are; joining
         the words with blanks and tokenizing again gives the same words.
     """
-    text = _LOST_BLANK.sub(" ", text.translate(_REPLACED))
-    text = _OPENING_QUOTE.sub("``", _DASHES.sub(" -- ", text)).replace('"', "''")
-    text = _LEADING_DOT.sub("0.", text)
-    text = _PLACEHOLDER.sub("0", text)  # any number will do: it becomes N again
-    text = unicodedata.normalize("NFC", text.lower())
+    is_ascii = text.isascii()
+    if not is_ascii:
+        text = UNSEEN_BLANK.pattern.sub(UNSEEN_BLANK.content, text).translate(_REPLACED)
+        text = _replace(NOT_ASCII, _compose(text))
+    text = _replace(WRITTEN, text).lower()
+    if not is_ascii:
+        text = _compose(text)
     words: list[str] = []
-    for match in _TOKEN.finditer(text):
-        token = match.group()
-        if match.lastgroup == "word":
-            words += _split_word(token)
-        elif match.lastgroup == "mark" and token.startswith(".."):
-            words.append("...")
+    for token in TOKEN.findall(_replace(LOWERED, text)):
+        if "'" in token:
+            words += filter(None, CLITIC.split(token))
         else:
             words.append(token)
     return words
 
 
-def _split_word(word: str) -> list[str]:
-    """Take the contractions off a word, and turn a number into ``N``."""
-    ends: list[str] = []
-    while end := _CLITIC_END.search(word):
-        ends.insert(0, end.group())
-        word = word[: end.start()]
-    return [NUMBER if _NUMBER.fullmatch(word) else word, *ends]
+def _compose(text: str) -> str:
+    """Write letters with marks as one character, where there is one (NFC)."""
+    return "".join(unicodedata.normalize("NFC", part) for part in _LATE.split(text))
+
+
+def _replace(rules: tuple[Rule, ...], text: str) -> str:
+    for pattern, content in rules:
+        text = pattern.sub(content, text)
+    return text
 
 
 def split_sentences(words: Iterable[str]) -> list[list[str]]:
-    """Cut words into sentences; one ends after ``.``, ``!`` or ``?`` and the marks closing it."""
+    """Cut words into sentences; one ends after ``.``, ``!`` or ``?`` and the marks closing it.
+
+    The marks of other scripts that end a sentence count too: ``SENTENCE_ENDS``.
+    """
     sentences: list[list[str]] = []
     current: list[str] = []
     ended = False

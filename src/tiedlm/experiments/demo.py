@@ -23,6 +23,7 @@ from tiedlm.progress import ProgressView
 from tiedlm.training.hardware import available_cores
 from tiedlm.training.run import load
 from tiedlm.training.run_files import ENVIRONMENT, read_metrics
+from tiedlm.training.settings import Settings
 
 MODELS = {
     "vd-lstm": "demo",
@@ -82,13 +83,16 @@ def run_demo(out: Path, view: ProgressView, jobs: int | None = None, **changes: 
 
 
 def _measure(folder: Path, corpus: Corpus) -> dict[str, Any]:
-    """Return a model's line of the table and its curves."""
-    model = load(folder)
+    """Return a model's line of the table, what it consists of, and its curves."""
+    model, settings = load(folder), Settings.of_run(folder)
     metrics = read_metrics(folder)
     unk_id = corpus.vocabulary.unk_id
     assert unk_id is not None
     return {
         **read_json(folder / "result.json"),
+        "tied": model.config.tied,
+        "has_bias": model.decoder.bias is not None,
+        "alpha": settings.alpha,
         "subspace_distance": subspace_distance(model.decoder.weight, model.embedding.weight),
         "mean_p_unk": mean_probability(model, corpus.test, unk_id),
         "tokens_per_second": float(np.median([line["tokens_per_second"] for line in metrics])),

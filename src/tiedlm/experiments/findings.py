@@ -45,6 +45,16 @@ def verdict(models: Models) -> str:
     )
 
 
+def bias(models: Models) -> str:
+    """Say whether the tied models keep the bias that the paper leaves out."""
+    if models["vd-lstm-re"]["has_bias"]:
+        return (
+            "The paper leaves the bias out of tied models too (b = 0). The tied models here keep "
+            "it: it tells how frequent each word is."
+        )
+    return "As in the paper, the tied models have no bias (b = 0)."
+
+
 def parts(models: Models) -> str:
     """Say what AL and RE do alone, and whether both together do better."""
     test = {name: model["test_ppl"] for name, model in models.items()}

@@ -225,32 +225,3 @@ def _train(
         if epoch % MEASURE_EVERY == 0 or epoch == settings.epochs:
             distances.append(subspace_distance(model.decoder.weight, model.embedding.weight))
     return _Course(distances, clipped, ce_sum, aug_sum, len(starts))
-
-
-def high_temperature_gap(
-    scores_NV: Tensor, soft_NV: Tensor, temperature: float
-) -> dict[str, float]:
-    """Compare ``tau^2 V dJ_aug/dz = tau V (y^ - y~)`` with what it should become.
-
-    Args:
-        scores_NV: z, in float64.
-        soft_NV: L^T u, the soft target's scores.
-        temperature: tau.
-
-    Returns:
-        Means over tokens: the distance of the two relative to the limit, and their cosine.
-
-    Source: PAPER section 4, eq. 4.3; the limit is centred, since J_aug sees no constant.
-    """
-    V = scores_NV.shape[1]
-    prediction_NV, target_NV = (torch.softmax(x / temperature, 1) for x in (scores_NV, soft_NV))
-    gradient_NV = temperature * V * (prediction_NV - target_NV)
-    limit_NV = scores_NV - soft_NV
-    limit_NV = limit_NV - limit_NV.mean(1, keepdim=True)
-    error_N = (gradient_NV - limit_NV).norm(dim=1) / limit_NV.norm(dim=1)
-    cosine_N = torch.nn.functional.cosine_similarity(gradient_NV, limit_NV, dim=1)
-    return {
-        "temperature": temperature,
-        "relative_error": float(error_N.mean()),
-        "cosine": float(cosine_N.mean()),
-    }

@@ -27,7 +27,7 @@ from tiedlm.training.run import load
 from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS, corpus_info
 from tiedlm.training.settings import Settings
 
-CODE = ("configuration_tiedlm.py", "modeling_tiedlm.py")
+CODE = ("configuration_tiedlm.py", "modeling_tiedlm.py", "pipeline_tiedlm.py")
 TOLERANCE = 1e-5
 
 
@@ -117,6 +117,12 @@ def _config(
         "auto_map": {
             "AutoConfig": "configuration_tiedlm.TiedLMConfig",
             "AutoModelForCausalLM": "modeling_tiedlm.TiedLMForCausalLM",
+        },
+        "custom_pipelines": {
+            "text-generation": {
+                "impl": "pipeline_tiedlm.TiedLMTextGenerationPipeline",
+                "pt": ["AutoModelForCausalLM"],
+            }
         },
         "vocab_size": model.config.vocab_size,
         "d_embed": model.config.d_embed,

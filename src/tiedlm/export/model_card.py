@@ -38,6 +38,13 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
   text becomes `<eos>`, and nothing else does: give it one sentence a line, without blank lines.
   Words that the model does not know are read as `<unk>`.
 - There is no longest input. The state of the network is `past_key_values`.
+- Give `pipeline("text-generation", model=folder, trust_remote_code=True)` the folder, not a loaded
+  model: the folder's own pipeline puts a blank between the prompt and the words after it. Where you
+  join them yourself, write `prompt + " " + tokenizer.decode(new_ids)`.
+- Padding has the id of `<eos>`: the model has a row for each word, and none for anything else.
+  Collators that mask every padding id in the labels leave out each `<eos>` too. To train with
+  padded batches, make the labels from the mask, with `padding_side="right"`:
+  `input_ids.masked_fill(attention_mask == 0, -100)`.
 - Vocabulary: `vocabulary.txt`, one word a line. `tiedlm.load` reads this folder as well.
 """
 _RAW = "The tokenizer lower-cases and splits raw text as the training text was: give it raw text."
@@ -82,7 +89,10 @@ def model_card(
     example = " ".join(word for word in vocabulary.words[:8] if word.isalpha()) or "the"
     return _CARD.format(
         title=title,
-        tying="tied embeddings" if config.tied else "embeddings not tied",
+        tying=(
+            f"embeddings {'tied' if config.tied else 'not tied'}, "
+            f"{'a' if config.has_decoder_bias else 'no'} bias in the classifier"
+        ),
         origin=origin,
         words=config.vocab_size,
         layers=config.n_layers,

@@ -4,21 +4,27 @@ The file is that of the ``tokenizers`` library, which need not be installed to w
 becomes ``<eos>``; nothing else is added. A corpus has one after every sentence: what is read should
 have one sentence a line.
 
-Where a corpus was tokenized by tiedlm, so is what this tokenizer reads: the rules of
-:mod:`tiedlm.data.tokenizer` are restated as replacements and two regular expressions. They differ
-in rare cases: a number that follows a contraction and a dot, stroke or hyphen without a blank
-(``it's-5``), or several dots after letters with dots that are no abbreviation (``ab.c..``).
+Where a corpus was tokenized by tiedlm, so is what this tokenizer reads. The patterns of
+:mod:`tiedlm.data.tokenizer` are written here as they stand, and cut any text into the same words.
+Only characters newer than the Unicode of one of the two libraries can differ: each lower-cases the
+letters that it knows.
+
+The offsets of a word are the place of its characters in the text. A number has the place of its
+first character. A token's string and its offsets come from one stretch of the text after the
+replacements, where each character has the place of one character of the text. A longer string
+would cover the number, but it would no longer be the word ``N`` of the vocabulary. A run of dots or
+dashes has the place of its last character for the same reason.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 from typing import Any
 
 from tiedlm.data import Vocabulary
 from tiedlm.data import tokenizer as rules
+from tiedlm.data.characters import PLAIN
 
-_CLITICS = r"(?:n't|'(?:s|re|ve|m|ll|d))"
 _END_OF_LINE = {"type": "Replace", "pattern": {"String": "\n"}, "content": f" {rules.EOS} "}
 
 
@@ -30,8 +36,8 @@ def tokenizer_files(vocabulary: Vocabulary, raw_text: bool) -> dict[str, dict[st
         raw_text: whether what it reads is raw text, to be tokenized by tiedlm's rules; otherwise
             blanks separate words.
     """
-    special = [rules.EOS, *([rules.UNK] if vocabulary.unk_id is not None else [])]
     ids = {word: number for number, word in enumerate(vocabulary.words)}
+    special = [rules.EOS, *([rules.UNK] if vocabulary.unk_id is not None else [])]
     tokenizer = {
         "version": "1.0",
         "truncation": None,
@@ -43,7 +49,7 @@ def tokenizer_files(vocabulary: Vocabulary, raw_text: bool) -> dict[str, dict[st
                 "single_word": False,
                 "lstrip": False,
                 "rstrip": False,
-                "normalized": False,
+                "normalized": True,  # looked for after the replacements, as tiedlm does
                 "special": True,
             }
             for word in special
@@ -71,49 +77,42 @@ def _replace(pattern: str, content: str) -> dict[str, Any]:
     return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
 
 
+def _replacements(steps: Iterable[rules.Rule]) -> list[dict[str, Any]]:
+    return [_replace(rule.pattern.pattern, rule.content) for rule in steps]
+
+
 def _tiedlm_normalizer() -> dict[str, Any]:
-    char, joiner = rules._CHAR, r"[-/&.']"
-    replaced: dict[str, list[str]] = {}
-    for code, content in rules._REPLACED.items():
-        replaced.setdefault(content, []).append(f"\\x{{{code:x}}}")
-    number_starts = rf"(?<!{char})(?<!{char}{joiner})(?<!\d[,:])"
-    number_ends = rf"(?={_CLITICS}*(?!{char}|{joiner}{char}|(?<=\d)[,:]\d))"
-    abbreviations = "|".join(
-        rf"[\s(\[`]{word}|\A{word}" for word in [r"[^\W\d_iN]", *rules.ABBREVIATIONS.split("|")]
-    )
-    dotted = rf"\.{rules._LETTER}|{abbreviations}"
+    plain: dict[str, list[str]] = {}
+    for character, content in PLAIN.items():
+        plain.setdefault(content, []).append(character)
     return {
         "type": "Sequence",
         "normalizers": [
-            *(_replace(f"[{''.join(codes)}]", content) for content, codes in replaced.items()),
-            _replace(rules._LOST_BLANK.pattern, " "),
-            _replace(rules._DASHES.pattern, " -- "),
-            _replace(rules._OPENING_QUOTE.pattern.replace("^", r"\A"), "``"),
-            _replace('"', "''"),
-            _replace(rules._LEADING_DOT.pattern, "0."),
-            _replace(rules._PLACEHOLDER.pattern, "0"),
+            *_replacements([rules.UNSEEN_BLANK]),
+            *(_replace(f"[{''.join(found)}]", content) for content, found in plain.items()),
+            {"type": "NFC"},
+            *_replacements(rules.NOT_ASCII + rules.WRITTEN),
             {"type": "Lowercase"},
             {"type": "NFC"},
-            _replace(rf"{number_starts}{rules._NUMBER.pattern}{number_ends}", rules.NUMBER),
-            _replace(rf"(?<={dotted})\.\.\.+", "...."),  # the first one is the abbreviation's
-            _replace(rf"(?<!{dotted})\.\.+", "..."),
+            *_replacements(rules.LOWERED),
             _END_OF_LINE,
         ],
     }
 
 
 def _tiedlm_pre_tokenizer() -> dict[str, Any]:
-    token = re.sub(r"\(\?P<\w+>", "(?:", re.sub(r"\s+", "", rules._TOKEN.pattern))
-    # All else is lower case now: a capital N is a whole number, perhaps with contractions.
-    word = f"{rules.NUMBER}{_CLITICS}*|{token}"
-    clitic = rf"(?<={rules._CHAR}){_CLITICS}(?={_CLITICS}*\z)"
     return {
         "type": "Sequence",
         "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": word}, "behavior": "Removed", "invert": True},
             {
                 "type": "Split",
-                "pattern": {"Regex": clitic},
+                "pattern": {"Regex": rules.TOKEN.pattern},
+                "behavior": "Removed",
+                "invert": True,
+            },
+            {
+                "type": "Split",
+                "pattern": {"Regex": rules.CLITIC.pattern},
                 "behavior": "Isolated",
                 "invert": False,
             },

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from tiedlm.errors import UserError
 from tiedlm.files import cache_folder, write_bytes
-from tiedlm.matmul import is_recording
+from tiedlm.tracing import is_recording
 
 SOURCE = Path(__file__).with_name("kernels.c")
 OFF = "TIEDLM_NATIVE"  # environment variable; 0 keeps to PyTorch

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from tiedlm.grouping import Group, single_tokens
-from tiedlm.matmul import is_recording
 from tiedlm.native.streaming import Chunk, NativeStream
 from tiedlm.streaming import SoftTargets, Streamed
+from tiedlm.tracing import is_recording
 
 ON = "TIEDLM_TRITON"  # environment variable
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)

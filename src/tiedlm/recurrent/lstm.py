@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from tiedlm.dropout import check_probability, variational_mask
+from tiedlm.matmul import is_autocast, without_autocast
 from tiedlm.recurrent.lstm_function import lstm_layer
+from tiedlm.tracing import is_jit_tracing, is_symbolic, is_transformed
 
 
 class LSTMState(NamedTuple):
@@ -104,7 +106,9 @@ class VariationalLSTM(nn.Module):
         dropout_input: probability of dropping a unit of the inputs.
         dropout_hidden: probability of dropping a unit of a hidden state.
         fast: use the hand-written gradient; False uses the readable layer. Both give the same
-            numbers.
+            numbers. ``torch.func`` transforms, forward-mode differentiation and ``torch.export``
+            use the readable layer in any case. A second derivative through ``backward`` needs
+            False.
 
     Shape:
         x: ``(B, T, d_input)``; output: ``(B, T, d_hidden)``, the masked hidden states of the last
@@ -218,17 +222,19 @@ class VariationalLSTM(nn.Module):
                     f"state.{name}: expected (n_layers, B, d_hidden) = {expected}, "
                     f"got {tuple(tensor.shape)}"
                 )
-        if self.fast and not self.training and not torch.is_grad_enabled():
+        fast = self.fast and not is_transformed()
+        if fast and not self.training and not torch.is_grad_enabled():
             # Evaluation is not rounded, whichever of the two does it.
-            dtype, device = next(self._typed_layers()).bias.dtype, x_TBE.device.type
-            if torch.is_autocast_enabled(device):
+            dtype = next(self._typed_layers()).bias.dtype
+            if is_autocast(x_TBE):
                 x_TBE, h_LBH, c_LBH = (tensor.to(dtype) for tensor in (x_TBE, h_LBH, c_LBH))
-            with torch.autocast(device, enabled=False):
-                if x_TBE.is_cuda or not self._is_faster_here(batch_size):
+            with without_autocast(x_TBE):
+                if x_TBE.is_cuda or is_symbolic(x_TBE) or not self._is_faster_here(batch_size):
                     return self._forward_without_masks(x_TBE, h_LBH, c_LBH)
                 exact_layer = partial(lstm_layer, gemm=dtype)
                 return self._forward_layers(x_TBE, h_LBH, c_LBH, exact_layer)
-        layer = lstm_layer if self.fast else lstm_layer_reference
+        fast = fast and not (is_symbolic(x_TBE) or is_jit_tracing())
+        layer = lstm_layer if fast else lstm_layer_reference
         return self._forward_layers(x_TBE, h_LBH, c_LBH, layer)
 
     def _forward_layers(

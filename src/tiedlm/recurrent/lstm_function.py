@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from tiedlm.matmul import adder, gemm_dtype, matmul, operand
 from tiedlm.native import gpu_lstm, kernels_for
 from tiedlm.native import lstm as native_lstm
+from tiedlm.tracing import is_batched
 
 
 def _run(
@@ -205,10 +205,19 @@ class _LSTMLayer(torch.autograd.Function):
         return output_TBH, last_h_BH, cells_TBH[-1].clone()
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: Any, grad_output_TBH: Tensor, grad_h_BH: Tensor, grad_c_BH: Tensor
     ) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "VariationalLSTM: the fast layer has no second derivative; "
+                "set fast=False where backward has create_graph=True"
+            )
+        if is_batched(grad_output_TBH):
+            raise RuntimeError(
+                "VariationalLSTM: the fast layer has no batch of gradients; "
+                "set fast=False where they come from vmap or is_grads_batched=True"
+            )
         (
             x_TBE, c_BH, weight_ih_GE, weight_hh_GH, mask_BH,
             recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH, output_TBH,

@@ -30,7 +30,8 @@ def load_arpa(path: Path) -> Any:
     try:
         return kenlm.LanguageModel(str(path), quiet)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{path} is no ARPA or KenLM binary file: {error}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is no ARPA or KenLM binary file: {reason}") from error
 
 
 def word_log_probs(arpa: Any, words: Sequence[str]) -> Floats:

@@ -51,8 +51,13 @@ class TextColumn:
                 continue
             names = max(names, found, key=len)
             if column in found:
-                names, self._rows = found, rows
+                names, self._rows, self._delimiter = found, rows, delimiter
                 break
+        if column not in names and column in header.replace('"', "").split():
+            raise UserError(
+                f"the cells of {source} are separated by blanks; separate them by tabs, for "
+                'example in R with write.table(..., sep = "\\t", row.names = FALSE)'
+            )
         if problem is not None and len(names) < 2:
             raise problem
         if column not in names:
@@ -98,11 +103,24 @@ class TextColumn:
             if len(row) != width:
                 raise UserError(
                     f"{self._source}, row {number}: {len(row)} cells, where the header has {width}"
+                    + self._why_wider(number, len(row) - width)
                 )
             cells = [_one_line(cell) for cell in row]
             text = cells.pop(self._index)
             self._kept.append((number, cells))
             yield text
+
+    def _why_wider(self, number: int, cells: int) -> str:
+        """Return a hint on a row that has so many cells more than the header, or ``""``."""
+        if cells < 1:
+            return ""
+        quotes = f"a cell that holds {self._delimiter!r} is put in quotes"
+        if number > 1 or cells > 1:
+            return f"; {quotes}"
+        return (
+            "; do the rows begin with names, as R writes them? then leave these out "
+            f"(row.names = FALSE); else {quotes}"
+        )
 
     def of_row(self, number: int) -> list[str]:
         """Return the other cells of a row, counted from 1; those of the rows before are let go."""

@@ -64,7 +64,7 @@ def read_nbest(
         return _kaldi_folder(folder)
     if folder.is_dir():
         return _espnet_folder(folder)
-    if source.endswith(".json") and not _begins_with_a_list(source):
+    if source.lower().endswith(".json") and not _begins_with_a_list(source):
         return _espnet_json(folder)
     return _json_lines(source)
 

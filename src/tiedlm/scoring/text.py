@@ -71,7 +71,7 @@ def name_of(source: Path | str) -> str:
 def _open(source: Path | str) -> Iterator[IO[bytes]]:
     if source == STDIN:
         yield sys.stdin.buffer
-    elif str(source).endswith(".gz"):
+    elif str(source).lower().endswith(".gz"):
         with gzip.open(source, "rb") as packed:
             yield packed  # type: ignore[misc]  # a GzipFile reads like any other
     else:

@@ -230,5 +230,7 @@ def _content(corpus: dict[str, Any]) -> dict[str, Any]:
     Where there are three files, they are the parts, and the description of the split adds nothing.
     """
     hashes = run_files.text_hashes(corpus)
-    left_out = ("name", "origin", "verified", *(("split",) if len(hashes) == len(PARTS) else ()))
+    left_out = {"name", "origin", "verified", "marks", "lacks_blanks"}
+    if len(hashes) == len(PARTS):
+        left_out.add("split")
     return {k: v for k, v in corpus.items() if k not in left_out} | {"sha256": hashes}

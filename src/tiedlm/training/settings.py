@@ -1,6 +1,6 @@
 """Define every setting of a run in one frozen dataclass; a recipe is an instance of it.
 
-The help text of a field is what ``tiedlm train --help`` shows for its flag.
+The help text and the group of a field are those of its flag in ``tiedlm train --help``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ SoftTarget = Literal[
 ]  # fmt: skip
 
 
+# Of flags, in the order of --help. "Research" is for the controls and theory checks of studies.
+FlagGroup = Literal["Text", "Model", "Loss", "Schedule", "Machine", "Output", "Research"]
+
+
 class Identity(NamedTuple):
     """How a setting counts in deciding whether two runs are the same; see ``same_run.py``.
 
@@ -42,9 +46,12 @@ class Identity(NamedTuple):
     of_cell: bool = True
 
 
-def _setting(default: Any, text: str, **identity: Any) -> Any:
-    """Declare a setting: its default, its help and the fields of its :class:`Identity`."""
-    metadata = {"help": text, "identity": Identity(**identity)}
+def _setting(default: Any, text: str, *, group: FlagGroup | None, **identity: Any) -> Any:
+    """Declare a setting: its default, its help and what its :class:`Identity` is.
+
+    ``group`` is that of its flag in ``--help``, None if it has no flag.
+    """
+    metadata = {"help": text, "group": group, "identity": Identity(**identity)}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -61,77 +68,139 @@ class Settings:
     """
 
     recipe: str = _setting(
-        "custom", "Name of the recipe that these settings started from.", of_cell=False
+        "custom",
+        "Name of the recipe that these settings started from.",
+        group=None,
+        of_cell=False,
     )
 
     data: str = _setting(
-        "", "Corpus: a name from `tiedlm data list`, a folder or a text file.",
-        decides="content", may_change=True,
-    )  # fmt: skip
+        "",
+        "Corpus: a name from `tiedlm data list`, a folder or a text file.",
+        group="Text",
+        decides="content",
+        may_change=True,
+    )
     tokenize: bool | None = _setting(
-        None, "Split the text into words; by default only if it looks raw."
+        None, "Split the text into words. Default: only if it looks raw.", group="Text"
     )
-    fraction: float = _setting(1.0, "Share of the training text to use.")
-    skip: float = _setting(0.0, "Share of the training text to leave out before it.")
+    fraction: float = _setting(1.0, "Share of the training text to use.", group="Text")
+    skip: float = _setting(
+        0.0, "Share of the training text to skip before --fraction begins.", group="Research"
+    )
     vocab_from: VocabFrom = _setting(
-        "part", "Words of the used part of the training text, or of the whole."
+        "part",
+        "Take the vocabulary from the part of the text in use, or from the whole.",
+        group="Research",
     )
-    vocab_size: int | None = _setting(None, "Keep at most this many words; the rest is <unk>.")
-    min_count: int | None = _setting(None, "Keep words seen at least this often in training.")
+    vocab_size: int | None = _setting(
+        None, "Largest vocabulary; the rarest words become <unk>.", group="Text"
+    )
+    min_count: int | None = _setting(
+        None,
+        "Keep words seen at least this often in training; the rest become <unk>.",
+        group="Text",
+    )
 
-    d_embed: int = _setting(200, "Width of the word vectors.")
-    d_hidden: int = _setting(200, "Width of every recurrent layer.")
-    n_layers: int = _setting(2, "Number of recurrent layers.")
-    tied: bool = _setting(False, "Reuse the embedding as the classifier (RE).")
+    d_embed: int = _setting(200, "Width of the word vectors.", group="Model")
+    d_hidden: int = _setting(200, "Width of every recurrent layer.", group="Model")
+    n_layers: int = _setting(2, "Number of recurrent layers.", group="Model")
+    tied: bool = _setting(False, "Reuse the embedding as the classifier (RE).", group="Model")
+    # None, in settings without a recipe: only an untied classifier has a bias.
     decoder_bias: bool | None = _setting(
-        None, "Give the classifier a bias; every recipe does. Unset, only an untied one has it."
+        None,
+        "Give the classifier a bias, as every recipe does.",
+        group="Model",
     )
-    dropout_input: float = _setting(0.0, "Probability of dropping a unit of a word vector.")
-    dropout_hidden: float = _setting(0.0, "Probability of dropping a unit of a hidden state.")
-    init_range: float = _setting(0.1, "Weights start from U(-x, x).")
+    dropout_input: float = _setting(
+        0.0, "Probability of dropping a unit of a word vector.", group="Model"
+    )
+    dropout_hidden: float = _setting(
+        0.0, "Probability of dropping a unit of a hidden state.", group="Model"
+    )
+    init_range: float = _setting(0.1, "Draw the initial weights from U(-x, x).", group="Model")
 
     alpha: float = _setting(
-        0.0, "Weight of the augmented loss (AL), gamma * temperature; 0 is off."
+        0.0, "Weight of the augmented loss (AL): gamma * temperature. 0 turns it off.", group="Loss"
     )
-    temperature: float = _setting(20.0, "Temperature tau of the augmented loss.")
-    target_grad: bool = _setting(True, "Let the gradient flow through the soft target of AL.")
+    temperature: float = _setting(20.0, "Temperature (tau) of the augmented loss.", group="Loss")
+    target_grad: bool = _setting(
+        True, "Let the gradient flow through AL's soft target.", group="Loss"
+    )
     soft_target: SoftTarget = _setting(
-        "own", "What the soft target of AL is made of: the model's own word vectors, or a control."
+        "own",
+        "Source of AL's soft target: the model's own word vectors, or a control.",
+        group="Research",
     )
     soft_target_from: str | None = _setting(
-        None, "Run folder whose word vectors --soft-target frozen takes.", decides="content"
+        None,
+        "Run folder with the word vectors for --soft-target frozen.",
+        group="Research",
+        decides="content",
     )
-    ce_weight: float = _setting(1.0, "Weight of the cross-entropy; 0 trains with AL alone.")
-    unit_norm: bool = _setting(False, "Hold every word vector at norm 1.")
+    ce_weight: float = _setting(
+        1.0, "Weight of the cross-entropy; 0 trains with AL alone.", group="Research"
+    )
+    unit_norm: bool = _setting(False, "Keep every word vector at norm 1.", group="Research")
 
-    batch_size: int = _setting(20, "Number of parallel streams of text.")
-    bptt: int = _setting(35, "Steps of back-propagation through time.")
+    batch_size: int = _setting(20, "Number of parallel streams of text.", group="Schedule")
+    bptt: int = _setting(35, "Steps of back-propagation through time.", group="Schedule")
     accumulate: int = _setting(
-        1, "Read the streams in so many groups: less memory, same step.",
-        decides="nothing", of_cell=False,
-    )  # fmt: skip
-    epochs: int = _setting(45, "Passes over the training text.", may_change=True)
-    lr: float = _setting(1.0, "Learning rate of SGD.")
-    lr_decay: float = _setting(0.9, "Factor of the learning rate each epoch after --decay-after.")
-    decay_after: int = _setting(5, "Epochs at the full learning rate.")
-    clip: float = _setting(5.0, "Largest global norm of the gradient.")
+        1,
+        "Process the streams in this many groups: the same update in less memory.",
+        group="Machine",
+        decides="nothing",
+        of_cell=False,
+    )
+    epochs: int = _setting(45, "Passes over the training text.", group="Schedule", may_change=True)
+    lr: float = _setting(1.0, "Learning rate of SGD.", group="Schedule")
+    lr_decay: float = _setting(
+        0.9, "Factor on the learning rate for each epoch after --decay-after.", group="Schedule"
+    )
+    decay_after: int = _setting(5, "Epochs at the full learning rate.", group="Schedule")
+    clip: float = _setting(
+        5.0, "Largest norm of the whole gradient; a larger one is scaled down.", group="Schedule"
+    )
     patience: int | None = _setting(
-        None, "Stop after this many epochs without a better validation.", may_change=True
+        None,
+        "Stop after this many epochs without a better validation perplexity.",
+        group="Schedule",
+        may_change=True,
     )
     init_from: str | None = _setting(
-        None, "Run folder whose best weights this run starts from (a second session).",
-        decides="content", may_change=True, of_cell=False,
-    )  # fmt: skip
+        None,
+        "Run folder whose best weights to start from (the paper's second session).",
+        group="Schedule",
+        decides="content",
+        may_change=True,
+        of_cell=False,
+    )
 
-    seed: int = _setting(1, "Seed of the initial weights and of the dropout masks.", of_cell=False)
-    precision: Precision = _setting("auto", "Arithmetic of the matrix products.", of_cell=False)
+    seed: int = _setting(
+        1,
+        "Seed of the initial weights and the dropout masks.",
+        group="Schedule",
+        of_cell=False,
+    )
+    precision: Precision = _setting(
+        "auto", "Arithmetic of the matrix products.", group="Machine", of_cell=False
+    )
     device: str = _setting(
-        "auto", "auto, cpu, cuda or cuda:N.", decides="nothing", may_change=True, of_cell=False
+        "auto",
+        "Device to train on: auto, cpu, cuda or cuda:N.",
+        group="Machine",
+        decides="nothing",
+        may_change=True,
+        of_cell=False,
     )
     threads: int | None = _setting(
-        None, "CPU threads; by default the cores, 8 at most; 1 beside other busy programs.",
-        decides="nothing", may_change=True, of_cell=False,
-    )  # fmt: skip
+        None,
+        "CPU threads. Default: the cores, at most 8; use 1 beside other busy programs.",
+        group="Machine",
+        decides="nothing",
+        may_change=True,
+        of_cell=False,
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -156,13 +225,16 @@ class Settings:
         self._require("fraction", lambda x: 0 < x <= 1, "0 < share <= 1")
         self._require("skip", lambda x: 0 <= x < 1, "0 <= share < 1")
         self._require("vocab_from", lambda x: x in ("part", "whole"), "part or whole")
-        self._require("soft_target", lambda x: x in get_args(SoftTarget), "a source of AL's target")
-        if (self.soft_target == "frozen") != (self.soft_target_from is not None):
-            raise UserError("--soft-target frozen and --soft-target-from RUN go together")
+        sources = get_args(SoftTarget)
+        self._require("soft_target", lambda x: x in sources, f"one of {', '.join(sources)}")
+        if self.soft_target == "frozen" and self.soft_target_from is None:
+            raise UserError("--soft-target frozen needs --soft-target-from RUN")
+        if self.soft_target != "frozen" and self.soft_target_from is not None:
+            raise UserError("--soft-target-from needs --soft-target frozen")
         if self.soft_target == "smoothing" and self.temperature != 1:
             raise UserError(
-                f"--soft-target smoothing, at --temperature {self.temperature:g}: label smoothing "
-                "of e is --temperature 1 --alpha e / (1 - e)"
+                f"--soft-target smoothing needs --temperature 1, got {self.temperature:g}; label "
+                "smoothing of e is --alpha e / (1 - e)"
             )
         self._require("seed", lambda x: -(2**63) <= x < 2**63, "a 64-bit integer")
         self._require("threads", lambda x: x is None or x <= 4096, "at most 4096")
@@ -220,7 +292,7 @@ class Settings:
 
     @classmethod
     def of_run(cls, folder: Path) -> Settings:
-        """Return the settings of a run.
+        """Read the settings of a run.
 
         Raises:
             UserError: if its configuration cannot be read or has none.

@@ -158,7 +158,7 @@ def frozen_rows(folder: Path, corpus: Corpus) -> Tensor:
     assert known is not None
     if UNK not in known and any(word not in known for word in corpus.vocabulary.words):
         raise UserError(
-            f"--soft-target-from {folder}: it lacks words of this corpus, and {UNK} to take instead"
+            f"--soft-target-from {folder} lacks words of this corpus and has no {UNK} for them"
         )
     ids = torch.from_numpy(np.asarray(known.encode(list(corpus.vocabulary.words)), dtype=np.int64))
     return earlier.embedding.weight.detach()[ids].clone()

@@ -13,7 +13,6 @@ from tiedlm.analysis.plots import (
     STYLES,
     plot_bars,
     plot_curves,
-    plot_gains,
     require_matplotlib,
     shown_range,
     spread,
@@ -116,18 +115,3 @@ def test_labels_keep_their_order_and_their_distance(heights):
 
 def test_labels_that_are_far_apart_do_not_move():
     assert spread([0.9, 0.1, 0.5]) == [0.9, 0.1, 0.5]
-
-
-def test_gains_are_drawn_with_the_intervals_that_there_are(tmp_path):
-    rows = [
-        {
-            "fraction": share,
-            "model": model,
-            "gain": 0.01 * number,
-            "interval95": None if share == 1 else [-0.01, 0.03],
-        }
-        for share in (0.05, 1.0)
-        for number, model in enumerate(("VD-LSTM", "AL", "REAL"))
-    ]
-    plot_gains(rows, tmp_path / "gains.png")
-    assert (tmp_path / "gains.png").read_bytes().startswith(b"\x89PNG")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tiedlm.data import Vocabulary, load_corpus
+from tiedlm.data.check import check_corpus, notes_on_text
 from tiedlm.errors import UserError
 from tiedlm.files import cache_folder
 
@@ -46,6 +47,8 @@ def test_words_seen_once_become_unk_unless_the_text_has_its_own(folder: Path):
 
 
 def test_vocabulary_size_can_be_limited(folder: Path):
+    (folder / "valid.txt").write_text("the dog\n")
+    (folder / "test.txt").write_text("a cat\n")
     corpus = load_corpus(str(folder), vocab_size=4, min_count=1)
     assert corpus.vocabulary.words == ("<eos>", "<unk>", "the", "cat")
     assert corpus.info["vocabulary"] == {"types": 4, "max_size": 4, "min_count": 1}
@@ -53,6 +56,8 @@ def test_vocabulary_size_can_be_limited(folder: Path):
 
 def test_raw_text_is_tokenized_and_tokenized_text_left_alone(folder: Path):
     (folder / "train.txt").write_text("We don't know, Sir. We don't.\n")
+    for part in ("valid", "test"):
+        (folder / f"{part}.txt").write_text("we don't.\n")
     raw = load_corpus(str(folder), min_count=1)
     expected = "we do n't know , sir . <eos> we do n't . <eos>"
     assert " ".join(raw.vocabulary.decode(raw.train)) == expected
@@ -82,12 +87,41 @@ def test_a_fraction_outside_0_to_1_is_an_error(folder: Path, fraction: float):
         load_corpus(str(folder), fraction=fraction)
 
 
-def test_a_part_of_nothing_but_blanks_is_an_error_for_raw_text(tmp_path: Path):
+@pytest.mark.parametrize("blank", ["\n" * 5, " \n\t\n", "<eos>\n" * 5], ids=repr)
+@pytest.mark.parametrize("words", ["Some words, and more.\n", "some words and more\n"])
+@pytest.mark.parametrize("without", ["train", "valid", "test"])
+def test_a_part_without_a_word_is_an_error(tmp_path: Path, without, words, blank):
     for part in ("train", "valid", "test"):
-        text = "\n\n" if part == "valid" else "Some words, and more.\n" * 8
-        (tmp_path / f"{part}.txt").write_text(text)
-    with pytest.raises(UserError, match=r"the valid text of .* has no words"):
+        (tmp_path / f"{part}.txt").write_text(blank if part == without else words * 8)
+    with pytest.raises(UserError, match=f"the {without} text of .* has no words: every line is"):
         load_corpus(str(tmp_path))
+
+
+def test_a_fraction_of_blank_lines_is_an_error(tmp_path: Path):
+    for part, text in (("train", "\n" * 90 + "a word a word\n"), ("valid", "a"), ("test", "a")):
+        (tmp_path / f"{part}.txt").write_text(text)
+    assert len(load_corpus(str(tmp_path)).train) == 95
+    with pytest.raises(UserError, match=r"the train text of .* has no words"):
+        load_corpus(str(tmp_path), fraction=0.5, vocab_from="whole")
+
+
+@pytest.mark.parametrize("part", ["valid", "test"])
+def test_a_part_whose_words_are_all_unknown_is_an_error(tmp_path: Path, part):
+    for name in ("train", "valid", "test"):
+        text = "palabras <unk> nunca vistas\n" if name == part else "some words some words\n"
+        (tmp_path / f"{name}.txt").write_text(text)
+    with pytest.raises(UserError, match=f"the {part} text of .* has no word that train knows"):
+        load_corpus(str(tmp_path))
+    (tmp_path / f"{part}.txt").write_text("palabras words\n")
+    assert load_corpus(str(tmp_path)).info["parts"][part] == {"tokens": 3, "unk": 1}
+
+
+def test_a_training_text_whose_words_are_all_unknown_is_an_error(tmp_path: Path):
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"{part}.txt").write_text("every word once\n")
+    with pytest.raises(UserError, match="must occur 2 times: use --min-count 1"):
+        load_corpus(str(tmp_path))
+    assert load_corpus(str(tmp_path), min_count=1).info["parts"]["train"]["unk"] == 0
 
 
 @pytest.mark.parametrize(
@@ -282,3 +316,20 @@ def test_a_wrong_skip_or_vocabulary_rule_is_an_error(folder: Path):
         load_corpus(str(folder), skip=1.0)
     with pytest.raises(UserError, match="vocab_from must be"):
         load_corpus(str(folder), vocab_from="valid")
+
+
+def test_text_without_blanks_is_said_to_have_no_words_instead_of_too_few(tmp_path: Path):
+    text = tmp_path / "book.txt"
+    line = "他昨天早上去北京大学看朋友了，大家都很高兴{}。"
+    text.write_text("\n".join(line.format(chr(0x4E10 + i)) for i in range(40)), encoding="utf-8")
+    corpus = load_corpus(str(text), vocab_size=10)
+    warnings = check_corpus(corpus)["warnings"]
+    (note,) = notes_on_text(corpus)
+    assert "no blanks between its words" in note
+    assert note in warnings
+    assert not any("larger vocabulary" in warning for warning in warnings)
+    assert any("is <unk>" in warning and "not found" in warning for warning in warnings)
+
+
+def test_text_with_blanks_is_said_nothing_of(folder: Path):
+    assert notes_on_text(load_corpus(str(folder))) == []

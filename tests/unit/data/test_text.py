@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 import gzip
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from tiedlm.data import text
-from tiedlm.data.text import count_blank_lines, digest, looks_tokenized, read_lines
+from tiedlm.data import text, tokenize
+from tiedlm.data.text import (
+    count_blank_lines,
+    digest,
+    lacks_blanks,
+    looks_tokenized,
+    names_table,
+    read_lines,
+)
 from tiedlm.errors import UserError
 
 
@@ -67,3 +75,60 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path):
 )
 def test_punctuation_on_words_tells_raw_text(line: str, tokenized: bool):
     assert looks_tokenized([line] * 20) is tokenized
+
+
+@pytest.mark.parametrize("name", ["a.csv", "A.CSV", "A.Tsv", "a.csv.gz", "/A B/c.TSV.GZ"])
+def test_a_table_is_known_by_its_name_in_capitals_too(name: str):
+    assert names_table(name)
+    assert not names_table(name + ".txt")
+
+
+OTHER_SCRIPTS = {
+    "Hindi": "सीता आता है। लड़का, राम खाता है।",
+    "Urdu": "کتا گھر بلی گھر۔ آدمی، آدمی آدمی آدمی؟",
+    "Bengali": "আমি ভাত খাই। সে, তুমি আসো।",
+    "Tamil": "அவன் வந்தான். அவள், நான் போனேன்.",
+    "Armenian": "Տղան գնաց տուն։ Կատուն տեսաւ։",
+    "Amharic": "ልጁ ወደ ቤት ሄደ። ድመቷ መጣች።",
+    "vocalised Arabic": "ذَهَبَ الوَلَدُ، إلى البَيْتِ.",
+    "vocalised Hebrew": "הַיֶּלֶד הָלַךְ, הַבַּיְתָה.",
+    "decomposed Vietnamese": unicodedata.normalize("NFD", "Tôi đi về nhà, rồi ngủ một giấc dài."),
+    "Korean": "나는 학교에 갔다. 그는 집에 있다.",
+    "Russian": "Он ушел домой, потом он пришел.",
+}
+
+
+@pytest.mark.parametrize("language", OTHER_SCRIPTS)
+def test_punctuation_on_words_of_any_script_tells_raw_text(language: str):
+    line = OTHER_SCRIPTS[language]
+    assert not looks_tokenized([line] * 20)
+    assert looks_tokenized([" ".join(tokenize(line))] * 20)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "我今天早上去北京大学看朋友了，他很高兴见到我。",
+        "私は昨日東京に行きました。とても楽しかったです。",
+        "ฉันไปโรงเรียนทุกวันตั้งแต่เช้า แล้วกลับบ้านตอนเย็นกับเพื่อน",
+    ],
+    ids=["Chinese", "Japanese", "Thai"],
+)
+def test_text_without_blanks_between_words_is_noticed(line: str):
+    assert lacks_blanks([line] * 20)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "我 今天 早上 去 北京大学 看 朋友 了 ， 他 很 高兴 。",
+        "私 は 昨日 東京 に 行き まし た 。",
+        "ฉัน ไป โรงเรียน ทุกวัน ตั้งแต่ เช้า แล้ว กลับบ้าน",
+        "The word for it is 東京大学前駅, they say, and nobody asked why it was so.",
+        "나는 학교에 갔다.",
+        "",
+    ],
+    ids=["Chinese", "Japanese", "Thai", "English", "Korean", "nothing"],
+)
+def test_text_with_blanks_between_words_is_left_alone(line: str):
+    assert not lacks_blanks([line] * 20)

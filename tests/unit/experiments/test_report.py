@@ -19,7 +19,9 @@ from tiedlm.experiments.report import _commands, write_report
 VOID = {"meta", "img", "col"}
 
 
-def made_up_model(valid, test, *, parameters=2_000, distance=0.9, unk=0.04, best=3):
+def made_up_model(
+    valid, test, *, tied=False, alpha=0.0, parameters=2_000, distance=0.9, unk=0.04, best=3
+):
     """One model's results; all numbers are invented."""
     curve = [
         {"epoch": e, "train_ppl": 500.0, "valid_ppl": valid + 90.0 * (3 - e)} for e in (1, 2, 3)
@@ -28,7 +30,7 @@ def made_up_model(valid, test, *, parameters=2_000, distance=0.9, unk=0.04, best
         "recipe": "demo", "seed": 7, "valid_ppl": valid, "test_ppl": test,
         "parameters": parameters, "subspace_distance": distance, "mean_p_unk": unk,
         "tokens_per_second": 1234.5, "epochs": 3, "best_epoch": best, "seconds": 9.0,
-        "curve": curve,
+        "curve": curve, "tied": tied, "has_bias": True, "alpha": alpha,
     }  # fmt: skip
 
 
@@ -47,10 +49,12 @@ def made_up_results():
         },
         "models": {
             "vd-lstm": made_up_model(111.11, 122.22, distance=0.951, unk=0.041),
-            "vd-lstm-al": made_up_model(109.55, 120.44, distance=0.876, unk=0.037),
-            "vd-lstm-re": made_up_model(105.66, 116.77, parameters=1_200, distance=0.0, unk=0.033),
+            "vd-lstm-al": made_up_model(109.55, 120.44, alpha=13.5, distance=0.876, unk=0.037),
+            "vd-lstm-re": made_up_model(
+                105.66, 116.77, tied=True, parameters=1_200, distance=0.0, unk=0.033
+            ),
             "vd-lstm-real": made_up_model(
-                103.88, 114.99, parameters=1_210, distance=0.0, unk=0.029
+                103.88, 114.99, tied=True, alpha=13.5, parameters=1_210, distance=0.0, unk=0.029
             ),
         },
         "phrases": [
@@ -113,6 +117,29 @@ def test_table_holds_every_number_of(name, made_up_page):
         f"{model['tokens_per_second']:,.0f}3 of 3"
     )
     assert row in made_up_page.text
+
+
+def test_the_page_says_of_each_model_what_it_has(tmp_path, made_up_page):
+    for row in (
+        "VD-LSTMtwo matrices L and W, and a bias bJ\n",
+        "+ AL, augmented losstwo matrices L and W, and a bias bJ + α Jaug",
+        "+ RE, reused embeddingone matrix, W = LT, and a bias bJ\n",
+        "+ REAL, bothone matrix, W = LT, and a bias bJ + α Jaug",
+        "scores W hₜ + b", "scores Lᵀ hₜ + b", "The tied models here keep it",
+    ):  # fmt: skip
+        assert row in made_up_page.text
+    assert "no bias" not in made_up_page.text
+    results = made_up_results()
+    for name in ("vd-lstm-re", "vd-lstm-real"):
+        results["models"][name]["has_bias"] = False
+    text = page_of(results, tmp_path).text
+    for row in (
+        "VD-LSTMtwo matrices L and W, and a bias bJ\n",
+        "+ RE, reused embeddingone matrix, W = LT, no biasJ\n",
+        "scores W hₜ + b", "the tied models have no bias (b = 0)",
+    ):  # fmt: skip
+        assert row in text
+    assert "scores Lᵀ hₜ + b" not in text
 
 
 def test_page_holds_corpus_settings_and_machine(made_up_page):
@@ -231,7 +258,7 @@ def test_the_next_seeds_folder_has_a_name_whatever_the_first_is_called(
     (here / "inside").mkdir(parents=True)
     monkeypatch.chdir(here)
     commands = _commands(Path(given), 2)["commands_seed"]
-    assert f"--out {Path(given).resolve()}-seed2" in commands
+    assert commands[0].endswith(f"--out {Path(given).resolve()}-seed2")
 
 
 def test_missing_matplotlib_is_told_and_leaves_no_page(tmp_path, monkeypatch):

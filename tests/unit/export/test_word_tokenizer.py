@@ -25,6 +25,9 @@ def pieces(tokenizer, text):
     return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normalized)]
 
 
+RAW = read(VOCABULARY, raw_text=True)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -36,13 +39,57 @@ def pieces(tokenizer, text):
     ],
 )
 def test_raw_text_is_cut_as_tiedlm_cuts_it(text):
-    assert pieces(read(VOCABULARY, raw_text=True), text) == tokenize(text)
+    assert pieces(RAW, text) == tokenize(text)
 
 
-@given(st.text(alphabet="abIN .,'-–\"$(:;?1 ", max_size=30))
-@settings(max_examples=300, deadline=None, derandomize=True)  # the module names two exceptions
-def test_raw_text_of_any_kind_is_cut_as_tiedlm_cuts_it(text):
-    assert pieces(read(VOCABULARY, raw_text=True), text) == tokenize(text)
+TOUCHING = "abINΣσς .,'`-–\"$(:;?1/&\n\u0338\u0301\u200d\u200b<>"
+WORDS = [
+    *["don't", "N", "<unk>", "<eos>", "<UNK>", "u.s.", "mr.", "'s-5", "...", "1,000.5", "12:30"],
+    *["ΟΣ", "İ", "ΣΑΣ", "\u00b4", "\u2019", "\u201c", "\u00ad", "\x1c", "\x85", "\u2028", "\ufb01"],
+    *["½", "²", "٣", "३", "👍", "\ufe0f", "ब", "ि", "。", "\u037e", "\u1fef", "\u1ac1", "\u0eca"],
+]
+# What came to Unicode after the version of this Python is in lower case for nobody alike.
+ANY = st.characters(exclude_categories=["Cs", "Cn", "Co"])
+TEXTS = st.one_of(
+    st.text(alphabet=TOUCHING, max_size=30),
+    st.lists(st.sampled_from([*WORDS, " ", "\n"]) | ANY, max_size=12).map("".join),
+    st.text(alphabet=ANY, max_size=20),
+)
+
+
+def lines_of_words(text):
+    """Return the words of each line as tiedlm cuts them, an ``<eos>`` for each line end."""
+    first, *others = text.split("\n")
+    return tokenize(first) + [word for line in others for word in ["<eos>", *tokenize(line)]]
+
+
+@given(TEXTS)
+@settings(max_examples=800, deadline=None, derandomize=True)
+def test_any_text_is_cut_as_tiedlm_cuts_it(text):
+    assert pieces(RAW, text) == lines_of_words(text)
+
+
+@given(TEXTS)
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_any_text_has_the_ids_that_tiedlm_gives_it(text):
+    words = lines_of_words(text)
+    vocabulary = Vocabulary(list(dict.fromkeys(["<eos>", "<unk>", *words])))
+    encoded = read(vocabulary, raw_text=True).encode(text)
+    assert encoded.ids == vocabulary.encode(words).tolist()
+    assert all(start < end for start, end in encoded.offsets)
+
+
+def test_words_that_differ_in_capitals_alone_are_known_alike():
+    tokenizer = read(Vocabulary(["<eos>", "<unk>", "γιωργος"]), raw_text=True)
+    assert tokenizer.encode("ΓΙΩΡΓΟΣ Γιωργος γιωργοσ").ids == [2, 2, 1]
+
+
+def test_a_token_has_the_place_of_what_is_written_and_a_number_that_of_its_first_character():
+    text = 'He paid 12,000 for "it\u2019s" \u200eﬁne'
+    encoded = read(VOCABULARY, raw_text=True).encode(text)
+    places = [text[start:end] for start, end in encoded.offsets]
+    assert places == ["He", "paid", "1", "for", '"', "it", "\u2019s", '"', "ﬁne"]
+    assert encoded.tokens[2] == "N"
 
 
 @pytest.mark.slow

@@ -74,10 +74,18 @@ def test_gradient_of_each_input_alone_is_the_one_it_has_among_all(wanted):
 
 def test_second_derivative_is_refused_with_a_reason():
     inputs = layer_inputs()
+    for function in (torch.sin, torch.clone):  # of a linear one PyTorch would not notice
+        output, _, _ = lstm_layer(*inputs)
+        with pytest.raises(RuntimeError, match="no second derivative; set fast=False"):
+            torch.autograd.grad(function(output).sum(), inputs[0], create_graph=True)
+
+
+def test_a_batch_of_gradients_is_refused_with_a_reason():
+    inputs = layer_inputs()
     output, _, _ = lstm_layer(*inputs)
-    (first,) = torch.autograd.grad(output.sin().sum(), inputs[0], create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.sum().backward()
+    upstream = torch.ones(2, *output.shape, dtype=output.dtype)
+    with pytest.raises(RuntimeError, match="no batch of gradients; set fast=False"):
+        torch.autograd.grad(output, inputs[0], upstream, is_grads_batched=True)
 
 
 @pytest.mark.parametrize("fast", [True, False])

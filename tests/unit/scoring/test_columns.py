@@ -1,5 +1,7 @@
 """Text in a column of a table."""
 
+import re
+
 import pytest
 
 from tiedlm.errors import UserError
@@ -40,3 +42,25 @@ def test_names_that_are_taken_are_prefixed_until_they_are_not():
     assert unlike(["line", "given_line", "x"], ["line"], "given_") == [
         "given_given_line", "given_line", "x",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["item\ttext", "1\t1\tThe cat."], "as R writes them? then leave these out (row.names"),
+        (["item,text", "1,The cat, too."], "else a cell that holds ',' is put in quotes"),
+        (["item,text", "1,The cat.", "2,A dog, too."], "row 2: 3 cells, where the header has 2; a"),
+        (["item;text", "1;a;b;c"], "4 cells, where the header has 2; a cell that holds ';' is put"),
+        (['"item" "text"', '"1" 1 "The cat."'], "separated by blanks; separate them by tabs"),
+        (["item  text", "1  The"], r'write.table(..., sep = "\t", row.names = FALSE)'),
+        (['item\ttext', '1\t"The" cat.'], r"""'\t' expected after '"'"""),
+    ],
+)  # fmt: skip
+def test_a_table_whose_rows_do_not_fit_its_header_gets_a_hint(lines, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        list(TextColumn(lines, "text", "a table"))
+
+
+def test_a_row_with_too_few_cells_gets_no_hint_on_names():
+    with pytest.raises(UserError, match=r"row 1: 1 cells, where the header has 2$"):
+        list(TextColumn(["item,text", "1"], "text", "a table"))

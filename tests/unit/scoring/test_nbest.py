@@ -86,7 +86,9 @@ def test_espnet_json(tmp_path):
     ]
     path = tmp_path / "data.1.json"
     path.write_text(json.dumps({"utts": {"u": {"output": outputs}}}), encoding="utf-8")
-    assert read_nbest(str(path)) == {"u": [Hypothesis("the cat", -1.5), Hypothesis("a cat", -2.5)]}
+    expected = {"u": [Hypothesis("the cat", -1.5), Hypothesis("a cat", -2.5)]}
+    assert read_nbest(str(path)) == expected
+    assert read_nbest(str(path.rename(tmp_path / "DATA.JSON"))) == expected
 
 
 def test_json_lines_in_a_file_named_json(tmp_path):

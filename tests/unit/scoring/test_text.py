@@ -19,9 +19,10 @@ TEXT = "\ufeffthe cat .\r\n\nthe dög .\nno end"
 def test_file_gzip_and_standard_input_give_the_same_lines(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_bytes(TEXT.encode())
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(TEXT.encode()))
+    (tmp_path / "A.TXT.GZ").write_bytes(gzip.compress(TEXT.encode()))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
     expected = ["the cat .", "", "the dög .", "no end"]
-    for source in (tmp_path / "a.txt", tmp_path / "a.txt.gz", "-"):
+    for source in (tmp_path / "a.txt", tmp_path / "a.txt.gz", tmp_path / "A.TXT.GZ", "-"):
         assert list(read_lines(source)) == expected
 
 
@@ -36,6 +37,7 @@ def test_file_gzip_and_standard_input_give_the_same_lines(tmp_path, monkeypatch)
         ("mac.txt", b"one\rtwo\r", "line 1 of .* carriage returns inside"),
         ("cut.gz", gzip.compress(b"abc " * 999)[:-9], "no complete gzip"),
         ("not.gz", b"plain text\n", "no complete gzip"),
+        ("packed.txt", gzip.compress(b"fine\n"), "packed.txt is compressed; unpack it first"),
         ("empty.gz", gzip.compress(b""), "is empty"),
     ],
 )
@@ -103,3 +105,19 @@ def test_no_word_reaches_over_a_blank_so_each_is_of_one_part_of_its_line(text):
             assert all(words == tokenize(part) for words in regions.values())
         assert sum(r > 0 for one in found for r in one.regions) == len(tokenize(text))
         assert len(found) <= 1 or not whole
+
+
+def test_the_written_form_stays_beside_the_word_that_is_known():
+    vocabulary = Vocabulary(["<eos>", "<unk>", "the", "well-known", "cat", "."])
+    line = "The well\u2011known \u200ecat\u202c \u2066 ."
+    (sentence,) = sentences([line], vocabulary, tokenizer=True, blank_lines=False)
+    assert sentence.words == ("the", "well-known", "cat", ".", "<eos>")
+    assert sentence.ids.tolist() == [2, 3, 4, 5, 0]
+    written = [sentence.parts[region - 1] for region in sentence.regions[:-1]]
+    assert written == ["The", "well\u2011known", "\u200ecat\u202c", "."]
+
+
+def test_text_that_came_tokenized_keeps_what_it_has():
+    vocabulary = Vocabulary(["<eos>", "<unk>", "well-known"])
+    (sentence,) = sentences(["well\u2011known"], vocabulary, tokenizer=False, blank_lines=False)
+    assert sentence.words == ("well\u2011known", "<eos>")

@@ -1,10 +1,13 @@
 """Settings and recipes: the paper's numbers, and what is refused."""
 
+import dataclasses
+from typing import get_args
+
 import pytest
 
 from tiedlm.errors import UserError
 from tiedlm.experiments.recipes import RECIPES, get_recipe
-from tiedlm.training.settings import Settings
+from tiedlm.training.settings import FlagGroup, Settings
 
 
 def test_learning_rate_is_full_until_decay_after_and_shrinks_each_epoch_from_then():
@@ -113,3 +116,13 @@ def test_settings_survive_json():
 def test_no_loss_at_all_is_refused():
     with pytest.raises(UserError, match="no loss is left"):
         Settings(ce_weight=0.0)
+
+
+def test_every_setting_but_the_recipe_has_a_flag_in_a_group():
+    groups = {field.name: field.metadata["group"] for field in dataclasses.fields(Settings)}
+    assert groups.pop("recipe") is None
+    assert set(groups.values()) <= set(get_args(FlagGroup))
+    research = {name for name, group in groups.items() if group == "Research"}
+    assert research == {
+        "skip", "vocab_from", "soft_target", "soft_target_from", "ce_weight", "unit_norm",
+    }  # fmt: skip

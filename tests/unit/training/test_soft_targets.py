@@ -127,18 +127,18 @@ def test_frozen_takes_a_finished_runs_vectors_by_word(model, corpus, tiny_corpus
 
 
 def test_frozen_needs_a_run_and_nothing_else_takes_one(model, corpus, tmp_path):
-    with pytest.raises(UserError, match="go together"):
+    with pytest.raises(UserError, match="--soft-target frozen needs --soft-target-from RUN"):
         Settings(data="-", soft_target="frozen")
-    with pytest.raises(UserError, match="go together"):
+    with pytest.raises(UserError, match="--soft-target-from needs --soft-target frozen"):
         Settings(data="-", soft_target_from="x")
     with pytest.raises(UserError, match="is not a finished run"):
         soft(model, corpus, "frozen", soft_target_from=str(tmp_path))
-    with pytest.raises(UserError, match=r"--soft-target.*got owl"):
+    with pytest.raises(UserError, match=r"--soft-target .*expected one of own, .*got owl"):
         Settings(data="-", soft_target="owl")
 
 
 def test_smoothing_is_at_temperature_one():
-    with pytest.raises(UserError, match=r"--temperature 20: .* --temperature 1 --alpha"):
+    with pytest.raises(UserError, match=r"smoothing needs --temperature 1, got 20; .* --alpha e"):
         Settings(data="-", soft_target="smoothing")
     Settings(data="-", soft_target="smoothing", temperature=1.0)
 

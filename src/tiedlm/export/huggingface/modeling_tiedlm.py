@@ -8,7 +8,7 @@ Shape letters: B sequences, T steps, V vocabulary, E embedding width, H hidden w
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -18,6 +18,9 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .configuration_tiedlm import TiedLMConfig
+
+if TYPE_CHECKING:  # save_pretrained copies what is imported here, and config.json names it
+    from .pipeline_tiedlm import TiedLMTextGenerationPipeline  # noqa: F401
 
 _TIES_ARE_NAMED_PAIRS = int(transformers.__version__.split(".")[0]) >= 5
 
@@ -246,7 +249,7 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        logits_to_keep: int = 0,
+        logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Predict the next words.
@@ -262,7 +265,8 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
             use_cache: whether to return the state.
             output_hidden_states: whether to return the word vectors and every layer's outputs.
             return_dict: a tuple if False.
-            logits_to_keep: logits of this many last positions; 0 for all.
+            logits_to_keep: logits of this many last positions, 0 for all; or of the positions in
+                this 1-D tensor.
             **kwargs: what the loss takes, as ``num_items_in_batch`` from the Trainer.
 
         Returns:
@@ -282,7 +286,9 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
             if mask_BT.all():
                 mask_BT = None
         outputs, h_LBH, c_LBH = self.lstm(x_BTE, h_LBH, c_LBH, mask_BT)
-        logits = self.decoder(outputs[-1][:, -logits_to_keep:])
+        is_count = isinstance(logits_to_keep, int)
+        kept = slice(-logits_to_keep, None) if is_count else logits_to_keep
+        logits = self.decoder(outputs[-1][:, kept])
         loss = None
         if labels is not None:
             loss = self.loss_function(
@@ -312,10 +318,11 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
         """Give the model what it has not read yet."""
         state = past_key_values if cache is None else cache
         unread = 0 if state is None else state.length
+        logits_to_keep = kwargs.get("logits_to_keep")
         return {
             "input_ids": input_ids[:, unread:],
             STATE: state,
             "attention_mask": attention_mask,
             "use_cache": kwargs.get("use_cache"),
-            "logits_to_keep": kwargs.get("logits_to_keep") or 0,
+            "logits_to_keep": 0 if logits_to_keep is None else logits_to_keep,
         }

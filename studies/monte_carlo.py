@@ -1,18 +1,16 @@
-"""Test perplexity by Monte-Carlo dropout, of finished runs: the rows of Table 3 that say MC.
+"""How much does Monte-Carlo dropout lower the test perplexity of finished runs?
 
-    python benchmarks/monte_carlo.py RUN [RUN ...] [--samples 20] [--keep]
+With --keep, these are the rows of Table 3 that say MC.
 
-With ``--keep`` it takes the place of the study in ``results/``.
+    python -m studies.monte_carlo RUN [RUN ...] [--samples 20] [--keep]
 """
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
-from study import command
+from studies.harness import command, measuring_parser, show_table, start
 from tiedlm import load, native
 from tiedlm.evaluation.monte_carlo import monte_carlo_evaluate
+from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.experiments.results import keep_study
 from tiedlm.files import read_json
 from tiedlm.training.run_files import RESULT
@@ -21,11 +19,10 @@ from tiedlm.training.settings import Settings
 
 def main() -> None:
     """Evaluate, print, keep."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--samples", type=int, default=20)
-    parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--keep", action="store_true", help="in the place of the one kept")
+    parser = measuring_parser("monte_carlo", __doc__)
+    parser.add_argument(
+        "--samples", type=int, default=20, help="sets of dropout masks to average (default: 20)"
+    )
     options = parser.parse_args()
     native.enable()
     metrics = []
@@ -43,10 +40,15 @@ def main() -> None:
                 "parameters": plain["parameters"],
             }
         )
-        print(metrics[-1])
+        print(metrics[-1], flush=True)
+    body = [
+        (row["run"], str(row["samples"]), f"{row['test_ppl']:.2f}", f"{row['plain_test_ppl']:.2f}")
+        for row in metrics
+    ]
+    show_table(markdown_table(("run", "samples", "test, MC", "test"), body), options.out)
     if options.keep:
         print(keep_study("monte-carlo", metrics, {"split": "test"}, options.results, command()))
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -1,14 +1,15 @@
-"""Should the gradient flow through the soft target? AL and REAL, off and on, several seeds.
+"""Should the gradient flow through the soft target?
 
-The paper does not say. ``python benchmarks/target_grad.py --out runs/target-grad`` trains what is
-missing (stopped, it goes on), prints the table and writes it to ``results/``.
+The paper does not say. This study trains AL and REAL with the gradient and without, with several
+seeds. The same command resumes what was stopped. When all runs are finished it prints the table and
+writes it to results/.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from study import paired, run_study, study_parser
+from studies.harness import paired, run_study, start, training_parser
 from tiedlm.experiments.comparison import seed_mean
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
@@ -74,9 +75,9 @@ def table(
 
 def main() -> None:
     """Train, print, write."""
-    parser = study_parser(__doc__, seeds=3)
+    parser = training_parser("target_grad", __doc__, seeds=3)
     parser.add_argument("--corpora", nargs="+", default=list(CORPORA), choices=list(CORPORA))
-    parser.add_argument("--baselines", action="store_true", help="VD-LSTM and RE too")
+    parser.add_argument("--baselines", action="store_true", help="train VD-LSTM and RE too")
     options = parser.parse_args()
     models = tuple(NAMES) if options.baselines else STUDIED
     found = jobs(options.out, options.seeds, options.corpora, models)
@@ -86,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

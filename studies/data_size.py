@@ -1,13 +1,14 @@
-"""How the gain of AL, RE and REAL depends on how much text there is.
+"""How does the gain of AL, RE and REAL depend on the size of the text?
 
-Penn Treebank, small: 5%, 10%, 22.5%, 50% and all of the training text; of the shares below a half
-three parts from different places, of a half both, each with the vocabulary of its own part (words
-seen twice or more, so that every word can be learned; the validation and test words that are not
-among them are ``<unk>``). The paper's schedule, with a patience of 5 epochs, since small parts
-overfit early. Of the whole text the first sessions of Table 1 are taken from ``results/``, in pairs
-of the same seed. ``python benchmarks/data_size.py --out runs/data-size`` trains what is missing
-(stopped, it goes on; the smallest first), prints the table, draws ``docs/images/data_size.png`` and
-writes to ``results/``.
+Trains the small models on 5%, 10%, 22.5% and 50% of Penn Treebank's training text, the smallest
+first. A share below a half is read at three places, a half at two. Each part has a vocabulary of
+its own, the words seen twice or more in it, so that every word can be learned. The other words of
+the validation and test text are <unk>. The schedule is the paper's with a patience of 5 epochs,
+since models of small parts overfit early. For the whole text the first sessions of Table 1 are read
+from results/, in pairs of the same seed.
+
+The same command resumes what was stopped. It prints the table of the finished runs, draws
+docs/images/data_size.png and writes to results/.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from study import keep_table, study_parser, trained
-from tiedlm.analysis.plots import plot_gains
+from studies.gains_plot import plot_gains
+from studies.harness import keep_table, start, trained, training_parser
 from tiedlm.experiments.cells import table1
 from tiedlm.experiments.comparison import mean_log_ratio
 from tiedlm.experiments.parallel import Job
@@ -114,8 +115,11 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Train, print, draw, write."""
-    parser = study_parser(__doc__, seeds=None, precision=True, show=True)
-    parser.add_argument("--fractions", type=float, nargs="+", default=list(FRACTIONS))
+    parser = training_parser("data_size", __doc__, seeds=None, precision=True, show=True)
+    parser.add_argument(
+        "--fractions", type=float, nargs="+", default=list(FRACTIONS),
+        help="shares of the text to train on (default: all)",
+    )  # fmt: skip
     options = parser.parse_args()
     found = jobs(options.out, options.precision)
     wanted = [job for key, job in found.items() if key[0] in options.fractions]
@@ -126,4 +130,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -1,4 +1,4 @@
-"""What the studies of ``benchmarks/`` make of runs that are here and of runs that are only kept."""
+"""The studies: their --help, and what they make of runs in --out and of runs only kept."""
 
 import importlib
 import json
@@ -10,17 +10,62 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from studies import harness, noise, semantic
+from tiedlm.errors import UserError
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.results import keep
 from tiedlm.files import write_json
 from tiedlm.training.settings import Settings
 
 ROOT = Path(__file__).parents[3]
+STUDIES = [
+    "adaptation", "bf16", "bias", "data_size", "high_temperature", "keep", "monte_carlo", "noise",
+    "quadratic", "reproduction", "semantic", "strength", "target_grad",
+]  # fmt: skip
+NO_STUDIES = {"__init__", "gains_plot", "gradient_paths", "harness"}
 
 
-@pytest.fixture(autouse=True)
-def benchmarks(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+def test_every_program_of_the_package_is_tested_here():
+    assert {path.stem for path in (ROOT / "studies").glob("*.py")} == {*STUDIES, *NO_STUDIES}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_help_begins_with_what_the_study_asks_and_has_an_out_of_its_own(name, monkeypatch, capsys):
+    study = importlib.import_module(f"studies.{name}")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("sys.argv", [f"/x/{name}.py", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        study.main()
+    usage, first, rest = capsys.readouterr().out.split("\n\n", 2)
+    assert usage.startswith(f"usage: python -m studies.{name} [-h] [--out OUT]")
+    assert first == study.__doc__.split("\n\n")[0].strip()
+    assert "\n" not in first
+    assert first.endswith("." if name == "keep" else "?")
+    folder = {"keep": "results", "reproduction": str(ROOT)}.get(
+        name, f"runs/{name.replace('_', '-')}"
+    )
+    assert f"(default: {folder})" in " ".join(rest.split())
+
+
+def test_the_out_of_a_long_schedule_is_another(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for flags, name in (([], "semantic"), (["--long"], "semantic-long")):
+        monkeypatch.setattr("sys.argv", ["/x/semantic.py", *flags, "--show"])
+        with pytest.raises(UserError, match=f"no run .* in {Path('runs', name)}$"):
+            semantic.main()
+
+
+def test_a_mistake_is_one_line_and_exit_status_2(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("sys.argv", ["/x/noise.py", str(tmp_path)])
+    quadratic = importlib.import_module("studies.quadratic")
+    with pytest.raises(SystemExit, match="2"):
+        harness.start(quadratic.main)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_command_may_be_typed_again_in_a_shell(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/x/studies/semantic.py", "--only", "label smoothing 0.1"])
+    assert harness.command() == "python -m studies.semantic --only 'label smoothing 0.1'"
 
 
 def finished(job, test_ppl):
@@ -39,7 +84,6 @@ def jobs(out):
 
 
 def test_to_show_a_study_takes_kept_runs_its_own_first_and_writes_none_of_them_to_out(tmp_path):
-    study = importlib.import_module("study")
     results, out = tmp_path / "results", tmp_path / "out"
     for folder, name, own in (("a", "the-study", 10.0), ("b", "zz-another", 20.0)):
         runs = [finished(job, own).out for job in jobs(tmp_path / folder).values()]
@@ -50,25 +94,25 @@ def test_to_show_a_study_takes_kept_runs_its_own_first_and_writes_none_of_them_t
     other = Job(found["RE", 3].settings.replace(seed=4), tmp_path / "c")
     keep([finished(Job(second_session, tmp_path / "d"), 1.0).out], "s2", results, "make it")
 
-    shown = study.trained(
+    shown = harness.trained(
         "the-study", {**found, ("RE", 4): other}, [], Namespace(show=True, results=results)
     )
 
     # Here before kept, the study's own before another's; a second session is another run.
-    values = study.values_by_seed(shown, ("RE",), "test_ppl")
+    values = harness.values_by_seed(shown, ("RE",), "test_ppl")
     assert values == {1: 30.0, 2: 10.0, 3: 20.0}
     assert [path.name for path in out.iterdir()] == ["RE-1"]
-    assert not any(study.has_weights(job) for job in shown.values())
+    assert not any(harness.has_weights(job) for job in shown.values())
     (found["RE", 1].out / "model.safetensors").touch()
-    assert study.has_weights(shown["RE", 1])
+    assert harness.has_weights(shown["RE", 1])
 
 
 def test_what_is_only_kept_does_not_count_as_trained(tmp_path):
-    study = importlib.import_module("study")
     found = jobs(tmp_path / "out")
     keep([finished(job, 1.0).out for job in jobs(tmp_path / "a").values()], "s", tmp_path, "it")
-    with pytest.raises(SystemExit, match="no run of this study is finished"):
-        study.trained("s", found, [], Namespace(show=False, results=tmp_path, jobs=1, budget=1.0))
+    options = Namespace(show=False, results=tmp_path, out=tmp_path / "out", jobs=1, budget=1.0)
+    with pytest.raises(UserError, match=r"no run of this study is finished in .*out"):
+        harness.trained("s", found, [], options)
 
 
 @pytest.mark.parametrize("name", ["bias", "strength"])
@@ -82,8 +126,10 @@ def test_a_kept_table_is_made_again_from_what_is_kept(name, monkeypatch, tmp_pat
         for file in folder.glob("*.json"):
             (results / folder.name / file.name).write_bytes(file.read_bytes())
     flags = ["--show", "--precision", "bf16", "--seeds", "3", "--out", str(tmp_path / "none")]
-    monkeypatch.setattr("sys.argv", [f"{name}.py", *flags, "--results", str(results)])
-    importlib.import_module(name).main()
+    monkeypatch.setattr("sys.argv", [f"/x/{name}.py", *flags, "--results", str(results)])
+    importlib.import_module(f"studies.{name}").main()
+    command = json.loads(next(results.glob(f"*_{name}/env.json")).read_text())["command"]
+    assert command.startswith(f"python -m studies.{name} --show --precision bf16 ")
     made = next(results.glob(f"*_{name}/table.md"))
     assert made.read_text() == (folders[0] / "table.md").read_text()
     capsys.readouterr()
@@ -92,7 +138,6 @@ def test_a_kept_table_is_made_again_from_what_is_kept(name, monkeypatch, tmp_pat
 
 
 def test_noise_is_pooled_over_kinds_and_what_is_not_of_the_study_is_no_kind(tmp_path):
-    noise, semantic = importlib.import_module("noise"), importlib.import_module("semantic")
     results, wanted = tmp_path / "results", semantic.jobs(tmp_path, 3, "bf16", long=True)[1]
     offsets = {
         "RE": (0.0, 1.0, 2.0),

@@ -1,13 +1,19 @@
-"""Is AL's gain semantic, or only regularisation? RE with soft targets of several kinds.
+"""Is AL's gain semantic, or only regularisation?
 
-On Penn Treebank's first 22.5%, small, the vocabulary cut to words seen twice: RE; REAL, whose soft
-target comes from the model's own embedding, with and without its gradient; the same from permuted
-rows, a uniform distribution, unigram frequencies, a moving average, and the frozen vectors of an RE
-trained on the next 22.5%; and RE with label smoothing of several strengths. ``python
-benchmarks/semantic.py --out runs/semantic`` trains what is missing (stopped, it goes on), prints
-the tables and writes them to ``results/``. ``--long`` takes the paper's schedule, three times as
-long: the augmented loss tells late (give it another ``--out``). ``strength.py`` asks the same of
-stronger soft targets.
+Trains the small RE with several soft targets on Penn Treebank's first 22.5%, with the words seen
+twice or more as its vocabulary:
+
+- none: RE itself;
+- from the model's own embedding, with and without its gradient: REAL;
+- from the embedding with its rows permuted, among all words or among words of like frequency;
+- a uniform distribution, or the unigram frequencies;
+- from a moving average of the embedding;
+- from the frozen vectors of an RE that was trained on the next 22.5%;
+- label smoothing of several strengths.
+
+The same command resumes what was stopped. It prints the tables of the finished runs and writes them
+to results/. With --long the schedule is the paper's, three times as long: the gain of the augmented
+loss comes late. studies.strength asks the same question of stronger soft targets.
 """
 
 from __future__ import annotations
@@ -15,22 +21,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from study import (
+from studies.gradient_paths import path_norms
+from studies.harness import (
     differences,
     has_weights,
     keep_table,
     kept_measurements,
     paired,
-    study_parser,
+    start,
     trained,
+    training_parser,
     values_by_seed,
 )
-from target_grad import PTB
+from studies.target_grad import PTB
 from tiedlm import load, native
 from tiedlm.data import Corpus
+from tiedlm.errors import UserError
 from tiedlm.evaluation.perplexity import token_losses
 from tiedlm.experiments.comparison import seed_mean
-from tiedlm.experiments.gradient_paths import path_norms
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.prediction_study import BANDS, bootstrap_interval, frequency_masks
 from tiedlm.experiments.recipes import get_recipe
@@ -168,14 +176,19 @@ def tables(found: dict[tuple[str, int], Job], measured: dict[str, Any]) -> str:
 
 def main() -> None:
     """Train, measure, print, write."""
-    parser = study_parser(__doc__, seeds=3, precision=True, show=True)
+    parser = training_parser("semantic", __doc__, seeds=3, precision=True, show=True)
+    parser.set_defaults(out=None)
     parser.add_argument(
-        "--only", nargs="+", metavar="VARIANT", help="train these, or those that begin so"
-    )
+        "--only", nargs="+", metavar="VARIANT",
+        help="train only the soft targets whose names begin like this",
+    )  # fmt: skip
     parser.add_argument(
-        "--long", action="store_true", help="the paper's schedule of 45 epochs, not one of 15"
-    )
+        "--long", action="store_true",
+        help="train for the paper's 45 epochs instead of 15; --out defaults to runs/semantic-long",
+    )  # fmt: skip
     options = parser.parse_args()
+    name = "semantic-long" if options.long else "semantic"
+    options.out = options.out or Path("runs", name)
     elsewhere, found = jobs(options.out, options.seeds, options.precision, options.long)
     chosen = {
         variant
@@ -185,10 +198,12 @@ def main() -> None:
     }
     wanted = [job for (variant, _), job in found.items() if variant in chosen]
     if not wanted:
-        raise SystemExit(f"--only: no such variant; there are {'; '.join(VARIANTS)}")
+        raise UserError(
+            f"--only {' '.join(options.only)}: no soft target of this name; there are: "
+            + "; ".join(VARIANTS)
+        )
     if any(job.after for job in wanted):
         wanted = [elsewhere, *wanted]
-    name = "semantic-long" if options.long else "semantic"
     finished = trained(name, {(ELSEWHERE, 1): elsewhere, **found}, wanted, options)
     found = {key: job for key, job in finished.items() if key in found}
     native.enable()
@@ -199,4 +214,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -2,13 +2,13 @@
 # Train the paper's rows that need a GPU, several models at once, for some whole minutes; the same
 # command goes on where the runs were. Finished runs are kept in results/.
 #
-#     benchmarks/gpu_runs.sh MINUTES [OUT [ROWS...]]
+#     studies/gpu_runs.sh MINUTES [OUT [ROWS...]]
 #
 # ROWS are what to give `tiedlm reproduce`, all of them side by side, such as 'table1 --only
 # ptb-medium --jobs 1' 'table1 --only ptb-small --seeds 3 --first-seed 2 --jobs 2'. Without them the
 # rows begin one after the other, in the order in which they are wanted.
 set -eu
-minutes=${1:?usage: benchmarks/gpu_runs.sh MINUTES [OUT [ROWS...]]}
+minutes=${1:?usage: studies/gpu_runs.sh MINUTES [OUT [ROWS...]]}
 out=${2:-runs/paper}
 [ $# -le 2 ] && set -- || shift 2
 if command -v nvidia-cuda-mps-control > /dev/null; then

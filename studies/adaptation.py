@@ -1,18 +1,19 @@
-"""Perplexity of a model that learns while it reads, by the rate: the table of docs/scoring.md.
+"""At which rate should a model learn while it reads?
 
-    python benchmarks/adaptation.py RUN [RUN ...] [--sentences 300]
+The perplexity of the first sentences of the validation text, by learning rate: once with each
+sentence read from <eos>, once as one document. The table is in docs/scoring.md.
 
-The first sentences of the validation text, each from ``<eos>`` and as one document.
+    python -m studies.adaptation RUN [RUN ...] [--sentences 300]
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 from pathlib import Path
 
 import numpy as np
 
+from studies.harness import show_table, start, study_parser
 from tiedlm import load, native
 from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.scoring import score_in_order
@@ -45,8 +46,8 @@ def perplexity(run: Path, sentences: list[Sentence], carry_state: bool, lr: floa
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure, print, write."""
+    parser = study_parser("adaptation", __doc__, out="folder for table.md")
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--sentences", type=int, default=300)
     options = parser.parse_args()
@@ -58,8 +59,8 @@ def main() -> None:
             values = (f"{perplexity(run, sentences, carry_state, lr):.1f}" for lr in RATES)
             body.append((f"{run.name}, {name}", *values))
     header = ("", *("none" if lr is None else f"{lr:g}" for lr in RATES))
-    print(markdown_table(header, body))
+    show_table(markdown_table(header, body), options.out)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from studies.gradient_paths import embedding_gradients, path_norms
 from tiedlm.data import load_corpus
-from tiedlm.experiments.gradient_paths import embedding_gradients, path_norms
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.training.settings import Settings
 

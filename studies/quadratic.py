@@ -1,22 +1,23 @@
-"""How far `impl="quadratic"` is from the exact augmented loss, on a trained model.
+"""How far is impl="quadratic" from the exact augmented loss on a trained model?
 
-Reads the validation text of a run's corpus, and for each temperature compares J_aug and its
-gradients for the hidden states and for the classifier (the soft target detached), relative to the
-exact ones.
+Reads the validation text of a run. The table has, for each temperature, J_aug and the errors of its
+gradients relative to the exact ones: for the hidden states and for the classifier, with the soft
+target detached.
 
-    python benchmarks/quadratic.py RUN [--tokens 2000] [--temperatures 1 2 5 10 20 50 100]
+    python -m studies.quadratic RUN [--tokens 2000] [--temperatures 1 2 5 10 20 50 100]
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from studies.harness import show_table, start, study_parser
 from tiedlm import augmented_cross_entropy, load
 from tiedlm.evaluation.perplexity import hidden_windows
+from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.training.settings import Settings
 
 
@@ -33,9 +34,12 @@ def augmented(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--tokens", type=int, default=2000)
+    """Measure, print, write."""
+    parser = study_parser("quadratic", __doc__, out="folder for table.md")
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument(
+        "--tokens", type=int, default=2000, help="validation tokens to read (default: 2000)"
+    )
     parser.add_argument("--temperatures", type=float, nargs="+", default=[1, 2, 5, 10, 20, 50, 100])
     args = parser.parse_args()
 
@@ -51,21 +55,20 @@ def main() -> None:
     print(
         f"{settings.recipe} on {settings.data}, trained at temperature "
         f"{settings.temperature:g}: standard deviation of the scores over the vocabulary "
-        f"{scores.std(-1).mean():.2f}\n\n"
-        "| temperature | J_aug | quadratic / exact | error of dh | error of dW |\n"
-        "|---|---|---|---|---|"
+        f"{scores.std(-1).mean():.2f}\n"
     )
+    body = []
     for tau in args.temperatures:
         exact = augmented(hidden, weight, embedding, targets, tau, "fused")
         close = augmented(hidden, weight, embedding, targets, tau, "quadratic")
         errors = [
             ((c - e).norm() / e.norm()).item() for c, e in zip(close[1:], exact[1:], strict=True)
         ]
-        print(
-            f"| {tau:g} | {exact[0]:.3g} | {close[0] / exact[0]:.3f} | {errors[0]:.3f} "
-            f"| {errors[1]:.3f} |"
-        )
+        ratio = f"{close[0] / exact[0]:.3f}"
+        body.append((f"{tau:g}", f"{exact[0]:.3g}", ratio, *(f"{error:.3f}" for error in errors)))
+    header = ("temperature", "J_aug", "quadratic / exact", "error of dh", "error of dW")
+    show_table(markdown_table(header, body), args.out)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -1,34 +1,61 @@
-"""The paper's eq. 4.3 on trained models: what J_aug's gradient becomes at high temperature.
+"""Does the gradient of J_aug reach the limit of the paper's eq. 4.3 on trained models?
 
-The claim: ``tau^2 V dJ_aug/dz`` goes to ``z - L^T u``, here less its mean over the vocabulary,
-since J_aug does not see a constant; z is ``W h``, without the bias, as in J_aug. For each
-temperature: the distance between the two, relative to the second, and the cosine, averaged over
-tokens of the validation text.
+The equation says that tau^2 V dJ_aug/dz goes to z - L^T u at high temperature. Here the limit is
+centred over the vocabulary, since J_aug does not see a constant. z is W h without the bias, as in
+J_aug. The table has, for each temperature, the distance of the two relative to the limit, and their
+cosine. Both are means over tokens of the validation text.
 
-    python benchmarks/high_temperature.py RUN [RUN ...] [--tokens 2000] [--keep]
+    python -m studies.high_temperature RUN [RUN ...] [--tokens 2000] [--keep]
 
-With ``--keep`` it takes the place of the study in ``results/``.
+Shape letters: N and T tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from study import command
+from studies.harness import command, measuring_parser, show_table, start
 from tiedlm import load
 from tiedlm.evaluation.perplexity import hidden_windows
 from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.experiments.results import keep_study
-from tiedlm.experiments.theory import high_temperature_gap
 from tiedlm.files import write_text
 from tiedlm.model import LanguageModel
 from tiedlm.training.settings import Settings
 
 TEMPERATURES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0)
+
+
+def high_temperature_gap(
+    scores_NV: Tensor, soft_NV: Tensor, temperature: float
+) -> dict[str, float]:
+    """Compare ``tau^2 V dJ_aug/dz = tau V (y^ - y~)`` with what it should become.
+
+    Args:
+        scores_NV: z, in float64.
+        soft_NV: L^T u, the soft target's scores.
+        temperature: tau.
+
+    Returns:
+        Means over tokens: the distance of the two relative to the limit, and their cosine.
+
+    Source: PAPER section 4, eq. 4.3; the limit is centred, since J_aug sees no constant.
+    """
+    V = scores_NV.shape[1]
+    prediction_NV, target_NV = (torch.softmax(x / temperature, 1) for x in (scores_NV, soft_NV))
+    gradient_NV = temperature * V * (prediction_NV - target_NV)
+    limit_NV = scores_NV - soft_NV
+    limit_NV = limit_NV - limit_NV.mean(1, keepdim=True)
+    error_N = (gradient_NV - limit_NV).norm(dim=1) / limit_NV.norm(dim=1)
+    cosine_N = torch.nn.functional.cosine_similarity(gradient_NV, limit_NV, dim=1)
+    return {
+        "temperature": temperature,
+        "relative_error": float(error_N.mean()),
+        "cosine": float(cosine_N.mean()),
+    }
 
 
 def measure(model: LanguageModel, text: Any) -> list[dict[str, float]]:
@@ -54,11 +81,10 @@ def measure(model: LanguageModel, text: Any) -> list[dict[str, float]]:
 
 def main() -> None:
     """Measure, print, keep."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--tokens", type=int, default=2000)
-    parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--keep", action="store_true", help="in the place of the one kept")
+    parser = measuring_parser("high_temperature", __doc__)
+    parser.add_argument(
+        "--tokens", type=int, default=2000, help="validation tokens to read (default: 2000)"
+    )
     options = parser.parse_args()
     metrics = {}
     for run in options.runs:
@@ -73,7 +99,7 @@ def main() -> None:
         for i, tau in enumerate(TEMPERATURES)
     ]
     text = markdown_table(("temperature", *(f"{n}: error (cosine)" for n in metrics)), body)
-    print(text)
+    show_table(text, options.out)
     if options.keep:
         tokens = {"tokens": options.tokens}
         folder = keep_study("high-temperature", metrics, tokens, options.results, command())
@@ -81,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

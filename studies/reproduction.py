@@ -1,6 +1,6 @@
-"""docs/reproduction.md, its pictures and the README's table, from ``results/`` and nothing else.
+"""How do our numbers compare with the paper's?
 
-python benchmarks/reproduction.py
+Writes docs/reproduction.md, its pictures and the README's table from results/ and nothing else.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import noise
+from studies import noise
+from studies.harness import start, study_parser
 from tiedlm.analysis.plots import plot_theory
 from tiedlm.errors import UserError
 from tiedlm.experiments.cells import table1, table2
 from tiedlm.experiments.effects import HEADER, effects
 from tiedlm.experiments.figure1 import by_point, distances_by_point
 from tiedlm.experiments.reproduce import (
+    Found,
     find_results,
     line_of,
     markdown,
@@ -28,13 +30,16 @@ from tiedlm.experiments.reproduce import (
 from tiedlm.experiments.reproduce_figures import TABLE3_HEADER, draw_figure2, table3_rows
 from tiedlm.files import read_json, write_text
 from tiedlm.model import ModelConfig
+from tiedlm.training.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-RESULTS, IMAGES = ROOT / "results", ROOT / "docs" / "images"
+RESULTS = ROOT / "results"
+
+Kept = list[tuple[Settings, Found]]  # as find_results returns them
 
 HEAD = """# Reproduction
 
-The paper's tables and figures beside ours. This page is made by `python benchmarks/reproduction.py`
+The paper's tables and figures beside ours. This page is made by `python -m studies.reproduction`
 from `results/`; nothing in it is written by hand. A cell is validation / test perplexity, the
 difference is ours minus the paper's for the last session that was run, and hours are estimates on
 two CPU cores. A `~` marks a number of the paper that was noted from memory. Tied classifiers have a
@@ -97,12 +102,12 @@ def newest(study: str) -> Any:
     return None if path is None else read_json(path)
 
 
-def figure1() -> str:
-    """Return the figure's table, and draw it."""
+def figure1(images: Path) -> str:
+    """Return the table of Figure 1, and draw the figure."""
     study = newest("figure1")
     if study is None:
         return "Not run.\n"
-    plot_theory(distances_by_point(study["figure1"]), IMAGES / "figure1.png")
+    plot_theory(distances_by_point(study["figure1"]), images / "figure1.png")
     body = []
     for (beta, temperature), runs in sorted(by_point(study["figure1"]).items()):
         distances = [run["distance"] for run in runs]
@@ -179,15 +184,14 @@ def predictions() -> str:
     return text + markdown_table(header, body)
 
 
-def main() -> None:
-    """Write the page, the pictures and the README's table."""
-    found = find_results(RESULTS)
+def page(found: Kept, images: Path) -> str:
+    """Return docs/reproduction.md, and draw its pictures."""
     try:
-        pictures = draw_figure2(found, IMAGES)
+        pictures = draw_figure2(found, images)
         figure2 = "".join(f"![{path.stem}](images/{path.name})\n" for path in pictures)
     except UserError:
         figure2 = "Not drawn: no two models of a size are finished.\n"
-    page = (
+    return (
         HEAD
         + "## Table 1: perplexities\n\n"
         + markdown([line_of(cell, found) for cell in table1()])
@@ -199,14 +203,14 @@ def main() -> None:
         + "\n## Table 3: Penn Treebank, beside others\n\n"
         + markdown_table(TABLE3_HEADER, [*table3_rows(found), *monte_carlo_rows()])
         + "\n## Figure 1: the distance of the two spaces\n\n"
-        + figure1()
+        + figure1(images)
         + "\n## Equation 4.3 on trained models\n\n"
         + "The distance of `tau^2 V dJ_aug/dz` from `z - L^T u`, centred, and relative to it.\n\n"
         + table_of("high-temperature")
         + "\n## Figure 2: validation curves\n\n"
         + figure2
         + "\n## Is the augmented loss's gain semantic?\n\n"
-        + "`python benchmarks/semantic.py --long`: Penn Treebank's first 22.5%, small, tied, the "
+        + "`python -m studies.semantic --long`: Penn Treebank's first 22.5%, small, tied, the "
         + "paper's schedule of 45 epochs. Intervals of nats are over the test text, not over "
         + "seeds.\n\n"
         + table_of("semantic-long")
@@ -216,43 +220,55 @@ def main() -> None:
         + "\n### Without a bias in the classifier, 45 epochs\n\n"
         + table_of("semantic-long-b0")
         + "\n## How much is noise\n\n"
-        + "`python benchmarks/noise.py`: the standard deviation over seeds of all kinds of this "
+        + "`python -m studies.noise`: the standard deviation over seeds of all kinds of this "
         + "study and the next two that have several; gamma is alpha / temperature.\n\n"
         + noise.table(RESULTS)
         + "\n## The strength of the augmented loss\n\n"
-        + "`python benchmarks/strength.py`: REAL on the same text, 45 epochs, with other targets "
+        + "`python -m studies.strength`: REAL on the same text, 45 epochs, with other targets "
         + "too; gamma 0 is RE. The second table: how far a token's scores, and the similarities of "
         + "its target, lie apart over the vocabulary, the cosine of both, and the entropy of the "
         + "prediction; 8,000 validation words.\n\n"
         + table_of("strength")
         + "\n## A bias in the tied classifier\n\n"
-        + "`python benchmarks/bias.py`: Penn Treebank's first 22.5%, small, 45 epochs.\n\n"
+        + "`python -m studies.bias`: Penn Treebank's first 22.5%, small, 45 epochs.\n\n"
         + table_of("bias")
         + "\n## The gain by size of the text\n\n"
-        + "`python benchmarks/data_size.py`: Penn Treebank, small, with the part's vocabulary; "
+        + "`python -m studies.data_size`: Penn Treebank, small, with the part's vocabulary; "
         + "stopped after 5 epochs without a better one, the whole text not.\n\n"
         + "![The gain by size of the text](images/data_size.png)\n\n"
         + table_of("data-size")
         + "\n## bfloat16 beside float32\n\n"
-        + "`python benchmarks/bf16.py`: REAL on Penn Treebank's first 22.5%.\n\n"
+        + "`python -m studies.bf16`: REAL on Penn Treebank's first 22.5%.\n\n"
         + table_of("bf16")
         + "\n## Parameters\n\n"
         + parameters()
         + "\n## Predictions\n\n"
         + predictions()
     )
-    write_text(ROOT / "docs" / "reproduction.md", page)
-    readme = ROOT / "README.md"
+
+
+def readme(found: Kept) -> str:
+    """Return README.md with its table of results made anew."""
     cells = [*table1(), *table2()]
     table = markdown([line_of(cell, found) for cell in cells if runs_of(cell, found, 1)])
-    text = re.sub(
+    return re.sub(
         r"(<!-- results: begin -->\n).*?(<!-- results: end -->)",
         lambda match: f"{match[1]}{table}{match[2]}",
-        readme.read_text(encoding="utf-8"),
+        (ROOT / "README.md").read_text(encoding="utf-8"),
         flags=re.DOTALL,
     )
-    write_text(readme, text)
+
+
+def main() -> None:
+    """Write the page, the pictures and the README's table."""
+    parser = study_parser(
+        "reproduction", __doc__, out="folder for README.md and docs/", default=ROOT
+    )
+    out = parser.parse_args().out
+    found = find_results(RESULTS)
+    write_text(out / "docs" / "reproduction.md", page(found, out / "docs" / "images"))
+    write_text(out / "README.md", readme(found))
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -1,16 +1,21 @@
 """How strong and how warm should the augmented loss be, and is it semantic when it is strong?
 
-RE with other gamma and temperature, with the model's own soft target and with two that mean
-nothing, with and without their gradient, on the text, model and schedule of ``semantic.py --long``,
-whose runs at the paper's gamma and temperature it shares where ``--out`` is the same. The paper
-takes gamma from 0.5 to 0.8 and says that moderate changes of either do no harm. ``python
-benchmarks/strength.py --out runs/semantic-long`` trains what is missing (stopped, it goes on),
-prints the tables of what there is and writes them to ``results/``.
+The paper takes gamma from 0.5 to 0.8 and says that moderate changes of gamma and temperature do no
+harm. This study changes them by more. The soft target is the model's own or one without meaning,
+with its gradient and without; text, model and schedule are those of studies.semantic --long. It
+prints the tables of the finished runs and writes them to results/. The same command resumes what
+was stopped. Runs at the paper's gamma and temperature are also runs of studies.semantic: with its
+--out they are shared.
 
-The second table says what the loss does to the models, over validation words, as means over tokens:
-how far a token's scores z lie apart (their standard deviation over the vocabulary, without the
-bias), how far the similarities L^T u of its target, whether the two go together (the cosine of
-both, centred), and the entropy of the prediction, in nats.
+    python -m studies.strength --out runs/semantic-long
+
+The second table says what the loss does to the models. Its numbers are means over tokens of the
+validation text:
+
+- scores: the standard deviation over the vocabulary of a token's scores z, without the bias;
+- similarities: the same of the similarities L^T u of its target;
+- cosine: of the scores and the similarities, both centred;
+- entropy: of the prediction, in nats.
 
 Shape letters: T tokens, V vocabulary.
 """
@@ -19,17 +24,18 @@ from __future__ import annotations
 
 import torch
 
-from semantic import BASE, REAL, jobs
-from study import (
+from studies.harness import (
     differences,
     has_weights,
     keep_table,
     kept_measurements,
     paired,
-    study_parser,
+    start,
     trained,
+    training_parser,
     values_by_seed,
 )
+from studies.semantic import BASE, REAL, jobs
 from tiedlm import load, native
 from tiedlm.evaluation.perplexity import hidden_windows
 from tiedlm.experiments.comparison import seed_mean
@@ -145,7 +151,7 @@ def effects_table(numbers: Numbers) -> str:
 
 def main() -> None:
     """Train, print, write."""
-    options = study_parser(__doc__, seeds=1, precision=True, show=True).parse_args()
+    options = training_parser("strength", __doc__, seeds=1, precision=True, show=True).parse_args()
     shared = jobs(options.out, options.seeds, options.precision, long=True)[1]
     found = {}
     for point in GRID:
@@ -166,4 +172,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -1,12 +1,16 @@
-"""Should the tied classifier have a bias? The paper writes b = 0; its untied one has one.
+"""Should the tied classifier have a bias?
 
-The four models with and without, on the text and schedule of ``semantic.py --long``, whose RE and
-REAL it shares where ``--out`` is the same. ``python benchmarks/bias.py --out runs/semantic-long``
-trains what is missing (stopped, it goes on), prints the tables of what there is and writes them to
-``results/``.
+The paper writes b = 0 for the tied classifier, and gives the untied one a bias. This study trains
+the four models with a bias and without, on the text and schedule of studies.semantic --long. It
+prints the tables of the finished runs and writes them to results/. The same command resumes what
+was stopped. RE and REAL with a bias are also runs of studies.semantic: with its --out they are
+shared.
+
+    python -m studies.bias --out runs/semantic-long
 
 The second table says what carries the words' frequencies. The mean score of a word over the text is
-``W mean(h) + b``: how each part goes with the logarithm of the word's count in training.
+W mean(h) + b. The table has the correlation of each part with the logarithm of the word's count in
+training, and the slope.
 """
 
 from __future__ import annotations
@@ -16,17 +20,18 @@ import argparse
 import numpy as np
 import torch
 
-from semantic import BASE, REAL, jobs
-from study import (
+from studies.harness import (
     differences,
     has_weights,
     keep_table,
     kept_measurements,
     paired,
-    study_parser,
+    start,
     trained,
+    training_parser,
     values_by_seed,
 )
+from studies.semantic import BASE, REAL, jobs
 from tiedlm import load, native
 from tiedlm.evaluation.perplexity import hidden_windows
 from tiedlm.experiments.comparison import seed_mean
@@ -128,7 +133,7 @@ def carriers_table(numbers: dict[str, list[str]]) -> str:
 
 def main() -> None:
     """Train, print, write."""
-    options = study_parser(__doc__, seeds=1, precision=True, show=True).parse_args()
+    options = training_parser("bias", __doc__, seeds=1, precision=True, show=True).parse_args()
     found = study_jobs(options)
     found = trained("bias", found, list(found.values()), options)
     measured = carriers(found, kept_measurements("bias", options))
@@ -137,4 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -1,14 +1,16 @@
-"""Does bfloat16 in the matrix products change the perplexity? REAL on PTB's first 22.5%.
+"""Does bfloat16 in the matrix products change the perplexity?
 
-``python benchmarks/bf16.py --out runs/target-grad`` trains float32 and bfloat16 with the same seeds
-(stopped, it goes on; the float32 runs are those of ``target_grad.py``), prints the table and writes
-it to ``results/``.
+Trains REAL on Penn Treebank's first 22.5% in float32 and in bfloat16, with the same seeds. The same
+command resumes what was stopped. When all runs are finished it prints the table and writes it to
+results/. The float32 runs are also runs of studies.target_grad: with its --out they are shared.
+
+    python -m studies.bf16 --out runs/target-grad
 """
 
 from __future__ import annotations
 
-from study import run_study, study_parser
-from target_grad import PTB
+from studies.harness import run_study, start, training_parser
+from studies.target_grad import PTB
 from tiedlm.experiments.comparison import seed_mean
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
@@ -31,7 +33,7 @@ def table(found: dict[tuple[str, int], Job]) -> str:
 
 def main() -> None:
     """Train, print, write."""
-    options = study_parser(__doc__, seeds=2).parse_args()
+    options = training_parser("bf16", __doc__, seeds=2).parse_args()
     found = {}
     for seed in range(1, options.seeds + 1):
         settings = get_recipe("ptb-small-real").replace(**PTB, seed=seed, threads=1)
@@ -43,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

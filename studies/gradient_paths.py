@@ -1,7 +1,7 @@
-"""How much of the embedding's gradient comes by each path: input, output, soft target.
+"""Split the gradient of a tied embedding by path: input, output, soft target.
 
 A tied embedding is used three times in a step: to read words, to score them, and to make the soft
-target. The gradient is the sum of the three; here they are taken apart.
+target. Its gradient is the sum of the three parts.
 
 Shape letters: B streams, T steps, V vocabulary, E embedding width.
 """

@@ -1,12 +1,12 @@
-"""How far apart are runs that differ in their seed only?
+"""How far apart are runs that differ only in their seed?
 
-The runs of ``semantic.py --long``, ``strength.py`` and ``bias.py``, which have one text, one
-schedule and one size, from ``results/`` alone. Three seeds of a kind say little of how much seeds
-matter there; all kinds together say more, if seeds matter alike in all. ``python
-benchmarks/noise.py`` prints the table of ``docs/reproduction.md``.
+Reads from results/ the runs of studies.semantic --long, studies.strength and studies.bias, which
+share one text, one schedule and one size. Three seeds of one kind of model say little about the
+noise. All kinds together say more, provided that seeds matter equally in each. The table is in
+docs/reproduction.md.
 
-The studies pair differences by seed. That is worth it only as far as a seed is good or bad for
-every kind: what is left of the deviation without the seeds' own means says how far.
+The studies pair differences by seed. Pairing helps only if a seed is good or bad for every kind.
+The last number of the table, the deviation without the seeds' own means, says whether it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from semantic import BASE, jobs
+from studies.harness import add_results, show_table, start, study_parser
+from studies.semantic import BASE, jobs
 from tiedlm.experiments.cells import what_it_is
 from tiedlm.experiments.comparison import t95
 from tiedlm.experiments.reproduce import markdown_table
@@ -117,5 +118,13 @@ def table(results: Path) -> str:
     return text
 
 
+def main() -> None:
+    """Print, write."""
+    parser = study_parser("noise", __doc__, out="folder for table.md")
+    add_results(parser)
+    options = parser.parse_args()
+    show_table(table(options.results), options.out)
+
+
 if __name__ == "__main__":
-    print(table(Path("results")))
+    start(main)

@@ -1,0 +1,140 @@
+"""In which encoding a text that is not UTF-8 may be, told from its bytes."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+from itertools import islice
+from typing import NamedTuple
+
+# Python's name -> iconv's. Of those that read a text equally well, the first is named first.
+_ENCODINGS = {
+    "cp1252": "cp1252", "cp1250": "cp1250", "iso8859-2": "iso-8859-2", "cp1254": "cp1254",
+    "cp1257": "cp1257", "cp1255": "cp1255", "cp1251": "cp1251", "koi8-r": "koi8-r",
+    "cp866": "cp866", "cp1253": "cp1253", "cp1256": "cp1256", "cp874": "cp874", "cp850": "cp850",
+    "mac-roman": "macintosh", "cp932": "shift_jis", "euc-jp": "euc-jp", "cp949": "euc-kr",
+    "gb18030": "gb18030", "big5": "big5",
+}  # fmt: skip
+_JAPANESE = ("cp932", "euc-jp")
+_HIRAGANA = re.compile("[\u3041-\u3096]")
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
+_SAMPLE = 5_000  # characters beyond ASCII that are looked at
+_MOST = 3  # encodings that are named
+_AS_GOOD = 0.02  # a reading as good as the best has at most so much more that is odd
+_TOO_ODD = 0.5
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_OPENING, _CLOSING = "“„«‹‚", "”"
+_USUAL = "’‘»›–—…•€£§©®™°±½¼¾¿¡\xa0´，。、！？：；（）《》「」『』【】～\u3000"
+
+
+class _Reading(NamedTuple):
+    encoding: str
+    text: str
+    oddity: float
+
+
+def how_to_convert(data: bytes, wrong: int, known: int) -> str:
+    """Say what to do with a text that is not UTF-8.
+
+    Each encoding that may be meant reads the text; the fewer of its characters stand where no one
+    writes them, the likelier it is. Where several are as likely, the advice shows how to choose.
+
+    Args:
+        data: from the beginning of the first line that is not UTF-8 on.
+        wrong: the place in it of the first byte that is not UTF-8.
+        known: how many lines before it are UTF-8, and not ASCII.
+    """
+    if wrong == 0 and data.startswith(_UTF16):
+        return "convert it, for example with: iconv -f utf-16 -t utf-8"
+    lines = [line for line in data.split(b"\n")[:-1] if not line.isascii()]
+    known += sum(map(_is_utf8, lines))
+    if 10 * known >= max(1, len(lines)):
+        return (
+            "other lines are UTF-8: mend this one, or drop what is not UTF-8 with: "
+            "iconv -c -f utf-8 -t utf-8"
+        )
+    readings = _readings(data)
+    if not readings:
+        return "save it as UTF-8"
+    best, *others = readings
+    start = len(data[:wrong].decode(_python_name(best)))
+    advice = (
+        f"convert it, for example with: iconv -f {best.encoding} -t utf-8 (which reads "
+        f"{_word(best.text, start)!r})"
+    )
+    for other in others:
+        pairs = zip(best.text, other.text, strict=False)
+        start = next((place for place, (one, two) in enumerate(pairs) if one != two), 0)
+        here, there = (_word(reading.text, start) for reading in (best, other))
+        advice += f"; or, if {here!r} should be {there!r}, from {other.encoding}"
+    return advice
+
+
+def _python_name(reading: _Reading) -> str:
+    return next(name for name, iconv in _ENCODINGS.items() if iconv == reading.encoding)
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _word(text: str, place: int) -> str:
+    """Return what stands between blanks around a place, of a long one the beginning."""
+    start = max(text.rfind(blank, 0, place) for blank in " \t\n") + 1
+    return re.split(r"[ \t\r\n]", text[start : max(place, start + 23) + 1], maxsplit=1)[0][:24]
+
+
+def _readings(data: bytes) -> list[_Reading]:
+    """Return the likely readings, the likeliest first."""
+    found: dict[str, _Reading] = {}
+    for encoding, name in _ENCODINGS.items():
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if encoding not in _JAPANESE or _HIRAGANA.search(text):
+            found.setdefault(text, _Reading(name, text, _oddity(text)))
+    least = min((reading.oddity for reading in found.values()), default=1.0)
+    if least > _TOO_ODD:
+        return []
+    return [reading for reading in found.values() if reading.oddity <= least + _AS_GOOD][:_MOST]
+
+
+def _oddity(text: str) -> float:
+    """Return the share of the characters beyond ASCII that no one would write where they stand."""
+    padded = f" {text} "
+    places = islice(_BEYOND_ASCII.finditer(padded), _SAMPLE)
+    odd = [_is_odd(*padded[match.start() - 1 : match.end() + 1]) for match in places]
+    return sum(odd) / max(1, len(odd))
+
+
+def _is_odd(before: str, char: str, after: str) -> bool:
+    if char in _OPENING:
+        return before.isalnum()
+    if char in _CLOSING:
+        return before.isspace() and after.isalnum()
+    if not _is_letter(char):
+        return char not in _USUAL
+    # A capital within a word, or a word of capitals: a reading with small letters is likelier.
+    if char.isupper() and (before.islower() or (before.isupper() and not before.isascii())):
+        return True
+    neighbours = [other for other in (before, after) if _is_letter(other)]
+    if any(_script(other) != _script(char) for other in neighbours):
+        return True
+    # A word of accents alone is one in another script.
+    accents = [other for other in neighbours if not other.isascii()]
+    return _script(char) == "LATIN" and len(accents) == 2
+
+
+def _is_letter(char: str) -> bool:
+    return char.isalpha() or unicodedata.category(char).startswith("M")
+
+
+def _script(letter: str) -> str:
+    script = re.split("[ -]", unicodedata.name(letter, "?"), maxsplit=1)[0]
+    return "CJK" if script in ("HIRAGANA", "KATAKANA") else script

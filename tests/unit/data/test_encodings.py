@@ -1,0 +1,136 @@
+"""What a text that is not UTF-8 may be is told from all its bytes."""
+
+import codecs
+import io
+import subprocess
+import sys
+
+import pytest
+
+from tiedlm.data import text
+from tiedlm.data.encodings import how_to_convert
+from tiedlm.data.text import lines_of
+from tiedlm.errors import UserError
+
+FRENCH = "Le café était très agréable.\nL’élève « reçu » à l’école – Éric, où êtes-vous ?\n"
+GERMAN = "Die Größe der Straßen bleibt schön.\nÜber die Brücke fährt Müller natürlich öfter.\n"
+CZECH = "Příliš žluťoučký kůň úpěl ďábelské ódy.\nČeši říkají, že Žižka byl vůdce.\n"
+TURKISH = "Bugün yol güzel, İstanbul'da ağaçlar yeşil.\nKuşlar uçuyor. Işık yandı.\n"
+RUSSIAN = "Кошка видит собаку.\nСтарый учитель продал дом, а Мария ничего не знает.\n"
+GREEK = "Η γάτα βλέπει τον σκύλο.\nΟ δάσκαλος πούλησε το σπίτι του στην Αθήνα.\n"
+HEBREW = "החתול רואה את הכלב.\nהמורה הזקן מכר את הבית.\n"
+ARABIC = "القطة ترى الكلب.\nباع المعلم القديم البيت، ولا يعرف أحد ذلك.\n"
+THAI = "แมวเห็นสุนัข\nครูเก่าขายบ้าน\n"
+SIMPLIFIED = "猫看见了狗。老师卖了房子，没有人知道。\n今天天气很好。\n"
+TRADITIONAL = "貓看見了狗。老師賣了房子，沒有人知道。\n今天天氣很好。\n"
+JAPANESE = "猫が犬を見ています。\n先生は家を売りました。コーヒーを飲む。\n"
+KOREAN = "고양이가 개를 봅니다.\n선생님이 집을 팔았습니다.\n"
+PLAIN_QUOTES = str.maketrans({"’": "'", "–": "-", "«": '"', "»": '"'})
+
+
+def message(data, source=io.BytesIO):
+    with pytest.raises(UserError) as caught:
+        list(lines_of(source(data), "x.txt"))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "encoding", "named"),
+    [
+        (FRENCH, "cp1252", "cp1252"),
+        (FRENCH.translate(PLAIN_QUOTES), "latin-1", "cp1252"),  # which reads it alike
+        (FRENCH.translate(PLAIN_QUOTES), "cp850", "cp850"),
+        (FRENCH, "mac-roman", "macintosh"),
+        (GERMAN, "cp1252", "cp1252"),
+        (GERMAN, "cp850", "cp850"),
+        (CZECH, "cp1250", "cp1250"),
+        (RUSSIAN, "cp1251", "cp1251"),
+        (RUSSIAN, "koi8-r", "koi8-r"),
+        (RUSSIAN, "cp866", "cp866"),
+        (GREEK, "cp1253", "cp1253"),
+        (HEBREW, "cp1255", "cp1255"),
+        (ARABIC, "cp1256", "cp1256"),
+        (THAI, "cp874", "cp874"),
+        (SIMPLIFIED, "gb18030", "gb18030"),
+        (TRADITIONAL, "big5", "big5"),
+        (JAPANESE, "cp932", "shift_jis"),
+        (JAPANESE, "euc-jp", "euc-jp"),
+        (KOREAN, "cp949", "euc-kr"),
+    ],
+)
+def test_the_encoding_that_is_named_reads_the_text(written, encoding, named):
+    data = ("A line of ASCII.\n" + written).encode(encoding)
+    said = message(data)
+    assert f"convert it, for example with: iconv -f {named} -t utf-8" in said
+    assert data.decode(named) == "A line of ASCII.\n" + written
+
+
+@pytest.mark.parametrize(
+    ("written", "encoding", "shown"),
+    [
+        (FRENCH, "cp1252", "if 'très' should be 'trčs', from cp1250"),
+        (TURKISH, "cp1254", 'should be "İstanbul\'da", from cp1254'),
+        (CZECH, "iso8859-2", "should be 'Příliš', from iso-8859-2"),
+        (KOREAN, "cp949", "if '고양이가' should be '绊剧捞啊', from gb18030"),
+    ],
+)
+def test_where_several_are_as_likely_the_words_by_which_to_choose_are_shown(
+    written, encoding, shown
+):
+    assert shown in message(written.encode(encoding))
+
+
+def test_bytes_far_behind_the_first_one_decide_too():
+    # The first byte alone is that of Latin 1; the last is one that Latin 1 does not have.
+    lines = b"d\xe9j\xe0\n" + b"word " * 50_000 + b"\nit\x92s \x93so\x94\n"
+    assert "(byte 0xe9 in line 1); convert it, for example with: iconv -f cp1252" in message(lines)
+    # 0x81 is nothing in cp1252.
+    assert "iconv -f cp850" in message(b"\x81ber\n" + b"word " * 50_000 + b"\nsch\x94n\n")
+
+
+def test_a_character_that_is_cut_off_where_the_sample_ends_is_not_held_against_it(monkeypatch):
+    monkeypatch.setattr(text, "_CHUNK", len(RUSSIAN) + 15)
+    for encoding, named in (("cp1251", "cp1251"), ("gb18030", "gb18030")):
+        written = RUSSIAN if encoding == "cp1251" else SIMPLIFIED * 20
+        assert f"iconv -f {named} " in message((written * 3).encode(encoding))
+
+
+def test_a_stream_that_cannot_be_read_again_will_do():
+    program = (
+        "import sys; from tiedlm.data.text import lines_of\n"
+        "try: list(lines_of(sys.stdin.buffer, 'standard input'))\n"
+        "except ValueError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=b"word\n" * 9 + FRENCH.encode("cp1252"), capture_output=True, check=True,
+    )  # fmt: skip
+    assert b"(byte 0xe9 in line 10)" in done.stdout
+    assert b"iconv -f cp1252" in done.stdout
+
+
+def test_a_text_that_is_utf8_but_for_a_line_is_not_converted_as_a_whole():
+    utf8, other = "Größe\n".encode(), b"d\xe9j\xe0\n"
+    for data, line in [(utf8 + other, 2), (other + utf8 * 3, 1), (utf8 + b"a\n\xc3", 3)]:
+        said = message(data)
+        assert f"in line {line}); other lines are UTF-8: mend this one, or drop what is not" in said
+        assert "iconv -c -f utf-8 -t utf-8" in said
+
+
+def test_utf16_is_named_with_and_without_its_mark():
+    assert "iconv -f utf-16 -t utf-8" in message(codecs.BOM_UTF16_LE + "猫".encode("utf-16-le"))
+    said = message("猫猫\n猫\n".encode("utf-16-be"))
+    assert "zero bytes" in said
+    assert "if it is UTF-16, save it as UTF-8" in said
+
+
+def test_what_no_encoding_reads_is_only_asked_to_be_utf8():
+    data = b"\xb2\xb2x\x9d\xbc\xb9\xb2\x9d\xb9\xa6\n"
+    assert how_to_convert(data, 0, 0) == "save it as UTF-8"
+
+
+def test_a_long_line_is_not_read_whole_in_every_encoding(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(text, "how_to_convert", lambda data, *_: sizes.append(len(data)) or "")
+    message(b"word " * 1_000_000 + b"it\x92s" + b" word" * 800_000)
+    assert sizes[0] <= text._CHUNK
