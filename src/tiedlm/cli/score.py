@@ -131,7 +131,7 @@ def score(
 
 def _check_adapt(adapt: bool, adapt_lr: float | None) -> None:
     """Refuse a learning rate that is not one, or that nothing uses."""
-    from tiedlm.training.settings import LARGEST
+    from tiedlm.training.ranges import LARGEST
 
     if adapt_lr is not None and not adapt:
         raise UserError("--adapt-lr needs --adapt")

@@ -8,24 +8,16 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tiedlm.errors import UserError, did_you_mean
+from tiedlm.training.ranges import Precision, SoftTarget, VocabFrom, check_ranges
 from tiedlm.training.run_files import read_config
 
 if TYPE_CHECKING:
     from tiedlm.data import Corpus
 
 IMPORTED = "imported"  # the recipe of a run that tiedlm did not train
-LARGEST = 3e38  # what a 32-bit float holds
-
-Precision = Literal["auto", "fp32", "bf16"]
-VocabFrom = Literal["part", "whole"]
-SoftTarget = Literal[
-    "own", "permuted", "permuted-grad", "permuted-band", "permuted-band-grad",
-    "uniform", "smoothing", "unigram", "average", "frozen",
-]  # fmt: skip
-
 
 # Of flags, in the order of --help. "Research" is for the controls and theory checks of studies.
 FlagGroup = Literal["Text", "Model", "Loss", "Schedule", "Machine", "Output", "Research"]
@@ -53,10 +45,6 @@ def _setting(default: Any, text: str, *, group: FlagGroup | None, **identity: An
     """
     metadata = {"help": text, "group": group, "identity": Identity(**identity)}
     return dataclasses.field(default=default, metadata=metadata)
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,66 +191,7 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            self._require_type(field.name, str(field.type))
-        at_least_one = (
-            "d_embed", "d_hidden", "n_layers", "batch_size", "bptt", "epochs",
-            "accumulate", "vocab_size", "min_count", "patience", "threads",
-        )  # fmt: skip
-        for name in at_least_one:
-            self._require(name, lambda x: x is None or x >= 1, "at least 1")
-        for name in ("dropout_input", "dropout_hidden"):
-            self._require(name, lambda x: 0 <= x < 1, "a probability of dropping, 0 <= p < 1")
-        for name in ("init_range", "temperature", "lr", "clip"):
-            self._require(name, lambda x: x > 0, "a positive number")
-        self._require("accumulate", lambda x: self.batch_size % x == 0, "a divisor of --batch-size")
-        self._require("alpha", lambda x: x >= 0, "0 or more")
-        self._require("ce_weight", lambda x: x >= 0, "0 or more")
-        if self.ce_weight == self.alpha == 0:
-            raise UserError("--ce-weight 0 and --alpha 0: no loss is left to train with")
-        self._require("decay_after", lambda x: x >= 0, "0 or more")
-        self._require("lr_decay", lambda x: 0 < x <= 1, "0 < factor <= 1")
-        self._require("fraction", lambda x: 0 < x <= 1, "0 < share <= 1")
-        self._require("skip", lambda x: 0 <= x < 1, "0 <= share < 1")
-        self._require("vocab_from", lambda x: x in ("part", "whole"), "part or whole")
-        sources = get_args(SoftTarget)
-        self._require("soft_target", lambda x: x in sources, f"one of {', '.join(sources)}")
-        if self.soft_target == "frozen" and self.soft_target_from is None:
-            raise UserError("--soft-target frozen needs --soft-target-from RUN")
-        if self.soft_target != "frozen" and self.soft_target_from is not None:
-            raise UserError("--soft-target-from needs --soft-target frozen")
-        if self.soft_target == "smoothing" and self.temperature != 1:
-            raise UserError(
-                f"--soft-target smoothing needs --temperature 1, got {self.temperature:g}; label "
-                "smoothing of e is --alpha e / (1 - e)"
-            )
-        self._require("seed", lambda x: -(2**63) <= x < 2**63, "a 64-bit integer")
-        self._require("threads", lambda x: x is None or x <= 4096, "at most 4096")
-        self._require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
-
-    def _require_type(self, name: str, annotation: str) -> None:
-        """Refuse a value of another type than the annotation's, and numbers like NaN."""
-        value = getattr(self, name)
-        kind = annotation.removesuffix(" | None")
-        if value is None and kind != annotation:
-            return
-        holds = {
-            "int": isinstance(value, int) and not isinstance(value, bool),
-            "float": isinstance(value, (int, float))
-            and not isinstance(value, bool)
-            and abs(value) <= LARGEST,  # also no infinity and no NaN
-            "bool": isinstance(value, bool),
-        }.get(kind, isinstance(value, str))
-        if not holds:
-            kind = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(
-                kind, "a text"
-            )
-            raise UserError(f"{_flag(name)} (setting {name!r}): expected {kind}, got {value!r}")
-
-    def _require(self, name: str, holds: Any, expected: str) -> None:
-        value = getattr(self, name)
-        if not holds(value):
-            raise UserError(f"{_flag(name)} (setting {name!r}): expected {expected}, got {value}")
+        check_ranges(self)
 
     def replace(self, **changes: Any) -> Settings:
         """Return a copy with some settings changed.
