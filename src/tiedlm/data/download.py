@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import IO
 
 from tiedlm import files
-from tiedlm.data.progress import byte_progress
 from tiedlm.data.text import digest
 from tiedlm.errors import UserError
+from tiedlm.progress import byte_progress
 
 _CHUNK = 1 << 16
 _ATTEMPTS = 4  # a connection that is cut this often is given up; the next run resumes
