@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from tiedlm.experiments.recipes import get_recipe
+from tiedlm.loss.backends.triton import TritonBackend
 from tiedlm.matmul import precision
 from tiedlm.model import LanguageModel
-from tiedlm.native import gpu, gpu_lstm
+from tiedlm.native import gpu_lstm, triton
 from tiedlm.training.captured import CapturedStep
 from tiedlm.training.loop import model_config
 from tiedlm.training.settings import Settings
@@ -86,18 +87,8 @@ def without(part: str) -> Iterator[None]:
     def no(*_: object, **__: object) -> bool:
         return False
 
-    real, serves = gpu.is_for, gpu_lstm.serves
-
-    def still(*tensors: Tensor | None, products: torch.dtype) -> bool:
-        with mock.patch.object(gpu, "is_for", real):
-            return serves(*tensors, products=products)
-
-    if part == "recurrence":
-        with mock.patch.object(gpu_lstm, "serves", no):
-            yield
-    else:
-        with mock.patch.object(gpu, "is_for", no), mock.patch.object(gpu_lstm, "serves", still):
-            yield
+    with mock.patch.object(gpu_lstm if part == "recurrence" else TritonBackend, "serves", no):
+        yield
 
 
 def ways(
@@ -106,7 +97,7 @@ def ways(
     """Return what is timed, by name."""
     arguments = (settings, tokens_BT, vocab, products)
     made: dict[str, Callable[[], None]] = {"nn.LSTM (cuDNN)": Plain(*arguments)}
-    with mock.patch.dict("os.environ", {gpu.ON: "0"}):
+    with mock.patch.dict("os.environ", {triton.ON: "0"}):
         made["ours, no Triton, recorded"] = Ours(*arguments, records=True)
     with without("recurrence"):
         made["ours, Triton in the loss, recorded"] = Ours(*arguments, records=True)

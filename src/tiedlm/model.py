@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tiedlm.dropout import check_probability
-from tiedlm.losses import LossOutput, augmented_cross_entropy
+from tiedlm.loss import LossOutput, augmented_cross_entropy
 from tiedlm.recurrent import LSTMState, VariationalLSTM
 from tiedlm.tracing import is_recording
 from tiedlm.tying import Decoder, TiedDecoder, count_parameters

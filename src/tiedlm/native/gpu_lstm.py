@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tiedlm.native import gpu, gpu_shared_by
+from tiedlm.native import gpu_shared_by
+from tiedlm.native import triton as gpu
 
 _MOST_STREAMS = 64  # of a program
 _UNITS = 16  # of a program: the least that a matrix unit multiplies

@@ -7,12 +7,25 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from tiedlm.matmul import multiplier
-from tiedlm.native import pointer, type_of
+from tiedlm.native import declare, pointer, type_of
+
+_pointer, _int = ctypes.c_void_p, ctypes.c_int
+_SIZES = [ctypes.c_int64, ctypes.c_int64, _int]
+_SIGNATURES = {
+    "lstm_step": [*_SIZES, _pointer, _pointer, _int, *[_pointer] * 6],
+    "lstm_step_backward": [*_SIZES, *[_pointer] * 6, _int, *[_pointer] * 4],
+}
+
+
+@cache
+def _declare(kernels: ctypes.CDLL) -> None:
+    declare(kernels, _SIGNATURES)
 
 
 def run_forward(
@@ -27,6 +40,7 @@ def run_forward(
     output_TBH: Tensor,
 ) -> None:
     """Fill the last three, and turn what comes from the inputs into gates."""
+    _declare(kernels)
     T, B, H = cells_TBH.shape
     multiply = multiplier(weight_hh_GH, B)
     type_, threads = type_of(weight_hh_GH), torch.get_num_threads()
@@ -61,6 +75,7 @@ def run_backward(
     grad_c_BH: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradient of the gates' inputs, the same in the GEMMs' type, and that of c."""
+    _declare(kernels)
     T, B, H = cells_TBH.shape
     multiply = multiplier(weight_hh_GH.t(), B)
     type_, threads = type_of(weight_hh_GH), torch.get_num_threads()
