@@ -24,7 +24,8 @@ from tiedlm.experiments.recipes import get_recipe
 from tiedlm.loss.backends.triton import TritonBackend
 from tiedlm.matmul import precision
 from tiedlm.model import LanguageModel
-from tiedlm.native import gpu_lstm, triton
+from tiedlm.native.triton import ON
+from tiedlm.networks.backends import triton
 from tiedlm.training.captured import CapturedStep
 from tiedlm.training.loop import model_config
 from tiedlm.training.settings import Settings
@@ -87,7 +88,7 @@ def without(part: str) -> Iterator[None]:
     def no(*_: object, **__: object) -> bool:
         return False
 
-    with mock.patch.object(gpu_lstm if part == "recurrence" else TritonBackend, "serves", no):
+    with mock.patch.object(triton if part == "recurrence" else TritonBackend, "serves", no):
         yield
 
 
@@ -97,7 +98,7 @@ def ways(
     """Return what is timed, by name."""
     arguments = (settings, tokens_BT, vocab, products)
     made: dict[str, Callable[[], None]] = {"nn.LSTM (cuDNN)": Plain(*arguments)}
-    with mock.patch.dict("os.environ", {triton.ON: "0"}):
+    with mock.patch.dict("os.environ", {ON: "0"}):
         made["ours, no Triton, recorded"] = Ours(*arguments, records=True)
     with without("recurrence"):
         made["ours, Triton in the loss, recorded"] = Ours(*arguments, records=True)

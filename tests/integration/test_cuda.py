@@ -10,8 +10,8 @@ from tiedlm.data import load_corpus
 from tiedlm.evaluation import evaluate
 from tiedlm.experiments.theory import TheoryRun, train_theory_run
 from tiedlm.matmul import precision
-from tiedlm.native import gpu_lstm
-from tiedlm.recurrent.lstm_function import lstm_layer
+from tiedlm.networks.backends import triton
+from tiedlm.networks.lstm_function import lstm_layer
 from tiedlm.training import loop
 from tiedlm.training.loop import train
 from tiedlm.training.run import load
@@ -101,16 +101,16 @@ def test_an_lstm_layer_on_a_gpu_is_the_float64_one(
 
     calls = []
     for name in ("run_forward", "run_backward"):
-        real = getattr(gpu_lstm, name)
+        real = getattr(triton, name)
         counted = partial(lambda real, *args: calls.append(real) or real(*args), real)
-        monkeypatch.setattr(gpu_lstm, name, counted)
+        monkeypatch.setattr(triton, name, counted)
     expected = layer(torch.float64)
     assert not calls
     with precision(products, "cuda") as name:
         found, again = layer(torch.float32), layer(torch.float32)
         gates = torch.empty(steps, streams, 4 * hidden, device="cuda")
         dtype = torch.bfloat16 if name == "bf16" else torch.float32
-        assert len(calls) == (4 if gpu_lstm.serves(gates, products=dtype) else 0)
+        assert len(calls) == (4 if triton.serves(gates, products=dtype) else 0)
     rtol = 3e-5 if products == "fp32" else 2e-2
     for one, other, wanted in zip(found, again, expected, strict=True):
         assert torch.equal(one, other)

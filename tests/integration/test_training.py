@@ -148,6 +148,19 @@ def test_a_stopped_run_goes_on_bit_for_bit(settings, corpus, tmp_path, uninterru
     assert files_that_must_agree(tmp_path / "parts") == uninterrupted
 
 
+def test_a_run_from_before_networks_had_names_goes_on_bit_for_bit(settings, corpus, tmp_path):
+    train(settings, corpus, tmp_path / "whole")
+    stop = iter([False] * 50 + [True]).__next__
+    with pytest.raises(Stopped):
+        train(settings, corpus, tmp_path / "parts", stop_requested=stop)
+    config = json.loads((tmp_path / "parts" / "config.json").read_text())
+    for part in ("settings", "model"):
+        assert config[part].pop("network") == "lstm"
+    (tmp_path / "parts" / "config.json").write_text(json.dumps(config))
+    train(settings, corpus, tmp_path / "parts")
+    assert files_that_must_agree(tmp_path / "parts") == files_that_must_agree(tmp_path / "whole")
+
+
 def test_a_run_with_an_averaged_soft_target_goes_on_bit_for_bit(settings, corpus, tmp_path):
     settings = settings.replace(soft_target="average")
     train(settings, corpus, tmp_path / "whole")
@@ -651,3 +664,14 @@ def test_sigkill_at_random_moments_changes_nothing(settings, tmp_path):
 def checkpoints(out):
     """Return the names of a run's whole checkpoints."""
     return {path.name for path in (out / "last").glob("*.safetensors")}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes")
+def test_a_folder_whose_name_is_not_utf8_is_trained_loaded_and_gone_on_with(
+    settings, corpus, tmp_path
+):
+    out = tmp_path / os.fsdecode(b"r\xe9sum\xe9")
+    first = train(settings.replace(epochs=1), corpus, out)
+    assert load(out).vocabulary == corpus.vocabulary
+    longer = train(settings.replace(epochs=2), corpus, out)
+    assert (first["epochs"], longer["epochs"]) == (1, 2)

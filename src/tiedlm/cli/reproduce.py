@@ -81,8 +81,16 @@ def reproduce(
     last_seed = seeds or (FIGURE1_RUNS if what == "figure1" else 1)
     if first_seed is not None and first_seed > last_seed:
         raise UserError(f"--first-seed {first_seed} leaves none of --seeds {last_seed}")
-    from tiedlm.training.hardware import available_cores, choose_device, threads_of_each
+    from tiedlm.cores import available_cores
+    from tiedlm.files import check_utf8, readable
+    from tiedlm.training.hardware import (
+        choose_device,
+        threads_of_each,
+        use_default_threads,
+    )
 
+    check_utf8(out, "config.json cannot hold such a name")
+    use_default_threads()
     on_gpu = not show and choose_device(device).type == "cuda"
     at_once = jobs or (1 if on_gpu else available_cores())
     options = _Options(
@@ -98,7 +106,7 @@ def reproduce(
         show=show,
         out=out,
         results=results,
-        command="tiedlm " + " ".join(sys.argv[1:]),
+        command=readable("tiedlm " + " ".join(sys.argv[1:])),
     )
     {
         "table1": _table,

@@ -16,6 +16,8 @@ from tiedlm.errors import UserError
 if TYPE_CHECKING:
     from tiedlm.scoring.rescore import ScoredLists, Weights
 
+MOST_UNKNOWN = 0.5  # of the words; with more a model says little of them
+
 
 def rescore(
     run: Path,
@@ -107,7 +109,7 @@ def rescore(
     keep_input(
         out, *files_of(nbest), *(path for path in inputs if path is not None), *model_files(run)
     )
-    ngram_model = ngrams.load_arpa(arpa) if arpa is not None else None
+    mixture = None if arpa is None else ngrams.Mixture(ngrams.load_arpa(arpa), arpa_weight)
     lists = read_nbest(nbest, acoustic_cost, lm_cost)
     references = read_table(tune) if tune is not None else None
     model, vocabulary = load_model(run, device)
@@ -120,11 +122,7 @@ def rescore(
         vocabulary,
         lists,
         tokenizer if tokenize else str.split,
-        None
-        if ngram_model is None
-        else lambda words, neural: ngrams.interpolate(
-            neural, ngrams.word_log_probs(ngram_model, words), arpa_weight
-        ),
+        mixture,
     )
     scored = ScoredLists(lists, new)
     weights = Weights(**given)
@@ -132,6 +130,17 @@ def rescore(
         f"{count(len(lists), 'utterance')}, {len(new):,} hypotheses, "
         f"{unknown:.2%} of their words unknown"
     ]
+    _note_unknown(str(run), unknown)
+    if mixture is not None:
+        share = mixture.unknown / max(mixture.words, 1)
+        lines[0] += f", {share:.2%} unknown to --arpa"
+        _note_unknown(f"--arpa {arpa}", share)
+    if impossible := scored.impossible():
+        others = f" and of {count(len(impossible) - 1, 'other')}" * (len(impossible) > 1)
+        note(
+            f"every hypothesis of {impossible[0]!r}{others} is impossible: the first of the list "
+            "is kept"
+        )
     if references is not None:
         found = scored.tune(references)
         weights = found.weights
@@ -154,6 +163,15 @@ def rescore(
     else:
         write_text(out, text)
     print("\n".join(lines), file=sys.stderr)
+
+
+def _note_unknown(model: str, share: float) -> None:
+    """Say that a model knows so few words that its scores tell little."""
+    if share > MOST_UNKNOWN:
+        note(
+            f"{model} does not know {share:.0%} of the words: are its words or the list's in "
+            "capitals, or split in another way?"
+        )
 
 
 def _as_text(scored: ScoredLists, weights: Weights) -> str:

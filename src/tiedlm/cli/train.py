@@ -80,11 +80,13 @@ def run(
 ) -> dict[str, Any]:
     """Load the corpus, train, and print the result."""
     from tiedlm.data.check import notes_on_text
+    from tiedlm.networks import builder_of
     from tiedlm.progress import ProgressView, Silent
     from tiedlm.training.loop import Diverged, Stopped
     from tiedlm.training.loop import train as train_model
     from tiedlm.training.tensorboard import TensorBoard
 
+    builder_of(settings.network)  # an unknown one is named before the text is read
     is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     quiet = quiet or not is_first
     board = TensorBoard(out) if tensorboard and is_first else None

@@ -75,7 +75,7 @@ class TheoryRun:
         point: beta and temperature.
         seed: of the weights and of the place in the text.
         epochs: passes over the words.
-        lr: of Adam, for the LSTM; it falls linearly to 0.
+        lr: of Adam, for the network; it falls linearly to 0.
         embedding_lr: of Adam, for L; it falls too.
         decoder_lr: of SGD, for W; it stays.
         decoder_clip: the largest norm of W's gradient; a longer one is made as short.
@@ -125,8 +125,8 @@ class TheoryRun:
 def optimizers(model: LanguageModel, run: TheoryRun) -> tuple[torch.optim.Adam, torch.optim.SGD]:
     """Return what trains the network, and what trains W."""
     embedding, decoder = model.embedding.weight, model.decoder.weight
-    lstm = [p for p in model.parameters() if p is not embedding and p is not decoder]
-    network = [{"params": lstm, "lr": run.lr}, {"params": [embedding], "lr": run.embedding_lr}]
+    others = [p for p in model.parameters() if p is not embedding and p is not decoder]
+    network = [{"params": others, "lr": run.lr}, {"params": [embedding], "lr": run.embedding_lr}]
     return (
         torch.optim.Adam(network, fused=True),
         torch.optim.SGD([decoder], lr=run.decoder_lr, momentum=0.9),

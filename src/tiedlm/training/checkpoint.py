@@ -24,7 +24,7 @@ from torch import Tensor
 from tiedlm.errors import UserError
 from tiedlm.files import read_json, write_bytes, write_json
 from tiedlm.model import LanguageModel
-from tiedlm.recurrent import LSTMState
+from tiedlm.networks.state import State, from_named, named
 
 KEPT = 2
 
@@ -70,7 +70,7 @@ class Progress:
 class Restored(NamedTuple):
     """What a checkpoint holds besides the parameters: carried state, progress, other tensors."""
 
-    state: LSTMState | None
+    state: State | None
     progress: Progress
     memory: dict[str, Tensor]
 
@@ -78,7 +78,7 @@ class Restored(NamedTuple):
 def save_checkpoint(
     folder: Path,
     model: LanguageModel,
-    state: LSTMState | None,
+    state: State | None,
     progress: Progress,
     run_id: str,
     memory: Mapping[str, Tensor] | None = None,
@@ -100,7 +100,7 @@ def save_checkpoint(
         f"parameter.{name}": parameter.detach() for name, parameter in model.named_parameters()
     }
     if state is not None:
-        tensors |= {"state.h": state.h.detach(), "state.c": state.c.detach()}
+        tensors |= {f"state.{name}": part.detach() for name, part in named(state).items()}
     tensors |= {f"memory.{name}": tensor for name, tensor in (memory or {}).items()}
     tensors["rng.cpu"] = torch.get_rng_state()
     if model.embedding.weight.is_cuda:
@@ -184,12 +184,14 @@ def _restore(sidecar: Path, model: LanguageModel, run_id: str) -> Restored:
     device = model.embedding.weight.device
     if "rng.cuda" in tensors and device.type == "cuda":
         torch.cuda.set_rng_state(tensors["rng.cuda"], device)
-    state = None
-    if "state.h" in tensors:
-        state = LSTMState(tensors["state.h"].to(device), tensors["state.c"].to(device))
-    memory = {
-        name.removeprefix("memory."): tensor.to(device)
-        for name, tensor in tensors.items()
-        if name.startswith("memory.")
-    }
-    return Restored(state, Progress(**described["progress"]), memory)
+
+    def group(prefix: str) -> dict[str, Tensor]:
+        names = [name for name in tensors if name.startswith(prefix)]
+        return {name.removeprefix(prefix): tensors[name].to(device) for name in names}
+
+    carried = group("state.")
+    try:
+        state = from_named(model.initial_state(1), carried) if carried else None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; has the network changed since?") from error
+    return Restored(state, Progress(**described["progress"]), group("memory."))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tiedlm.errors import UserError
-from tiedlm.recurrent import LSTMState
+from tiedlm.networks.state import S, map_state, split
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Ranks:
                 f"choose a multiple of {self.world * accumulate}"
             )
 
-    def own(self, tensor: Tensor, dim: int = 0) -> Tensor:
-        """Return this rank's share of a tensor along the axis of the streams."""
-        return tensor.chunk(self.world, dim)[self.rank] if self.world > 1 else tensor
+    def own(self, streams: Tensor) -> Tensor:
+        """Return this rank's share of streams of text, a row each."""
+        return streams.chunk(self.world)[self.rank] if self.world > 1 else streams
 
     def wrap(self, objective: nn.Module, device: torch.device) -> nn.Module:
         """Return a module whose backward pass averages gradients over the ranks."""
@@ -74,20 +74,21 @@ class Ranks:
         dist.all_reduce(totals)
         return [float(total) for total in totals.tolist()]
 
-    def gather(self, state: LSTMState | None) -> LSTMState | None:
+    def gather(self, state: S | None) -> S | None:
         """Return the carried state of all streams, in the order of the global batch."""
         if self.world == 1 or state is None:
             return state
-        gathered = []
-        for tensor in state:
+
+        def gathered(tensor: Tensor) -> Tensor:
             parts = [torch.empty_like(tensor) for _ in range(self.world)]
             dist.all_gather(parts, tensor.contiguous())
-            gathered.append(torch.cat(parts, dim=1))
-        return LSTMState(*gathered)
+            return torch.cat(parts, dim=1)
 
-    def share(self, state: LSTMState | None) -> LSTMState | None:
+        return map_state(gathered, state)
+
+    def share(self, state: S | None) -> S | None:
         """Return this rank's streams of a carried state of all streams."""
-        return None if state is None else LSTMState(*(self.own(tensor, dim=1) for tensor in state))
+        return None if state is None else split(state, self.world)[self.rank]
 
     def from_first(self, value: float, device: torch.device) -> float:
         """Return on every rank what the first one has."""

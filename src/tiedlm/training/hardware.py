@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 
-from tiedlm import matmul, native
+from tiedlm import cores, matmul, native
+from tiedlm.cores import available_cores
 from tiedlm.errors import UserError
 from tiedlm.native import triton
 from tiedlm.training.run import environment
@@ -41,21 +43,19 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def available_cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def default_threads() -> int:
     """Return the number of threads of a run that does not name one.
 
-    ``OMP_NUM_THREADS`` can lower it.
+    ``OMP_NUM_THREADS`` can lower it; of a list, such as ``2,1``, its first number counts.
     """
-    wish = os.environ.get("OMP_NUM_THREADS", "")
-    allowed = int(wish) if wish.isdecimal() and int(wish) > 0 else MOST_THREADS
-    return min(available_cores(), MOST_THREADS, allowed)
+    wish = re.match(r"\s*\+?(\d+)\s*(?:,|$)", os.environ.get("OMP_NUM_THREADS", ""))
+    allowed = int(wish[1]) if wish else 0
+    return min(available_cores(), MOST_THREADS, allowed or MOST_THREADS)
+
+
+def use_default_threads() -> None:
+    """Set PyTorch's threads to the default: its own does not know a container's CPU quota."""
+    torch.set_num_threads(default_threads())
 
 
 def threads_of_each(at_once: int) -> int:
@@ -99,14 +99,14 @@ def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
 
 def describe() -> dict[str, Any]:
     """Return what ``tiedlm info`` shows."""
-    torch.set_num_threads(default_threads())
+    use_default_threads()
     gemm = matmul.describe()
     known = environment()
     del known["compiled"]  # of a run that is going
     return {
         **known,
         "device": str(choose_device("auto")),
-        "threads": f"{torch.get_num_threads()} (of {available_cores()} cores, at most "
+        "threads": f"{torch.get_num_threads()} ({cores.describe()}; at most "
         f"{MOST_THREADS}; OMP_NUM_THREADS and --threads override)",
         "fp32 products": f"{gemm['fp32_gemm']} ({gemm['fp32_gemm_reason']})",
         "bf16 products": "native" if gemm["bf16"] else "not native: --precision bf16 is refused",

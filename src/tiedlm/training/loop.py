@@ -30,8 +30,8 @@ from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate, perplexity
 from tiedlm.files import check_folder, read_json, remove_temporary, write_json, write_text
 from tiedlm.model import LanguageModel, ModelConfig
+from tiedlm.networks import State
 from tiedlm.progress import Silent, Watcher, short_duration
-from tiedlm.recurrent import LSTMState
 from tiedlm.training import run, run_files
 from tiedlm.training.captured import CapturedStep, can_capture
 from tiedlm.training.checkpoint import Progress, restore_checkpoint, save_checkpoint
@@ -130,7 +130,7 @@ class _Run:
         self.device = prepare(settings)
         torch.manual_seed(settings.seed)
         self.model = LanguageModel(model_config(settings, len(corpus.vocabulary)))
-        self.model.lstm.mask_share = (ranks.rank, ranks.world)
+        self.model.network.share_masks(ranks.rank, ranks.world)
         if settings.init_from is not None and not self._has_checkpoint():
             start_from(self.model, Path(settings.init_from), corpus)
         if settings.unit_norm:
@@ -146,7 +146,7 @@ class _Run:
         self.streams_BS = ranks.own(streams).to(self.device)
         self.windows = math.ceil((self.streams_BS.shape[1] - 1) / settings.bptt)
         self.progress = Progress()
-        self.state: LSTMState | None = None
+        self.state: State | None = None
         self.captured: CapturedStep | None = None
         self.on_metrics = on_metrics
         self.id = ""
@@ -370,7 +370,11 @@ class _Run:
         """Name what differs from the run that the folder holds and must not."""
         new = json.loads(json.dumps(self._config()))
         # A run from before a setting existed had its default.
-        old = {**old, "settings": Settings.from_dict(old["settings"]).to_dict()}
+        old = {
+            **old,
+            "settings": Settings.from_dict(old["settings"]).to_dict(),
+            "model": run.MODEL_DEFAULTS | old["model"],
+        }
         begun_from = [part["settings"]["init_from"] is not None for part in (old, new)]
         for name in MAY_CHANGE:
             old["settings"].pop(name, None)
@@ -511,7 +515,7 @@ def model_config(settings: Settings, vocab_size: int) -> ModelConfig:
 def start_from(model: LanguageModel, folder: Path, corpus: Corpus) -> None:
     """Give a model the best weights of an earlier run: a second session (footnote 4)."""
     earlier = run.load(folder)
-    for name in ("d_embed", "d_hidden", "n_layers", "tied", "has_decoder_bias"):
+    for name in ("network", "d_embed", "d_hidden", "n_layers", "tied", "has_decoder_bias"):
         theirs, ours = getattr(earlier.config, name), getattr(model.config, name)
         if theirs != ours:
             raise UserError(

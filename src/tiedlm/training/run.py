@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 import tiedlm
 from tiedlm import native
+from tiedlm.cores import available_cores
 from tiedlm.data.vocabulary import Vocabulary
 from tiedlm.errors import UserError
-from tiedlm.files import read_json, write_bytes
+from tiedlm.files import parse_json, read_json, write_bytes
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.native import triton
 from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS
@@ -49,23 +50,35 @@ def _digest(tensors: Mapping[str, Tensor], run_id: str) -> str:
     return digest.hexdigest()
 
 
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file: its tensors, and the text that goes with them.
+
+    The library opens no file whose name is not UTF-8, so it is given the bytes.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    try:
+        data = path.read_bytes()
+        tensors = load_tensors(data)
+        header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")].decode(), str(path))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: the run has no trained model yet") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({error}); restore it or train again") from error
+    return tensors, header.get("__metadata__", {})
+
+
 def read_weights(path: Path, run_id: str = "") -> dict[str, Tensor]:
     """Read what :func:`save_weights` wrote.
 
     Raises:
         UserError: if the file is missing or damaged, or another run's.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            promised = (file.metadata() or {}).get("sha256")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist: the run has no trained model yet") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (SafetensorError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); restore it or train again") from error
-    if promised != _digest(tensors, run_id):
+    tensors, metadata = read_tensors(path)
+    if metadata.get("sha256") != _digest(tensors, run_id):
         raise UserError(
             f"{path} is damaged, or another run's: its SHA-256 is not the one it should have; "
             "restore it or train again"
@@ -81,7 +94,11 @@ def load_weights(model: LanguageModel, path: Path, run_id: str = "") -> None:
             unexpected or of another shape, or if the tie that the configuration promises does not
             hold.
     """
-    tensors = read_weights(path, run_id)
+    _put(read_weights(path, run_id), model, path)
+
+
+def _put(tensors: Mapping[str, Tensor], model: LanguageModel, path: Path) -> None:
+    """Copy the tensors of a file into a model."""
     expected = dict(model.named_parameters())
     for name in expected.keys() | tensors.keys():
         if name not in tensors:
@@ -136,11 +153,30 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
             f"{folder / VOCABULARY} has {len(vocabulary)} words, {CONFIG} says "
             f"{model_config.vocab_size}: the vocabulary does not match the model"
         )
-    model = LanguageModel(model_config)
-    load_weights(model, folder / WEIGHTS, config.get("id", ""))
+    tensors = read_weights(folder / WEIGHTS, config.get("id", ""))
+    try:
+        if model_config.num_params() > (folder / WEIGHTS).stat().st_size:
+            raise UserError(
+                f"{folder / CONFIG}: 'model' has more parameters than {WEIGHTS} has bytes; does it "
+                "belong to another run?"
+            )
+        model = LanguageModel(model_config)
+    except (RuntimeError, OverflowError, TypeError, MemoryError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{folder / CONFIG}: 'model' is no model that can be made here: {reason}"
+        ) from error
+    _put(tensors, model, folder / WEIGHTS)
     model.vocabulary = vocabulary
     return model.to(device).eval()
 
+
+# What a run from before a setting of the model existed had.
+MODEL_DEFAULTS = {
+    field.name: field.default
+    for field in dataclasses.fields(ModelConfig)
+    if field.default is not dataclasses.MISSING
+}
 
 # Of the environment, what decides how numbers are rounded.
 ARITHMETIC = (
@@ -165,7 +201,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
         "numpy": np.__version__,
         "platform": platform.platform(),
         "processor": processor_name(),
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "compiled": native.is_on(),
         "cuda": torch.cuda.get_device_name() if with_cuda else None,

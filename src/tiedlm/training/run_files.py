@@ -7,16 +7,14 @@ validation; a tied tensor is stored once), ``metrics.jsonl``, ``env.json`` and, 
 
 from __future__ import annotations
 
-import fcntl
-import json
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from tiedlm import files
 from tiedlm.errors import UserError
-from tiedlm.files import explain, read_json
+from tiedlm.files import read_json
 
 CONFIG = "config.json"
 VOCABULARY = "vocabulary.txt"
@@ -39,40 +37,13 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in changed_names(old, new)]
 
 
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> AbstractContextManager[None]:
     """Hold a run folder, so that two processes never write to it at once.
-
-    The system drops the lock when its holder dies, so a stale one is never in the way.
 
     Raises:
         UserError: if another process holds it, or the folder cannot be written.
     """
-    path = folder / ".lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise explain(error, folder) from error
-    with file:
-        deadline = time.monotonic() + LOCK_PATIENCE
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise UserError(
-                        f"{folder} is in use by another process; wait for it or choose another "
-                        "--out"
-                    ) from error
-                time.sleep(0.1)
-            except OSError as error:  # a file system without locks
-                raise UserError(
-                    f"{path} cannot be locked: {error.strerror}; choose an --out on another file "
-                    "system"
-                ) from error
-        yield
+    return files.lock(folder, LOCK_PATIENCE)
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -139,7 +110,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / METRICS
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        metrics = [dict(json.loads(line)) for line in lines]
+        metrics = [dict(files.parse_json(line, str(path))) for line in lines]
         for line in metrics:
             float(line["valid_ppl"])
     except FileNotFoundError:

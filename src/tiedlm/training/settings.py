@@ -76,9 +76,12 @@ class Settings:
         group="Text",
     )
 
+    network: str = _setting(
+        "lstm", "Network that reads the words: lstm, or one of your own.", group="Model"
+    )
     d_embed: int = _setting(200, "Width of the word vectors.", group="Model")
-    d_hidden: int = _setting(200, "Width of every recurrent layer.", group="Model")
-    n_layers: int = _setting(2, "Number of recurrent layers.", group="Model")
+    d_hidden: int = _setting(200, "Width of every layer of the network.", group="Model")
+    n_layers: int = _setting(2, "Number of its layers.", group="Model")
     tied: bool = _setting(False, "Reuse the embedding as the classifier (RE).", group="Model")
     # None, in settings without a recipe: only an untied classifier has a bias.
     decoder_bias: bool | None = _setting(
@@ -148,7 +151,7 @@ class Settings:
     )
     threads: int | None = _setting(
         None,
-        "CPU threads. Default: the cores, at most 8; use 1 beside other busy programs.",
+        "CPU threads. Default: the usable cores, at most 8; use 1 beside other busy programs.",
         group="Machine",
     )
 

@@ -17,7 +17,7 @@ from torch.nn.utils import get_total_norm
 
 from tiedlm.loss import LossOutput
 from tiedlm.model import LanguageModel
-from tiedlm.recurrent import LSTMState
+from tiedlm.networks.state import State, detach, join, split
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
 from tiedlm.training.soft_targets import SoftTargets
@@ -39,7 +39,7 @@ class StepOutput(NamedTuple):
     aug: float
     grad_norm: float
     stop: bool
-    state: LSTMState
+    state: State
 
 
 class Objective(nn.Module):
@@ -69,8 +69,8 @@ class Objective(nn.Module):
         self.smooths = settings.soft_target == "smoothing"
 
     def forward(
-        self, inputs_BT: Tensor, targets_BT: Tensor, state: LSTMState | None
-    ) -> tuple[Tensor, Tensor, Tensor, LSTMState]:
+        self, inputs_BT: Tensor, targets_BT: Tensor, state: State | None
+    ) -> tuple[Tensor, Tensor, Tensor, State]:
         """Return ``(objective, ce, aug, state)`` of a window."""
         weight = self.model.embedding.weight
         for_output = None
@@ -88,7 +88,7 @@ class Objective(nn.Module):
                 hidden, targets_BT, *self.loss_settings, embedding=rows, weight=for_output
             )
         scale = self.scale * targets_BT.shape[1]
-        return out.loss * scale, out.ce, out.aug, new_state.detach()
+        return out.loss * scale, out.ce, out.aug, detach(new_state)
 
     def _smoothed(
         self, hidden: Tensor, targets_BT: Tensor, for_output: Tensor | None
@@ -116,7 +116,7 @@ def train_step(
     optimizer: torch.optim.SGD,
     inputs_BT: Tensor,
     targets_BT: Tensor,
-    state: LSTMState | None,
+    state: State | None,
     settings: Settings,
     ranks: Ranks | None = None,
     stop_requested: bool = False,
@@ -143,10 +143,8 @@ def train_step(
     groups = settings.accumulate
     optimizer.zero_grad(set_to_none=True)
     parts = []
-    for group in range(groups):
-        own_state = (
-            None if state is None else LSTMState(*(s.chunk(groups, 1)[group] for s in state))
-        )
+    states = [None] * groups if state is None else split(state, groups)
+    for group, own_state in enumerate(states):
         is_last = group == groups - 1
         quiet = isinstance(objective, DistributedDataParallel) and not is_last
         with objective.no_sync() if quiet else nullcontext():  # type: ignore[operator]
@@ -162,8 +160,7 @@ def train_step(
     ce, aug = ce / ranks.world, aug / ranks.world
     check_finite(ce, aug, grad_norm)
     clipped_step(optimizer, grad_norm, settings.clip)
-    h, c = (torch.cat([part[2][i] for part in parts], 1) for i in (0, 1))
-    return StepOutput(ce, aug, grad_norm, stop > 0, LSTMState(h, c))
+    return StepOutput(ce, aug, grad_norm, stop > 0, join([part[2] for part in parts]))
 
 
 def check_finite(ce: float, aug: float, grad_norm: float) -> None:

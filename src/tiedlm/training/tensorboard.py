@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tiedlm.errors import require
+from tiedlm.files import check_utf8
 
 FOLDER = "tensorboard"
 
@@ -20,11 +21,12 @@ class TensorBoard:
         out: the run folder; the files go to ``tensorboard/`` in it.
 
     Raises:
-        UserError: if the package is not installed.
+        UserError: if the package is not installed, or the folder's name is not UTF-8.
     """
 
     def __init__(self, out: Path) -> None:
         require("tensorboard", "tensorboard", "--tensorboard")
+        check_utf8(out, "TensorBoard cannot write into such a folder")
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder = out / FOLDER
