@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tiedlm import native
+from tiedlm.native import library
 from tiedlm.data.standard import data_root
 from tiedlm.errors import UserError, did_you_mean
 from tiedlm.files import (
@@ -192,11 +193,11 @@ def test_without_a_home_folder_the_data_folder_is_named(no_home, monkeypatch):
 def test_without_a_home_folder_the_kernels_say_so_and_pytorch_does_the_work(no_home):
     if native.why_not() and "TIEDLM_CACHE" not in native.why_not():
         pytest.skip(native.why_not())
-    native._library.cache_clear()
+    library._library.cache_clear()
     try:
         assert "set TIEDLM_CACHE" in native.why_not()
     finally:
-        native._library.cache_clear()
+        library._library.cache_clear()
 
 
 def test_a_tilde_is_a_home_folder_unless_a_file_has_that_name(monkeypatch, tmp_path):
