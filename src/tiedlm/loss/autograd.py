@@ -19,7 +19,9 @@ from tiedlm.tracing import is_batched
 def node_losses(problem: Problem, wanted: Wanted) -> Losses:
     """Return J_tot, J and J_aug, weighted: of each token, or summed."""
     with without_autocast(problem.hidden_ND):
-        losses: Losses = _Fused.apply(problem, wanted, *problem.tensors[:4])  # type: ignore[no-untyped-call]
+        losses: Losses = _Fused.apply(  # type: ignore[no-untyped-call]
+            problem.options, wanted, *problem.tensors
+        )
     return losses
 
 
@@ -32,16 +34,16 @@ class _Fused(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, problem: Problem, wanted: Wanted, *differentiable: Tensor) -> Losses:
+    def forward(ctx: Any, options: Any, wanted: Wanted, *tensors: Any) -> Losses:
         """Compute the losses.
 
-        ``differentiable`` repeats the problem's first four tensors: autograd looks for the tensors
-        that need gradients among the arguments.
+        The arguments are a problem's options and tensors. Autograd looks for tensors among the
+        arguments only, and a graph of ``torch.jit.trace`` calls the node with others.
         """
+        problem = Problem(*tensors, *options)
         streamed = stream(problem, Wanted() if problem.per_token else wanted)
-        # Autograd keeps the tensors; a problem in ctx would keep them alive past backward.
-        ctx.save_for_backward(*differentiable, *problem.tensors[4:])
-        ctx.options, ctx.wanted = problem.options, wanted
+        ctx.save_for_backward(*tensors)
+        ctx.options, ctx.wanted = options, wanted
         ctx.gradients = None if problem.per_token else streamed.gradients
         ce, aug = streamed.losses(problem)
         ctx.mark_non_differentiable(ce, aug)
@@ -49,7 +51,7 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _ce: Tensor, _aug: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of the four tensors."""
+        """Return the gradients of the first four tensors."""
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "augmented_cross_entropy: the fused loss has no second derivative; "
@@ -73,4 +75,4 @@ class _Fused(torch.autograd.Function):
             None if g is None else g.to(tensor.dtype)
             for g, tensor in zip(gradients, tensors[:4], strict=True)
         )
-        return None, None, *typed
+        return None, None, *typed, None, None
