@@ -1,7 +1,7 @@
-"""A run as a Hugging Face folder, which transformers loads without tiedlm.
+"""Export a run as a Hugging Face folder that transformers loads without tiedlm.
 
-``tiedlm.load`` reads the folder too: tensors and vocabulary are those of a run. Writing it needs
-no transformers; checking what was written does.
+``tiedlm.load`` reads the folder too, because it has the tensors and the vocabulary of a run.
+Writing the folder does not need transformers, but checking it does.
 
 Shape letters: B sequences, T steps, V vocabulary.
 """
@@ -32,12 +32,13 @@ TOLERANCE = 1e-5
 
 
 class HuggingFaceReport(NamedTuple):
-    """What an export came to.
+    """The result of an export.
 
     Args:
-        folder: where it is.
-        parameters: distinct parameters.
-        largest_difference: between the logits of transformers and of tiedlm; None if unchecked.
+        folder: the exported folder.
+        parameters: number of distinct parameters.
+        largest_difference: largest difference between the logits of transformers and tiedlm, or
+            None if they were not compared.
     """
 
     folder: Path
@@ -46,16 +47,16 @@ class HuggingFaceReport(NamedTuple):
 
 
 def export_hf(run: Path, folder: Path, *, check: bool = True) -> HuggingFaceReport:
-    """Write a run's best model as a folder for ``AutoModelForCausalLM.from_pretrained``.
+    """Export a run's best model as a folder for ``AutoModelForCausalLM.from_pretrained``.
 
     Args:
         run: a run folder.
-        folder: where the export goes: a new or empty folder, or an earlier export.
-        check: load what was written with transformers, and compare its logits.
+        folder: a new or empty folder, or an earlier export.
+        check: whether to load the folder with transformers and compare its logits.
 
     Raises:
         UserError: if the run cannot be read, the folder holds something else, transformers is
-            needed and absent, or the logits differ by more than 1e-5.
+            needed but not installed, or the logits differ by more than 1e-5.
     """
     model = load(run)
     if check:
@@ -85,14 +86,14 @@ def export_hf(run: Path, folder: Path, *, check: bool = True) -> HuggingFaceRepo
         difference = largest_difference(model, new) if check else None
         if difference is not None and difference > TOLERANCE:
             raise UserError(
-                f"{folder}: the logits of transformers differ by {difference:.1e} from tiedlm's, "
-                "so it was not written; please report this"
+                f"{folder} was not written: logits in transformers differ by {difference:.1e} from "
+                "tiedlm's; please report this"
             )
     return HuggingFaceReport(folder, model.num_params(), difference)
 
 
 def _copy_weights(source: Path, target: Path) -> None:
-    """Copy a run's tensors, with the mark that transformers asks for."""
+    """Copy a run's tensors, with the metadata that transformers requires."""
     with safe_open(source, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
@@ -102,9 +103,9 @@ def _copy_weights(source: Path, target: Path) -> None:
 def _config(
     model: LanguageModel, vocabulary: Vocabulary, run_config: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return ``config.json``: what transformers reads, then what ``tiedlm.load`` reads.
+    """Return ``config.json``, with the fields of transformers and of ``tiedlm.load``.
 
-    Paths of the machine that trained the model stay behind.
+    Paths on the machine that trained the model are left out.
     """
     corpus = run_config["corpus"]
     data = corpus["name"] if has_name(corpus["name"]) else ""
@@ -145,7 +146,7 @@ def _config(
 
 
 def largest_difference(model: LanguageModel, folder: Path, length: int = 200) -> float:
-    """Return by how much the logits of an exported folder differ, over random words."""
+    """Return the largest difference in logits between a model and its export, on random words."""
     transformers = require("transformers", "hf", "checking the export")
     transformers.utils.logging.disable_progress_bar()
     exported = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
