@@ -195,7 +195,8 @@ def plot_theory(distances: Mapping[tuple[float, float], Sequence[float]], path: 
     count = f"{min(runs)}" if len(runs) == 1 else f"{min(runs)} to {max(runs)}"
     noun = "run" if runs == {1} else "runs"
     left.set_title(
-        f"Distance of the spaces of W and L^T after training ({count} {noun} a point)", loc="left"
+        f"Distance between the spaces of W and L^T after training ({count} {noun} per point)",
+        loc="left",
     )
     save_png(figure, path)
 

@@ -106,7 +106,7 @@ def describe_geometry(model: LanguageModel, words: Sequence[str] = ()) -> dict[s
 
     Args:
         model: a loaded model.
-        words: words whose neighbours to list; by default the first eight of letters only.
+        words: words whose neighbours to list; by default the first eight made of letters.
     """
     assert model.vocabulary is not None
     embedding_VE = model.embedding.weight.detach()

@@ -6,7 +6,7 @@ another to the ``tokenizers`` library, and changes with the version of Unicode.
 
 from __future__ import annotations
 
-# The inside of a bracketed class. Wider whitespace is first replaced by plain spaces (PLAIN).
+# The inside of a bracketed class. Other whitespace is first replaced by plain spaces (PLAIN).
 BLANK = r"\t-\r\x1c- "
 _ZEROS = (  # the digit zero of each script; the other nine follow it
     "30 660 6f0 7c0 966 9e6 a66 ae6 b66 be6 c66 ce6 d66 de6 e50 ed0 f20 1040 1090 17e0 1810 1946 "

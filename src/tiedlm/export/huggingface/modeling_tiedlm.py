@@ -19,7 +19,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .configuration_tiedlm import TiedLMConfig
 
-if TYPE_CHECKING:  # so that save_pretrained copies this file, which config.json names
+if TYPE_CHECKING:  # so that save_pretrained copies the pipeline, which config.json names
     from .pipeline_tiedlm import TiedLMTextGenerationPipeline  # noqa: F401
 
 _TIES_ARE_NAMED_PAIRS = int(transformers.__version__.split(".")[0]) >= 5
