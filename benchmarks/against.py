@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tiedlm.training.hardware import available_cores
+from tiedlm.cores import available_cores
 
 HERE = Path(__file__).parents[1]
 STEPS = 2  # that are timed at once, after one that is not

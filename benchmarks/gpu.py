@@ -23,9 +23,10 @@ from torch import Tensor
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.matmul import precision
 from tiedlm.model import LanguageModel
-from tiedlm.native import gpu, gpu_lstm
+from tiedlm.native import gpu
+from tiedlm.networks.backends import triton
+from tiedlm.training.build import model_config
 from tiedlm.training.captured import CapturedStep
-from tiedlm.training.loop import model_config
 from tiedlm.training.settings import Settings
 from tiedlm.training.step import Objective, train_step
 from training import PlainSteps
@@ -86,17 +87,17 @@ def without(part: str) -> Iterator[None]:
     def no(*_: object, **__: object) -> bool:
         return False
 
-    real, serves = gpu.is_for, gpu_lstm.serves
+    real, serves = gpu.is_for, triton.serves
 
     def still(*tensors: Tensor | None, products: torch.dtype) -> bool:
         with mock.patch.object(gpu, "is_for", real):
             return serves(*tensors, products=products)
 
     if part == "recurrence":
-        with mock.patch.object(gpu_lstm, "serves", no):
+        with mock.patch.object(triton, "serves", no):
             yield
     else:
-        with mock.patch.object(gpu, "is_for", no), mock.patch.object(gpu_lstm, "serves", still):
+        with mock.patch.object(gpu, "is_for", no), mock.patch.object(triton, "serves", still):
             yield
 
 

@@ -33,11 +33,11 @@ from tiedlm import workspace
 from tiedlm.evaluation import evaluate
 from tiedlm.matmul import has_fast_bf16
 from tiedlm.model import LanguageModel
-from tiedlm.recurrent import LSTMState
+from tiedlm.networks import State
 from tiedlm.scoring import score_sentences
 from tiedlm.scoring.text import Sentence
+from tiedlm.training.build import model_config
 from tiedlm.training.hardware import arithmetic, default_threads
-from tiedlm.training.loop import model_config
 from tiedlm.training.settings import Settings
 from tiedlm.training.step import Objective, train_step
 
@@ -141,7 +141,7 @@ class OurSteps:
         self.objective = Objective(self.model, settings)
         self.optimizer = torch.optim.SGD(self.model.parameters(), settings.lr)
         self.tokens_BT = tokens_BT
-        self.state: LSTMState | None = None
+        self.state: State | None = None
 
     def __call__(self) -> None:
         """Take one step."""

@@ -48,7 +48,7 @@ def embedding_gradients(
     weight = model.embedding.weight.detach()
     for_input, for_output, for_target = (weight.clone().requires_grad_() for _ in range(3))
     vectors_TBE = torch.nn.functional.embedding(inputs_BT.t(), for_input)
-    hidden_TBH, _ = model.lstm.forward_time_major(vectors_TBE)
+    hidden_TBH, _ = model.network.forward_time_major(vectors_TBE, None)
     loss = augmented_cross_entropy(
         model.decoder.project(hidden_TBH),
         for_output,

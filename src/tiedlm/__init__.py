@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tiedlm.data.vocabulary import Vocabulary
     from tiedlm.losses import AugmentedCrossEntropy, LossOutput, augmented_cross_entropy
     from tiedlm.model import LanguageModel, ModelConfig
-    from tiedlm.recurrent import VariationalLSTM
+    from tiedlm.networks import VariationalLSTM
     from tiedlm.training.run import load
 
 __version__ = "0.1.0"
@@ -24,7 +24,7 @@ _HOMES = {
     "LanguageModel": "tiedlm.model",
     "LossOutput": "tiedlm.losses",
     "ModelConfig": "tiedlm.model",
-    "VariationalLSTM": "tiedlm.recurrent",
+    "VariationalLSTM": "tiedlm.networks",
     "Vocabulary": "tiedlm.data.vocabulary",
     "augmented_cross_entropy": "tiedlm.losses",
     "load": "tiedlm.training.run",

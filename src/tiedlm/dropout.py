@@ -39,3 +39,26 @@ def variational_mask(shape: tuple[int, ...], p: float, like: Tensor) -> Tensor |
     # Not in place, so that vmap(randomness="different") can draw a mask for each example.
     shaped = torch.empty(shape, dtype=like.dtype, device=like.device)
     return torch.bernoulli(shaped, keep).div_(keep)
+
+
+def stream_mask(
+    batch_size: int, width: int, p: float, like: Tensor, rank: int = 0, world: int = 1
+) -> Tensor | None:
+    """Sample the mask ``(batch_size, width)`` of one of several processes that share a batch.
+
+    Each process draws the masks of all streams and keeps its own. So a stream has the mask that it
+    would have in one process.
+
+    Args:
+        batch_size: streams of this process.
+        width: units of a stream.
+        p: probability of dropping a unit.
+        like: the mask gets the dtype and the device of this tensor.
+        rank: of this process, from 0.
+        world: how many processes there are.
+
+    Returns:
+        The mask, or None when ``p`` is 0.
+    """
+    mask = variational_mask((batch_size * world, width), p, like)
+    return None if mask is None else mask[rank * batch_size : (rank + 1) * batch_size]

@@ -15,15 +15,60 @@ from tiedlm.errors import UserError
 
 CACHE = "TIEDLM_CACHE"  # environment: folder for downloads, encoded corpora and compiled kernels
 
+MOST_BYTES = 255  # of the name of a file, on most file systems
+
 
 def cache_folder(given: Path | None = None) -> Path:
-    """Return the folder given, else ``$TIEDLM_CACHE``, else tiedlm's in the user's cache."""
+    """Return the folder given, else ``$TIEDLM_CACHE``, else tiedlm's in the user's cache.
+
+    Raises:
+        UserError: if there is neither, nor a home folder.
+    """
     if given is not None:
         return given
-    if os.environ.get(CACHE):
-        return Path(os.environ[CACHE]).expanduser()
+    named = folder_in_environment(CACHE)
+    if named is not None:
+        return named
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "tiedlm"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "tiedlm"
+    except RuntimeError as error:
+        raise UserError(
+            f"this user has no home folder for the cache; set {CACHE} to a folder that can be "
+            "written"
+        ) from error
+
+
+def folder_in_environment(name: str) -> Path | None:
+    """Return the folder that an environment variable names; None where it is not set.
+
+    Raises:
+        UserError: if it begins with ``~`` and no home folder is known.
+    """
+    value = os.environ.get(name)
+    if not value:
+        return None
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{name}={value}: no home folder is known for its ~; give the whole path"
+        ) from error
+
+
+def expand(path: str) -> Path:
+    """Return a path with its ``~`` replaced by a home folder.
+
+    A file that is there under the name as it is written, such as ``~$notes.txt``, stays, and so
+    does a ``~`` that names no home.
+    """
+    plain = Path(path)
+    if plain.exists():
+        return plain
+    try:
+        return plain.expanduser()
+    except RuntimeError:
+        return plain
 
 
 def explain(error: OSError, path: Path | str) -> UserError:
@@ -51,7 +96,8 @@ def keep_input(out: Path | None, *inputs: Path | str) -> None:
 
 def temporary_name(path: Path) -> Path:
     """Return a name beside ``path`` that no other process has, also on another machine."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    beginning = cut_name(path.name, MOST_BYTES - 40)
+    return path.with_name(f".{beginning}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def remove_temporary(folder: Path) -> None:
@@ -131,13 +177,57 @@ def read_json(path: Path | str) -> Any:
         UserError: if the file is missing or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+    except UnicodeDecodeError as error:
         raise UserError(f"{path} is not valid JSON ({error}); it may be damaged") from error
+    return parse_json(text, str(path))
+
+
+def parse_json(text: str, name: str) -> Any:
+    """Parse JSON that someone else may have written.
+
+    A whole number beyond every float is infinite, as ``1e999`` is.
+
+    Args:
+        text: JSON.
+        name: what it is called in a message: a file, or a line of one.
+
+    Raises:
+        UserError: if it is not JSON or too deeply nested, an object has a key twice, or a text
+            in it has half a character.
+    """
+    try:
+        value = json.loads(text, parse_int=_whole_number, object_pairs_hook=_object)
+        if "\\u" in text:  # half a character can be written only so
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise UserError(
+            f"{name}: a text has {half!r}, which is half a character; its other half was cut off "
+            "where this was written: mend or remove that text"
+        ) from error
+    except RecursionError as error:
+        raise UserError(f"{name}: its lists or objects are nested too deeply to be read") from error
+    except ValueError as error:
+        raise UserError(f"{name} is not valid JSON ({error}); it may be damaged") from error
+    return value
+
+
+def _whole_number(digits: str) -> int | float:
+    return int(digits) if len(digits) < 300 else float(digits)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"an object has the key {twice!r} twice")
+    return found
 
 
 @contextmanager
@@ -171,6 +261,28 @@ def files_together(folder: Path, marker: str, kind: str) -> Iterator[Path]:
                 folder.rmdir()
 
 
+def check_utf8(path: Path, why: str) -> None:
+    """Refuse a path that is not UTF-8 where something else is to read it that knows no other.
+
+    Raises:
+        UserError: naming the path and why it matters.
+    """
+    try:
+        str(path / path.resolve().name).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"the name {path} is not UTF-8: {why}; choose another") from error
+
+
+def readable(text: str) -> str:
+    """Return a text that may name files, with a mark for every byte that is not UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def cut_name(name: str, most_bytes: int) -> str:
+    """Return as much of the beginning of a file's name as fits: a limit that counts bytes."""
+    return name.encode("utf-8", "ignore")[:most_bytes].decode("utf-8", "ignore")
+
+
 def check_folder(folder: Path, marker: str, kind: str) -> None:
     """Refuse to write into a folder that holds something else than an earlier run or export.
 
@@ -194,3 +306,45 @@ def check_folder(folder: Path, marker: str, kind: str) -> None:
                 f"{folder} holds other files ({min(strangers)}); name a new folder for the {kind}, "
                 "or that of an earlier one"
             )
+
+
+@contextmanager
+def lock(folder: Path, patience: float = -1) -> Iterator[None]:
+    """Hold a folder, so that two processes never write into it at once.
+
+    The system drops the lock when its holder dies, so a stale one is never in the way. The file
+    ``.lock``, which stays, means nothing.
+
+    Args:
+        folder: made if it is not there.
+        patience: seconds to wait for another holder; below 0 without end.
+
+    Raises:
+        UserError: if another process holds it, or the folder cannot be written or locked.
+    """
+    import filelock  # not for `tiedlm --help`
+
+    path = folder / ".lock"
+    held = filelock.FileLock(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():  # the library takes some folders that cannot be written for busy
+            probe = temporary_name(path)
+            probe.touch()
+            probe.unlink()
+        held.acquire(timeout=patience)
+    except filelock.Timeout as error:
+        raise UserError(
+            f"{folder} is in use by another process; wait for it or choose another --out"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None)
+        if getattr(error, "filename", None) is not None:
+            raise explain(error, folder) from error  # type: ignore[arg-type]  # an OSError
+        raise UserError(
+            f"{path} cannot be locked: {reason or error}; choose an --out on another file system"
+        ) from error
+    try:
+        yield
+    finally:
+        held.release()

@@ -1,4 +1,4 @@
-"""The language model: word vectors, a recurrent network, a word classifier.
+"""The language model: word vectors, a network that reads them, a word classifier.
 
 Shape letters: B streams, T steps, V vocabulary, H hidden width.
 """
@@ -8,19 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from tiedlm.dropout import check_probability
 from tiedlm.losses import LossOutput, augmented_cross_entropy
-from tiedlm.recurrent import LSTMState, VariationalLSTM
+from tiedlm.networks import Network, State, builder_of
+from tiedlm.networks.network import Builder, draw_parameters
 from tiedlm.tracing import is_recording
 from tiedlm.tying import Decoder, TiedDecoder, count_parameters
 
 if TYPE_CHECKING:
     from tiedlm.data.vocabulary import Vocabulary
+
+MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +33,11 @@ class ModelConfig:
 
     Args:
         vocab_size: number of words, V.
+        network: name of the network between the word vectors and the classifier; "lstm", or one
+            that :func:`tiedlm.networks.register` made known.
         d_embed: width of the word vectors.
-        d_hidden: width of every recurrent layer.
-        n_layers: number of recurrent layers.
+        d_hidden: width of every layer of the network.
+        n_layers: number of its layers.
         tied: reuse the embedding as the classifier (RE).
         dropout_input: probability of dropping a unit of a word vector.
         dropout_hidden: probability of dropping a unit of a hidden state.
@@ -44,6 +50,7 @@ class ModelConfig:
     """
 
     vocab_size: int
+    network: str = "lstm"
     d_embed: int = 200
     d_hidden: int = 200
     n_layers: int = 2
@@ -54,9 +61,12 @@ class ModelConfig:
     init_range: float = 0.1
 
     def __post_init__(self) -> None:
+        builder_of(self.network)
         for name in ("vocab_size", "d_embed", "d_hidden", "n_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected a positive integer, got {getattr(self, name)}")
+        if self.n_layers > MOST_LAYERS:  # a stranger's configuration would build for hours
+            raise ValueError(f"n_layers: expected at most {MOST_LAYERS}, got {self.n_layers}")
         for name in ("dropout_input", "dropout_hidden"):
             check_probability(name, getattr(self, name))
         if self.init_range <= 0:
@@ -68,13 +78,15 @@ class ModelConfig:
         return not self.tied if self.decoder_bias is None else self.decoder_bias
 
     def num_params(self) -> int:
-        """Count the distinct parameters of the model, without building it."""
-        V, E, H = self.vocab_size, self.d_embed, self.d_hidden
-        embedding = V * E
-        recurrent = sum(4 * H * ((E if i == 0 else H) + H + 1) for i in range(self.n_layers))
-        projection = H * E if H != E else 0
-        decoder = projection if self.tied else V * H
-        return embedding + recurrent + decoder + (V if self.has_decoder_bias else 0)
+        """Count the distinct parameters of the model, without memory for them."""
+        return _num_params(self, builder_of(self.network))
+
+
+@lru_cache(maxsize=256)
+def _num_params(config: ModelConfig, _: Builder) -> int:
+    """Count the parameters of a model on the meta device, where tensors have no numbers."""
+    with torch.random.fork_rng([]), torch.device("meta"):
+        return LanguageModel(config).num_params()
 
 
 class LanguageModel(nn.Module):
@@ -102,17 +114,13 @@ class LanguageModel(nn.Module):
         self.config = config
         self.vocabulary: Vocabulary | None = None  # set by `tiedlm.load`
         self.embedding = nn.Embedding(config.vocab_size, config.d_embed)
-        self.lstm = VariationalLSTM(
-            config.d_embed,
-            config.d_hidden,
-            config.n_layers,
-            config.dropout_input,
-            config.dropout_hidden,
-        )
+        # Under its own name, which begins the names of its parameters in saved runs.
+        self.add_module(config.network, cast(nn.Module, builder_of(config.network)(config)))
+        d_hidden = self.network.d_hidden
         self.decoder: Decoder | TiedDecoder = (
-            TiedDecoder(self.embedding, config.d_hidden, config.has_decoder_bias)
+            TiedDecoder(self.embedding, d_hidden, config.has_decoder_bias)
             if config.tied
-            else Decoder(config.vocab_size, config.d_hidden, config.has_decoder_bias)
+            else Decoder(config.vocab_size, d_hidden, config.has_decoder_bias)
         )
         self.reset_parameters()
 
@@ -123,13 +131,14 @@ class LanguageModel(nn.Module):
         if name == "embedding" and isinstance(decoder, TiedDecoder):
             decoder.follow(value)
 
+    @property
+    def network(self) -> Network[Any]:
+        """The network between the word vectors and the classifier."""
+        return cast("Network[Any]", self._modules[self.config.network])
+
     def reset_parameters(self) -> None:
         """Draw weights from U(-init_range, init_range) and set biases to zero."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            else:
-                nn.init.uniform_(parameter, -self.config.init_range, self.config.init_range)
+        draw_parameters(self, self.config.init_range)
 
     def normalize_word_vectors(self) -> None:
         """Give every word vector norm 1.
@@ -154,21 +163,21 @@ class LanguageModel(nn.Module):
         """Count the distinct parameters; equals ``config.num_params()``."""
         return count_parameters(self.parameters())
 
-    def initial_state(self, batch_size: int) -> LSTMState:
-        """Return the state before the first word."""
-        return self.lstm.initial_state(batch_size)
+    def initial_state(self, batch_size: int) -> Any:
+        """Return the network's state before the first word."""
+        return self.network.initial_state(batch_size)
 
-    def forward(self, tokens: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
+    def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, Any]:
         """Read a window of words.
 
         Args:
             tokens: ``(B, T)`` int64 word ids.
             state: what an earlier call returned, or None to start afresh. Detach it between
-                windows to truncate back-propagation.
+                windows to truncate back-propagation (:func:`tiedlm.networks.state.detach`).
 
         Returns:
             ``(hidden, state)``: what the classifier reads, ``(B, T, d_hidden)``, and the state
-            after the last word.
+            after the last word, a NamedTuple of tensors whose axis 1 is the stream.
 
         Raises:
             ValueError: for tokens of a wrong shape.
@@ -178,8 +187,8 @@ class LanguageModel(nn.Module):
         return self.read(tokens, state, self.embedding.weight)
 
     def read(
-        self, tokens: Tensor, state: LSTMState | None, weight: Tensor, *, sparse: bool = False
-    ) -> tuple[Tensor, LSTMState]:
+        self, tokens: Tensor, state: State | None, weight: Tensor, *, sparse: bool = False
+    ) -> tuple[Tensor, Any]:
         """Do what :meth:`forward` does, with ``weight`` ``(V, E)`` for the embedding.
 
         With ``sparse`` its gradient may be one of the rows that occur: no matrix of its size is
@@ -187,7 +196,7 @@ class LanguageModel(nn.Module):
         """
         sparse = sparse and not weight.is_cuda and not is_recording(weight)
         vectors_TBE = nn.functional.embedding(tokens.t(), weight, sparse=sparse)
-        hidden_TBH, state = self.lstm.forward_time_major(vectors_TBE, state)
+        hidden_TBH, state = self.network.forward_time_major(vectors_TBE, state)
         return hidden_TBH.transpose(0, 1), state
 
     def loss(

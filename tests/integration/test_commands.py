@@ -390,11 +390,14 @@ def test_info_names_versions_threads_and_processor(capsys):
         (["generate", "{run}", "--temperature", "-1"], "--temperature"),
         (["generate", "{run}", "--words", "0"], "--words"),
         (["analyze", "{run}", "xylophone"], "'xylophone' is not among"),
-        (["predict", "x" * 400, "{run}"], "File name too long"),
+        (["predict", "x" * 400, "{run}"], "the name is too long; choose a shorter one"),
+        (["export", "{run}", "--to", "hf", "b\udcffd"], "not UTF-8: transformers cannot read"),
+        (["export", "{run}", "--to", "onnx", "b\udcffd"], "not UTF-8: onnxruntime cannot read"),
+        (["reproduce", "table1", "--out", "b\udcffd"], "not UTF-8: config.json cannot hold"),
         (["score", "{run}", "{corpus}/test.txt", "--out", "{run}/vocabulary.txt"], "what is read"),
         (["data", "check", "/dev/null"], "is a pipe or a device; save the text as a file"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=lambda value: ascii(" ".join(value)) if isinstance(value, list) else "",
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_exit_2(
     capsys, trained, tiny_corpus, tmp_path, monkeypatch, arguments, expected
@@ -412,7 +415,11 @@ def test_a_mistake_is_one_line_and_exit_2(
 
 
 @pytest.mark.parametrize("name", ["config.json", "result.json"])
-@pytest.mark.parametrize("text", ["[]", "{}", '{"settings": {}, "corpus": {}}', "3"])
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "{}", '{"settings": {}, "corpus": {}}', "3", "[" * 99_999, '{"a": 1, "a": 2}'],
+    ids=lambda text: text[:40],
+)
 def test_what_is_no_runs_configuration_or_result_is_one_line(capsys, trained, tmp_path, name, text):
     folder = tmp_path / "run"
     shutil.copytree(trained[1], folder)
@@ -430,10 +437,37 @@ def test_what_is_no_runs_configuration_or_result_is_one_line(capsys, trained, tm
         assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("value", [10**400, -(10**400), 10**30, 10**12, 8.5, "8", [], None])
+@pytest.mark.parametrize("name", ["d_hidden", "n_layers", "vocab_size", "dropout_input"])
+def test_a_model_that_cannot_be_made_is_one_line(capsys, trained, tmp_path, name, value):
+    for file in ("config.json", "vocabulary.txt", "model.safetensors"):
+        shutil.copy(trained[1] / file, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["model"][name] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    status, _, err = run(capsys, "predict", tmp_path, "the")
+    assert (status, err.count("\n")) == (2, 1), err
+    assert "config.json" in err
+
+
 def test_names_with_brackets_are_shown_as_they_are(capsys, trained, tmp_path):
     folder = tmp_path / "mine[v2]"
     shutil.copytree(trained[1], folder)
     assert "mine[v2]" in run(capsys, "compare", folder)[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes")
+def test_a_run_whose_name_is_not_utf8_is_read_and_named_byte_for_byte(
+    capfdbinary, trained, tmp_path, monkeypatch
+):
+    folder = tmp_path / "b\udcffd"
+    shutil.copytree(trained[1], folder)
+    with open(os.dup(1), "w", encoding="utf-8") as stdout, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", stdout)
+        for command in (["predict", folder, "the"], ["analyze", folder], ["compare", folder]):
+            assert run(capfdbinary, *command)[::2] == (0, b"")
+        print(folder.name, file=stdout, flush=True)
+    assert capfdbinary.readouterr().out == b"b\xffd\n"
 
 
 @pytest.mark.skipif(not os.path.exists("/bin/sh"), reason="needs a shell")

@@ -10,10 +10,11 @@ from tiedlm.data import load_corpus
 from tiedlm.evaluation import evaluate
 from tiedlm.experiments.theory import TheoryRun, train_theory_run
 from tiedlm.matmul import precision
-from tiedlm.native import gpu_lstm
-from tiedlm.recurrent.lstm_function import lstm_layer
-from tiedlm.training import loop
+from tiedlm.networks.backends import triton
+from tiedlm.networks.lstm_function import lstm_layer
+from tiedlm.training import updater
 from tiedlm.training.loop import train
+from tiedlm.training.outcomes import Stopped
 from tiedlm.training.run import load
 from tiedlm.training.settings import Settings
 
@@ -101,16 +102,16 @@ def test_an_lstm_layer_on_a_gpu_is_the_float64_one(
 
     calls = []
     for name in ("run_forward", "run_backward"):
-        real = getattr(gpu_lstm, name)
+        real = getattr(triton, name)
         counted = partial(lambda real, *args: calls.append(real) or real(*args), real)
-        monkeypatch.setattr(gpu_lstm, name, counted)
+        monkeypatch.setattr(triton, name, counted)
     expected = layer(torch.float64)
     assert not calls
     with precision(products, "cuda") as name:
         found, again = layer(torch.float32), layer(torch.float32)
         gates = torch.empty(steps, streams, 4 * hidden, device="cuda")
         dtype = torch.bfloat16 if name == "bf16" else torch.float32
-        assert len(calls) == (4 if gpu_lstm.serves(gates, products=dtype) else 0)
+        assert len(calls) == (4 if triton.serves(gates, products=dtype) else 0)
     rtol = 3e-5 if products == "fp32" else 2e-2
     for one, other, wanted in zip(found, again, expected, strict=True):
         assert torch.equal(one, other)
@@ -177,7 +178,7 @@ def test_a_recorded_step_is_the_step(settings, tmp_path, monkeypatch, tied, alph
     )  # more, and rounding alone makes other models
     corpus = load_corpus(settings.data, progress=False)
     recorded = train(settings, corpus, tmp_path / "recorded")
-    monkeypatch.setattr(loop, "can_capture", lambda *_: False)
+    monkeypatch.setattr(updater, "can_capture", lambda *_: False)
     plain = train(settings, corpus, tmp_path / "plain")
     assert recorded["valid_ppl"] == pytest.approx(plain["valid_ppl"], rel=1e-4)
     for one, other in zip(
@@ -204,7 +205,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(settings, tmp_path):
     corpus = load_corpus(settings.data, progress=False)
     whole = train(settings, corpus, tmp_path / "whole")
     steps = iter([False] * 5 + [True])
-    with pytest.raises(loop.Stopped):
+    with pytest.raises(Stopped):
         train(settings, corpus, tmp_path / "parts", stop_requested=lambda: next(steps))
     parts = train(settings, corpus, tmp_path / "parts")
     assert parts["valid_ppl"] == whole["valid_ppl"]

@@ -418,7 +418,7 @@ def test_mistakes_are_one_line(capsys, tmp_path, monkeypatch):
     for arguments, expected in [
         ((tmp_path / "run", "--to", "hf", tmp_path / "run"), "holds other files"),
         ((tmp_path / "nothing", "--to", "hf", tmp_path / "hf"), "is not a run folder"),
-        ((tmp_path / "run", "--to", "hf", tmp_path / "hf", "--int8"), "--int8 goes with"),
+        ((tmp_path / "run", "--to", "hf", tmp_path / "hf", "--int8"), "--int8 needs"),
     ]:
         status, _, err = run_command(capsys, "export", *arguments)
         assert status == 2

@@ -199,7 +199,7 @@ def test_mistakes_are_one_line(capsys, tmp_path, monkeypatch):
     make_run(tmp_path / "run", "tied")
     for arguments, expected in [
         ((tmp_path / "run", "--to", "onnx", tmp_path / "run"), "holds other files"),
-        ((tmp_path / "run", "--to", "onnx", tmp_path / "o", "--no-check"), "--no-check goes with"),
+        ((tmp_path / "run", "--to", "onnx", tmp_path / "o", "--no-check"), "--no-check needs"),
         ((tmp_path / "run", "--to", "onnx", tmp_path / "o", "--int8"), "tiny"),
         ((tmp_path / "run", "--to", "tflite", tmp_path / "o"), "tflite"),
     ]:

@@ -46,6 +46,21 @@ def test_an_imported_run_scores_as_the_checkpoint_would(capsys, checkpoint):
     assert [row[3] for row in rows] == ["1", "1", "1", "1", "0", "1", "1"]
 
 
+def test_a_checkpoint_of_several_gpus_is_imported_and_the_command_says_what_it_left_out(
+    capsys, checkpoint
+):
+    folder, net, _ = checkpoint
+    torch.save(nn.DataParallel(nn.ModuleDict(net)).state_dict(), folder / "parallel.pt")
+    words = ["--vocabulary", folder / "vocab.txt"]
+    _, plain, _ = run(capsys, "import", folder / "model.pt", *words, "--out", folder / "one")
+    status, said, _ = run(capsys, "import", folder / "parallel.pt", *words, "--out", folder / "two")
+    assert status == 0
+    assert "names of tensors are read without module., which" in said
+    assert "module" not in plain
+    weights = [(folder / name / "model.safetensors").read_bytes() for name in ("one", "two")]
+    assert weights[0] == weights[1]
+
+
 def test_an_imported_run_works_with_the_other_commands(capsys, checkpoint):
     folder, _, _ = checkpoint
     out = folder / "run"

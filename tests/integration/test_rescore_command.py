@@ -196,3 +196,51 @@ def test_an_arpa_model_is_mixed_word_by_word(capsys, trained, lists, tmp_path):
         n = len(text.split()) + 1
         assert almost[text] == pytest.approx(n * -1.5 * 2.302585, rel=0.01)
         assert half[text] >= max(alone[text], almost[text]) - n * 0.6932
+
+
+def test_an_arpa_model_that_knows_few_words_is_named(capsys, trained, lists, monkeypatch):
+    class Capitals:
+        def __contains__(self, word):
+            return not word.isalpha()
+
+        def full_scores(self, text, bos, eos):
+            return iter([(-1.0, 1, True)] * (len(text.split()) + 1))
+
+    monkeypatch.setattr("tiedlm.scoring.arpa.load_arpa", lambda path: Capitals())
+    status, _, err = run(
+        capsys, "rescore", trained, lists / "lists.jsonl", "--arpa", lists / "up.arpa"
+    )
+    assert status == 0
+    assert "0.00% of their words unknown, 85.71% unknown to --arpa" in err  # six words and a dot
+    assert f"note: --arpa {lists / 'up.arpa'} does not know 86% of the words: are" in err
+
+
+def test_a_run_that_knows_few_words_of_a_list_is_named(capsys, trained, tmp_path):
+    path = tmp_path / "n.jsonl"
+    path.write_text('{"id": "u", "hypotheses": [{"text": "THE CAT .", "score": -1}]}')
+    _, _, err = run(capsys, "rescore", trained, path, "--no-tokenize")
+    assert f"note: {trained} does not know 67% of the words" in err
+
+
+def test_an_impossible_hypothesis_goes_last_and_lists_of_nothing_else_are_named(
+    capsys, trained, tmp_path
+):
+    path = tmp_path / "n.jsonl"
+    entries = {
+        "u": [("the cat", "-Infinity"), ("a dog", "-5")],
+        "v": [("the dog", "-Infinity"), ("a cat", "-Infinity")],
+    }
+    path.write_text(
+        "".join(
+            f'{{"id": "{key}", "hypotheses": ['
+            + ", ".join(f'{{"text": "{text}", "score": {score}}}' for text, score in found)
+            + "]}\n"
+            for key, found in entries.items()
+        )
+    )
+    status, out, err = run(capsys, "rescore", trained, path)
+    assert (status, out) == (0, "u a dog\nv the dog\n")
+    assert "note: every hypothesis of 'v' is impossible: the first of the list is kept" in err
+    again = tmp_path / "again.jsonl"
+    run(capsys, "rescore", trained, path, "--json", "--out", again)
+    assert run(capsys, "rescore", trained, again)[1] == out

@@ -22,10 +22,11 @@ from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate
 from tiedlm.matmul import has_fast_bf16
 from tiedlm.progress import ProgressView, Silent
-from tiedlm.training import checkpoint, loop
+from tiedlm.training import checkpoint, loop, resume, updater
 from tiedlm.training.checkpoint import restore_checkpoint
 from tiedlm.training.hardware import arithmetic
-from tiedlm.training.loop import FEW_UPDATES, Diverged, Stopped, train
+from tiedlm.training.loop import FEW_UPDATES, train
+from tiedlm.training.outcomes import Diverged, Stopped
 from tiedlm.training.run import load_weights, run_id, save_weights
 from tiedlm.training.settings import Settings
 from tiedlm.tying import is_tied
@@ -148,6 +149,19 @@ def test_a_stopped_run_goes_on_bit_for_bit(settings, corpus, tmp_path, uninterru
     assert files_that_must_agree(tmp_path / "parts") == uninterrupted
 
 
+def test_a_run_from_before_networks_had_names_goes_on_bit_for_bit(settings, corpus, tmp_path):
+    train(settings, corpus, tmp_path / "whole")
+    stop = iter([False] * 50 + [True]).__next__
+    with pytest.raises(Stopped):
+        train(settings, corpus, tmp_path / "parts", stop_requested=stop)
+    config = json.loads((tmp_path / "parts" / "config.json").read_text())
+    for part in ("settings", "model"):
+        assert config[part].pop("network") == "lstm"
+    (tmp_path / "parts" / "config.json").write_text(json.dumps(config))
+    train(settings, corpus, tmp_path / "parts")
+    assert files_that_must_agree(tmp_path / "parts") == files_that_must_agree(tmp_path / "whole")
+
+
 def test_a_run_with_an_averaged_soft_target_goes_on_bit_for_bit(settings, corpus, tmp_path):
     settings = settings.replace(soft_target="average")
     train(settings, corpus, tmp_path / "whole")
@@ -207,7 +221,7 @@ def test_what_a_finished_run_was_trained_with_is_not_rewritten(
 
 def test_a_finished_run_is_not_trained_again(settings, corpus, tmp_path, monkeypatch):
     result = train(settings, corpus, tmp_path)
-    monkeypatch.setattr(loop, "train_step", None)  # a step would raise
+    monkeypatch.setattr(updater, "train_step", None)  # a step would raise
     assert train(settings, corpus, tmp_path) == result
 
 
@@ -239,7 +253,7 @@ def test_a_result_of_fewer_epochs_is_gone_before_the_configuration_says_more(
         assert not (tmp_path / "result.json").exists()
         raise UserError("the disk is full")
 
-    monkeypatch.setattr(loop, "write_json", write)
+    monkeypatch.setattr(resume, "write_json", write)
     with pytest.raises(UserError, match="full"):
         train(settings.replace(epochs=2), corpus, tmp_path)
     assert written == ["config.json"]
@@ -265,6 +279,12 @@ def test_a_run_from_before_a_setting_existed_goes_on(settings, corpus, tmp_path)
     del config["settings"]["accumulate"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert train(settings, corpus, tmp_path)["epochs"] == settings.epochs
+
+
+def test_a_run_goes_on_with_a_default_spelled_out(settings, corpus, tmp_path):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    spelled = settings.replace(precision="fp32", decoder_bias=False)
+    assert train(spelled, corpus, tmp_path)["epochs"] == settings.epochs
 
 
 def test_another_corpus_is_refused(settings, corpus, tmp_path, tiny_corpus):
@@ -401,14 +421,14 @@ def test_two_checkpoints_are_kept(settings, corpus, tmp_path):
 def test_a_diverging_run_keeps_its_best_model(settings, corpus, tmp_path, monkeypatch):
     train(settings.replace(epochs=1), corpus, tmp_path)
     good = (tmp_path / "model.safetensors").read_bytes()
-    real_step = loop.train_step
+    real_step = updater.train_step
 
     def explode(objective, *arguments):
         with torch.no_grad():
             objective.model.embedding.weight[0] = torch.nan
         return real_step(objective, *arguments)
 
-    monkeypatch.setattr(loop, "train_step", explode)
+    monkeypatch.setattr(updater, "train_step", explode)
     with pytest.raises(Diverged, match=r"epoch 2, step \d+: loss nan.*checkpoint in .* is kept"):
         train(settings, corpus, tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == good
@@ -651,3 +671,14 @@ def test_sigkill_at_random_moments_changes_nothing(settings, tmp_path):
 def checkpoints(out):
     """Return the names of a run's whole checkpoints."""
     return {path.name for path in (out / "last").glob("*.safetensors")}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes")
+def test_a_folder_whose_name_is_not_utf8_is_trained_loaded_and_gone_on_with(
+    settings, corpus, tmp_path
+):
+    out = tmp_path / os.fsdecode(b"r\xe9sum\xe9")
+    first = train(settings.replace(epochs=1), corpus, out)
+    assert load(out).vocabulary == corpus.vocabulary
+    longer = train(settings.replace(epochs=2), corpus, out)
+    assert (first["epochs"], longer["epochs"]) == (1, 2)

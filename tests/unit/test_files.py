@@ -1,18 +1,31 @@
 """Files that are whole or not there."""
 
 import errno
+import math
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from tiedlm import native
+from tiedlm.data.standard import data_root
 from tiedlm.errors import UserError, did_you_mean
 from tiedlm.files import (
     atomic_path,
+    cache_folder,
     check_folder,
+    check_utf8,
+    cut_name,
+    expand,
     files_together,
     keep_input,
+    lock,
+    parse_json,
     read_json,
+    readable,
     write_json,
     write_text,
 )
@@ -150,3 +163,140 @@ def test_a_link_is_followed_and_a_pipe_stays_a_pipe(tmp_path):
         assert read.result(timeout=20) == "through"
     assert (tmp_path / "pipe").is_fifo()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe", "target"]
+
+
+@pytest.fixture
+def no_home(monkeypatch):
+    """A user without a home folder: no HOME, and a number that has no entry."""
+    for name in ("HOME", "XDG_CACHE_HOME", "TIEDLM_CACHE", "TIEDLM_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+
+
+def test_without_a_home_folder_the_cache_is_asked_for_by_name(no_home, monkeypatch, tmp_path):
+    with pytest.raises(UserError, match=r"no home folder for the cache; set TIEDLM_CACHE to"):
+        cache_folder()
+    monkeypatch.setenv("TIEDLM_CACHE", "~/cache")
+    with pytest.raises(UserError, match=r"TIEDLM_CACHE=~/cache: no home folder is known for"):
+        cache_folder()
+    monkeypatch.setenv("TIEDLM_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+
+
+def test_without_a_home_folder_the_data_folder_is_named(no_home, monkeypatch):
+    monkeypatch.setenv("TIEDLM_DATA", "~/data")
+    with pytest.raises(UserError, match=r"TIEDLM_DATA=~/data: no home folder is known for its ~"):
+        data_root(None)
+
+
+def test_without_a_home_folder_the_kernels_say_so_and_pytorch_does_the_work(no_home):
+    if native.why_not() and "TIEDLM_CACHE" not in native.why_not():
+        pytest.skip(native.why_not())
+    native._library.cache_clear()
+    try:
+        assert "set TIEDLM_CACHE" in native.why_not()
+    finally:
+        native._library.cache_clear()
+
+
+def test_a_tilde_is_a_home_folder_unless_a_file_has_that_name(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert expand("~/x") == tmp_path / "home" / "x"
+    assert expand("~nosuch-user/x") == Path("~nosuch-user/x")
+    for name in ("~$notes.txt", "~nosuch-user"):
+        Path(name).write_text("a\n")
+        assert expand(name) == Path(name)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert expand("~/x") == Path("~/x")
+
+
+def test_a_name_is_cut_by_bytes_and_never_inside_a_character():
+    assert cut_name("语" * 72, 80) == "语" * 26
+    assert cut_name("a" * 100, 80) == "a" * 80
+    assert cut_name("short", 80) == "short"
+    assert cut_name("a\udcffb", 80) == "ab"
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "语" * 85])
+def test_a_file_may_have_the_longest_name_that_the_file_system_allows(tmp_path, name):
+    write_text(tmp_path / name, "content")
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes")
+def test_a_name_that_is_not_utf8_is_refused_only_where_it_cannot_be_read(tmp_path, monkeypatch):
+    strange = tmp_path / os.fsdecode(b"b\xffd")
+    write_text(strange / "a.txt", "content")
+    assert (strange / "a.txt").read_text() == "content"
+    check_utf8(tmp_path / "文", "nobody reads it")
+    for name in (strange, strange / "folder"):
+        with pytest.raises(UserError, match="is not UTF-8: nobody reads it; choose another"):
+            check_utf8(name, "nobody reads it")
+    monkeypatch.chdir(strange)
+    with pytest.raises(UserError, match="is not UTF-8"):
+        check_utf8(Path("."), "nobody reads it")
+    check_utf8(Path("folder"), "it is read from here")
+    assert readable(strange.name) == "b\N{REPLACEMENT CHARACTER}d"
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path):
+    with lock(tmp_path / "new"), pytest.raises(UserError, match="new is in use by another proc"):
+        lock(tmp_path / "new", 0.1).__enter__()
+    with lock(tmp_path / "new", 0.1):
+        assert os.listdir(tmp_path / "new") == [".lock"]
+
+
+def test_the_lock_of_a_process_that_was_killed_is_not_in_the_way(tmp_path):
+    program = (
+        "import sys, time; from pathlib import Path; from tiedlm.files import lock\n"
+        "with lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    arguments = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="in use by another process"):
+            lock(tmp_path, 0.1).__enter__()
+        child.kill()
+        child.wait()
+    with lock(tmp_path, 1.0):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_cannot_be_held(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*file/run: Not a directory"):
+        lock(tmp_path / "file" / "run").__enter__()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_folder_that_cannot_be_written_cannot_be_held():
+    with pytest.raises(UserError, match=r"cannot write /proc"):
+        lock(Path("/proc/self")).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "is not valid JSON"),
+        ("[" * 99_999, "nested too deeply"),
+        ("[" * 99_999 + "]" * 99_999, "nested too deeply"),
+        ('{"a": 1, "a": 2}', "the key 'a' twice"),
+        ('["\\ud83d"]', r"'\\ud83d', which is half a character"),
+    ],
+)
+def test_json_that_cannot_be_read_is_one_line_with_its_name(tmp_path, text, says):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    for read in (lambda: read_json(path), lambda: parse_json(text, str(path))):
+        with pytest.raises(UserError, match=says) as caught:
+            read()
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_number_beyond_any_float_is_infinite():
+    assert parse_json(f"[1{'0' * 400}, -1{'0' * 5000}]", "list") == [math.inf, -math.inf]
+    assert parse_json("[1e999, 7]", "list") == [math.inf, 7]
+    assert parse_json('["\\ud83d\\ude00 \\u00e9"]', "list") == ["\N{GRINNING FACE} é"]

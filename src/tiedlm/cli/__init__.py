@@ -7,6 +7,7 @@ exits 130, one whose loss is no longer finite exits 1.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from typing import NoReturn
@@ -85,17 +86,23 @@ def main(arguments: list[str] | None = None) -> None:
             fail(str(explain(error, error.filename or "standard output")))
         if error.filename is None:
             raise
+        if error.errno == errno.ENAMETOOLONG:
+            fail(f"{error.filename}: the name is too long; choose a shorter one")
         fail(f"cannot read {error.filename}: {error.strerror}")  # writing explains itself
 
 
 def _open_streams() -> None:
     """Give what was closed before the start, such as by ``2>&-``, a place that leads nowhere.
 
-    Python has None there, and a print to None goes to standard output.
+    Python has None there, and a print to None goes to standard output. The name of a file that is
+    not UTF-8 is printed byte for byte.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors=errors)
 
 
 def _forget_output() -> None:

@@ -22,6 +22,8 @@ def export(
     to: Annotated[tuple[Literal["hf", "onnx"], Path], Parameter(negative="")],
     int8: bool = False,
     check: bool = True,
+    license_: Annotated[str | None, Parameter(name="--license")] = None,
+    language: str | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Write a run's best model for other programs, and check that they get the same numbers.
@@ -42,16 +44,23 @@ def export(
     check
         Load the hf folder with transformers and compare its logits. ONNX files are always
         checked.
+    license_
+        Licence of the weights, for the model card of an hf folder, such as apache-2.0.
+    language
+        Language of the text, for the model card of an hf folder, such as en.
     json_
         Print JSON instead of text.
     """
+    from tiedlm.training.hardware import use_default_threads
+
+    use_default_threads()
     kind, folder = to
     if kind == "hf":
         if int8:
-            raise UserError("--int8 goes with `--to onnx`; leave it out, or export to ONNX")
+            raise UserError("--int8 needs `--to onnx`; leave it out, or export to ONNX")
         from tiedlm.export.hf import export_hf
 
-        out = export_hf(run, folder, check=check)
+        out = export_hf(run, folder, check=check, licence=license_, language=language)
         if json_:
             print(json.dumps(out._asdict() | {"folder": str(out.folder)}))
             return
@@ -62,7 +71,9 @@ def export(
         return
 
     if not check:
-        raise UserError("--no-check goes with `--to hf`; ONNX files are always checked")
+        raise UserError("--no-check needs `--to hf`; ONNX files are always checked")
+    if license_ is not None or language is not None:
+        raise UserError("--license and --language need `--to hf`; only its folder has a model card")
     from tiedlm.export.onnx_files import export_onnx
 
     report = export_onnx(run, folder, int8_text=_validation_ids(run) if int8 else None)

@@ -30,4 +30,9 @@ def import_(checkpoint: Path, /, *, vocabulary: Path, out: Path) -> None:
         f"LSTM, {config.n_layers} layers, d_embed {config.d_embed}, d_hidden {config.d_hidden}, "
         f"{config.vocab_size:,} words; {tie}"
     )
+    if imported.wrappers:
+        names = " and ".join(f"{wrapper}." for wrapper in imported.wrappers)
+        print(
+            f"names of tensors are read without {names}, which PyTorch's wrappers put before them"
+        )
     print(f"written to {out}; next: tiedlm score {out} FILE")

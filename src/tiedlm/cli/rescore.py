@@ -16,6 +16,8 @@ from tiedlm.errors import UserError
 if TYPE_CHECKING:
     from tiedlm.scoring.rescore import ScoredLists, Weights
 
+MOST_UNKNOWN = 0.5  # of the words; with more a model says little of them
+
 
 def rescore(
     run: Path,
@@ -85,29 +87,17 @@ def rescore(
     from tiedlm.scoring.table import count
     from tiedlm.training.run_files import corpus_info, model_files
 
-    given = {
-        name: value
-        for name, value in (("weight", weight), ("penalty", penalty), ("lm_scale", lm_scale))
-        if value is not None
-    }
-    if tune is not None and given:
-        flag = "--" + next(iter(given)).replace("_", "-")
-        raise UserError(f"{flag} and --tune: give one of them; --tune finds all three")
+    given = _given_weights({"weight": weight, "penalty": penalty, "lm_scale": lm_scale}, tune)
     if arpa_weight is not None and arpa is None:
         raise UserError("--arpa-weight needs --arpa")
     arpa_weight = 0.5 if arpa_weight is None else arpa_weight
-    for name, value in given.items():
-        if not math.isfinite(value):
-            raise UserError(f"--{name.replace('_', '-')}: expected a number, got {value}")
-    if lm_scale is not None and lm_scale <= 0:
-        raise UserError(f"--lm-scale: expected a positive number, got {lm_scale:g}")
     if not 0 < arpa_weight < 1:
         raise UserError(f"--arpa-weight: expected 0 < weight < 1, got {arpa_weight}")
     inputs = (acoustic_cost, lm_cost, tune, arpa)
     keep_input(
         out, *files_of(nbest), *(path for path in inputs if path is not None), *model_files(run)
     )
-    ngram_model = ngrams.load_arpa(arpa) if arpa is not None else None
+    mixture = None if arpa is None else ngrams.Mixture(ngrams.load_arpa(arpa), arpa_weight)
     lists = read_nbest(nbest, acoustic_cost, lm_cost)
     references = read_table(tune) if tune is not None else None
     model, vocabulary = load_model(run, device)
@@ -120,11 +110,7 @@ def rescore(
         vocabulary,
         lists,
         tokenizer if tokenize else str.split,
-        None
-        if ngram_model is None
-        else lambda words, neural: ngrams.interpolate(
-            neural, ngrams.word_log_probs(ngram_model, words), arpa_weight
-        ),
+        mixture,
     )
     scored = ScoredLists(lists, new)
     weights = Weights(**given)
@@ -132,6 +118,17 @@ def rescore(
         f"{count(len(lists), 'utterance')}, {len(new):,} hypotheses, "
         f"{unknown:.2%} of their words unknown"
     ]
+    _note_unknown(str(run), unknown)
+    if mixture is not None:
+        share = mixture.unknown / max(mixture.words, 1)
+        lines[0] += f", {share:.2%} unknown to --arpa"
+        _note_unknown(f"--arpa {arpa}", share)
+    if impossible := scored.impossible():
+        others = f" and of {count(len(impossible) - 1, 'other')}" * (len(impossible) > 1)
+        note(
+            f"every hypothesis of {impossible[0]!r}{others} is impossible: the first of the list "
+            "is kept"
+        )
     if references is not None:
         found = scored.tune(references)
         weights = found.weights
@@ -142,18 +139,50 @@ def rescore(
         ]
         if found.best > found.first:
             note("no weights that were tried rank this list as well as it came")
-    flags = f"--weight {weights.weight:g} --penalty {weights.penalty:g}"
-    if weights.lm_scale != 1:
-        flags += f" --lm-scale {weights.lm_scale:g}"
-    if arpa is not None:
-        flags += f" --arpa {arpa} --arpa-weight {arpa_weight:g}"
-    lines.append(f"used {flags}")
+    lines.append(f"used {_flags(weights, arpa, arpa_weight)}")
     text = _as_json(scored, weights) if json_ else _as_text(scored, weights)
     if out is None:
         sys.stdout.write(text)
     else:
         write_text(out, text)
     print("\n".join(lines), file=sys.stderr)
+
+
+def _note_unknown(model: str, share: float) -> None:
+    """Say that a model knows so few words that its scores tell little."""
+    if share > MOST_UNKNOWN:
+        note(
+            f"{model} does not know {share:.0%} of the words: are its words or the list's in "
+            "capitals, or split in another way?"
+        )
+
+
+def _given_weights(weights: dict[str, float | None], tune: Path | None) -> dict[str, float]:
+    """Return the weights that were given, by name.
+
+    Raises:
+        UserError: for one that is out of range, or given although --tune finds it.
+    """
+    given = {name: value for name, value in weights.items() if value is not None}
+    if tune is not None and given:
+        flag = "--" + next(iter(given)).replace("_", "-")
+        raise UserError(f"{flag} and --tune: give one of them; --tune finds all three")
+    for name, value in given.items():
+        if not math.isfinite(value):
+            raise UserError(f"--{name.replace('_', '-')}: expected a number, got {value}")
+    if given.get("lm_scale", 1.0) <= 0:
+        raise UserError(f"--lm-scale: expected a positive number, got {given['lm_scale']:g}")
+    return given
+
+
+def _flags(weights: Weights, arpa: Path | None, arpa_weight: float) -> str:
+    """Write the flags that give the same ranking without --tune."""
+    flags = f"--weight {weights.weight:g} --penalty {weights.penalty:g}"
+    if weights.lm_scale != 1:
+        flags += f" --lm-scale {weights.lm_scale:g}"
+    if arpa is not None:
+        flags += f" --arpa {arpa} --arpa-weight {arpa_weight:g}"
+    return flags
 
 
 def _as_text(scored: ScoredLists, weights: Weights) -> str:

@@ -25,7 +25,7 @@ from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError, did_you_mean
 
 _FORMAT = 4  # raised when the tokenizer or the cached files change, to invalidate old caches
-MOST_LETTERS = 80  # characters of a text's name that are kept in a folder's name
+MOST_BYTES = 80  # bytes of a text's name that are kept in a folder's name
 VocabFrom = Literal["part", "whole"]
 _VOCABULARY, _INFO = "vocabulary.txt", "info.json"
 
@@ -78,7 +78,7 @@ def find_source(
         return standard_source(
             name_or_path, data_root, files.cache_folder(cache), download, progress
         )
-    path = Path(name_or_path).expanduser()
+    path = files.expand(name_or_path)
     if path.is_dir():
         return from_folder(path)
     if path.is_file():
@@ -99,7 +99,7 @@ def place_of(name_or_path: str) -> str:
 
     What is recorded this way can be found from any working directory.
     """
-    path = Path(name_or_path).expanduser()
+    path = files.expand(name_or_path)
     if has_name(name_or_path) or not path.exists():
         return name_or_path
     return os.path.abspath(path)
@@ -154,7 +154,7 @@ def load_corpus(
     choice = _Choice(tokenized, vocab_size, min_count, fraction, skip, vocab_from)
     identity = [_FORMAT, source.name, source.origin, source.split, source.sha256, asdict(choice)]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
-    place = folder / "corpora" / f"{source.name[:MOST_LETTERS]}-{key}"
+    place = folder / "corpora" / f"{files.cut_name(source.name, MOST_BYTES)}-{key}"
     corpus = _read(source.name, place)
     if corpus is None:
         with _whole_folder(place, lambda: _read(source.name, place) is not None) as unfinished:

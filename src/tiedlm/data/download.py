@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import http.client
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from tiedlm import files
-from tiedlm.data.progress import byte_progress
 from tiedlm.data.text import digest
 from tiedlm.errors import UserError
+from tiedlm.progress import byte_progress
 
 _CHUNK = 1 << 16
 _ATTEMPTS = 4  # broken connections before giving up; the next run resumes
@@ -42,25 +39,13 @@ def download(url: str, path: Path, sha256: str, progress: bool = True) -> None:
     """
     part = path.with_name(f"{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.parent):
+        with files.lock(path.parent):
             if not path.exists():  # another process may have fetched it meanwhile
                 _fetch(url, path, part, sha256, progress)
     except urllib.error.URLError as error:
         raise UnreachableError(str(error.reason)) from error
     except OSError as error:
         raise files.explain(error, part) from error
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Lock a folder, waiting until no other process downloads into it."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _fetch(url: str, path: Path, part: Path, sha256: str, progress: bool) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tiedlm.data.marks import Marks
-from tiedlm.data.progress import byte_progress
 from tiedlm.data.source import PARTS, Source
 from tiedlm.data.tokenizer import EOS, UNK, split_sentences, tokenize
 from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError
+from tiedlm.progress import byte_progress
 
 _CHUNK = 1 << 20  # ids held in memory at a time
 FIRST_EOS, FIRST_UNK = 0, 1  # provisional ids

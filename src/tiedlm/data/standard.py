@@ -9,6 +9,7 @@ from pathlib import Path
 from tiedlm.data.download import UnreachableError, download
 from tiedlm.data.source import PARTS, Source, from_files
 from tiedlm.errors import UserError
+from tiedlm.files import folder_in_environment
 
 MIRROR = "TIEDLM_MIRROR"  # environment variable: base address that replaces those below
 ROOT = "TIEDLM_DATA"  # environment variable: folder with ptb/ and wikitext-2/
@@ -61,9 +62,7 @@ STANDARD = {
 
 def data_root(given: Path | None) -> Path | None:
     """Return the folder given, else ``$TIEDLM_DATA``, else None."""
-    if given is not None:
-        return given
-    return Path(os.environ[ROOT]).expanduser() if os.environ.get(ROOT) else None
+    return folder_in_environment(ROOT) if given is None else given
 
 
 def candidates(name: str, root: Path | None, cache: Path) -> list[Path]:

@@ -1,14 +1,14 @@
-"""One stream of text read in segments at once, with the numbers of reading it word by word.
+"""Read one stream of text in segments side by side, with the numbers of reading it word by word.
 
-One stream is a matrix-vector product a word, bound by reading the recurrent weights; B segments of
-it are a matrix product a step. A trained LSTM forgets: from two different states it comes, word by
-word, to the same one. So every segment is first read from the all-zero state; then each is read
-again from the state in which the one before it ended, until its state is that of the first reading.
-From there on the first reading was right. Nothing is assumed of the model: if a segment's states
-never meet, everything after it is read once more, as one stream.
+One stream is a matrix-vector product a word, bound by reading the recurrent weights. B segments of
+it are a matrix product a step. A network that forgets reaches the same state from two different
+ones after enough words. So every segment is first read from the initial state. Then each is read
+again, from the state in which the segment before it ended, until its state is that of the first
+reading. From there on the first reading was right. This is checked, not assumed: if the states of a
+segment never meet, all text after it is read once more, as one stream.
 
-Reading is cheap beside scoring: what may have to be read again is kept back, as far as memory is
-set aside for it, and most words are scored once. A long text is read in blocks, one after another.
+Reading is cheap beside scoring. So what may have to be read again is held back, as far as memory
+allows, and most words are scored once. A long text is read in blocks, one after another.
 
 Shape letters: N tokens, B segments, T tokens of a window, H hidden width.
 """
@@ -24,20 +24,20 @@ import torch
 from torch import Tensor
 
 from tiedlm.model import LanguageModel
-from tiedlm.recurrent import LSTMState
+from tiedlm.networks.state import State, join, select
 
-SEGMENTS = 12  # more are not faster, and more of the text is then read twice
-WIDE = 1000  # recurrent weights from this width on are read from memory at every step:
-WIDE_SEGMENTS = 16  # more streams share that
-LEAST_LENGTH = 2048  # tokens of a segment: below, too much of it is read twice
-MOST_LENGTH = 8192  # above, the states that are kept for comparison take memory for nothing
-LEAST_STEP = 32  # tokens of a segment read at a time: of each the state is kept
+SEGMENTS = 12  # with more, more of the text is read twice, and nothing is faster
+WIDE = 1000  # recurrent weights of this width or more are read from memory at every step:
+WIDE_SEGMENTS = 16  # then more streams share the cost
+LEAST_LENGTH = 2048  # tokens of a segment; in a shorter one too much is read twice
+MOST_LENGTH = 8192  # a longer one is not faster, and more states are kept for comparison
+LEAST_STEP = 32  # tokens of a segment read at a time; the state after each step is kept
 KEPT_BACK = 2**24  # numbers
-SAME = 1e-5  # states that differ by less, relative to the larger of 1 and their size, have met
+SAME = 1e-5  # states have met if they differ by less, relative to max(1, their size)
 
 
 class Piece(NamedTuple):
-    """What was read of some segments: hidden_BTH, the words that come next, where these stand."""
+    """A window of some segments: hidden states, the next words, and the positions of these."""
 
     hidden_BTH: Tensor
     targets_BT: Tensor
@@ -45,7 +45,9 @@ class Piece(NamedTuple):
 
 
 def segments_for(model: LanguageModel, tokens: int) -> int:
-    """Return in how many segments a text is best read; 1 is one stream."""
+    """Return the number of segments in which a text is read fastest; 1 is one stream."""
+    if not model.network.forgets:
+        return 1
     count = WIDE_SEGMENTS if model.config.d_hidden >= WIDE else SEGMENTS
     return count if tokens >= count * LEAST_LENGTH else 1
 
@@ -56,14 +58,14 @@ def segment_windows(
     """Read a text in segments, in evaluation mode and without gradients.
 
     Args:
-        model: is put back into the mode it was in.
+        model: its mode is restored at the end.
         ids: ``(N,)`` word ids.
         window: tokens read at a time, of all segments together.
-        segments: how many there are; 1 is one stream.
+        segments: their number; 1 is one stream.
 
     Yields:
-        ``(hidden_BTH, targets_BT, positions_BT)``: what the classifier reads, the words that come
-        next, and where these stand in ``ids[1:]``. A position may come again: the last time counts.
+        ``(hidden_BTH, targets_BT, positions_BT)``: what the classifier reads, the next words, and
+        their positions in ``ids[1:]``. A position may be yielded twice; the last time counts.
     """
     reader = _Reader(model, ids, window)
     state, block, end = model.initial_state(1), segments * MOST_LENGTH, len(ids) - 1
@@ -73,27 +75,27 @@ def segment_windows(
             length = (stop - start) // segments if segments > 1 else 0
             if length:
                 state = yield from reader.segments(start, length, segments, state)
-            # What is left is one stream.
+            # The rest of a block is read as one stream.
             state = yield from reader.stream(start + length * segments, stop, state)
 
 
 class _Reader:
-    """Reads words of a text."""
+    """A text, and the model that reads it."""
 
     def __init__(self, model: LanguageModel, ids: npt.NDArray[np.integer], window: int) -> None:
         self.model, self.window = model, window
         self.device = model.embedding.weight.device
         self.text = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(self.device)
 
-    def read(self, firsts: Tensor, steps: range, state: LSTMState) -> tuple[LSTMState, Piece]:
-        """Read the words at ``first + step`` for each first."""
+    def read(self, firsts: Tensor, steps: range, state: State) -> tuple[State, Piece]:
+        """Read the words at ``first + step`` for each of ``firsts``."""
         positions_BT = firsts[:, None] + torch.arange(steps.start, steps.stop)
         at = positions_BT.to(self.device)
         hidden_BTH, state = self.model(self.text[at], state)
         projected_BTH = self.model.decoder.project(hidden_BTH)
         return state, Piece(projected_BTH, self.text[at + 1], positions_BT.numpy())
 
-    def stream(self, start: int, stop: int, state: LSTMState) -> Generator[Piece, None, LSTMState]:
+    def stream(self, start: int, stop: int, state: State) -> Generator[Piece, None, State]:
         """Read one stream; return the state after it."""
         for first in range(start, stop, self.window):
             steps = range(first, min(first + self.window, stop))
@@ -102,17 +104,15 @@ class _Reader:
         return state
 
     def segments(
-        self, start: int, length: int, count: int, state: LSTMState
-    ) -> Generator[Piece, None, LSTMState]:
-        """Read segments of one length, the first from this state; return the last one's state."""
+        self, start: int, length: int, count: int, state: State
+    ) -> Generator[Piece, None, State]:
+        """Read segments of one length, the first from ``state``; return the last one's state."""
         step = max(LEAST_STEP, self.window // count)
         windows = [range(t, min(t + step, length)) for t in range(0, length, step)]
         rows = torch.arange(count)
         firsts = start + rows * length
-        before = self.model.initial_state(count)
-        for part, given in zip(before, state, strict=True):
-            part[:, :1] = given
-        ends: list[LSTMState] = []  # the state of every segment after every window
+        before = join((state, self.model.initial_state(count - 1)))
+        ends: list[State] = []  # the state of every segment after every window
         kept: list[Piece] = []
         numbers = 0
         for steps in windows:
@@ -120,13 +120,13 @@ class _Reader:
             ends.append(before)
             numbers += piece.hidden_BTH.numel()
             if numbers <= KEPT_BACK:
-                # Without the rest of the memory that it is a view of.
+                # A copy, because the piece is a view of a larger tensor.
                 kept.append(piece._replace(hidden_BTH=piece.hidden_BTH.clone()))
             else:
                 yield piece
 
         rows = rows[1:]
-        before = _select(ends[-1], rows - 1)
+        before = select(ends[-1], rows - 1)
         for index, steps in enumerate(windows):
             if not len(rows):
                 yield from kept[index:]
@@ -136,25 +136,21 @@ class _Reader:
                 kept[index].hidden_BTH[rows.to(self.device)] = piece.hidden_BTH
                 piece = kept[index]
             yield piece
-            apart = _apart(before, _select(ends[index], rows))
-            rows, before = rows[apart], _select(before, torch.nonzero(apart)[:, 0])
+            apart = _apart(before, select(ends[index], rows))
+            rows, before = rows[apart], select(before, torch.nonzero(apart)[:, 0])
 
         if not len(rows):
-            return _select(ends[-1], torch.tensor([count - 1]))
-        # The states of this segment never met: all after it is one stream.
-        state = _select(before, torch.tensor([0]))
+            return select(ends[-1], torch.tensor([count - 1]))
+        # The states of this segment never met, so all text after it is read as one stream.
+        state = select(before, torch.tensor([0]))
         first = start + (int(rows[0]) + 1) * length
         return (yield from self.stream(first, start + count * length, state))
 
 
-def _select(state: LSTMState, rows: Tensor) -> LSTMState:
-    return LSTMState(*(part[:, rows.to(part.device)] for part in state))
-
-
-def _apart(state: LSTMState, other: LSTMState) -> Tensor:
-    """Tell for each stream whether its two states are not the same."""
+def _apart(state: State, other: State) -> Tensor:
+    """Tell for each stream whether its two states differ."""
     differs = [
         (a - b).abs() > SAME * torch.maximum(a.abs(), b.abs()).clamp(min=1.0)
         for a, b in zip(state, other, strict=True)
     ]
-    return torch.stack([part.flatten(2).any(2).any(0) for part in differs]).any(0).cpu()
+    return torch.stack([part.transpose(0, 1).flatten(1).any(1) for part in differs]).any(0).cpu()

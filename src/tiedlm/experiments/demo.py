@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tiedlm.analysis.plots import require_matplotlib
 from tiedlm.analysis.predictions import distributions, mean_probability, next_words
 from tiedlm.analysis.subspace import subspace_distance
+from tiedlm.cores import available_cores
 from tiedlm.data import Corpus
 from tiedlm.errors import UserError
 from tiedlm.experiments.parallel import Job, train_all
@@ -20,7 +21,7 @@ from tiedlm.experiments.report import write_report
 from tiedlm.files import read_json, write_json
 from tiedlm.model import LanguageModel
 from tiedlm.progress import ProgressView
-from tiedlm.training.hardware import available_cores
+from tiedlm.training.hardware import use_default_threads
 from tiedlm.training.run import load
 from tiedlm.training.run_files import ENVIRONMENT, read_metrics
 from tiedlm.training.settings import Settings
@@ -68,6 +69,7 @@ def run_demo(out: Path, view: ProgressView, jobs: int | None = None, **changes: 
         f"{at_once} at once: minutes on two cores; stopped, the same command goes on"
     )
     train_all([Job(settings[name], out / name) for name in order], at_once, view)
+    use_default_threads()
     view.line("measuring the four models")
     results = {
         "corpus": {**corpus.info, "types": len(corpus.vocabulary)},

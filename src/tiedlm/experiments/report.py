@@ -20,7 +20,7 @@ from markupsafe import Markup
 from tiedlm.analysis.plots import STYLES, plot_bars, plot_curves
 from tiedlm.data import EOS, UNK
 from tiedlm.experiments import findings
-from tiedlm.files import write_text
+from tiedlm.files import readable, write_text
 
 PARTS = {"train": "training", "valid": "validation", "test": "test"}
 SIDE_BY_SIDE = ("vd-lstm", "vd-lstm-real")
@@ -198,6 +198,6 @@ def _commands(folder: Path, next_seed: int) -> dict[str, list[str]]:
         ["tiedlm", "compare", *runs],
     ]
     return {
-        "commands_use": [shlex.join(line) for line in use],
-        "commands_seed": [shlex.join(line) for line in seed],
+        "commands_use": [readable(shlex.join(line)) for line in use],
+        "commands_seed": [readable(shlex.join(line)) for line in seed],
     }

@@ -1,7 +1,7 @@
 """Export a run as a Hugging Face folder that transformers loads without tiedlm.
 
 ``tiedlm.load`` reads the folder too, because it has the tensors and the vocabulary of a run.
-Writing the folder does not need transformers, but checking it does.
+Writing the folder needs huggingface_hub for the model card. Checking it needs transformers.
 
 Shape letters: B sequences, T steps, V vocabulary.
 """
@@ -13,17 +13,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import save as save_tensors
 
 from tiedlm import files
 from tiedlm.data import Vocabulary
 from tiedlm.data.corpus import has_name
 from tiedlm.errors import UserError, require
-from tiedlm.export.model_card import RECORDED, model_card, result_of
+from tiedlm.export.model_card import RECORDED, card_library, model_card, result_of
+from tiedlm.export.supported import lstm_of
 from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.model import LanguageModel
-from tiedlm.training.run import load
+from tiedlm.training.run import load, read_tensors
 from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS, corpus_info
 from tiedlm.training.settings import Settings
 
@@ -46,19 +46,31 @@ class HuggingFaceReport(NamedTuple):
     largest_difference: float | None
 
 
-def export_hf(run: Path, folder: Path, *, check: bool = True) -> HuggingFaceReport:
+def export_hf(
+    run: Path,
+    folder: Path,
+    *,
+    check: bool = True,
+    licence: str | None = None,
+    language: str | None = None,
+) -> HuggingFaceReport:
     """Export a run's best model as a folder for ``AutoModelForCausalLM.from_pretrained``.
 
     Args:
         run: a run folder.
         folder: a new or empty folder, or an earlier export.
         check: whether to load the folder with transformers and compare its logits.
+        licence: licence of the weights for the model card, such as "apache-2.0".
+        language: language of the text for the model card, such as "en".
 
     Raises:
-        UserError: if the run cannot be read, the folder holds something else, transformers is
-            needed but not installed, or the logits differ by more than 1e-5.
+        UserError: if the run cannot be read, the folder holds something else or has a name that is
+            not UTF-8, a library is missing, or the logits differ by more than 1e-5.
     """
+    files.check_utf8(folder, "transformers cannot read such a folder")
     model = load(run)
+    lstm_of(model, "hf")
+    card_library()
     if check:
         require("transformers", "hf", "checking the export (or pass --no-check)")
     vocabulary = model.vocabulary
@@ -80,8 +92,10 @@ def export_hf(run: Path, folder: Path, *, check: bool = True) -> HuggingFaceRepo
         for name in CODE:
             source = Path(__file__).with_name("huggingface") / name
             files.write_text(new / name, source.read_text(encoding="utf-8"))
-        title = run.resolve().name
-        card = model_card(title, model, Settings.of_run(run), result, corpus["name"], raw_text)
+        title = files.readable(run.resolve().name)
+        card = model_card(
+            title, model, Settings.of_run(run), result, corpus["name"], raw_text, licence, language
+        )
         files.write_text(new / "README.md", card)
         difference = largest_difference(model, new) if check else None
         if difference is not None and difference > TOLERANCE:
@@ -94,9 +108,7 @@ def export_hf(run: Path, folder: Path, *, check: bool = True) -> HuggingFaceRepo
 
 def _copy_weights(source: Path, target: Path) -> None:
     """Copy a run's tensors, with the metadata that transformers requires."""
-    with safe_open(source, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = file.metadata()
+    tensors, metadata = read_tensors(source)
     files.write_bytes(target, save_tensors(tensors, metadata=metadata | {"format": "pt"}))
 
 

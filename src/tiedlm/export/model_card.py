@@ -1,64 +1,42 @@
-"""The ``README.md`` of an exported folder."""
+"""The model card of an exported folder: its ``README.md``.
+
+The words are in the Jinja template ``model_card.md``. ``huggingface_hub`` writes the metadata above
+them: licence, language, corpus, and the perplexities as a ``model-index``.
+"""
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import tiedlm
 from tiedlm import files
+from tiedlm.errors import require
 from tiedlm.model import LanguageModel
 from tiedlm.training.run_files import CONFIG, RESULT, read_result
 from tiedlm.training.settings import IMPORTED, Settings
 
-_CARD = """---
-library_name: transformers
-tags: [language-model, lstm, weight-tying, tiedlm]
----
-
-# {title}
-
-A word-level LSTM language model, {tying}, {origin}:
-{words:,} words, {layers} layers of {width} units, {parameters:,} parameters.
-
-{results}
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-folder = "."  # this folder
-model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
-tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-inputs = tokenizer("<eos> {example}", return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
-```
-
-- {text}
-- `<eos>` ends a sentence, and stands before the first one: begin a text with it. A line end in a
-  text becomes `<eos>`, and nothing else does: give it one sentence a line, without blank lines.
-  Words that the model does not know are read as `<unk>`.
-- There is no longest input. The state of the network is `past_key_values`.
-- Give `pipeline("text-generation", model=folder, trust_remote_code=True)` the folder, not a loaded
-  model: the folder's own pipeline puts a blank between the prompt and the words after it. Where you
-  join them yourself, write `prompt + " " + tokenizer.decode(new_ids)`.
-- Padding has the id of `<eos>`: the model has a row for each word, and none for anything else.
-  Collators that mask every padding id in the labels leave out each `<eos>` too. To train with
-  padded batches, make the labels from the mask, with `padding_side="right"`:
-  `input_ids.masked_fill(attention_mask == 0, -100)`.
-- Vocabulary: `vocabulary.txt`, one word a line. `tiedlm.load` reads this folder as well.
-"""
+RECORDED = "result"  # in the configuration of an exported folder
+_SPLITS = {"valid_ppl": "validation", "test_ppl": "test"}
 _RAW = "The tokenizer lower-cases and splits raw text as the training text was: give it raw text."
 _BLANKS = "Blanks separate words: give it text that is tokenized as the training text was."
 
 
-RECORDED = "result"  # in the configuration of an exported folder
+def card_library() -> Any:
+    """Import the library that writes model cards.
+
+    Raises:
+        UserError: naming the extra, if it is not installed.
+    """
+    return require("huggingface_hub", "hf", "export --to hf")
 
 
 def result_of(run: Path) -> dict[str, Any] | None:
-    """Return what a run, or the run that was exported to this folder, came to, if that is known."""
+    """Return the perplexities of a run or of an exported folder, None where they are not known."""
     if (run / RESULT).is_file():
         result = read_result(run)
-        return {name: result[name] for name in ("valid_ppl", "test_ppl", "epochs")}
+        return {name: result[name] for name in (*_SPLITS, "epochs")}
     recorded: dict[str, Any] | None = files.read_json(run / CONFIG).get(RECORDED)
     return recorded
 
@@ -70,9 +48,69 @@ def model_card(
     result: dict[str, Any] | None,
     corpus: str,
     raw_text: bool,
+    licence: str | None = None,
+    language: str | None = None,
 ) -> str:
-    """Describe a model: what it is, how good it is, how to use it."""
-    config = model.config
+    """Describe a model: what it is, how good it is, how to use it.
+
+    Args:
+        title: name of the model.
+        model: gives shape, tying, bias and vocabulary.
+        settings: of its training.
+        result: its perplexities, if they are known.
+        corpus: name of the training text.
+        raw_text: whether the tokenizer splits raw text.
+        licence: of the weights, as the Hub names it, such as "apache-2.0".
+        language: of the text, as ISO 639 names it, such as "en".
+
+    Raises:
+        UserError: if huggingface_hub is not installed.
+    """
+    hub = card_library()
+    data = hub.ModelCardData(
+        language=language,
+        license=licence,
+        library_name="transformers",
+        tags=["language-model", model.config.network, "weight-tying", "tiedlm"],
+        datasets=[corpus],
+        model_name=title,
+        eval_results=_results(hub, result, corpus) or None,
+    )
+    template = resources.files("tiedlm.export").joinpath("model_card.md")
+    return str(
+        hub.ModelCard.from_template(
+            data,
+            template_str=template.read_text(encoding="utf-8"),
+            title=title,
+            **_facts(model, settings, result, corpus),
+            text=_RAW if raw_text else _BLANKS,
+        )
+    )
+
+
+def _results(hub: Any, result: dict[str, Any] | None, corpus: str) -> list[Any]:
+    """Return the perplexities as entries of a ``model-index``."""
+    return [
+        hub.EvalResult(
+            task_type="text-generation",
+            dataset_type=corpus,
+            dataset_name=corpus,
+            dataset_split=split,
+            metric_type="perplexity",
+            metric_name="word_perplexity",
+            metric_value=round(result[name], 4),
+        )
+        for name, split in _SPLITS.items()
+        if result is not None
+    ]
+
+
+def _facts(
+    model: LanguageModel, settings: Settings, result: dict[str, Any] | None, corpus: str
+) -> dict[str, str]:
+    """Return what the template says of the model."""
+    config, vocabulary = model.config, model.vocabulary
+    assert vocabulary is not None
     origin = f"trained with tiedlm {tiedlm.__version__} on the corpus `{corpus}`"
     results = "Its perplexity is not recorded here."
     if settings.recipe == IMPORTED:
@@ -84,21 +122,17 @@ def model_card(
             f"{result['valid_ppl']:.2f} on validation, {result['test_ppl']:.2f} on test "
             f"({result['epochs']} epochs, 1 seed)."
         )
-    vocabulary = model.vocabulary
-    assert vocabulary is not None
-    example = " ".join(word for word in vocabulary.words[:8] if word.isalpha()) or "the"
-    return _CARD.format(
-        title=title,
-        tying=(
+    return {
+        "network": config.network.upper(),
+        "tying": (
             f"embeddings {'tied' if config.tied else 'not tied'}, "
             f"{'a' if config.has_decoder_bias else 'no'} bias in the classifier"
         ),
-        origin=origin,
-        words=config.vocab_size,
-        layers=config.n_layers,
-        width=config.d_hidden,
-        parameters=model.num_params(),
-        results=results,
-        example=example,
-        text=_RAW if raw_text else _BLANKS,
-    )
+        "origin": origin,
+        "words": f"{config.vocab_size:,}",
+        "layers": f"{config.n_layers}",
+        "width": f"{config.d_hidden}",
+        "parameters": f"{model.num_params():,}",
+        "results": results,
+        "example": " ".join(word for word in vocabulary.words[:8] if word.isalpha()) or "the",
+    }

@@ -23,6 +23,7 @@ from tiedlm.export.onnx_graph import (
     icefall_with_state,
     step_model,
 )
+from tiedlm.export.supported import lstm_of
 from tiedlm.model import LanguageModel
 from tiedlm.training.run import load
 from tiedlm.training.run_files import VOCABULARY, corpus_info
@@ -64,9 +65,12 @@ def export_onnx(
 
     Raises:
         UserError: if the run cannot be read, the folder holds something else, onnx or onnxruntime
-            is not installed, or log-probabilities differ by more than 1e-4.
+            is not installed, the folder's name is not UTF-8, or log-probabilities differ by more
+            than 1e-4.
     """
+    files.check_utf8(folder, "onnxruntime cannot read such a folder")
     model = load(run)
+    lstm_of(model, "onnx")
     for module in ("onnx", "onnxruntime"):
         require(module, "onnx", "export to ONNX")
     vocabulary = model.vocabulary

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from tiedlm.errors import require
+from tiedlm.export.supported import lstm_of
 from tiedlm.model import LanguageModel
-from tiedlm.recurrent.lstm import LSTMLayer
 
 OPSET = 17
 IR_VERSION = 8  # read by onnxruntime since 1.12
@@ -196,8 +196,7 @@ def _network(
         for name in state
     )
     last_h, last_c = [], []
-    for index, layer in enumerate(model.lstm.layers):
-        assert isinstance(layer, LSTMLayer)
+    for index, layer in enumerate(lstm_of(model, "onnx").typed_layers()):
         bias_G = _gates_as_onnx(layer.bias)
         weights = (
             graph.constant(f"lstm_{index}_W", _gates_as_onnx(layer.weight_ih)[None]),

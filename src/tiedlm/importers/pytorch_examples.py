@@ -20,29 +20,41 @@ from torch import Tensor
 
 from tiedlm.data import Vocabulary
 from tiedlm.errors import UserError
-from tiedlm.files import files_together, write_json
+from tiedlm.files import files_together, readable, write_json
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.training.run import config_of, environment, save_weights
 from tiedlm.training.run_files import CONFIG, ENVIRONMENT, VOCABULARY, WEIGHTS
 from tiedlm.training.settings import IMPORTED, Settings
 
 SUPPORTED = "LSTM checkpoints of pytorch/examples' word_language_model and of neural-complexity"
+# Modules that PyTorch wraps around another one and whose names appear in its state dict:
+# DataParallel and DistributedDataParallel, torch.compile, FSDP, activation checkpointing.
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _KINDS = {1: "RNN_TANH or RNN_RELU", 3: "GRU"}  # by rows of a recurrent weight per hidden unit
 
 
 class Imported(NamedTuple):
-    """An imported model and the files it came from."""
+    """An imported model and the files it came from.
+
+    Args:
+        model: the model, in evaluation mode.
+        checkpoint: the file of the checkpoint.
+        vocabulary_file: the file of the vocabulary.
+        wrappers: names in ``WRAPPERS`` that the tensors' names contained.
+    """
 
     model: LanguageModel
     checkpoint: Path
     vocabulary_file: Path
+    wrappers: tuple[str, ...] = ()
 
 
 def import_checkpoint(checkpoint: Path, vocabulary_file: Path) -> Imported:
     """Load a model from a state dict and its vocabulary.
 
     The two biases of an LSTM layer are added up. The model is tied if the two matrices of the
-    checkpoint are equal. A state dict does not record dropout, so it is 0.
+    checkpoint are equal. A state dict does not record dropout, so it is 0. The names in
+    ``WRAPPERS`` are removed from the names of tensors.
 
     Args:
         checkpoint: a state dict written by ``torch.save``.
@@ -52,7 +64,7 @@ def import_checkpoint(checkpoint: Path, vocabulary_file: Path) -> Imported:
         UserError: if a file is missing or damaged, the checkpoint is a pickled module or has
             another architecture, or the vocabulary does not fit.
     """
-    state = _load(checkpoint)
+    state, wrappers = _unwrapped(_load(checkpoint), checkpoint)
     config = _config(state, checkpoint)
     vocabulary = Vocabulary.load(vocabulary_file)
     if len(vocabulary) != config.vocab_size:
@@ -75,7 +87,7 @@ def import_checkpoint(checkpoint: Path, vocabulary_file: Path) -> Imported:
         reason = " ".join(str(error).split())
         raise UserError(f"{checkpoint} has tensors of wrong shapes: {reason}") from error
     model.vocabulary = vocabulary
-    return Imported(model.eval(), checkpoint, vocabulary_file)
+    return Imported(model.eval(), checkpoint, vocabulary_file, wrappers)
 
 
 def _load(path: Path) -> dict[str, Tensor]:
@@ -108,6 +120,26 @@ def _load(path: Path) -> dict[str, Tensor]:
                 "before the training diverged"
             )
     return state
+
+
+def _unwrapped(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return a state dict without the names in ``WRAPPERS``, and the names removed.
+
+    Raises:
+        UserError: if two tensors then have the same name.
+    """
+    found: dict[str, Tensor] = {}
+    parts_of = {name: name.split(".") for name in state}
+    for name, parts in parts_of.items():
+        plain = ".".join(part for part in parts if part not in WRAPPERS)
+        if plain in found:
+            raise UserError(
+                f"{path} has tensor {plain!r} twice, once inside {parts[0]!r}; save the state dict "
+                "of one model"
+            )
+        found[plain] = state[name]
+    seen = {part for parts in parts_of.values() for part in parts}
+    return found, tuple(wrapper for wrapper in WRAPPERS if wrapper in seen)
 
 
 def _config(state: dict[str, Tensor], path: Path) -> ModelConfig:
@@ -158,9 +190,9 @@ def write_run(imported: Imported, folder: Path) -> None:
     settings = Settings(recipe=IMPORTED, tied=model.config.tied, **shape)
     corpus = {
         "name": "unknown",
-        "origin": f"imported from {imported.checkpoint.name}",
+        "origin": f"imported from {readable(imported.checkpoint.name)}",
         "sha256": {
-            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            readable(path.name): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in (imported.checkpoint, imported.vocabulary_file)
         },
         "tokenizer": None,

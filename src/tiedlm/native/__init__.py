@@ -1,10 +1,10 @@
 """Pointwise work compiled for this machine: faster where there is a C compiler, never needed.
 
-The losses and the LSTM layer are plain PyTorch, which passes over memory once for every operation.
+The losses and the networks are plain PyTorch, which passes over memory once for every operation.
 ``kernels.c`` does the same work in one pass a row. It is compiled when a program first asks for it,
 by whatever ``cc`` is there, and kept in the user's cache; without a compiler and in float64 the
 PyTorch code runs. Both are tested against each other. On a GPU the same is done by Triton's kernels
-(:mod:`tiedlm.native.gpu`, :mod:`tiedlm.native.gpu_lstm`).
+(:mod:`tiedlm.native.gpu`).
 
 Threads are PyTorch's own: the kernels call the OpenMP library that PyTorch has loaded.
 """
@@ -50,8 +50,6 @@ _SIGNATURES = {
         *[_pointer] * 8,
     ],
     "distributions": [*_SIZES, *[_pointer] * 7],
-    "lstm_step": [*_SIZES, _pointer, _pointer, _int, *[_pointer] * 6],
-    "lstm_step_backward": [*_SIZES, *[_pointer] * 6, _int, *[_pointer] * 4],
 }  # fmt: skip
 
 _is_on = False

@@ -1,7 +1,7 @@
 """The steps of the loss with Triton's kernels, for a GPU.
 
-``TIEDLM_TRITON=0`` turns them off, and those of :mod:`tiedlm.native.gpu_lstm`. On a CPU Triton's
-interpreter runs them, for tests, where ``TIEDLM_TRITON`` and ``TRITON_INTERPRET`` are 1.
+``TIEDLM_TRITON=0`` turns them off, and those of the networks. On a CPU Triton's interpreter runs
+them, for tests, where ``TIEDLM_TRITON`` and ``TRITON_INTERPRET`` are 1.
 
 Shape letters: C tokens of a chunk, U distinct targets, V vocabulary; S is how many numbers a row of
 scores is from the next.

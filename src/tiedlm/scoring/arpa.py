@@ -43,6 +43,30 @@ def word_log_probs(arpa: Any, words: Sequence[str]) -> Floats:
     return np.array([score[0] for score in scores]) * math.log(10)
 
 
+class Mixture:
+    """An n-gram model mixed with a neural one, which counts the words that it does not know.
+
+    Args:
+        arpa: what :func:`load_arpa` returned.
+        weight: of it, strictly between 0 and 1.
+
+    Attributes:
+        words: mixed so far, ends of sentences apart.
+        unknown: of them, words that the n-gram model does not know.
+    """
+
+    def __init__(self, arpa: Any, weight: float) -> None:
+        self._arpa = arpa
+        self._weight = weight
+        self.words = self.unknown = 0
+
+    def __call__(self, words: Sequence[str], neural: Floats) -> Floats:
+        """Mix in the log-probabilities of a sentence's words and of its end."""
+        self.words += len(words)
+        self.unknown += sum(word not in self._arpa for word in words)
+        return interpolate(neural, word_log_probs(self._arpa, words), self._weight)
+
+
 def interpolate(neural: Floats, arpa: Floats, arpa_weight: float) -> Floats:
     r"""Mix two models word by word: :math:`\log((1 - \lambda) p_{neural} + \lambda p_{arpa})`.
 

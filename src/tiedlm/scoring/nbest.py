@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any, NamedTuple
 
 from tiedlm.errors import UserError
-from tiedlm.files import read_json
+from tiedlm.files import parse_json, read_json
 from tiedlm.scoring.text import read_lines
 
 _KALDI_KEY = re.compile(r"(.+)-(\d+)")
@@ -20,7 +20,8 @@ _ESPNET_SCORE = re.compile(r"(?:tensor\()?([^,)]+).*")  # 'tensor(-1.5)' or '-1.
 class Hypothesis(NamedTuple):
     """One of the things that may have been said.
 
-    Scores are natural logarithms, higher is better: Kaldi's costs with the sign turned.
+    Scores are natural logarithms, higher is better: Kaldi's costs with the sign turned. One that is
+    minus infinity makes the hypothesis impossible.
 
     Args:
         text: as the recogniser wrote it.
@@ -56,7 +57,7 @@ def read_nbest(
     """
     folder = Path(source)
     if acoustic_cost is not None:
-        costs = _numbers(acoustic_cost), _numbers(lm_cost) if lm_cost else None
+        costs = _costs(acoustic_cost), _costs(lm_cost) if lm_cost else None
         return _kaldi(source, read_table(source), costs[0], None, costs[1])
     if lm_cost is not None:
         raise UserError("--lm-cost belongs to Kaldi's text and needs --acoustic-cost too")
@@ -103,25 +104,32 @@ def read_table(source: Path | str) -> dict[str, str]:
     return table
 
 
-def _numbers(path: Path) -> dict[str, float]:
-    return {key: _number(text, f"{path}, {key}") for key, text in read_table(path).items()}
+def _costs(path: Path) -> dict[str, float]:
+    """Read the negative scores of a Kaldi table."""
+    table = read_table(path)
+    return {key: -_score(text, f"{path}, {key}", sign=-1) for key, text in table.items()}
 
 
-def _number(value: object, where: str) -> float:
+def _score(value: object, where: str, sign: int = 1) -> float:
+    """Return a score, with the sign turned where a cost is read; minus infinity is impossible."""
     try:
-        number = float(value)  # type: ignore[arg-type]  # whatever it is, it is told below
+        score = sign * float(value)  # type: ignore[arg-type]  # whatever it is, it is told below
     except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise UserError(f"{where}: expected a finite number as the score, got {value!r}")
-    return number
+        score = math.nan
+    if not score < math.inf:  # also what is no number
+        kind = "score" if sign == 1 else "cost"
+        raise UserError(f"{where}: expected a number as the {kind}, got {brief(value)}")
+    return score
 
 
 def _kaldi_folder(folder: Path) -> NBest:
     """Read what Kaldi's rnnlmrescore.sh keeps in ``archives.N``."""
     words, *costs = (folder / name for name in _KALDI_FILES)
-    graph, both, acoustic = map(_numbers, costs)
-    lm = {key: both[key] - graph[key] for key in both.keys() & graph.keys()}
+    graph, both, acoustic = map(_costs, costs)
+    lm = {
+        key: both[key] - graph[key] if math.isfinite(graph[key]) else both[key]
+        for key in both.keys() & graph.keys()
+    }
     return _kaldi(str(words), read_table(words), acoustic, graph, lm)
 
 
@@ -171,13 +179,20 @@ def _espnet_folder(folder: Path) -> NBest:
             "that has one of them"
         )
     nbest: NBest = {}
+    job_of: dict[str, Path] = {}
     for _, path in ranked:
         scores = read_table(path / "score")
         for key, text in read_table(path / "text").items():
             if key not in scores:
                 raise UserError(f"{path / 'text'}: {key!r} has no score")
+            job = job_of.setdefault(key, path.parent)
+            if job != path.parent:
+                raise UserError(
+                    f"{folder}: utterance {key!r} is there twice, in {job.name} and "
+                    f"{path.parent.name}; is one of them of an older decoding? remove it"
+                )
             match = _ESPNET_SCORE.fullmatch(scores[key])
-            score = _number(match[1] if match else scores[key], f"{path / 'score'}, {key}")
+            score = _score(match[1] if match else scores[key], f"{path / 'score'}, {key}")
             nbest.setdefault(key, []).append(Hypothesis(text, score))
     return nbest
 
@@ -187,7 +202,9 @@ def _espnet_json(path: Path) -> NBest:
     try:
         nbest = {
             key: [
-                Hypothesis(_espnet_text(output["rec_text"]), _number(output["score"], f"{path}"))
+                Hypothesis(
+                    _espnet_text(output["rec_text"]), _score(output["score"], f"{path}, {key}")
+                )
                 for output in utterance["output"]
             ]
             for key, utterance in read_json(path)["utts"].items()
@@ -212,8 +229,8 @@ def _espnet_text(text: str) -> str:
 def _begins_with_a_list(source: str) -> bool:
     """Tell whether a file named .json has JSON lines: its first line is a list of its own."""
     try:
-        return "hypotheses" in json.loads(next(read_lines(source)))
-    except (UserError, ValueError, TypeError):
+        return "hypotheses" in parse_json(next(read_lines(source)), source)
+    except (UserError, TypeError):
         return False
 
 
@@ -228,14 +245,12 @@ def _json_lines(source: str) -> NBest:
             raise UserError(
                 f"{where}: expected JSON lines; if this is Kaldi's text, give --acoustic-cost FILE"
             )
+        entry = parse_json(line, where)
         try:
-            entry = json.loads(line)
             key, hypotheses = str(entry["id"]), entry["hypotheses"]
             found = [_json_hypothesis(hypothesis, where) for hypothesis in hypotheses]
             with_lm.update("lm_score" in hypothesis for hypothesis in hypotheses)
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, UserError):
-                raise
+        except (KeyError, TypeError) as error:
             wrong = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise UserError(
                 f'{where}: expected {{"id": ..., "hypotheses": [{{"text": ..., "score": ...}}]}} '
@@ -258,13 +273,13 @@ def _json_lines(source: str) -> NBest:
 
 def _json_hypothesis(value: dict[str, Any], where: str) -> Hypothesis:
     if not isinstance(value["text"], str):
-        raise UserError(f"{where}: expected a string as 'text', got {value['text']!r}")
+        raise UserError(f"{where}: expected a string as 'text', got {brief(value['text'])}")
     scores = {"score": value["score"]}
     scores |= {name: value.get(name, 0.0) for name in ("graph_score", "lm_score")}
     for name, score in scores.items():
         if isinstance(score, (str, bool)):
-            raise UserError(f"{where}: expected a number as {name!r}, got {score!r}")
+            raise UserError(f"{where}: expected a number as {name!r}, got {brief(score)}")
     return Hypothesis(
         value["text"],
-        **{name: _number(score, f"{where}, {name}") for name, score in scores.items()},
+        **{name: _score(score, f"{where}, {name}") for name, score in scores.items()},
     )

@@ -1,7 +1,8 @@
 """Log-probabilities of many word sequences, each shared prefix read once.
 
 The sequences form a trie. Its nodes of one depth are read side by side, each from the state of its
-parent: an LSTM step and a normalisation of the softmax for every distinct prefix, none twice.
+parent: a step of the network and a normalisation of the softmax for every distinct prefix, none
+twice.
 
 Shape letters: M nodes of a depth, E words asked for, H hidden width, V vocabulary.
 """
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from tiedlm.data.vocabulary import Ids
 from tiedlm.model import LanguageModel
-from tiedlm.recurrent import LSTMState
+from tiedlm.networks.state import select
 from tiedlm.scoring.distributions import CELLS
 
 Floats = npt.NDArray[np.float64]
@@ -88,7 +89,7 @@ def sequence_log_probs(model: LanguageModel, sequences: Sequence[Ids], eos_id: i
         word_log_probs[children] = log_probs[: len(children)]
         end_log_probs[finished] = log_probs[len(children) :]
         from_parents = torch.from_numpy(rows[: len(children)]).to(device)
-        state = LSTMState(*(x.index_select(1, from_parents) for x in state))
+        state = select(state, from_parents)
         nodes = children
     return [np.append(word_log_probs[path[1:]], end_log_probs[path[-1]]) for path in trie.paths]
 

@@ -58,7 +58,7 @@ class Tuning(NamedTuple):
         first: of the recogniser's first hypotheses.
         without: with the best penalty and scale, but weight 0: without this model.
         best: with ``weights``.
-        oracle: of the best hypotheses that the lists hold.
+        oracle: of the best hypotheses that the lists hold, impossible ones apart.
     """
 
     weights: Weights
@@ -121,9 +121,10 @@ class ScoredLists:
         self._places = utterance_N, place_N
         flat = [hypothesis for hypotheses in nbest.values() for hypothesis in hypotheses]
         self._words_N = np.array([len(hypothesis.text.split()) for hypothesis in flat])
-        self._score_N = np.array([hypothesis.score for hypothesis in flat])
-        self._graph_N = np.array([hypothesis.graph_score for hypothesis in flat])
-        self._lm_N = np.array([hypothesis.lm_score for hypothesis in flat])
+        scores_N3 = np.array([(h.score, h.graph_score, h.lm_score) for h in flat])
+        self._possible_N = np.isfinite(scores_N3).all(axis=1)
+        scores_N3[~self._possible_N] = 0.0  # whose total is not made of them
+        self._score_N, self._graph_N, self._lm_N = scores_N3.T
         self._new_N = new
 
     def new(self) -> Floats:
@@ -131,10 +132,22 @@ class ScoredLists:
         return self._matrix(self._new_N, np.nan)
 
     def totals(self, weights: Weights) -> Floats:
-        """Put the scores together: ``(U, K)``, minus infinity beyond a list's end."""
+        """Put the scores together: ``(U, K)``.
+
+        Minus infinity for a hypothesis that is impossible, and beyond a list's end.
+        """
         w, penalty, scale = weights
         lm_N = self._graph_N + (1 - w) * self._lm_N + w * self._new_N - penalty * self._words_N
-        return self._matrix(self._score_N + scale * lm_N, -np.inf)
+        totals_N = np.where(self._possible_N, self._score_N + scale * lm_N, -np.inf)
+        return self._matrix(totals_N, -np.inf)
+
+    def impossible(self) -> list[str]:
+        """Name the utterances of which every hypothesis is impossible: the first one is kept."""
+        possible_UK = self._possible() > 0
+        return [key for key, row in zip(self.nbest, possible_UK, strict=True) if not row.any()]
+
+    def _possible(self) -> Floats:
+        return self._matrix(self._possible_N.astype(np.float64), 0.0)
 
     def _matrix(self, values_N: Floats, fill: float) -> Floats:
         matrix_UK = np.full(self._shape, fill)
@@ -177,6 +190,8 @@ class ScoredLists:
             np.inf,
         )
         rows = np.arange(len(errors_UK))
+        can_be_chosen_UK = self._possible() > 0
+        can_be_chosen_UK[~can_be_chosen_UK.any(axis=1), 0] = True
 
         def rate(weights: Weights) -> float:
             return float(errors_UK[rows, self.best(weights)].sum()) / words
@@ -196,5 +211,6 @@ class ScoredLists:
             first=float(errors_UK[:, 0].sum()) / words,
             without=min(rates[weights] for weights in grid if weights.weight == 0),
             best=rates[best],
-            oracle=float(errors_UK.min(axis=1).sum()) / words,
+            oracle=float(errors_UK.min(axis=1, initial=np.inf, where=can_be_chosen_UK).sum())
+            / words,
         )

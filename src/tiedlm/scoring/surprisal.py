@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tiedlm.model import LanguageModel
-from tiedlm.recurrent import LSTMState
+from tiedlm.networks.state import State, detach, select
 from tiedlm.scoring.distributions import Distributions, Shared, describe, padded
 from tiedlm.scoring.text import Sentence
 
@@ -54,23 +54,18 @@ class Scored(NamedTuple):
 
 
 class _Carry(NamedTuple):
-    """What is known of a sentence's past: the last hidden state, and what the LSTM carries."""
+    """What is known of a sentence's past: the last hidden state, and the network's state."""
 
     hidden_BH: Tensor
-    state: LSTMState
+    state: State
 
     def first(self, batch_size: int) -> _Carry:
         """Return that of the first sentences."""
-        return _Carry(
-            self.hidden_BH[:batch_size],
-            LSTMState(*(x[:, :batch_size].contiguous() for x in self.state)),
-        )
+        return _Carry(self.hidden_BH[:batch_size], select(self.state, torch.arange(batch_size)))
 
     def expand(self, batch_size: int) -> _Carry:
-        return _Carry(
-            self.hidden_BH.expand(batch_size, -1),
-            LSTMState(*(x.expand(-1, batch_size, -1).contiguous() for x in self.state)),
-        )
+        copies = torch.zeros(batch_size, dtype=torch.int64)
+        return _Carry(self.hidden_BH.expand(batch_size, -1), select(self.state, copies))
 
 
 def _begin(model: LanguageModel, start: int | None, learns: bool = False) -> _Carry:
@@ -80,8 +75,9 @@ def _begin(model: LanguageModel, start: int | None, learns: bool = False) -> _Ca
     """
     state = model.initial_state(1)
     if start is None:
-        return _Carry(state.h[0].new_full((1, model.config.d_hidden), torch.nan), state)
-    token_BT = torch.tensor([[start]], device=state.h.device)
+        unknown_BH = model.embedding.weight.new_full((1, model.network.d_hidden), torch.nan)
+        return _Carry(unknown_BH, state)
+    token_BT = torch.tensor([[start]], device=model.embedding.weight.device)
     with torch.set_grad_enabled(learns):
         hidden_BTH, state = model(token_BT, state)
     return _Carry(hidden_BTH[:, 0], state)
@@ -205,7 +201,7 @@ def score_in_order(
             pieces += _describe(model, carry.hidden_BH, hidden_BTH, tokens_BT, [len(ids)], starts_V)
             if adapt_lr is not None:
                 _adapt(model, carry.hidden_BH, hidden_BTH, tokens_BT, adapt_lr)
-            carry = _Carry(hidden_BTH[:, -1].detach(), state.detach())
+            carry = _Carry(hidden_BTH[:, -1].detach(), detach(state))
         yield _join(sentence, pieces)
         if not carry_state:
             carry = _begin(model, start, learns)

@@ -1,7 +1,7 @@
-"""An update recorded once in a CUDA graph, and replayed for every window.
+"""Record an update once in a CUDA graph, and replay it for every window.
 
-A step of a recurrent model is hundreds of small kernels, which a GPU ends sooner than Python can
-ask for them. A graph asks for all of them at once.
+A step of a recurrent model is hundreds of small kernels. A GPU finishes them sooner than Python
+can launch them. A graph launches all of them at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from tiedlm.recurrent import LSTMState
+from tiedlm.networks.state import State, map_state
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
 from tiedlm.training.step import Objective, StepOutput, check_finite
@@ -42,13 +42,13 @@ class CapturedStep:
     """
 
     def __init__(
-        self, objective: Objective, settings: Settings, inputs_BT: Tensor, state: LSTMState
+        self, objective: Objective, settings: Settings, inputs_BT: Tensor, state: State
     ) -> None:
         self.objective = objective
         self.clip = settings.clip
         self.parameters = [p for p in objective.parameters() if p.requires_grad]
         self.inputs_BT, self.targets_BT = inputs_BT.clone(), inputs_BT.clone()
-        self.state = LSTMState(*(torch.zeros_like(part) for part in state))
+        self.state = map_state(torch.zeros_like, state)
         self.rate = torch.zeros((), device=inputs_BT.device)
         self._record()
 
@@ -89,7 +89,7 @@ class CapturedStep:
         self,
         inputs_BT: Tensor,
         targets_BT: Tensor,
-        state: LSTMState | None,
+        state: State | None,
         rate: float,
         stop_requested: bool,
     ) -> StepOutput:

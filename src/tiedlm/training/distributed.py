@@ -1,4 +1,4 @@
-"""Several processes train one model: started by ``torchrun``, joined here.
+"""Join the processes that ``torchrun`` started to train one model.
 
 The streams of the global batch are split over the ranks; gradients are averaged by
 ``DistributedDataParallel``; everything that must be one (the masks, the decision to stop, the sums
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tiedlm.errors import UserError
-from tiedlm.recurrent import LSTMState
+from tiedlm.networks.state import S, map_state, split
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Ranks:
                 f"choose a multiple of {self.world * accumulate}"
             )
 
-    def own(self, tensor: Tensor, dim: int = 0) -> Tensor:
-        """Return this rank's share of a tensor along the axis of the streams."""
-        return tensor.chunk(self.world, dim)[self.rank] if self.world > 1 else tensor
+    def own(self, streams: Tensor) -> Tensor:
+        """Return this rank's share of streams of text, a row each."""
+        return streams.chunk(self.world)[self.rank] if self.world > 1 else streams
 
     def wrap(self, objective: nn.Module, device: torch.device) -> nn.Module:
         """Return a module whose backward pass averages gradients over the ranks."""
@@ -74,24 +74,29 @@ class Ranks:
         dist.all_reduce(totals)
         return [float(total) for total in totals.tolist()]
 
-    def gather(self, state: LSTMState | None) -> LSTMState | None:
+    def gather(self, state: S | None) -> S | None:
         """Return the carried state of all streams, in the order of the global batch."""
         if self.world == 1 or state is None:
             return state
-        gathered = []
-        for tensor in state:
+
+        def gathered(tensor: Tensor) -> Tensor:
             parts = [torch.empty_like(tensor) for _ in range(self.world)]
             dist.all_gather(parts, tensor.contiguous())
-            gathered.append(torch.cat(parts, dim=1))
-        return LSTMState(*gathered)
+            return torch.cat(parts, dim=1)
 
-    def share(self, state: LSTMState | None) -> LSTMState | None:
+        return map_state(gathered, state)
+
+    def share(self, state: S | None) -> S | None:
         """Return this rank's streams of a carried state of all streams."""
-        return None if state is None else LSTMState(*(self.own(tensor, dim=1) for tensor in state))
+        return None if state is None else split(state, self.world)[self.rank]
 
     def from_first(self, value: float, device: torch.device) -> float:
         """Return on every rank what the first one has."""
         return self.sum([value if self.is_first else 0.0], device)[0]
+
+    def on_first(self, compute: Callable[[], float], device: torch.device) -> float:
+        """Compute a number on the first rank and return it on every rank."""
+        return self.from_first(compute() if self.is_first else 0.0, device)
 
     def wait(self) -> None:
         """Wait until every rank is here."""
@@ -125,7 +130,7 @@ def join(device: str = "auto") -> Iterator[Ranks]:
 
 
 def end_process() -> NoReturn:
-    """End a process that is done, one of several, without the interpreter's own clearing up.
+    """End one of several processes without the interpreter's cleanup.
 
     A thread of gloo that is still there then can abort it ("terminate called without an active
     exception"), and ``torchrun`` takes that for a failure of all.

@@ -1,15 +1,17 @@
-"""Which device, how many threads, which arithmetic: decided once, before a run."""
+"""Choose the device, the threads and the arithmetic of a run before it begins."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 
-from tiedlm import matmul, native
+from tiedlm import cores, matmul, native
+from tiedlm.cores import available_cores
 from tiedlm.errors import UserError
 from tiedlm.native import gpu
 from tiedlm.training.run import environment
@@ -21,7 +23,7 @@ MOST_THREADS = 8
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device that a name asks for; ``auto`` takes a GPU where there is one.
+    """Return the device with a name; ``auto`` is a GPU where there is one.
 
     Raises:
         UserError: for a device that this machine does not have.
@@ -41,25 +43,24 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def available_cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def default_threads() -> int:
-    """Return the number of threads of a run that does not name one.
+    """Return the number of threads of a run without ``--threads``.
 
-    ``OMP_NUM_THREADS`` can lower it.
+    It is the number of cores, at most 8. ``OMP_NUM_THREADS`` can lower it; of a list, such as
+    ``2,1``, its first number counts.
     """
-    wish = os.environ.get("OMP_NUM_THREADS", "")
-    allowed = int(wish) if wish.isdecimal() and int(wish) > 0 else MOST_THREADS
-    return min(available_cores(), MOST_THREADS, allowed)
+    wish = re.match(r"\s*\+?(\d+)\s*(?:,|$)", os.environ.get("OMP_NUM_THREADS", ""))
+    allowed = int(wish[1]) if wish else 0
+    return min(available_cores(), MOST_THREADS, allowed or MOST_THREADS)
+
+
+def use_default_threads() -> None:
+    """Set PyTorch's threads to the default: its own does not know a container's CPU quota."""
+    torch.set_num_threads(default_threads())
 
 
 def threads_of_each(at_once: int) -> int:
-    """Return the number of threads of each of several runs at once, which share the cores."""
+    """Return the number of threads for each of several simultaneous runs."""
     return max(1, min(default_threads(), available_cores() // at_once))
 
 
@@ -81,10 +82,10 @@ def prepare(settings: Settings) -> torch.device:
 
 @contextmanager
 def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
-    """Hold the arithmetic of a run, and the memory it frees, for a block of code.
+    """Use the arithmetic of a run, and keep its freed memory, for a block of code.
 
-    ``auto`` is float32 by the fastest route that is exact; bfloat16 is used only when asked for:
-    docs/experiments.md has what it was measured to cost.
+    ``auto`` is float32 by the fastest exact route. bfloat16 is used only on request;
+    docs/experiments.md has its measured cost.
     """
     name = "fp32" if settings.precision == "auto" else settings.precision
     with (
@@ -97,16 +98,16 @@ def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
         yield
 
 
-def describe() -> dict[str, Any]:
+def machine_info() -> dict[str, Any]:
     """Return what ``tiedlm info`` shows."""
-    torch.set_num_threads(default_threads())
+    use_default_threads()
     gemm = matmul.describe()
     known = environment()
     del known["compiled"]  # of a run that is going
     return {
         **known,
         "device": str(choose_device("auto")),
-        "threads": f"{torch.get_num_threads()} (of {available_cores()} cores, at most "
+        "threads": f"{torch.get_num_threads()} ({cores.describe()}; at most "
         f"{MOST_THREADS}; OMP_NUM_THREADS and --threads override)",
         "fp32 products": f"{gemm['fp32_gemm']} ({gemm['fp32_gemm_reason']})",
         "bf16 products": "native" if gemm["bf16"] else "not native: --precision bf16 is refused",

@@ -1,10 +1,9 @@
-"""Models in run folders: saved, loaded, checked."""
+"""Save and load the model of a run folder, and check what is loaded."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 import tiedlm
 from tiedlm import native
+from tiedlm.cores import available_cores
 from tiedlm.data.vocabulary import Vocabulary
 from tiedlm.errors import UserError
-from tiedlm.files import read_json, write_bytes
+from tiedlm.files import parse_json, read_json, write_bytes
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.native import gpu
 from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS
@@ -30,7 +31,7 @@ from tiedlm.tying import is_tied
 def save_weights(model: LanguageModel, path: Path, run_id: str = "") -> None:
     """Write the distinct parameters of a model; a tied one is written once, as ``embedding``.
 
-    The run that they belong to is part of their SHA-256.
+    The SHA-256 in the file covers the run's id, too, so that another run's file is noticed.
     """
     tensors = {
         name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
@@ -40,7 +41,7 @@ def save_weights(model: LanguageModel, path: Path, run_id: str = "") -> None:
 
 
 def _digest(tensors: Mapping[str, Tensor], run_id: str) -> str:
-    """Return the SHA-256 of a run and its tensors: their names, types, shapes and bytes."""
+    """Return the SHA-256 of a run's id and its tensors: names, types, shapes and bytes."""
     digest = hashlib.sha256(run_id.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -49,23 +50,35 @@ def _digest(tensors: Mapping[str, Tensor], run_id: str) -> str:
     return digest.hexdigest()
 
 
-def read_weights(path: Path, run_id: str = "") -> dict[str, Tensor]:
-    """Read what :func:`save_weights` wrote.
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file: its tensors, and the text that goes with them.
+
+    The library opens no file whose name is not UTF-8, so it is given the bytes.
 
     Raises:
-        UserError: if the file is missing or damaged, or another run's.
+        UserError: if the file is missing or damaged.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            promised = (file.metadata() or {}).get("sha256")
+        data = path.read_bytes()
+        tensors = load_tensors(data)
+        header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")].decode(), str(path))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: the run has no trained model yet") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (SafetensorError, ValueError, TypeError) as error:
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is damaged ({error}); restore it or train again") from error
-    if promised != _digest(tensors, run_id):
+    return tensors, header.get("__metadata__", {})
+
+
+def read_weights(path: Path, run_id: str = "") -> dict[str, Tensor]:
+    """Return the tensors of a weights file, checked against its SHA-256.
+
+    Raises:
+        UserError: if the file is missing or damaged, or another run's.
+    """
+    tensors, metadata = read_tensors(path)
+    if metadata.get("sha256") != _digest(tensors, run_id):
         raise UserError(
             f"{path} is damaged, or another run's: its SHA-256 is not the one it should have; "
             "restore it or train again"
@@ -74,14 +87,18 @@ def read_weights(path: Path, run_id: str = "") -> dict[str, Tensor]:
 
 
 def load_weights(model: LanguageModel, path: Path, run_id: str = "") -> None:
-    """Read what :func:`save_weights` wrote into a model of the same configuration.
+    """Load a weights file into a model of the same configuration.
 
     Raises:
         UserError: if the file is missing, damaged or another run's, if a tensor is missing,
             unexpected or of another shape, or if the tie that the configuration promises does not
             hold.
     """
-    tensors = read_weights(path, run_id)
+    _put(read_weights(path, run_id), model, path)
+
+
+def _put(tensors: Mapping[str, Tensor], model: LanguageModel, path: Path) -> None:
+    """Copy the tensors of a file into a model."""
     expected = dict(model.named_parameters())
     for name in expected.keys() | tensors.keys():
         if name not in tensors:
@@ -103,7 +120,7 @@ def load_weights(model: LanguageModel, path: Path, run_id: str = "") -> None:
 
 
 def run_id(folder: Path) -> str:
-    """Return the name of a run that no other run has."""
+    """Return the id of a run, which no other run has."""
     return str(read_json(folder / CONFIG).get("id", ""))
 
 
@@ -136,13 +153,25 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
             f"{folder / VOCABULARY} has {len(vocabulary)} words, {CONFIG} says "
             f"{model_config.vocab_size}: the vocabulary does not match the model"
         )
-    model = LanguageModel(model_config)
-    load_weights(model, folder / WEIGHTS, config.get("id", ""))
+    tensors = read_weights(folder / WEIGHTS, config.get("id", ""))
+    try:
+        if model_config.num_params() > (folder / WEIGHTS).stat().st_size:
+            raise UserError(
+                f"{folder / CONFIG}: 'model' has more parameters than {WEIGHTS} has bytes; does it "
+                "belong to another run?"
+            )
+        model = LanguageModel(model_config)
+    except (RuntimeError, OverflowError, TypeError, MemoryError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{folder / CONFIG}: 'model' is no model that can be made here: {reason}"
+        ) from error
+    _put(tensors, model, folder / WEIGHTS)
     model.vocabulary = vocabulary
     return model.to(device).eval()
 
 
-# Of the environment, what decides how numbers are rounded.
+# The parts of the environment that decide how numbers are rounded.
 ARITHMETIC = (
     "torch",
     "processor",
@@ -156,7 +185,7 @@ ARITHMETIC = (
 
 
 def environment(device: torch.device | None = None) -> dict[str, Any]:
-    """Describe what a result depends on: versions, processor, threads, the device of a run."""
+    """Return what a result depends on: versions, processor, threads, and a run's device."""
     with_cuda = torch.cuda.is_available()
     return {
         "tiedlm": tiedlm.__version__,
@@ -165,7 +194,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
         "numpy": np.__version__,
         "platform": platform.platform(),
         "processor": processor_name(),
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "compiled": native.is_on(),
         "cuda": torch.cuda.get_device_name() if with_cuda else None,
@@ -176,7 +205,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
 
 
 def processor_name() -> str:
-    """Name the processor, as the system tells it."""
+    """Return the processor's name as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The names and the plain files of a run folder; reading them needs no PyTorch.
+"""Read the plain files of a run folder without PyTorch.
 
 ``config.json`` (complete, resolved), ``vocabulary.txt``, ``model.safetensors`` (best on
 validation; a tied tensor is stored once), ``metrics.jsonl``, ``env.json`` and, at the end,
@@ -7,16 +7,14 @@ validation; a tied tensor is stored once), ``metrics.jsonl``, ``env.json`` and, 
 
 from __future__ import annotations
 
-import fcntl
-import json
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from tiedlm import files
 from tiedlm.errors import UserError
-from tiedlm.files import explain, read_json
+from tiedlm.files import read_json
 
 CONFIG = "config.json"
 VOCABULARY = "vocabulary.txt"
@@ -30,54 +28,32 @@ LOCK_PATIENCE = 3.0  # seconds: a run that was just killed may still be saving
 
 
 def changed_names(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Name each setting in which two configurations differ."""
+    """Return the names of the settings in which two configurations differ."""
     return [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Name each setting in which two configurations differ, with both values."""
+    """Describe each difference between two configurations, with both values."""
     return [f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in changed_names(old, new)]
 
 
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> AbstractContextManager[None]:
     """Hold a run folder, so that two processes never write to it at once.
-
-    The system drops the lock when its holder dies, so a stale one is never in the way.
 
     Raises:
         UserError: if another process holds it, or the folder cannot be written.
     """
-    path = folder / ".lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise explain(error, folder) from error
-    with file:
-        deadline = time.monotonic() + LOCK_PATIENCE
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise UserError(
-                        f"{folder} is in use by another process; wait for it or choose another "
-                        "--out"
-                    ) from error
-                time.sleep(0.1)
-            except OSError as error:  # a file system without locks
-                raise UserError(
-                    f"{path} cannot be locked: {error.strerror}; choose an --out on another file "
-                    "system"
-                ) from error
-        yield
+    return files.lock(folder, LOCK_PATIENCE)
 
 
 def model_files(folder: Path) -> list[Path]:
     """Return the files from which a model is loaded."""
     return [folder / name for name in (CONFIG, VOCABULARY, WEIGHTS)]
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Tell whether a run folder has a checkpoint, sound or not."""
+    return any((folder / LAST).glob("*.json"))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -100,7 +76,7 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def corpus_info(folder: Path) -> dict[str, Any]:
-    """Return what a run's configuration says of its corpus.
+    """Return what a run's configuration says about its corpus.
 
     Raises:
         UserError: if it says nothing, or not how it was split into words.
@@ -112,7 +88,7 @@ def corpus_info(folder: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Read a JSON object that has some keys, with values of some types."""
+    """Read a JSON object and check that it has keys with values of the given types."""
     found = read_json(path)
     if not isinstance(found, dict):
         raise UserError(f"{path} is no run's: expected an object, found {type(found).__name__}")
@@ -123,15 +99,15 @@ def _read(path: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def text_hashes(corpus: Mapping[str, Any]) -> list[str]:
-    """Return what a corpus's text is known by, wherever it lies: its files' hashes, in order.
+    """Return the hashes of a corpus's files, in order: its identity wherever it lies.
 
-    Empty where a configuration has none, as that of an exported model.
+    An exported model's configuration has none, and the list is empty.
     """
     return list((corpus.get("sha256") or {}).values())
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Read ``metrics.jsonl``: one dictionary an epoch; empty when there is none yet.
+    """Read ``metrics.jsonl``: a dictionary for each finished epoch.
 
     Raises:
         UserError: if it is damaged.
@@ -139,7 +115,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / METRICS
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        metrics = [dict(json.loads(line)) for line in lines]
+        metrics = [dict(files.parse_json(line, str(path))) for line in lines]
         for line in metrics:
             float(line["valid_ppl"])
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""One update: forward, loss, backward, clip, SGD.
+"""Make one update: forward, loss, backward, clip, SGD.
 
 Shape letters: B streams, T steps.
 """
@@ -17,15 +17,15 @@ from torch.nn.utils import get_total_norm
 
 from tiedlm.losses import LossOutput
 from tiedlm.model import LanguageModel
-from tiedlm.recurrent import LSTMState
+from tiedlm.networks.state import State, detach, join, split
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
-from tiedlm.training.soft_targets import SoftTargets
+from tiedlm.training.soft_targets import TargetSource
 from tiedlm.tying import TwoUses
 
 
 class StepOutput(NamedTuple):
-    """What an update leaves.
+    """The result of an update.
 
     Args:
         ce: mean cross-entropy of the window's targets, of all ranks, in nats.
@@ -39,7 +39,7 @@ class StepOutput(NamedTuple):
     aug: float
     grad_norm: float
     stop: bool
-    state: LSTMState
+    state: State
 
 
 class Objective(nn.Module):
@@ -51,17 +51,17 @@ class Objective(nn.Module):
     Args:
         model: what is trained.
         settings: the weights of the losses.
-        soft_targets: what the soft target is made of; None is the model's embedding.
+        target_source: what the soft target is made of; None is the model's embedding.
 
     Source: PAPER section 2; Zaremba et al. (2014).
     """
 
     def __init__(
-        self, model: LanguageModel, settings: Settings, soft_targets: SoftTargets | None = None
+        self, model: LanguageModel, settings: Settings, target_source: TargetSource | None = None
     ) -> None:
         super().__init__()
         self.model = model
-        self.soft_targets = soft_targets
+        self.target_source = target_source
         # J_tot is J + alpha J_aug, times the weight of J. One of 2^-64 is lost beside J_aug.
         self.scale = max(settings.ce_weight, 2.0**-64)
         alpha = settings.alpha / self.scale
@@ -69,8 +69,8 @@ class Objective(nn.Module):
         self.smooths = settings.soft_target == "smoothing"
 
     def forward(
-        self, inputs_BT: Tensor, targets_BT: Tensor, state: LSTMState | None
-    ) -> tuple[Tensor, Tensor, Tensor, LSTMState]:
+        self, inputs_BT: Tensor, targets_BT: Tensor, state: State | None
+    ) -> tuple[Tensor, Tensor, Tensor, State]:
         """Return ``(objective, ce, aug, state)`` of a window."""
         weight = self.model.embedding.weight
         for_output = None
@@ -79,8 +79,8 @@ class Objective(nn.Module):
         sparse = for_output is not None  # whose gradient takes in the rows of the other
         hidden, new_state = self.model.read(inputs_BT, state, weight, sparse=sparse)
         rows = None
-        if self.soft_targets is not None:
-            rows = self.soft_targets(weight if for_output is None else for_output)
+        if self.target_source is not None:
+            rows = self.target_source(weight if for_output is None else for_output)
         if self.smooths:
             out = self._smoothed(hidden, targets_BT, for_output)
         else:
@@ -88,7 +88,7 @@ class Objective(nn.Module):
                 hidden, targets_BT, *self.loss_settings, embedding=rows, weight=for_output
             )
         scale = self.scale * targets_BT.shape[1]
-        return out.loss * scale, out.ce, out.aug, new_state.detach()
+        return out.loss * scale, out.ce, out.aug, detach(new_state)
 
     def _smoothed(
         self, hidden: Tensor, targets_BT: Tensor, for_output: Tensor | None
@@ -116,7 +116,7 @@ def train_step(
     optimizer: torch.optim.SGD,
     inputs_BT: Tensor,
     targets_BT: Tensor,
-    state: LSTMState | None,
+    state: State | None,
     settings: Settings,
     ranks: Ranks | None = None,
     stop_requested: bool = False,
@@ -143,10 +143,8 @@ def train_step(
     groups = settings.accumulate
     optimizer.zero_grad(set_to_none=True)
     parts = []
-    for group in range(groups):
-        own_state = (
-            None if state is None else LSTMState(*(s.chunk(groups, 1)[group] for s in state))
-        )
+    states = [None] * groups if state is None else split(state, groups)
+    for group, own_state in enumerate(states):
         is_last = group == groups - 1
         quiet = isinstance(objective, DistributedDataParallel) and not is_last
         with objective.no_sync() if quiet else nullcontext():  # type: ignore[operator]
@@ -162,8 +160,7 @@ def train_step(
     ce, aug = ce / ranks.world, aug / ranks.world
     check_finite(ce, aug, grad_norm)
     clipped_step(optimizer, grad_norm, settings.clip)
-    h, c = (torch.cat([part[2][i] for part in parts], 1) for i in (0, 1))
-    return StepOutput(ce, aug, grad_norm, stop > 0, LSTMState(h, c))
+    return StepOutput(ce, aug, grad_norm, stop > 0, join([part[2] for part in parts]))
 
 
 def check_finite(ce: float, aug: float, grad_norm: float) -> None:

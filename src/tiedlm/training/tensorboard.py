@@ -1,4 +1,4 @@
-"""A run's metrics as TensorBoard's event files."""
+"""Write a run's metrics as TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tiedlm.errors import require
+from tiedlm.files import check_utf8
 
 FOLDER = "tensorboard"
 
@@ -13,18 +14,19 @@ FOLDER = "tensorboard"
 class TensorBoard:
     """Write each epoch's metrics once.
 
-    Event files cannot be taken back, so what an earlier process wrote is replaced: a run that was
+    Event files can only grow. So those of an earlier process are replaced, and a run that was
     killed and goes on has each epoch once.
 
     Args:
         out: the run folder; the files go to ``tensorboard/`` in it.
 
     Raises:
-        UserError: if the package is not installed.
+        UserError: if the package is not installed, or the folder's name is not UTF-8.
     """
 
     def __init__(self, out: Path) -> None:
         require("tensorboard", "tensorboard", "--tensorboard")
+        check_utf8(out, "TensorBoard cannot write into such a folder")
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder = out / FOLDER

@@ -333,3 +333,12 @@ def test_text_without_blanks_is_said_to_have_no_words_instead_of_too_few(tmp_pat
 
 def test_text_with_blanks_is_said_nothing_of(folder: Path):
     assert notes_on_text(load_corpus(str(folder))) == []
+
+
+def test_the_name_of_a_text_may_be_as_long_as_the_file_system_allows(tmp_path: Path, cache: Path):
+    path = tmp_path / ("语" * 83 + ".txt")
+    path.write_text("the cat sat\n" * 20, encoding="utf-8")
+    loaded = load_corpus(str(path))
+    assert loaded.name == path.stem
+    (folder,) = (cache / "corpora").iterdir()
+    assert folder.name.startswith("语" * 26 + "-")

@@ -12,9 +12,9 @@ import pytest
 from tiedlm.data import download as module
 from tiedlm.data import load_corpus
 from tiedlm.data.download import UnreachableError, download
-from tiedlm.data.progress import byte_progress
 from tiedlm.data.standard import STANDARD, Standard
 from tiedlm.errors import UserError
+from tiedlm.progress import byte_progress
 
 CONTENT = bytes(range(256)) * 2000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -87,7 +87,7 @@ def test_two_that_want_a_file_at_once_fetch_it_once(server, tmp_path):
 def test_a_file_arrives_whole(server: Server, tmp_path: Path):
     download(f"{server.url}/file", tmp_path / "new" / "file", SHA256)
     assert (tmp_path / "new" / "file").read_bytes() == CONTENT
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
+    assert {path.name for path in (tmp_path / "new").iterdir()} - {".lock"} == {"file"}
 
 
 def test_a_cut_download_asks_for_the_rest_only(server: Server, tmp_path: Path):
@@ -125,7 +125,7 @@ def test_a_corrupt_download_is_removed(server: Server, tmp_path: Path):
     server.files["/file"] = CONTENT[:-1] + b"!"
     with pytest.raises(UserError, match=r"instead of .* removed: try again, or put the right file"):
         download(f"{server.url}/file", tmp_path / "file", SHA256)
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {".lock"}
 
 
 def test_a_missing_file_and_a_dead_server_are_unreachable(server: Server, tmp_path: Path):
@@ -194,7 +194,7 @@ def test_progress_off_a_terminal_is_a_plain_line_now_and_then(monkeypatch, capsy
     with byte_progress("encoding", 2_000_000) as advance:
         advance(1_000_000)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr("tiedlm.data.progress._PLAIN_EVERY", -1.0)
+    monkeypatch.setattr("tiedlm.progress.BYTES_EVERY", -1.0)
     with byte_progress("encoding", 2_000_000) as advance:
         advance(1_000_000)
     assert capsys.readouterr().err == "encoding: 1.0 of 2.0 MB\n"

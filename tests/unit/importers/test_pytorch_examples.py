@@ -80,6 +80,36 @@ def test_logits_equal_the_module_s(tmp_path, vocabulary_file, shape, dtype):
         torch.testing.assert_close(one, other.float(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("rename", "wrappers"),
+    [
+        (lambda name: f"module.{name}", ("module",)),
+        (lambda name: f"_orig_mod.{name}", ("_orig_mod",)),
+        (lambda name: f"module._orig_mod.{name}", ("module", "_orig_mod")),
+        (lambda name: f"_orig_mod.module.{name}", ("module", "_orig_mod")),
+        (lambda name: name.replace("rnn.", "rnn._orig_mod."), ("_orig_mod",)),
+        (lambda name: f"_fsdp_wrapped_module.{name}", ("_fsdp_wrapped_module",)),
+        (lambda name: name, ()),
+    ],
+    ids=["parallel", "compiled", "both", "the other way", "a part", "sharded", "plain"],
+)
+def test_a_model_is_read_out_of_pytorch_s_wrappers(tmp_path, vocabulary_file, rename, wrappers):
+    state = RNNModel().state_dict()
+    expected = import_checkpoint(save(state, tmp_path), vocabulary_file)
+    wrapped = {rename(name): tensor for name, tensor in state.items()}
+    found = import_checkpoint(save(wrapped, tmp_path), vocabulary_file)
+    assert (expected.wrappers, found.wrappers) == ((), wrappers)
+    for one, other in zip(expected.model.parameters(), found.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_two_models_in_one_state_dict_are_refused(tmp_path, vocabulary_file):
+    state = RNNModel().state_dict()
+    both = state | {f"module.{name}": tensor for name, tensor in state.items()}
+    with pytest.raises(UserError, match=r"tensor 'encoder\.weight' twice, once inside 'module'"):
+        import_checkpoint(save(both, tmp_path), vocabulary_file)
+
+
 def test_the_run_folder_is_loaded_with_the_same_logits_and_words(tmp_path, vocabulary_file):
     legacy = RNNModel(tied=True)
     imported = import_checkpoint(save(legacy.state_dict(), tmp_path), vocabulary_file)

@@ -3,7 +3,6 @@
 Builds of PyTorch for CUDA bring Triton; elsewhere `pip install triton` (a gigabyte) runs these.
 """
 
-import functools
 import importlib.util
 import itertools
 import os
@@ -15,8 +14,7 @@ import torch
 
 from tiedlm import augmented_cross_entropy, streaming
 from tiedlm.matmul import precision
-from tiedlm.native import gpu, gpu_lstm
-from tiedlm.recurrent.lstm_function import lstm_layer
+from tiedlm.native import gpu
 
 # Triton must not be imported before it is told to interpret: so a process of its own.
 INTERPRETER = os.environ.get("TRITON_INTERPRET") == "1"
@@ -114,47 +112,3 @@ def test_words_may_be_forbidden_a_whole_block_of_them(interpreter, monkeypatch, 
     for one, other in zip(compiled, plain, strict=True):
         assert one.isfinite().all()
         assert (one - other).norm() <= 2e-6 * other.norm() + 1e-6
-
-
-@pytest.mark.parametrize("products", ["fp32", "fp16"])
-@pytest.mark.parametrize("with_mask", [False, True])
-@pytest.mark.parametrize(
-    ("streams", "steps", "hidden"), [(3, 5, 10), (17, 4, 70), (1, 1, 16), (70, 1, 150)]
-)
-def test_an_lstm_layer_and_its_gradients_are_pytorchs(
-    interpreter, monkeypatch, streams, steps, hidden, with_mask, products
-):
-    generator = torch.Generator().manual_seed(0)
-    shapes = [
-        (steps, streams, 7), (streams, hidden), (streams, hidden), (4 * hidden, 7),
-        (4 * hidden, hidden), (4 * hidden,),
-    ]  # fmt: skip
-    inputs = [
-        torch.randn(shape, generator=generator).mul_(0.5).requires_grad_() for shape in shapes
-    ]
-    mask = (torch.rand(streams, hidden, generator=generator) > 0.4) / 0.6 if with_mask else None
-
-    def layer():
-        outputs = lstm_layer(*inputs, mask)
-        upstream = [torch.linspace(-1, 2, part.numel()).view_as(part) for part in outputs]
-        grads = torch.autograd.grad(outputs, inputs, upstream)
-        return [*(part.detach() for part in outputs), *grads]
-
-    if steps == 1:  # nobody waits for anybody: several programs can run one after the other
-        monkeypatch.setattr(
-            gpu_lstm, "_blocks", lambda _, dtype: gpu_lstm._cut(streams, hidden, dtype, 64, 16)
-        )
-    calls = []
-    for name in ("run_forward", "run_backward"):
-        real = getattr(gpu_lstm, name)
-        counted = functools.partial(lambda real, *args: calls.append(real) or real(*args), real)
-        monkeypatch.setattr(gpu_lstm, name, counted)
-    # The interpreter multiplies float16, but not bfloat16.
-    with torch.autocast("cpu", torch.float16, enabled=products == "fp16"):
-        found = layer()
-        monkeypatch.delenv(gpu.ON)
-        expected = layer()
-    assert len(calls) == 2  # of the first call only
-    rtol = 2e-6 if products == "fp32" else 2e-3
-    for one, other in zip(found, expected, strict=True):
-        assert (one - other).norm() <= rtol * other.norm()

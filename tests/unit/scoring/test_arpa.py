@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tiedlm.errors import UserError
-from tiedlm.scoring.arpa import interpolate, load_arpa, word_log_probs
+from tiedlm.scoring.arpa import Mixture, interpolate, load_arpa, word_log_probs
 
 ARPA = """\\data\\
 ngram 1=5
@@ -58,6 +58,25 @@ def test_log_probs_are_natural_and_the_words_those_of_one_sentence():
 
     found = word_log_probs(Stub(), ["the", "cat"])
     np.testing.assert_allclose(np.exp(found), [0.1, 0.01, 10**-0.5], rtol=1e-14)
+
+
+def test_a_mixture_counts_the_words_that_the_n_grams_do_not_know():
+    class Stub(set):
+        def full_scores(self, text, bos, eos):
+            return iter([(-1.0, 1, word in self) for word in [*text.split(), "</s>"]])
+
+    mixture = Mixture(Stub({"the", "cat"}), 0.25)
+    for words in (["the", "CAT"], ["the", "cat"], []):
+        neural = np.full(len(words) + 1, np.log(0.3))
+        np.testing.assert_allclose(np.exp(mixture(words, neural)), 0.75 * 0.3 + 0.25 * 0.1)
+    assert (mixture.words, mixture.unknown) == (4, 1)
+
+
+def test_kenlm_tells_known_words_from_unknown_ones(arpa_file):
+    pytest.importorskip("kenlm")
+    mixture = Mixture(load_arpa(arpa_file), 0.5)
+    mixture(["the", "cat", "CAT"], np.zeros(4))
+    assert (mixture.words, mixture.unknown) == (3, 1)
 
 
 def test_without_the_package_the_error_names_it(monkeypatch, arpa_file):

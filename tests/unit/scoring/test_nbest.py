@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 
 import pytest
 
@@ -112,7 +113,7 @@ def test_json_lines(tmp_path):
     ("text", "says"),
     [
         ("u-1 the cat\n", "--acoustic-cost"),
-        ("{not json}\n", "line 1: expected"),
+        ("{not json}\n", "line 1 is not valid JSON"),
         ('{"id": "u"}\n', "no 'hypotheses'"),
         ('{"id": "u", "hypotheses": []}\n', "no hypotheses"),
         ('{"id": "u", "hypotheses": [{"text": "a"}]}\n', "no 'score'"),
@@ -122,7 +123,22 @@ def test_json_lines(tmp_path):
             "a number as 'score', got '1'",
         ),
         ('{"id": "u", "hypotheses": [{"text": "a", "score": 1, "lm_score": true}]}\n', "lm_score"),
-        ('{"id": "u", "hypotheses": [{"text": "a", "score": NaN}]}\n', "finite number"),
+        (
+            '{"id": "u", "hypotheses": [{"text": "a", "score": NaN}]}\n',
+            "expected a number as the score",
+        ),
+        ('{"id": "u", "hypotheses": [{"text": "a", "score": Infinity}]}\n', "score, got inf"),
+        ('{"id": "u", "hypotheses": [{"text": "a", "score": 1' + "0" * 400 + "}]}\n", "got inf"),
+        ('{"id": "u", "hypotheses": ' + "[" * 99_999 + "]" * 99_999 + "}\n", "nested too deeply"),
+        (
+            '{"id": "u", "hypotheses": [{"text": ' + "[" * 800 + "]" * 800 + ', "score": 1}]}\n',
+            r"string as 'text', got \[+\.\.\.\]+$",
+        ),
+        (
+            '{"id": "u", "hypotheses": [{"text": "the \\ud83d cat", "score": 1}]}\n',
+            r"line 1: a text has '\\ud83d', which is half a character",
+        ),
+        ('{"id": "u", "id": "v", "hypotheses": []}\n', "key 'id' twice"),
         (
             '{"id": "u", "hypotheses": [{"text": "a", "score": 1, "graph_score": "x"}]}\n',
             "graph_sc",
@@ -146,7 +162,8 @@ def test_mistakes_in_json_lines_are_named(tmp_path, text, says):
         ("u1 a\n", "u1 1\n", "a hyphen and a number"),
         ("u-1 a\n", "u-2 1\n", "'u-1' has no acoustic cost"),
         ("u-1 a\nu-1 b\n", "u-1 1\n", "line 2: 'u-1' is there twice"),
-        ("u-1 a\n", "u-1 one\n", "finite number"),
+        ("u-1 a\n", "u-1 one\n", "u-1: expected a number as the cost, got 'one'"),
+        ("u-1 a\n", "u-1 -inf\n", "a number as the cost, got '-inf'"),
         ("u-1 a\n", "\n", "blank lines"),
     ],
 )
@@ -160,7 +177,15 @@ def test_a_folder_without_a_list_and_other_json_are_refused(tmp_path):
     with pytest.raises(UserError, match="neither words_text"):
         read_nbest(str(tmp_path))
     write(tmp_path, a__json='{"utts": {"u": 3}}', b__json="[]", c__json="{")
-    for name, says in (("a", "'utts'"), ("b", "'utts'"), ("c", "not valid JSON")):
+    write(tmp_path, d__json='{"utts": {"u": {"output": []}, "u": {"output": []}}}')
+    write(tmp_path, e__json='{"utts": {"v": {"output": [{"rec_text": "", "score": "x"}]}}}')
+    for name, says in (
+        ("a", "'utts'"),
+        ("b", "'utts'"),
+        ("c", "not valid JSON"),
+        ("d", "key 'u' twice"),
+        ("e", "e.json, v: expected a number"),
+    ):
         with pytest.raises(UserError, match=says):
             read_nbest(str(tmp_path / f"{name}.json"))
     with pytest.raises(UserError, match="needs --acoustic-cost"):
@@ -196,3 +221,33 @@ def test_a_language_models_scores_are_for_all_hypotheses_or_none(tmp_path):
     (tmp_path / "list.jsonl").write_text(json.dumps({"id": "x", "hypotheses": hypotheses}) + "\n")
     with pytest.raises(UserError, match="for all or for none"):
         read_nbest(str(tmp_path / "list.jsonl"))
+
+
+def test_an_utterance_in_the_outputs_of_two_espnet_jobs_is_refused_by_name(tmp_path):
+    for job, key in (("output.1", "u1"), ("output.2", "u2"), ("output.3", "u1")):
+        write(tmp_path / "logdir" / job / "1best_recog", text=f"{key} a\n", score=f"{key} -1\n")
+    with pytest.raises(UserError, match=r"'u1' is there twice, in output\.1 and output\.3; is one"):
+        read_nbest(str(tmp_path))
+
+
+def test_minus_infinity_is_a_score_in_every_layout(tmp_path):
+    line = '{"id": "u", "hypotheses": [{"text": "a", "score": -Infinity, "lm_score": -1e999}]}'
+    write(tmp_path, n__jsonl=line)
+    impossible = Hypothesis("a", -math.inf, 0.0, -math.inf)
+    assert read_nbest(str(tmp_path / "n.jsonl")) == {"u": [impossible]}
+    write(tmp_path / "espnet" / "1best_recog", text="u a\n", score="u tensor(-inf)\n")
+    assert read_nbest(str(tmp_path / "espnet")) == {"u": [Hypothesis("a", -math.inf)]}
+    write(tmp_path, words="u-1 a\n", costs="u-1 inf\n")
+    found = read_nbest(str(tmp_path / "words"), tmp_path / "costs")
+    assert found == {"u": [Hypothesis("a", -math.inf)]}
+    write(
+        tmp_path / "kaldi",
+        words_text="u-1 a\nu-2 b\n", acwt="u-1 1\nu-2 1\n",
+        lmwt__nolm="u-1 2\nu-2 inf\n", lmwt__withlm="u-1 inf\nu-2 inf\n",
+    )  # fmt: skip
+    assert read_nbest(str(tmp_path / "kaldi")) == {
+        "u": [
+            Hypothesis("a", -1.0, -2.0, -math.inf),
+            Hypothesis("b", -1.0, -math.inf, -math.inf),
+        ]
+    }

@@ -122,3 +122,44 @@ def test_a_mixture_sees_the_words_as_read(model, vocabulary):
     new, _ = log_probs(model, vocabulary, nbest, lambda text: text.lower().split(), mix)
     assert seen == [(["w1", "hm"], 3)]
     assert new.tolist() == [-3.0]
+
+
+IMPOSSIBLE = {
+    "u": [Hypothesis("x", -np.inf), Hypothesis("a", -2.0), Hypothesis("b", -1.0)],
+    "v": [Hypothesis("b", -1.0, lm_score=-np.inf), Hypothesis("c", -3.0, lm_score=-9.0)],
+    "w": [Hypothesis("d", -np.inf), Hypothesis("e", -1.0, graph_score=-np.inf)],
+}
+ANY_WEIGHTS = [Weights(), Weights(weight=0.0), Weights(1.0), Weights(2.0), Weights(0.3, 4.0, 20.0)]
+
+
+@pytest.mark.parametrize("weights", ANY_WEIGHTS, ids=str)
+def test_an_impossible_hypothesis_is_never_chosen(weights):
+    lists = ScoredLists(IMPOSSIBLE, np.array([0.0, -9.0, -9.0, 0.0, -99.0, -1.0, 0.0]))
+    totals_UK = lists.totals(weights)
+    assert np.isneginf(totals_UK).tolist() == [
+        [True, False, False], [True, False, True], [True, True, True],
+    ]  # fmt: skip
+    assert not np.isnan(totals_UK).any()
+    assert lists.best(weights)[0] > 0
+    assert lists.best(weights)[1:].tolist() == [1, 0]
+
+
+def test_lists_of_nothing_but_impossible_hypotheses_are_named():
+    assert ScoredLists(IMPOSSIBLE, np.zeros(7)).impossible() == ["w"]
+    assert ScoredLists(NBEST, NEW).impossible() == []
+
+
+def test_impossible_hypotheses_leave_tuning_as_it_is_without_them():
+    lists, references = planted(Weights(weight=0.65, penalty=-1.5, lm_scale=7.0), separate=True)
+    expected = lists.tune(references)
+    nbest, new = {}, []
+    place = iter(lists._new_N.tolist())
+    for key, hypotheses in lists.nbest.items():
+        nbest[key] = [*hypotheses, Hypothesis(references[key], -np.inf)]
+        new += [*(next(place) for _ in hypotheses), 1000.0]
+    assert ScoredLists(nbest, np.array(new)).tune(references) == expected
+
+
+def test_the_oracle_chooses_no_impossible_hypothesis():
+    found = ScoredLists(IMPOSSIBLE, np.zeros(7)).tune({"u": "x", "v": "c", "w": "e"})
+    assert found.oracle == pytest.approx(2 / 3)

@@ -1,5 +1,6 @@
 """Threads: as many as help, fewer on request."""
 
+from tests_support import torch_threads
 from tiedlm.training import hardware
 
 
@@ -8,6 +9,22 @@ def test_omp_num_threads_can_lower_the_threads(monkeypatch):
     for wish, threads in (("1", 1), ("2", 2), ("16", 4), ("", 4), ("no", 4), ("0", 4)):
         monkeypatch.setenv("OMP_NUM_THREADS", wish)
         assert hardware.default_threads() == threads
+
+
+def test_a_list_in_omp_num_threads_means_its_first_number_as_it_does_for_pytorch(monkeypatch):
+    monkeypatch.setattr(hardware, "available_cores", lambda: 4)
+    for wish, threads in (("1,1", 1), (" 1", 1), ("2 , 4", 2), ("1,", 1), (",1", 4), ("-1", 4)):
+        monkeypatch.setenv("OMP_NUM_THREADS", wish)
+        assert hardware.default_threads() == threads
+
+
+def test_info_says_what_limits_the_threads(monkeypatch):
+    monkeypatch.setattr(hardware, "available_cores", lambda: 1)
+    monkeypatch.setattr(hardware.cores, "describe", lambda: "1 of 2 cores: a CPU quota of 1")
+    with torch_threads(1):
+        assert hardware.machine_info()["threads"].startswith(
+            "1 (1 of 2 cores: a CPU quota of 1; at"
+        )
 
 
 def test_runs_at_once_share_the_cores_and_omp_num_threads_lowers_their_threads_too(monkeypatch):

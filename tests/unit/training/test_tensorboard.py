@@ -41,3 +41,9 @@ def test_the_missing_package_is_named_before_anything_is_written(tmp_path, monke
     with pytest.raises(UserError, match=r"pip install 'tiedlm\[tensorboard\]'"):
         TensorBoard(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_tensorboard_cannot_write_into_is_refused_before_training(tmp_path):
+    pytest.importorskip("tensorboard")
+    with pytest.raises(UserError, match="is not UTF-8: TensorBoard cannot write into"):
+        TensorBoard(tmp_path / "b\udcffd")

@@ -1,16 +1,16 @@
-"""The recurrence of an LSTM layer on a GPU, a whole window in one launch, in Triton.
+"""Triton's kernels for the recurrence of an LSTM layer: one launch runs a whole window.
 
-A program owns some hidden units of some streams through all steps, and keeps their cell states in
-registers. What it needs of the others, the hidden states of the step before, comes through memory:
-at the end of a step every program counts itself in, and goes on when all have. So all programs must
-run at once: :mod:`tiedlm.native.gpu_lstm` sees to that. Import this only where Triton is installed.
+A program owns some hidden units of some streams through all steps. It keeps their cell states in
+registers. It reads the other units' hidden states of the step before from memory. At the end of a
+step every program counts itself in, and goes on when all have. So all programs must run at once:
+:mod:`tiedlm.networks.backends.triton` checks that. Import this only where Triton is installed.
 
-What is multiplied has rows and columns of zeros up to whole blocks, so that no load of it needs a
-mask, and rows that begin on 16 bytes.
+The operands of the products are padded with zeros to whole blocks. So their loads need no mask, and
+their rows begin at multiples of 16 bytes.
 
 Shape letters: B streams, T steps, H hidden width, G = 4H gates (i, f, g, o); N streams and U units
-of a program, K numbers summed at a time; R, C and P are B, H by unit and H by number summed, each
-up to whole blocks.
+of a program, K numbers summed at a time. R, C and P are B and H rounded up to whole blocks: R in
+streams, C in units of a program, P in numbers summed at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import triton.language as tl
 
 @triton.jit
 def _all_arrive(arrived, goal):
-    """Wait until every program has counted itself in ``goal`` times in all."""
+    """Wait until the programs have counted themselves in ``goal`` times together."""
     tl.debug_barrier()
     seen = tl.atomic_add(arrived, 1, sem="acq_rel") + 1
     while seen < goal:
@@ -43,9 +43,10 @@ def forward(
     arrived, T, B, H, R, C, P, programs,
     HAS_MASK: tl.constexpr, N: tl.constexpr, U: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    """Turn what comes from the inputs into gates; fill cells, tanh(cells), outputs.
+    """Turn the input projections into gates; write cells, tanh(cells) and outputs.
 
-    ``previous`` has T + 1 steps of the products' type; the first is given, the others are filled.
+    ``previous`` has T + 1 steps in the type of the products. The first one is given, and the others
+    are written.
     """
     unit = tl.program_id(0) * U + tl.arange(0, U)[None, :]
     row = tl.program_id(1) * N + tl.arange(0, N)[:, None]
@@ -95,7 +96,7 @@ def backward(
     HAS_MASK: tl.constexpr, HAS_FACTOR: tl.constexpr,
     N: tl.constexpr, U: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    """Fill the gradient of the gates' inputs, the same in the products' type, and that of c."""
+    """Write the gradients of the gates' inputs, also in the products' type, and of ``c_BH``."""
     unit = tl.program_id(0) * U + tl.arange(0, U)[None, :]
     row = tl.program_id(1) * N + tl.arange(0, N)[:, None]
     mine = (row < B) & (unit < H)
@@ -103,7 +104,7 @@ def backward(
     G = 4 * H
     keep = tl.load(mask_BH + at, mask=mine, other=0.0) if HAS_MASK else 1.0
     grad_cell = tl.load(grad_cell_BH + at, mask=mine, other=0.0)
-    # The state that leaves the window is unmasked, what the next layer sees is masked.
+    # The state after the window is not masked. The output to the next layer is.
     grad_last = tl.load(grad_h_BH + at, mask=mine, other=0.0)
     for step in range(0, T):
         t = T - 1 - step

@@ -1,7 +1,7 @@
 """The variational-dropout LSTM: the module, and the readable layer that defines what it computes.
 
 Shape letters: B streams, T steps, E input width, H hidden width, G = 4H gates, L layers.
-Inside ``recurrent`` time comes first; at the edge of the module the batch does.
+Inside ``networks`` time comes first; at the edge of the module the batch does.
 """
 
 from __future__ import annotations
@@ -10,19 +10,24 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tiedlm.dropout import check_probability, variational_mask
+from tiedlm.dropout import check_probability, stream_mask
 from tiedlm.matmul import is_autocast, without_autocast
-from tiedlm.recurrent.lstm_function import lstm_layer
+from tiedlm.networks import state as states
+from tiedlm.networks.lstm_function import lstm_layer
+from tiedlm.networks.network import draw_parameters, register
 from tiedlm.tracing import is_jit_tracing, is_symbolic, is_transformed
+
+if TYPE_CHECKING:
+    from tiedlm.model import ModelConfig
 
 
 class LSTMState(NamedTuple):
-    """What an LSTM carries from one window to the next.
+    """The state that an LSTM carries from one window to the next.
 
     Shape:
         h, c: ``(L, B, H)``. ``h`` is the hidden state *before* any mask.
@@ -32,8 +37,8 @@ class LSTMState(NamedTuple):
     c: Tensor
 
     def detach(self) -> LSTMState:
-        """Cut the graph: the state goes on, the gradient does not."""
-        return LSTMState(self.h.detach(), self.c.detach())
+        """Return the state cut off from the graph: no gradient flows into the last window."""
+        return states.detach(self)
 
 
 def lstm_layer_reference(
@@ -45,15 +50,15 @@ def lstm_layer_reference(
     bias_G: Tensor,
     mask_BH: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    r"""One LSTM layer, step by step, as the equations say it.
+    r"""Compute one LSTM layer step by step, as the equations are written.
 
     .. math::
         (i, f, g, o) &= W_x x_t + W_h (m \odot h_{t-1}) + b \\
         c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
         h_t &= \sigma(o) \odot \tanh(c_t)
 
-    The one mask ``m`` is on ``h`` where it re-enters its own layer and where it leaves for the
-    next layer or the decoder.
+    One mask ``m`` is used twice. It is on ``h`` where it re-enters its own layer, and where it
+    leaves for the next layer or the decoder.
 
     Args:
         x_TBE: inputs, already masked.
@@ -65,8 +70,8 @@ def lstm_layer_reference(
         mask_BH: ``m``, or None for no dropout.
 
     Returns:
-        ``(output_TBH, h_BH, c_BH)``: the masked hidden states, and the state after the last step
-        with ``h`` unmasked.
+        ``(output_TBH, h_BH, c_BH)``: the masked hidden states, and the state after the last step.
+        Its ``h`` is not masked.
 
     Source: PAPER section 2 (variational dropout after Gal); Zaremba et al. (2014), equation 3.
     """
@@ -82,7 +87,7 @@ def lstm_layer_reference(
 
 
 class LSTMLayer(nn.Module):
-    """The parameters of one layer, rows of each weight in the order i, f, g, o."""
+    """The parameters of one layer. The rows of each weight are in the order i, f, g, o."""
 
     def __init__(self, d_input: int, d_hidden: int) -> None:
         super().__init__()
@@ -94,10 +99,10 @@ class LSTMLayer(nn.Module):
 class VariationalLSTM(nn.Module):
     """A stack of LSTM layers in which a dropout mask lasts for the whole sequence.
 
-    In training mode each call draws, for every example, one mask for the inputs and one mask per
-    layer for its hidden states. The mask of a layer is the same at every step, and the same where
-    ``h`` is the recurrent input of its own layer and where it is the input of what comes next.
-    In evaluation mode nothing is dropped.
+    In training mode each call draws masks for every stream: one for the inputs, and one per layer
+    for its hidden states. A mask is the same at every step. The mask of a layer is on ``h`` both as
+    the recurrent input of the layer and as the input of the next one. In evaluation mode nothing is
+    dropped.
 
     Args:
         d_input: width of the inputs.
@@ -105,10 +110,10 @@ class VariationalLSTM(nn.Module):
         n_layers: number of layers.
         dropout_input: probability of dropping a unit of the inputs.
         dropout_hidden: probability of dropping a unit of a hidden state.
-        fast: use the hand-written gradient; False uses the readable layer. Both give the same
-            numbers. ``torch.func`` transforms, forward-mode differentiation and ``torch.export``
-            use the readable layer in any case. A second derivative through ``backward`` needs
-            False.
+        fast: use the layer with the hand-written gradient; False uses the readable layer. Both
+            give the same numbers. ``torch.func`` transforms, forward-mode differentiation and
+            ``torch.export`` use the readable layer in any case. A second derivative through
+            ``backward`` needs False.
 
     Shape:
         x: ``(B, T, d_input)``; output: ``(B, T, d_hidden)``, the masked hidden states of the last
@@ -116,6 +121,8 @@ class VariationalLSTM(nn.Module):
 
     Source: PAPER section 2 of the training details.
     """
+
+    forgets = True  # two states become equal, to rounding, after enough of the same words
 
     def __init__(
         self,
@@ -127,9 +134,8 @@ class VariationalLSTM(nn.Module):
         fast: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("d_input", d_input), ("d_hidden", d_hidden), ("n_layers", n_layers),
-        ):  # fmt: skip
+        sizes = {"d_input": d_input, "d_hidden": d_hidden, "n_layers": n_layers}
+        for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"{name}: expected a positive integer, got {value}")
         check_probability("dropout_input", dropout_input)
@@ -148,42 +154,38 @@ class VariationalLSTM(nn.Module):
 
     def reset_parameters(self, init_range: float = 0.1) -> None:
         """Draw weights from U(-init_range, init_range) and set biases to zero."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            else:
-                nn.init.uniform_(parameter, -init_range, init_range)
+        draw_parameters(self, init_range)
 
-    def _typed_layers(self) -> Iterator[LSTMLayer]:
+    def typed_layers(self) -> Iterator[LSTMLayer]:
+        """Yield the layers, the first one first."""
         for layer in self.layers:
             assert isinstance(layer, LSTMLayer)
             yield layer
 
     def initial_state(self, batch_size: int) -> LSTMState:
         """Return the all-zero state for ``batch_size`` sequences."""
-        like = next(self._typed_layers()).bias
+        like = next(self.typed_layers()).bias
         zeros_LBH = like.new_zeros(self.n_layers, batch_size, self.d_hidden)
         return LSTMState(zeros_LBH, zeros_LBH.clone())
 
     def sample_masks(self, batch_size: int) -> tuple[Tensor | None, list[Tensor | None]]:
         """Draw ``(input mask (B, d_input), [one mask (B, d_hidden) per layer])``.
 
-        All are None in evaluation mode and where the probability is 0. With ``mask_share`` at
-        ``(rank, world)`` this is one of ``world`` processes that share a batch: each draws the
-        masks of all its streams and keeps its own, so that a stream has the mask that it would
-        have in one process.
+        A mask is None in evaluation mode, and where its probability is 0.
         """
         if not self.training:
             return None, [None] * self.n_layers
-        like = next(self._typed_layers()).bias
-        rank, world = self.mask_share
+        like = next(self.typed_layers()).bias
 
         def draw(width: int, p: float) -> Tensor | None:
-            mask = variational_mask((batch_size * world, width), p, like)
-            return None if mask is None else mask[rank * batch_size : (rank + 1) * batch_size]
+            return stream_mask(batch_size, width, p, like, *self.mask_share)
 
         input_mask = draw(self.d_input, self.dropout_input)
         return input_mask, [draw(self.d_hidden, self.dropout_hidden) for _ in range(self.n_layers)]
+
+    def share_masks(self, rank: int, world: int) -> None:
+        """Draw masks as process ``rank`` of ``world`` that share a batch."""
+        self.mask_share = (rank, world)
 
     def forward(
         self, x: Tensor, state: LSTMState | tuple[Tensor, Tensor] | None = None
@@ -192,12 +194,12 @@ class VariationalLSTM(nn.Module):
 
         Args:
             x: ``(B, T, d_input)``.
-            state: ``(h, c)`` of the end of the previous window, each ``(n_layers, B, d_hidden)``;
-                None starts from zeros.
+            state: ``(h, c)`` after the previous window, each ``(n_layers, B, d_hidden)``. None
+                starts from zeros.
 
         Returns:
-            ``(output, state)``: the masked hidden states ``(B, T, d_hidden)`` of the last layer and
-            the state after the last step, still attached to the graph.
+            ``(output, state)``: the masked hidden states ``(B, T, d_hidden)`` of the last layer,
+            and the state after the last step, still attached to the graph.
 
         Raises:
             ValueError: for a wrong shape of ``x`` or ``state``.
@@ -210,7 +212,7 @@ class VariationalLSTM(nn.Module):
     def forward_time_major(
         self, x_TBE: Tensor, state: LSTMState | tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, LSTMState]:
-        """Run over a window whose first axis is time: :meth:`forward` without transpositions."""
+        """Run over a window whose first axis is time, as :meth:`forward` does after transposing."""
         steps, batch_size = x_TBE.shape[:2]
         if steps == 0:
             raise ValueError("x: expected one step or more, got none")
@@ -224,8 +226,8 @@ class VariationalLSTM(nn.Module):
                 )
         fast = self.fast and not is_transformed()
         if fast and not self.training and not torch.is_grad_enabled():
-            # Evaluation is not rounded, whichever of the two does it.
-            dtype = next(self._typed_layers()).bias.dtype
+            # Evaluation multiplies in the type of the weights, whatever training does.
+            dtype = next(self.typed_layers()).bias.dtype
             if is_autocast(x_TBE):
                 x_TBE, h_LBH, c_LBH = (tensor.to(dtype) for tensor in (x_TBE, h_LBH, c_LBH))
             with without_autocast(x_TBE):
@@ -244,12 +246,12 @@ class VariationalLSTM(nn.Module):
         c_LBH: Tensor,
         layer_function: Callable[..., tuple[Tensor, Tensor, Tensor]],
     ) -> tuple[Tensor, LSTMState]:
-        """Run this module's layers one after the other."""
+        """Run the layers one after the other."""
         batch_size = x_TBE.shape[1]
         input_mask_BE, hidden_masks = self.sample_masks(batch_size)
         out_TB = x_TBE if input_mask_BE is None else x_TBE * input_mask_BE
         last_h, last_c = [], []
-        for index, layer in enumerate(self._typed_layers()):
+        for index, layer in enumerate(self.typed_layers()):
             out_TB, h_BH, c_BH = layer_function(
                 out_TB,
                 h_LBH[index],
@@ -264,19 +266,19 @@ class VariationalLSTM(nn.Module):
         return out_TB, LSTMState(torch.stack(last_h), torch.stack(last_c))
 
     def _is_faster_here(self, batch_size: int) -> bool:
-        """Tell whether this module's layers evaluate faster than PyTorch's kernel, on a CPU.
+        """Tell whether our layers evaluate faster than PyTorch's kernel on a CPU.
 
-        Measured: for several streams at once and weights that no cache holds, which are laid out
-        for their products once a window.
+        Measured: they do for several streams at once and weights too large for a cache. The weights
+        are then laid out for their products once a window.
         """
         return batch_size > 1 and self.d_hidden >= 1000
 
     def _forward_without_masks(
         self, x_TBE: Tensor, h_LBH: Tensor, c_LBH: Tensor
     ) -> tuple[Tensor, LSTMState]:
-        """Evaluate with PyTorch's own kernel, which has no place for a mask on ``h``."""
+        """Evaluate with PyTorch's kernel, which cannot mask the recurrent ``h``."""
         weights: list[Tensor] = []
-        for layer in self._typed_layers():
+        for layer in self.typed_layers():
             weights += [layer.weight_ih, layer.weight_hh, layer.bias, torch.zeros_like(layer.bias)]
         with exact_cudnn() if x_TBE.is_cuda else nullcontext():
             output_TBH, h_LBH, c_LBH = torch.lstm(
@@ -300,9 +302,21 @@ class VariationalLSTM(nn.Module):
         )
 
 
+@register("lstm")
+def build(config: ModelConfig) -> VariationalLSTM:
+    """Return the network that a model's configuration asks for."""
+    return VariationalLSTM(
+        config.d_embed,
+        config.d_hidden,
+        config.n_layers,
+        config.dropout_input,
+        config.dropout_hidden,
+    )
+
+
 @contextmanager
 def exact_cudnn() -> Iterator[None]:
-    """Keep cuDNN from rounding to TF32, its default, and PyTorch from warning that it copies."""
+    """Turn off cuDNN's rounding to TF32, and PyTorch's warning that it copies the weights."""
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous")
         yield

@@ -1,14 +1,17 @@
-"""The fast LSTM layer: the same numbers as ``lstm_layer_reference``, with its gradient by hand.
+"""The fast LSTM layer: the numbers of ``lstm_layer_reference``, with the gradient by hand.
 
-What makes it fast, without a compiler:
+It is fast without a compiler:
 
-- the input projections of all steps are one GEMM, and so is each weight's gradient;
-- a step is one GEMM and in-place pointwise work in buffers made once; where it pays, its weight is
-  laid out for the GEMM once a window;
-- products are made in the type that :mod:`tiedlm.matmul` says (float32 or bfloat16), everything
-  else in the type of the parameters;
-- in backward, every factor that does not depend on the recursion is made for all steps at once,
-  which leaves one GEMM and four pointwise operations a step.
+- The input projections of all steps are one GEMM. So is the gradient of each weight.
+- A step is one GEMM and in-place pointwise work, in buffers that are allocated once. Where it pays,
+  the weight is laid out for the GEMM once a window.
+- :mod:`tiedlm.matmul` chooses the type of the products, float32 or bfloat16. Everything else is
+  in the type of the parameters.
+- In backward, the factors that do not depend on the recursion are computed for all steps at once.
+  That leaves one GEMM and four pointwise operations a step.
+
+The recurrence itself has two faster versions in ``networks/backends/``: compiled for a CPU, and
+Triton's for a GPU.
 
 Shape letters: B streams, T steps, E input width, H hidden width, G = 4H gates (i, f, g, o).
 """
@@ -23,8 +26,8 @@ import torch
 from torch import Tensor
 
 from tiedlm.matmul import adder, gemm_dtype, matmul, operand
-from tiedlm.native import gpu_lstm, kernels_for
-from tiedlm.native import lstm as native_lstm
+from tiedlm.native import kernels_for
+from tiedlm.networks.backends import compiled, triton
 from tiedlm.tracing import is_batched
 
 
@@ -38,14 +41,17 @@ def _run(
     mask_BH: Tensor | None,
     gemm: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return ``output_TBH, h_BH, recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH``."""
+    """Run forward; return ``output_TBH, h_BH, recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH``.
+
+    ``recurrent_BH`` is the masked hidden state before the first step.
+    """
     T, B, E = x_TBE.shape
     H = h_BH.shape[-1]
     x_NE, weight_ih_GE = operand(x_TBE.reshape(T * B, E), gemm), operand(weight_ih_GE, gemm)
     if gemm == bias_G.dtype:
         gates_NG = torch.addmm(bias_G, x_NE, weight_ih_GE.t())
     else:
-        # Not one addition of two types, which is several times slower.
+        # Adding two tensors of different types would be several times slower.
         gates_NG = (x_NE @ weight_ih_GE.t()).to(bias_G.dtype).add_(bias_G)
     gates_TBG = gates_NG.view(T, B, 4 * H)
     cells_TBH, tanh_cells_TBH, output_TBH = torch.empty(
@@ -64,17 +70,17 @@ def _run(
 def _recurrence(
     *tensors: Tensor | None, products: torch.dtype
 ) -> tuple[Callable[..., None], Callable[..., tuple[Tensor, Tensor, Tensor]]]:
-    """Return what runs forward and backward through the steps here: compiled, Triton's, or below.
+    """Return the fastest ``(run_forward, run_backward)`` that works on these tensors.
 
     Args:
-        tensors: the gates first, then others that are read.
+        tensors: the gates first, then the others that are read.
         products: type of the matrix products' operands.
     """
     kernels = kernels_for(*tensors, products=products)
     if kernels is not None:
-        return partial(native_lstm.run_forward, kernels), partial(native_lstm.run_backward, kernels)
-    if gpu_lstm.serves(*tensors, products=products):
-        return gpu_lstm.run_forward, gpu_lstm.run_backward
+        return partial(compiled.run_forward, kernels), partial(compiled.run_backward, kernels)
+    if triton.serves(*tensors, products=products):
+        return triton.run_forward, triton.run_backward
     return _run_forward, _run_backward
 
 
@@ -88,7 +94,10 @@ def _run_forward(
     tanh_cells_TBH: Tensor,
     output_TBH: Tensor,
 ) -> None:
-    """Fill the last three, and turn what comes from the inputs into gates."""
+    """Run through the steps; write the last three tensors, and the gates over ``gates_TBG``.
+
+    ``gates_TBG`` holds the input projections at first.
+    """
     H, gemm = c_BH.shape[-1], weight_hh_GH.dtype
     add_recurrent = adder(weight_hh_GH, len(c_BH))
     i_TBH, f_TBH, g_TBH, o_TBH = gates_TBG.chunk(4, dim=-1)
@@ -129,13 +138,13 @@ def _run_backward(
     grad_h_BH: Tensor,
     grad_c_BH: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient of the gates' inputs, the same in the GEMMs' type, and that of c."""
+    """Return the gradients of the gates' inputs, also in the GEMMs' type, and of ``c_BH``."""
     T, B, H = cells_TBH.shape
     gemm = weight_hh_GH.dtype
     i_TBH, f_TBH, g_TBH, o_TBH = gates_TBG.chunk(4, dim=-1)
 
-    # d(gate inputs) = d(cell) * cell_factors for i, f, g and d(hidden) * o_factor for o:
-    # the derivatives of sigmoid and tanh, for all steps at once.
+    # d(gate inputs) is d(cell) * cell_factors for i, f, g and d(hidden) * o_factor for o. The
+    # factors are derivatives of sigmoid and tanh.
     cell_factors_TB3H = torch.empty_like(gates_TBG[..., : 3 * H])
     by_i_TBH, by_f_TBH, by_g_TBH = cell_factors_TB3H.chunk(3, dim=-1)
     torch.addcmul(i_TBH, i_TBH, i_TBH, value=-1, out=by_i_TBH).mul_(g_TBH)
@@ -148,10 +157,10 @@ def _run_backward(
     c_factor_TBH = torch.mul(tanh_cells_TBH, tanh_cells_TBH).neg_().add_(1).mul_(o_TBH)
 
     grad_gates_TBG = torch.empty_like(gates_TBG)
-    factor_TBG = grad_gates_TBG  # the same in the type of the GEMMs
+    factor_TBG = grad_gates_TBG  # the gradient in the type of the GEMMs
     if gemm != grad_gates_TBG.dtype:
         factor_TBG = torch.empty_like(gates_TBG, dtype=gemm)
-    # The state that leaves the window is unmasked, what the next layer sees is masked.
+    # The state after the window is not masked. The output to the next layer is.
     grad_cell_BH = torch.addcmul(grad_c_BH, grad_h_BH, c_factor_TBH[-1])
     grad_o_last_BH = grad_h_BH * o_factor_TBH[-1]
     if mask_BH is not None:
@@ -193,7 +202,7 @@ class _LSTMLayer(torch.autograd.Function):
         mask_BH: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.gemm = gemm_dtype(x_TBE)
-        # From here on, and in backward too, in the type of the GEMMs.
+        # Both passes use the weights in the type of the GEMMs.
         weight_ih_GE, weight_hh_GH = weight_ih_GE.to(ctx.gemm), weight_hh_GH.to(ctx.gemm)
         output_TBH, last_h_BH, recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH = _run(
             x_TBE, h_BH, c_BH, weight_ih_GE, weight_hh_GH, bias_G, mask_BH, ctx.gemm
@@ -265,11 +274,11 @@ def lstm_layer(
     *,
     gemm: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute what :func:`tiedlm.recurrent.lstm.lstm_layer_reference` does, faster.
+    """Compute :func:`tiedlm.networks.lstm.lstm_layer_reference` faster.
 
-    Args, Returns and equations are those of the reference. The gradient is written by hand and is
-    differentiable once. No gradient flows into the mask. ``gemm`` is the type of the products where
-    there is no gradient; None is :mod:`tiedlm.matmul`'s.
+    Arguments, results and equations are those of the reference. The gradient is written by hand and
+    is differentiable once. No gradient flows into the mask. ``gemm`` is the type of the products
+    where no gradient is needed; None leaves it to :mod:`tiedlm.matmul`.
     """
     inputs = (x_TBE, h_BH, c_BH, weight_ih_GE, weight_hh_GH, bias_G)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):

@@ -1,4 +1,6 @@
-"""The recurrence of an LSTM layer with compiled steps: a product and one pass each.
+"""The recurrence of an LSTM layer in compiled steps, for a CPU.
+
+A step is one matrix product and one pass over memory.
 
 Shape letters: B streams, T steps, H hidden width, G = 4H gates (i, f, g, o).
 """
@@ -7,12 +9,28 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from tiedlm.matmul import multiplier
 from tiedlm.native import pointer, type_of
+
+_pointer, _int = ctypes.c_void_p, ctypes.c_int
+_SIZES = [ctypes.c_int64, ctypes.c_int64, _int]
+_SIGNATURES = {
+    "lstm_step": [*_SIZES, _pointer, _pointer, _int, *[_pointer] * 6],
+    "lstm_step_backward": [*_SIZES, *[_pointer] * 6, _int, *[_pointer] * 4],
+}
+
+
+@cache
+def _declare(kernels: ctypes.CDLL) -> None:
+    """Declare the argument types of the steps in ``kernels.c``."""
+    for name, arguments in _SIGNATURES.items():
+        function = getattr(kernels, name)
+        function.argtypes, function.restype = arguments, None
 
 
 def run_forward(
@@ -26,7 +44,11 @@ def run_forward(
     tanh_cells_TBH: Tensor,
     output_TBH: Tensor,
 ) -> None:
-    """Fill the last three, and turn what comes from the inputs into gates."""
+    """Run through the steps; write the last three tensors, and the gates over ``gates_TBG``.
+
+    ``gates_TBG`` holds the input projections at first.
+    """
+    _declare(kernels)
     T, B, H = cells_TBH.shape
     multiply = multiplier(weight_hh_GH, B)
     type_, threads = type_of(weight_hh_GH), torch.get_num_threads()
@@ -60,13 +82,14 @@ def run_backward(
     grad_h_BH: Tensor,
     grad_c_BH: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient of the gates' inputs, the same in the GEMMs' type, and that of c."""
+    """Return the gradients of the gates' inputs, also in the GEMMs' type, and of ``c_BH``."""
+    _declare(kernels)
     T, B, H = cells_TBH.shape
     multiply = multiplier(weight_hh_GH.t(), B)
     type_, threads = type_of(weight_hh_GH), torch.get_num_threads()
     c_BH, grad_h_BH = c_BH.contiguous(), grad_h_BH.contiguous()
     mask_BH = None if mask_BH is None else mask_BH.contiguous()
-    # The step adds to the gradient of its output, which is not ours to change.
+    # A copy, because the step adds to the gradient of its output, and autograd owns that.
     grad_hidden_TBH = grad_output_TBH.clone(memory_format=torch.contiguous_format)
     grad_cell_BH = grad_c_BH.clone(memory_format=torch.contiguous_format)
     grad_gates_TBG = torch.empty_like(gates_TBG)
@@ -93,7 +116,7 @@ def run_backward(
 
 
 def _pointers(x_TBX: Tensor) -> list[int]:
-    """Return where each step's numbers are."""
+    """Return the address of each step's numbers."""
     first = pointer(x_TBX)
     assert first is not None
     size = x_TBX.stride(0) * x_TBX.element_size()

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tiedlm.matmul import gemm_dtype, precision
-from tiedlm.recurrent import LSTMState, VariationalLSTM
-from tiedlm.recurrent.lstm import lstm_layer_reference
-from tiedlm.recurrent.lstm_function import lstm_layer
+from tiedlm.networks import LSTMState, VariationalLSTM
+from tiedlm.networks.lstm import lstm_layer_reference
+from tiedlm.networks.lstm_function import lstm_layer
 
 
 def layer_inputs(T=5, B=3, E=4, H=6, requires_grad=True, seed=0):

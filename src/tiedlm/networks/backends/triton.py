@@ -1,7 +1,10 @@
-"""The recurrence of an LSTM layer with Triton's kernels, for a GPU: a launch a window.
+"""The recurrence of an LSTM layer in Triton, for a GPU: one launch runs a whole window.
 
-Shape letters: B streams, T steps, H hidden width, G = 4H gates (i, f, g, o); R, C and P are B, H by
-unit and H by number summed, each up to whole blocks.
+A program of the launch owns some hidden units of some streams. The kernels are in
+``triton_kernels.py``, which is imported only where Triton is installed.
+
+Shape letters: B streams, T steps, H hidden width, G = 4H gates (i, f, g, o). R, C and P are B and H
+rounded up to whole blocks: R in streams, C in units of a program, P in numbers summed at a time.
 """
 
 from __future__ import annotations
@@ -13,15 +16,24 @@ from torch import Tensor
 
 from tiedlm.native import gpu, gpu_shared_by
 
-_MOST_STREAMS = 64  # of a program
-_UNITS = 16  # of a program: the least that a matrix unit multiplies
-_BYTES_SUMMED = 256  # at a time, and twice as many in backward
-_REGISTERS = 128 * 256  # of a program at most: 128 threads with 256 each
-_STAGES = 3  # products' operands that are on their way at once, at most
+_MOST_STREAMS = 64  # per program
+_UNITS = 16  # per program: the fewest that a matrix unit multiplies
+_BYTES_SUMMED = 256  # at a time; twice as many in backward
+_REGISTERS = 128 * 256  # per program at most: 128 threads with 256 each
+_STAGES = 3  # most loads of a product's operands in flight at once
 
 
 class _Blocks(NamedTuple):
-    """How work is cut: programs across units and down streams, what each has, and padded sizes."""
+    """How the work is cut into programs.
+
+    Args:
+        across: programs side by side, each with its own units.
+        down: programs one below the other, each with its own streams.
+        streams: streams of a program.
+        units: hidden units of a program.
+        summed: numbers summed at a time.
+        P: hidden width rounded up to a multiple of ``summed``.
+    """
 
     across: int
     down: int
@@ -47,7 +59,7 @@ def _blocks(gates_TBG: Tensor, products: torch.dtype) -> _Blocks:
     _, B, G = gates_TBG.shape
     if gates_TBG.is_cuda:
         return _cut(B, G // 4, products, _MOST_STREAMS, _UNITS)
-    # Triton's interpreter runs one program after the other, and they wait for each other.
+    # One program only: Triton's interpreter runs them in turn, and they wait for each other.
     return _cut(B, G // 4, products, 2**20, 2**20)
 
 
@@ -60,10 +72,10 @@ def _cut(B: int, H: int, products: torch.dtype, most_streams: int, most_units: i
 
 
 def serves(*tensors: Tensor | None, products: torch.dtype) -> bool:
-    """Tell whether :func:`run_forward` and :func:`run_backward` serve here.
+    """Tell whether :func:`run_forward` and :func:`run_backward` work on these tensors.
 
     Args:
-        tensors: the gates ``(T, B, G)`` first, then others that are read.
+        tensors: the gates ``(T, B, G)`` first, then the others that are read.
         products: type of the matrix products' operands.
     """
     gates_TBG = tensors[0]
@@ -73,17 +85,17 @@ def serves(*tensors: Tensor | None, products: torch.dtype) -> bool:
         return False
     blocks, steps = _blocks(gates_TBG, products), len(gates_TBG)
     if max(gates_TBG.numel(), steps * blocks.R * 4 * blocks.P) >= 2**31:
-        return False  # places are counted in 32 bits
+        return False  # the kernels count positions in 32 bits
     if not gates_TBG.is_cuda:
         return True
-    # All programs must run at once, beside those of others.
+    # Programs wait for each other, so all must fit on the GPU at once, beside other processes'.
     properties = torch.cuda.get_device_properties(gates_TBG.device)
     return blocks.programs * gpu_shared_by() <= _held_at_once(properties, blocks.streams)
 
 
 def _held_at_once(properties: Any, streams: int) -> int:
-    """Return how many programs of so many streams a GPU holds."""
-    # Older versions of PyTorch do not say; every GPU that Triton supports has as much.
+    """Return how many programs with this many streams run on a GPU at once."""
+    # Older versions of PyTorch lack these properties. Every GPU that Triton supports has as much.
     registers = getattr(properties, "regs_per_multiprocessor", 2**16)
     memory = getattr(properties, "shared_memory_per_multiprocessor", 2**16)
     forward, backward = (
@@ -104,8 +116,11 @@ def run_forward(
     tanh_cells_TBH: Tensor,
     output_TBH: Tensor,
 ) -> None:
-    """Fill the last three, and turn what comes from the inputs into gates."""
-    from tiedlm.native import triton_lstm  # where Triton is installed
+    """Run through the steps; write the last three tensors, and the gates over ``gates_TBG``.
+
+    ``gates_TBG`` holds the input projections at first.
+    """
+    from tiedlm.networks.backends import triton_kernels  # where Triton is installed
 
     T, B, H = cells_TBH.shape
     blocks = _blocks(gates_TBG, weight_hh_GH.dtype)
@@ -117,7 +132,7 @@ def run_forward(
     keep_BH = c_BH if mask_BH is None else mask_BH.contiguous()
     arrived = torch.zeros(1, dtype=torch.int32, device=gates_TBG.device)
     with torch.cuda.device_of(gates_TBG):  # type: ignore[no-untyped-call]
-        triton_lstm.forward[(blocks.across, blocks.down)](
+        triton_kernels.forward[(blocks.across, blocks.down)](
             gates_TBG, c_BH.contiguous(), previous_TRP, weight_4CP, keep_BH,
             cells_TBH, tanh_cells_TBH, output_TBH, arrived, T, B, H, R, C, P, blocks.programs,
             HAS_MASK=mask_BH is not None, N=blocks.streams, U=blocks.units, K=blocks.summed,
@@ -135,8 +150,8 @@ def run_backward(
     grad_h_BH: Tensor,
     grad_c_BH: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient of the gates' inputs, the same in the GEMMs' type, and that of c."""
-    from tiedlm.native import triton_lstm  # where Triton is installed
+    """Return the gradients of the gates' inputs, also in the GEMMs' type, and of ``c_BH``."""
+    from tiedlm.networks.backends import triton_kernels  # where Triton is installed
 
     T, B, H = cells_TBH.shape
     blocks = _blocks(gates_TBG, weight_hh_GH.dtype)
@@ -151,7 +166,7 @@ def run_backward(
     weight_C4P[:H, :, :H] = weight_hh_GH.view(4, H, H).permute(2, 0, 1)
     arrived = torch.zeros(1, dtype=torch.int32, device=gates_TBG.device)
     with torch.cuda.device_of(gates_TBG):  # type: ignore[no-untyped-call]
-        triton_lstm.backward[(blocks.across, blocks.down)](
+        triton_kernels.backward[(blocks.across, blocks.down)](
             gates_TBG, c_BH.contiguous(), cells_TBH, tanh_cells_TBH, weight_C4P,
             keep_BH, grad_output_TBH.contiguous(), grad_h_BH.contiguous(),
             grad_cell_BH, grad_gates_TBG, factor_TBG, factor_TR4P, arrived,

@@ -1,0 +1,85 @@
+"""How many cores this process may keep busy: its affinity mask and its container's CPU quota."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
+
+
+def available_cores(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> int:
+    """Count the cores that this process may keep busy, at least one.
+
+    A quota of 1.5 cores counts as one: a second thread would be stopped again and again, and the
+    first waits for it.
+
+    Args:
+        cgroups: where the control groups of Linux are mounted.
+        own_groups: the file that names the groups of this process.
+    """
+    cores, quota = allowed_cores(), cpu_quota(cgroups, own_groups)
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def describe(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> str:
+    """Return the number of cores and what limits it, as ``1 of 2 cores: a quota of 1 CPU``."""
+    machine, allowed = os.cpu_count() or 1, allowed_cores()
+    quota = cpu_quota(cgroups, own_groups)
+    reasons = [f"an affinity mask of {allowed}"] if allowed < machine else []
+    if quota is not None and int(quota) < allowed:
+        reasons.append(f"a CPU quota of {quota:g}")
+    of = f"{available_cores(cgroups, own_groups)} of " if reasons else ""
+    return f"{of}{machine} cores" + (f": {' and '.join(reasons)}" if reasons else "")
+
+
+def allowed_cores() -> int:
+    """Count the cores that the affinity mask of this process lets it use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_quota(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> float | None:
+    """Return the smallest CPU quota of this process's control groups, in cores; None without one.
+
+    A group is limited by every group around it. Where the root of the mount is the group itself, as
+    in a container, the path that the system names is not there, and the root has the quota.
+    """
+    quotas = [_quota(folder) for folder in _groups(cgroups, own_groups)]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _groups(cgroups: Path, own_groups: Path) -> Iterator[Path]:
+    """Yield the folders of this process's groups that may hold a quota, each up to its root."""
+    try:
+        lines = own_groups.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:  # version 2
+            roots = [cgroups, cgroups / "unified"]
+        elif "cpu" in controllers.split(","):
+            roots = [cgroups / controllers, cgroups / "cpu"]
+        else:
+            continue
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for root in roots:
+            for depth in range(len(parts), -1, -1):
+                yield root.joinpath(*parts[:depth])
+
+
+def _quota(folder: Path) -> float | None:
+    """Return the quota of one group, of either version, in cores."""
+    with suppress(OSError, ValueError):
+        quota, period = (folder / "cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    with suppress(OSError, ValueError):
+        used = int((folder / "cpu.cfs_quota_us").read_text())
+        return used / int((folder / "cpu.cfs_period_us").read_text()) if used > 0 else None
+    return None

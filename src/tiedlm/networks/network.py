@@ -1,0 +1,133 @@
+"""What a network is to the rest of the package, and the registry of networks.
+
+A network is an ``nn.Module`` that follows :class:`Network`. One line registers it::
+
+    @register("elman")
+    class Elman(nn.Module):
+        def __init__(self, config: ModelConfig) -> None: ...
+
+From then on ``ModelConfig(network="elman")`` and ``tiedlm train --network elman`` build it. The
+name is also the prefix of its parameters in saved runs, such as ``elman.weight_hh``.
+
+Shape letters: T steps, B streams, E width of the word vectors, H width of the hidden states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from torch import Tensor, nn
+
+from tiedlm.errors import UserError, did_you_mean
+from tiedlm.networks.state import State
+
+S = TypeVar("S", bound=State)
+TAKEN = ("embedding", "decoder")  # modules that every model has beside its network
+
+
+class Network(Protocol[S]):
+    """An ``nn.Module`` that reads word vectors.
+
+    Attributes:
+        d_hidden: width of what the classifier reads.
+        forgets: whether two different states become equal after the same words, to rounding. Then
+            a long text is read in segments at once; else it is read as one stream.
+    """
+
+    d_hidden: int
+    forgets: bool
+
+    def initial_state(self, batch_size: int) -> S:
+        """Return the state before the first word, in the type and on the device of the weights."""
+        ...
+
+    def forward_time_major(self, x_TBE: Tensor, state: S | None) -> tuple[Tensor, S]:
+        """Read a window of word vectors.
+
+        In training mode each call draws the dropout masks of this window. In evaluation mode
+        nothing is dropped, and how a text is cut into windows changes nothing but rounding.
+
+        Args:
+            x_TBE: ``(T, B, E)``: time comes first.
+            state: what the last window left; None is the initial state.
+
+        Returns:
+            ``(hidden, state)``: ``(T, B, H)`` of the last layer, masked, and the state after the
+            last step, still attached to the graph.
+        """
+        ...
+
+    def share_masks(self, rank: int, world: int) -> None:
+        """Draw masks as process ``rank`` of ``world`` that share a batch.
+
+        A stream gets the mask that it would have in one process:
+        :func:`tiedlm.dropout.stream_mask` draws it.
+        """
+        ...
+
+
+Builder: TypeAlias = Callable[[Any], Network[Any]]  # from a ModelConfig
+B = TypeVar("B", bound=Builder)
+_BUILDERS: dict[str, Builder] = {}
+
+
+def register(name: str) -> Callable[[B], B]:
+    """Return a decorator that makes a network known by a name.
+
+    It decorates a class that is made from a :class:`tiedlm.ModelConfig`, or a function that returns
+    a network for one.
+
+    Args:
+        name: for ``ModelConfig(network=...)`` and ``--network``; an identifier.
+
+    Raises:
+        ValueError: if the name is no identifier, is taken by another part of the model, or is
+            another network's.
+    """
+    if not name.isidentifier() or name in TAKEN:
+        raise ValueError(
+            f"name: expected an identifier other than {' and '.join(TAKEN)}, got {name!r}"
+        )
+
+    def add(builder: B) -> B:
+        known = _BUILDERS.get(name)
+        if known is not None and _place(known) != _place(builder):
+            raise ValueError(f"name: the network {name!r} is registered already")
+        _BUILDERS[name] = builder
+        return builder
+
+    return add
+
+
+def _place(builder: Any) -> tuple[str, str]:
+    """Return where a builder is defined; a cell of a notebook that runs again stays one place."""
+    return builder.__module__, builder.__qualname__
+
+
+def registered() -> list[str]:
+    """Return the names of all networks."""
+    return list(_BUILDERS)
+
+
+def builder_of(name: str) -> Builder:
+    """Return what builds the network of this name.
+
+    Raises:
+        UserError: for an unknown name, with those that are known.
+    """
+    if name not in _BUILDERS:
+        raise UserError(
+            f"network {name!r} is not registered{did_you_mean(name, _BUILDERS)}; known: "
+            f"{', '.join(_BUILDERS)}"
+        )
+    return _BUILDERS[name]
+
+
+def draw_parameters(module: nn.Module, init_range: float) -> None:
+    """Draw parameters from U(-init_range, init_range); set those named ``...bias`` to zero."""
+    for name, parameter in module.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        else:
+            nn.init.uniform_(parameter, -init_range, init_range)

@@ -1,0 +1,76 @@
+"""Functions of the state that a network carries from one window to the next.
+
+A state is a NamedTuple of tensors. Axis 1 of each tensor is the stream. Nothing else is asked of
+it, so the functions here serve every network. A checkpoint stores the tensors by their field names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+State: TypeAlias = tuple[Tensor, ...]  # a NamedTuple; axis 1 of each tensor is the stream
+S = TypeVar("S", bound=State)
+
+
+def _like(state: S, tensors: Iterable[Tensor]) -> S:
+    """Return a state of the same kind with other tensors."""
+    return cast(S, cast(Any, type(state))(*tensors))
+
+
+def map_state(function: Callable[[Tensor], Tensor], state: S) -> S:
+    """Apply a function to each tensor of a state."""
+    return _like(state, map(function, state))
+
+
+def detach(state: S) -> S:
+    """Cut the graph: the state goes on, the gradient does not."""
+    return map_state(Tensor.detach, state)
+
+
+def select(state: S, streams: Tensor) -> S:
+    """Return the state of some streams.
+
+    Args:
+        state: of any number of streams.
+        streams: ``(N,)`` int64 indices, on any device; one may come several times.
+    """
+    return map_state(lambda part: part.index_select(1, streams.to(part.device)), state)
+
+
+def split(state: S, parts: int) -> list[S]:
+    """Cut a state into equal parts along the streams."""
+    pieces = zip(*(part.chunk(parts, 1) for part in state), strict=True)
+    return [_like(state, piece) for piece in pieces]
+
+
+def join(states: Sequence[S]) -> S:
+    """Put the streams of several states one after another."""
+    return _like(states[0], (torch.cat(parts, 1) for parts in zip(*states, strict=True)))
+
+
+def named(state: State) -> dict[str, Tensor]:
+    """Return the tensors of a state by their field names."""
+    fields: tuple[str, ...] = cast(Any, state)._fields
+    return dict(zip(fields, state, strict=True))
+
+
+def from_named(like: S, tensors: Mapping[str, Tensor]) -> S:
+    """Make a state of the tensors that :func:`named` returned.
+
+    Args:
+        like: a state of the same network.
+        tensors: field name -> tensor.
+
+    Raises:
+        ValueError: if the names are not the fields of such a state.
+    """
+    fields = list(named(like))
+    if sorted(fields) != sorted(tensors):
+        raise ValueError(
+            f"state: expected the tensors {', '.join(fields)}, got {', '.join(tensors) or 'none'}"
+        )
+    return _like(like, (tensors[field] for field in fields))

@@ -1,0 +1,74 @@
+"""The model card: what it says is taken from the model, and the Hub can read it."""
+
+import json
+import sys
+
+import pytest
+
+from export_support import make_run
+from tests_support import run_command
+
+huggingface_hub = pytest.importorskip("huggingface_hub")
+
+
+def card_of(capsys, folder, *flags, shape="tied", result=None):
+    make_run(folder / "run", shape)
+    if result is not None:
+        (folder / "run" / "result.json").write_text(json.dumps(result))
+    command = ["export", folder / "run", "--to", "hf", folder / "hf", "--no-check", *flags]
+    assert run_command(capsys, *command)[0] == 0
+    return huggingface_hub.ModelCard.load(folder / "hf" / "README.md")
+
+
+def test_the_metadata_names_licence_language_corpus_and_perplexities(capsys, tmp_path):
+    result = {"valid_ppl": 12.5, "test_ppl": 13.25, "epochs": 3, "parameters": 2_568}
+    flags = ("--license", "apache-2.0", "--language", "en")
+    data = card_of(capsys, tmp_path, *flags, result=result).data
+    assert (data.license, data.language, data.library_name) == ("apache-2.0", "en", "transformers")
+    assert {"lstm", "weight-tying"} <= set(data.tags)
+    found = {
+        (r.dataset_name, r.dataset_split, r.metric_name, r.metric_value) for r in data.eval_results
+    }
+    (name,) = data.datasets
+    assert found == {
+        (name, "validation", "word_perplexity", 12.5),
+        (name, "test", "word_perplexity", 13.25),
+    }
+
+
+def test_what_is_not_known_is_left_out(capsys, tmp_path):
+    data = card_of(capsys, tmp_path).data
+    assert (data.license, data.language, data.eval_results) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ("tied", "embeddings tied, no bias"),
+        ("tied-with-bias", "embeddings tied, a bias"),
+        ("untied", "embeddings not tied, a bias"),
+    ],
+)
+def test_the_card_says_of_the_model_what_it_has(capsys, tmp_path, shape, said):
+    card = card_of(capsys, tmp_path, shape=shape)
+    assert said in card.text.replace("\n", " ")
+    assert "LSTM language model" in card.text
+
+
+def test_a_card_needs_its_library_and_names_the_extra(capsys, tmp_path, monkeypatch):
+    make_run(tmp_path / "run", "tied")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    status, _, err = run_command(
+        capsys, "export", tmp_path / "run", "--to", "hf", tmp_path / "hf", "--no-check"
+    )
+    assert status == 2
+    assert "pip install 'tiedlm[hf]'" in err
+    assert not (tmp_path / "hf").exists()
+
+
+def test_flags_of_the_card_are_refused_where_there_is_none(capsys, tmp_path):
+    make_run(tmp_path / "run", "tied")
+    command = ("export", tmp_path / "run", "--to", "onnx", tmp_path / "o", "--license", "mit")
+    status, _, err = run_command(capsys, *command)
+    assert status == 2
+    assert "--license and --language need `--to hf`" in err

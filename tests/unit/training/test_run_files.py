@@ -1,0 +1,27 @@
+"""The plain files of a run folder."""
+
+import json
+
+import pytest
+
+from tiedlm.errors import UserError
+from tiedlm.training.run_files import read_metrics
+
+
+@pytest.mark.parametrize(
+    "line", ["[" * 99_999, '{"valid_ppl": []}', "[1]", '{"valid_ppl": 1, "valid_ppl": 2}', "{"]
+)
+def test_damaged_metrics_are_one_line(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_text(line + "\n")
+    with pytest.raises(
+        UserError, match=r"metrics\.jsonl is damaged; the run's own command"
+    ) as found:
+        read_metrics(tmp_path)
+    assert "\n" not in str(found.value)
+
+
+def test_metrics_are_a_dictionary_an_epoch(tmp_path):
+    assert read_metrics(tmp_path) == []
+    lines = [{"epoch": 1, "valid_ppl": 2.5}, {"epoch": 2, "valid_ppl": 2}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_metrics(tmp_path) == lines
