@@ -19,7 +19,7 @@ def lstm_of(model: LanguageModel, to: str) -> VariationalLSTM:
     """
     if not isinstance(model.network, VariationalLSTM):
         raise UserError(
-            f"--to {to} supports only the network lstm, and this run has {model.config.network}; "
+            f"--to {to} is for the network lstm, and this run has {model.config.network}; "
             "tiedlm.load reads it in Python"
         )
     return model.network
