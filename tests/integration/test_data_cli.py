@@ -106,9 +106,7 @@ def test_check_warns_of_a_text_that_is_wrapped(tmp_path: Path):
     lines = textwrap.wrap(paragraph * 60, 40)
     (tmp_path / "wrapped.txt").write_text("\n".join(lines) + "\n")
     shown = run(tmp_path, "check", str(tmp_path / "wrapped.txt"))
-    assert (
-        "of the lines of train end within a sentence, as in a text that is wrapped" in shown.stdout
-    )
+    assert "of the lines of train end in mid-sentence, as in wrapped text" in shown.stdout
     (tmp_path / "whole.txt").write_text((paragraph + "\n") * 60)
     shown = run(tmp_path, "check", str(tmp_path / "whole.txt"))
     assert shown.returncode == 0
