@@ -20,11 +20,11 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from tiedlm.environment_variables import TRITON
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.loss.backends.triton import TritonBackend
 from tiedlm.matmul import precision
 from tiedlm.model import LanguageModel
-from tiedlm.native.triton import ON
 from tiedlm.networks.backends import triton
 from tiedlm.training.build import model_config
 from tiedlm.training.captured import CapturedStep
@@ -98,7 +98,7 @@ def ways(
     """Return what is timed, by name."""
     arguments = (settings, tokens_BT, vocab, products)
     made: dict[str, Callable[[], None]] = {"nn.LSTM (cuDNN)": Plain(*arguments)}
-    with mock.patch.dict("os.environ", {ON: "0"}):
+    with mock.patch.dict("os.environ", {TRITON: "0"}):
         made["ours, no Triton, recorded"] = Ours(*arguments, records=True)
     with without("recurrence"):
         made["ours, Triton in the loss, recorded"] = Ours(*arguments, records=True)

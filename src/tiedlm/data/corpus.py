@@ -22,6 +22,7 @@ from tiedlm.data.standard import STANDARD, standard_source
 from tiedlm.data.text import digest
 from tiedlm.data.tokenizer import UNK
 from tiedlm.data.vocabulary import Ids, Vocabulary
+from tiedlm.environment_variables import CACHE
 from tiedlm.errors import UserError, did_you_mean
 
 _FORMAT = 4  # raised when the tokenizer or the cached files change, to invalidate old caches
@@ -286,7 +287,7 @@ def _whole_folder(place: Path, is_whole: Callable[[], bool]) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
-            f"cannot write {place.parent}: {reason}; make room there or set {files.CACHE} to "
+            f"cannot write {place.parent}: {reason}; make room there or set {CACHE} to "
             "another folder"
         ) from error
     finally:
