@@ -41,6 +41,17 @@ class Group(NamedTuple):
     word_of_N: Tensor
     levels: list[int]
 
+    def weights(self, weight: Tensor) -> Tensor:
+        """Return the summed weights of each word's tokens, or their count if all weigh the same.
+
+        Args:
+            weight: of each token of all groups, ``(N,)``, or one for all, ``()``.
+        """
+        if weight.dim() == 0:
+            return self.count_U.to(weight.dtype)
+        weight_N = weight[self.tokens_N]
+        return add_rows(weight_N.new_zeros(len(self.words_U)), self.word_of_N, weight_N)
+
     def segments(self, start: int, stop: int) -> Iterator[Segment]:
         """Yield the segments of tokens ``start .. stop``; their rows are counted from ``start``."""
         level_start = 0
