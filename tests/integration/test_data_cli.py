@@ -198,6 +198,8 @@ def test_a_corrupt_download_is_one_clear_line_and_is_removed(tmp_path: Path):
     assert not list(tmp_path.glob("cache/sources/ptb/*"))
 
     assert {path.name for path in tmp_path.glob("cache/sources/ptb/*")} <= {".lock"}
+
+
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(book: Path, tmp_path: Path):
     result = run(tmp_path, "prepare", str(book), limit=1000)
     assert_one_line_error(result, "cannot write", "File too large", "TIEDLM_CACHE")

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tiedlm import native
-from tiedlm.native import library
 from tiedlm.data.standard import data_root
 from tiedlm.errors import UserError, did_you_mean
 from tiedlm.files import (
@@ -30,6 +29,7 @@ from tiedlm.files import (
     write_json,
     write_text,
 )
+from tiedlm.native import library
 
 
 def test_a_file_is_replaced_whole_and_no_temporary_stays(tmp_path):
