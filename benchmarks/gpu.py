@@ -26,8 +26,8 @@ from tiedlm.matmul import precision
 from tiedlm.model import LanguageModel
 from tiedlm.native.triton import ON
 from tiedlm.networks.backends import triton
+from tiedlm.training.build import model_config
 from tiedlm.training.captured import CapturedStep
-from tiedlm.training.loop import model_config
 from tiedlm.training.settings import Settings
 from tiedlm.training.step import Objective, train_step
 from training import PlainSteps

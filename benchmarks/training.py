@@ -36,8 +36,8 @@ from tiedlm.model import LanguageModel
 from tiedlm.networks import State
 from tiedlm.scoring import score_sentences
 from tiedlm.scoring.text import Sentence
+from tiedlm.training.build import model_config
 from tiedlm.training.hardware import arithmetic, default_threads
-from tiedlm.training.loop import model_config
 from tiedlm.training.settings import Settings
 from tiedlm.training.step import Objective, train_step
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from studies.harness import run_study, start, training_parser
 from studies.target_grad import PTB
-from tiedlm.experiments.comparison import cell
+from tiedlm.experiments.comparison import seed_mean
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.files import read_json
@@ -24,7 +24,9 @@ def table(found: dict[tuple[str, int], Job]) -> str:
         results = [
             read_json(job.out / "result.json") for (p, _), job in found.items() if p == precision
         ]
-        cells = (cell([result[key] for result in results]) for key in ("valid_ppl", "test_ppl"))
+        cells = (
+            seed_mean([result[key] for result in results]) for key in ("valid_ppl", "test_ppl")
+        )
         lines.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
 

@@ -34,7 +34,7 @@ from studies.harness import (
 from studies.semantic import BASE, REAL, jobs
 from tiedlm import load, native
 from tiedlm.evaluation.perplexity import hidden_windows
-from tiedlm.experiments.comparison import cell
+from tiedlm.experiments.comparison import seed_mean
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
 
@@ -82,7 +82,7 @@ def table(found: dict[Key, Job]) -> str:
                 list(values_by_seed(found, (model, bias), value).values())
                 for value in ("valid_ppl", "test_ppl")
             )
-            cells.append(" / ".join(str(cell(own)) for own in both if own) or "not run")
+            cells.append(" / ".join(str(seed_mean(own)) for own in both if own) or "not run")
         body.append((model, *cells, paired(pairs) if pairs else "-"))
     return markdown_table(
         ("model", "without a bias", "with one", "with - without, test, paired"), body

@@ -21,7 +21,7 @@ from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.results import keep, kept_runs, unpack
 from tiedlm.files import read_json, write_json, write_text
 from tiedlm.progress import ProgressView
-from tiedlm.training.loop import OutOfTime, Stopped
+from tiedlm.training.outcomes import OutOfTime, Stopped
 from tiedlm.training.run_files import RESULT, WEIGHTS
 from tiedlm.training.settings import Settings
 

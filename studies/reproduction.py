@@ -18,6 +18,7 @@ from tiedlm.analysis.plots import plot_theory
 from tiedlm.errors import UserError
 from tiedlm.experiments.cells import table1, table2
 from tiedlm.experiments.effects import HEADER, effects
+from tiedlm.experiments.figure1 import by_point, distances_by_point
 from tiedlm.experiments.reproduce import (
     Found,
     find_results,
@@ -27,7 +28,6 @@ from tiedlm.experiments.reproduce import (
     runs_of,
 )
 from tiedlm.experiments.reproduce_figures import TABLE3_HEADER, draw_figure2, table3_rows
-from tiedlm.experiments.theory import by_point, distances_by_point
 from tiedlm.files import read_json, write_text
 from tiedlm.model import ModelConfig
 from tiedlm.training.settings import Settings

@@ -38,7 +38,7 @@ from tiedlm import load, native
 from tiedlm.data import Corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation.perplexity import token_losses
-from tiedlm.experiments.comparison import cell
+from tiedlm.experiments.comparison import seed_mean
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.prediction_study import BANDS, bootstrap_interval, frequency_masks
 from tiedlm.experiments.recipes import get_recipe
@@ -137,7 +137,12 @@ def tables(found: dict[tuple[str, int], Job], measured: dict[str, Any]) -> str:
         pairs = differences(test, base)
         difference = paired(pairs) if pairs and variant != BASE else "-"
         body.append(
-            (variant, str(cell(list(valid.values()))), str(cell(list(test.values()))), difference)
+            (
+                variant,
+                str(seed_mean(list(valid.values()))),
+                str(seed_mean(list(test.values()))),
+                difference,
+            )
         )
     text = markdown_table(("soft target", "validation", "test", "test, against RE, paired"), body)
 

@@ -38,7 +38,7 @@ from studies.harness import (
 from studies.semantic import BASE, REAL, jobs
 from tiedlm import load, native
 from tiedlm.evaluation.perplexity import hidden_windows
-from tiedlm.experiments.comparison import cell
+from tiedlm.experiments.comparison import seed_mean
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
 
@@ -95,7 +95,7 @@ def table(found: dict[tuple[Point, int], Job]) -> str:
         body.append(
             (
                 target, f"{gamma:g}", f"{temperature:g}" if gamma else "-",
-                str(cell(list(valid.values()))), str(cell(list(test.values()))),
+                str(seed_mean(list(valid.values()))), str(seed_mean(list(test.values()))),
                 paired(pairs) if gamma and pairs else "-",
                 paired(from_own) if target != "own" and from_own else "-",
             )

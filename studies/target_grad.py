@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from studies.harness import paired, run_study, start, training_parser
-from tiedlm.experiments.comparison import cell
+from tiedlm.experiments.comparison import seed_mean
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.files import read_json
@@ -68,7 +68,7 @@ def table(
                     pairs = [a - b for a, b in zip(test, off, strict=True)]
                     difference = paired(pairs)
                 flag = ("on" if on else "off") if model in STUDIED else "-"
-                cells = (corpus, NAMES[model], flag, cell(valid), cell(test), difference)
+                cells = (corpus, NAMES[model], flag, seed_mean(valid), seed_mean(test), difference)
                 lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""What a person sees of long work: live bars on a terminal, plain lines anywhere else."""
+"""Show the progress of long work: live bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-PLAIN_EVERY = 30.0  # seconds between two plain lines of one task
+PLAIN_EVERY = 30.0  # seconds between two plain lines of a model at work
+BYTES_EVERY = 10.0  # the same of a file that is read
+BYTES_STEP = 1 << 18  # bytes between two updates
 TABLE_WIDTH = 140  # of a table that goes into a file or a pipe
 HALF_LIFE = 600.0  # seconds after which work counts half in a rate: machines get busy, and idle
 
@@ -57,7 +59,7 @@ def short_duration(seconds: float) -> str:
 
 
 def table_console() -> Console:
-    """Return where tables are printed: nothing in them is markup, and a pipe or file is wide."""
+    """Return the console for tables: without markup, and wide in a pipe or a file."""
     console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console.width = max(console.width, TABLE_WIDTH)
@@ -106,15 +108,47 @@ class ProgressView:
         self.console.print(Text(text), soft_wrap=True)
 
 
+class _Bar:
+    """What is done of a total: a live bar on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(
+        self, view: ProgressView, title: str, total: int | None, done: int, every: float
+    ) -> None:
+        self.view, self.title, self.total, self.done = view, title, total, done
+        self.every, self.last_line = every, time.monotonic()
+        if view.live:
+            self.task = view.live.add_task(title, total=total, completed=done, status="")
+
+    def advance(self, count: int, status: str, line: str) -> None:
+        """Count some more work.
+
+        Args:
+            count: how much.
+            status: what stands beside the bar.
+            line: what is written instead where there is no bar.
+        """
+        self.done += count
+        if self.view.live:
+            self.view.live.update(self.task, completed=self.done, status=status)
+        elif time.monotonic() - self.last_line > self.every:
+            self.last_line = time.monotonic()
+            self.view.line(line)
+
+    def percent(self, count: int) -> str:
+        """Write the share of the total that is done after some more work."""
+        assert self.total is not None
+        return f"{100 * (self.done + count) / self.total:3.0f}%"
+
+
 class _Rate:
-    """Tokens per second of what a process has done, the last minutes most of all."""
+    """Tokens per second of a process, weighted towards the last minutes."""
 
     def __init__(self) -> None:
         self.tokens = self.seconds = 0.0
         self.last = time.monotonic()
 
     def status(self, tokens: int, left: int) -> str:
-        """Count some more tokens; return the rate and how long those that are left will take."""
+        """Count more tokens; return the rate and the time that the others will take."""
         now = time.monotonic()
         passed, self.last = now - self.last, now
         kept = 0.5 ** (passed / HALF_LIFE)
@@ -125,7 +159,7 @@ class _Rate:
 
 
 class _Task:
-    """Tokens per second, loss, best so far and an ETA of one run.
+    """Tokens per second, perplexity, best so far and an ETA of one run.
 
     The ETA counts everything that takes time, validation too.
     """
@@ -135,50 +169,74 @@ class _Task:
         self.best = ""
 
     def start(self, title: str, total: int, done: int) -> None:
-        self.title, self.total, self.done = title, total, done
-        self.rate, self.last_line = _Rate(), time.monotonic()
-        if self.view.live:
-            self.task = self.view.live.add_task(title, total=total, completed=done, status="")
+        self.title, self.total = title, total
+        self.bar, self.rate = _Bar(self.view, title, total, done, PLAIN_EVERY), _Rate()
 
     def step(self, tokens: int, epoch: int, epochs: int, perplexity: float) -> None:
-        self.done += tokens
-        now = time.monotonic()
-        rate = self.rate.status(tokens, self.total - self.done)
+        rate = self.rate.status(tokens, self.total - self.bar.done - tokens)
         status = f"epoch {epoch}/{epochs}  ppl {perplexity:.1f}{self.best}  {rate}"
-        if self.view.live:
-            self.view.live.update(self.task, completed=self.done, status=status)
-            if self.done >= self.total:
-                self.view.live.update(self.task, visible=False)
-        elif now - self.last_line > PLAIN_EVERY:
-            self.last_line = now
-            self.line(f"{100 * self.done / self.total:3.0f}%  {status}")
+        line = self._named(f"{self.bar.percent(tokens)}  {status}")
+        self.bar.advance(tokens, status, line)
+        if self.view.live and self.bar.done >= self.total:
+            self.view.live.update(self.bar.task, visible=False)
 
     def epoch_end(self, text: str, best_valid: float) -> None:
         self.best = f"  best {best_valid:.2f}"
-        self.last_line = time.monotonic()
+        self.bar.last_line = time.monotonic()
         self.line(text)
 
     def line(self, text: str) -> None:
-        self.view.line(f"{self.title:<16} {text}")
+        self.view.line(self._named(text))
+
+    def _named(self, text: str) -> str:
+        return f"{self.title:<16} {text}"
 
 
 @contextmanager
 def token_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Give a function that counts tokens and shows how many are done, how fast, and the ETA."""
-    rate, last_line = _Rate(), time.monotonic()
-    done = 0
+    rate = _Rate()
     with ProgressView() as view:
-        task = view.live.add_task(title, total=total, status="") if view.live else None
+        bar = _Bar(view, title, total, 0, PLAIN_EVERY)
 
         def advance(count: int) -> None:
-            nonlocal done, last_line
-            done += count
-            now = time.monotonic()
-            status = rate.status(count, total - done)
-            if view.live and task is not None:
-                view.live.update(task, completed=done, status=status)
-            elif now - last_line > PLAIN_EVERY:
-                last_line = now
-                view.line(f"{title}: {100 * done / total:3.0f}%  {status}")
+            status = rate.status(count, total - bar.done - count)
+            bar.advance(count, status, f"{title}: {bar.percent(count)}  {status}")
+
+        yield advance
+
+
+@contextmanager
+def byte_progress(
+    title: str, total: int | None, done: int = 0, show: bool = True
+) -> Iterator[Callable[[int], None]]:
+    """Give a function that counts bytes and now and then shows how many are done.
+
+    Args:
+        title: what is being done.
+        total: bytes in all, if that is known.
+        done: bytes that were there before.
+        show: False shows nothing.
+    """
+    if not show:
+        yield lambda count: None
+        return
+    waiting, started = 0, time.monotonic()
+    with ProgressView() as view:
+        bar = _Bar(view, title, total, done, BYTES_EVERY)
+
+        def advance(count: int) -> None:
+            nonlocal waiting
+            waiting += count
+            if waiting < BYTES_STEP:
+                return
+            now = bar.done + waiting
+            megabytes = f"{now / 1e6:.1f}" + (f" of {total / 1e6:.1f}" if total else "") + " MB"
+            status = megabytes
+            if total:
+                left = (time.monotonic() - started) * (total - now) / (now - done)
+                status += f"  ETA {short_duration(left)}"
+            bar.advance(waiting, status, f"{title}: {megabytes}")
+            waiting = 0
 
         yield advance

@@ -12,8 +12,9 @@ from tiedlm.experiments.theory import TheoryRun, train_theory_run
 from tiedlm.matmul import precision
 from tiedlm.networks.backends import triton
 from tiedlm.networks.lstm_function import lstm_layer
-from tiedlm.training import loop
+from tiedlm.training import updater
 from tiedlm.training.loop import train
+from tiedlm.training.outcomes import Stopped
 from tiedlm.training.run import load
 from tiedlm.training.settings import Settings
 
@@ -177,7 +178,7 @@ def test_a_recorded_step_is_the_step(settings, tmp_path, monkeypatch, tied, alph
     )  # more, and rounding alone makes other models
     corpus = load_corpus(settings.data, progress=False)
     recorded = train(settings, corpus, tmp_path / "recorded")
-    monkeypatch.setattr(loop, "can_capture", lambda *_: False)
+    monkeypatch.setattr(updater, "can_capture", lambda *_: False)
     plain = train(settings, corpus, tmp_path / "plain")
     assert recorded["valid_ppl"] == pytest.approx(plain["valid_ppl"], rel=1e-4)
     for one, other in zip(
@@ -204,7 +205,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(settings, tmp_path):
     corpus = load_corpus(settings.data, progress=False)
     whole = train(settings, corpus, tmp_path / "whole")
     steps = iter([False] * 5 + [True])
-    with pytest.raises(loop.Stopped):
+    with pytest.raises(Stopped):
         train(settings, corpus, tmp_path / "parts", stop_requested=lambda: next(steps))
     parts = train(settings, corpus, tmp_path / "parts")
     assert parts["valid_ppl"] == whole["valid_ppl"]

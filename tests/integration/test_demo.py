@@ -15,7 +15,8 @@ from tiedlm.experiments.demo import MODELS, run_demo
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.progress import ProgressView
-from tiedlm.training.loop import Diverged, train
+from tiedlm.training.loop import train
+from tiedlm.training.outcomes import Diverged
 from tiedlm.training.settings import Settings
 
 TINY = {"d_embed": 12, "d_hidden": 12, "batch_size": 4, "bptt": 5, "epochs": 2, "fraction": 1.0}

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.progress import ProgressView
-from tiedlm.training.loop import Stopped
+from tiedlm.training.outcomes import Stopped
 from tiedlm.training.settings import Settings
 
 if __name__ == "__main__":
@@ -37,9 +37,9 @@ if __name__ == "__main__":
 FIGURE1 = """
 import sys
 from pathlib import Path
-from tiedlm.experiments.theory import run_figure1
+from tiedlm.experiments.figure1 import run_figure1
 from tiedlm.progress import ProgressView
-from tiedlm.training.loop import Stopped
+from tiedlm.training.outcomes import Stopped
 
 if __name__ == "__main__":
     changes = dict(data=sys.argv[1], threads=1, fraction=1.0, skip=0.0, {options})
@@ -117,19 +117,18 @@ DIES_AS_IT_WRITES = """
 import os, signal, time
 from tiedlm.experiments import parallel
 
-work, parent = parallel._work, os.getppid()
+train, parent = parallel._train, os.getppid()
 
-def dies_as_it_writes(job, connection, *rest):
+def dies_as_it_writes(job, channel):
     if job.out.name == "b":
-        work(job, connection, *rest)
-        return
+        return train(job, channel)
     other = job.out.parent / "b/config.json"
     while not other.exists() and os.getppid() == parent:
         time.sleep(0.01)
-    os.write(connection.fileno(), (100).to_bytes(4, "big") + b"half a message")
+    os.write(channel.connection.fileno(), (100).to_bytes(4, "big") + b"half a message")
     os.kill(os.getpid(), signal.SIGKILL)
 
-parallel._work = dies_as_it_writes
+parallel._train = dies_as_it_writes
 """
 
 

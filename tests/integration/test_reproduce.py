@@ -13,7 +13,7 @@ from tiedlm.experiments.paper import Published
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import find_results, line_of, run_cells
 from tiedlm.progress import ProgressView
-from tiedlm.training.loop import OutOfTime, Stopped
+from tiedlm.training.outcomes import OutOfTime, Stopped
 from tiedlm.training.settings import Settings
 
 TINY = {

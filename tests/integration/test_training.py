@@ -22,10 +22,11 @@ from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate
 from tiedlm.matmul import has_fast_bf16
 from tiedlm.progress import ProgressView, Silent
-from tiedlm.training import checkpoint, loop
+from tiedlm.training import checkpoint, loop, resume, updater
 from tiedlm.training.checkpoint import restore_checkpoint
 from tiedlm.training.hardware import arithmetic
-from tiedlm.training.loop import FEW_UPDATES, Diverged, Stopped, train
+from tiedlm.training.loop import FEW_UPDATES, train
+from tiedlm.training.outcomes import Diverged, Stopped
 from tiedlm.training.run import load_weights, run_id, save_weights
 from tiedlm.training.settings import Settings
 from tiedlm.tying import is_tied
@@ -220,7 +221,7 @@ def test_what_a_finished_run_was_trained_with_is_not_rewritten(
 
 def test_a_finished_run_is_not_trained_again(settings, corpus, tmp_path, monkeypatch):
     result = train(settings, corpus, tmp_path)
-    monkeypatch.setattr(loop, "train_step", None)  # a step would raise
+    monkeypatch.setattr(updater, "train_step", None)  # a step would raise
     assert train(settings, corpus, tmp_path) == result
 
 
@@ -252,7 +253,7 @@ def test_a_result_of_fewer_epochs_is_gone_before_the_configuration_says_more(
         assert not (tmp_path / "result.json").exists()
         raise UserError("the disk is full")
 
-    monkeypatch.setattr(loop, "write_json", write)
+    monkeypatch.setattr(resume, "write_json", write)
     with pytest.raises(UserError, match="full"):
         train(settings.replace(epochs=2), corpus, tmp_path)
     assert written == ["config.json"]
@@ -278,6 +279,12 @@ def test_a_run_from_before_a_setting_existed_goes_on(settings, corpus, tmp_path)
     del config["settings"]["accumulate"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert train(settings, corpus, tmp_path)["epochs"] == settings.epochs
+
+
+def test_a_run_goes_on_with_a_default_spelled_out(settings, corpus, tmp_path):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    spelled = settings.replace(precision="fp32", decoder_bias=False)
+    assert train(spelled, corpus, tmp_path)["epochs"] == settings.epochs
 
 
 def test_another_corpus_is_refused(settings, corpus, tmp_path, tiny_corpus):
@@ -414,14 +421,14 @@ def test_two_checkpoints_are_kept(settings, corpus, tmp_path):
 def test_a_diverging_run_keeps_its_best_model(settings, corpus, tmp_path, monkeypatch):
     train(settings.replace(epochs=1), corpus, tmp_path)
     good = (tmp_path / "model.safetensors").read_bytes()
-    real_step = loop.train_step
+    real_step = updater.train_step
 
     def explode(objective, *arguments):
         with torch.no_grad():
             objective.model.embedding.weight[0] = torch.nan
         return real_step(objective, *arguments)
 
-    monkeypatch.setattr(loop, "train_step", explode)
+    monkeypatch.setattr(updater, "train_step", explode)
     with pytest.raises(Diverged, match=r"epoch 2, step \d+: loss nan.*checkpoint in .* is kept"):
         train(settings, corpus, tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == good

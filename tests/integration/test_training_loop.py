@@ -14,7 +14,8 @@ from tiedlm.evaluation import evaluate
 from tiedlm.matmul import has_fast_bf16
 from tiedlm.model import LanguageModel
 from tiedlm.training import loop
-from tiedlm.training.loop import model_config, train
+from tiedlm.training.build import model_config
+from tiedlm.training.loop import train
 from tiedlm.training.run_files import read_metrics
 from tiedlm.training.settings import Settings
 from tiedlm.training.soft_targets import AVERAGE_DECAY

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from tiedlm.cli import note
 from tiedlm.errors import UserError
 from tiedlm.training.run_files import CONFIG, RESULT, read_metrics
+
+if TYPE_CHECKING:
+    from tiedlm.experiments.comparison import Row
 
 
 def compare(
@@ -19,9 +22,10 @@ def compare(
 ) -> None:
     """Compare runs: means over seeds, differences to the first, 95% intervals.
 
-    Runs that differ only in their seed become one row. A run that is not finished shows its best
-    validation perplexity so far, in a row of its own; the difference is of test perplexity where
-    there is one in both rows, else of validation.
+    Runs that differ only in their seed become one row, whatever their device, threads and
+    --accumulate. A run that is not finished shows its best validation perplexity so far, in a row
+    of its own; the difference is of test perplexity where there is one in both rows, else of
+    validation.
 
     Parameters
     ----------
@@ -30,36 +34,47 @@ def compare(
     json_
         Print JSON instead of a table.
     """
-    from rich.table import Table
-
-    from tiedlm.experiments.comparison import changed_settings, compare_runs, same_text
-    from tiedlm.progress import table_console
+    from tiedlm.experiments.comparison import changed_settings, compare_runs
 
     if not runs:
         raise UserError("name at least one run folder: `tiedlm compare runs/a runs/b`")
     rows = compare_runs([one for run in runs for one in _run_folders(run)])
     changed = changed_settings(rows)
     if json_:
-        found = [
-            {
-                "recipe": row.recipe,
-                "runs": [str(run.folder) for run in row.runs],
-                "seeds": [run.seed for run in row.runs],
-                "finished": all(run.finished for run in row.runs),
-                "valid_ppl": row.valid.mean,
-                "valid_spread": row.valid.spread,
-                "test_ppl": row.test.mean if row.test else None,
-                "test_spread": row.test.spread if row.test else None,
-                "difference": row.difference,
-                "interval95": row.interval,
-                "shared_seeds": row.shared_seeds,
-                "parameters": row.runs[0].parameters,
-                "settings": {name: values[index] for name, values in changed.items()},
-            }
-            for index, row in enumerate(rows)
-        ]
+        settings = (
+            {n: values[index] for n, values in changed.items()} for index in range(len(rows))
+        )
+        found = [{**_values(row), "settings": own} for row, own in zip(rows, settings, strict=True)]
         print(json.dumps(found, indent=2))
-        return
+    else:
+        _print_table(rows, changed)
+
+
+def _values(row: Row) -> dict[str, Any]:
+    """Return what ``--json`` prints of a row."""
+    return {
+        "recipe": row.recipe,
+        "runs": [str(run.folder) for run in row.runs],
+        "seeds": [run.seed for run in row.runs],
+        "finished": all(run.finished for run in row.runs),
+        "valid_ppl": row.valid.mean,
+        "valid_spread": row.valid.spread,
+        "test_ppl": row.test.mean if row.test else None,
+        "test_spread": row.test.spread if row.test else None,
+        "difference": row.difference,
+        "interval95": row.interval,
+        "shared_seeds": row.shared_seeds,
+        "parameters": row.runs[0].parameters,
+    }
+
+
+def _print_table(rows: list[Row], changed: dict[str, list[Any]]) -> None:
+    """Print the rows, and the settings in which they differ."""
+    from rich.table import Table
+
+    from tiedlm.experiments.comparison import same_text
+    from tiedlm.progress import table_console
+
     table = Table("model", "seeds", "validation", "test", "difference", "parameters", "epochs")
     comparable = [same_text(row.runs[0], rows[0].runs[0]) for row in rows]
     for row, is_comparable in zip(rows, comparable, strict=True):

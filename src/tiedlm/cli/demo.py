@@ -35,7 +35,7 @@ def demo(
     from tiedlm.experiments.tables import print_demo_table
     from tiedlm.files import read_json
     from tiedlm.progress import ProgressView
-    from tiedlm.training.loop import Diverged, Stopped
+    from tiedlm.training.outcomes import Diverged, Stopped
 
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs: expected at least 1, got {jobs}")

@@ -19,9 +19,9 @@ def info(
     json_
         Print JSON instead of text.
     """
-    from tiedlm.training.hardware import describe
+    from tiedlm.training.hardware import machine_info
 
-    found = describe()
+    found = machine_info()
     if json_:
         print(json.dumps(found))
         return

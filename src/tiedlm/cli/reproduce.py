@@ -67,27 +67,10 @@ def reproduce(
     results
         Folder where finished runs are kept.
     """
-    whole = {"seeds": seeds, "first-seed": first_seed, "jobs": jobs, "threads": threads}
-    for name, value in whole.items():
-        if value is not None and value < 1:
-            raise UserError(f"--{name}: expected at least 1, got {value}")
-    if budget is not None and budget <= 0:
-        raise UserError(f"--budget: expected minutes above 0, got {budget:g}")
-    has_cells = what in ("table1", "table2")
-    if only and not has_cells:
-        raise UserError(f"--only names cells of table1 and table2; {what} has none")
-    if first_seed is not None and not (has_cells or what == "figure1"):
-        raise UserError(f"--first-seed needs table1, table2 or figure1; {what} trains nothing")
-    last_seed = seeds or (FIGURE1_RUNS if what == "figure1" else 1)
-    if first_seed is not None and first_seed > last_seed:
-        raise UserError(f"--first-seed {first_seed} leaves none of --seeds {last_seed}")
+    last_seed = _check_options(what, only, seeds, first_seed, jobs, threads, budget)
     from tiedlm.cores import available_cores
     from tiedlm.files import check_utf8, readable
-    from tiedlm.training.hardware import (
-        choose_device,
-        threads_of_each,
-        use_default_threads,
-    )
+    from tiedlm.training.hardware import choose_device, threads_of_each, use_default_threads
 
     check_utf8(out, "config.json cannot hold such a name")
     use_default_threads()
@@ -118,6 +101,33 @@ def reproduce(
     }[what](what, options)
 
 
+def _check_options(
+    what: str,
+    only: list[str] | None,
+    seeds: int | None,
+    first_seed: int | None,
+    jobs: int | None,
+    threads: int | None,
+    budget: float | None,
+) -> int:
+    """Refuse options out of range or of another table; return the last seed."""
+    whole = {"seeds": seeds, "first-seed": first_seed, "jobs": jobs, "threads": threads}
+    for name, value in whole.items():
+        if value is not None and value < 1:
+            raise UserError(f"--{name}: expected at least 1, got {value}")
+    if budget is not None and budget <= 0:
+        raise UserError(f"--budget: expected minutes above 0, got {budget:g}")
+    has_cells = what in ("table1", "table2")
+    if only and not has_cells:
+        raise UserError(f"--only names cells of table1 and table2; {what} has none")
+    if first_seed is not None and not (has_cells or what == "figure1"):
+        raise UserError(f"--first-seed needs table1, table2 or figure1; {what} trains nothing")
+    last_seed = seeds or (FIGURE1_RUNS if what == "figure1" else 1)
+    if first_seed is not None and first_seed > last_seed:
+        raise UserError(f"--first-seed {first_seed} leaves none of --seeds {last_seed}")
+    return last_seed
+
+
 @dataclass(frozen=True)
 class _Options:
     """What the command line asks for."""
@@ -143,7 +153,7 @@ def _table(what: str, options: _Options) -> None:
         run_cells,
     )
     from tiedlm.progress import ProgressView, table_console
-    from tiedlm.training.loop import Diverged, OutOfTime, Stopped
+    from tiedlm.training.outcomes import Diverged, OutOfTime, Stopped
 
     cells = paper_cells.choose(getattr(paper_cells, what)(), options.only)
     stopped: Stopped | None = None
@@ -190,41 +200,27 @@ def _table3(what: str, options: _Options) -> None:
 
 
 def _figure1(what: str, options: _Options) -> None:
+    """Train what is missing, draw the figure, and keep the runs if there are new ones."""
     from tiedlm.analysis.plots import plot_theory, require_matplotlib
-    from tiedlm.experiments.results import keep_study
-    from tiedlm.experiments.theory import (
-        PANEL_A,
-        PANEL_B,
-        STUDY,
-        distances_by_point,
-        read_figure1,
-        restore_figure1,
-        run_figure1,
-    )
-    from tiedlm.progress import ProgressView
-    from tiedlm.training.loop import Stopped
+    from tiedlm.experiments import figure1
+    from tiedlm.training.outcomes import Stopped
 
     require_matplotlib()
-    folder = options.out / STUDY
-    restore_figure1(options.results, folder)
-    points = list(dict.fromkeys([*PANEL_A, *PANEL_B]))
-    left, before = 0, len(read_figure1(folder))
+    folder = options.out / figure1.STUDY
+    figure1.restore_figure1(options.results, folder)
+    left, before = 0, len(figure1.read_figure1(folder))
     stopped: Stopped | None = None
     if not options.show:
-        at_once, seconds, changes = options.at_once, options.seconds, options.changes
         try:
-            with ProgressView() as view:
-                left = len(
-                    run_figure1(points, options.seeds, folder, view, at_once, seconds, changes)
-                )
+            left = _train_figure1(folder, options)
         except Stopped as error:
             stopped = error
-    runs = read_figure1(folder)
+    runs = figure1.read_figure1(folder)
     if stopped is not None and len(runs) == before:
         leave(str(stopped), 130)
     if not runs:
         raise UserError(f"{folder} has no finished run yet; leave out --show to train")
-    found = distances_by_point(runs)
+    found = figure1.distances_by_point(runs)
     plot_theory(found, folder / "figure1.png")
     for (beta, temperature), distances in sorted(found.items()):
         mean = sum(distances) / len(distances)
@@ -233,14 +229,29 @@ def _figure1(what: str, options: _Options) -> None:
             f"{min(distances):.3f} to {max(distances):.3f}, {len(distances)} runs)"
         )
     print(f"{folder / 'figure1.png'}" + (f"; {left} runs are left" if left else ""))
-    if len(runs) == before:
-        return
-    config = {STUDY: runs[0]["settings"]}
-    ran_in = next((run["environment"] for run in reversed(runs) if "environment" in run), None)
-    runs = [{key: value for key, value in run.items() if key != "settings"} for run in runs]
-    print(keep_study(STUDY, {STUDY: runs}, config, options.results, options.command, ran_in=ran_in))
-    if stopped is not None:
-        leave(str(stopped), 130)
+    if len(runs) > before:
+        print(figure1.keep_figure1(runs, options.results, options.command))
+        if stopped is not None:
+            leave(str(stopped), 130)
+
+
+def _train_figure1(folder: Path, options: _Options) -> int:
+    """Train the runs that are missing; return how many are left."""
+    from tiedlm.experiments.figure1 import PANEL_A, PANEL_B, run_figure1
+    from tiedlm.progress import ProgressView
+
+    points = list(dict.fromkeys([*PANEL_A, *PANEL_B]))
+    with ProgressView() as view:
+        left = run_figure1(
+            points,
+            options.seeds,
+            folder,
+            view,
+            options.at_once,
+            options.seconds,
+            options.changes,
+        )
+    return len(left)
 
 
 def _figure2(what: str, options: _Options) -> None:

@@ -87,22 +87,10 @@ def rescore(
     from tiedlm.scoring.table import count
     from tiedlm.training.run_files import corpus_info, model_files
 
-    given = {
-        name: value
-        for name, value in (("weight", weight), ("penalty", penalty), ("lm_scale", lm_scale))
-        if value is not None
-    }
-    if tune is not None and given:
-        flag = "--" + next(iter(given)).replace("_", "-")
-        raise UserError(f"{flag} and --tune: give one of them; --tune finds all three")
+    given = _given_weights({"weight": weight, "penalty": penalty, "lm_scale": lm_scale}, tune)
     if arpa_weight is not None and arpa is None:
         raise UserError("--arpa-weight needs --arpa")
     arpa_weight = 0.5 if arpa_weight is None else arpa_weight
-    for name, value in given.items():
-        if not math.isfinite(value):
-            raise UserError(f"--{name.replace('_', '-')}: expected a number, got {value}")
-    if lm_scale is not None and lm_scale <= 0:
-        raise UserError(f"--lm-scale: expected a positive number, got {lm_scale:g}")
     if not 0 < arpa_weight < 1:
         raise UserError(f"--arpa-weight: expected 0 < weight < 1, got {arpa_weight}")
     inputs = (acoustic_cost, lm_cost, tune, arpa)
@@ -151,12 +139,7 @@ def rescore(
         ]
         if found.best > found.first:
             note("no weights that were tried rank this list as well as it came")
-    flags = f"--weight {weights.weight:g} --penalty {weights.penalty:g}"
-    if weights.lm_scale != 1:
-        flags += f" --lm-scale {weights.lm_scale:g}"
-    if arpa is not None:
-        flags += f" --arpa {arpa} --arpa-weight {arpa_weight:g}"
-    lines.append(f"used {flags}")
+    lines.append(f"used {_flags(weights, arpa, arpa_weight)}")
     text = _as_json(scored, weights) if json_ else _as_text(scored, weights)
     if out is None:
         sys.stdout.write(text)
@@ -172,6 +155,34 @@ def _note_unknown(model: str, share: float) -> None:
             f"{model} does not know {share:.0%} of the words: are its words or the list's in "
             "capitals, or split in another way?"
         )
+
+
+def _given_weights(weights: dict[str, float | None], tune: Path | None) -> dict[str, float]:
+    """Return the weights that were given, by name.
+
+    Raises:
+        UserError: for one that is out of range, or given although --tune finds it.
+    """
+    given = {name: value for name, value in weights.items() if value is not None}
+    if tune is not None and given:
+        flag = "--" + next(iter(given)).replace("_", "-")
+        raise UserError(f"{flag} and --tune: give one of them; --tune finds all three")
+    for name, value in given.items():
+        if not math.isfinite(value):
+            raise UserError(f"--{name.replace('_', '-')}: expected a number, got {value}")
+    if given.get("lm_scale", 1.0) <= 0:
+        raise UserError(f"--lm-scale: expected a positive number, got {given['lm_scale']:g}")
+    return given
+
+
+def _flags(weights: Weights, arpa: Path | None, arpa_weight: float) -> str:
+    """Write the flags that give the same ranking without --tune."""
+    flags = f"--weight {weights.weight:g} --penalty {weights.penalty:g}"
+    if weights.lm_scale != 1:
+        flags += f" --lm-scale {weights.lm_scale:g}"
+    if arpa is not None:
+        flags += f" --arpa {arpa} --arpa-weight {arpa_weight:g}"
+    return flags
 
 
 def _as_text(scored: ScoredLists, weights: Weights) -> str:

@@ -15,6 +15,7 @@ from tiedlm.cli import leave, note
 from tiedlm.cli.numbers import whole_number
 from tiedlm.errors import UserError
 from tiedlm.experiments.recipes import RECIPES, VARIANTS, get_recipe
+from tiedlm.training.run_files import has_checkpoint
 from tiedlm.training.settings import FlagGroup, Settings
 
 
@@ -52,7 +53,7 @@ def train(
     out = out or Path("runs") / f"{recipe}-seed{settings.seed}"
     if resume and not (out / "config.json").is_file():
         raise UserError(f"--resume: {out} is not a run folder; leave --resume out to start a run")
-    if resume and not any((out / "last").glob("*.json")):
+    if resume and not has_checkpoint(out):
         raise UserError(f"--resume: {out} has no checkpoint in last/; leave --resume out")
     run(settings, out, quiet, tensorboard)
     from tiedlm.training.distributed import end_process, world_size  # loaded by now
@@ -82,8 +83,8 @@ def run(
     from tiedlm.data.check import notes_on_text
     from tiedlm.networks import builder_of
     from tiedlm.progress import ProgressView, Silent
-    from tiedlm.training.loop import Diverged, Stopped
     from tiedlm.training.loop import train as train_model
+    from tiedlm.training.outcomes import Diverged, Stopped
     from tiedlm.training.tensorboard import TensorBoard
 
     builder_of(settings.network)  # an unknown one is named before the text is read

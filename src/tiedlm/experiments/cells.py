@@ -1,4 +1,4 @@
-"""The runs behind the paper's tables: what is to be trained for each cell, and what it costs."""
+"""Define the runs behind the paper's tables, and estimate what each costs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from tiedlm.experiments.paper import SIZES, TABLE1, TABLE2, Published
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import TIED, VARIANTS, get_recipe
 from tiedlm.model import ModelConfig
-from tiedlm.training.run_files import RESULT, differences
+from tiedlm.training import same_run
+from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
 # Matrix arithmetic per second of a training step on two cores of the machine of
@@ -26,12 +27,6 @@ WITHOUT_BIAS = {suffix + NO_BIAS: f"{VARIANTS[suffix]}, b = 0" for suffix in TIE
 
 # Strengths of AL, alpha / tau, beside the recipes' 0.65: the paper has 0.5 to 0.8 on Penn Treebank.
 OTHER_GAMMAS = {"ptb-small-al": (0.8, 2.6), "ptb-small-real": (5.2,)}
-
-# Settings that decide how and where a result is computed, not which result it is.
-_NOT_THE_CELL = {
-    "seed": 1, "threads": None, "device": "auto", "precision": "auto", "init_from": None,
-    "accumulate": 1, "recipe": "",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -187,18 +182,14 @@ def jobs_of(
 
 
 def what_it_is(settings: dict[str, Any]) -> Settings:
-    """Return settings without what does not decide the result, and whether there is a bias.
-
-    Of another run whose vectors are taken the name is kept, not the folders above it.
-    """
-    source = settings.get("soft_target_from")
-    place = {} if source is None else {"soft_target_from": Path(source).name}
-    return Settings.from_dict({**settings, **_NOT_THE_CELL, **place}).resolved()
+    """Return the settings that all runs of a cell share, from the settings of one run."""
+    return same_run.of_cell(Settings.from_dict(settings))
 
 
 def which_run(settings: Settings) -> Settings:
-    """Return what is the same of two runs that have one result, whatever computed it."""
-    return what_it_is(settings.to_dict()).replace(seed=settings.seed)
+    """Return the settings that name one run of a cell: with its seed and its session."""
+    of_cell = same_run.of_cell(settings)
+    return of_cell.replace(seed=settings.seed, init_from=settings.init_from)
 
 
 def is_finished(job: Job) -> bool:
@@ -210,10 +201,8 @@ def is_finished(job: Job) -> bool:
     """
     if not (job.out / RESULT).is_file():
         return False
-    holds, wanted = (
-        which_run(settings).to_dict() for settings in (Settings.of_run(job.out), job.settings)
-    )
-    changed = differences(holds, wanted)
+    holds, wanted = map(which_run, (Settings.of_run(job.out), job.settings))
+    changed = same_run.changes(holds, wanted, same_run.OF_CELL | {"seed"})
     if changed:
         raise UserError(
             f"{job.out} holds a finished run with other settings ({'; '.join(changed)}); move it "

@@ -1,4 +1,4 @@
-"""Runs side by side: means over seeds, their spread, and differences with intervals."""
+"""Compare runs: means over seeds, their spread, and differences with intervals."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tiedlm.errors import UserError
+from tiedlm.training import same_run
 from tiedlm.training.run_files import (
     CONFIG,
     RESULT,
@@ -59,7 +60,7 @@ class RunSummary:
 
 
 def summarize_run(folder: Path) -> RunSummary:
-    """Read what a run folder says of its run.
+    """Return the summary of a run folder.
 
     Raises:
         UserError: if it is not a run folder, or no epoch of it has ended yet.
@@ -87,7 +88,7 @@ def summarize_run(folder: Path) -> RunSummary:
 
 
 @dataclass(frozen=True)
-class Cell:
+class SeedMean:
     """A mean over seeds.
 
     Args:
@@ -101,7 +102,7 @@ class Cell:
     count: int
 
     def short(self) -> str:
-        """Write the mean and the spread, where the number of seeds has a place of its own."""
+        """Write the mean and the spread without the number of seeds."""
         return f"{self.mean:.2f}" + ("" if self.spread is None else f" ± {self.spread:.2f}")
 
     def __str__(self) -> str:
@@ -110,16 +111,16 @@ class Cell:
         return f"{self.mean:.2f} ± {self.spread:.2f} ({self.count} seeds)"
 
 
-def cell(values: list[float]) -> Cell:
-    """Summarise the values of several seeds."""
+def seed_mean(values: list[float]) -> SeedMean:
+    """Return the mean and the spread of the values of several seeds."""
     spread = statistics.stdev(values) if len(values) > 1 else None
-    return Cell(statistics.fmean(values), spread, len(values))
+    return SeedMean(statistics.fmean(values), spread, len(values))
 
 
 def t95(freedom: int) -> float:
     """Return the two-sided 95% quantile of Student's t.
 
-    Past the table by its expansion about the normal's, exact to four digits there.
+    Beyond the table it is expanded about the normal quantile, exact to four digits.
 
     Args:
         freedom: degrees of it, 1 or more.
@@ -171,8 +172,8 @@ class Row:
     name: str
     recipe: str
     runs: list[RunSummary]
-    valid: Cell
-    test: Cell | None
+    valid: SeedMean
+    test: SeedMean | None
     difference: float | None
     is_of_test: bool
     interval: float | None
@@ -191,7 +192,8 @@ def compare_runs(folders: list[Path]) -> list[Row]:
     groups: list[tuple[dict[str, Any], list[RunSummary]]] = []
     unique = {folder.resolve(): folder for folder in folders}
     for summary in map(summarize_run, unique.values()):
-        decides = _what_decides(summary.settings, summary.seed, summary.folder)
+        settings = Settings.from_dict({**summary.settings, "seed": summary.seed})
+        decides = _what_decides(settings, summary.seed, summary.folder)
         for of_group, group in groups:
             is_alike = of_group == decides
             is_alike &= group[0].finished == summary.finished and same_text(group[0], summary)
@@ -205,11 +207,11 @@ def compare_runs(folders: list[Path]) -> list[Row]:
 
 
 def _what_decides(
-    settings: dict[str, Any], seed: int, beside: Path, sessions: int = MOST_SESSIONS
+    settings: Settings, seed: int, beside: Path, sessions: int = MOST_SESSIONS
 ) -> dict[str, Any]:
-    """Return the settings that decide which result it is, and those of the runs it came from.
+    """Return the settings that decide a result, its own and those of the runs it came from.
 
-    Not the seed, nor the place of the text, which :func:`same_text` looks into.
+    The seed is not among them, nor the place of the text: :func:`same_text` compares the texts.
 
     Args:
         settings: of a run.
@@ -217,16 +219,16 @@ def _what_decides(
         beside: the run folder, beside which the earlier one is looked for too.
         sessions: how far back to look; renamed runs may lead to each other for ever.
     """
-    found = {k: v for k, v in settings.items() if k not in ("data", "seed", "threads")}
-    for name in ("init_from", "soft_target_from"):
-        place = found.get(name)
+    found = same_run.of_result(settings)
+    for name in same_run.PLACES & found.keys():
+        place = found[name]
         if place is None or sessions == 0:
             continue
         for folder in (Path(place), beside.parent / Path(place).name):
             if (folder / CONFIG).is_file():
-                earlier = Settings.of_run(folder).resolved()
+                earlier = Settings.of_run(folder)
                 found[name] = {
-                    **_what_decides(earlier.to_dict(), seed, folder, sessions - 1),
+                    **_what_decides(earlier, seed, folder, sessions - 1),
                     "seed": "its own" if earlier.seed == seed else earlier.seed,
                 }
                 break
@@ -234,7 +236,7 @@ def _what_decides(
 
 
 def same_text(run: RunSummary, other: RunSummary) -> bool:
-    """Tell whether two runs predict the same words: else their perplexities say nothing together.
+    """Tell whether two runs predict the same words; otherwise do not compare their perplexities.
 
     The vocabulary counts: with fewer words a text is easier to predict.
     """
@@ -259,8 +261,8 @@ def _row(group: list[RunSummary], first: list[RunSummary]) -> Row:
         name=f"{recipe} ({group[0].folder.name})" if len(group) == 1 else recipe,
         recipe=recipe,
         runs=group,
-        valid=cell([run.valid_ppl for run in group]),
-        test=cell(tests) if tests else None,
+        valid=seed_mean([run.valid_ppl for run in group]),
+        test=seed_mean(tests) if tests else None,
         difference=statistics.fmean(differences) if differences else None,
         is_of_test=use_test,
         interval=interval95(differences),
@@ -269,7 +271,7 @@ def _row(group: list[RunSummary], first: list[RunSummary]) -> Row:
 
 
 def changed_settings(rows: list[Row]) -> dict[str, list[Any]]:
-    """Name the settings that are not the same in all rows, with the value of each row."""
+    """Return the settings that differ between rows, with the value of each row."""
     names = rows[0].runs[0].settings.keys() - {"recipe"}
     values = {name: [row.runs[0].settings.get(name) for row in rows] for name in sorted(names)}
     return {name: found for name, found in values.items() if any(v != found[0] for v in found)}

@@ -1,4 +1,4 @@
-"""The paper's tables beside our runs: train what is missing, keep it, and say how it compares."""
+"""Train the missing runs of the paper's tables, keep them, and compare them with the paper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from tiedlm.errors import UserError
 from tiedlm.experiments.cells import Cell, is_finished, jobs_of, what_it_is
-from tiedlm.experiments.comparison import cell as mean_cell
+from tiedlm.experiments.comparison import seed_mean
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.results import keep, kept_runs
 from tiedlm.files import read_json
@@ -47,7 +47,7 @@ def run_cells(
     command: str,
     changes: dict[str, Any],
 ) -> None:
-    """Train what is missing of some cells, and keep every run that is finished.
+    """Train the missing runs of some cells, and keep every finished run.
 
     Args:
         cells: of a table.
@@ -87,7 +87,7 @@ def keep_finished(jobs: Iterable[Job], results: Path, command: str) -> None:
 
 
 def remaining(cells: Sequence[Cell], seeds: Sequence[int], out: Path) -> list[str]:
-    """Say how far the runs are that are not finished, and what those not begun would cost."""
+    """Describe how far unfinished runs are, and estimate the cost of those not begun."""
     by_folder = {
         cell.folder(seed, session): cell for cell in cells for seed in seeds for session in (1, 2)
     }
@@ -141,7 +141,7 @@ def runs_of(cell: Cell, found: Sequence[tuple[Settings, Found]], session: int) -
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a table: what the paper has, what was measured, and the difference.
+    """A line of a table: the paper's numbers, ours, and the difference.
 
     Args:
         name: of the cell.
@@ -159,7 +159,7 @@ class Line:
 
 
 def line_of(cell: Cell, found: Sequence[tuple[Settings, Found]]) -> Line:
-    """Compare a cell with what is kept of it."""
+    """Compare a cell of the paper with its kept runs."""
     sessions = [runs_of(cell, found, session) for session in (1, 2)]
     best = sessions[1] or sessions[0]
     paper = _pair(cell.paper.valid, cell.paper.test)
@@ -192,7 +192,7 @@ def _pair(valid: float | None, test: float | None) -> str:
 
 
 def _mean(runs: list[Found], key: str) -> float:
-    return mean_cell([run.metrics[key] for run in runs]).mean
+    return seed_mean([run.metrics[key] for run in runs]).mean
 
 
 def _session(runs: list[Found], cell: Cell) -> str:

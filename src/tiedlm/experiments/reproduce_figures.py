@@ -1,4 +1,4 @@
-"""What ``tiedlm reproduce`` makes of runs that exist: figures, Table 3, predictions."""
+"""Make figures, Table 3 and predictions from runs that exist."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _cells(size: str) -> dict[str, Cell]:
 def figure2_models(
     size: str, found: Sequence[tuple[Settings, Found]], session: int = 1
 ) -> dict[str, Any]:
-    """Return the runs of a size and session that are kept, as :func:`plot_curves` wants them."""
+    """Return the kept runs of a size and session in the form that :func:`plot_curves` reads."""
     models = {}
     for suffix, cell in _cells(size).items():
         runs = runs_of(cell, found, session)
@@ -40,7 +40,7 @@ def figure2_models(
 
 
 def draw_figure2(found: Sequence[tuple[Settings, Found]], out: Path) -> list[Path]:
-    """Draw Figure 2 for every size and session of which two models or more are kept.
+    """Draw Figure 2 for every size and session with at least two kept models.
 
     Raises:
         UserError: if there is none.
@@ -67,7 +67,7 @@ TABLE3_HEADER = ("model", "parameters", "validation", "test")
 
 
 def table3_rows(found: Sequence[tuple[Settings, Found]]) -> list[tuple[str, str, str, str]]:
-    """Return Table 3: what others and the paper report, then what is kept of ours."""
+    """Return Table 3: the numbers of others and of the paper, then ours."""
     rows = [
         (row.model, row.parameters, "-" if row.valid is None else f"{row.valid}", f"{row.test}")
         for row in TABLE3

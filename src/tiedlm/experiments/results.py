@@ -1,4 +1,4 @@
-"""What is worth keeping of a run: ``results/<date>_<name>/{config,metrics,env}.json``.
+"""Keep finished runs in ``results/<date>_<name>/{config,metrics,env}.json``.
 
 ``metrics.json`` has the keys of ``result.json`` and the curve; never weights, never text.
 """
@@ -29,7 +29,7 @@ def summary(run: Path) -> dict[str, Any]:
 
 
 def keep(runs: Sequence[Path], name: str, results: Path, command: str) -> Path:
-    """Write what is worth keeping of one run, or of the several runs of a study.
+    """Keep one run, or the several runs of a study.
 
     Args:
         runs: finished run folders.
@@ -52,7 +52,7 @@ def keep(runs: Sequence[Path], name: str, results: Path, command: str) -> Path:
 
 
 class KeptRun(NamedTuple):
-    """What is kept of a run.
+    """A kept run.
 
     Args:
         folder: the results folder, of the run or of a study.
@@ -94,7 +94,7 @@ def unpack(run: KeptRun, folder: Path) -> None:
 def _write(
     folder: Path, metrics: Any, config: Any, ran_in: Mapping[str, Any], command: str
 ) -> None:
-    """Write the three files, last the one by which a result is found."""
+    """Write the three files; the one by which a result is found comes last."""
     write_json(folder / "config.json", config)
     write_json(folder / "env.json", {**ran_in, "command": command})
     write_json(folder / "metrics.json", metrics)

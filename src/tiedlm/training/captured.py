@@ -1,7 +1,7 @@
-"""An update recorded once in a CUDA graph, and replayed for every window.
+"""Record an update once in a CUDA graph, and replay it for every window.
 
-A step of a recurrent model is hundreds of small kernels, which a GPU ends sooner than Python can
-ask for them. A graph asks for all of them at once.
+A step of a recurrent model is hundreds of small kernels. A GPU finishes them sooner than Python
+can launch them. A graph launches all of them at once.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Checkpoints: everything that exact resume needs, whole or not there.
+"""Save and restore checkpoints: everything that exact resume needs, complete or absent.
 
 A checkpoint is two files in ``last/``: ``<step>-<epoch>.safetensors`` holds the parameters, the
 carried state and the state of the random generator; ``<step>-<epoch>.json``, written after it,
 holds the progress, the run that it belongs to, the SHA-256 of the first and its own. The newest two
-are kept. A checkpoint without its JSON, whose digests do not fit or which is another run's is
-named, and the one before it is used. The end of an epoch and a stop just before it are of one step,
-so the epoch is in the name: no file of a sound checkpoint is ever written over.
+are kept. If a checkpoint lacks its JSON, has a wrong digest or belongs to another run, a message
+names it and the one before it is used. The end of an epoch and a stop just before it have the same
+step, so the name contains the epoch: no file of a sound checkpoint is ever overwritten.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KEPT = 2
 
 @dataclass
 class Progress:
-    """Where a run is, and what it has seen.
+    """How far a run is, and its numbers so far.
 
     Args:
         epoch: the epoch under way, counted from 1.
@@ -59,6 +59,14 @@ class Progress:
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def add_window(self, tokens: int, ce: float, aug: float) -> None:
+        """Count an update: its targets and the means of its losses over them."""
+        self.window += 1
+        self.step += 1
+        self.epoch_nll += ce * tokens
+        self.epoch_aug += aug * tokens
+        self.epoch_tokens += tokens
+
     def next_epoch(self) -> None:
         """Go to the start of the next epoch."""
         self.epoch += 1
@@ -83,7 +91,7 @@ def save_checkpoint(
     run_id: str,
     memory: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a checkpoint and delete those before the newest two.
+    """Write a checkpoint and delete all but the newest two.
 
     Args:
         folder: ``last/`` of a run.
@@ -123,7 +131,7 @@ def save_checkpoint(
 
 
 def _own_digest(described: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of what a checkpoint's JSON says, however it is laid out."""
+    """Return the SHA-256 of a checkpoint's description, whatever the layout of its JSON."""
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
@@ -133,7 +141,7 @@ def restore_checkpoint(
     note: Callable[[str], None],
     run_id: str,
 ) -> Restored | None:
-    """Put a model and the random generators where the newest sound checkpoint left them.
+    """Restore a model and the random generators from the newest sound checkpoint.
 
     Args:
         folder: ``last/`` of a run.

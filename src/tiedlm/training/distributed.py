@@ -1,4 +1,4 @@
-"""Several processes train one model: started by ``torchrun``, joined here.
+"""Join the processes that ``torchrun`` started to train one model.
 
 The streams of the global batch are split over the ranks; gradients are averaged by
 ``DistributedDataParallel``; everything that must be one (the masks, the decision to stop, the sums
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
@@ -94,6 +94,10 @@ class Ranks:
         """Return on every rank what the first one has."""
         return self.sum([value if self.is_first else 0.0], device)[0]
 
+    def on_first(self, compute: Callable[[], float], device: torch.device) -> float:
+        """Compute a number on the first rank and return it on every rank."""
+        return self.from_first(compute() if self.is_first else 0.0, device)
+
     def wait(self) -> None:
         """Wait until every rank is here."""
         if self.world > 1:
@@ -126,7 +130,7 @@ def join(device: str = "auto") -> Iterator[Ranks]:
 
 
 def end_process() -> NoReturn:
-    """End a process that is done, one of several, without the interpreter's own clearing up.
+    """End one of several processes without the interpreter's cleanup.
 
     A thread of gloo that is still there then can abort it ("terminate called without an active
     exception"), and ``torchrun`` takes that for a failure of all.

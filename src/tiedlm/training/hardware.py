@@ -1,4 +1,4 @@
-"""Which device, how many threads, which arithmetic: decided once, before a run."""
+"""Choose the device, the threads and the arithmetic of a run before it begins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_THREADS = 8
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device that a name asks for; ``auto`` takes a GPU where there is one.
+    """Return the device with a name; ``auto`` is a GPU where there is one.
 
     Raises:
         UserError: for a device that this machine does not have.
@@ -44,9 +44,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def default_threads() -> int:
-    """Return the number of threads of a run that does not name one.
+    """Return the number of threads of a run without ``--threads``.
 
-    ``OMP_NUM_THREADS`` can lower it; of a list, such as ``2,1``, its first number counts.
+    It is the number of cores, at most 8. ``OMP_NUM_THREADS`` can lower it; of a list, such as
+    ``2,1``, its first number counts.
     """
     wish = re.match(r"\s*\+?(\d+)\s*(?:,|$)", os.environ.get("OMP_NUM_THREADS", ""))
     allowed = int(wish[1]) if wish else 0
@@ -59,7 +60,7 @@ def use_default_threads() -> None:
 
 
 def threads_of_each(at_once: int) -> int:
-    """Return the number of threads of each of several runs at once, which share the cores."""
+    """Return the number of threads for each of several simultaneous runs."""
     return max(1, min(default_threads(), available_cores() // at_once))
 
 
@@ -81,10 +82,10 @@ def prepare(settings: Settings) -> torch.device:
 
 @contextmanager
 def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
-    """Hold the arithmetic of a run, and the memory it frees, for a block of code.
+    """Use the arithmetic of a run, and keep its freed memory, for a block of code.
 
-    ``auto`` is float32 by the fastest route that is exact; bfloat16 is used only when asked for:
-    docs/experiments.md has what it was measured to cost.
+    ``auto`` is float32 by the fastest exact route. bfloat16 is used only on request;
+    docs/experiments.md has its measured cost.
     """
     name = "fp32" if settings.precision == "auto" else settings.precision
     with (
@@ -97,7 +98,7 @@ def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
         yield
 
 
-def describe() -> dict[str, Any]:
+def machine_info() -> dict[str, Any]:
     """Return what ``tiedlm info`` shows."""
     use_default_threads()
     gemm = matmul.describe()

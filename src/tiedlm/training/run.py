@@ -1,4 +1,4 @@
-"""Models in run folders: saved, loaded, checked."""
+"""Save and load the model of a run folder, and check what is loaded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tiedlm.tying import is_tied
 def save_weights(model: LanguageModel, path: Path, run_id: str = "") -> None:
     """Write the distinct parameters of a model; a tied one is written once, as ``embedding``.
 
-    The run that they belong to is part of their SHA-256.
+    The SHA-256 in the file covers the run's id, too, so that another run's file is noticed.
     """
     tensors = {
         name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
@@ -41,7 +41,7 @@ def save_weights(model: LanguageModel, path: Path, run_id: str = "") -> None:
 
 
 def _digest(tensors: Mapping[str, Tensor], run_id: str) -> str:
-    """Return the SHA-256 of a run and its tensors: their names, types, shapes and bytes."""
+    """Return the SHA-256 of a run's id and its tensors: names, types, shapes and bytes."""
     digest = hashlib.sha256(run_id.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -72,7 +72,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_weights(path: Path, run_id: str = "") -> dict[str, Tensor]:
-    """Read what :func:`save_weights` wrote.
+    """Return the tensors of a weights file, checked against its SHA-256.
 
     Raises:
         UserError: if the file is missing or damaged, or another run's.
@@ -87,7 +87,7 @@ def read_weights(path: Path, run_id: str = "") -> dict[str, Tensor]:
 
 
 def load_weights(model: LanguageModel, path: Path, run_id: str = "") -> None:
-    """Read what :func:`save_weights` wrote into a model of the same configuration.
+    """Load a weights file into a model of the same configuration.
 
     Raises:
         UserError: if the file is missing, damaged or another run's, if a tensor is missing,
@@ -120,7 +120,7 @@ def _put(tensors: Mapping[str, Tensor], model: LanguageModel, path: Path) -> Non
 
 
 def run_id(folder: Path) -> str:
-    """Return the name of a run that no other run has."""
+    """Return the id of a run, which no other run has."""
     return str(read_json(folder / CONFIG).get("id", ""))
 
 
@@ -171,14 +171,7 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
     return model.to(device).eval()
 
 
-# What a run from before a setting of the model existed had.
-MODEL_DEFAULTS = {
-    field.name: field.default
-    for field in dataclasses.fields(ModelConfig)
-    if field.default is not dataclasses.MISSING
-}
-
-# Of the environment, what decides how numbers are rounded.
+# The parts of the environment that decide how numbers are rounded.
 ARITHMETIC = (
     "torch",
     "processor",
@@ -192,7 +185,7 @@ ARITHMETIC = (
 
 
 def environment(device: torch.device | None = None) -> dict[str, Any]:
-    """Describe what a result depends on: versions, processor, threads, the device of a run."""
+    """Return what a result depends on: versions, processor, threads, and a run's device."""
     with_cuda = torch.cuda.is_available()
     return {
         "tiedlm": tiedlm.__version__,
@@ -212,7 +205,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
 
 
 def processor_name() -> str:
-    """Name the processor, as the system tells it."""
+    """Return the processor's name as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

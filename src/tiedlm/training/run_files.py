@@ -1,4 +1,4 @@
-"""The names and the plain files of a run folder; reading them needs no PyTorch.
+"""Read the plain files of a run folder without PyTorch.
 
 ``config.json`` (complete, resolved), ``vocabulary.txt``, ``model.safetensors`` (best on
 validation; a tied tensor is stored once), ``metrics.jsonl``, ``env.json`` and, at the end,
@@ -28,12 +28,12 @@ LOCK_PATIENCE = 3.0  # seconds: a run that was just killed may still be saving
 
 
 def changed_names(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Name each setting in which two configurations differ."""
+    """Return the names of the settings in which two configurations differ."""
     return [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Name each setting in which two configurations differ, with both values."""
+    """Describe each difference between two configurations, with both values."""
     return [f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in changed_names(old, new)]
 
 
@@ -49,6 +49,11 @@ def lock(folder: Path) -> AbstractContextManager[None]:
 def model_files(folder: Path) -> list[Path]:
     """Return the files from which a model is loaded."""
     return [folder / name for name in (CONFIG, VOCABULARY, WEIGHTS)]
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Tell whether a run folder has a checkpoint, sound or not."""
+    return any((folder / LAST).glob("*.json"))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -71,7 +76,7 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def corpus_info(folder: Path) -> dict[str, Any]:
-    """Return what a run's configuration says of its corpus.
+    """Return what a run's configuration says about its corpus.
 
     Raises:
         UserError: if it says nothing, or not how it was split into words.
@@ -83,7 +88,7 @@ def corpus_info(folder: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Read a JSON object that has some keys, with values of some types."""
+    """Read a JSON object and check that it has keys with values of the given types."""
     found = read_json(path)
     if not isinstance(found, dict):
         raise UserError(f"{path} is no run's: expected an object, found {type(found).__name__}")
@@ -94,15 +99,15 @@ def _read(path: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def text_hashes(corpus: Mapping[str, Any]) -> list[str]:
-    """Return what a corpus's text is known by, wherever it lies: its files' hashes, in order.
+    """Return the hashes of a corpus's files, in order: its identity wherever it lies.
 
-    Empty where a configuration has none, as that of an exported model.
+    An exported model's configuration has none, and the list is empty.
     """
     return list((corpus.get("sha256") or {}).values())
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Read ``metrics.jsonl``: one dictionary an epoch; empty when there is none yet.
+    """Read ``metrics.jsonl``: a dictionary for each finished epoch.
 
     Raises:
         UserError: if it is damaged.

@@ -1,4 +1,4 @@
-"""Every setting of a run, in one frozen dataclass: a recipe is an instance of it.
+"""Define every setting of a run in one frozen dataclass; a recipe is an instance of it.
 
 The help text and the group of a field are those of its flag in ``tiedlm train --help``.
 """
@@ -8,36 +8,43 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tiedlm.errors import UserError, did_you_mean
+from tiedlm.training.ranges import Precision, SoftTarget, VocabFrom, check_ranges
 from tiedlm.training.run_files import read_config
 
 if TYPE_CHECKING:
     from tiedlm.data import Corpus
 
 IMPORTED = "imported"  # the recipe of a run that tiedlm did not train
-LARGEST = 3e38  # what a 32-bit float holds
-
-Precision = Literal["auto", "fp32", "bf16"]
-VocabFrom = Literal["part", "whole"]
-SoftTarget = Literal[
-    "own", "permuted", "permuted-grad", "permuted-band", "permuted-band-grad",
-    "uniform", "smoothing", "unigram", "average", "frozen",
-]  # fmt: skip
-
 
 # Of flags, in the order of --help. "Research" is for the controls and theory checks of studies.
 FlagGroup = Literal["Text", "Model", "Loss", "Schedule", "Machine", "Output", "Research"]
 
 
-def _setting(default: Any, text: str, *, group: FlagGroup | None) -> Any:
-    """Declare a setting; ``group`` is that of its flag, None if it has no flag."""
-    return dataclasses.field(default=default, metadata={"help": text, "group": group})
+class Identity(NamedTuple):
+    """How a setting counts in deciding whether two runs are the same; see ``same_run.py``.
+
+    Args:
+        decides: "value": its value decides the result. "content": it names a text or a run, and
+            what is there decides. "nothing": it says how or where the same result is computed.
+        may_change: a run that goes on may be given another value.
+        of_cell: all runs of a cell of the paper's tables have the same value.
+    """
+
+    decides: Literal["value", "content", "nothing"] = "value"
+    may_change: bool = False
+    of_cell: bool = True
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def _setting(default: Any, text: str, *, group: FlagGroup | None, **identity: Any) -> Any:
+    """Declare a setting: its default, its help and what its :class:`Identity` is.
+
+    ``group`` is that of its flag in ``--help``, None if it has no flag.
+    """
+    metadata = {"help": text, "group": group, "identity": Identity(**identity)}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +56,18 @@ class Settings:
     """
 
     recipe: str = _setting(
-        "custom", "Name of the recipe that these settings started from.", group=None
+        "custom",
+        "Name of the recipe that these settings started from.",
+        group=None,
+        of_cell=False,
     )
 
     data: str = _setting(
-        "", "Corpus: a name from `tiedlm data list`, a folder or a text file.", group="Text"
+        "",
+        "Corpus: a name from `tiedlm data list`, a folder or a text file.",
+        group="Text",
+        decides="content",
+        may_change=True,
     )
     tokenize: bool | None = _setting(
         None, "Split the text into words. Default: only if it looks raw.", group="Text"
@@ -110,7 +124,10 @@ class Settings:
         group="Research",
     )
     soft_target_from: str | None = _setting(
-        None, "Run folder with the word vectors for --soft-target frozen.", group="Research"
+        None,
+        "Run folder with the word vectors for --soft-target frozen.",
+        group="Research",
+        decides="content",
     )
     ce_weight: float = _setting(
         1.0, "Weight of the cross-entropy; 0 trains with AL alone.", group="Research"
@@ -123,8 +140,10 @@ class Settings:
         1,
         "Process the streams in this many groups: the same update in less memory.",
         group="Machine",
+        decides="nothing",
+        of_cell=False,
     )
-    epochs: int = _setting(45, "Passes over the training text.", group="Schedule")
+    epochs: int = _setting(45, "Passes over the training text.", group="Schedule", may_change=True)
     lr: float = _setting(1.0, "Learning rate of SGD.", group="Schedule")
     lr_decay: float = _setting(
         0.9, "Factor on the learning rate for each epoch after --decay-after.", group="Schedule"
@@ -137,85 +156,45 @@ class Settings:
         None,
         "Stop after this many epochs without a better validation perplexity.",
         group="Schedule",
+        may_change=True,
     )
     init_from: str | None = _setting(
         None,
         "Run folder whose best weights to start from (the paper's second session).",
         group="Schedule",
+        decides="content",
+        may_change=True,
+        of_cell=False,
     )
 
-    seed: int = _setting(1, "Seed of the initial weights and the dropout masks.", group="Schedule")
-    precision: Precision = _setting("auto", "Arithmetic of the matrix products.", group="Machine")
+    seed: int = _setting(
+        1,
+        "Seed of the initial weights and the dropout masks.",
+        group="Schedule",
+        of_cell=False,
+    )
+    precision: Precision = _setting(
+        "auto", "Arithmetic of the matrix products.", group="Machine", of_cell=False
+    )
     device: str = _setting(
-        "auto", "Device to train on: auto, cpu, cuda or cuda:N.", group="Machine"
+        "auto",
+        "Device to train on: auto, cpu, cuda or cuda:N.",
+        group="Machine",
+        decides="nothing",
+        may_change=True,
+        of_cell=False,
     )
     threads: int | None = _setting(
         None,
         "CPU threads. Default: the usable cores, at most 8; use 1 beside other busy programs.",
         group="Machine",
+        decides="nothing",
+        may_change=True,
+        of_cell=False,
     )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            self._require_type(field.name, str(field.type))
-        at_least_one = (
-            "d_embed", "d_hidden", "n_layers", "batch_size", "bptt", "epochs",
-            "accumulate", "vocab_size", "min_count", "patience", "threads",
-        )  # fmt: skip
-        for name in at_least_one:
-            self._require(name, lambda x: x is None or x >= 1, "at least 1")
-        for name in ("dropout_input", "dropout_hidden"):
-            self._require(name, lambda x: 0 <= x < 1, "a probability of dropping, 0 <= p < 1")
-        for name in ("init_range", "temperature", "lr", "clip"):
-            self._require(name, lambda x: x > 0, "a positive number")
-        self._require("accumulate", lambda x: self.batch_size % x == 0, "a divisor of --batch-size")
-        self._require("alpha", lambda x: x >= 0, "0 or more")
-        self._require("ce_weight", lambda x: x >= 0, "0 or more")
-        if self.ce_weight == self.alpha == 0:
-            raise UserError("--ce-weight 0 and --alpha 0: no loss is left to train with")
-        self._require("decay_after", lambda x: x >= 0, "0 or more")
-        self._require("lr_decay", lambda x: 0 < x <= 1, "0 < factor <= 1")
-        self._require("fraction", lambda x: 0 < x <= 1, "0 < share <= 1")
-        self._require("skip", lambda x: 0 <= x < 1, "0 <= share < 1")
-        self._require("vocab_from", lambda x: x in ("part", "whole"), "part or whole")
-        sources = get_args(SoftTarget)
-        self._require("soft_target", lambda x: x in sources, f"one of {', '.join(sources)}")
-        if self.soft_target == "frozen" and self.soft_target_from is None:
-            raise UserError("--soft-target frozen needs --soft-target-from RUN")
-        if self.soft_target != "frozen" and self.soft_target_from is not None:
-            raise UserError("--soft-target-from needs --soft-target frozen")
-        if self.soft_target == "smoothing" and self.temperature != 1:
-            raise UserError(
-                f"--soft-target smoothing needs --temperature 1, got {self.temperature:g}; label "
-                "smoothing of e is --alpha e / (1 - e)"
-            )
-        self._require("seed", lambda x: -(2**63) <= x < 2**63, "a 64-bit integer")
-        self._require("threads", lambda x: x is None or x <= 4096, "at most 4096")
-        self._require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
-
-    def _require_type(self, name: str, annotation: str) -> None:
-        """Refuse a value that is not what the field's annotation says, and numbers like NaN."""
-        value = getattr(self, name)
-        kind = annotation.removesuffix(" | None")
-        if value is None and kind != annotation:
-            return
-        holds = {
-            "int": isinstance(value, int) and not isinstance(value, bool),
-            "float": isinstance(value, (int, float))
-            and not isinstance(value, bool)
-            and abs(value) <= LARGEST,  # also no infinity and no NaN
-            "bool": isinstance(value, bool),
-        }.get(kind, isinstance(value, str))
-        if not holds:
-            kind = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(
-                kind, "a text"
-            )
-            raise UserError(f"{_flag(name)} (setting {name!r}): expected {kind}, got {value!r}")
-
-    def _require(self, name: str, holds: Any, expected: str) -> None:
-        value = getattr(self, name)
-        if not holds(value):
-            raise UserError(f"{_flag(name)} (setting {name!r}): expected {expected}, got {value}")
+        check_ranges(self)
 
     def replace(self, **changes: Any) -> Settings:
         """Return a copy with some settings changed.
@@ -230,7 +209,7 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
     def resolved(self) -> Settings:
-        """Return the settings with a ``decoder_bias`` that says whether there is a bias."""
+        """Return the settings with ``decoder_bias`` resolved to true or false."""
         bias = not self.tied if self.decoder_bias is None else self.decoder_bias
         return self.replace(decoder_bias=bias)
 
@@ -240,7 +219,7 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Settings:
-        """Make settings from :meth:`to_dict`'s result."""
+        """Return the settings that :meth:`to_dict` turned into JSON-able values."""
         return cls().replace(**values)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Asking a run to stop: SIGINT and SIGTERM."""
+"""Let SIGINT and SIGTERM ask a run to stop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a question that the loop asks after each step."""
+    """Give a function that tells whether SIGINT or SIGTERM has arrived."""
     requested = False
 
     def request(number: int, frame: FrameType | None) -> None:

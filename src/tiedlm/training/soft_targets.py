@@ -1,7 +1,7 @@
-"""Where the soft target of the augmented loss comes from: the model's word vectors, or a control.
+"""Make the rows behind the soft target: the model's word vectors, or a control.
 
-The paper makes y~ from the model's own embedding. Everything else here asks what that is worth: is
-the gain of the augmented loss due to what the vectors mean, or would any smooth target do?
+The paper makes y~ from the model's own embedding. The controls test what that is worth: does the
+augmented loss gain from what the vectors mean, or would any smooth target do?
 
 Source: PAPER section 7, the reviewers' question.
 
@@ -31,7 +31,7 @@ BAND = 50  # words of like frequency
 _LARGE = 30.0
 
 
-class SoftTargets(nn.Module):
+class TargetSource(nn.Module):
     r"""The rows from which the soft target is made.
 
     ``y~ = softmax(rows rows[target] / tau)``, where the rows are, by ``settings.soft_target``:
@@ -78,7 +78,7 @@ class SoftTargets(nn.Module):
             order = torch.arange(len(weight))
             bands = frequency_bands(corpus) if "band" in self.source else [order]
             for words in bands:
-                # One cycle through all of them: nobody keeps his own row.
+                # One cycle through all of them: no word keeps its own row.
                 cycle = words[torch.randperm(len(words), generator=generator)]
                 order[cycle] = cycle.roll(1)
         elif self.source == "uniform":
@@ -106,13 +106,13 @@ class SoftTargets(nn.Module):
         return weight if self.rows is None else self.rows
 
     def update(self, weight: Tensor) -> None:
-        """Take note of a step."""
+        """Update the moving average after a step."""
         if self.source == "average":
             assert self.rows is not None
             self.rows.lerp_(weight.detach(), 1 - AVERAGE_DECAY)
 
     def memory(self) -> dict[str, Tensor]:
-        """Return what a checkpoint must hold: what depends on the steps so far or on another run.
+        """Return the rows that a checkpoint must hold: those of earlier steps or of another run.
 
         The other run may be trained further, or again, before this one goes on.
         """
@@ -122,14 +122,14 @@ class SoftTargets(nn.Module):
         return {"rows": self.rows}
 
     def remember(self, memory: Mapping[str, Tensor], like: Tensor) -> None:
-        """Take up what :meth:`memory` gave to the checkpoint from which the run goes on.
+        """Restore the rows that :meth:`memory` gave to a checkpoint.
 
         Args:
             memory: of the checkpoint.
             like: whose type and device the rows have: the embedding.
 
         Raises:
-            UserError: where it has no frozen vectors, as once, and their run cannot be loaded.
+            UserError: if an old checkpoint lacks the frozen vectors and their run cannot be loaded.
         """
         if "rows" in memory:
             self.rows = memory["rows"].to(like).clone()
@@ -138,7 +138,7 @@ class SoftTargets(nn.Module):
 
 
 def frequency_bands(corpus: Corpus) -> list[Tensor]:
-    """Return the words by how often they occur in training, cut into bands of 50 or a few more."""
+    """Return the words in order of training frequency, cut into bands of about 50."""
     counts = np.bincount(corpus.train, minlength=len(corpus.vocabulary))
     by_frequency = np.argsort(-counts, kind="stable")
     bands = np.array_split(by_frequency, max(1, len(by_frequency) // BAND))
@@ -148,7 +148,7 @@ def frequency_bands(corpus: Corpus) -> list[Tensor]:
 def frozen_rows(folder: Path, corpus: Corpus) -> Tensor:
     """Return the word vectors of a finished run, in the order of a corpus's vocabulary.
 
-    A word that the run does not know has its vector of ``<unk>``.
+    A word that the run does not know gets the vector of ``<unk>``.
     """
     if not (folder / RESULT).is_file():
         raise UserError(f"--soft-target-from {folder} is not a finished run: it has no {RESULT}")

@@ -1,4 +1,4 @@
-"""One update: forward, loss, backward, clip, SGD.
+"""Make one update: forward, loss, backward, clip, SGD.
 
 Shape letters: B streams, T steps.
 """
@@ -20,12 +20,12 @@ from tiedlm.model import LanguageModel
 from tiedlm.networks.state import State, detach, join, split
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
-from tiedlm.training.soft_targets import SoftTargets
+from tiedlm.training.soft_targets import TargetSource
 from tiedlm.tying import TwoUses
 
 
 class StepOutput(NamedTuple):
-    """What an update leaves.
+    """The result of an update.
 
     Args:
         ce: mean cross-entropy of the window's targets, of all ranks, in nats.
@@ -51,17 +51,17 @@ class Objective(nn.Module):
     Args:
         model: what is trained.
         settings: the weights of the losses.
-        soft_targets: what the soft target is made of; None is the model's embedding.
+        target_source: what the soft target is made of; None is the model's embedding.
 
     Source: PAPER section 2; Zaremba et al. (2014).
     """
 
     def __init__(
-        self, model: LanguageModel, settings: Settings, soft_targets: SoftTargets | None = None
+        self, model: LanguageModel, settings: Settings, target_source: TargetSource | None = None
     ) -> None:
         super().__init__()
         self.model = model
-        self.soft_targets = soft_targets
+        self.target_source = target_source
         # J_tot is J + alpha J_aug, times the weight of J. One of 2^-64 is lost beside J_aug.
         self.scale = max(settings.ce_weight, 2.0**-64)
         alpha = settings.alpha / self.scale
@@ -79,8 +79,8 @@ class Objective(nn.Module):
         sparse = for_output is not None  # whose gradient takes in the rows of the other
         hidden, new_state = self.model.read(inputs_BT, state, weight, sparse=sparse)
         rows = None
-        if self.soft_targets is not None:
-            rows = self.soft_targets(weight if for_output is None else for_output)
+        if self.target_source is not None:
+            rows = self.target_source(weight if for_output is None else for_output)
         if self.smooths:
             out = self._smoothed(hidden, targets_BT, for_output)
         else:

@@ -1,4 +1,4 @@
-"""A run's metrics as TensorBoard's event files."""
+"""Write a run's metrics as TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOLDER = "tensorboard"
 class TensorBoard:
     """Write each epoch's metrics once.
 
-    Event files cannot be taken back, so what an earlier process wrote is replaced: a run that was
+    Event files can only grow. So those of an earlier process are replaced, and a run that was
     killed and goes on has each epoch once.
 
     Args:

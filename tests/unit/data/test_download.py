@@ -12,9 +12,9 @@ import pytest
 from tiedlm.data import download as module
 from tiedlm.data import load_corpus
 from tiedlm.data.download import UnreachableError, download
-from tiedlm.data.progress import byte_progress
 from tiedlm.data.standard import STANDARD, Standard
 from tiedlm.errors import UserError
+from tiedlm.progress import byte_progress
 
 CONTENT = bytes(range(256)) * 2000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -194,7 +194,7 @@ def test_progress_off_a_terminal_is_a_plain_line_now_and_then(monkeypatch, capsy
     with byte_progress("encoding", 2_000_000) as advance:
         advance(1_000_000)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr("tiedlm.data.progress._PLAIN_EVERY", -1.0)
+    monkeypatch.setattr("tiedlm.progress.BYTES_EVERY", -1.0)
     with byte_progress("encoding", 2_000_000) as advance:
         advance(1_000_000)
     assert capsys.readouterr().err == "encoding: 1.0 of 2.0 MB\n"

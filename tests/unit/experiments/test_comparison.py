@@ -127,6 +127,17 @@ def test_runs_are_one_row_by_what_their_text_holds_not_where_it_lies(tmp_path):
     assert [run.seed for run in second.runs] == [2]
 
 
+def test_where_and_how_a_result_is_computed_makes_no_row_of_its_own(tmp_path):
+    base = Settings(recipe="base")
+    others = {"device": "cpu", "threads": 3, "accumulate": 2, "precision": "fp32"}
+    folders = [run_folder(tmp_path / "first", base, test_ppl=90.0)]
+    for seed, (name, value) in enumerate(others.items(), start=2):
+        settings = base.replace(seed=seed, **{name: value})
+        folders.append(run_folder(tmp_path / name, settings, test_ppl=90.0))
+    bf16 = run_folder(tmp_path / "bf16", base.replace(seed=9, precision="bf16"), test_ppl=90.0)
+    assert [len(row.runs) for row in compare_runs([*folders, bf16])] == [5, 1]
+
+
 @pytest.mark.parametrize("count", [2, 3, 10, 31, 200])
 def test_interval_is_students(count):
     values = [math.sin(i) for i in range(count)]

@@ -2,11 +2,12 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from tiedlm.errors import UserError
-from tiedlm.experiments.cells import choose, is_finished, jobs_of, table1, what_it_is
+from tiedlm.experiments.cells import choose, is_finished, jobs_of, table1, table2, what_it_is
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import (
@@ -126,6 +127,14 @@ def test_a_folder_of_a_study_is_known_by_whatever_path_its_other_run_is_named(tm
         is_finished(Job(settings.replace(soft_target_from="/x/other"), tmp_path / "run"))
 
 
+def test_a_folder_with_a_second_session_is_not_the_first(tmp_path):
+    settings = REAL.settings.replace(init_from="elsewhere/first")
+    begin(tmp_path / "run", 2, finished=settings)
+    assert is_finished(Job(settings.replace(init_from="here/first"), tmp_path / "run"))
+    with pytest.raises(UserError, match=r"other settings \(init_from: given before\)"):
+        is_finished(Job(REAL.settings, tmp_path / "run"))
+
+
 def test_a_finished_run_is_kept_once(tmp_path):
     jobs = jobs_of([REAL], [1], tmp_path / "runs", {})
     begin(jobs[0].out, 2, finished=jobs[0].settings.replace(device="cuda", threads=3))
@@ -142,3 +151,21 @@ def test_a_run_from_before_the_setting_had_a_bias_only_if_it_was_not_tied(name, 
     del old["decoder_bias"]
     cell = choose(table1(), [name + of])[0]
     assert what_it_is(old) == what_it_is(cell.settings.to_dict())
+
+
+def test_every_kept_run_is_found_in_the_cell_that_its_folder_names():
+    results = Path(__file__).parents[3] / "results"
+    cells = {
+        cell.folder(seed, session): (cell, seed, session)
+        for cell in (*table1(), *table2())
+        for seed in range(1, 10)
+        for session in range(1, cell.sessions + 1)
+    }
+    found, named = find_results(results), 0
+    for folder in sorted(results.iterdir()):
+        name = folder.name.partition("_")[2]
+        if name in cells:
+            cell, seed, session = cells[name]
+            assert seed in [run.seed for run in runs_of(cell, found, session)], name
+            named += 1
+    assert named > 30

@@ -1,25 +1,9 @@
 """Figure 1: its settings, and that the augmented loss alone brings the two spaces together."""
 
-import multiprocessing
-import threading
-import time
-
 import pytest
 import torch
 
-from tiedlm.analysis.plots import plot_theory
-from tiedlm.experiments import theory
-from tiedlm.experiments.results import keep_study
-from tiedlm.experiments.theory import (
-    TheoryRun,
-    distances_by_point,
-    read_figure1,
-    restore_figure1,
-    run_figure1,
-    train_theory_run,
-)
-from tiedlm.files import read_json, write_json
-from tiedlm.progress import ProgressView
+from tiedlm.experiments.theory import TheoryRun, train_theory_run
 
 
 @pytest.mark.parametrize(("beta", "temperature"), [(0.0, 10.0), (0.4, 10.0), (1.0, 2.0)])
@@ -90,57 +74,3 @@ def test_a_clip_that_no_step_reaches_changes_nothing_and_one_that_all_do_holds_w
     assert far["scaled_aug"] == free["scaled_aug"]
     assert near["clipped_steps"] == 20 * 5  # all of them, so that W stays where it was
     assert free["distance"] < 0.5 * near["distance"]
-
-
-def test_finished_runs_are_not_run_again_and_a_budget_of_nothing_leaves_the_rest(
-    tmp_path, monkeypatch
-):
-    points = [(0.0, 10.0), (1.0, 10.0)]
-    result = {"beta": 0.0, "temperature": 10.0, "distance": 0.9}
-    write_json(tmp_path / TheoryRun((0.0, 10.0), 1).name(), result)
-    with ProgressView() as view:
-        left = run_figure1(points, [1], tmp_path, view, at_once=1, seconds=0.0, changes={})
-    assert [run.point for run in left] == [(1.0, 10.0)]
-    assert distances_by_point(read_figure1(tmp_path)) == {(0.0, 10.0): [0.9]}
-
-
-def test_a_process_that_is_killed_leaves_its_run_to_be_done(tmp_path):
-    others = set(multiprocessing.active_children())
-
-    def kill_the_first():
-        while not (children := set(multiprocessing.active_children()) - others):
-            time.sleep(0.01)
-        children.pop().kill()
-
-    killer = threading.Thread(target=kill_the_first)
-    killer.start()
-    with ProgressView() as view:
-        left = run_figure1(
-            [(1.0, 10.0)], [1, 2], tmp_path, view, at_once=1, seconds=100.0,
-            changes={"data": str(tmp_path / "none")},  # were it not killed, it would fail
-        )  # fmt: skip
-    killer.join()
-    assert len(left) == 2
-    assert not list(tmp_path.iterdir())
-
-
-def test_runs_that_are_kept_come_back_where_their_folder_is_gone(tmp_path):
-    results, folder = tmp_path / "results", tmp_path / "runs"
-    run = {"beta": 0.0, "temperature": 10.0, "seed": 3, "distance": 0.9}
-    own, other = (TheoryRun((beta, 10.0), 3).settings().to_dict() for beta in (0.0, 1.0))
-    study, settings = {"figure1": [run]}, {"figure1": other | {"threads": 5}}
-    keep_study("figure1", study, settings, results, "command", ran_in={"compiled": True})
-    restore_figure1(results, folder)
-    file = folder / TheoryRun((0.0, 10.0), 3).name()
-    environment = {"compiled": True, "command": "command"}
-    expected = {**run, "settings": own | {"threads": 5}, "environment": environment}
-    assert read_json(file) == expected
-    write_json(file, {"distance": 0.5})
-    restore_figure1(results, folder)
-    assert read_json(file) == {"distance": 0.5}
-
-
-def test_the_figure_has_both_panels(tmp_path):
-    found = {point: [0.1, 0.2] for point in {*theory.PANEL_A, *theory.PANEL_B}}
-    plot_theory(found, tmp_path / "figure1.png")
-    assert (tmp_path / "figure1.png").read_bytes().startswith(b"\x89PNG")

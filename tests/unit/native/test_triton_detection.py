@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from tiedlm.errors import UserError
-from tiedlm.experiments import parallel, theory
+from tiedlm.experiments import supervisor
 from tiedlm.native import SHARED_BY, gpu_shared_by, share_gpu, triton
-from tiedlm.progress import ProgressView
-from tiedlm.training.settings import Settings
 
 
 def reason(monkeypatch, installed=True, capability=(9, 0)):
@@ -57,28 +55,10 @@ def test_what_the_user_says_of_sharing_stays(monkeypatch):
     assert gpu_shared_by() == 5
 
 
-def test_a_run_among_others_is_told_how_many_they_are(monkeypatch, tmp_path):
+def test_a_task_among_others_is_told_how_many_they_are(monkeypatch):
     monkeypatch.setenv(SHARED_BY, "1")
     monkeypatch.delenv(SHARED_BY)
-    monkeypatch.setattr(parallel.signal, "signal", lambda *_: None)  # this process still listens
+    monkeypatch.setattr(supervisor.signal, "signal", lambda *_: None)  # this process still listens
     ours, theirs = multiprocessing.Pipe()
-    job = parallel.Job(Settings(data=str(tmp_path / "nowhere")), tmp_path / "run")
-    parallel._work(job, theirs, 3)
-    assert ours.recv()[0] == "mistake"
-    assert gpu_shared_by() == 3
-
-
-def test_runs_of_figure_1_are_told_how_many_they_are(monkeypatch, tmp_path):
-    monkeypatch.setenv(SHARED_BY, "1")
-    monkeypatch.delenv(SHARED_BY)
-    real = theory.ProcessPoolExecutor
-
-    def executor(at_once, context, start, arguments):
-        start(*arguments)
-        return real(1, context)
-
-    monkeypatch.setattr(theory, "ProcessPoolExecutor", executor)
-    monkeypatch.setattr(theory, "ignore_signals", lambda: None)  # this process still listens
-    with ProgressView() as view:
-        theory.run_figure1([(0.0, 10.0)], [1], tmp_path, view, 4, 0.0, {})
-    assert gpu_shared_by() == 4
+    supervisor.work_in_child(lambda task, channel: gpu_shared_by(), "task", theirs, 3)
+    assert ours.recv() == ("result", (3,))

@@ -22,7 +22,9 @@ def test_info_says_what_limits_the_threads(monkeypatch):
     monkeypatch.setattr(hardware, "available_cores", lambda: 1)
     monkeypatch.setattr(hardware.cores, "describe", lambda: "1 of 2 cores: a CPU quota of 1")
     with torch_threads(1):
-        assert hardware.describe()["threads"].startswith("1 (1 of 2 cores: a CPU quota of 1; at")
+        assert hardware.machine_info()["threads"].startswith(
+            "1 (1 of 2 cores: a CPU quota of 1; at"
+        )
 
 
 def test_runs_at_once_share_the_cores_and_omp_num_threads_lowers_their_threads_too(monkeypatch):

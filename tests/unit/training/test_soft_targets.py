@@ -10,9 +10,10 @@ from tests_support import torch_threads
 from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
-from tiedlm.training.loop import model_config, train
+from tiedlm.training.build import model_config
+from tiedlm.training.loop import train
 from tiedlm.training.settings import Settings
-from tiedlm.training.soft_targets import AVERAGE_DECAY, SoftTargets
+from tiedlm.training.soft_targets import AVERAGE_DECAY, TargetSource
 from tiedlm.training.step import Objective
 
 TAU = 7.0
@@ -33,7 +34,7 @@ def model(corpus):
 def soft(model, corpus, source, **settings):
     """Return y~ of every word as its target, ``(V, V)``, and the rows it is made of."""
     chosen = Settings(data="-", **SMALL).replace(soft_target=source, **settings)
-    rows = SoftTargets(model, chosen, corpus)(model.embedding.weight)
+    rows = TargetSource(model, chosen, corpus)(model.embedding.weight)
     return torch.softmax(rows @ rows.t() / TAU, dim=1).detach(), rows
 
 
@@ -103,7 +104,7 @@ def test_unigram_is_the_frequencies_at_the_temperature_for_every_target(model, c
 
 
 def test_average_follows_the_embedding(model, corpus):
-    rows = SoftTargets(model, Settings(data="-", soft_target="average", **SMALL), corpus)
+    rows = TargetSource(model, Settings(data="-", soft_target="average", **SMALL), corpus)
     before = model.embedding.weight.detach().clone()
     with torch.no_grad():
         model.embedding.weight += 1
@@ -154,7 +155,7 @@ def test_smoothing_is_label_smoothing(corpus, tied, bias):
     if bias:
         torch.nn.init.normal_(model.decoder.bias)
     tokens = torch.from_numpy(np.asarray(corpus.train[: 2 * (T + 1)], dtype=np.int64)).view(2, -1)
-    objective = Objective(model, settings, SoftTargets(model, settings, corpus))
+    objective = Objective(model, settings, TargetSource(model, settings, corpus))
     loss, ce, aug, _ = objective(tokens[:, :-1], tokens[:, 1:], None)
     loss.backward()
     own = {name: p.grad.clone() for name, p in model.named_parameters()}
@@ -180,7 +181,7 @@ def test_smoothing_is_the_same_bit_for_bit_on_several_threads(corpus):
     )  # fmt: skip
     model = LanguageModel(model_config(settings, 500)).eval()
     tokens = torch.randint(10, (20, 36))
-    objective = Objective(model, settings, SoftTargets(model, settings, corpus))
+    objective = Objective(model, settings, TargetSource(model, settings, corpus))
     grads = []
     with torch_threads(4):
         for _ in range(10):
@@ -203,6 +204,6 @@ def test_uniform_at_temperature_one_is_smoothing_but_for_the_bias(corpus, bias):
     losses = []
     for source in ("smoothing", "uniform"):
         chosen = settings.replace(soft_target=source)
-        objective = Objective(model, chosen, SoftTargets(model, chosen, corpus))
+        objective = Objective(model, chosen, TargetSource(model, chosen, corpus))
         losses.append(objective(tokens[:, :-1], tokens[:, 1:], None)[0].item())
     assert (losses[0] == pytest.approx(losses[1], rel=1e-5)) == (not bias)

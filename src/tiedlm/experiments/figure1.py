@@ -1,0 +1,122 @@
+"""The runs of Figure 1: trained side by side, each result a file; ``theory.py`` trains one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tiedlm.experiments.results import keep_study
+from tiedlm.experiments.supervisor import Channel, ChildDied, Work, supervise
+from tiedlm.experiments.theory import Point, TheoryRun, train_theory_run
+from tiedlm.files import read_json, write_json
+from tiedlm.progress import ProgressView, short_duration
+from tiedlm.training.outcomes import OutOfTime, Stopped
+
+STUDY = "figure1"  # its name in results/
+# The settings that differ from run to run.
+OF_A_RUN = ("alpha", "ce_weight", "temperature", "skip", "seed")
+PANEL_A = tuple((beta, 10.0) for beta in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
+PANEL_B = tuple((1.0, temperature) for temperature in (1.0, 2.0, 5.0, 10.0, 20.0, 50.0))
+
+
+def run_figure1(
+    points: Sequence[Point],
+    seeds: Sequence[int],
+    out: Path,
+    view: ProgressView,
+    at_once: int,
+    seconds: float,
+    changes: Mapping[str, Any],
+) -> list[TheoryRun]:
+    """Train what is missing, seed by seed over all points; each result is a file of its own.
+
+    Args:
+        points: (beta, temperature) pairs.
+        seeds: of each point.
+        out: the folder of the results.
+        view: shows the progress.
+        at_once: processes.
+        seconds: stop after so many; a run that is under way is lost, minutes of work.
+        changes: of the settings, such as threads and precision.
+
+    Returns:
+        What is left to do.
+
+    Raises:
+        Stopped: after SIGINT or SIGTERM.
+        UserError: what a run raised.
+    """
+    wanted = [TheoryRun(point, seed, changes=changes) for seed in seeds for point in points]
+    missing = [run for run in wanted if not (out / run.name()).is_file()]
+    view.line(f"{len(wanted)} runs, {len(wanted) - len(missing)} finished, {at_once} at once")
+    left, started = list(missing), time.monotonic()
+
+    def keep(number: int, result: dict[str, Any]) -> None:
+        run = missing[number]
+        write_json(out / run.name(), result)
+        left.remove(run)
+        each = (time.monotonic() - started) / (len(missing) - len(left))
+        view.line(
+            f"beta {run.point[0]:g}, temperature {run.point[1]:g}, seed {run.seed}: "
+            f"distance {result['distance']:.3f}; {len(left)} runs left, "
+            f"ETA {short_duration(each * len(left))}"
+        )
+
+    try:
+        supervise(missing, Work(_train, keep, name=TheoryRun.name), at_once, seconds)
+    except OutOfTime:
+        pass
+    except Stopped as stopped:
+        raise Stopped(f"stopped with {len(left)} runs left; the same command goes on") from stopped
+    except ChildDied as died:
+        if not died.was_killed:
+            raise
+        view.line("a process was killed (is there too little memory?); the same command goes on")
+    return left
+
+
+def _train(run: TheoryRun, channel: Channel) -> dict[str, Any]:
+    """Train a run in a child process."""
+    return train_theory_run(run, channel.stop_requested)
+
+
+def read_figure1(folder: Path) -> list[dict[str, Any]]:
+    """Return the finished runs' results."""
+    return [read_json(path) for path in sorted(folder.glob("beta*.json"))]
+
+
+def restore_figure1(results: Path, folder: Path) -> None:
+    """Put back the files of runs that are kept in ``results/`` and missing in the folder."""
+    for path in sorted(results.glob(f"*_{STUDY}/metrics.json")):
+        shared = read_json(path.with_name("config.json"))[STUDY]
+        kept_in = read_json(path.with_name("env.json"))
+        for run in read_json(path)[STUDY]:
+            one = TheoryRun((run["beta"], run["temperature"]), run["seed"])
+            file = folder / one.name()
+            if not file.is_file():
+                own = one.settings().to_dict()
+                settings = shared | {name: own[name] for name in OF_A_RUN}
+                write_json(file, {"environment": kept_in, **run, "settings": settings})
+
+
+def keep_figure1(runs: Sequence[Mapping[str, Any]], results: Path, command: str) -> Path:
+    """Keep runs in ``results/``, with the settings that they share; return the folder."""
+    config = {STUDY: runs[0]["settings"]}
+    ran_in = next((run["environment"] for run in reversed(runs) if "environment" in run), None)
+    own = [{key: value for key, value in run.items() if key != "settings"} for run in runs]
+    return keep_study(STUDY, {STUDY: own}, config, results, command, ran_in=ran_in)
+
+
+def by_point(runs: Sequence[dict[str, Any]]) -> dict[Point, list[dict[str, Any]]]:
+    """Return results by point."""
+    found: dict[Point, list[dict[str, Any]]] = {}
+    for run in runs:
+        found.setdefault((run["beta"], run["temperature"]), []).append(run)
+    return found
+
+
+def distances_by_point(runs: Sequence[dict[str, Any]]) -> dict[Point, list[float]]:
+    """Return the distances of some results by point."""
+    return {point: [run["distance"] for run in own] for point, own in by_point(runs).items()}

@@ -1,0 +1,60 @@
+"""Build the model that some settings ask for, with its initial weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from tiedlm.data import Corpus
+from tiedlm.errors import UserError
+from tiedlm.model import LanguageModel, ModelConfig
+from tiedlm.training import run, run_files
+from tiedlm.training.settings import Settings
+
+
+def model_config(settings: Settings, vocab_size: int) -> ModelConfig:
+    """Return the configuration of the model that some settings ask for."""
+    names = {field.name for field in dataclasses.fields(ModelConfig)} & settings.to_dict().keys()
+    shared = {name: getattr(settings, name) for name in names - {"vocab_size"}}
+    return ModelConfig(vocab_size=vocab_size, **shared)
+
+
+def build_model(settings: Settings, corpus: Corpus, resumes: bool) -> LanguageModel:
+    """Seed the random generators and return a model with the weights that a run begins with.
+
+    Args:
+        settings: of the run.
+        corpus: its vocabulary is the model's.
+        resumes: a checkpoint has the weights, so the run that ``init_from`` names is not needed.
+
+    Raises:
+        UserError: if the run that ``init_from`` names cannot be loaded or does not fit.
+    """
+    torch.manual_seed(settings.seed)
+    model = LanguageModel(model_config(settings, len(corpus.vocabulary)))
+    if settings.init_from is not None and not resumes:
+        start_from(model, Path(settings.init_from), corpus)
+    if settings.unit_norm:
+        model.normalize_word_vectors()
+    return model
+
+
+def start_from(model: LanguageModel, folder: Path, corpus: Corpus) -> None:
+    """Load the best weights of an earlier run: a second session (footnote 4).
+
+    Raises:
+        UserError: if that run has another architecture or another vocabulary.
+    """
+    earlier = run.load(folder)
+    for name in ("network", "d_embed", "d_hidden", "n_layers", "tied", "has_decoder_bias"):
+        theirs, ours = getattr(earlier.config, name), getattr(model.config, name)
+        if theirs != ours:
+            raise UserError(
+                f"--init-from {folder} has {name.removeprefix('has_')} {theirs}, this run {ours}: "
+                "give it the same"
+            )
+    if earlier.vocabulary != corpus.vocabulary:
+        raise UserError(f"--init-from {folder}: its vocabulary is not this corpus's")
+    run.load_weights(model, folder / run_files.WEIGHTS, run.run_id(folder))

@@ -1,0 +1,98 @@
+"""Check that the values of settings are of their type and in range."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from tiedlm.errors import UserError
+
+if TYPE_CHECKING:
+    from tiedlm.training.settings import Settings
+
+LARGEST = 3e38  # what a 32-bit float holds
+
+Precision = Literal["auto", "fp32", "bf16"]
+VocabFrom = Literal["part", "whole"]
+SoftTarget = Literal[
+    "own", "permuted", "permuted-grad", "permuted-band", "permuted-band-grad",
+    "uniform", "smoothing", "unigram", "average", "frozen",
+]  # fmt: skip
+
+
+def check_ranges(settings: Settings) -> None:
+    """Refuse settings of a wrong type or out of range, or that contradict each other.
+
+    Raises:
+        UserError: naming the setting, its value and what was expected.
+    """
+    require = partial(_require, settings)
+    for field in dataclasses.fields(settings):
+        _require_type(settings, field.name, str(field.type))
+    at_least_one = (
+        "d_embed", "d_hidden", "n_layers", "batch_size", "bptt", "epochs",
+        "accumulate", "vocab_size", "min_count", "patience", "threads",
+    )  # fmt: skip
+    for name in at_least_one:
+        require(name, lambda x: x is None or x >= 1, "at least 1")
+    for name in ("dropout_input", "dropout_hidden"):
+        require(name, lambda x: 0 <= x < 1, "a probability of dropping, 0 <= p < 1")
+    for name in ("init_range", "temperature", "lr", "clip"):
+        require(name, lambda x: x > 0, "a positive number")
+    require("accumulate", lambda x: settings.batch_size % x == 0, "a divisor of --batch-size")
+    require("alpha", lambda x: x >= 0, "0 or more")
+    require("ce_weight", lambda x: x >= 0, "0 or more")
+    if settings.ce_weight == settings.alpha == 0:
+        raise UserError("--ce-weight 0 and --alpha 0: no loss is left to train with")
+    require("decay_after", lambda x: x >= 0, "0 or more")
+    require("lr_decay", lambda x: 0 < x <= 1, "0 < factor <= 1")
+    require("fraction", lambda x: 0 < x <= 1, "0 < share <= 1")
+    require("skip", lambda x: 0 <= x < 1, "0 <= share < 1")
+    require("vocab_from", lambda x: x in ("part", "whole"), "part or whole")
+    sources = get_args(SoftTarget)
+    require("soft_target", lambda x: x in sources, f"one of {', '.join(sources)}")
+    if settings.soft_target == "frozen" and settings.soft_target_from is None:
+        raise UserError("--soft-target frozen needs --soft-target-from RUN")
+    if settings.soft_target != "frozen" and settings.soft_target_from is not None:
+        raise UserError("--soft-target-from needs --soft-target frozen")
+    if settings.soft_target == "smoothing" and settings.temperature != 1:
+        raise UserError(
+            f"--soft-target smoothing needs --temperature 1, got {settings.temperature:g}; label "
+            "smoothing of e is --alpha e / (1 - e)"
+        )
+    require("seed", lambda x: -(2**63) <= x < 2**63, "a 64-bit integer")
+    require("threads", lambda x: x is None or x <= 4096, "at most 4096")
+    require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
+
+
+def _require_type(settings: Settings, name: str, annotation: str) -> None:
+    """Refuse a value of another type than the annotation's, and numbers like NaN."""
+    value = getattr(settings, name)
+    kind = annotation.removesuffix(" | None")
+    if value is None and kind != annotation:
+        return
+    holds = {
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "float": isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and abs(value) <= LARGEST,  # also no infinity and no NaN
+        "bool": isinstance(value, bool),
+    }.get(kind, isinstance(value, str))
+    if not holds:
+        kind = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(
+            kind, "a text"
+        )
+        raise UserError(f"{_flag(name)} (setting {name!r}): expected {kind}, got {value!r}")
+
+
+def _require(settings: Settings, name: str, holds: Callable[[Any], bool], expected: str) -> None:
+    """Refuse a value for which something does not hold."""
+    value = getattr(settings, name)
+    if not holds(value):
+        raise UserError(f"{_flag(name)} (setting {name!r}): expected {expected}, got {value}")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,236 @@
+"""Open a run folder: begin a run in it, or go on with the one that it holds.
+
+Reading comes first and writes nothing, so that a folder is untouched if its run cannot go on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiedlm.data import Corpus
+from tiedlm.data.source import PARTS
+from tiedlm.errors import UserError
+from tiedlm.files import read_json, remove_temporary, write_json
+from tiedlm.model import LanguageModel, ModelConfig
+from tiedlm.networks import State
+from tiedlm.training import run, run_files, same_run
+from tiedlm.training.checkpoint import Progress, restore_checkpoint
+from tiedlm.training.outcomes import is_over
+from tiedlm.training.settings import Settings
+
+
+@dataclass
+class Start:
+    """Where a run begins or goes on.
+
+    Args:
+        run_id: the name that its weights and checkpoints carry.
+        progress: how far it is.
+        state: the carried state of all streams.
+        memory: further tensors of its checkpoint; None where there is no checkpoint.
+        is_finished: its result is there, and nothing is left to do.
+        notes: lines to show.
+    """
+
+    run_id: str
+    progress: Progress = field(default_factory=Progress)
+    state: State | None = None
+    memory: dict[str, Tensor] | None = None
+    is_finished: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+class RunFolder:
+    """A run folder and the run that a command asks for.
+
+    Args:
+        out: the folder; it may hold an unfinished run of the same settings.
+        settings: of the command.
+        model: receives the parameters of a checkpoint.
+        corpus: the encoded text.
+        device: where the run goes on.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        settings: Settings,
+        model: LanguageModel,
+        corpus: Corpus,
+        device: torch.device,
+    ) -> None:
+        self.out = out
+        self.settings = settings
+        self.model = model
+        self.corpus = corpus
+        self.device = device
+        self.earlier: dict[str, Any] | None = None
+        self.run_id = ""
+
+    def read(self) -> Start:
+        """Restore what the folder holds into the model, and return where the run begins.
+
+        Raises:
+            UserError: if the folder holds another run, or one that cannot go on.
+        """
+        path = self.out / run_files.CONFIG
+        self.earlier = read_json(path) if path.is_file() else None
+        if self.earlier is None:
+            start = Start(self._new_id())
+        else:
+            self._check_same_run(self.earlier)
+            start = Start(self.earlier.get("id", ""))
+        self.run_id = start.run_id
+        last = self.out / run_files.LAST
+        restored = restore_checkpoint(last, self.model, start.notes.append, start.run_id)
+        if restored is not None:
+            start.state, start.progress, start.memory = restored
+            self._check_progress(start)
+        elif self.earlier is not None:
+            self._check_without_checkpoint(self.earlier, start)
+        over = is_over(self.settings, start.progress)
+        start.is_finished = over and self._has_result()
+        return start
+
+    def write(self, start: Start) -> None:
+        """Write the files that come first, so that the folder says which run it holds."""
+        for folder in (self.out, self.out / run_files.LAST):
+            remove_temporary(folder)  # of a process that was killed as it wrote
+        if start.is_finished:
+            self._write_new_place()
+        else:
+            # The old result is of fewer epochs: it goes before the configuration says how many.
+            (self.out / run_files.RESULT).unlink(missing_ok=True)
+            ran_in = self._environment()
+            config = {**self._config(), "id": self.run_id}
+            write_json(self.out / run_files.CONFIG, config)  # first: without it this is no run
+            write_json(self.out / run_files.ENVIRONMENT, ran_in)
+        self.corpus.vocabulary.save(self.out / run_files.VOCABULARY)
+
+    def _write_new_place(self) -> None:
+        """Note where a finished run's text is now; what it was trained with stays as it was."""
+        assert self.earlier is not None
+        settings = {**self.earlier["settings"], "data": self.settings.data}
+        config = {**self.earlier, "settings": settings, "corpus": self._config()["corpus"]}
+        write_json(self.out / run_files.CONFIG, config)
+
+    def _config(self) -> dict[str, Any]:
+        return run.config_of(self.model, self.settings.to_dict(), self.corpus.info)
+
+    def _has_result(self) -> bool:
+        return (self.out / run_files.RESULT).is_file()
+
+    def _new_id(self) -> str:
+        """Return a name for a new run that only the same run elsewhere has, too."""
+        config = {**self._config(), "settings": same_run.trajectory(self.settings)}
+        return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _check_same_run(self, earlier: dict[str, Any]) -> None:
+        """Refuse to go on with a run that another text or other settings made."""
+        # A run from before a setting existed had its default.
+        old = Settings.from_dict(earlier["settings"])
+        changed = same_run.changes(old, self.settings, same_run.FIXED)
+        changed += _changed_model(earlier["model"], self.model.config)
+        new_corpus = json.loads(json.dumps(self.corpus.info))
+        parts = run_files.changed_names(*map(_content, (earlier["corpus"], new_corpus)))
+        if parts:
+            changed.append(f"the corpus: another {', another '.join(parts)}")
+        if changed:
+            changed = list(dict.fromkeys(changed))  # a width is a setting and part of the model
+            raise UserError(
+                f"{self.out} holds a run with other settings ({'; '.join(changed)}); choose "
+                "another --out, or repeat the command with the old settings"
+            )
+
+    def _check_progress(self, start: Start) -> None:
+        """Refuse a checkpoint from which the result that is asked for cannot be reached."""
+        progress = start.progress
+        done = progress.epoch - 1
+        if self.settings.epochs < done and not self._has_result():
+            raise UserError(
+                f"{self.out} has trained {done} epochs, which --epochs {self.settings.epochs} "
+                f"would not say; give --epochs {done} or more, or choose another --out"
+            )
+        if not is_over(self.settings, progress):
+            self._check_best(progress)
+            start.notes.append(f"going on in epoch {progress.epoch}, after step {progress.step}")
+            start.notes += self._changed_arithmetic()
+
+    def _check_without_checkpoint(self, earlier: dict[str, Any], start: Start) -> None:
+        """Accept a finished run that has lost its checkpoints; refuse an unfinished one."""
+        if not (run_files.read_metrics(self.out) or self._has_result()):
+            return
+        old = Settings.from_dict(earlier["settings"])
+        if not (same_run.same_length(old, self.settings) and self._has_result()):
+            raise UserError(
+                f"{self.out} holds a run but none of its checkpoints ({run_files.LAST}/ is empty), "
+                "so it cannot go on; choose another --out to train again"
+            )
+        start.progress.epoch = self.settings.epochs + 1
+
+    def _check_best(self, progress: Progress) -> None:
+        """Refuse to train for hours towards a result that needs a missing file."""
+        if progress.best_epoch == 0:
+            return
+        try:
+            run.read_weights(self.out / run_files.WEIGHTS, self.run_id)
+        except UserError as error:
+            raise UserError(
+                f"{error} (the best model so far, of epoch {progress.best_epoch}, is needed "
+                "for the result: put it back, or choose another --out)"
+            ) from error
+
+    def _environment(self) -> dict[str, Any]:
+        """Return the environment in which the run goes on, with the earlier ones it had."""
+        now, path = run.environment(self.device), self.out / run_files.ENVIRONMENT
+        before = read_json(path) if path.is_file() else now
+        earlier = before.pop("earlier", [])
+        if before != now:
+            earlier.append(before)
+        return {**now, "earlier": earlier} if earlier else now
+
+    def _changed_arithmetic(self) -> list[str]:
+        """Warn that resuming on other hardware or versions will not be bit-identical."""
+        path = self.out / run_files.ENVIRONMENT
+        if not path.is_file():
+            return []
+        before, now = read_json(path), run.environment(self.device)
+        names = [name for name in run.ARITHMETIC if name in before]  # it may be of an older version
+        changed = run_files.differences(
+            *({name: known.get(name) for name in names} for known in (before, now))
+        )
+        return [f"not bit for bit as it began ({'; '.join(changed)})"] if changed else []
+
+
+def _changed_model(old: dict[str, Any], config: ModelConfig) -> list[str]:
+    """Describe each difference from the model of an earlier run, which may lack newer fields."""
+    new = dataclasses.asdict(config)
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(ModelConfig)
+        if field.default is not dataclasses.MISSING
+    }
+    old = {**defaults, **old}
+    for values in (old, new):  # compared with the settings, where a default has a meaning
+        values.pop("decoder_bias", None)
+    return run_files.differences(old, new)
+
+
+def _content(corpus: dict[str, Any]) -> dict[str, Any]:
+    """Return what a configuration says about a corpus, without names and places.
+
+    Where there are three files, they are the parts, and the description of the split adds nothing.
+    """
+    hashes = run_files.text_hashes(corpus)
+    left_out = {"name", "origin", "verified", "marks", "lacks_blanks"}
+    if len(hashes) == len(PARTS):
+        left_out.add("split")
+    return {k: v for k, v in corpus.items() if k not in left_out} | {"sha256": hashes}

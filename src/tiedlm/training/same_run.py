@@ -1,0 +1,96 @@
+"""Decide whether two runs are the same, for every place that asks.
+
+Each setting declares its :class:`~tiedlm.training.settings.Identity` in ``settings.py``. The
+questions differ, so each compares other settings:
+
+========================================  ====================================================
+question                                  settings that must be equal
+========================================  ====================================================
+May a run go on with these settings?      all but those that may change, and whether it began
+                                          from another run
+Is a file of this run or of another?      the same, and the places of its text and of other runs
+Is a run that goes on already finished?   those that may change and decide by their value
+Is it a run of this cell of a table?      those of the cell
+Do two runs differ in their seed only?    those that decide by their value; texts and other runs
+                                          are compared by what they hold
+========================================  ====================================================
+
+Settings are compared in their canonical form, so that a default and its value spelled out are
+equal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from tiedlm.training.run_files import differences
+from tiedlm.training.settings import Identity, Settings
+
+
+def names(holds: Callable[[Identity], bool]) -> frozenset[str]:
+    """Return the names of the settings whose identity passes a test."""
+    fields = dataclasses.fields(Settings)
+    return frozenset(field.name for field in fields if holds(field.metadata["identity"]))
+
+
+FIXED = names(lambda identity: not identity.may_change)
+PLACES = names(lambda identity: identity.decides == "content")
+LENGTH = names(lambda identity: identity.may_change and identity.decides == "value")
+OF_CELL = names(lambda identity: identity.of_cell)
+DECIDING = names(lambda identity: identity.decides == "value")
+
+
+def canonical(settings: Settings) -> Settings:
+    """Return equal settings for equal computations: defaults are replaced by what they mean."""
+    precision = "fp32" if settings.precision == "auto" else settings.precision
+    return settings.resolved().replace(precision=precision)
+
+
+def changes(old: Settings, new: Settings, compared: Collection[str]) -> list[str]:
+    """Describe each difference between the compared settings, with both values.
+
+    Whether a run began from another one is always compared: a second session is not a first.
+    """
+    before, now = (
+        {name: value for name, value in canonical(one).to_dict().items() if name in compared}
+        for one in (old, new)
+    )
+    found = differences(before, now)
+    if "init_from" not in compared and (old.init_from is None) != (new.init_from is None):
+        found.append(f"init_from: {'not given' if old.init_from is None else 'given'} before")
+    return found
+
+
+def trajectory(settings: Settings) -> dict[str, Any]:
+    """Return the settings that tell a run from every other, however long it is trained."""
+    values = canonical(settings).to_dict()
+    return {name: value for name, value in values.items() if name in FIXED | PLACES}
+
+
+def same_length(old: Settings, new: Settings) -> bool:
+    """Tell whether two settings train the same run equally long."""
+    return all(getattr(old, name) == getattr(new, name) for name in LENGTH)
+
+
+def of_cell(settings: Settings) -> Settings:
+    """Return the settings that all runs of a cell share; the others have their defaults.
+
+    Another run is known by its folder's name, wherever that folder lies.
+    """
+    values = {name: value for name, value in settings.to_dict().items() if name in OF_CELL}
+    for name in PLACES - {"data"}:
+        if values.get(name) is not None:
+            values[name] = Path(values[name]).name
+    return Settings().replace(**values).resolved()
+
+
+def of_result(settings: Settings) -> dict[str, Any]:
+    """Return the settings by which runs are grouped that differ in their seed only.
+
+    The folders of other runs are among them: the caller replaces them by what these runs are.
+    """
+    compared = DECIDING - {"seed"} | PLACES - {"data"}
+    return {name: v for name, v in canonical(settings).to_dict().items() if name in compared}

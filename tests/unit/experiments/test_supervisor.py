@@ -1,0 +1,34 @@
+"""Tasks in processes of their own; tests/integration/test_parallel.py stops and kills them."""
+
+import operator
+
+import pytest
+
+from tiedlm.experiments.supervisor import ChildDied, Work, supervise
+from tiedlm.training.outcomes import OutOfTime, Stopped
+
+
+def test_each_result_comes_with_the_number_of_its_task():
+    results = {}
+    supervise("ab", Work(operator.is_, results.__setitem__), at_once=2)
+    assert results == {0: False, 1: False}
+
+
+def test_a_task_that_fails_is_not_taken_for_one_that_was_killed(capfd):
+    work = Work(operator.truediv, lambda *_: None, name="division by {}".format)
+    with pytest.raises(ChildDied, match="division by 7: the process ended with 1") as found:
+        supervise([7], work, at_once=1)
+    assert not found.value.was_killed
+    assert ChildDied("it", -9).was_killed
+    assert "TypeError" in capfd.readouterr().err
+
+
+def test_without_time_nothing_begins():
+    with pytest.raises(OutOfTime, match="stopped before every model had begun"):
+        supervise([1], Work(operator.truediv, lambda *_: None), at_once=1, seconds=0.0)
+
+
+def test_tasks_that_wait_for_one_that_is_not_there_are_left():
+    work = Work(operator.truediv, lambda *_: None, may_begin=lambda task: False)
+    with pytest.raises(Stopped):
+        supervise([1], work, at_once=1)
