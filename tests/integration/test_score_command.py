@@ -399,5 +399,5 @@ def test_what_is_read_is_not_written_over(capsys, trained, tmp_path):
     for out in (path, tmp_path / "link.txt"):
         status, shown, err = run(capsys, "score", trained, path, "--out", out)
         assert (status, shown, err.count("\n")) == (2, "", 1)
-        assert "is what is read; choose another file" in err
+        assert "is an input of this command; choose another" in err
     assert path.read_text() == "the cat sees a dog .\n"
