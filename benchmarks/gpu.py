@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from tiedlm.experiments.recipes import get_recipe
+from tiedlm.loss.backends.triton import TritonBackend
 from tiedlm.matmul import precision
 from tiedlm.model import LanguageModel
-from tiedlm.native import gpu
+from tiedlm.native.triton import ON
 from tiedlm.networks.backends import triton
 from tiedlm.training.build import model_config
 from tiedlm.training.captured import CapturedStep
@@ -87,18 +88,8 @@ def without(part: str) -> Iterator[None]:
     def no(*_: object, **__: object) -> bool:
         return False
 
-    real, serves = gpu.is_for, triton.serves
-
-    def still(*tensors: Tensor | None, products: torch.dtype) -> bool:
-        with mock.patch.object(gpu, "is_for", real):
-            return serves(*tensors, products=products)
-
-    if part == "recurrence":
-        with mock.patch.object(triton, "serves", no):
-            yield
-    else:
-        with mock.patch.object(gpu, "is_for", no), mock.patch.object(triton, "serves", still):
-            yield
+    with mock.patch.object(triton if part == "recurrence" else TritonBackend, "serves", no):
+        yield
 
 
 def ways(
@@ -107,7 +98,7 @@ def ways(
     """Return what is timed, by name."""
     arguments = (settings, tokens_BT, vocab, products)
     made: dict[str, Callable[[], None]] = {"nn.LSTM (cuDNN)": Plain(*arguments)}
-    with mock.patch.dict("os.environ", {gpu.ON: "0"}):
+    with mock.patch.dict("os.environ", {ON: "0"}):
         made["ours, no Triton, recorded"] = Ours(*arguments, records=True)
     with without("recurrence"):
         made["ours, Triton in the loss, recorded"] = Ours(*arguments, records=True)

@@ -27,7 +27,7 @@ from tiedlm import augmented_cross_entropy, native
 from tiedlm.data import load_corpus
 from tiedlm.data.streams import batch_streams
 from tiedlm.matmul import fast_fp32, precision, why_not_fast_fp32
-from tiedlm.native import gpu
+from tiedlm.native import triton
 
 ALPHA, TEMPERATURE = 13.0, 20.0
 
@@ -65,11 +65,11 @@ def fused(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) ->
 
 
 def ours(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) -> None:
-    os.environ[gpu.ON] = "0"
+    os.environ[triton.ON] = "0"
     try:
         fused(hidden, weight, targets, **options)
     finally:
-        del os.environ[gpu.ON]
+        del os.environ[triton.ON]
 
 
 def compiled(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) -> None:

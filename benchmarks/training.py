@@ -29,8 +29,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tiedlm import workspace
 from tiedlm.evaluation import evaluate
+from tiedlm.loss import release_buffers
 from tiedlm.matmul import has_fast_bf16
 from tiedlm.model import LanguageModel
 from tiedlm.networks import State
@@ -351,7 +351,7 @@ def peak_of_steps(settings: Settings, vocab: int) -> int:
     small = settings.replace(d_embed=32, d_hidden=32)
     with arithmetic(settings, CPU):
         OurSteps(small, words(small, 100), 100)()  # threads and kernels
-        workspace.release()
+        release_buffers()
         before = kilobytes("VmRSS")
         steps = OurSteps(settings, words(settings, vocab), vocab)
         for _ in range(3):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tiedlm.data import Corpus
 from tiedlm.data.streams import batch_streams
-from tiedlm.losses import augmented_cross_entropy
+from tiedlm.loss import augmented_cross_entropy
 from tiedlm.model import LanguageModel
 from tiedlm.training.settings import Settings
 

@@ -34,7 +34,7 @@ def own_process_settings():
         switch.fp32_precision = before
     if workspace._is_reusing:
         workspace.stop_reuse_of_freed_memory()
-    native._is_on = False
+    native.library._is_on = False
 
 
 @pytest.fixture(params=["pytorch", "compiled"])

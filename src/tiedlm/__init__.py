@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tiedlm.data.vocabulary import Vocabulary
-    from tiedlm.losses import AugmentedCrossEntropy, LossOutput, augmented_cross_entropy
+    from tiedlm.loss import AugmentedCrossEntropy, LossOutput, augmented_cross_entropy
     from tiedlm.model import LanguageModel, ModelConfig
     from tiedlm.networks import VariationalLSTM
     from tiedlm.training.run import load
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AugmentedCrossEntropy": "tiedlm.losses",
+    "AugmentedCrossEntropy": "tiedlm.loss",
     "LanguageModel": "tiedlm.model",
-    "LossOutput": "tiedlm.losses",
+    "LossOutput": "tiedlm.loss",
     "ModelConfig": "tiedlm.model",
     "VariationalLSTM": "tiedlm.networks",
     "Vocabulary": "tiedlm.data.vocabulary",
-    "augmented_cross_entropy": "tiedlm.losses",
+    "augmented_cross_entropy": "tiedlm.loss",
     "load": "tiedlm.training.run",
 }
 
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 
-_MODULES = ("matmul", "native", "workspace")  # that the documentation names in full
+_MODULES = ("loss", "matmul", "native", "workspace")  # that the documentation names in full
 
 
 def __getattr__(name: str) -> Any:

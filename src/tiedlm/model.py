@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tiedlm.dropout import check_probability
-from tiedlm.losses import LossOutput, augmented_cross_entropy
+from tiedlm.loss import LossOutput, augmented_cross_entropy
 from tiedlm.networks import Network, State, builder_of
 from tiedlm.networks.network import Builder, draw_parameters
 from tiedlm.tracing import is_recording

@@ -32,7 +32,7 @@ def test_train_and_check_tell_of_marks_of_other_tools(capsys, tiny_corpus, tmp_p
         lines = (tiny_corpus / f"{part}.txt").read_text().splitlines()
         text = "".join(f"<s> {line} </s>\n" for line in lines)
         (tmp_path / f"{part}.txt").write_text(text)
-    said = "</s> 180 times, <s> 180 times in 180 lines: tiedlm ends each line with an <eos> of its"
+    said = "</s> 180 times, <s> 180 times in 180 lines: tiedlm ends each line with an <eos> already"
     status, _, err = run(
         capsys, "train", "small-re", "--data", tmp_path, "--out", tmp_path / "run", "--quiet", *TINY
     )

@@ -106,9 +106,7 @@ def test_check_warns_of_a_text_that_is_wrapped(tmp_path: Path):
     lines = textwrap.wrap(paragraph * 60, 40)
     (tmp_path / "wrapped.txt").write_text("\n".join(lines) + "\n")
     shown = run(tmp_path, "check", str(tmp_path / "wrapped.txt"))
-    assert (
-        "of the lines of train end within a sentence, as in a text that is wrapped" in shown.stdout
-    )
+    assert "of the lines of train end in mid-sentence, as in wrapped text" in shown.stdout
     (tmp_path / "whole.txt").write_text((paragraph + "\n") * 60)
     shown = run(tmp_path, "check", str(tmp_path / "whole.txt"))
     assert shown.returncode == 0
@@ -198,6 +196,8 @@ def test_a_corrupt_download_is_one_clear_line_and_is_removed(tmp_path: Path):
         thread.join()
     assert_one_line_error(result, f"{mirror}/ptb/ptb.train.txt gave a file with SHA-256", "removed")
     assert not list(tmp_path.glob("cache/sources/ptb/*"))
+
+    assert {path.name for path in tmp_path.glob("cache/sources/ptb/*")} <= {".lock"}
 
 
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(book: Path, tmp_path: Path):

@@ -91,7 +91,7 @@ def test_an_imported_run_works_with_the_other_commands(capsys, checkpoint):
         ("model.pt", "none.txt", "none.txt does not exist"),
         ("model.pt", "short.txt", "has 7 words"),
         ("model.pt", "twice.txt", "twice"),
-        ("vocab.txt", "vocab.txt", "no PyTorch checkpoint"),
+        ("vocab.txt", "vocab.txt", "not a PyTorch checkpoint"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_run(

@@ -20,7 +20,8 @@ from tiedlm.data import load_corpus
 from tiedlm.evaluation import evaluate, segments
 from tiedlm.networks import network
 from tiedlm.scoring import surprisal
-from tiedlm.training.loop import Stopped, train
+from tiedlm.training.loop import train
+from tiedlm.training.outcomes import Stopped
 from tiedlm.training.settings import Settings
 from tiedlm.tying import is_tied
 

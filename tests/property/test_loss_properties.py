@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiedlm import augmented_cross_entropy, streaming
+from tiedlm import augmented_cross_entropy
+from tiedlm.loss import buffers
 
 CASES = st.fixed_dictionaries(
     {
@@ -110,9 +111,9 @@ def test_chunks_and_pieces_of_any_size_change_nothing(case, chunk, piece):
     loss = Case(case)
     out, grads = loss()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streaming, "LEAST_ROWS", 1)
-        patch.setattr(streaming, "CHUNK", chunk)
-        patch.setattr(streaming, "PIECE", piece)
+        patch.setattr(buffers, "LEAST_ROWS", 1)
+        patch.setattr(buffers, "CHUNK", chunk)
+        patch.setattr(buffers, "PIECE", piece)
         other, other_grads = loss()
     close(other, out)
     for name, grad in grads.items():

@@ -29,6 +29,7 @@ from tiedlm.files import (
     write_json,
     write_text,
 )
+from tiedlm.native import library
 
 
 def test_a_file_is_replaced_whole_and_no_temporary_stays(tmp_path):
@@ -192,11 +193,11 @@ def test_without_a_home_folder_the_data_folder_is_named(no_home, monkeypatch):
 def test_without_a_home_folder_the_kernels_say_so_and_pytorch_does_the_work(no_home):
     if native.why_not() and "TIEDLM_CACHE" not in native.why_not():
         pytest.skip(native.why_not())
-    native._library.cache_clear()
+    library._library.cache_clear()
     try:
         assert "set TIEDLM_CACHE" in native.why_not()
     finally:
-        native._library.cache_clear()
+        library._library.cache_clear()
 
 
 def test_a_tilde_is_a_home_folder_unless_a_file_has_that_name(monkeypatch, tmp_path):

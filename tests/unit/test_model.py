@@ -6,7 +6,7 @@ import torch
 
 from tiedlm import Vocabulary
 from tiedlm.analysis.predictions import generate, next_words
-from tiedlm.losses import augmented_cross_entropy
+from tiedlm.loss import augmented_cross_entropy
 from tiedlm.model import LanguageModel, ModelConfig
 
 VARIANTS = [(False, 0.0), (False, 1.3), (True, 0.0), (True, 1.3)]

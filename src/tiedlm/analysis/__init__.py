@@ -1,1 +1,1 @@
-"""Analysis of trained models: subspaces, predictions, plots."""
+"""Analyse trained models: subspaces, predictions and plots."""

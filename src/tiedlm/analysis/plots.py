@@ -1,6 +1,6 @@
-"""Plots of the four models: validation curves and perplexity bars, as PNG files.
+"""Plot validation curves and perplexities of the four models as PNG files.
 
-matplotlib is imported when a plot is made, and used without its global state.
+matplotlib is imported only when a plot is drawn, and its global state is not used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Style(NamedTuple):
-    """How a model looks in every plot; the colours are Okabe and Ito's, safe for colour-blind."""
+    """How a model looks in every plot, in Okabe and Ito's colour-blind-safe colours."""
 
     label: str
     colour: str
@@ -33,27 +33,27 @@ STYLES = {
     "vd-lstm-re": Style("+ RE", "#0072B2"),
     "vd-lstm-real": Style("+ REAL", "#D55E00"),
 }
-# The tied models without a bias in the classifier, among the curves only.
+# Only the curves show the tied models without a classifier bias.
 CURVES = {
     **STYLES,
     "vd-lstm-re-b0": STYLES["vd-lstm-re"]._replace(label="+ RE, b = 0", line=":"),
     "vd-lstm-real-b0": STYLES["vd-lstm-real"]._replace(label="+ REAL, b = 0", line=":"),
 }
 
-SIZE_INCHES = (6.4, 4.3)  # and letters of 12 points: readable at a phone's width
+SIZE_INCHES = (6.4, 4.3)  # with 12-point text: readable at the width of a phone
 MARGIN_INCHES = 0.12
 DPI = 200
 INK = "#222222"
 FAINT = "#dddddd"
-SHOWN_ABOVE_BEST = 1.6  # epochs with a perplexity above this many times the best are cut off
-LABEL_GAP = 0.075  # of the axis: no two labels are nearer
+SHOWN_ABOVE_BEST = 1.6  # times the best perplexity; higher epochs are cut off
+LABEL_GAP = 0.075  # fraction of the axis: the smallest distance between labels
 
 
 def require_matplotlib(extra: str = "plots") -> None:
-    """Check that plots can be made; long work that ends in a plot calls this first.
+    """Check that matplotlib is installed, before long work that ends in a plot.
 
     Args:
-        extra: that has what the caller needs, matplotlib among it.
+        extra: name of the pip extra that the error message suggests.
 
     Raises:
         UserError: if matplotlib is not installed.
@@ -62,14 +62,14 @@ def require_matplotlib(extra: str = "plots") -> None:
 
 
 def plot_curves(models: Models, path: Path, what: str = "") -> None:
-    """Draw validation perplexity by epoch, one labelled line a model, a dot at the best epoch.
+    """Plot validation perplexity by epoch, with one line per model and a dot at its best epoch.
 
-    The axis shows the late epochs large enough to tell the models apart: it ends at 1.6 times the
-    best perplexity (or above the worst last epoch), and early epochs above that are cut off.
+    The axis ends at 1.6 times the best perplexity, or above the worst last epoch. Earlier epochs
+    above that are cut off, so that the late epochs are large enough to compare.
 
     Args:
-        models: results by model, keys of :data:`CURVES`; ``curve`` and ``best_epoch`` are used,
-            and ``others``, if there: the curves of further seeds, drawn thin.
+        models: results by model, with keys of :data:`CURVES`. Each has ``curve`` and
+            ``best_epoch``. The curves in an optional ``others`` are other seeds, drawn thin.
         path: the PNG file.
         what: the models and the session, for the title.
 
@@ -111,13 +111,13 @@ def plot_curves(models: Models, path: Path, what: str = "") -> None:
 
 
 def plot_bars(models: Models, path: Path) -> None:
-    """Draw validation and test perplexity as bars from 0, each with its value.
+    """Plot validation and test perplexity as bars, each with its value.
 
-    The test bar also says how far it is from the first model's, where a thin line stands.
+    The test bars also show the difference from the first model, which a dashed line marks.
 
     Args:
-        models: results by model, keys of :data:`STYLES`, the one to compare with first;
-            ``valid_ppl`` and ``test_ppl`` are used.
+        models: results by model, with keys of :data:`STYLES`; the baseline comes first. Each has
+            ``valid_ppl`` and ``test_ppl``.
         path: the PNG file.
 
     Raises:
@@ -133,7 +133,7 @@ def plot_bars(models: Models, path: Path) -> None:
             (row + 0.2, "test", (colour, 1.0), "white"),
         ):
             value = model["valid_ppl"] if split == "validation" else test
-            axes.barh(y, value, height=0.38, color="white")  # under a faint bar: hides the line
+            axes.barh(y, value, height=0.38, color="white")  # hides the line behind a faint bar
             axes.barh(y, value, height=0.38, color=[fill])
             _write(axes, split, (0, y), 6, color=ink)
             _write(axes, f"{value:.1f}", (value, y), -6, color=ink, weight="bold", ha="right")
@@ -152,13 +152,13 @@ def plot_bars(models: Models, path: Path) -> None:
 
 
 def plot_theory(distances: Mapping[tuple[float, float], Sequence[float]], path: Path) -> None:
-    """Draw Figure 1: the distance of the two column spaces over beta and over the temperature.
+    """Plot Figure 1: the distance between the two column spaces against beta and temperature.
 
-    A dot a run, a line through their means; each panel has the points that share its other value
-    with the point (beta 1, temperature 10).
+    Each run is a dot and a line joins the means. One panel varies beta at temperature 10, the other
+    varies the temperature at beta 1.
 
     Args:
-        distances: of the runs, by (beta, temperature).
+        distances: the distances of the runs, by (beta, temperature).
         path: the PNG file.
 
     Raises:
@@ -195,13 +195,14 @@ def plot_theory(distances: Mapping[tuple[float, float], Sequence[float]], path: 
     count = f"{min(runs)}" if len(runs) == 1 else f"{min(runs)} to {max(runs)}"
     noun = "run" if runs == {1} else "runs"
     left.set_title(
-        f"Distance of the spaces of W and L^T after training ({count} {noun} a point)", loc="left"
+        f"Distance between the spaces of W and L^T after training ({count} {noun} per point)",
+        loc="left",
     )
     save_png(figure, path)
 
 
 def shown_range(curves: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Return the ends of the axis that shows the late epochs of curves well."""
+    """Return the ends of a perplexity axis that fits the late epochs of the curves."""
     everything = [value for curve in curves for value in curve]
     best, worst_last = min(everything), max(curve[-1] for curve in curves)
     top = min(max(everything), max(SHOWN_ABOVE_BEST * best, worst_last))
@@ -210,27 +211,27 @@ def shown_range(curves: Sequence[Sequence[float]]) -> tuple[float, float]:
 
 
 def spread(heights: Sequence[float], gap: float = LABEL_GAP) -> list[float]:
-    """Move heights apart, in order, until no two are nearer than ``gap``, none above 1."""
+    """Move heights at least ``gap`` apart, in the same order and at most 1."""
     order = sorted(range(len(heights)), key=lambda i: heights[i], reverse=True)
     placed = list(heights)
     ceiling = 1.0
-    for i in order:  # downwards: each below the last one
+    for i in order:  # downwards: each below the previous one
         placed[i] = ceiling = min(placed[i], ceiling)
         ceiling -= gap
     floor = 0.0
-    for i in reversed(order):  # upwards: those pushed out at the bottom come back in
+    for i in reversed(order):  # upwards: back inside those pushed below 0
         placed[i] = floor = max(placed[i], floor)
         floor += gap
     return placed
 
 
 def _write(axes: Axes, text: str, at: tuple[float, float], right: float, **looks: Any) -> None:
-    """Write a text at a point of the data, so many points to the right of it."""
+    """Write ``text`` ``right`` points to the right of a data point."""
     axes.annotate(text, at, (right, 0), textcoords="offset points", va="center", **looks)
 
 
 def label_line(axes: Axes, text: str, end: tuple[float, float], height: float, colour: str) -> None:
-    """Name a line right of the axes, at a height between 0 and 1, and point at its end."""
+    """Label a line to the right of the axes, at ``height`` (0 to 1), with a line to its end."""
     axes.annotate(
         text,
         xy=end,
@@ -245,7 +246,7 @@ def label_line(axes: Axes, text: str, end: tuple[float, float], height: float, c
 
 
 def new_axes(title: str) -> tuple[Figure, Axes]:
-    """Return an empty figure in the style of all plots.
+    """Return an empty figure and its axes in the style of all plots.
 
     Raises:
         UserError: if matplotlib is not installed.
@@ -265,6 +266,6 @@ def new_axes(title: str) -> tuple[Figure, Axes]:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write a figure to a PNG file, whole or not at all."""
+    """Write a figure to a PNG file atomically."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)

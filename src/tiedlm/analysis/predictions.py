@@ -1,4 +1,4 @@
-"""What a model says next: probabilities over a text, the top words of a context, free text.
+"""Predict with a model: probabilities over a text, next words, generated text.
 
 Shape letters: T tokens of a window, V vocabulary.
 """
@@ -27,7 +27,7 @@ class Prediction(NamedTuple):
 def distributions(
     model: LanguageModel, ids: npt.NDArray[np.integer], window: int = WINDOW
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Read a text as one stream and yield ``(probabilities_TV, targets_T)`` for its windows."""
+    """Yield ``(probabilities_TV, targets_T)`` for each window of a text, read as one stream."""
     for hidden_TH, targets_T in hidden_windows(model, ids, window):
         with torch.no_grad():
             logits_TV = torch.nn.functional.linear(
@@ -37,7 +37,7 @@ def distributions(
 
 
 def mean_probability(model: LanguageModel, ids: npt.NDArray[np.integer], word_id: int) -> float:
-    """Return the probability of a word, averaged over every position of a text but the first."""
+    """Return the mean probability of a word over all positions of a text but the first."""
     total, count = 0.0, 0
     for probabilities_TV, _ in distributions(model, ids):
         total += float(probabilities_TV[:, word_id].double().sum())
@@ -48,12 +48,12 @@ def mean_probability(model: LanguageModel, ids: npt.NDArray[np.integer], word_id
 def next_words(
     model: LanguageModel, context: npt.NDArray[np.integer], top: int = 10
 ) -> list[Prediction]:
-    """Return the most probable next words after a context, most probable first.
+    """Return the most probable words after a context, most probable first.
 
     Args:
         model: a loaded model, with its vocabulary.
         context: ``(T,)`` word ids, at least one.
-        top: how many words.
+        top: number of words.
     """
     assert model.vocabulary is not None
     probabilities_V = _next_distribution(model, context)
@@ -81,15 +81,15 @@ def generate(
     seed: int = 1,
     banned: tuple[int, ...] = (),
 ) -> Iterator[int]:
-    """Sample words one after another.
+    """Yield words sampled one after another.
 
     Args:
         model: the model.
         context: ``(T,)`` word ids to start from, at least one.
-        length: how many words to sample.
-        temperature: below 1 is safer, above 1 is wilder; 0 takes the most probable word.
-        seed: of the sampling.
-        banned: ids that are never sampled, such as that of ``<unk>``.
+        length: number of words to sample.
+        temperature: divides the logits. At 0 the most probable word is taken.
+        seed: seed of the sampling.
+        banned: ids that are never sampled, such as the id of ``<unk>``.
 
     Yields:
         Word ids.

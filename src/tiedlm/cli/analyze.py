@@ -26,8 +26,8 @@ def analyze(
     json_
         Print JSON instead of text.
     """
-    from tiedlm.analysis.subspace import describe_geometry
     from tiedlm.cli.models import load_model
+    from tiedlm.evaluation.subspace import describe_geometry
 
     found = describe_geometry(load_model(run)[0], words)
     if json_:

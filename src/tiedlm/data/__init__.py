@@ -1,4 +1,4 @@
-"""Corpora: where they come from, how they become token ids, and how those are batched."""
+"""Corpora: sources, tokenization, vocabularies and batches of token ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The corpora that tiedlm knows by name."""
+"""The corpora that can be loaded by name."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class SourceInfo:
     """A corpus that can be loaded by name.
 
     Attributes:
-        name: to give to ``load_corpus``.
+        name: the name that ``load_corpus`` takes.
         description: one line on the text.
-        tokens: of the train, valid and test part.
-        types: words of the vocabulary, ``<eos>`` and ``<unk>`` included.
-        place: where it lies, or None if it is not on this machine.
-        advice: how to get it if it is not on this machine.
+        tokens: number of tokens in train, valid and test.
+        types: vocabulary size, ``<eos>`` and ``<unk>`` included.
+        place: the folder or package that holds it, or None if it is not on this machine.
+        advice: how to get it.
     """
 
     name: str
@@ -32,14 +32,14 @@ class SourceInfo:
 
     @property
     def present(self) -> bool:
-        """Whether it can be loaded without the network."""
+        """Whether the corpus can be loaded without the network."""
         return self.place is not None
 
 
 _DESCRIPTIONS = {
     "sotu": "all State of the Union addresses, 1790-2026",
     "sotu-modern": "State of the Union addresses since 1977",
-    "sotu-short": "State of the Union addresses since 2007: minutes on a CPU",
+    "sotu-short": "State of the Union addresses since 2007; trains in minutes on a CPU",
     "ptb": "Penn Treebank (Mikolov's): Wall Street Journal, 1989",
     "wikitext-2": "WikiText-2, word level: Wikipedia articles",
 }
@@ -53,11 +53,11 @@ _SIZES = {
 
 
 def list_sources(data_root: Path | None = None, cache: Path | None = None) -> list[SourceInfo]:
-    """Return every corpus known by name, and whether it is on this machine.
+    """List the corpora known by name, and whether each is on this machine.
 
     Args:
         data_root: folder with ptb/ and wikitext-2/; default ``$TIEDLM_DATA``.
-        cache: default ``$TIEDLM_CACHE``, else ``tiedlm`` in the user's cache folder.
+        cache: cache folder; default ``$TIEDLM_CACHE``, else ``tiedlm`` in the user's cache folder.
     """
     folder = cache_folder(cache)
     sources = []
@@ -67,7 +67,7 @@ def list_sources(data_root: Path | None = None, cache: Path | None = None) -> li
             place = str(found) if found else None
             wanted = ", ".join(STANDARD[name].files.values())
             advice = (
-                f"downloaded when it is first used; or put {wanted} into "
+                f"downloaded on first use; or put {wanted} into "
                 f"{candidates(name, data_root, folder)[0]}"
             )
         else:

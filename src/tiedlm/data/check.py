@@ -1,4 +1,4 @@
-"""What is to be known about a corpus before a model is trained on it."""
+"""Statistics of a corpus, and warnings about what makes its perplexity misleading."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ from tiedlm.data.source import PARTS
 from tiedlm.data.text import names_table
 from tiedlm.data.vocabulary import Ids
 
-_LONG_LINE = 8  # tokens: shorter lines are equal by chance ("thank you very much . <eos>")
-_TINY = 5_000  # tokens: the perplexity of fewer is uncertain by several per cent
+_LONG_LINE = 8  # tokens: shorter lines repeat by chance ("thank you very much . <eos>")
+_TINY = 5_000  # tokens: with fewer, a perplexity is uncertain by several per cent
 _OVERLAP = 0.05
 _UNKNOWN = 0.10
 _UNENDED = 0.4
 _LACKS_BLANKS = (
-    "the text has no blanks between its words, as in Chinese, Japanese or Thai, so tiedlm does not "
-    "find them: what stands between blanks or marks counts as one word; split the text into words "
-    "first"
+    "the text has no spaces between words, as in Chinese, Japanese or Thai, so whatever stands "
+    "between spaces or punctuation counts as one word; split the text into words first"
 )
 
 
 def check_corpus(corpus: Corpus) -> dict[str, Any]:
-    """Count a corpus and look for what would make its perplexity misleading.
+    """Return statistics of a corpus and warnings about what makes its perplexity misleading.
 
     Returns:
-        A dict that can be written as JSON: ``corpus``, ``origin``, ``split``, ``verified``
-        (whether the files have their published hashes; None where none are published),
-        ``sha256``, ``tokenizer``, ``vocabulary``, ``fraction``, ``parts`` (for each: ``lines``,
-        ``tokens``, ``types``, ``unk``, ``unk_share`` and, but for train, ``seen_lines_share``:
-        the share of lines of 8 tokens or more that are also in train) and ``warnings``.
+        A JSON-able dict with ``corpus``, ``origin``, ``split``, ``verified``, ``sha256``,
+        ``tokenizer``, ``vocabulary``, ``fraction``, ``parts`` and ``warnings``. ``verified`` tells
+        whether the files have their published hashes; it is None where none are published. Each
+        part has ``lines``, ``tokens``, ``types``, ``unk`` and ``unk_share``. Valid and test also
+        have ``seen_lines_share``: the share of their lines of 8 tokens or more that are in train.
     """
     seen = set(_long_lines(corpus.train, corpus.vocabulary.eos_id))
     parts: dict[str, dict[str, Any]] = {}
@@ -62,7 +61,7 @@ def check_corpus(corpus: Corpus) -> dict[str, Any]:
 
 
 def _long_lines(ids: Ids, eos: int) -> Iterator[int]:
-    """Yield a 64-bit hash of every line that is long enough to be told from others."""
+    """Yield a 64-bit hash of every line that is too long to repeat by chance."""
     start = 0
     for end in (np.flatnonzero(ids == eos) + 1).tolist():
         if end - start >= _LONG_LINE:
@@ -71,7 +70,7 @@ def _long_lines(ids: Ids, eos: int) -> Iterator[int]:
 
 
 def _unended_share(corpus: Corpus) -> float:
-    """Return the share of lines and sentences after whose last word nothing ends a sentence."""
+    """Return the share of training lines that end without end-of-sentence punctuation."""
     ends = np.flatnonzero(corpus.train == corpus.vocabulary.eos_id)
     last = corpus.train[ends[ends > 0] - 1]
     ending = [word in SENTENCE_ENDS or word in CLOSERS for word in corpus.vocabulary.words]
@@ -81,16 +80,16 @@ def _unended_share(corpus: Corpus) -> float:
 def _warnings(corpus: Corpus, parts: dict[str, dict[str, Any]]) -> list[str]:
     found = []
     if corpus.info["verified"] is False:
-        found.append("the files are not those of the published corpus: counts may differ")
+        found.append("the files differ from the published corpus, so counts may differ too")
     for part, counted in parts.items():
         if counted["tokens"] < _TINY:
             found.append(f"{part} is tiny: {counted['tokens']} tokens; perplexity will be noisy")
         if counted["unk_share"] > _UNKNOWN:
             limits = corpus.info["vocabulary"]
             is_cut = limits["max_size"] is not None or (limits["min_count"] or 1) > 1
-            advice = "allow a larger vocabulary" if is_cut else "train has too few of its words"
+            advice = "allow a larger vocabulary" if is_cut else "train lacks many of its words"
             if corpus.info.get("lacks_blanks"):
-                advice = "its words are not found"
+                advice = "its words cannot be told apart"
             found.append(
                 f"{counted['unk_share']:.0%} of {part} is <unk>: perplexity will look too good; "
                 f"{advice}"
@@ -101,13 +100,15 @@ def _warnings(corpus: Corpus, parts: dict[str, dict[str, Any]]) -> list[str]:
                 "train; remove duplicates before you split"
             )
         if counted["unk"] and not parts["train"]["unk"]:
-            found.append(f"{part} has <unk> but train has none: it is never learnt; see min_count")
+            found.append(
+                f"{part} has <unk> but train has none, so <unk> is never learnt; see --min-count"
+            )
     if corpus.info["tokenizer"] == "tiedlm":
         unended = _unended_share(corpus)
         if unended > _UNENDED:
             found.append(
-                f"{unended:.0%} of the lines of train end within a sentence, as in a text that is "
-                "wrapped: each line's end is an <eos>; put a paragraph on each line"
+                f"{unended:.0%} of the lines of train end in mid-sentence, as in wrapped text, and "
+                "each line end becomes an <eos>; put a whole paragraph on each line"
             )
     if np.array_equal(corpus.valid, corpus.test):
         found.append("valid and test are the same text")
@@ -115,12 +116,12 @@ def _warnings(corpus: Corpus, parts: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def notes_on_text(corpus: Corpus) -> list[str]:
-    """Return a line for each thing in the text that changes what a perplexity means."""
+    """Return one line for each property of the text that changes what its perplexity means."""
     tables = [name for name in corpus.info["sha256"] if names_table(name)]
     return [
         *(
-            f"{name} is read as plain text, its header and every column too; put the text of one "
-            "column into a file of its own"
+            f"{name} is read as plain text, header and all columns included; put the column with "
+            "the text into a file of its own"
             for name in tables
         ),
         *([_LACKS_BLANKS] if corpus.info.get("lacks_blanks") else []),

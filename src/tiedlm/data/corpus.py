@@ -1,4 +1,4 @@
-"""A corpus, encoded and cached: what ``load_corpus`` does."""
+"""Load a corpus as token ids, encoding it once and caching the result."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tiedlm.data.tokenizer import UNK
 from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError, did_you_mean
 
-_FORMAT = 4  # raised when the tokenizer or the files change, so that old caches are not used
-MOST_BYTES = 80  # of a text's name in the name of a folder
+_FORMAT = 4  # raised when the tokenizer or the cached files change, to invalidate old caches
+MOST_BYTES = 80  # bytes of a text's name that are kept in a folder's name
 VocabFrom = Literal["part", "whole"]
 _VOCABULARY, _INFO = "vocabulary.txt", "info.json"
 
@@ -35,15 +35,15 @@ class Corpus:
     """A text in three parts, as token ids.
 
     Attributes:
-        name: of the corpus, or of the file or folder.
+        name: name of the corpus, file or folder.
         vocabulary: words of the training part.
-        train: ids, one ``<eos>`` after every line. Shape: (N,), int32, read-only.
-        valid: likewise.
-        test: likewise.
-        info: what can be written as JSON: origin, split, hashes, the tokenizer (None for
-            text that was left as it is), ``lacks_blanks`` where its script has none between words,
-            vocabulary rule, fraction, for each part tokens and ``<unk>`` tokens, and the marks of
-            other tools, if any.
+        train: token ids, with an ``<eos>`` after every line. Shape: (N,), int32, read-only.
+        valid: the same for the validation part.
+        test: the same for the test part.
+        info: JSON-able facts: origin, split, hashes, tokenizer (None for text that was already
+            tokenized), vocabulary rule, fraction, and the tokens and ``<unk>`` tokens of each part.
+            ``lacks_blanks`` is there if the text has no spaces between words, and ``marks`` if it
+            has special tokens of other tools.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Corpus:
 
 
 def has_name(corpus: str) -> bool:
-    """Tell whether a corpus is one of those that are known by name."""
+    """Return whether a corpus is known by name."""
     return corpus in FIRST_YEAR or corpus in STANDARD
 
 
@@ -67,10 +67,10 @@ def find_source(
     download: bool = True,
     progress: bool = True,
 ) -> Source:
-    """Return the source of a name or a path.
+    """Return the source of a corpus, given by name or path.
 
     Raises:
-        UserError: if it is neither a known name nor a file or folder, or cannot be read.
+        UserError: if it is neither a known name nor a readable file or folder.
     """
     if name_or_path in FIRST_YEAR:
         return sotu_source(name_or_path)
@@ -89,15 +89,15 @@ def find_source(
         raise UserError(f"{name_or_path} does not exist; give a text file, a folder or a corpus")
     known = [*FIRST_YEAR, *STANDARD]
     raise UserError(
-        f"there is no corpus {name_or_path!r}{did_you_mean(name_or_path, known)}; known are "
-        f"{', '.join(known)}, or give a file or folder of your own"
+        f"there is no corpus {name_or_path!r}{did_you_mean(name_or_path, known)}; give one of "
+        f"{', '.join(known)}, or a file or folder of your own"
     )
 
 
 def place_of(name_or_path: str) -> str:
-    """Return a name as it is, and the path of a text that exists as an absolute one.
+    """Return a corpus's name unchanged, or the absolute path of an existing text.
 
-    So what is noted of a corpus holds in every folder.
+    What is recorded this way can be found from any working directory.
     """
     path = files.expand(name_or_path)
     if has_name(name_or_path) or not path.exists():
@@ -124,22 +124,21 @@ def load_corpus(
     Args:
         name_or_path: ``sotu``, ``sotu-modern``, ``sotu-short``, ``ptb``, ``wikitext-2``, a folder
             with train.txt, valid.txt and test.txt, or one text file, which is split.
-        vocab_size: the most words of the vocabulary, ``<eos>`` and ``<unk>`` included.
-        min_count: how often a word must occur in the training part; default 1 if the training
-            part holds ``<unk>`` itself, else 2, so that ``<unk>`` is always trained.
-        fraction: keep such a part of the training tokens, in whole lines, or what there is of it
-            after ``skip``.
-        skip: leave out such a part before it.
-        vocab_from: make the vocabulary from the "part" that is kept or from the "whole" training
-            text.
+        vocab_size: maximum size of the vocabulary, ``<eos>`` and ``<unk>`` included.
+        min_count: how often a word must occur in the training part to be kept. The default is 1 if
+            that part contains ``<unk>``, else 2, so that ``<unk>`` is always trained.
+        fraction: share of the training tokens to keep, in whole lines; less if the text ends first.
+        skip: share of the training tokens to leave out before that.
+        vocab_from: whether the vocabulary comes from the "part" that is kept or from the "whole"
+            training text.
         tokenize: whether to split the text into words; by default only if it looks raw.
         data_root: folder with ptb/ and wikitext-2/; default ``$TIEDLM_DATA``.
-        cache: default ``$TIEDLM_CACHE``, else ``tiedlm`` in the user's cache folder.
+        cache: cache folder; default ``$TIEDLM_CACHE``, else ``tiedlm`` in the user's cache folder.
         download: whether a missing corpus may be downloaded.
         progress: whether to show progress on a terminal.
 
     Raises:
-        UserError: for every mistake in the arguments or the text.
+        UserError: if an argument is invalid or the text cannot be used.
     """
     if not 0.0 < fraction <= 1.0:
         raise UserError(f"fraction must be above 0 and at most 1, not {fraction}")
@@ -168,7 +167,7 @@ def load_corpus(
 
 @dataclass(frozen=True)
 class _Choice:
-    """What is asked of a corpus besides its text."""
+    """The options that decide how a text is encoded."""
 
     tokenized: bool
     vocab_size: int | None
@@ -179,7 +178,7 @@ class _Choice:
 
 
 def _build(source: Source, folder: Path, choice: _Choice, progress: bool) -> None:
-    """Encode a source into ``folder``."""
+    """Encode a source and write the result into ``folder``."""
     encoded = encode.encode(source, choice.tokenized, folder, progress)
     train = encoded.paths["train"]
     kept = encode.whole_lines(train, choice.fraction, choice.skip)
@@ -222,10 +221,10 @@ def _build(source: Source, folder: Path, choice: _Choice, progress: bool) -> Non
 
 
 def _require_words(part: str, source: Source, counted: encode.Counted, min_count: int) -> None:
-    """Refuse a part with nothing to learn or to predict but ``<eos>`` and ``<unk>``.
+    """Check that a part has words other than ``<eos>`` and ``<unk>``.
 
     Raises:
-        UserError: naming the part and what is wrong with it.
+        UserError: if it has none.
     """
     if counted.known:
         return
@@ -234,19 +233,19 @@ def _require_words(part: str, source: Source, counted: encode.Counted, min_count
         raise UserError(f"{text} has no words: every line is blank")
     if part != "train":
         raise UserError(
-            f"{text} has no word that train knows: every word is {UNK}; give it text of the same "
+            f"{text} has no word of the vocabulary: every word is {UNK}; give text in the same "
             "language, split into words in the same way"
         )
     if min_count == 1:
         raise UserError(f"{text} has no words: every word is {UNK}")
     raise UserError(
-        f"{text} has no words to learn: every word is {UNK}, for a word must occur {min_count} "
-        "times: use --min-count 1"
+        f"{text} has no words to learn: no word occurs {min_count} times, so every word is {UNK}; "
+        "use --min-count 1"
     )
 
 
 def _read(name: str, folder: Path) -> Corpus | None:
-    """Return the corpus cached in ``folder``; None if there is none or it is damaged."""
+    """Return the corpus cached in ``folder``, or None if it is missing or damaged."""
     try:
         saved = files.read_json(folder / _INFO)
         for file, sha256 in saved["sha256"].items():
@@ -264,16 +263,16 @@ def _read(name: str, folder: Path) -> Corpus | None:
 
 @contextmanager
 def _whole_folder(place: Path, is_whole: Callable[[], bool]) -> Iterator[Path]:
-    """Give a temporary folder that becomes ``place`` on success and vanishes on failure.
+    """Yield a temporary folder that becomes ``place`` on success and is deleted on failure.
 
     Args:
-        place: the folder to make. If another process makes it meanwhile, that one stays.
-        is_whole: tells whether ``place`` holds what it should; what is damaged is removed.
+        place: the folder to create. If another process creates it first, that one is kept.
+        is_whole: returns whether ``place`` is complete; a damaged folder is replaced.
     """
     unfinished = None
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        # Not tempfile's, which nobody else may read: a cache can be shared.
+        # Only the user can read a folder made by tempfile, but a cache can be shared.
         unfinished = files.temporary_name(place)
         unfinished.mkdir()
         yield unfinished

@@ -1,4 +1,4 @@
-"""Downloads that resume where they were cut and are checked before they count."""
+"""Downloads that resume after a broken connection and are checked by their hash."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from tiedlm.errors import UserError
 from tiedlm.progress import byte_progress
 
 _CHUNK = 1 << 16
-_ATTEMPTS = 4  # a connection that is cut this often is given up; the next run resumes
+_ATTEMPTS = 4  # broken connections before giving up; the next run resumes
 _TIMEOUT = 30.0
 
 
 class UnreachableError(Exception):
-    """The server cannot be reached, does not have the file, or keeps breaking off."""
+    """The server cannot be reached, lacks the file, or keeps dropping the connection."""
 
 
 class _CutError(Exception):
-    """The connection broke; what came before is in the part file."""
+    """The connection broke; the bytes received so far are in the ``.part`` file."""
 
 
 def download(url: str, path: Path, sha256: str, progress: bool = True) -> None:
-    """Fetch ``url`` to ``path``.
+    """Download ``url`` to ``path`` and check its SHA-256.
 
-    The bytes go to ``<path>.part``, which stays if the connection is cut: the next attempt, in
-    this process or another, asks for the rest only. ``path`` appears when its hash is right.
+    The bytes go to ``<path>.part``. That file stays if the connection breaks, and the next attempt
+    asks only for the rest, even from another process. ``path`` appears once the hash is right.
 
     Raises:
-        UnreachableError: if the file cannot be had.
-        UserError: if what came has another hash, or the disk cannot be written.
+        UnreachableError: if the file cannot be downloaded.
+        UserError: if the file has another hash or cannot be written.
     """
     part = path.with_name(f"{path.name}.part")
     try:
         with files.lock(path.parent):
-            if not path.exists():  # or another process fetched it meanwhile
+            if not path.exists():  # another process may have fetched it meanwhile
                 _fetch(url, path, part, sha256, progress)
     except urllib.error.URLError as error:
         raise UnreachableError(str(error.reason)) from error
@@ -49,7 +49,7 @@ def download(url: str, path: Path, sha256: str, progress: bool = True) -> None:
 
 
 def _fetch(url: str, path: Path, part: Path, sha256: str, progress: bool) -> None:
-    """Fetch what is missing of ``part``; let it become ``path`` when its hash is right."""
+    """Complete ``part``, check its hash and rename it to ``path``."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             _fetch_rest(url, part, progress)
@@ -68,7 +68,7 @@ def _fetch(url: str, path: Path, part: Path, sha256: str, progress: bool) -> Non
 
 
 def _fetch_rest(url: str, part: Path, progress: bool) -> None:
-    """Append to ``part`` what it lacks of ``url``."""
+    """Append to ``part`` the bytes of ``url`` that it lacks."""
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "tiedlm"})
     if done:
@@ -79,7 +79,7 @@ def _fetch_rest(url: str, part: Path, progress: bool) -> None:
         error.close()
         if error.code != 416:
             raise
-        return  # the part is whole already, or no part of this file: its hash will tell
+        return  # ``part`` is complete or belongs to another file: the hash decides
     except (ConnectionError, TimeoutError, http.client.HTTPException) as error:
         raise _CutError from error
     with response:

@@ -1,4 +1,4 @@
-"""Text to token ids in bounded memory: lines stream in, 32-bit ids stream out to a file."""
+"""Encode text as token ids in bounded memory, from lines of text to files of int32 ids."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FIRST_EOS, FIRST_UNK = 0, 1  # provisional ids
 
 
 class _Types(dict[str, int]):
-    """Word -> provisional id, in the order of first sight."""
+    """A mapping from word to provisional id that numbers words as they first appear."""
 
     def __missing__(self, word: str) -> int:
         self[word] = number = len(self)
@@ -32,9 +32,12 @@ class _Types(dict[str, int]):
 
 @dataclass(frozen=True)
 class Encoded:
-    """The parts of a corpus as files of provisional ids, and the words those ids stand for.
+    """The parts of a corpus as files of provisional ids.
 
-    ``marks`` are those of other tools, as :class:`tiedlm.data.marks.Marks` counts them.
+    Attributes:
+        types: word -> provisional id.
+        paths: part -> file of int32 ids.
+        marks: counts of other tools' special tokens, from :class:`tiedlm.data.marks.Marks`.
     """
 
     types: dict[str, int]
@@ -43,9 +46,9 @@ class Encoded:
 
 
 def encode(source: Source, tokenized: bool, folder: Path, progress: bool) -> Encoded:
-    """Write each part's ids to ``<folder>/<part>.ids``, an ``<eos>`` after every line.
+    """Write the ids of each part to ``<folder>/<part>.ids``, with an ``<eos>`` after every line.
 
-    Words get provisional ids; the vocabulary is chosen afterwards from the training part's counts.
+    The ids are provisional: the vocabulary is chosen later, from the counts of the training part.
     """
     types = _Types({EOS: FIRST_EOS, UNK: FIRST_UNK})
     marks = Marks(tokenized)
@@ -70,7 +73,7 @@ def encode(source: Source, tokenized: bool, folder: Path, progress: bool) -> Enc
 
 
 class _Writer:
-    """Ids on their way to a file."""
+    """A buffer of ids that is written to a file in chunks."""
 
     def __init__(self, path: Path) -> None:
         self.ids = array("i")
@@ -89,7 +92,7 @@ class _Writer:
 
 
 class Counted(NamedTuple):
-    """How many ids were written: all, those of ``<unk>``, and those of words that are known."""
+    """How many ids were written: in total, for ``<unk>``, and for known words."""
 
     tokens: int
     unknown: int
@@ -97,14 +100,14 @@ class Counted(NamedTuple):
 
 
 class Span(NamedTuple):
-    """So many ids of a file, from one of them on."""
+    """A range of ids in a file: the first position and the number of ids."""
 
     start: int
     length: int
 
 
 def read_ids(path: Path, span: Span) -> Iterator[Ids]:
-    """Yield the ids of a span of a file in chunks."""
+    """Yield the ids of a span in chunks."""
     start, length = span
     with path.open("rb") as file:
         file.seek(4 * start)
@@ -115,17 +118,19 @@ def read_ids(path: Path, span: Span) -> Iterator[Ids]:
 
 
 def whole(path: Path) -> Span:
-    """Return all of a file."""
+    """Return the span of all ids in a file."""
     return Span(0, path.stat().st_size // 4)
 
 
 def whole_lines(path: Path, fraction: float, skip: float = 0.0) -> Span:
-    """Return the whole lines of a share of a file; shares that meet share no line.
+    """Return the span of the whole lines in a share of a file.
+
+    Adjacent shares have no line in common.
 
     Args:
-        path: ids, an ``<eos>`` after every line.
-        fraction: the share.
-        skip: the share before it that is left out.
+        path: file of ids, with an ``<eos>`` after every line.
+        fraction: share of the ids to keep.
+        skip: share of the ids to leave out before it.
 
     Raises:
         UserError: if no line fits.
@@ -141,7 +146,7 @@ def whole_lines(path: Path, fraction: float, skip: float = 0.0) -> Span:
 
 
 def _line_end(path: Path, share: float) -> int:
-    """Return how many ids the longest run of whole lines within the first share of a file has."""
+    """Return how many ids the whole lines in the first ``share`` of a file have."""
     total = whole(path).length
     if share == 1.0:
         return total
@@ -155,7 +160,7 @@ def _line_end(path: Path, share: float) -> int:
 
 
 def count_words(encoded: Encoded, span: Span) -> dict[str, int]:
-    """Count the words of a span of the training part."""
+    """Count how often each word occurs in a span of the training part."""
     counts = np.zeros(len(encoded.types), dtype=np.int64)
     for chunk in read_ids(encoded.paths["train"], span):
         counts += np.bincount(chunk, minlength=len(counts))
@@ -163,15 +168,15 @@ def count_words(encoded: Encoded, span: Span) -> dict[str, int]:
 
 
 def renumber(encoded: Encoded, vocabulary: Vocabulary) -> Ids:
-    """Return provisional id -> id in the vocabulary, where unknown words are ``<unk>``."""
+    """Return the vocabulary id of each provisional id; unknown words get the id of ``<unk>``."""
     return vocabulary.encode(encoded.types)
 
 
 def write_npy(source: Path, span: Span, table: Ids, target: Path) -> Counted:
-    """Write a span of ids, renumbered by ``table``, as a .npy file.
+    """Write a span of ids as a .npy file, renumbered by ``table``.
 
     Returns:
-        The tokens, how many of them are ``<unk>``, and how many are neither that nor ``<eos>``.
+        The counts of all tokens, of ``<unk>``, and of tokens other than ``<unk>`` and ``<eos>``.
     """
     unknown = ends = 0
     with target.open("wb") as file:

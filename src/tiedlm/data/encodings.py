@@ -1,4 +1,4 @@
-"""In which encoding a text that is not UTF-8 may be, told from its bytes."""
+"""Guess the encoding of a text that is not UTF-8."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import unicodedata
 from itertools import islice
 from typing import NamedTuple
 
-# Python's name -> iconv's. Of those that read a text equally well, the first is named first.
+# Python's name -> iconv's. Of encodings that fit equally well, the earlier is suggested first.
 _ENCODINGS = {
     "cp1252": "cp1252", "cp1250": "cp1250", "iso8859-2": "iso-8859-2", "cp1254": "cp1254",
     "cp1257": "cp1257", "cp1255": "cp1255", "cp1251": "cp1251", "koi8-r": "koi8-r",
@@ -19,9 +19,9 @@ _ENCODINGS = {
 _JAPANESE = ("cp932", "euc-jp")
 _HIRAGANA = re.compile("[\u3041-\u3096]")
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
-_SAMPLE = 5_000  # characters beyond ASCII that are looked at
-_MOST = 3  # encodings that are named
-_AS_GOOD = 0.02  # a reading as good as the best has at most so much more that is odd
+_SAMPLE = 5_000  # non-ASCII characters to examine
+_MOST = 3  # encodings to suggest
+_AS_GOOD = 0.02  # readings this close in oddity to the best count as equally good
 _TOO_ODD = 0.5
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _OPENING, _CLOSING = "“„«‹‚", "”"
@@ -35,15 +35,15 @@ class _Reading(NamedTuple):
 
 
 def how_to_convert(data: bytes, wrong: int, known: int) -> str:
-    """Say what to do with a text that is not UTF-8.
+    """Return advice on how to convert a text that is not UTF-8.
 
-    Each encoding that may be meant reads the text; the fewer of its characters stand where no one
-    writes them, the likelier it is. Where several are as likely, the advice shows how to choose.
+    Each candidate encoding decodes the text. The fewer characters end up where nobody writes them,
+    the likelier the encoding. If several are equally likely, the advice shows how to choose.
 
     Args:
-        data: from the beginning of the first line that is not UTF-8 on.
-        wrong: the place in it of the first byte that is not UTF-8.
-        known: how many lines before it are UTF-8, and not ASCII.
+        data: the text from the start of its first line that is not UTF-8.
+        wrong: offset in ``data`` of the first byte that is not UTF-8.
+        known: how many of the lines before are UTF-8 beyond ASCII.
     """
     if wrong == 0 and data.startswith(_UTF16):
         return "convert it, for example with: iconv -f utf-16 -t utf-8"
@@ -51,7 +51,7 @@ def how_to_convert(data: bytes, wrong: int, known: int) -> str:
     known += sum(map(_is_utf8, lines))
     if 10 * known >= max(1, len(lines)):
         return (
-            "other lines are UTF-8: mend this one, or drop what is not UTF-8 with: "
+            "other lines are UTF-8: correct this one, or drop the invalid bytes with: "
             "iconv -c -f utf-8 -t utf-8"
         )
     readings = _readings(data)
@@ -84,13 +84,13 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _word(text: str, place: int) -> str:
-    """Return what stands between blanks around a place, of a long one the beginning."""
+    """Return the word at an offset, or the first 24 characters of a long one."""
     start = max(text.rfind(blank, 0, place) for blank in " \t\n") + 1
     return re.split(r"[ \t\r\n]", text[start : max(place, start + 23) + 1], maxsplit=1)[0][:24]
 
 
 def _readings(data: bytes) -> list[_Reading]:
-    """Return the likely readings, the likeliest first."""
+    """Return the likely readings, most likely first."""
     found: dict[str, _Reading] = {}
     for encoding, name in _ENCODINGS.items():
         try:
@@ -106,7 +106,7 @@ def _readings(data: bytes) -> list[_Reading]:
 
 
 def _oddity(text: str) -> float:
-    """Return the share of the characters beyond ASCII that no one would write where they stand."""
+    """Return the share of non-ASCII characters that nobody would write where they stand."""
     padded = f" {text} "
     places = islice(_BEYOND_ASCII.finditer(padded), _SAMPLE)
     odd = [_is_odd(*padded[match.start() - 1 : match.end() + 1]) for match in places]
@@ -120,13 +120,13 @@ def _is_odd(before: str, char: str, after: str) -> bool:
         return before.isspace() and after.isalnum()
     if not _is_letter(char):
         return char not in _USUAL
-    # A capital within a word, or a word of capitals: a reading with small letters is likelier.
+    # A capital inside a word, or a word in capitals: a lower-case reading is likelier.
     if char.isupper() and (before.islower() or (before.isupper() and not before.isascii())):
         return True
     neighbours = [other for other in (before, after) if _is_letter(other)]
     if any(_script(other) != _script(char) for other in neighbours):
         return True
-    # A word of accents alone is one in another script.
+    # A word of accented Latin letters only is a misread word of another script.
     accents = [other for other in neighbours if not other.isascii()]
     return _script(char) == "LATIN" and len(accents) == 2
 

@@ -1,4 +1,4 @@
-"""Marks of other tools in a text: of its sentences, of unknown words, of padding."""
+"""Special tokens left in a text by other tools: sentence marks, unknown words, padding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SENTENCE = "bos|eos|sos|cls|sep|start|end|startoftext|endoftext|begin_of_text|e
 _UNKNOWN = "unk|unknown|oov"
 _PADDING = "pad"
 _NAMES = f"{_SENTENCE}|{_UNKNOWN}|{_PADDING}"
-# The set in front lets the search skip to where a mark may begin.
+# The leading set lets the search skip to characters that can begin a special token.
 _MARK = re.compile(
     r"[<\[_Uu](?:"
     rf"(?<=<)(?i:/?s>|(?:{_NAMES})>|\|(?:{_NAMES})\|>)"
@@ -22,16 +22,16 @@ _MARK = re.compile(
     r"|(?<=[Uu])(?<![^\s(\"'].)(?:(?<=U)NK|(?<=u)nk)(?![^\s.,;:!?)\"'])"
     r")"
 )
-_BARE = "unk"  # so written it may be a word, where it is rare
-_CLEARLY_A_MARK = 0.005  # of the words
-_PER_LINE = 0.01  # marks of sentences that are rarer change no perplexity
+_BARE = "unk"  # may be an ordinary word if it is rare
+_CLEARLY_A_MARK = 0.005  # share of the words from which it is a special token
+_PER_LINE = 0.01  # sentence marks per line; fewer do not affect perplexity
 
 
 class Marks:
-    """Counts the marks in a text while it is read.
+    """Count the special tokens in a text while it is read.
 
     Args:
-        tokenized: whether its words are taken as they are.
+        tokenized: whether the text is already split into words.
     """
 
     def __init__(self, tokenized: bool) -> None:
@@ -40,7 +40,7 @@ class Marks:
         self._lines = self._words = 0
 
     def see(self, line: str, sentences: Iterable[list[str]]) -> None:
-        """Count the marks of a line, which was cut into sentences."""
+        """Count the special tokens in a line, given with the words of its sentences."""
         self._found.update(_MARK.findall(line))
         self._lines += not line.isspace() and line != ""
         for words in sentences:
@@ -49,12 +49,13 @@ class Marks:
                 self._found[EOS + EOS] += words.count(EOS) - (len(words) > 1 and words[-1] == EOS)
 
     def counts(self) -> dict[str, Any]:
-        """Return what :func:`notes_on` reads: ``lines`` and ``found``; empty if nothing was found.
+        """Return the counts for :func:`notes_on`, or an empty dict if there are none.
 
-        Of ``<eos>`` those are counted that do not end a line.
+        ``lines`` is the number of lines that are not blank, and ``found`` maps each special token
+        to its count. An ``<eos>`` counts only where it does not end a line.
         """
         found = Counter(self._found)
-        for mark in list(found):  # those that are tiedlm's own
+        for mark in list(found):  # skip tiedlm's own
             if mark in (EOS, UNK) or (not self._tokenized and mark.lower() in (EOS, UNK)):
                 del found[mark]
         found[EOS] = found.pop(EOS + EOS, 0)
@@ -65,10 +66,10 @@ class Marks:
 
 
 def notes_on(counts: Mapping[str, Any]) -> list[str]:
-    """Say in a line each what the marks of other tools do to a perplexity.
+    """Return one line for each kind of special token that distorts the perplexity.
 
     Args:
-        counts: what :meth:`Marks.counts` returned.
+        counts: the result of :meth:`Marks.counts`.
     """
     lines = counts.get("lines", 0)
     kinds: dict[str, dict[str, int]] = {"sentence": {}, "unknown": {}, "padding": {}}
@@ -78,18 +79,18 @@ def notes_on(counts: Mapping[str, Any]) -> list[str]:
     if sum(kinds["sentence"].values()) > _PER_LINE * lines:
         notes.append(
             f"{_listed(kinds['sentence'])} in {lines:,} lines: tiedlm ends each line with an {EOS} "
-            "of its own, and further marks are so predictable that perplexity looks too good; take "
-            "them out"
+            "already, and more sentence marks are so predictable that perplexity looks too good; "
+            "remove them"
         )
     if kinds["unknown"]:
         notes.append(
-            f"{_listed(kinds['unknown'])}: a word like any other here, apart from {UNK}, and so "
-            f"frequent that perplexity looks too good; write {UNK} for it"
+            f"{_listed(kinds['unknown'])}: counted as an ordinary word, not as {UNK}, and so "
+            f"frequent that perplexity looks too good; replace it with {UNK}"
         )
     if kinds["padding"]:
         notes.append(
-            f"{_listed(kinds['padding'])}: padding is read as words, so predictable that "
-            "perplexity looks too good; take it out"
+            f"{_listed(kinds['padding'])}: padding is read as words that are so predictable that "
+            "perplexity looks too good; remove it"
         )
     return notes
 

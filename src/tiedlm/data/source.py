@@ -1,4 +1,4 @@
-"""What a corpus is made of, before it is encoded; and your own text as such a source."""
+"""Texts in three parts, ready to be encoded: from a folder or from one file."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from tiedlm.data.text import count_blank_lines, digest, lacks_blanks, looks_toke
 from tiedlm.errors import UserError
 
 PARTS = ("train", "valid", "test")
-_DEAL = 10  # of every ten blocks, eight train, one validates, one tests
+_DEAL = 10  # of every ten blocks, eight are train, one is valid and one is test
 
 
 @dataclass(frozen=True)
 class Source:
-    """A text in three parts.
+    """A text in three parts, before it is encoded.
 
     Attributes:
-        name: what the corpus is called.
-        origin: one line that says where the text comes from.
-        split: one line that says how the parts were made.
-        sha256: file name -> hash of every file the text comes from.
+        name: the name of the corpus.
+        origin: where the text comes from, in one line.
+        split: how the parts were made, in one line.
+        sha256: file name -> SHA-256, for every file the text comes from.
         size: bytes to read, for the progress bar.
-        lines: yields (part, line) for every line, each part in its order.
-        tokenized: whether a line is already split into words.
-        lacks_blanks: whether the text is written without blanks between words.
+        lines: yields (part, line) for every line; the lines of a part are in order.
+        tokenized: whether the text is already split into words.
+        lacks_blanks: whether the text has no spaces between words.
         verified: whether the hashes are the published ones; None where none are published.
         files: files that must not be overwritten.
     """
@@ -44,11 +44,11 @@ class Source:
 
 
 def from_files(name: str, origin: str, split: str, paths: dict[str, Path]) -> Source:
-    """Make a source of one file for each part."""
+    """Return the source made of one file for each part."""
     digests = {part: digest(path) for part, path in paths.items()}
     for part, found in digests.items():
         if found.size == 0:
-            raise UserError(f"{paths[part]} is empty; the {part} text was expected")
+            raise UserError(f"{paths[part]} is empty; expected the {part} text")
 
     def lines() -> Iterator[tuple[str, str]]:
         for part, path in paths.items():
@@ -69,7 +69,7 @@ def from_files(name: str, origin: str, split: str, paths: dict[str, Path]) -> So
 
 
 def from_folder(folder: Path) -> Source:
-    """Take ``train.txt``, ``valid.txt`` and ``test.txt`` of a folder.
+    """Return the source made of a folder's ``train.txt``, ``valid.txt`` and ``test.txt``.
 
     Raises:
         UserError: if one of them is missing or empty.
@@ -85,28 +85,28 @@ def from_folder(folder: Path) -> Source:
 
 
 def from_one_file(path: Path) -> Source:
-    """Deal the lines of one file to the three parts.
+    """Return the source that splits one file into the three parts.
 
-    The file is cut into blocks of consecutive lines, 100 blocks or more (a block is a hundredth
-    of the lines, at least 1 and at most 1,000). Of every ten blocks the ninth validates, the tenth
-    tests, the others train. Blank lines do not count; each goes with the line before it. Nothing is
-    drawn at random: the same file gives the same split.
+    The file is cut into blocks of consecutive lines. A block has a hundredth of the lines, at least
+    1 and at most 1,000. Of every ten blocks the ninth is valid, the tenth is test and the others
+    are train. Blank lines are not counted; each stays with the line before it. Nothing is random:
+    the same file gives the same split.
 
     Raises:
         UserError: if the file is empty or has fewer than ten lines that are not blank.
     """
     found = digest(path)
     if found.size == 0:
-        raise UserError(f"{path} is empty; a text was expected")
-    # Reading the sample first reports a binary or endless-lined file before its few lines do.
+        raise UserError(f"{path} is empty; expected a text")
+    # This comes first, so that a binary file is reported as such and not as too few lines.
     tokenized = looks_tokenized(read_lines(path))
     blank = count_blank_lines(path)
     written = found.lines - blank
     if written < _DEAL:
         raise UserError(
             f"{path} has {written} lines that are not blank, too few to split; a split needs "
-            f"{_DEAL} or more (one sentence or paragraph a line), or give a folder with train.txt, "
-            "valid.txt, test.txt"
+            f"{_DEAL} or more, with one sentence or paragraph on each; or give a folder with "
+            "train.txt, valid.txt and test.txt"
         )
     block = block_length(written)
 
@@ -133,10 +133,10 @@ def from_one_file(path: Path) -> Source:
 
 
 def block_length(lines: int) -> int:
-    """Return how many lines a block has in a file with that many lines."""
+    """Return the number of lines in a block, for a file with ``lines`` lines."""
     return min(max(lines // 100, 1), 1000)
 
 
 def part_of_block(block: int) -> str:
-    """Return the part that block number ``block``, from 0, belongs to."""
+    """Return the part of block number ``block``, counted from 0."""
     return {_DEAL - 2: "valid", _DEAL - 1: "test"}.get(block % _DEAL, "train")

@@ -1,4 +1,4 @@
-"""The two corpora of the paper: where their files are, where to get them, what is in them."""
+"""Penn Treebank and WikiText-2, the corpora of the paper: files, addresses and hashes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tiedlm.data.source import PARTS, Source, from_files
 from tiedlm.errors import UserError
 from tiedlm.files import folder_in_environment
 
-MIRROR = "TIEDLM_MIRROR"  # environment: base address that replaces those below
-ROOT = "TIEDLM_DATA"  # environment: folder with ptb/ and wikitext-2/
+MIRROR = "TIEDLM_MIRROR"  # environment variable: base address that replaces those below
+ROOT = "TIEDLM_DATA"  # environment variable: folder with ptb/ and wikitext-2/
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Standard:
     Attributes:
         origin: one line on the text and its licence.
         files: part -> file name below ``<root>/<name>/``.
-        urls: part -> address.
+        urls: part -> download address.
         sha256: part -> hash of the canonical file.
     """
 
@@ -66,7 +66,7 @@ def data_root(given: Path | None) -> Path | None:
 
 
 def candidates(name: str, root: Path | None, cache: Path) -> list[Path]:
-    """Return the folders in which a corpus may lie, best first; the last is where downloads go."""
+    """Return the folders to search for a corpus, in order; downloads go to the last."""
     root = data_root(root)
     own = [root / name] if root else []
     return [*own, cache / "sources" / name]
@@ -87,7 +87,7 @@ def standard_source(
     """Return ``ptb`` or ``wikitext-2``, downloaded if it is not on this machine.
 
     Raises:
-        UserError: if it is neither here nor to be had, or a file is not the canonical one.
+        UserError: if it is missing and cannot be downloaded, or a file is not the canonical one.
     """
     corpus = STANDARD[name]
     folder = locate(name, root, cache)

@@ -1,6 +1,6 @@
-"""Token ids as a batch of streams, and the windows of back-propagation through time.
+"""Batches of streams of token ids, and windows for back-propagation through time.
 
-B: streams, S: tokens of a stream, T: tokens of a window.
+Shape letters: B streams, S tokens of a stream, T tokens of a window.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ Tokens = npt.NDArray[np.int64]
 
 
 def batch_streams(ids: npt.NDArray[np.integer], batch_size: int) -> Tokens:
-    """Cut a text into equally long, contiguous streams.
+    """Cut a text into contiguous streams of equal length.
 
-    Stream b holds tokens b*S to (b+1)*S - 1, where S = len(ids) // batch_size: the last
-    len(ids) % batch_size tokens are dropped. That is right for training only; a perplexity drops
-    no token (use one stream).
+    Stream b has the tokens b*S to (b+1)*S - 1, where S = len(ids) // batch_size. The last
+    len(ids) % batch_size tokens are dropped, so this is for training only. A perplexity must
+    include every token: use one stream for it.
 
     Args:
         ids: token ids. Shape: (N,).
@@ -30,7 +30,7 @@ def batch_streams(ids: npt.NDArray[np.integer], batch_size: int) -> Tokens:
         A writable copy, int64. Shape: (B, S).
 
     Raises:
-        UserError: if ``batch_size`` is less than 1 or the text too short: a stream needs two
+        UserError: if ``batch_size`` is less than 1 or the text is too short. A stream needs two
             tokens, one to read and one to predict.
     """
     if batch_size < 1:
@@ -47,16 +47,17 @@ def batch_streams(ids: npt.NDArray[np.integer], batch_size: int) -> Tokens:
 
 
 def windows(streams_BS: Tokens, bptt: int) -> Iterator[tuple[Tokens, Tokens]]:
-    """Walk over the streams in windows that do not overlap.
+    """Yield consecutive windows of the streams, as inputs and targets.
 
-    Every token but the first of each stream is a target once; the last window may be shorter.
+    Every token but the first of each stream is a target exactly once. The last window may be
+    shorter.
 
     Args:
         streams_BS: the streams. Shape: (B, S).
         bptt: T, the length of a window.
 
     Yields:
-        Inputs and targets, the inputs one token later. Shapes: (B, T), (B, T).
+        The inputs, and as targets the tokens that follow them. Shapes: (B, T), (B, T).
 
     Raises:
         UserError: if ``bptt`` is less than 1.

@@ -1,4 +1,4 @@
-"""Text files, read line by line within bounds and checked on the way."""
+"""Read text files line by line in bounded memory, and check that they are UTF-8 text."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tiedlm.errors import UserError
 
 MAX_LINE = 10_000_000  # bytes
 _CHUNK = 1 << 20
-_HEAD = 8192  # bytes: a binary file shows itself here, whatever its lines look like
+_HEAD = 8192  # bytes: a zero in them gives a binary file away, however long its lines are
 _SAMPLE = 200_000  # characters that decide whether a text is tokenized
-# A word, but no abbreviation, with its punctuation still on it. The marks of other scripts, and a
-# Korean word before one, tell it whatever the word's length: they have no such abbreviations.
+# A word, but not an abbreviation, with punctuation attached. Korean words and the punctuation of
+# other scripts count at any length, because these scripts have no such abbreviations.
 _CLOSERS = r"""["'”’»)\]]*$"""
 _ATTACHED = re.compile(
     rf"(?!(?i:{ABBREVIATIONS})\.){LETTER}{{3,}}[,;:!?.]{_CLOSERS}"
@@ -27,7 +27,7 @@ _ATTACHED = re.compile(
     rf"|{LETTER}+[؟،؛۔।॥։՝።፣፤፥፧။၊។]{_CLOSERS}"
     rf"|.*[{HAN_AND_KANA}][，、。！？；：．]"
 )
-_UNBROKEN = re.compile(f"[{HAN_AND_KANA}]{{6,}}|[{SOUTH_EAST_ASIAN}]{{13,}}")  # several words long
+_UNBROKEN = re.compile(f"[{HAN_AND_KANA}]{{6,}}|[{SOUTH_EAST_ASIAN}]{{13,}}")  # too long for a word
 _UNBROKEN_SHARE = 0.3
 _RAW_SHARE = 0.03
 _GZIP = b"\x1f\x8b"
@@ -35,7 +35,7 @@ _GZIP = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Digest:
-    """What one pass over a file's bytes tells."""
+    """The hash, size in bytes and number of lines of a file."""
 
     sha256: str
     size: int
@@ -64,7 +64,7 @@ def digest(path: Path) -> Digest:
 
 
 def count_blank_lines(path: Path) -> int:
-    """Count the lines of nothing but blanks, in ASCII."""
+    """Count the lines that hold nothing but ASCII whitespace."""
     blank = 0
     with path.open("rb") as file:
         while line := file.readline(MAX_LINE):
@@ -73,13 +73,13 @@ def count_blank_lines(path: Path) -> int:
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file without their ends, blank ones too.
+    """Yield the lines of a UTF-8 file without their line ends, blank lines included.
 
-    Lines end with a newline only; memory is bounded by the longest line, and that by
-    ``MAX_LINE``.
+    Only a newline ends a line. Memory is bounded by the longest line, which may have ``MAX_LINE``
+    bytes.
 
     Raises:
-        UserError: if the file is missing, empty, binary or not UTF-8, or a line is endless.
+        UserError: if the file is missing, empty, binary or not UTF-8, or a line is too long.
     """
     try:
         with path.open("rb") as file:
@@ -97,17 +97,17 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def lines_of(file: IO[bytes], name: Path | str) -> Iterator[str]:
-    """Yield the lines of an open UTF-8 text without their ends, blank ones too.
+    """Yield the lines of an open UTF-8 text without their line ends, blank lines included.
 
-    The first is without a byte order mark.
+    A byte order mark is removed.
 
     Args:
-        file: read from where it is.
-        name: of the text, for a message.
+        file: the open file, read from its current position.
+        name: the name of the text, for error messages.
 
     Raises:
-        UserError: if it is empty, binary or not UTF-8, a line is endless, or carriage returns are
-            left: line ends of old Macs, and of some spreadsheets.
+        UserError: if the text is empty, binary or not UTF-8, a line is too long, or a line contains
+            carriage returns, which end lines on old Macs and in some spreadsheets.
     """
     number = known = 0
     while line := file.readline(MAX_LINE + 1):
@@ -121,7 +121,7 @@ def lines_of(file: IO[bytes], name: Path | str) -> Iterator[str]:
         known += not text.isascii()
         yield text
     if number == 0:
-        raise UserError(f"{name} is empty; a text was expected")
+        raise UserError(f"{name} is empty; expected a text")
 
 
 def _decode(line: bytes, name: Path | str, number: int) -> str:
@@ -145,13 +145,13 @@ def _decode(line: bytes, name: Path | str, number: int) -> str:
 def _not_utf8(
     error: UnicodeDecodeError, rest: bytes, name: Path | str, number: int, known: int
 ) -> UserError:
-    """Say which byte is not UTF-8 and, from what follows it too, how to convert the text."""
+    """Return an error that names the byte that is not UTF-8 and says how to convert the text."""
     if b"\0" in rest:
         return _not_text(name, number + 1 + rest[: rest.index(b"\0")].count(b"\n"))
     line, wrong = error.object, error.start
     begin = line.rfind(b" ", 0, wrong) + 1 if wrong > _HEAD else 0
     data = line[begin:] + rest
-    if len(data) >= _CHUNK:  # what is cut off may end within a character
+    if len(data) >= _CHUNK:  # the cut may fall inside a character
         data = data[:_CHUNK]
         data = data[: max(data.rfind(b"\n"), data.rfind(b" ")) + 1] or data
     return UserError(
@@ -168,16 +168,16 @@ def _not_text(name: Path | str, number: int) -> UserError:
 
 
 def names_table(name: str) -> bool:
-    """Tell whether a file's name is that of a table, packed or not, in capitals or not."""
+    """Return whether a file name ends in .csv or .tsv, in any case, compressed or not."""
     return name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
 
 
 def looks_tokenized(lines: Iterable[str]) -> bool:
-    """Tell whether a text is already split into words.
+    """Return whether a text is already split into words.
 
-    Raw text has punctuation on its words (``home.``, ``and,``, ``है।``); in tokenized text
-    punctuation stands alone or is not there. A text is taken as raw if more than 3 in 100 of the
-    words in its first 200,000 characters carry a mark.
+    In raw text, punctuation is attached to words (``home.``, ``and,``, ``है।``). In tokenized text
+    it stands alone or is absent. A text counts as raw if more than 3 in 100 of the words in its
+    first 200,000 characters have punctuation attached.
     """
     words = attached = 0
     for line in _sample(lines):
@@ -188,9 +188,10 @@ def looks_tokenized(lines: Iterable[str]) -> bool:
 
 
 def lacks_blanks(lines: Iterable[str]) -> bool:
-    """Tell whether a text is written without blanks between words, as Chinese or Thai is.
+    """Return whether a text has no spaces between words, as in Chinese or Thai.
 
-    It is if 3 in 10 of its characters, blanks apart, are in long runs of letters of such a script.
+    It has none if more than 3 in 10 of its characters, not counting whitespace, are in long runs of
+    letters of such a script.
     """
     characters = unbroken = 0
     for line in _sample(lines):

@@ -1,12 +1,12 @@
 """The word tokenizer for raw text: lower case, punctuation split off, numbers as ``N``.
 
-The conventions are the Penn Treebank's: contractions are split (``do n't``, ``it 's``), hyphenated
-words are kept whole, double quotes are two grave accents and two apostrophes, numbers become ``N``.
-Punctuation is kept, as in WikiText. Tokenizing text that this tokenizer wrote changes nothing.
+It follows the Penn Treebank. Contractions are split (``do n't``, ``it 's``), hyphenated words stay
+whole, numbers become ``N``, and double quotes become two grave accents or two apostrophes.
+Punctuation is kept, as in WikiText. Tokenizing the tokenizer's own output changes nothing.
 
-The rules are replacements, one after the other, and two expressions that split. Every pattern means
-the same to Python and to Oniguruma: :mod:`tiedlm.export.word_tokenizer` writes these very patterns
-into ``tokenizer.json``.
+The rules are a list of replacements, followed by two patterns that split the text into tokens.
+:mod:`tiedlm.export.word_tokenizer` writes the same patterns into ``tokenizer.json``, so every
+pattern must mean the same to Python and to Oniguruma.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NUMBER = "N"
 
 
 class Rule(NamedTuple):
-    """Put ``content`` in the place of what ``pattern`` matches."""
+    """Replace every match of ``pattern`` with ``content``."""
 
     pattern: re.Pattern[str]
     content: str
@@ -46,10 +46,10 @@ def _rule(pattern: str, content: str) -> Rule:
     return Rule(re.compile(pattern), content)
 
 
-# A pattern begins with the character that it looks for, then looks behind it: this is fast.
-_JOINER = r"[-/&.']"  # holds a word together: and/or, at&t, o'clock
+# For speed, a pattern matches the character that it looks for before it looks behind.
+_JOINER = r"[-/&.']"  # joins the parts of a word: and/or, at&t, o'clock
 _CLITIC = r"(?:n't|'(?:s|re|ve|m|ll|d))"
-_GOES_ON = f"{CHAR}|{_JOINER}{CHAR}"  # the word does not end here
+_GOES_ON = f"{CHAR}|{_JOINER}{CHAR}"  # the word continues
 ABBREVIATIONS = (
     "mr|mrs|ms|messrs|dr|prof|st|jr|sr|gen|col|lt|maj|capt|sgt|adm|gov|sen|rep|hon|rev"
     "|inc|corp|co|ltd|vs|etc|jan|feb|aug|sept|oct|nov|dec"
@@ -60,15 +60,15 @@ _DOTTED = rf"{LETTER}\.(?:{LETTER}\.)+|{_INITIAL}\.|(?:{ABBREVIATIONS})\."
 
 
 def _begins(width: int) -> str:
-    """Return a pattern that holds where a word could have begun ``width`` characters before."""
+    """Return a pattern that matches if a word can begin ``width`` characters earlier."""
     back = f".{{{width}}}"
     return f"(?<!{CHAR}{back})(?<!{CHAR}{_JOINER}{back})"
 
 
 def _after_dotted() -> str:
-    """Return a pattern that holds after the last dot of a word that keeps its dots."""
+    """Return a pattern that matches after the last dot of a word that keeps its dots."""
     by_length = groupby(sorted(ABBREVIATIONS.split("|"), key=len), key=len)
-    words = {1: LETTER, 3: rf"{LETTER}\.{LETTER}"}  # f. and u.s.; of u.s.a. the end is enough
+    words = {1: LETTER, 3: rf"{LETTER}\.{LETTER}"}  # f. and u.s.; for u.s.a. its end is enough
     ends = [rf"(?<={word}\.){_begins(width + 1)}" for width, word in words.items()]
     ends[0] = rf"(?<![i{NUMBER}]\.){ends[0]}"
     for width, group in by_length:
@@ -82,11 +82,11 @@ _NUMBER_END = rf"{_CLITIC}*(?!{_GOES_ON}|(?<={DIGIT})[,:]{DIGIT})"
 _REPLACED = str.maketrans(PLAIN)
 _LATE = re.compile(f"([{LATE}])")
 UNSEEN_BLANK = _rule(f"\u200b(?<=[{SOUTH_EAST_ASIAN}].)(?=[{SOUTH_EAST_ASIAN}])", " ")
-NOT_ASCII = (  # text in ASCII needs none of these
+NOT_ASCII = (  # not needed for ASCII text
     _rule(rf"(?<![^{MARKS}\x00-\x7f])[\u200c\u200d]+", ""),  # joiners that join nothing
     _rule(rf"[´′](?<={LETTER}.)(?={LETTER})", "'"),
     _rule(f"Σ(?<={CHAR}.)(?!{CHAR})", "ς"),
-    _rule("Σ", "σ"),  # from here on, lower case does not depend on what stands beside a letter
+    _rule("Σ", "σ"),  # after this, lower-casing a letter does not depend on its neighbours
 )
 WRITTEN = (
     _rule(f"`(?<={LETTER}.)(?={LETTER})", "'"),
@@ -95,10 +95,10 @@ WRITTEN = (
     _rule(rf'"(?<![^{BLANK}(\[{{-].)', "``"),
     _rule('"', "''"),
     _rule(rf"\.(?<!{CHAR}.)(?<!\.\.)(?={DIGIT})", "0."),  # ".5"
-    _rule(f"{NUMBER}(?<![^{BLANK}].)(?![^{BLANK}])", "0"),  # any will do: it becomes N again
+    _rule(f"{NUMBER}(?<![^{BLANK}].)(?![^{BLANK}])", "0"),  # any digit works: it becomes N again
 )
 LOWERED = (
-    # The first digit of a number becomes N, the only capital in the text, and the rest goes.
+    # The first digit of a number becomes N, the only capital in the text. The rest is removed.
     _rule(rf"{DIGIT}{_begins(1)}(?<!{DIGIT}[,:].)(?={_NUMBER_TAIL}*{_NUMBER_END})", NUMBER),
     _rule(rf"(?<={NUMBER}){_NUMBER_TAIL}+", ""),
     _rule(rf"\.(?!{_after_dotted()})\.+", "..."),
@@ -111,7 +111,7 @@ TOKEN = re.compile(
     rf"|{CHAR}+(?:(?:{_JOINER}|(?<={DIGIT})[,:](?={DIGIT})){CHAR}+)*"
     rf"|\.\.\.|--|``|''|[^{BLANK}]"
 )
-CLITIC = re.compile(f"(?<={CHAR})({_CLITIC})(?={_CLITIC}*(?![^{BLANK}]))")  # of a token
+CLITIC = re.compile(f"(?<={CHAR})({_CLITIC})(?={_CLITIC}*(?![^{BLANK}]))")  # within a token
 
 
 def tokenize(text: str) -> list[str]:
@@ -120,11 +120,11 @@ def tokenize(text: str) -> list[str]:
     ``"It doesn't cost $1,000."`` becomes ``it does n't cost $ N .``
 
     Args:
-        text: a line or a paragraph; line ends count as blanks.
+        text: a line or a paragraph; line ends count as spaces.
 
     Returns:
-        The words. ``<unk>``, ``<eos>`` and a lone ``N`` (a number) are kept as they are; joining
-        the words with blanks and tokenizing again gives the same words.
+        The words. ``<unk>``, ``<eos>`` and a lone ``N`` (a number) are kept. Joining the words with
+        spaces and tokenizing them again gives the same words.
     """
     is_ascii = text.isascii()
     if not is_ascii:
@@ -143,7 +143,7 @@ def tokenize(text: str) -> list[str]:
 
 
 def _compose(text: str) -> str:
-    """Write letters with marks as one character, where there is one (NFC)."""
+    """Compose letters and their combining marks into single characters (NFC)."""
     return "".join(unicodedata.normalize("NFC", part) for part in _LATE.split(text))
 
 
@@ -154,9 +154,10 @@ def _replace(rules: tuple[Rule, ...], text: str) -> str:
 
 
 def split_sentences(words: Iterable[str]) -> list[list[str]]:
-    """Cut words into sentences; one ends after ``.``, ``!`` or ``?`` and the marks closing it.
+    """Split words into sentences.
 
-    The marks of other scripts that end a sentence count too: ``SENTENCE_ENDS``.
+    A sentence ends after ``.``, ``!`` or ``?`` and any closing quotes and brackets. The same holds
+    for the sentence ends of other scripts in ``SENTENCE_ENDS``.
     """
     sentences: list[list[str]] = []
     current: list[str] = []

@@ -1,4 +1,4 @@
-"""The words a model knows, and their numbers."""
+"""The vocabulary of a model: its words and their ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Ids = npt.NDArray[np.int32]
 
 
 class Vocabulary:
-    """An ordered set of words; a word's id is its place.
+    """An ordered set of words; the id of a word is its position.
 
     Args:
         words: the words in the order of their ids; ``<eos>`` must be among them.
@@ -24,10 +24,10 @@ class Vocabulary:
     Attributes:
         words: id -> word.
         eos_id: the id of ``<eos>``.
-        unk_id: the id of ``<unk>``, or None where there is none.
+        unk_id: the id of ``<unk>``, or None if it is not in the vocabulary.
 
     Raises:
-        UserError: if a word occurs twice, is empty or holds a blank, or ``<eos>`` is missing.
+        UserError: if a word occurs twice, is empty or contains whitespace, or ``<eos>`` is missing.
     """
 
     def __init__(self, words: Iterable[str]) -> None:
@@ -35,15 +35,15 @@ class Vocabulary:
         self._ids = {word: number for number, word in enumerate(self.words)}
         if len(self._ids) != len(self.words):
             twice = next(w for number, w in enumerate(self.words) if self._ids[w] != number)
-            raise UserError(f"the vocabulary holds {twice!r} twice; every word may occur once")
+            raise UserError(f"the vocabulary has {twice!r} twice; each word may occur only once")
         for number, word in enumerate(self.words):
             if word.split() != [word]:
                 raise UserError(
                     f"word {number} of the vocabulary is {word!r}; a word may not be empty or "
-                    "hold a blank"
+                    "contain whitespace"
                 )
         if EOS not in self._ids:
-            raise UserError(f"the vocabulary has no {EOS}; add it as a line of its own")
+            raise UserError(f"the vocabulary has no {EOS}; add it on a line of its own")
         self.eos_id = self._ids[EOS]
         self.unk_id = self._ids.get(UNK)
 
@@ -63,10 +63,10 @@ class Vocabulary:
         return f"Vocabulary({len(self)} words)"
 
     def encode(self, words: Iterable[str]) -> Ids:
-        """Return the ids of ``words``; a word that is not known gets ``<unk>``'s.
+        """Return the ids of ``words``; unknown words get the id of ``<unk>``.
 
         Raises:
-            UserError: if a word is not known and the vocabulary has no ``<unk>``.
+            UserError: if a word is unknown and the vocabulary has no ``<unk>``.
         """
         if self.unk_id is None:
             try:
@@ -94,20 +94,20 @@ class Vocabulary:
         return [self.words[number] for number in numbers]
 
     def save(self, path: Path | str) -> None:
-        """Write one word a line; the line number, from 0, is the id."""
+        """Write one word per line, in the order of the ids."""
         files.write_text(path, "".join(f"{word}\n" for word in self.words))
 
     @classmethod
     def load(cls, path: Path | str) -> Vocabulary:
-        """Read what :meth:`save` wrote.
+        """Load a vocabulary that :meth:`save` wrote.
 
         Raises:
-            UserError: if the file is missing, is not UTF-8, or is no vocabulary.
+            UserError: if the file is missing, not UTF-8 or not a valid vocabulary.
         """
         try:
             text = Path(path).read_bytes().decode("utf-8-sig")
         except FileNotFoundError as error:
-            raise UserError(f"{path} does not exist; a vocabulary file was expected") from error
+            raise UserError(f"{path} does not exist; expected a vocabulary file") from error
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
@@ -121,15 +121,14 @@ class Vocabulary:
     def from_counts(
         cls, counts: Mapping[str, int], *, max_size: int | None = None, min_count: int = 1
     ) -> Vocabulary:
-        """Choose the words by how often they occur.
+        """Return the vocabulary of the most frequent words.
 
-        ``<eos>`` and ``<unk>`` come first and are always in; then the most frequent word, and so
-        on. Words that occur equally often are in the order of their characters, so that the same
-        counts give the same vocabulary.
+        ``<eos>`` and ``<unk>`` always come first. The other words follow by frequency. Ties are
+        broken by the order of their characters, so the same counts give the same vocabulary.
 
         Args:
-            counts: word -> how often it occurs in the *training* text.
-            max_size: the most words to keep, ``<eos>`` and ``<unk>`` included.
+            counts: word -> number of occurrences in the *training* text.
+            max_size: maximum size, ``<eos>`` and ``<unk>`` included.
             min_count: how often a word must occur to be kept.
 
         Raises:

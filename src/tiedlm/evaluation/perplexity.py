@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tiedlm.evaluation.segments import segment_windows, segments_for
-from tiedlm.losses import augmented_cross_entropy
+from tiedlm.loss import augmented_cross_entropy
 from tiedlm.model import LanguageModel
 
 WINDOW = 512  # tokens read at a time

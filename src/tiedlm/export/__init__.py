@@ -1,4 +1,4 @@
-"""A trained model for other programs: a Hugging Face folder, ONNX files."""
+"""Export trained models for other programs, as a Hugging Face folder or ONNX files."""
 
 from tiedlm.export.hf import HuggingFaceReport, export_hf
 from tiedlm.export.onnx_files import OnnxReport, export_onnx

@@ -1,7 +1,7 @@
-"""A run as a Hugging Face folder, which transformers loads without tiedlm.
+"""Export a run as a Hugging Face folder that transformers loads without tiedlm.
 
-``tiedlm.load`` reads the folder too: tensors and vocabulary are those of a run. Writing it needs
-huggingface_hub, for the model card; checking what was written needs transformers.
+``tiedlm.load`` reads the folder too, because it has the tensors and the vocabulary of a run.
+Writing the folder needs huggingface_hub for the model card. Checking it needs transformers.
 
 Shape letters: B sequences, T steps, V vocabulary.
 """
@@ -32,12 +32,13 @@ TOLERANCE = 1e-5
 
 
 class HuggingFaceReport(NamedTuple):
-    """What an export came to.
+    """The result of an export.
 
     Args:
-        folder: where it is.
-        parameters: distinct parameters.
-        largest_difference: between the logits of transformers and of tiedlm; None if unchecked.
+        folder: the exported folder.
+        parameters: number of distinct parameters.
+        largest_difference: largest difference between the logits of transformers and tiedlm, or
+            None if they were not compared.
     """
 
     folder: Path
@@ -53,18 +54,18 @@ def export_hf(
     licence: str | None = None,
     language: str | None = None,
 ) -> HuggingFaceReport:
-    """Write a run's best model as a folder for ``AutoModelForCausalLM.from_pretrained``.
+    """Export a run's best model as a folder for ``AutoModelForCausalLM.from_pretrained``.
 
     Args:
         run: a run folder.
-        folder: where the export goes: a new or empty folder, or an earlier export.
-        check: load what was written with transformers, and compare its logits.
-        licence: of the weights, for the model card, such as "apache-2.0".
-        language: of the text, for the model card, such as "en".
+        folder: a new or empty folder, or an earlier export.
+        check: whether to load the folder with transformers and compare its logits.
+        licence: licence of the weights for the model card, such as "apache-2.0".
+        language: language of the text for the model card, such as "en".
 
     Raises:
         UserError: if the run cannot be read, the folder holds something else or has a name that is
-            not UTF-8, a library is needed and absent, or the logits differ by more than 1e-5.
+            not UTF-8, a library is missing, or the logits differ by more than 1e-5.
     """
     files.check_utf8(folder, "transformers cannot read such a folder")
     model = load(run)
@@ -99,14 +100,14 @@ def export_hf(
         difference = largest_difference(model, new) if check else None
         if difference is not None and difference > TOLERANCE:
             raise UserError(
-                f"{folder}: the logits of transformers differ by {difference:.1e} from tiedlm's, "
-                "so it was not written; please report this"
+                f"{folder} was not written: logits in transformers differ by {difference:.1e} from "
+                "tiedlm's; please report this"
             )
     return HuggingFaceReport(folder, model.num_params(), difference)
 
 
 def _copy_weights(source: Path, target: Path) -> None:
-    """Copy a run's tensors, with the mark that transformers asks for."""
+    """Copy a run's tensors, with the metadata that transformers requires."""
     tensors, metadata = read_tensors(source)
     files.write_bytes(target, save_tensors(tensors, metadata=metadata | {"format": "pt"}))
 
@@ -114,9 +115,9 @@ def _copy_weights(source: Path, target: Path) -> None:
 def _config(
     model: LanguageModel, vocabulary: Vocabulary, run_config: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return ``config.json``: what transformers reads, then what ``tiedlm.load`` reads.
+    """Return ``config.json``, with the fields of transformers and of ``tiedlm.load``.
 
-    Paths of the machine that trained the model stay behind.
+    Paths on the machine that trained the model are left out.
     """
     corpus = run_config["corpus"]
     data = corpus["name"] if has_name(corpus["name"]) else ""
@@ -157,7 +158,7 @@ def _config(
 
 
 def largest_difference(model: LanguageModel, folder: Path, length: int = 200) -> float:
-    """Return by how much the logits of an exported folder differ, over random words."""
+    """Return the largest difference in logits between a model and its export, on random words."""
     transformers = require("transformers", "hf", "checking the export")
     transformers.utils.logging.disable_progress_bar()
     exported = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)

@@ -1,4 +1,4 @@
-"""ONNX files held against PyTorch: the same numbers, and what eight bits cost.
+"""Compare ONNX files with PyTorch, and measure what eight bits cost.
 
 Shape letters: B sequences, T steps, V vocabulary, H hidden width, L layers.
 """
@@ -29,7 +29,7 @@ def session(path: Path) -> Any:
 
 
 def zero_state(step: Any, batch: int) -> tuple[Floats, Floats]:
-    """Return the state before the first word, for a session of ``step.onnx``."""
+    """Return the initial state for a session of ``step.onnx``."""
     layers, _, width = step.get_inputs()[1].shape
     zeros_LBH = np.zeros((layers, batch, width), np.float32)
     return zeros_LBH, zeros_LBH
@@ -38,9 +38,9 @@ def zero_state(step: Any, batch: int) -> tuple[Floats, Floats]:
 def largest_difference(
     model: LanguageModel, path: Path, length: int = 500, window: int = 50
 ) -> float:
-    """Return by how much log-probabilities of ``step.onnx`` differ from the model's.
+    """Return the largest difference in log-probability between ``step.onnx`` and the model.
 
-    Both read two texts of random words, window by window, and carry their state.
+    Both read two texts of random words, window by window, carrying the state along.
     """
     step = session(path)
     state_onnx = zero_state(step, 2)
@@ -62,7 +62,7 @@ def largest_difference(
 
 
 def onnx_perplexity(path: Path, ids: npt.NDArray[np.integer]) -> float:
-    """Return the perplexity of a text by ``step.onnx``, as :mod:`tiedlm.evaluation` defines it."""
+    """Return the perplexity of a text under ``step.onnx``, as in :mod:`tiedlm.evaluation`."""
     step = session(path)
     h_LBH, c_LBH = zero_state(step, 1)
     nll = 0.0

@@ -1,4 +1,4 @@
-"""A run as ONNX files: a step model, icefall's two signatures, and eight-bit twins of all three."""
+"""Export a run as ONNX files: a step model, icefall's two signatures, and int8 versions."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ TOLERANCE = 1e-4
 
 
 class OnnxReport(NamedTuple):
-    """What an export came to; ``export.json`` says the same.
+    """The result of an export, which ``export.json`` records too.
 
     Args:
-        folder: where it is.
-        sizes: bytes of each file.
-        largest_difference: between the log-probabilities of onnxruntime and of PyTorch.
-        perplexity: of the text that was given, by ``step.onnx``; None without a text.
-        perplexity_int8: of the same, by ``step.int8.onnx``.
+        folder: the exported folder.
+        sizes: size of each file in bytes.
+        largest_difference: largest difference between the log-probabilities of onnxruntime and
+            PyTorch.
+        perplexity: perplexity of the given text under ``step.onnx``; None without a text.
+        perplexity_int8: the same under ``step.int8.onnx``.
     """
 
     folder: Path
@@ -54,18 +55,18 @@ class OnnxReport(NamedTuple):
 def export_onnx(
     run: Path, folder: Path, *, int8_text: npt.NDArray[np.integer] | None = None
 ) -> OnnxReport:
-    """Write a run's best model as ONNX files, and check them with onnxruntime.
+    """Export a run's best model as ONNX files, and check them with onnxruntime.
 
     Args:
         run: a run folder.
-        folder: where the export goes: a new or empty folder, or an earlier export.
-        int8_text: word ids of a text; with it, every file gets an eight-bit twin, and what that
-            costs in perplexity is measured on this text.
+        folder: a new or empty folder, or an earlier export.
+        int8_text: word ids of a text. If given, every file also gets an int8 version, whose
+            perplexity is measured on this text.
 
     Raises:
         UserError: if the run cannot be read, the folder holds something else, onnx or onnxruntime
-            is absent, the folder's name is not UTF-8, or log-probabilities differ by more than
-            1e-4.
+            is not installed, the folder's name is not UTF-8, or log-probabilities differ by more
+            than 1e-4.
     """
     files.check_utf8(folder, "onnxruntime cannot read such a folder")
     model = load(run)
@@ -81,8 +82,8 @@ def export_onnx(
         difference = largest_difference(model, paths[0])
         if difference > TOLERANCE:
             raise UserError(
-                f"{folder}: log-probabilities differ by {difference:.1e} from PyTorch's, so it was "
-                "not written; please report this"
+                f"{folder} was not written: log-probabilities differ by {difference:.1e} from "
+                "PyTorch's; please report this"
             )
         perplexities: list[float] = []
         if int8_text is not None:
@@ -101,7 +102,7 @@ def export_onnx(
         del measured["folder"]
         tokens = None if int8_text is None else len(int8_text) - 1
         files.write_json(new / REPORT, about | measured | {"perplexity_tokens": tokens})
-        for twin in folder.glob("*.int8.onnx"):  # of an earlier export, perhaps of another run
+        for twin in folder.glob("*.int8.onnx"):  # left by an earlier export, perhaps of another run
             twin.unlink()
     return report
 
@@ -109,7 +110,7 @@ def export_onnx(
 def _graphs(model: LanguageModel, vocabulary: Vocabulary, tokenizer: str | None) -> dict[str, Any]:
     """Build the three graphs with their metadata.
 
-    The keys of icefall's two are those that icefall writes and sherpa-onnx reads.
+    The two icefall graphs have the keys that icefall writes and sherpa-onnx reads.
     """
     sizes = {
         "num_layers": str(model.config.n_layers),
@@ -147,9 +148,9 @@ def _write(path: Path, graph: Any) -> Path:
 
 
 def _quantize(path: Path) -> Path:
-    """Write the eight-bit twin of a file: weights int8, activations quantized as they come.
+    """Write the int8 version of a file, with dynamically quantized activations.
 
-    A tied matrix stays one: word vectors and classifier share the quantized numbers too.
+    A tied matrix stays tied: word vectors and classifier share the quantized weights.
     """
     quantization = require("onnxruntime.quantization", "onnx", "--int8")
     target = path.with_suffix(".int8.onnx")
@@ -165,7 +166,7 @@ def _quantize(path: Path) -> Path:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out what the quantizer logs: advice for graphs that come from a tracer."""
+    """Silence the quantizer's warnings, which are advice for traced graphs."""
     logging.disable(logging.WARNING)
     try:
         yield

@@ -1,10 +1,10 @@
-"""A model as an ONNX graph, written operator by operator.
+"""Build a model's ONNX graph operator by operator.
 
-Written by hand, not traced: the tied matrix is stored once, every axis that can vary does, names
-are exactly those documented, and the graph is the same with every version of PyTorch.
+The graph is written by hand, not traced. So the tied matrix is stored once, every variable axis is
+dynamic, names are exactly as documented, and no version of PyTorch changes the graph.
 
-The classifier matrix is stored as ``(E, V)``: the product with the hidden state reads it as it is,
-and a word vector is one of its columns, so that a tied model needs no other.
+The classifier matrix is stored as ``(E, V)``. The product with the hidden state uses it directly
+and a word vector is one of its columns, so a tied model needs no other matrix.
 
 Shape letters: B sequences, T steps, N = B sequences of speech tools, V vocabulary, E embedding
 width, H hidden width, L layers.
@@ -29,7 +29,7 @@ _Shape = list[int | str]
 
 
 class _Graph:
-    """Operators and constants as they come; names are made where none is asked for."""
+    """A graph under construction, which names the outputs of its operators."""
 
     def __init__(self) -> None:
         onnx = require("onnx", "onnx", "export to ONNX")
@@ -58,15 +58,15 @@ class _Graph:
         return name
 
     def integers(self, *values: int) -> str:
-        """Return a constant vector."""
+        """Add a constant vector and return its name."""
         return self.constant("_".join(["integers", *map(str, values)]), np.array(values, np.int64))
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Append an operator; return the name of its only output."""
+        """Append an operator and return the name of its only output."""
         return self.ops(kind, *inputs, count=1, **attributes)[0]
 
     def ops(self, kind: str, *inputs: str, count: int, **attributes: Any) -> list[str]:
-        """Append an operator; return the names of its outputs."""
+        """Append an operator and return the names of its outputs."""
         outputs = [f"{kind}_{len(self.nodes)}_{index}" for index in range(count)]
         self.nodes.append(self.helper.make_node(kind, inputs, outputs, **attributes))
         return outputs
@@ -102,7 +102,7 @@ def step_model(model: LanguageModel, metadata: dict[str, str]) -> Any:
 def icefall_with_state(model: LanguageModel, metadata: dict[str, str]) -> Any:
     """Build icefall's ``x, h0, c0 -> log_softmax, next_h0, next_c0``.
 
-    ``log_softmax`` is that of the word after the last of ``x``.
+    ``log_softmax`` is for the word that follows ``x``.
 
     Shape:
         x ``(N, L)`` int64; states ``(layers, N, H)``; log_softmax ``(N, V)``.
@@ -118,7 +118,7 @@ def icefall_with_state(model: LanguageModel, metadata: dict[str, str]) -> Any:
 
 
 def icefall_no_state(model: LanguageModel, eos_id: int, metadata: dict[str, str]) -> Any:
-    """Build icefall's ``x, x_lens -> nll``: the cost of whole sentences.
+    """Build icefall's ``x, x_lens -> nll``, the negative log-likelihood of whole sentences.
 
     Each sentence is read after ``<eos>``, and ``<eos>`` is predicted at its end.
 
@@ -177,9 +177,9 @@ def _state_outputs(
 def _network(
     graph: _Graph, model: LanguageModel, tokens_BT: str, state: tuple[str, str]
 ) -> tuple[str, tuple[str, str]]:
-    """Append embedding and layers; return the outputs ``(T, B, H)`` and the state after them.
+    """Append embedding and layers, and return the outputs ``(T, B, H)`` and the next state.
 
-    A state of two empty names is all zeros.
+    Two empty names stand for a state of zeros.
     """
     n_layers = model.config.n_layers
     tokens_TB = graph.op("Transpose", tokens_BT, perm=[1, 0])
@@ -214,7 +214,7 @@ def _network(
 
 
 def _log_probs(graph: _Graph, model: LanguageModel, hidden: str) -> str:
-    """Append the classifier and ``log_softmax`` to hidden states ``(..., H)``."""
+    """Append classifier and log-softmax, and return log-probabilities ``(..., V)``."""
     projection = getattr(model.decoder, "projection", None)
     if projection is not None:
         weight_HE = graph.constant("projection", _array(projection.weight).T)
@@ -230,7 +230,7 @@ def _classifier(graph: _Graph, model: LanguageModel) -> str:
 
 
 def _gates_as_onnx(rows_G: Tensor) -> npt.NDArray[np.float32]:
-    """Put the gates i, f, g, o of PyTorch into ONNX's order i, o, f, g."""
+    """Reorder the gates from PyTorch's i, f, g, o to ONNX's i, o, f, g."""
     i, f, g, o = np.split(_array(rows_G), 4)
     return np.concatenate([i, o, f, g])
 

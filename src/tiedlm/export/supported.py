@@ -1,4 +1,4 @@
-"""Which networks can be exported."""
+"""Check that a network can be exported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def lstm_of(model: LanguageModel, to: str) -> VariationalLSTM:
 
     Args:
         model: any model.
-        to: the format asked for, as given to ``--to``.
+        to: the format, as given to ``--to``.
 
     Raises:
         UserError: if the model has another network.

@@ -1,19 +1,17 @@
-"""``tokenizer.json``: a run's vocabulary, and the way its text was cut into words.
+"""Write ``tokenizer.json``: a run's vocabulary and the tokenizer of its text.
 
-The file is that of the ``tokenizers`` library, which need not be installed to write it. A line end
-becomes ``<eos>``; nothing else is added. A corpus has one after every sentence: what is read should
-have one sentence a line.
+The file is for the ``tokenizers`` library, which need not be installed to write it. A line end
+becomes ``<eos>``, and nothing else is added. A corpus has an ``<eos>`` after every sentence, so
+text should have one sentence per line.
 
-Where a corpus was tokenized by tiedlm, so is what this tokenizer reads. The patterns of
-:mod:`tiedlm.data.tokenizer` are written here as they stand, and cut any text into the same words.
-Only characters newer than the Unicode of one of the two libraries can differ: each lower-cases the
-letters that it knows.
+If tiedlm tokenized the corpus, the file contains the patterns of :mod:`tiedlm.data.tokenizer` and
+cuts any text into the same words. The one exception is characters that are newer than the Unicode
+version of one of the two libraries, because each lower-cases only the letters that it knows.
 
-The offsets of a word are the place of its characters in the text. A number has the place of its
-first character. A token's string and its offsets come from one stretch of the text after the
-replacements, where each character has the place of one character of the text. A longer string
-would cover the number, but it would no longer be the word ``N`` of the vocabulary. A run of dots or
-dashes has the place of its last character for the same reason.
+The offsets of a word are the positions of its characters in the text. A number has only the offset
+of its first character, and a run of dots or dashes only the offset of its last. The library takes a
+token's string and offsets from the same stretch of the replaced text, where each character stands
+for one of the original. A stretch over all digits would no longer be the word ``N``.
 """
 
 from __future__ import annotations
@@ -32,9 +30,9 @@ def tokenizer_files(vocabulary: Vocabulary, raw_text: bool) -> dict[str, dict[st
     """Return ``tokenizer.json`` and ``tokenizer_config.json``.
 
     Args:
-        vocabulary: the words.
-        raw_text: whether what it reads is raw text, to be tokenized by tiedlm's rules; otherwise
-            blanks separate words.
+        vocabulary: the vocabulary.
+        raw_text: whether the tokenizer reads raw text and applies tiedlm's rules; otherwise it
+            splits at whitespace.
     """
     ids = {word: number for number, word in enumerate(vocabulary.words)}
     special = [rules.EOS, *([rules.UNK] if vocabulary.unk_id is not None else [])]
@@ -49,7 +47,7 @@ def tokenizer_files(vocabulary: Vocabulary, raw_text: bool) -> dict[str, dict[st
                 "single_word": False,
                 "lstrip": False,
                 "rstrip": False,
-                "normalized": True,  # looked for after the replacements, as tiedlm does
+                "normalized": True,  # matched after the replacements, as in tiedlm
                 "special": True,
             }
             for word in special

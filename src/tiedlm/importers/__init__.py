@@ -1,4 +1,4 @@
-"""Checkpoints of other programs, made into run folders."""
+"""Import checkpoints of other programs as run folders."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Checkpoints of pytorch/examples' word_language_model and of neural-complexity.
+"""Import checkpoints of pytorch/examples' word_language_model and of neural-complexity.
 
-Both save the state dict of a module with ``encoder`` (an embedding), ``rnn`` (``nn.LSTM``) and
-``decoder`` (a linear layer with a bias), or the whole module as a pickle, which is refused:
-unpickling runs what the file says.
+Both save a module with ``encoder`` (an embedding), ``rnn`` (``nn.LSTM``) and ``decoder`` (a linear
+layer with a bias). State dicts are read. A pickle of the whole module is refused, because
+unpickling runs code from the file.
 
 Source: ``RNNModel`` of pytorch/examples, word_language_model/model.py, and of
 vansky/neural-complexity, model.py.
@@ -27,20 +27,20 @@ from tiedlm.training.run_files import CONFIG, ENVIRONMENT, VOCABULARY, WEIGHTS
 from tiedlm.training.settings import IMPORTED, Settings
 
 SUPPORTED = "LSTM checkpoints of pytorch/examples' word_language_model and of neural-complexity"
-# Modules that PyTorch wraps around another and that save under their own name: DataParallel and
-# DistributedDataParallel, torch.compile, FSDP, activation checkpointing.
+# Modules that PyTorch wraps around another one and whose names appear in its state dict:
+# DataParallel and DistributedDataParallel, torch.compile, FSDP, activation checkpointing.
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-_KINDS = {1: "RNN_TANH or RNN_RELU", 3: "GRU"}  # rows of a recurrent weight per hidden unit
+_KINDS = {1: "RNN_TANH or RNN_RELU", 3: "GRU"}  # by rows of a recurrent weight per hidden unit
 
 
 class Imported(NamedTuple):
-    """A model that was imported, and the files it came from.
+    """An imported model and the files it came from.
 
     Args:
-        model: in evaluation mode.
-        checkpoint: its file.
-        vocabulary_file: of its words.
-        wrappers: names of modules that were around it, which the names of its tensors told.
+        model: the model, in evaluation mode.
+        checkpoint: the file of the checkpoint.
+        vocabulary_file: the file of the vocabulary.
+        wrappers: names in ``WRAPPERS`` that the tensors' names contained.
     """
 
     model: LanguageModel
@@ -50,19 +50,19 @@ class Imported(NamedTuple):
 
 
 def import_checkpoint(checkpoint: Path, vocabulary_file: Path) -> Imported:
-    """Read a state dict and its vocabulary.
+    """Load a model from a state dict and its vocabulary.
 
-    The two biases of an LSTM layer are summed into the one that counts. The model is tied where
-    the two matrices of the checkpoint are equal; dropout, which a state dict does not tell, is 0.
-    Names of tensors are read without those of ``WRAPPERS``.
+    The two biases of an LSTM layer are added up. The model is tied if the two matrices of the
+    checkpoint are equal. A state dict does not record dropout, so it is 0. The names in
+    ``WRAPPERS`` are removed from the names of tensors.
 
     Args:
         checkpoint: a state dict written by ``torch.save``.
-        vocabulary_file: one word a line, the line number, from 0, being the id.
+        vocabulary_file: a text file with one word per line, in the order of the ids.
 
     Raises:
-        UserError: if a file is missing or damaged, the checkpoint is a pickled module or of
-            another architecture, or the vocabulary does not fit it.
+        UserError: if a file is missing or damaged, the checkpoint is a pickled module or has
+            another architecture, or the vocabulary does not fit.
     """
     state, wrappers = _unwrapped(_load(checkpoint), checkpoint)
     config = _config(state, checkpoint)
@@ -94,39 +94,39 @@ def _load(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; a PyTorch checkpoint was expected") from error
+        raise UserError(f"{path} does not exist; expected a PyTorch checkpoint") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except pickle.UnpicklingError as error:
         if "global" not in str(error).lower():
-            raise UserError(f"{path} is no PyTorch checkpoint, or is damaged") from error
+            raise UserError(f"{path} is not a PyTorch checkpoint or is damaged") from error
         converted = f"{path.with_suffix('')}.state.pt"
         raise UserError(
-            f"{path} is a whole pickled module, and unpickling runs what a file says; if you trust "
-            f"it, convert it in Python beside the code that made it: "
+            f"{path} is a whole pickled module, and unpickling runs code from the file; if you "
+            f"trust it, convert it in Python, in the folder of the program that made it: "
             f"import torch; model = torch.load({str(path)!r}, map_location='cpu', "
             f"weights_only=False); torch.save(model.state_dict(), {converted!r})"
         ) from error
-    except Exception as error:  # what other files lead its readers to is without end
-        raise UserError(f"{path} is no PyTorch checkpoint, or is damaged") from error
+    except Exception as error:  # other files make the readers fail in countless ways
+        raise UserError(f"{path} is not a PyTorch checkpoint or is damaged") from error
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(x, Tensor) for name, x in state.items()
     ):
-        raise UserError(f"{path} is no state dict: save model.state_dict() alone, and import that")
+        raise UserError(f"{path} is not a state dict; import what model.state_dict() returns")
     for name, tensor in state.items():
         if not tensor.isfinite().all():
             raise UserError(
-                f"{path}: tensor {name!r} has numbers that are not finite; take a checkpoint from "
-                "before its training diverged"
+                f"{path}: tensor {name!r} has values that are not finite; use a checkpoint from "
+                "before the training diverged"
             )
     return state
 
 
 def _unwrapped(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return a state dict without the names of ``WRAPPERS``, and those that it had.
+    """Return a state dict without the names in ``WRAPPERS``, and the names removed.
 
     Raises:
-        UserError: if two tensors have one name then.
+        UserError: if two tensors then have the same name.
     """
     found: dict[str, Tensor] = {}
     parts_of = {name: name.split(".") for name in state}
@@ -143,15 +143,15 @@ def _unwrapped(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor],
 
 
 def _config(state: dict[str, Tensor], path: Path) -> ModelConfig:
-    """Read the architecture off the shapes.
+    """Return the model configuration that the tensors' shapes imply.
 
     Raises:
-        UserError: if it is not that of an LSTM of the two programs.
+        UserError: if the checkpoint is not an LSTM of one of the two programs.
     """
     for name in ("rnn.weight_hh_l0", "encoder.weight", "decoder.weight"):
         if name in state and (state[name].dim() != 2 or not state[name].numel()):
             raise UserError(
-                f"{path}: tensor {name!r} is no matrix (its shape is {tuple(state[name].shape)})"
+                f"{path}: tensor {name!r} is not a matrix (its shape is {tuple(state[name].shape)})"
             )
     recurrent = state.get("rnn.weight_hh_l0")
     if recurrent is not None and (kind := _KINDS.get(recurrent.shape[0] // recurrent.shape[1])):
@@ -177,13 +177,13 @@ def _config(state: dict[str, Tensor], path: Path) -> ModelConfig:
 
 
 def write_run(imported: Imported, folder: Path) -> None:
-    """Write a run folder that ``score``, ``predict`` and the others read.
+    """Write a run folder that ``score``, ``predict`` and other commands read.
 
     Raises:
-        UserError: if there is a run already, or the folder cannot be written.
+        UserError: if the folder already holds a run or cannot be written.
     """
     if (folder / CONFIG).exists():
-        raise UserError(f"{folder} holds a run already; choose another --out")
+        raise UserError(f"{folder} already holds a run; choose another --out")
     model = imported.model
     assert model.vocabulary is not None
     shape = {name: getattr(model.config, name) for name in ("d_embed", "d_hidden", "n_layers")}

@@ -1,7 +1,8 @@
 /* The pointwise work of the losses and of the LSTM, each row in one pass while a cache holds it.
  *
- * The same equations as tiedlm/streaming.py and tiedlm/recurrent/lstm_function.py, which run where
- * there is no compiler and are what these are tested against; matrix products are not made here.
+ * The same equations as tiedlm/loss/backends/eager.py and tiedlm/networks/lstm_function.py, which
+ * run where there is no compiler and which these are tested against; matrix products are not made
+ * here.
  * Shape letters are theirs: C tokens of a chunk, U distinct targets, V vocabulary, B streams,
  * H hidden width. All matrices are contiguous, rows first, but where a stride says how many numbers
  * a row is from the next.

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from tiedlm.model import LanguageModel
-from tiedlm.native import kernels_for, pointer
+from tiedlm.native import declare, kernels_for, pointer
 
 CELLS = 1 << 22  # logits held at a time
+_ARGUMENTS = [ctypes.c_int64, ctypes.c_int64, ctypes.c_int, *[ctypes.c_void_p] * 7]
 
 
 class Distributions(NamedTuple):
@@ -148,6 +149,7 @@ def _describe_compiled(
     surprisal_N, entropy_N = z_NV.new_empty(2, len(z_NV)).unbind(0)
     rank_N = torch.empty_like(targets_N)
     boundary_N = None if starts_V is None else torch.empty_like(entropy_N)
+    declare(kernels, {"distributions": _ARGUMENTS})
     kernels.distributions(
         *z_NV.shape, torch.get_num_threads(), pointer(z_NV), pointer(targets_N),
         pointer(starts_V), pointer(surprisal_N), pointer(entropy_N), pointer(rank_N),

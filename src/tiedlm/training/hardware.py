@@ -13,7 +13,7 @@ import torch
 from tiedlm import cores, matmul, native
 from tiedlm.cores import available_cores
 from tiedlm.errors import UserError
-from tiedlm.native import gpu
+from tiedlm.native import triton
 from tiedlm.training.run import environment
 from tiedlm.training.settings import Settings
 from tiedlm.workspace import reuse_freed_memory
@@ -112,7 +112,7 @@ def machine_info() -> dict[str, Any]:
         "fp32 products": f"{gemm['fp32_gemm']} ({gemm['fp32_gemm_reason']})",
         "bf16 products": "native" if gemm["bf16"] else "not native: --precision bf16 is refused",
         "pointwise work": native.describe(),
-        **({"GPU's pointwise work": gpu.describe()} if torch.cuda.is_available() else {}),
+        **({"GPU's pointwise work": triton.describe()} if torch.cuda.is_available() else {}),
         "precision auto": "fp32, by the fastest route that is exact"
         + ("; bf16 is faster, and asked for with --precision bf16" if gemm["bf16"] else ""),
     }

@@ -23,7 +23,7 @@ from tiedlm.data.vocabulary import Vocabulary
 from tiedlm.errors import UserError
 from tiedlm.files import parse_json, read_json, write_bytes
 from tiedlm.model import LanguageModel, ModelConfig
-from tiedlm.native import gpu
+from tiedlm.native import triton
 from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS
 from tiedlm.tying import is_tied
 
@@ -198,7 +198,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "compiled": native.is_on(),
         "cuda": torch.cuda.get_device_name() if with_cuda else None,
-        "triton": gpu.version(),
+        "triton": triton.version(),
         **({"gpu_shared_by": native.gpu_shared_by()} if with_cuda else {}),
         **({} if device is None else {"device": device.type}),
     }

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
-from tiedlm.losses import LossOutput
+from tiedlm.loss import LossOutput
 from tiedlm.model import LanguageModel
 from tiedlm.networks.state import State, detach, join, split
 from tiedlm.training.distributed import Ranks

@@ -113,7 +113,7 @@ def test_a_text_that_is_utf8_but_for_a_line_is_not_converted_as_a_whole():
     utf8, other = "Größe\n".encode(), b"d\xe9j\xe0\n"
     for data, line in [(utf8 + other, 2), (other + utf8 * 3, 1), (utf8 + b"a\n\xc3", 3)]:
         said = message(data)
-        assert f"in line {line}); other lines are UTF-8: mend this one, or drop what is not" in said
+        assert f"in line {line}); other lines are UTF-8: correct this one, or drop" in said
         assert "iconv -c -f utf-8 -t utf-8" in said
 
 

@@ -30,7 +30,7 @@ def test_marks_of_sentences_are_told(mark, line):
     assert said.startswith(
         f"{mark} 1,200 times in 1,200 lines: tiedlm ends each line with an <eos>"
     )
-    assert "perplexity looks too good; take them out" in said
+    assert "perplexity looks too good; remove them" in said
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,8 @@ def test_marks_of_sentences_are_told(mark, line):
 )
 def test_other_marks_of_unknown_words_are_told(mark):
     [said] = notes([PLAIN] * 5000 + [f"the {mark} sees <unk> ."])
-    assert said.startswith(f"{mark} 1 time: a word like any other here, apart from <unk>")
-    assert said.endswith("write <unk> for it")
+    assert said.startswith(f"{mark} 1 time: counted as an ordinary word, not as <unk>")
+    assert said.endswith("replace it with <unk>")
 
 
 @pytest.mark.parametrize("mark", ["<pad>", "<PAD>", "[PAD]", "_PAD", "<|pad|>", "__pad__"])
@@ -59,7 +59,7 @@ def test_each_kind_has_a_line_and_each_mark_its_count():
 
 
 def test_small_letters_are_a_mark_where_they_are_frequent():
-    assert notes(["the unk sees a dog ."] * 9)[0].startswith("unk 9 times: a word like any")
+    assert notes(["the unk sees a dog ."] * 9)[0].startswith("unk 9 times: counted as an")
     assert notes([PLAIN] * 500 + ["unk , he said ."]) == []
 
 
@@ -119,7 +119,7 @@ def test_raw_text_is_asked_as_it_is_written(tmp_path):
 def test_a_table_as_a_corpus_is_told(tmp_path):
     (tmp_path / "A.CSV").write_text("item,text\n" + "1,a cat\n" * 20)
     [said] = notes_on_text(load_corpus(str(tmp_path / "A.CSV")))
-    assert said.startswith("A.CSV is read as plain text, its header and every column too")
+    assert said.startswith("A.CSV is read as plain text, header and all columns included")
 
 
 def test_a_corpus_without_marks_says_nothing_of_them(tmp_path):

@@ -121,7 +121,7 @@ def test_the_run_folder_is_loaded_with_the_same_logits_and_words(tmp_path, vocab
     with torch.no_grad():
         a, b = (m.decode(m(tokens_BT)[0]) for m in (model, imported.model))
     assert torch.equal(a, b)
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already holds a run"):
         write_run(imported, tmp_path / "run")
 
 
@@ -148,7 +148,7 @@ def test_refusing_a_pickle_runs_nothing_of_it(tmp_path, vocabulary_file):
             return (open, (str(tmp_path / "ran"), "w"))
 
     path = save({"encoder.weight": Payload()}, tmp_path)
-    with pytest.raises(UserError, match="unpickling runs what a file says"):
+    with pytest.raises(UserError, match="unpickling runs code from the file"):
         import_checkpoint(path, vocabulary_file)
     assert not (tmp_path / "ran").exists()
 
@@ -185,7 +185,7 @@ def test_a_tensor_too_few_or_too_many_is_named(tmp_path, vocabulary_file, change
 )
 def test_a_tensor_of_a_wrong_shape_is_one_line(tmp_path, vocabulary_file, change):
     path = save(RNNModel().state_dict() | change, tmp_path)
-    with pytest.raises(UserError, match=r"is no matrix|of wrong shapes"):
+    with pytest.raises(UserError, match=r"is not a matrix|of wrong shapes"):
         import_checkpoint(path, vocabulary_file)
 
 
@@ -209,7 +209,7 @@ def test_another_state_dict_is_refused(tmp_path, vocabulary_file):
     [{"model": RNNModel().state_dict(), "epoch": 3}, torch.ones(3), {1: torch.ones(3)}],
 )
 def test_what_is_no_state_dict_is_refused(tmp_path, vocabulary_file, value):
-    with pytest.raises(UserError, match="is no state dict"):
+    with pytest.raises(UserError, match="is not a state dict"):
         import_checkpoint(save(value, tmp_path), vocabulary_file)
 
 
@@ -217,7 +217,7 @@ def test_what_is_no_state_dict_is_refused(tmp_path, vocabulary_file, value):
 def test_numbers_that_are_not_finite_are_refused_by_name(tmp_path, vocabulary_file, number):
     state = RNNModel().state_dict()
     state["rnn.weight_hh_l0"][2, 1] = number
-    with pytest.raises(UserError, match=r"'rnn\.weight_hh_l0' has numbers that are not finite"):
+    with pytest.raises(UserError, match=r"'rnn\.weight_hh_l0' has values that are not finite"):
         import_checkpoint(save(state, tmp_path), vocabulary_file)
 
 
@@ -242,7 +242,7 @@ def test_a_file_of_another_kind_is_told(tmp_path, vocabulary_file):
     for index, data in enumerate(contents):
         name = f"{index}.pt"
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(UserError, match="no PyTorch checkpoint, or is damaged"):
+        with pytest.raises(UserError, match="not a PyTorch checkpoint or is damaged"):
             import_checkpoint(tmp_path / name, vocabulary_file)
     with pytest.raises(UserError, match="does not exist"):
         import_checkpoint(tmp_path / "none.pt", vocabulary_file)

@@ -131,7 +131,7 @@ def test_compiled_numbers_are_as_near_the_exact_ones_as_pytorchs(scale, with_sta
     hidden_NH, targets_N = torch.randn(70, 19), torch.randint(1203, (70,))
     starts_V = (torch.rand(1203) < 0.3).float() if with_starts else None
     got = describe(model, hidden_NH, targets_N, starts_V)
-    native._is_on = False
+    native.library._is_on = False
     plain = describe(model, hidden_NH, targets_N, starts_V)
     exact = describe(
         model.double(), hidden_NH.double(), targets_N, starts_V.double() if with_starts else None

@@ -1,1 +1,1 @@
-"""What an exported Hugging Face folder holds: its two Python files, used as they are."""
+"""Python files that are copied unchanged into an exported Hugging Face folder."""

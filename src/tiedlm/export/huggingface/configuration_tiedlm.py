@@ -1,4 +1,4 @@
-"""Configuration of a tiedlm model. This file is self-contained: it needs transformers alone."""
+"""Configuration of a tiedlm model. This file is self-contained and needs only transformers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TiedLMConfig(PretrainedConfig):
             tie_word_embeddings=tie_word_embeddings,
             **kwargs,
         )
-        # Some versions of transformers take these as fields, some as keywords, some not at all.
+        # Versions of transformers take these as fields, as keywords or not at all.
         self.tie_word_embeddings = tie_word_embeddings
         self.bos_token_id = bos_token_id
         self.eos_token_id = eos_token_id

@@ -1,7 +1,7 @@
-"""A tiedlm model for transformers. This file is self-contained: it does not need tiedlm.
+"""A tiedlm model for transformers. This file is self-contained and does not need tiedlm.
 
-The forward pass is that of evaluation: no dropout. To go on training with variational dropout, use
-tiedlm itself. Tensors have the names that they have in a tiedlm run.
+The forward pass has no dropout. To continue training with variational dropout, use tiedlm itself.
+Tensors have the same names as in a tiedlm run.
 
 Shape letters: B sequences, T steps, V vocabulary, E embedding width, H hidden width, L layers.
 """
@@ -19,12 +19,12 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .configuration_tiedlm import TiedLMConfig
 
-if TYPE_CHECKING:  # save_pretrained copies what is imported here, and config.json names it
+if TYPE_CHECKING:  # so that save_pretrained copies the pipeline, which config.json names
     from .pipeline_tiedlm import TiedLMTextGenerationPipeline  # noqa: F401
 
 _TIES_ARE_NAMED_PAIRS = int(transformers.__version__.split(".")[0]) >= 5
 
-# What the installed transformers calls the state that a model returns; version 5 renamed it.
+# The name of a model's returned state, which version 5 of transformers changed.
 STATE = next(
     name
     for name in ("cache", "past_key_values")
@@ -33,18 +33,18 @@ STATE = next(
 
 
 class LSTMCache:
-    """What the model has read: the state of each layer, and how many positions led to it.
+    """The state of each layer, and the number of positions read so far.
 
-    It stands where other models have keys and values, so that ``generate`` carries it.
+    It takes the place of other models' keys and values, so that ``generate`` carries it along.
 
     Args:
         h: hidden states, ``(L, B, H)``.
         c: cell states, ``(L, B, H)``.
-        length: positions read, masked ones included.
+        length: number of positions read, masked ones included.
     """
 
     is_compileable = False
-    is_linear = (True,)  # in transformers' words: a state that is replaced, not keys that are added
+    is_linear = (True,)  # transformers' name for a state that does not grow
 
     def __init__(self, h: Tensor, c: Tensor, length: int) -> None:
         self.h = h
@@ -52,11 +52,11 @@ class LSTMCache:
         self.length = length
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return how many positions were read."""
+        """Return the number of positions read."""
         return self.length
 
     def reorder_cache(self, beam_idx: Tensor) -> LSTMCache:
-        """Let each sequence continue that of another: beam search."""
+        """Reorder the sequences for beam search."""
         self.h = self.h.index_select(1, beam_idx.to(self.h.device))
         self.c = self.c.index_select(1, beam_idx.to(self.c.device))
         return self
@@ -64,13 +64,13 @@ class LSTMCache:
     batch_select_indices = reorder_cache
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        """Read every sequence ``repeats`` times."""
+        """Repeat the state of every sequence ``repeats`` times."""
         self.h = self.h.repeat_interleave(repeats, dim=1)
         self.c = self.c.repeat_interleave(repeats, dim=1)
 
 
 class LSTMLayer(nn.Module):
-    """One layer; rows of each weight in the order input, forget, cell, output."""
+    """One LSTM layer, with weight rows in the order input, forget, cell, output."""
 
     def __init__(self, d_input: int, d_hidden: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class LSTMLayer(nn.Module):
         self.bias = nn.Parameter(torch.empty(4 * d_hidden))
 
     def forward(self, x_BTE: Tensor, h_BH: Tensor, c_BH: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Run over a sequence; return the outputs and the state after it."""
+        """Return the outputs for a sequence and the state after it."""
         weights = [self.weight_ih, self.weight_hh, self.bias, torch.zeros_like(self.bias)]
         state = (h_BH[None].contiguous(), c_BH[None].contiguous())
         out_BTH, h_1BH, c_1BH = torch.lstm(
@@ -98,7 +98,7 @@ class LSTMLayer(nn.Module):
     def forward_masked(
         self, x_BTE: Tensor, h_BH: Tensor, c_BH: Tensor, lengths_B: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Run over the first ``lengths_B`` steps of each sequence, at least one."""
+        """Return the same for the first ``lengths_B`` steps (at least 1) of each sequence."""
         packed = pack_padded_sequence(x_BTE, lengths_B.cpu(), True, enforce_sorted=False)
         weights = [self.weight_ih, self.weight_hh, self.bias, torch.zeros_like(self.bias)]
         order = packed.sorted_indices
@@ -121,7 +121,7 @@ class LSTMLayer(nn.Module):
 
 
 class LSTM(nn.Module):
-    """The stack of layers."""
+    """A stack of LSTM layers."""
 
     def __init__(self, d_input: int, d_hidden: int, n_layers: int) -> None:
         super().__init__()
@@ -132,15 +132,15 @@ class LSTM(nn.Module):
     def forward(
         self, x_BTE: Tensor, h_LBH: Tensor, c_LBH: Tensor, mask_BT: Tensor | None
     ) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Read a sequence.
+        """Return the outputs of every layer for a sequence, and the state after it.
 
-        A masked position changes nothing: it is not read, and its output repeats the one before.
+        A masked position is skipped, and its output repeats the previous one.
 
         Args:
             x_BTE: word vectors.
             h_LBH: hidden states before the first step.
             c_LBH: cell states before the first step.
-            mask_BT: true where a word is to be read; None reads all.
+            mask_BT: true at the positions to read; None reads all.
 
         Returns:
             The outputs of each layer, and the states after the last step.
@@ -169,7 +169,7 @@ class LSTM(nn.Module):
 
 
 class Decoder(nn.Linear):
-    """The word classifier, after a projection where the widths differ and it is tied."""
+    """The word classifier, with a projection before it if it is tied and the widths differ."""
 
     def __init__(self, config: TiedLMConfig) -> None:
         tied = config.tie_word_embeddings
@@ -179,7 +179,7 @@ class Decoder(nn.Linear):
         self.projection = nn.Linear(config.d_hidden, width, bias=False) if projected else None
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return the logits of ``hidden``."""
+        """Return the logits for hidden states."""
         if self.projection is not None:
             hidden = self.projection(hidden)
         return super().forward(hidden)
@@ -188,8 +188,8 @@ class Decoder(nn.Linear):
 class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
     """A word-level LSTM language model.
 
-    ``past_key_values`` is an :class:`LSTMCache`. Padding needs an ``attention_mask``; masked
-    positions are not read, whichever side they are on.
+    ``past_key_values`` is an :class:`LSTMCache`. Padding needs an ``attention_mask``. Masked
+    positions are skipped, on either side.
     """
 
     config_class = TiedLMConfig
@@ -252,22 +252,22 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
-        """Predict the next words.
+        """Return the logits of the next words, and the loss if there are labels.
 
         Args:
             input_ids: ``(B, T)`` word ids.
             attention_mask: ``(B, T)``, or ``(B, positions read + T)`` with ``past_key_values``;
-                0 where there is no word.
-            past_key_values: what an earlier call returned; later transformers say ``cache``.
-            cache: the same.
+                0 at padding.
+            past_key_values: the state that an earlier call returned.
+            cache: the same, under its name in later versions of transformers.
             inputs_embeds: ``(B, T, E)`` word vectors instead of ``input_ids``.
-            labels: ``(B, T)``, as ``input_ids``; shifted here; -100 is ignored.
+            labels: ``(B, T)``, equal to ``input_ids`` or -100 to ignore; they are shifted here.
             use_cache: whether to return the state.
             output_hidden_states: whether to return the word vectors and every layer's outputs.
-            return_dict: a tuple if False.
-            logits_to_keep: logits of this many last positions, 0 for all; or of the positions in
-                this 1-D tensor.
-            **kwargs: what the loss takes, as ``num_items_in_batch`` from the Trainer.
+            return_dict: False returns a tuple.
+            logits_to_keep: number of last positions to return logits for, 0 for all; or a 1-D
+                tensor of positions.
+            **kwargs: arguments of the loss, such as ``num_items_in_batch`` from the Trainer.
 
         Returns:
             ``loss`` (with ``labels``), ``logits (B, T, V)``, and ``past_key_values`` (``cache``).
@@ -315,7 +315,7 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Give the model what it has not read yet."""
+        """Return the inputs of the next forward pass, without the positions already read."""
         state = past_key_values if cache is None else cache
         unread = 0 if state is None else state.length
         logits_to_keep = kwargs.get("logits_to_keep")

@@ -1,4 +1,4 @@
-"""Text generation with a tiedlm model. This file is self-contained: it does not need tiedlm."""
+"""Text generation with a tiedlm model. This file is self-contained and does not need tiedlm."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from transformers.pipelines.text_generation import ReturnType
 
 
 class TiedLMTextGenerationPipeline(TextGenerationPipeline):
-    """The pipeline of transformers, with a blank between a prompt and what follows it.
+    """The transformers pipeline, with a space between the prompt and the new text.
 
-    Version 5 of transformers decodes the new words alone and puts them right behind the prompt, as
-    if the first brought its blank. Here blanks stand between words, as ``decode`` writes them.
+    Version 5 of transformers decodes the new words alone and appends them to the prompt without a
+    space. It expects tokens that begin with their own space, but the words here have none.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # transformers has put classes there, with which the configuration cannot be saved.
+        # transformers puts classes here, which cannot be saved with the configuration.
         for task in (getattr(self.model.config, "custom_pipelines", None) or {}).values():
             task["pt"] = [getattr(kind, "__name__", kind) for kind in task["pt"]]
 
@@ -27,7 +27,7 @@ class TiedLMTextGenerationPipeline(TextGenerationPipeline):
         return_type: ReturnType = ReturnType.FULL_TEXT,
         **kwargs: Any,
     ) -> Any:
-        """Return the records of transformers; a full text is the prompt and then the new text."""
+        """Return the generated records, joining prompt and new text with a space."""
         prompt = model_outputs["prompt_text"]
         if return_type == ReturnType.TENSORS or not isinstance(prompt, str):
             return super().postprocess(model_outputs, return_type, **kwargs)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tiedlm.matmul import multiplier
-from tiedlm.native import pointer, type_of
+from tiedlm.native import declare, pointer, type_of
 
 _pointer, _int = ctypes.c_void_p, ctypes.c_int
 _SIZES = [ctypes.c_int64, ctypes.c_int64, _int]
@@ -28,9 +28,7 @@ _SIGNATURES = {
 @cache
 def _declare(kernels: ctypes.CDLL) -> None:
     """Declare the argument types of the steps in ``kernels.c``."""
-    for name, arguments in _SIGNATURES.items():
-        function = getattr(kernels, name)
-        function.argtypes, function.restype = arguments, None
+    declare(kernels, _SIGNATURES)
 
 
 def run_forward(

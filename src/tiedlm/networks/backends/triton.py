@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tiedlm.native import gpu, gpu_shared_by
+from tiedlm.native import gpu_shared_by
+from tiedlm.native import triton as detection
 
 _MOST_STREAMS = 64  # per program
 _UNITS = 16  # per program: the fewest that a matrix unit multiplies
@@ -81,7 +82,7 @@ def serves(*tensors: Tensor | None, products: torch.dtype) -> bool:
     gates_TBG = tensors[0]
     if gates_TBG is None or gates_TBG.numel() == 0:
         return False
-    if not gpu.is_for(*(t for t in tensors if t is not None), products=products):
+    if not detection.is_for(*(t for t in tensors if t is not None), products=products):
         return False
     blocks, steps = _blocks(gates_TBG, products), len(gates_TBG)
     if max(gates_TBG.numel(), steps * blocks.R * 4 * blocks.P) >= 2**31:

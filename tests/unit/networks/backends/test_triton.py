@@ -14,7 +14,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tiedlm.native import SHARED_BY, gpu
+from tiedlm.native import SHARED_BY
+from tiedlm.native import triton as detection
 from tiedlm.networks.backends import triton
 from tiedlm.networks.lstm_function import lstm_layer
 
@@ -57,7 +58,7 @@ def serves(monkeypatch):
     """Return whether a card serves windows of a shape."""
 
     def ask(card, gates):
-        monkeypatch.setattr(gpu, "is_for", lambda *_, **__: True)
+        monkeypatch.setattr(detection, "is_for", lambda *_, **__: True)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
         return triton.serves(gates, products=torch.bfloat16)
 
@@ -106,7 +107,7 @@ def test_the_layer_below_in_the_interpreter():
 def interpreter(monkeypatch):
     if not INTERPRETER:
         pytest.skip("runs in a process with TRITON_INTERPRET=1, in the test above")
-    monkeypatch.setenv(gpu.ON, "1")
+    monkeypatch.setenv(detection.ON, "1")
 
 
 # The interpreter computes masked lanes too.
@@ -148,7 +149,7 @@ def test_an_lstm_layer_and_its_gradients_are_pytorchs(
     # The interpreter multiplies float16, but not bfloat16.
     with torch.autocast("cpu", torch.float16, enabled=products == "fp16"):
         found = layer()
-        monkeypatch.delenv(gpu.ON)
+        monkeypatch.delenv(detection.ON)
         expected = layer()
     assert len(calls) == 2  # of the first call only
     rtol = 2e-6 if products == "fp32" else 2e-3

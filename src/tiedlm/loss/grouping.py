@@ -111,3 +111,10 @@ def _long_levels(counts: list[int]) -> list[int]:
             break
         levels.append(size)
     return levels
+
+
+def add_rows(target: Tensor, index: Tensor, rows: Tensor, alpha: int = 1) -> Tensor:
+    """Add alpha times rows to those that the index names, perhaps again; return the target."""
+    if target.is_cuda:  # where only this way adds in the same order every time
+        return target.index_put_((index,), rows if alpha == 1 else rows * alpha, accumulate=True)
+    return target.index_add_(0, index, rows, alpha=alpha)

@@ -8,14 +8,14 @@ import torch
 
 from tiedlm.errors import UserError
 from tiedlm.experiments import supervisor
-from tiedlm.native import SHARED_BY, gpu, gpu_shared_by, share_gpu
+from tiedlm.native import SHARED_BY, gpu_shared_by, share_gpu, triton
 
 
 def reason(monkeypatch, installed=True, capability=(9, 0)):
-    monkeypatch.delenv(gpu.ON, raising=False)
-    monkeypatch.setattr(gpu, "_is_installed", lambda: installed)
+    monkeypatch.delenv(triton.ON, raising=False)
+    monkeypatch.setattr(triton, "_is_installed", lambda: installed)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    return gpu._why_not.__wrapped__(0)
+    return triton._why_not.__wrapped__(0)
 
 
 def test_it_is_said_why_triton_is_not_used(monkeypatch):
@@ -24,8 +24,8 @@ def test_it_is_said_why_triton_is_not_used(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(torch.version, "hip", "6.0")
         assert reason(monkeypatch) == "tried on NVIDIA's GPUs only"
-    monkeypatch.setenv(gpu.ON, "0")
-    assert gpu.why_not(torch.device("cuda", 0)) == f"{gpu.ON}=0"
+    monkeypatch.setenv(triton.ON, "0")
+    assert triton.why_not(torch.device("cuda", 0)) == f"{triton.ON}=0"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here it may work")
@@ -35,11 +35,11 @@ def test_a_triton_that_fails_is_not_used(monkeypatch):
 
 @pytest.mark.parametrize(("capability", "serves_bf16"), [((7, 5), False), ((8, 0), True)])
 def test_bfloat16_needs_a_gpu_that_multiplies_it(monkeypatch, capability, serves_bf16):
-    monkeypatch.setattr(gpu, "why_not", lambda _: "")
+    monkeypatch.setattr(triton, "why_not", lambda _: "")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     tensor = SimpleNamespace(is_cuda=True, dtype=torch.float32, device="cuda")
-    assert gpu.is_for(tensor, products=torch.float32)
-    assert gpu.is_for(tensor, products=torch.bfloat16) == serves_bf16
+    assert triton.is_for(tensor, products=torch.float32)
+    assert triton.is_for(tensor, products=torch.bfloat16) == serves_bf16
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "two"])

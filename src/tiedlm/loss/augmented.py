@@ -11,24 +11,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tiedlm.fused import automatic_losses, fused_losses
-from tiedlm.loss_arguments import check_arguments
-from tiedlm.quadratic import quadratic_losses
-from tiedlm.reference import reference_losses
+from tiedlm.loss.arguments import check_arguments
+from tiedlm.loss.dispatch import Implementation, compute_losses
+from tiedlm.loss.problem import Problem
+from tiedlm.matmul import gemm_dtype
 from tiedlm.tracing import is_recording, is_sharded
 
 Reduction = Literal["mean", "sum", "none"]
-Implementation = Literal["auto", "fused", "reference", "quadratic"]
-
-# What each implementation is given: (N, D) hidden states, (V, D) W, (N,) targets that all count,
-# weights as in `streaming.Problem`, b or None, (V, E) L^T, alpha, tau, target_grad, and whether the
-# results are wanted of each token or as weighted sums.
-_IMPLEMENTATIONS = {
-    "auto": automatic_losses,
-    "fused": fused_losses,
-    "reference": reference_losses,
-    "quadratic": quadratic_losses,
-}
 
 
 class LossOutput(NamedTuple):
@@ -78,8 +67,8 @@ def augmented_cross_entropy(
         impl: "fused" streams over the tokens with a gradient written by hand; "reference" is the
             equations in plain autograd; "auto" is "fused", the faster one but for vocabularies of
             some dozens of words, and "reference" inside ``torch.func`` transforms and forward-mode
-            differentiation. "quadratic" replaces J_aug by its limit at high temperature (see
-            :mod:`tiedlm.quadratic`).
+            differentiation. "quadratic" is another loss: J_aug is replaced by its limit at high
+            temperature (see :mod:`tiedlm.loss.quadratic`).
 
     Shape:
         hidden ``(..., D)``, classifier ``(V, D)``, targets ``(...)`` int64, bias ``(V,)``,
@@ -99,33 +88,43 @@ def augmented_cross_entropy(
         hidden, classifier, targets, bias, embedding, alpha, temperature, ignore_index, reduction,
         impl,
     )  # fmt: skip
+    hidden_ND, targets_N, weight = _counted(hidden, targets, ignore_index, reduction)
+    problem = Problem(
+        hidden_ND, classifier, bias, None if embedding is classifier else embedding, targets_N,
+        weight, alpha, temperature, gemm_dtype(hidden_ND), reduction == "none", target_grad,
+    )  # fmt: skip
+    loss, ce, aug = compute_losses(problem, impl)
+    if reduction == "none":
+        shape = targets.shape
+        return LossOutput(loss.view(shape), ce.view(shape), aug.view(shape))
+    return LossOutput(loss, ce, aug)
+
+
+def _counted(
+    hidden: Tensor, targets: Tensor, ignore_index: int, reduction: Reduction
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return hidden states, targets and weights of the tokens, flattened.
+
+    Tokens that do not count are left out. Where that is not possible, because each token has a
+    result or nothing may depend on the values, their target is word 0 and their weight 0.
+    """
     hidden_ND = hidden.reshape(-1, hidden.shape[-1])
     targets_N = targets.reshape(-1)
     counted_N = targets_N != ignore_index
-    per_token = reduction == "none"
     weight = counted_N.to(torch.promote_types(hidden.dtype, torch.float32))
     recording = is_recording(hidden) or is_recording(targets) or is_sharded(hidden)
-    if per_token or recording:
+    if reduction == "none" or recording:
         targets_N = targets_N.masked_fill(~counted_N, 0)
         if recording or not counted_N.all():
             # NaN times no weight would be NaN.
             hidden_ND = hidden_ND.masked_fill(~counted_N[:, None], 0)
         if reduction == "mean":
             weight = weight / weight.sum().clamp(min=1)
-    else:
-        if not counted_N.all():
-            hidden_ND, targets_N = hidden_ND[counted_N], targets_N[counted_N]
-        count = max(1, len(targets_N)) if reduction == "mean" else 1
-        weight = weight.new_tensor(1 / count)
-    compute = _IMPLEMENTATIONS[impl]
-    loss, ce, aug = compute(
-        hidden_ND, classifier, targets_N, weight, bias, embedding, alpha, temperature,
-        target_grad, per_token,
-    )  # fmt: skip
-    if per_token:
-        shape = targets.shape
-        return LossOutput(loss.view(shape), ce.view(shape), aug.view(shape))
-    return LossOutput(loss, ce, aug)
+        return hidden_ND, targets_N, weight
+    if not counted_N.all():
+        hidden_ND, targets_N = hidden_ND[counted_N], targets_N[counted_N]
+    count = max(1, len(targets_N)) if reduction == "mean" else 1
+    return hidden_ND, targets_N, weight.new_tensor(1 / count)
 
 
 class AugmentedCrossEntropy(nn.Module):

@@ -167,8 +167,8 @@ def test_ignored_targets_weigh_nothing_where_word_0_is_forbidden(
     impl, reduction, recording, monkeypatch
 ):
     """What is recorded, as in a CUDA graph, cannot leave tokens out: word 0 stands for them."""
-    for module in ("losses", "streaming", "fused_op"):
-        monkeypatch.setattr(f"tiedlm.{module}.is_recording", lambda *_: recording)
+    for module in ("augmented", "stream", "operator"):
+        monkeypatch.setattr(f"tiedlm.loss.{module}.is_recording", lambda *_: recording)
     hidden, weight, targets = problem()
     bias = torch.zeros(11, dtype=torch.float64)
     bias[0] = -torch.inf

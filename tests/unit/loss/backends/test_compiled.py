@@ -1,18 +1,16 @@
-"""The compiled kernels: the numbers of the PyTorch code, and what happens where there are none."""
+"""The compiled kernels of the loss give the numbers of the PyTorch code."""
 
 import itertools
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from tests_support import peak_numbers, torch_threads
-from tiedlm import augmented_cross_entropy, native, streaming, workspace
+from tiedlm import augmented_cross_entropy, native
+from tiedlm.loss import buffers, stream
+from tiedlm.loss.backends.compiled import CompiledBackend
 from tiedlm.matmul import precision
-from tiedlm.native.streaming import NativeStream
 
 pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not() or "-")
 
@@ -58,8 +56,8 @@ def test_losses_are_as_near_the_exact_ones_as_pytorchs(
     monkeypatch, chunks, embed, target_grad, alpha, with_bias, reduction
 ):
     if chunks:
-        monkeypatch.setattr(streaming, "LEAST_ROWS", 1)
-        monkeypatch.setattr(streaming, "CHUNK", 1203 * 9)
+        monkeypatch.setattr(buffers, "LEAST_ROWS", 1)
+        monkeypatch.setattr(buffers, "CHUNK", 1203 * 9)
     drawn, targets = tensors(embed=embed)
     targets[5] = -100
     options = dict(
@@ -95,17 +93,17 @@ def test_losses_with_bfloat16_products_are_pytorchs(embed, target_grad):
 @pytest.mark.parametrize("embed", [None, 24])
 def test_word_by_word_all_numbers_are_those_of_the_steps(monkeypatch, embed, target_grad, name):
     drawn, targets = tensors(embed=embed)
-    work, calls = NativeStream.work_on_words, []
+    work, calls = CompiledBackend.words, []
 
     def counted(*arguments):
         calls.append(arguments)
         return work(*arguments)
 
     with native.native(), precision(name):
-        monkeypatch.setattr(NativeStream, "work_on_words", counted)
+        monkeypatch.setattr(CompiledBackend, "words", counted)
         at_once = losses(drawn, targets, target_grad=target_grad)
         assert len(calls) == 1
-        monkeypatch.setattr(NativeStream, "is_one_chunk", lambda self, group: False)
+        monkeypatch.setattr(stream._Stream, "_is_one_chunk", lambda self, group: False)
         by_steps = losses(drawn, targets, target_grad=target_grad)
         assert len(calls) == 1
     for one, other in zip(at_once[:3], by_steps[:3], strict=True):
@@ -120,7 +118,7 @@ def test_word_by_word_all_numbers_are_those_of_the_steps(monkeypatch, embed, tar
 def test_in_one_chunk_neither_soft_targets_nor_residuals_are_in_memory(
     monkeypatch, target_grad, matrices
 ):
-    monkeypatch.setattr(workspace, "MOST_KEPT", 0)
+    monkeypatch.setattr(buffers, "MOST_KEPT", 0)
     n, vocab, width = 100, 20_000, 2
     drawn, _ = tensors(n, vocab, width)
     targets = torch.arange(n) % 90
@@ -130,7 +128,7 @@ def test_in_one_chunk_neither_soft_targets_nor_residuals_are_in_memory(
 
     with torch_threads(1), native.native():
         at_once = peak()
-        monkeypatch.setattr(NativeStream, "is_one_chunk", lambda self, group: False)
+        monkeypatch.setattr(stream._Stream, "_is_one_chunk", lambda self, group: False)
         by_steps = peak()
     # Four rows are at work; the gradients, and what is made on the way to them, are narrow.
     narrow = 4 * (2 * vocab * width + n * width + vocab)
@@ -207,45 +205,3 @@ def test_autocast_to_float16_is_left_to_pytorch():
         plain = losses(drawn, targets)
         with native.native():
             assert all(map(torch.equal, losses(drawn, targets), plain))
-
-
-def fresh(code, **environment):
-    """Run Python in a process of its own; return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", f"from tiedlm import native\n{code}"],
-        capture_output=True, text=True, env={**os.environ, **environment}, check=True,
-    )  # fmt: skip
-    return done.stdout.strip()
-
-
-@pytest.mark.parametrize(
-    ("environment", "reason"),
-    [
-        ({"TIEDLM_NATIVE": "0"}, "TIEDLM_NATIVE=0"),
-        ({"CC": "no-such-compiler"}, "no C compiler: no-such-compiler is not installed"),
-        ({"CC": "false"}, "false cannot compile them"),
-        ({"CC": "cc 'unclosed"}, "cc cannot compile them"),
-        ({"TIEDLM_CACHE": "/proc/nowhere"}, "cannot write /proc/nowhere"),
-    ],
-)
-def test_where_there_are_none_the_reason_is_one_line_and_everything_works(environment, reason):
-    code = (
-        "import torch, tiedlm\nprint(native.enable(), native.why_not())\n"
-        "w = torch.ones(5, 2, requires_grad=True)\n"
-        "print(tiedlm.augmented_cross_entropy(torch.ones(3, 2), w, torch.arange(3)).ce.item())"
-    )
-    first, second = fresh(code, **environment).splitlines()
-    assert first.startswith(f"False {reason}")
-    assert float(second) == pytest.approx(math.log(5))
-
-
-def test_they_are_compiled_once_and_a_broken_file_is_made_anew(tmp_path):
-    cache = {"TIEDLM_CACHE": str(tmp_path)}
-    assert fresh("print(native.enable())", **cache) == "True"
-    (made,) = (tmp_path / "native").iterdir()
-    assert fresh("print(native.enable())", **cache, CC="cc") == "True"
-    assert list((tmp_path / "native").iterdir()) == [made]
-    whole = made.read_bytes()
-    made.write_bytes(whole[:1000])
-    assert fresh("print(native.enable())", **cache) == "True"
-    assert len(made.read_bytes()) == len(whole)

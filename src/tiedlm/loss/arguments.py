@@ -1,4 +1,4 @@
-"""What a call of the augmented loss may be given: wrong arguments are named, before any work."""
+"""Check the arguments of the augmented loss before any work, and name a wrong one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_arguments(
     reduction: str,
     impl: str,
 ) -> None:
-    """Check the arguments of :func:`tiedlm.losses.augmented_cross_entropy`.
+    """Check the arguments of :func:`tiedlm.augmented_cross_entropy`.
 
     Raises:
         ValueError: naming the argument, what was given and what was expected.

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional
 
 from tests_support import peak_numbers
-from tiedlm import augmented_cross_entropy, matmul, streaming, workspace
+from tiedlm import augmented_cross_entropy, matmul
+from tiedlm.loss import buffers, stream
 from tiedlm.matmul import precision
 
 
@@ -44,9 +45,9 @@ def assert_same(got, want, **tolerance):
 @pytest.fixture
 def small_budget(monkeypatch):
     """Chunks of a few tokens, pieces of fewer, groups of a few words."""
-    monkeypatch.setattr(streaming, "LEAST_ROWS", 1)
-    monkeypatch.setattr(streaming, "CHUNK", 31 * 9)
-    monkeypatch.setattr(streaming, "PIECE", 31 * 4)
+    monkeypatch.setattr(buffers, "LEAST_ROWS", 1)
+    monkeypatch.setattr(buffers, "CHUNK", 31 * 9)
+    monkeypatch.setattr(buffers, "PIECE", 31 * 4)
 
 
 OPTIONS = list(itertools.product((None, 3), (True, False), (0.0, 13.0), ("mean", "none")))
@@ -98,7 +99,7 @@ class Products:
 
     def __init__(self, monkeypatch):
         self.count = 0
-        monkeypatch.setattr(streaming, "matmul", self)
+        monkeypatch.setattr(stream, "matmul", self)
 
     def __call__(self, a, b, out, *, accumulate=False):
         self.count += 1
@@ -167,8 +168,8 @@ def test_a_recorded_graph_may_not_look_at_the_targets_and_gives_the_same(monkeyp
     tensors, targets = problem(words=5)
     targets[7] = -100
     want = run(tensors, targets, reduction=reduction)
-    for module in ("tiedlm.losses", "tiedlm.loss_arguments", "tiedlm.streaming"):
-        monkeypatch.setattr(f"{module}.is_recording", lambda tensor: True)
+    for module in ("augmented", "arguments", "stream"):
+        monkeypatch.setattr(f"tiedlm.loss.{module}.is_recording", lambda tensor: True)
     monkeypatch.setattr(torch, "unique", None)
     assert_same(run(tensors, targets, reduction=reduction), want)
 
@@ -181,10 +182,10 @@ def test_at_most_two_chunks_and_the_distinct_targets_are_held(
     n, vocab, width = 400, 1000, 2
     tensors, targets = problem(n, vocab, width, words=300, dtype=torch.float32)
     chunk = 64 * vocab
-    monkeypatch.setattr(streaming, "LEAST_ROWS", 1)
-    monkeypatch.setattr(streaming, "CHUNK", chunk)
-    monkeypatch.setattr(workspace, "MOST_KEPT", 0)
-    monkeypatch.setattr(streaming, "PIECE", chunk // 4)
+    monkeypatch.setattr(buffers, "LEAST_ROWS", 1)
+    monkeypatch.setattr(buffers, "CHUNK", chunk)
+    monkeypatch.setattr(buffers, "MOST_KEPT", 0)
+    monkeypatch.setattr(buffers, "PIECE", chunk // 4)
     peak = peak_numbers(lambda: run(tensors, targets, alpha=alpha, target_grad=target_grad))
     soft = (2 if target_grad else 1) * chunk if alpha else 0
     gradients = 2 * vocab * width + n * width + vocab
@@ -287,14 +288,13 @@ def test_what_a_buffer_held_before_changes_nothing(pointwise, monkeypatch, vocab
     tensors, targets = problem(97, vocab, 19, embed, torch.float32, words=50)
     taken = []
 
-    def full_of_nan(name, rows, columns, like):
-        taken.append(name)
+    def full_of_nan(buffer, rows, columns, like):
+        taken.append(buffer)
         return like.new_full((rows, columns), torch.nan)
 
     with precision(products):
         expected = run(tensors, targets)
-        for module in ("tiedlm.streaming", "tiedlm.native.streaming"):
-            monkeypatch.setattr(f"{module}.take", full_of_nan)
+        monkeypatch.setattr(buffers.Buffer, "_take", full_of_nan)
         found = run(tensors, targets)
     assert taken
     for one, other in zip(found, expected, strict=True):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tiedlm import augmented_cross_entropy
-from tiedlm.fused_op import _operator
+from tiedlm.loss.operator import _operator
 from tiedlm.matmul import precision
 
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tiedlm import augmented_cross_entropy, streaming
+from tiedlm import augmented_cross_entropy
+from tiedlm.loss import stream
 
 
 def problem(tied, n=15, vocab=23, width=4, embed=6):
@@ -72,7 +73,7 @@ def test_tied_form_is_a_mahalanobis_distance_of_hidden_to_the_embedding():
 def test_no_second_pass_over_tokens_times_vocabulary(monkeypatch):
     calls = []
     monkeypatch.setattr(
-        streaming, "matmul", lambda a, b, out, **_: calls.append(out.shape) or torch.mm(a, b)
+        stream, "matmul", lambda a, b, out, **_: calls.append(out.shape) or torch.mm(a, b)
     )
     hidden, weight, _, targets = problem(tied=True)
     with torch.no_grad():

@@ -1,6 +1,6 @@
-"""The geometry of word vectors and classifier: how far their column spaces are, who is near whom.
+"""The geometry of word vectors and classifier: distances of column spaces, nearest words.
 
-Shape letters: V vocabulary, C columns of the one matrix, D columns of the other.
+Shape letters: V vocabulary, C columns of one matrix, D columns of the other.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from tiedlm.model import LanguageModel
 def principal_angles(first_VC: Tensor, second_VD: Tensor) -> Tensor:
     r"""Return the principal angles between two column spaces, in radians, ascending.
 
-    With orthonormal bases U and Q, the sines are the singular values of ``Q - U U^T Q`` and the
-    cosines those of ``U^T Q``; each angle is taken from whichever is accurate for it.
+    For orthonormal bases U and Q, the sines are the singular values of ``Q - U U^T Q``. The cosines
+    are the singular values of ``U^T Q``. Each angle comes from whichever is more accurate for it.
 
     Args:
         first_VC: a matrix of full column rank.
-        second_VD: another with as many rows.
+        second_VD: another one with as many rows.
 
     Returns:
-        As many as the narrower of the two has columns, float64.
+        One angle per column of the narrower matrix, float64.
 
     Source: PAPER section 4; Bjorck and Golub (1973).
     """
@@ -38,12 +38,12 @@ def principal_angles(first_VC: Tensor, second_VD: Tensor) -> Tensor:
 
 
 def subspace_distance(first_VC: Tensor, second_VD: Tensor) -> float:
-    r"""Return the distance d between two column spaces: 0 is the same, 1 is orthogonal.
+    r"""Return the distance d between two column spaces, 0 if equal and 1 if orthogonal.
 
     .. math:: R = Q - U U^T Q, \qquad d^2 = \|R\|_F^2 / D
 
-    with U and Q orthonormal bases by QR, Q of the narrower matrix. d^2 is the mean squared sine of
-    the principal angles, and d is 0 where the one space lies in the other.
+    U and Q are orthonormal bases from QR, and Q belongs to the narrower matrix. d^2 is the mean
+    squared sine of the principal angles. d is also 0 if one space contains the other.
 
     Args:
         first_VC: W, or any matrix of full column rank.
@@ -53,7 +53,7 @@ def subspace_distance(first_VC: Tensor, second_VD: Tensor) -> float:
         d, between 0 and 1.
 
     Raises:
-        ValueError: if the matrices differ in their number of rows.
+        ValueError: if the matrices have different numbers of rows.
 
     Source: PAPER section 4, Figure 1.
     """
@@ -63,7 +63,7 @@ def subspace_distance(first_VC: Tensor, second_VD: Tensor) -> float:
 
 
 def _bases(first_VC: Tensor, second_VD: Tensor) -> tuple[Tensor, Tensor]:
-    """Return orthonormal bases of the two column spaces, the wider first."""
+    """Return orthonormal bases of the two column spaces, the wider one first."""
     if first_VC.shape[0] != second_VD.shape[0]:
         raise ValueError(
             f"second: expected {first_VC.shape[0]} rows as in the first, got {second_VD.shape[0]}"
@@ -71,8 +71,8 @@ def _bases(first_VC: Tensor, second_VD: Tensor) -> tuple[Tensor, Tensor]:
     wider, narrower = (
         (first_VC, second_VD) if first_VC.shape[1] >= second_VD.shape[1] else (second_VD, first_VC)
     )
-    # On one thread: several wait for each other at every column, and on a machine that has
-    # something else to do a tenth of a second becomes minutes.
+    # QR synchronises its threads at every column. On a busy machine that turns a tenth of a second
+    # into minutes, so it runs on one thread.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -83,7 +83,7 @@ def _bases(first_VC: Tensor, second_VD: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def nearest_words(model: LanguageModel, word: str, top: int = 8) -> list[tuple[str, float]]:
-    """Return the words whose vectors have the largest cosine with a word's, nearest first.
+    """Return the words nearest to a word by cosine similarity, nearest first.
 
     Raises:
         UserError: if the model does not know the word.
@@ -102,11 +102,11 @@ def nearest_words(model: LanguageModel, word: str, top: int = 8) -> list[tuple[s
 
 
 def describe_geometry(model: LanguageModel, words: Sequence[str] = ()) -> dict[str, Any]:
-    """Describe the word vectors L and the classifier W of a model as JSON-able values.
+    """Return measures of a model's word vectors L and classifier W as a JSON-able dict.
 
     Args:
         model: a loaded model.
-        words: whose neighbours to list; by default the eight most frequent words of letters.
+        words: words whose neighbours to list; by default the first eight made of letters.
     """
     assert model.vocabulary is not None
     embedding_VE = model.embedding.weight.detach()

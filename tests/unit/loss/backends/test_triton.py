@@ -12,9 +12,10 @@ import sys
 import pytest
 import torch
 
-from tiedlm import augmented_cross_entropy, streaming
+from tiedlm import augmented_cross_entropy
+from tiedlm.loss import buffers
 from tiedlm.matmul import precision
-from tiedlm.native import gpu
+from tiedlm.native import triton
 
 # Triton must not be imported before it is told to interpret: so a process of its own.
 INTERPRETER = os.environ.get("TRITON_INTERPRET") == "1"
@@ -41,8 +42,8 @@ def test_everything_below_in_the_interpreter():
 def interpreter(monkeypatch):
     if not INTERPRETER:
         pytest.skip("runs in a process with TRITON_INTERPRET=1, in the test above")
-    monkeypatch.setenv(gpu.ON, "1")
-    monkeypatch.setattr("tiedlm.native.triton_kernels.BLOCK", 32)  # several blocks a row
+    monkeypatch.setenv(triton.ON, "1")
+    monkeypatch.setattr("tiedlm.loss.backends.triton_kernels.BLOCK", 32)  # several blocks a row
 
 
 def losses(tensors, targets, with_bias, **options):
@@ -70,8 +71,8 @@ OPTIONS = [
 def test_losses_and_gradients_are_pytorchs(
     interpreter, monkeypatch, embed, target_grad, alpha, with_bias, reduction, products
 ):
-    monkeypatch.setattr(streaming, "LEAST_ROWS", 1)
-    monkeypatch.setattr(streaming, "CHUNK", 73 * 11)
+    monkeypatch.setattr(buffers, "LEAST_ROWS", 1)
+    monkeypatch.setattr(buffers, "CHUNK", 73 * 11)
     generator = torch.Generator().manual_seed(0)
     shapes = [(29, 5), (73, 5), (73,), (73, embed or 5)]
     tensors = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
@@ -83,11 +84,11 @@ def test_losses_and_gradients_are_pytorchs(
         target_grad=target_grad, alpha=alpha, reduction=reduction, temperature=1.7,
         with_bias=with_bias,
     )  # fmt: skip
-    assert gpu.is_for(*tensors, products=torch.float32)
+    assert triton.is_for(*tensors, products=torch.float32)
     with precision(products):
         compiled = losses(tensors, targets, **options)
-        monkeypatch.delenv(gpu.ON)
-        assert not gpu.is_for(*tensors, products=torch.float32)
+        monkeypatch.delenv(triton.ON)
+        assert not triton.is_for(*tensors, products=torch.float32)
         plain = losses(tensors, targets, **options)
     rtol = 2e-6 if products == "fp32" else 1e-2
     for one, other in zip(compiled, plain, strict=True):
@@ -107,7 +108,7 @@ def test_words_may_be_forbidden_a_whole_block_of_them(interpreter, monkeypatch, 
     tensors = [x.requires_grad_() for x in (hidden, classifier, bias)]
     options = {"alpha": 2.0, "temperature": 1.7, "target_grad": target_grad, "with_bias": True}
     compiled = losses([*tensors, classifier], targets, **options)
-    monkeypatch.delenv(gpu.ON)
+    monkeypatch.delenv(triton.ON)
     plain = losses([*tensors, classifier], targets, **options)
     for one, other in zip(compiled, plain, strict=True):
         assert one.isfinite().all()

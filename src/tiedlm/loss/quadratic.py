@@ -1,4 +1,7 @@
-r"""The augmented loss at high temperature, without a second pass over the vocabulary.
+r"""Another loss: the augmented loss in the limit of high temperature.
+
+``impl="quadratic"`` chooses it, and nothing else does. It needs no second pass over tokens x
+vocabulary.
 
 To second order in 1 / tau the divergence between two softmaxes is half the variance, over the
 vocabulary, of the difference of their arguments (eq. 14 of ``docs/loss.md``):
@@ -21,44 +24,37 @@ import math
 import torch
 from torch import Tensor
 
-from tiedlm.fused import automatic_losses
-from tiedlm.matmul import gemm_dtype, without_autocast
+from tiedlm.loss.problem import Losses, Problem
+from tiedlm.matmul import without_autocast
 from tiedlm.tracing import is_transformed
 
 
-def quadratic_losses(
-    hidden_ND: Tensor,
-    classifier_VD: Tensor,
-    targets_N: Tensor,
-    weight: Tensor,
-    bias_V: Tensor | None,
-    embedding_VE: Tensor,
-    alpha: float,
-    temperature: float,
-    target_grad: bool,
-    per_token: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what :func:`tiedlm.reference.reference_losses` returns, with J_aug approximated.
+def quadratic_losses(problem: Problem, plain: Losses) -> Losses:
+    """Return J_tot, J and the approximate J_aug, weighted: of each token, or summed.
+
+    Args:
+        problem: what to compute.
+        plain: the losses of the same problem with alpha = 0.
 
     Source: PAPER sections 1 (eq. 4.3) and 7 (the Mahalanobis form).
     """
-    loss, ce, aug = automatic_losses(
-        hidden_ND, classifier_VD, targets_N, weight, bias_V, embedding_VE, 0.0, temperature,
-        target_grad, per_token,
-    )  # fmt: skip
-    if alpha == 0:
+    loss, ce, aug = plain
+    if problem.alpha == 0:
         return loss, ce, aug
-    dtype = gemm_dtype(hidden_ND)
+    hidden_ND, classifier_VD, vectors_VE = (
+        problem.hidden_ND, problem.classifier_VD, problem.vectors_VE,
+    )  # fmt: skip
+    target_grad, dtype, weight = problem.target_grad, problem.gemm_dtype, problem.weight
     transformed = is_transformed()
-    tied = embedding_VE is classifier_VD and (target_grad or not transformed)
+    tied = problem.embedding_VE is None and (target_grad or not transformed)
     if not target_grad:
-        embedding_VE = embedding_VE.detach()
-    vectors_NE = embedding_VE[targets_N]
-    if tied:  # tied: W h - L^T u = W (h - u)
+        vectors_VE = vectors_VE.detach()
+    vectors_NE = vectors_VE[problem.targets_N]
+    if tied:  # W h - L^T u = W (h - u)
         matrix_VK, point_NK = classifier_VD, hidden_ND - vectors_NE
         through_NK = point_NK if target_grad else hidden_ND
     else:  # W h - L^T u = [W, L^T] [h, -u]
-        matrix_VK = torch.cat([classifier_VD, embedding_VE], dim=1)
+        matrix_VK = torch.cat([classifier_VD, vectors_VE], dim=1)
         point_NK = through_NK = torch.cat([hidden_ND, -vectors_NE], dim=1)
     with without_autocast(hidden_ND):
         if transformed:  # eq. 14 as it stands: the cheap form has the right first gradient only
@@ -66,9 +62,9 @@ def quadratic_losses(
             half_N = differences_NV.to(weight.dtype).var(-1, correction=0) / 2
         else:
             half_N = _half_variance(matrix_VK, point_NK, through_NK.detach(), dtype)
-        aug_N = half_N.to(weight.dtype) * (weight / temperature**2)
-    aug = aug_N if per_token else aug_N.sum()
-    return loss + alpha * aug, ce, aug.detach()
+        aug_N = half_N.to(weight.dtype) * (weight / problem.temperature**2)
+    aug = aug_N if problem.per_token else aug_N.sum()
+    return loss + problem.alpha * aug, ce, aug.detach()
 
 
 def _half_variance(

@@ -1,8 +1,8 @@
-"""The loss's pointwise work for a GPU: what ``kernels.c`` does, in Triton.
+"""The kernels of the loss in Triton: the steps of ``kernels.c``, for a GPU.
 
-One program is a row, or a block of a row. Sums over tokens of one word, and over tokens for the
-bias, are made by the program that owns the result, in order, so that results do not depend on
-timing. Import this only where Triton is installed.
+One program has a row, or a block of a row. A sum over tokens, for a word or for the bias, is made
+by the program that owns the result, in order, so that results do not depend on timing. Import this
+only where Triton is installed.
 
 Shape letters: C tokens of a chunk, U distinct targets, V vocabulary, B numbers of a block; S is how
 many numbers a row of scores, z or out, is from the next.
@@ -15,12 +15,6 @@ import triton.language as tl
 
 BLOCK = 1024
 LEAST = tl.constexpr(-3.0e38)  # where a maximum begins: from -inf, a block of -inf makes it NaN
-
-
-@triton.jit
-def probe(x):
-    """Do next to nothing: what cannot do that cannot do the rest."""
-    tl.store(x, 1.0)
 
 
 @triton.jit

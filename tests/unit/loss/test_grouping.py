@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tiedlm.grouping import group_by_word, in_order, single_tokens
+from tiedlm.loss.grouping import group_by_word, in_order, single_tokens
 
 TARGETS = torch.tensor([4] * 12 + [9, 9, 2, 7] + list(range(20, 50)) + list(range(20, 35)))
 SHUFFLED = TARGETS[torch.randperm(len(TARGETS), generator=torch.Generator().manual_seed(0))]

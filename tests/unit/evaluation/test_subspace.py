@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests_support import torch_threads
-from tiedlm.analysis.subspace import describe_geometry, principal_angles, subspace_distance
 from tiedlm.data.vocabulary import Vocabulary
 from tiedlm.errors import UserError
+from tiedlm.evaluation.subspace import describe_geometry, principal_angles, subspace_distance
 from tiedlm.model import LanguageModel, ModelConfig
 
 

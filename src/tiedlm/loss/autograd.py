@@ -1,0 +1,78 @@
+"""The fused loss as one autograd node, whose gradients are made in forward.
+
+Shape letters: N tokens, V vocabulary, D hidden width, E embedding width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiedlm.loss.problem import Losses, Problem, Wanted
+from tiedlm.loss.stream import stream
+from tiedlm.matmul import without_autocast
+from tiedlm.tracing import is_batched
+
+
+def node_losses(problem: Problem, wanted: Wanted) -> Losses:
+    """Return J_tot, J and J_aug, weighted: of each token, or summed."""
+    with without_autocast(problem.hidden_ND):
+        losses: Losses = _Fused.apply(  # type: ignore[no-untyped-call]
+            problem.options, wanted, *problem.tensors
+        )
+    return losses
+
+
+class _Fused(torch.autograd.Function):
+    """(J_tot, J, J_aug), of each token or summed.
+
+    Sums: the gradients are made in forward, where the scores are, and scaled in backward. Losses of
+    each token: their gradients are known in backward only, so backward takes a second pass over the
+    tokens. A second backward through a retained graph does the same.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, options: Any, wanted: Wanted, *tensors: Any) -> Losses:
+        """Compute the losses.
+
+        The arguments are a problem's options and tensors. Autograd looks for tensors among the
+        arguments only, and a graph of ``torch.jit.trace`` calls the node with others.
+        """
+        problem = Problem(*tensors, *options)
+        streamed = stream(problem, Wanted() if problem.per_token else wanted)
+        ctx.save_for_backward(*tensors)
+        ctx.options, ctx.wanted = options, wanted
+        ctx.gradients = None if problem.per_token else streamed.gradients
+        ce, aug = streamed.losses(problem)
+        ctx.mark_non_differentiable(ce, aug)
+        return ce + problem.alpha * aug, ce, aug
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _ce: Tensor, _aug: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the first four tensors."""
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "augmented_cross_entropy: the fused loss has no second derivative; "
+                "use impl='reference' where backward has create_graph=True"
+            )
+        if is_batched(grad):
+            raise RuntimeError(
+                "augmented_cross_entropy: the fused loss has no batch of gradients; "
+                "use impl='reference' where they come from vmap or is_grads_batched=True"
+            )
+        tensors = ctx.saved_tensors
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            problem = Problem(*tensors, *ctx.options)
+            gradients = stream(problem.with_weight(problem.weight * grad), ctx.wanted).gradients
+        elif grad.is_cuda or grad != 1:
+            for g in gradients:
+                if g is not None:
+                    g.mul_(grad)
+        typed = (
+            None if g is None else g.to(tensor.dtype)
+            for g, tensor in zip(gradients, tensors[:4], strict=True)
+        )
+        return None, None, *typed, None, None

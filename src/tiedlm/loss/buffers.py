@@ -1,0 +1,95 @@
+"""The memory of a pass over the tokens: how much it takes, and the buffers.
+
+On a CPU fresh memory costs a page fault for every 4 KiB. At 700 tokens and 10,000 words the faults
+of one set of buffers take as long as all pointwise work. So buffers are kept for the next call.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+from torch import Tensor
+
+from tiedlm import workspace
+
+# The budget, in numbers of a buffer unless said otherwise.
+CHUNK = 2**24  # scores of the tokens that one matrix product sees
+GPU_CHUNK = 2**26  # the same for Triton: a GPU has memory enough, and no cache to spare
+LEAST_ROWS = 256  # tokens of a chunk at least: with fewer, adding up its products costs too much
+PIECE = 2**21  # what PyTorch's pointwise work sees: it fits a cache, and few threads are started
+MOST_KEPT = 2**24  # a larger buffer ends with the pass
+
+
+class _Kept(threading.local):
+    def __init__(self) -> None:
+        self.memory: dict[str, Tensor] = {}
+
+
+_kept = _Kept()
+
+
+class Buffer:
+    """Memory of one pass for one matrix at a time.
+
+    The memory is kept for the buffer of the same name in the next pass of this thread. Memory of a
+    GPU ends with the pass: its allocator keeps it anyway. So does a large buffer, and every one
+    where the C library keeps freed memory for everybody (:func:`workspace.reuse_freed_memory`).
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._own: Tensor | None = None
+
+    def take(self, rows: int, columns: int, like: Tensor, *, aligned: bool = False) -> Tensor:
+        """Return a matrix with arbitrary contents, of the type and device of ``like``.
+
+        It is valid until the buffer is taken from again.
+
+        Args:
+            rows: number of rows.
+            columns: number of columns.
+            like: a tensor of the type and on the device that are wanted.
+            aligned: begin each row of two-byte numbers on 16 bytes. The fastest products of a GPU
+                need that; on a CPU with AMX a step is some percent faster.
+        """
+        if not aligned or like.itemsize > 2 or columns % 8 == 0:
+            return self._take(rows, columns, like)
+        wide = self._take(rows, -(-columns // 32) * 32, like)
+        # oneDNN multiplies some of what is between the rows by 0, and a NaN there would come out.
+        wide[:, columns:].zero_()
+        return wide[:, :columns]
+
+    def _take(self, rows: int, columns: int, like: Tensor) -> Tensor:
+        count = rows * columns
+        if like.device.type != "cpu" or count > MOST_KEPT or workspace.is_reusing():
+            if not _serves(self._own, count, like):
+                self._own = None  # before the next is made, so that only one is in memory
+                self._own = like.new_empty(count)
+            memory = self._own
+        else:
+            memory = _kept.memory.get(self._name)
+            if not _serves(memory, count, like):
+                with torch.inference_mode(False):  # so that it serves in any mode
+                    memory = torch.empty(count, dtype=like.dtype, device="cpu")
+                _kept.memory[self._name] = memory
+        assert memory is not None
+        return memory[:count].view(rows, columns)
+
+    def release(self) -> None:
+        """Free the memory unless it is kept for the next pass."""
+        self._own = None
+
+
+def _serves(memory: Tensor | None, count: int, like: Tensor) -> bool:
+    return (
+        memory is not None
+        and memory.dtype == like.dtype
+        and memory.device == like.device
+        and memory.numel() >= count
+    )
+
+
+def release() -> None:
+    """Free the buffers that are kept for the next call in this thread."""
+    _kept.memory.clear()

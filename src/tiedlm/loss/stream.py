@@ -1,0 +1,345 @@
+r"""The losses and their gradients in one pass over the tokens, in little memory.
+
+The scores ``z = W h`` of a chunk of tokens are made once and turned into the gradient with respect
+to the scores (eq. 9 of ``docs/loss.md``; ``gamma = alpha / tau``)
+
+    ``G = p - onehot + gamma (y^ - y~)``,
+
+so that the two products of plain cross-entropy, ``G W`` and ``G^T h``, serve both losses. The
+gradient through the soft target (eqs. 10-12) needs the distinct target words only:
+
+    ``M_u = y~_u (r_u - <y~_u, r_u>)``,  ``r_u = sum_n w_n (L^T u - z_n) / tau``.
+
+This file has the order of the work, the matrix products and the buffers. What lies between the
+products is done by a backend (``backends/``). At any time there are at most one chunk (C, V) and
+two matrices (U, V) of as many distinct words as fit the same budget, and with the PyTorch backend a
+smaller piece (R, V) and, in low precision, a copy of the chunk. Where a backend works in place and
+all tokens are one chunk, the scores of the distinct words lie below those of the tokens.
+
+Shape letters: N tokens, C tokens of a chunk, V vocabulary, D hidden width, E embedding width,
+U distinct targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from tiedlm.loss import buffers
+from tiedlm.loss.backends import backend_for
+from tiedlm.loss.backends.backend import Chunk, SoftTargets
+from tiedlm.loss.grouping import Group, add_rows, group_by_word, in_order, single_tokens
+from tiedlm.loss.problem import Problem, Streamed, Wanted, weighted
+from tiedlm.matmul import matmul, operand
+from tiedlm.tracing import is_recording
+
+_NARROW = 16  # rounding an embedding of fewer columns saves nothing
+
+
+def stream(problem: Problem, wanted: Wanted) -> Streamed:
+    """Compute the losses and the gradients that are wanted.
+
+    Source: PAPER section 1; ``docs/loss.md``, eqs. 6-12.
+    """
+    device = problem.weight.device
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        return _Stream(problem, wanted).run()
+
+
+class _Sum:
+    """A matrix to which products are added."""
+
+    def __init__(self, rows: int, columns: int, like: Tensor) -> None:
+        self.columns = columns
+        self._value = like.new_empty(rows, columns)
+        self._started = False
+
+    def add(self, a: Tensor, b: Tensor) -> None:
+        matmul(a, b, self._value, accumulate=self._started)
+        self._started = True
+
+    def add_rows(self, index: Tensor, rows: Tensor) -> None:
+        add_rows(self._value, index, rows)
+
+    def value(self) -> Tensor:
+        return self._value if self._started else self._value.zero_()
+
+
+class _Stream:
+    """One pass: its order, its products, its buffers."""
+
+    def __init__(self, problem: Problem, wanted: Wanted) -> None:
+        self.problem, self.wanted = problem, wanted
+        dtype, like = problem.gemm_dtype, problem.weight
+        N, D = problem.hidden_ND.shape
+        self.V = V = len(problem.classifier_VD)
+        # One weight for all tokens stays out of the (C, V) work: it multiplies narrow factors.
+        self.same_weight = like.dim() == 0
+        self.weight_N = like.expand(N)
+        self.tied = problem.embedding_VE is None
+        # Perhaps wider than D and E, by zeros.
+        self.hidden_ND = operand(problem.hidden_ND, dtype)
+        self.classifier_VD = operand(problem.classifier_VD, dtype)
+        self.embedding_VE = self.classifier_VD  # or what follows; read only where alpha is not 0
+        if problem.embedding_VE is not None and problem.alpha:
+            is_narrow = problem.embedding_VE.shape[1] < _NARROW
+            self.embedding_VE = operand(problem.embedding_VE, like.dtype if is_narrow else dtype)
+        self.nll_N = like.new_empty(N)
+        self.kl_N = like.new_zeros(N)
+        self.soft_aug = like.new_zeros(())
+        self._make_gradients(N, V, D)
+        self.backend = backend_for(problem)(problem, self.grad_bias_V)
+        self._divide(N, V)
+        self.scores, self.gradient = buffers.Buffer("scores"), buffers.Buffer("gradient")
+        self.soft, self.residual = buffers.Buffer("soft"), buffers.Buffer("residual")
+
+    def _make_gradients(self, N: int, V: int, D: int) -> None:
+        """Allocate the gradients that are wanted."""
+        wanted, like = self.wanted, self.problem.weight
+        self.grad_hidden_ND = like.new_empty(N, D) if wanted.hidden else None
+        self.grad_bias_V = like.new_zeros(V) if wanted.bias else None
+        self.grad_classifier: _Sum | None = None
+        self.grad_embedding: _Sum | None = None
+        if wanted.classifier or (wanted.soft and self.tied):
+            self.grad_classifier = _Sum(V, D, like)
+        if wanted.soft:
+            self.grad_embedding = self.grad_classifier
+            if self.problem.embedding_VE is not None:
+                self.grad_embedding = _Sum(V, self.problem.embedding_VE.shape[1], like)
+
+    def _divide(self, N: int, V: int) -> None:
+        """Set the most distinct words of a group, and the most tokens of a chunk."""
+        like = self.problem.weight
+        self.words = max(1, min(N, max(self.backend.chunk // V, buffers.LEAST_ROWS)))
+        # Scores half as wide may be twice as many.
+        scores_dtype = self.problem.gemm_dtype if self.backend.in_place else like.dtype
+        self.rows = max(1, min(N, self.words * (like.itemsize // scores_dtype.itemsize)))
+
+    def run(self) -> Streamed:
+        """Stream all tokens."""
+        for group in self._groups():
+            self._stream_group(group)
+        if self.grad_bias_V is not None:
+            add_rows(self.grad_bias_V, self.problem.targets_N, self.weight_N, -1)
+        return Streamed(
+            nll_N=self.nll_N,
+            kl_N=None if self.wanted.soft else self.kl_N,
+            ce=weighted(self.nll_N, self.weight_N).sum(),
+            aug=weighted(self.kl_N, self.weight_N).sum() + self.soft_aug,
+            grad_hidden_ND=self.grad_hidden_ND,
+            grad_classifier_VD=self.grad_classifier.value() if self.grad_classifier else None,
+            grad_bias_V=self.grad_bias_V,
+            grad_embedding_VE=(
+                self.grad_embedding.value() if self.grad_embedding and not self.tied else None
+            ),
+        )
+
+    def _groups(self) -> Iterable[Group]:
+        """Return the tokens in the order in which they are streamed."""
+        targets_N = self.problem.targets_N
+        if self.problem.alpha == 0:
+            return in_order(targets_N)
+        if is_recording(targets_N):
+            return single_tokens(targets_N, self.words)
+        return group_by_word(targets_N, self.words, by_level=self.backend.by_level)
+
+    def _stream_group(self, group: Group) -> None:
+        """Stream the tokens of some words; their soft targets end with the group."""
+        soft = self._soft_targets_of(group) if self.problem.alpha else None
+        if soft is not None and self._is_one_chunk(group):
+            self._stream_at_once(group, soft)
+            return
+        if soft is not None:
+            self._make_soft_targets(soft, self._scores_of_words(soft))
+        for start in range(0, len(group.tokens_N), self.rows):
+            self._stream_chunk(group, start, soft)
+        if soft is not None and soft.residual_UV is not None:
+            self._through_soft_targets(group, soft)
+
+    # Soft targets
+
+    def _soft_targets_of(self, group: Group) -> SoftTargets:
+        """Return the group's soft targets with empty buffers."""
+        vectors_UE = self.embedding_VE[group.words_U]
+        like, U = self.nll_N, len(vectors_UE)
+        soft = SoftTargets(vectors_UE, like.new_empty(0, 0), lse_U=like.new_empty(U))
+        if self.wanted.soft:
+            soft.weight_U = self._word_weights(group)
+        else:
+            soft.dot_U = like.new_empty(U)
+        return soft
+
+    def _word_weights(self, group: Group) -> Tensor:
+        """Return the summed weights of each word's tokens, or their count if all weigh the same."""
+        if self.same_weight:
+            return group.count_U.to(self.nll_N.dtype)
+        weight_N = self.weight_N[group.tokens_N]
+        return add_rows(weight_N.new_zeros(len(group.words_U)), group.word_of_N, weight_N)
+
+    def _scores_of_words(self, soft: SoftTargets) -> Tensor:
+        """Return ``L^T u`` of a group's words."""
+        scores_UV = self._take_scores(len(soft.vectors_UE), soft.vectors_UE)
+        return matmul(soft.vectors_UE, self.embedding_VE.t(), scores_UV)
+
+    def _make_soft_targets(self, soft: SoftTargets, scores_UV: Tensor) -> None:
+        """Fill y~ (eq. 4) and, where the gradient through it is wanted, the first part of r."""
+        U, V = scores_UV.shape
+        soft.soft_UV = self.soft.take(U, V, self.nll_N)
+        if self.wanted.soft:
+            soft.residual_UV = self.residual.take(U, V, self.nll_N)
+        self.backend.soft_targets(scores_UV, soft)
+
+    def _release(self, soft: SoftTargets) -> None:
+        """Free y~ and r, once the gradient through y~ is made of them."""
+        soft.soft_UV, soft.residual_UV = self.nll_N.new_empty(0, 0), None
+        self.soft.release()
+        self.residual.release()
+
+    # Tokens
+
+    def _stream_chunk(self, group: Group, start: int, soft: SoftTargets | None) -> None:
+        """Turn a chunk of a group's tokens into losses, and their scores into G; multiply G."""
+        tokens_C = group.tokens_N[start : start + self.rows]
+        hidden_CD = self.hidden_ND[tokens_C]
+        scores_CV = self._take_scores(len(tokens_C), hidden_CD)
+        matmul(hidden_CD, self.classifier_VD.t(), scores_CV)
+        chunk = self._chunk_of(scores_CV, tokens_C, group, start)
+        self.backend.tokens(chunk, soft)
+        self._keep_losses(chunk, tokens_C, soft)
+        if chunk.grad_CV is not None:
+            self._multiply(chunk.grad_CV, tokens_C, hidden_CD)
+
+    def _chunk_of(self, scores_CV: Tensor, tokens_C: Tensor, group: Group, start: int) -> Chunk:
+        """Return the scores of some tokens with what a backend needs to know of the tokens."""
+        C, V = scores_CV.shape
+        nll_C, lse_C, dot_C = self.nll_N.new_empty(3, C).unbind(0)
+        grad_CV = None
+        if self.wanted.hidden or self.wanted.classifier:
+            grad_CV = scores_CV
+            if scores_CV.dtype != self.hidden_ND.dtype:
+                grad_CV = self.gradient.take(C, V, self.hidden_ND)
+        return Chunk(
+            scores_CV, self.problem.targets_N[tokens_C], self.weight_N[tokens_C],
+            group.word_of_N[start : start + C], nll_C, lse_C, dot_C, grad_CV, group, start,
+        )  # fmt: skip
+
+    def _take_scores(self, rows: int, factor: Tensor) -> Tensor:
+        """Return a buffer for the scores that a product with ``factor`` gives."""
+        if self.backend.in_place:
+            return self.scores.take(rows, self.V, factor, aligned=True)
+        return self.scores.take(rows, self.V, self.nll_N)
+
+    def _keep_losses(self, chunk: Chunk, tokens_C: Tensor, soft: SoftTargets | None) -> None:
+        """Keep J and J_aug of a chunk's tokens."""
+        self.nll_N[tokens_C] = chunk.nll_C
+        if soft is not None and soft.dot_U is not None:
+            self.kl_N[tokens_C] = (
+                (soft.dot_U - soft.lse_U)[chunk.word_C] - chunk.dot_C + chunk.lse_C
+            )
+        elif soft is not None:
+            self.kl_N[tokens_C] = chunk.lse_C  # the rest is summed by word, in _add_soft_loss
+
+    def _multiply(self, grad_CV: Tensor, tokens_C: Tensor, hidden_CD: Tensor) -> None:
+        """Add a chunk's share of the gradients: ``G W`` and ``G^T h``."""
+        weight_C1 = self.weight_N[tokens_C].unsqueeze(1)
+        if self.grad_hidden_ND is not None:
+            grad_CD = torch.empty_like(self.grad_hidden_ND[: len(tokens_C)])
+            matmul(grad_CV, self.classifier_VD, grad_CD)
+            self.grad_hidden_ND[tokens_C] = grad_CD.mul_(weight_C1)
+        if self.wanted.classifier and self.grad_classifier is not None:
+            self.grad_classifier.add(grad_CV.t(), (hidden_CD * weight_C1).to(hidden_CD.dtype))
+
+    # The gradient through the soft targets
+
+    def _through_soft_targets(self, group: Group, soft: SoftTargets) -> None:
+        """Add the gradient through y~ (eqs. 10-12), and J_aug's sums by word."""
+        grad_UV = soft.residual_UV
+        assert grad_UV is not None
+        if soft.vectors_UE.dtype != grad_UV.dtype:
+            U, V = grad_UV.shape
+            in_place = self.backend.in_place  # then the scores' buffer has the type of the products
+            buffer = self.scores if in_place else self.gradient
+            grad_UV = buffer.take(U, V, soft.vectors_UE, aligned=in_place)
+        dot_U = self.backend.through_soft_targets(soft, grad_UV)
+        self._release(soft)
+        self._multiply_soft(group, soft, dot_U, grad_UV)
+
+    def _multiply_soft(
+        self, group: Group, soft: SoftTargets, dot_U: Tensor, grad_UV: Tensor
+    ) -> None:
+        """Add a group's J_aug, and its share of the embedding's gradient: ``M^T u``, ``M L^T``."""
+        assert self.grad_embedding is not None
+        factor = self._add_soft_loss(soft, dot_U)
+        vectors_UE = (soft.vectors_UE * factor).to(soft.vectors_UE.dtype)
+        self.grad_embedding.add(grad_UV.t(), vectors_UE)
+        grad_UE = soft.lse_U.new_empty(len(vectors_UE), self.grad_embedding.columns)
+        matmul(grad_UV, self.embedding_VE, grad_UE).mul_(factor)
+        self.grad_embedding.add_rows(group.words_U, grad_UE)
+
+    def _add_soft_loss(self, soft: SoftTargets, dot_U: Tensor) -> float | Tensor:
+        """Add a group's J_aug by word; return the factor of its gradient through y~."""
+        assert soft.weight_U is not None
+        scale = self.problem.weight if self.same_weight else 1.0
+        self.soft_aug += scale * (dot_U - soft.weight_U * soft.lse_U).sum()
+        return scale * (self.problem.alpha / self.problem.temperature)
+
+    # All at once
+
+    def _is_one_chunk(self, group: Group) -> bool:
+        """Tell whether the scores of all tokens and their words can be one matrix."""
+        is_all = len(group.tokens_N) == len(self.nll_N) <= self.rows
+        return self.backend.in_place and is_all and self.embedding_VE.dtype == self.hidden_ND.dtype
+
+    def _stream_at_once(self, group: Group, soft: SoftTargets) -> None:
+        """Stream all tokens with their words' scores below theirs in one matrix.
+
+        G lies above M there, and where the embedding is tied two products do the work of four.
+        """
+        tokens_C = group.tokens_N
+        hidden_CD = self.hidden_ND[tokens_C]
+        C, U = len(tokens_C), len(soft.vectors_UE)
+        held = self._take_scores(C + U, hidden_CD)
+        matmul(hidden_CD, self.classifier_VD.t(), held[:C])
+        matmul(soft.vectors_UE, self.embedding_VE.t(), held[C:])
+        chunk = self._chunk_of(held[:C], tokens_C, group, 0)
+        dot_U = self._do_words(chunk, soft, held[C:])
+        self._keep_losses(chunk, tokens_C, soft)
+        if self.wanted.soft and self.tied and self.wanted.hidden:
+            self._multiply_all(group, soft, dot_U, held)
+            return
+        if chunk.grad_CV is not None:
+            self._multiply(chunk.grad_CV, tokens_C, hidden_CD)
+        if self.wanted.soft:
+            self._multiply_soft(group, soft, dot_U, held[C:])
+
+    def _do_words(self, chunk: Chunk, soft: SoftTargets, scores_UV: Tensor) -> Tensor:
+        """Do a backend's work on all tokens: word by word if it can, else in three steps.
+
+        Where the gradient through y~ is wanted, the words' scores become M.
+        """
+        if self.backend.words is not None:
+            return self.backend.words(chunk, soft, scores_UV)
+        self._make_soft_targets(soft, scores_UV)
+        self.backend.tokens(chunk, soft)
+        if soft.dot_U is not None:
+            return soft.dot_U
+        dot_U = self.backend.through_soft_targets(soft, scores_UV)
+        self._release(soft)
+        return dot_U
+
+    def _multiply_all(self, group: Group, soft: SoftTargets, dot_U: Tensor, held: Tensor) -> None:
+        """Do the work of ``_multiply`` and ``_multiply_soft`` with two products instead of four."""
+        assert self.grad_classifier is not None
+        assert self.grad_hidden_ND is not None
+        factor = self._add_soft_loss(soft, dot_U)
+        tokens_N = group.tokens_N
+        weight_N1 = self.weight_N[tokens_N].unsqueeze(1)
+        vectors = torch.cat((self.hidden_ND[tokens_N] * weight_N1, soft.vectors_UE * factor))
+        self.grad_classifier.add(held.t(), vectors.to(held.dtype))
+        grad = self.nll_N.new_empty(len(held), self.grad_classifier.columns)
+        matmul(held, self.classifier_VD, grad)
+        self.grad_hidden_ND[tokens_N] = grad[: len(tokens_N)].mul_(weight_N1)
+        self.grad_classifier.add_rows(group.words_U, grad[len(tokens_N) :].mul_(factor))

@@ -1,0 +1,209 @@
+"""Compile ``kernels.c`` for this machine, keep the result, load it.
+
+Threads are PyTorch's own: the kernels call the OpenMP library that PyTorch has loaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiedlm.errors import UserError
+from tiedlm.files import cache_folder, write_bytes
+from tiedlm.tracing import is_recording
+
+SOURCE = Path(__file__).with_name("kernels.c")
+OFF = "TIEDLM_NATIVE"  # environment variable; 0 keeps to PyTorch
+_FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -fPIC -fvisibility=hidden -fopenmp"
+_TYPES = {torch.float32: 1, torch.bfloat16: 2}  # as kernels.c names them; 0 is no matrix
+
+_is_on = False
+
+
+def enable() -> bool:
+    """Use the compiled kernels from here on, if they work here; compile them if need be.
+
+    Returns whether they are used. The switch belongs to the whole process, so this is for programs,
+    not for libraries.
+    """
+    global _is_on
+    _is_on = not why_not()
+    return _is_on
+
+
+def is_on() -> bool:
+    """Tell whether the kernels are used."""
+    return _is_on
+
+
+@contextmanager
+def native() -> Iterator[bool]:
+    """Call :func:`enable` for a block of code, and yield what it returns."""
+    global _is_on
+    before = _is_on
+    try:
+        yield enable()
+    finally:
+        _is_on = before
+
+
+def why_not() -> str:
+    """Return why the kernels do not work here, or "" where they do; compile them if need be."""
+    if os.environ.get(OFF) == "0":
+        return f"{OFF}=0"
+    return _library()[1]
+
+
+def kernels_for(*tensors: Tensor | None, products: torch.dtype) -> ctypes.CDLL | None:
+    """Return the kernels if they are on and can do such work, else None.
+
+    Args:
+        tensors: what the kernels read and write, or samples of it: float32 on a CPU.
+        products: type of the operands and results of matrix products: float32 or bfloat16.
+    """
+    if not _is_on or products not in _TYPES:
+        return None
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        if tensor.device.type != "cpu" or tensor.dtype != torch.float32 or is_recording(tensor):
+            return None
+    return _library()[0]
+
+
+def declare(kernels: ctypes.CDLL, signatures: Mapping[str, Sequence[Any]]) -> None:
+    """Tell ctypes the types of some kernels' arguments; none returns anything.
+
+    Whoever calls a kernel declares it, once.
+    """
+    for name, arguments in signatures.items():
+        function = getattr(kernels, name)
+        function.argtypes, function.restype = arguments, None
+
+
+def type_of(tensor: Tensor) -> int:
+    """Return the number by which ``kernels.c`` knows a tensor's type."""
+    return _TYPES[tensor.dtype]
+
+
+def rows_of(matrix: Tensor) -> tuple[int, int, int]:
+    """Return a matrix's address, the distance of its rows in numbers, and its type's number."""
+    assert matrix.stride(1) == 1
+    return matrix.data_ptr(), matrix.stride(0), type_of(matrix)
+
+
+def pointer(tensor: Tensor | None) -> int | None:
+    """Return the address of a contiguous tensor; None where there is no tensor."""
+    if tensor is None:
+        return None
+    assert tensor.is_contiguous()
+    return tensor.data_ptr()
+
+
+@cache
+def _library() -> tuple[ctypes.CDLL | None, str]:
+    """Return the kernels, or None and why not."""
+    if platform.system() != "Linux":
+        return None, f"they are for Linux, this is {platform.system()}"
+    openmp = _openmp()
+    if openmp is None:
+        return None, "this PyTorch has not loaded GNU OpenMP"
+    compiler = os.environ.get("CC", "").split() or ["cc"]
+    if shutil.which(compiler[0]) is None:
+        return None, f"no C compiler: {compiler[0]} is not installed"
+    try:
+        path = cache_folder() / "native" / f"kernels-{_fingerprint(compiler)}.so"
+        # RTLD_GLOBAL gives its symbols to what is loaded later.
+        ctypes.CDLL(openmp, mode=ctypes.RTLD_GLOBAL)
+        library = _load(path) if path.is_file() else None
+        if library is None:  # not compiled yet, or a broken file
+            code = _compile(compiler)
+            write_bytes(path, code + hashlib.sha256(code).digest())
+            library = _load(path)
+    except subprocess.SubprocessError as error:
+        output = " ".join(str(getattr(error, "stderr", None) or error).split())
+        return None, f"{compiler[0]} cannot compile them: {output[:200]}"
+    except (OSError, UserError, RuntimeError, ValueError) as error:
+        return None, " ".join(str(error).split())
+    return library, "" if library else f"{path} cannot be loaded"
+
+
+def _load(path: Path) -> ctypes.CDLL | None:
+    """Return the kernels of a file, or None if the file is damaged.
+
+    The file ends in its checksum: loading a damaged library would kill the process.
+    """
+    content = path.read_bytes()
+    if hashlib.sha256(content[:-32]).digest() != content[-32:]:
+        return None
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        return None
+
+
+def _compile(compiler: list[str]) -> bytes:
+    """Return the kernels as a shared library, for this processor."""
+    with tempfile.TemporaryDirectory() as folder:
+        target, library = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
+        flags = [*_FLAGS.split(), *_processor_flags()]
+        # Linked without -fopenmp, which would load a second OpenMP beside PyTorch's.
+        for arguments in (
+            [*flags, "-c", str(SOURCE), "-o", str(target)],
+            ["-shared", str(target), "-o", str(library), "-lm"],
+        ):
+            subprocess.run(
+                [*compiler, *arguments], check=True, capture_output=True, text=True, timeout=120
+            )
+        return library.read_bytes()
+
+
+def _processor_flags() -> list[str]:
+    flags = ["-march=native"] if platform.machine() == "x86_64" else []
+    if torch.cpu._is_avx512_supported():
+        flags.append("-mprefer-vector-width=512")
+    return flags
+
+
+def _fingerprint(compiler: list[str]) -> str:
+    """Return a name for the kernels that changes with the source, the compiler and the CPU."""
+    version = subprocess.run(
+        [*compiler, "--version"], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+    cpu = "".join(
+        sorted({line for line in Path("/proc/cpuinfo").read_text().splitlines() if _names(line)})
+    )
+    parts = (SOURCE.read_text(), *compiler, version, cpu, _FLAGS, *_processor_flags())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _names(line: str) -> bool:
+    return line.split("\t")[0].strip() in ("flags", "Features", "model name", "CPU part")
+
+
+def _openmp() -> str | None:
+    """Return the path of the GNU OpenMP library that this process has loaded."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        path = "".join(line.split(maxsplit=5)[5:])
+        if Path(path).name.startswith("libgomp"):
+            return path
+    return None
+
+
+def describe() -> str:
+    """Return what ``tiedlm info`` says about the CPU."""
+    reason = why_not()
+    return f"PyTorch's ({reason})" if reason else "compiled for this machine"

@@ -1,0 +1,103 @@
+"""Whether Triton's kernels run here, for a GPU.
+
+``TIEDLM_TRITON=0`` turns them off. On a CPU Triton's interpreter runs them, for tests, where
+``TIEDLM_TRITON`` and ``TRITON_INTERPRET`` are 1. The kernels themselves are in ``loss/backends/``
+and beside the networks.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from tiedlm.errors import UserError
+
+ON = "TIEDLM_TRITON"  # environment variable
+SHARED_BY = "TIEDLM_GPU_SHARED_BY"  # environment variable: how many processes use a GPU at once
+_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def is_for(*tensors: Tensor, products: torch.dtype) -> bool:
+    """Tell whether Triton's kernels are on and serve tensors like these.
+
+    Args:
+        tensors: what the kernels read and write, or samples of it.
+        products: type of the operands of matrix products.
+    """
+    if products not in _TYPES or torch.compiler.is_compiling():
+        return False
+    if any(t.dtype != torch.float32 for t in tensors):
+        return False
+    if all(t.is_cuda for t in tensors):
+        device = tensors[0].device
+        return not why_not(device) and (
+            products != torch.bfloat16 or torch.cuda.get_device_capability(device) >= (8, 0)
+        )
+    interprets = os.environ.get(ON) == os.environ.get("TRITON_INTERPRET") == "1"
+    return interprets and _is_installed()
+
+
+def why_not(device: torch.device) -> str:
+    """Return why Triton's kernels do not run on a GPU, or "" where they do."""
+    if os.environ.get(ON) == "0":
+        return f"{ON}=0"
+    return _why_not(device.index if device.index is not None else torch.cuda.current_device())
+
+
+@cache
+def _why_not(index: int) -> str:
+    if torch.version.hip is not None:
+        return "tried on NVIDIA's GPUs only"
+    if not _is_installed():
+        return "Triton is not installed"
+    if torch.cuda.get_device_capability(index) < (7, 0):
+        return "the GPU is too old for Triton"
+    try:
+        from tiedlm.native import triton_probe
+
+        with torch.cuda.device(index):
+            triton_probe.probe[(1,)](torch.empty(1, device="cuda"))
+    except Exception as error:  # it compiles now, and a compiler, headers or a driver may lack
+        return f"Triton fails here: {' '.join(str(error).split()) or type(error).__name__}"
+    return ""
+
+
+def version() -> str | None:
+    """Return Triton's version where its kernels run on the current GPU, else None."""
+    if not torch.cuda.is_available() or why_not(torch.device("cuda")):
+        return None
+    import triton
+
+    return str(triton.__version__)
+
+
+def describe() -> str:
+    """Return what ``tiedlm info`` says about the current GPU."""
+    reason = why_not(torch.device("cuda"))
+    return f"PyTorch's ({reason})" if reason else "Triton's"
+
+
+@cache
+def _is_installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def share_gpu(processes: int) -> None:
+    """Tell this process how many processes use a GPU at once, unless the user said so."""
+    os.environ.setdefault(SHARED_BY, str(processes))
+
+
+def gpu_shared_by() -> int:
+    """Return how many processes use a GPU at once.
+
+    Raises:
+        UserError: where the environment variable holds no such number.
+    """
+    text = os.environ.get(SHARED_BY, "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"{SHARED_BY}: expected a whole number of at least 1, got {text!r}")
+    return int(text)

@@ -1,0 +1,12 @@
+"""The smallest Triton kernel. Import this only where Triton is installed."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def probe(x):
+    """Store one number: where this fails, every kernel fails."""
+    tl.store(x, 1.0)

@@ -1,0 +1,54 @@
+"""Compiling the kernels, keeping them, and doing without."""
+
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tiedlm import native
+
+pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not() or "-")
+
+
+def fresh(code, **environment):
+    """Run Python in a process of its own; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"from tiedlm import native\n{code}"],
+        capture_output=True, text=True, env={**os.environ, **environment}, check=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"TIEDLM_NATIVE": "0"}, "TIEDLM_NATIVE=0"),
+        ({"CC": "no-such-compiler"}, "no C compiler: no-such-compiler is not installed"),
+        ({"CC": "false"}, "false cannot compile them"),
+        ({"CC": "cc 'unclosed"}, "cc cannot compile them"),
+        ({"TIEDLM_CACHE": "/proc/nowhere"}, "cannot write /proc/nowhere"),
+    ],
+)
+def test_where_there_are_none_the_reason_is_one_line_and_everything_works(environment, reason):
+    code = (
+        "import torch, tiedlm\nprint(native.enable(), native.why_not())\n"
+        "w = torch.ones(5, 2, requires_grad=True)\n"
+        "print(tiedlm.augmented_cross_entropy(torch.ones(3, 2), w, torch.arange(3)).ce.item())"
+    )
+    first, second = fresh(code, **environment).splitlines()
+    assert first.startswith(f"False {reason}")
+    assert float(second) == pytest.approx(math.log(5))
+
+
+def test_they_are_compiled_once_and_a_broken_file_is_made_anew(tmp_path):
+    cache = {"TIEDLM_CACHE": str(tmp_path)}
+    assert fresh("print(native.enable())", **cache) == "True"
+    (made,) = (tmp_path / "native").iterdir()
+    assert fresh("print(native.enable())", **cache, CC="cc") == "True"
+    assert list((tmp_path / "native").iterdir()) == [made]
+    whole = made.read_bytes()
+    made.write_bytes(whole[:1000])
+    assert fresh("print(native.enable())", **cache) == "True"
+    assert len(made.read_bytes()) == len(whole)
