@@ -394,7 +394,7 @@ def test_info_names_versions_threads_and_processor(capsys):
         (["export", "{run}", "--to", "hf", "b\udcffd"], "not UTF-8: transformers cannot read"),
         (["export", "{run}", "--to", "onnx", "b\udcffd"], "not UTF-8: onnxruntime cannot read"),
         (["reproduce", "table1", "--out", "b\udcffd"], "not UTF-8: config.json cannot hold"),
-        (["score", "{run}", "{corpus}/test.txt", "--out", "{run}/vocabulary.txt"], "is an input of this command"),
+        (["score", "{run}", "{corpus}/test.txt", "--out", "{run}/vocabulary.txt"], "an input of"),
         (["data", "check", "/dev/null"], "is a pipe or a device; save the text as a file"),
     ],
     ids=lambda value: ascii(" ".join(value)) if isinstance(value, list) else "",

@@ -131,11 +131,11 @@ def test_lists_are_not_written_over(capsys, trained, lists):
     path = lists / "lists.jsonl"
     status, out, err = run(capsys, "rescore", trained, path, "--json", "--out", path)
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert "is what is read" in err
+    assert "is an input of this command" in err
     assert path.read_bytes() == before
     inside = lists / "kaldi" / "words_text"
     status, _, err = run(capsys, "rescore", trained, inside.parent, "--out", inside)
-    assert (status, "is what is read" in err) == (2, True)
+    assert (status, "is an input of this command" in err) == (2, True)
 
 
 def test_log_probs_are_the_surprisals_of_score(capsys, trained, lists, tmp_path):
