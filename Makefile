@@ -33,10 +33,11 @@ $(VENV)/extras: $(VENV)/made
 test-all: $(VENV)/extras ## the slow tests too, and those of every extra
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
-check: $(VENV)/made ## lint, format, types, spelling
+check: $(VENV)/made ## lint, format, types, layers, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell src tests docs studies benchmarks examples *.md
 
 format: $(VENV)/made ## put the code into its format

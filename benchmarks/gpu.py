@@ -20,10 +20,10 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from tiedlm.arithmetic import arithmetic
 from tiedlm.environment_variables import TRITON
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.loss.backends.triton import TritonBackend
-from tiedlm.matmul import precision
 from tiedlm.model import LanguageModel
 from tiedlm.networks.backends import triton
 from tiedlm.training.build import model_config
@@ -66,12 +66,12 @@ class Ours:
         self.state = self.model.initial_state(len(tokens_BT))
         self.recorded: CapturedStep | None = None
         if records:
-            with precision(products, "cuda"):
+            with arithmetic(precision=products, device="cuda"):
                 self.recorded = CapturedStep(self.objective, settings, self.windows[0], self.state)
 
     def __call__(self) -> None:
         """Take one step."""
-        with precision(self.products, "cuda"):
+        with arithmetic(precision=self.products, device="cuda"):
             if self.recorded is not None:
                 out = self.recorded(*self.windows, self.state, self.settings.lr, False)
             else:

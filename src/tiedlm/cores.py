@@ -1,4 +1,4 @@
-"""How many cores this process may keep busy: its affinity mask and its container's CPU quota."""
+"""Count the cores this process may use, by its affinity mask and its container's CPU quota."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def available_cores(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> int:
-    """Count the cores that this process may keep busy, at least one.
+    """Return the number of cores that this process may keep busy, at least 1.
 
-    A quota of 1.5 cores counts as one: a second thread would be stopped again and again, and the
-    first waits for it.
+    A quota of 1.5 cores counts as one. A second thread would be stopped again and again, and the
+    first would wait for it.
 
     Args:
-        cgroups: where the control groups of Linux are mounted.
-        own_groups: the file that names the groups of this process.
+        cgroups: folder where Linux mounts control groups.
+        own_groups: file that lists the groups of this process.
     """
     cores, quota = allowed_cores(), cpu_quota(cgroups, own_groups)
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def describe(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> str:
-    """Return the number of cores and what limits it, as ``1 of 2 cores: a quota of 1 CPU``."""
+    """Return the number of cores and its limit, such as ``1 of 2 cores: a CPU quota of 1``."""
     machine, allowed = os.cpu_count() or 1, allowed_cores()
     quota = cpu_quota(cgroups, own_groups)
     reasons = [f"an affinity mask of {allowed}"] if allowed < machine else []
@@ -37,24 +37,24 @@ def describe(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> str:
 
 
 def allowed_cores() -> int:
-    """Count the cores that the affinity mask of this process lets it use."""
+    """Return the number of cores in the affinity mask of this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def cpu_quota(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> float | None:
-    """Return the smallest CPU quota of this process's control groups, in cores; None without one.
+    """Return the smallest CPU quota of this process's control groups, in cores, or None.
 
-    A group is limited by every group around it. Where the root of the mount is the group itself, as
-    in a container, the path that the system names is not there, and the root has the quota.
+    Every enclosing group limits a group. In a container the root of the mount is often the group
+    itself. Then the path that the system names does not exist, and the root has the quota.
     """
     quotas = [_quota(folder) for folder in _groups(cgroups, own_groups)]
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def _groups(cgroups: Path, own_groups: Path) -> Iterator[Path]:
-    """Yield the folders of this process's groups that may hold a quota, each up to its root."""
+    """Yield the folders that may hold a quota: this process's groups and their parents."""
     try:
         lines = own_groups.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
@@ -75,7 +75,7 @@ def _groups(cgroups: Path, own_groups: Path) -> Iterator[Path]:
 
 
 def _quota(folder: Path) -> float | None:
-    """Return the quota of one group, of either version, in cores."""
+    """Return the quota of one group of cgroups version 1 or 2, in cores, or None."""
     with suppress(OSError, ValueError):
         quota, period = (folder / "cpu.max").read_text().split()
         return None if quota == "max" else int(quota) / int(period)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def check_probability(name: str, p: float) -> None:
-    """Refuse a drop probability outside ``[0, 1)``.
+    """Check that a drop probability lies in ``[0, 1)``.
 
     Raises:
         ValueError: naming the argument, the value and the range.
@@ -19,11 +19,11 @@ def check_probability(name: str, p: float) -> None:
 def variational_mask(shape: tuple[int, ...], p: float, like: Tensor) -> Tensor | None:
     r"""Sample a mask ``m`` with ``m_i = 0`` with probability ``p`` and ``1 / (1 - p)`` otherwise.
 
-    ``E[m_i] = 1``, so nothing needs to be scaled when the mask is absent in evaluation. The mask
-    is drawn once and used at every step of the sequence: the same units are missing throughout.
+    ``E[m_i] = 1``, so evaluation without a mask needs no scaling. The mask is drawn once and used
+    at every step of the sequence: the same units are dropped throughout.
 
     Args:
-        shape: of the mask, usually ``(B, H)``: one row per example.
+        shape: shape of the mask, usually ``(B, H)``: one row per example.
         p: probability of dropping a unit, in ``[0, 1)``.
         like: the mask gets the dtype and the device of this tensor.
 
@@ -44,18 +44,18 @@ def variational_mask(shape: tuple[int, ...], p: float, like: Tensor) -> Tensor |
 def stream_mask(
     batch_size: int, width: int, p: float, like: Tensor, rank: int = 0, world: int = 1
 ) -> Tensor | None:
-    """Sample the mask ``(batch_size, width)`` of one of several processes that share a batch.
+    """Sample this process's part ``(batch_size, width)`` of a mask for a shared batch.
 
-    Each process draws the masks of all streams and keeps its own. So a stream has the mask that it
-    would have in one process.
+    Each process draws the masks of all streams and keeps its own. So every stream has the same mask
+    as in a single process.
 
     Args:
-        batch_size: streams of this process.
-        width: units of a stream.
+        batch_size: number of streams in this process.
+        width: number of units in a stream.
         p: probability of dropping a unit.
         like: the mask gets the dtype and the device of this tensor.
-        rank: of this process, from 0.
-        world: how many processes there are.
+        rank: number of this process, from 0.
+        world: number of processes.
 
     Returns:
         The mask, or None when ``p`` is 0.

@@ -1,4 +1,4 @@
-"""The one exception that a person, not a programmer, is meant to read."""
+"""The exception for mistakes that a user can fix."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """A mistake that a person can mend.
+    """A mistake that a user can fix.
 
-    Its text is one line that says what is wrong, where, and what to do; a control character in
-    what it quotes is escaped. The command line prints it as ``tiedlm: error: <text>`` and exits
-    with status 2.
+    Its text is one line that says what is wrong, where, and what to do. Control characters in it
+    are escaped. The command line prints it as ``tiedlm: error: <text>`` and exits with status 2.
     """
 
     def __init__(self, text: str) -> None:
@@ -21,7 +20,7 @@ class UserError(ValueError):
 
 
 def visible(text: str) -> str:
-    r"""Return a text with what a person cannot see escaped, as ``repr`` does: a tab as ``\t``."""
+    r"""Return a text with unprintable characters escaped as in ``repr``: a tab as ``\t``."""
     if text.isprintable():
         return text
     return "".join(
@@ -31,7 +30,7 @@ def visible(text: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the nearest of ``known``, or ``""`` if none is near."""
+    """Return ``" (did you mean 'x'?)"`` for the closest known name, or ``""`` if none is close."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
@@ -40,12 +39,12 @@ def require(module: str, extra: str, purpose: str) -> Any:
     """Import a module of an optional dependency.
 
     Args:
-        module: its name.
-        extra: of this package that installs it.
-        purpose: what needs it, to begin the message with.
+        module: name of the module.
+        extra: the extra of tiedlm that installs it.
+        purpose: what needs it; the message starts with this.
 
     Raises:
-        UserError: naming the extra, if the module is not installed.
+        UserError: if the module is not installed; it names the extra.
     """
     package = module.partition(".")[0]
     try:

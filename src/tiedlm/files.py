@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written to a temporary name, synced, renamed."""
+"""Write files atomically (temporary name, sync, rename), read JSON, and lock folders."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 from tiedlm.environment_variables import CACHE, XDG_CACHE_HOME, read
 from tiedlm.errors import UserError
 
-MOST_BYTES = 255  # of the name of a file, on most file systems
+MOST_BYTES = 255  # longest file name on most file systems
 
 
 def cache_folder(given: Path | None = None) -> Path:
-    """Return the folder given, else ``$TIEDLM_CACHE``, else tiedlm's in the user's cache.
+    """Return the given folder, else ``$TIEDLM_CACHE``, else tiedlm's folder in the user's cache.
 
     Raises:
-        UserError: if there is neither, nor a home folder.
+        UserError: if the user's cache is needed and there is no home folder.
     """
     if given is not None:
         return given
@@ -33,13 +33,12 @@ def cache_folder(given: Path | None = None) -> Path:
         return (Path(base) if base else Path.home() / ".cache") / "tiedlm"
     except RuntimeError as error:
         raise UserError(
-            f"this user has no home folder for the cache; set {CACHE} to a folder that can be "
-            "written"
+            f"this user has no home folder for the cache; set {CACHE} to a writable folder"
         ) from error
 
 
 def folder_in_environment(name: str) -> Path | None:
-    """Return the folder that an environment variable names; None where it is not set.
+    """Return the folder that an environment variable names, or None if it is not set.
 
     Raises:
         UserError: if it begins with ``~`` and no home folder is known.
@@ -51,15 +50,15 @@ def folder_in_environment(name: str) -> Path | None:
         return Path(value).expanduser()
     except RuntimeError as error:
         raise UserError(
-            f"{name}={value}: no home folder is known for its ~; give the whole path"
+            f"{name}={value}: no home folder is known for its ~; give the full path"
         ) from error
 
 
 def expand(path: str) -> Path:
-    """Return a path with its ``~`` replaced by a home folder.
+    """Return a path with ``~`` expanded to a home folder.
 
-    A file that is there under the name as it is written, such as ``~$notes.txt``, stays, and so
-    does a ``~`` that names no home.
+    The path of an existing file, such as ``~$notes.txt``, is returned unchanged. So is a ``~``
+    without a home folder.
     """
     plain = Path(path)
     if plain.exists():
@@ -71,18 +70,18 @@ def expand(path: str) -> Path:
 
 
 def explain(error: OSError, path: Path | str) -> UserError:
-    """Turn an ``OSError`` into one line that names the path and says what to do."""
+    """Return a ``UserError`` for an ``OSError``, with the path and what to do."""
     reason = error.strerror or str(error)
     advice = {
         "No space left on device": "free some space or choose another folder",
-        "Read-only file system": "choose a folder that can be written",
+        "Read-only file system": "choose a writable folder",
         "Permission denied": "choose a folder that you may write, or change its permissions",
     }.get(reason, "check the path")
     return UserError(f"cannot write {path}: {reason}; {advice}")
 
 
 def keep_input(out: Path | None, *inputs: Path | str) -> None:
-    """Refuse to write over a file that is read.
+    """Refuse to overwrite an input file.
 
     Raises:
         UserError: if ``out`` is one of ``inputs``.
@@ -90,17 +89,17 @@ def keep_input(out: Path | None, *inputs: Path | str) -> None:
     if out is None or not out.is_file():
         return
     if out.resolve() in [Path(given).resolve() for given in inputs]:
-        raise UserError(f"--out {out} is what is read; choose another file")
+        raise UserError(f"--out {out} is an input of this command; choose another file")
 
 
 def temporary_name(path: Path) -> Path:
-    """Return a name beside ``path`` that no other process has, also on another machine."""
+    """Return a name beside ``path`` that no other process uses, even on another machine."""
     beginning = cut_name(path.name, MOST_BYTES - 40)
     return path.with_name(f".{beginning}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove what processes that were killed while writing into a folder have left there."""
+    """Remove temporary files that killed processes left in a folder."""
     for path in folder.glob(".*.tmp"):
         if path.is_file():
             path.unlink(missing_ok=True)
@@ -108,11 +107,11 @@ def remove_temporary(folder: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Give a temporary path that becomes ``path`` on success and vanishes on failure.
+    """Yield a temporary path that becomes ``path`` on success and is removed on failure.
 
-    The file is flushed to disk before it is renamed, so that a crash at any moment leaves either
-    the old file or the new one. Missing parent folders are created. A link is followed; what is
-    no file, such as ``/dev/null`` or a pipe, is written to and stays.
+    The file is flushed to disk before it is renamed, so a crash leaves either the old file or the
+    new one. Missing parent folders are created. Links are followed. A path that is not a regular
+    file, such as ``/dev/null`` or a pipe, is written to directly.
 
     Raises:
         UserError: if the folder or the file cannot be written (read-only, full disk).
@@ -136,36 +135,36 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     except OSError as error:
         raise explain(error, path) from error
     finally:
-        with suppress(OSError):  # the error to report is the one that came first
+        with suppress(OSError):  # report the first error, not this one
             temporary.unlink()
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
-    """Write ``data`` to ``path`` in one step."""
+    """Write ``data`` to ``path`` atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write ``text`` to ``path`` as UTF-8 in one step.
+    """Write ``text`` to ``path`` atomically, as UTF-8.
 
     Raises:
-        UserError: for half a character, as in the name of a file that is not UTF-8, and as
-            :func:`atomic_path`.
+        UserError: if the text has half a character, as from a file name that is not UTF-8, or if
+            :func:`atomic_path` fails.
     """
     try:
         data = text.encode("utf-8")
     except UnicodeEncodeError as error:
         wrong = text[error.start : error.end]
         raise UserError(
-            f"cannot write {path}: {wrong!r} in it is no character; is the name of a file not "
-            "UTF-8? then rename it, else mend the text"
+            f"cannot write {path}: {wrong!r} in it is not a character; if it comes from a file "
+            "name that is not UTF-8, rename that file, otherwise correct the text"
         ) from error
     write_bytes(path, data)
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write ``value`` to ``path`` as indented JSON in one step."""
+    """Write ``value`` to ``path`` atomically, as indented JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -187,27 +186,27 @@ def read_json(path: Path | str) -> Any:
 
 
 def parse_json(text: str, name: str) -> Any:
-    """Parse JSON that someone else may have written.
+    """Parse JSON that another program may have written.
 
-    A whole number beyond every float is infinite, as ``1e999`` is.
+    A whole number too large for a float becomes infinity, as ``1e999`` does.
 
     Args:
-        text: JSON.
-        name: what it is called in a message: a file, or a line of one.
+        text: the JSON.
+        name: its name in messages: a file, or a line of one.
 
     Raises:
-        UserError: if it is not JSON or too deeply nested, an object has a key twice, or a text
-            in it has half a character.
+        UserError: if it is not JSON or is nested too deeply, an object has a key twice, or a
+            string has half a character.
     """
     try:
         value = json.loads(text, parse_int=_whole_number, object_pairs_hook=_object)
-        if "\\u" in text:  # half a character can be written only so
+        if "\\u" in text:  # only an escape can write half a character
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         half = error.object[error.start]
         raise UserError(
-            f"{name}: a text has {half!r}, which is half a character; its other half was cut off "
-            "where this was written: mend or remove that text"
+            f"{name}: a text has {half!r}, which is half a character; the program that wrote it "
+            "cut off the other half: correct or remove that text"
         ) from error
     except RecursionError as error:
         raise UserError(f"{name}: its lists or objects are nested too deeply to be read") from error
@@ -231,15 +230,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @contextmanager
 def files_together(folder: Path, marker: str, kind: str) -> Iterator[Path]:
-    """Give a temporary folder, of the same name, whose files appear in ``folder`` when all is well.
+    """Yield a temporary folder of the same name; on success its files move to ``folder``.
 
     Args:
-        folder: a new or empty one, or one that has ``marker``; what else is in it stays.
+        folder: a new or empty folder, or one that has ``marker``; its other files stay.
         marker: as in :func:`check_folder`.
-        kind: likewise.
+        kind: as in :func:`check_folder`.
 
     Raises:
-        UserError: if it holds something else, or cannot be written.
+        UserError: if ``folder`` holds something else, or cannot be written.
     """
     check_folder(folder, marker, kind)
     is_new = not folder.exists()
@@ -248,7 +247,7 @@ def files_together(folder: Path, marker: str, kind: str) -> Iterator[Path]:
         temporary = inside / folder.resolve().name
         temporary.mkdir(parents=True)
         yield temporary
-        # The marker first: if this is interrupted, it can be done again.
+        # The marker moves first, so that an interrupted export can be repeated.
         for path in sorted(temporary.iterdir(), key=lambda path: path.name != marker):
             path.replace(folder / path.name)
     except OSError as error:
@@ -256,15 +255,15 @@ def files_together(folder: Path, marker: str, kind: str) -> Iterator[Path]:
     finally:
         shutil.rmtree(inside, ignore_errors=True)
         if is_new:
-            with suppress(OSError):  # it is empty only after a failure
+            with suppress(OSError):  # fails unless the folder is empty, as after an error
                 folder.rmdir()
 
 
 def check_utf8(path: Path, why: str) -> None:
-    """Refuse a path that is not UTF-8 where something else is to read it that knows no other.
+    """Refuse a path that is not UTF-8.
 
     Raises:
-        UserError: naming the path and why it matters.
+        UserError: if it is not; the message gives the path and ``why`` it matters.
     """
     try:
         str(path / path.resolve().name).encode()
@@ -273,28 +272,27 @@ def check_utf8(path: Path, why: str) -> None:
 
 
 def readable(text: str) -> str:
-    """Return a text that may name files, with a mark for every byte that is not UTF-8."""
+    """Return a text with every byte that is not UTF-8, as in a file name, replaced by a mark."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def cut_name(name: str, most_bytes: int) -> str:
-    """Return as much of the beginning of a file's name as fits: a limit that counts bytes."""
+    """Return a file name cut to at most ``most_bytes`` bytes."""
     return name.encode("utf-8", "ignore")[:most_bytes].decode("utf-8", "ignore")
 
 
 def check_folder(folder: Path, marker: str, kind: str) -> None:
-    """Refuse to write into a folder that holds something else than an earlier run or export.
+    """Refuse to write into a folder that holds anything but an earlier run or export.
 
-    Hidden files do not count: what was stopped before its first file leaves a lock, or a temporary
-    one.
+    Hidden files are ignored, because a process stopped early leaves a lock or a temporary file.
 
     Args:
-        folder: a new or empty one, or one that has ``marker``.
-        marker: a file that everything of this kind has and nothing else does.
-        kind: what is to be written, for the message.
+        folder: a new or empty folder, or one that has ``marker``.
+        marker: a file that every folder of this kind has, and no other folder.
+        kind: what will be written, for the message.
 
     Raises:
-        UserError: if it is a file, or holds files but not ``marker``.
+        UserError: if ``folder`` is a file, or holds files but not ``marker``.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; name a folder for the {kind}")
@@ -303,23 +301,23 @@ def check_folder(folder: Path, marker: str, kind: str) -> None:
         if strangers:
             raise UserError(
                 f"{folder} holds other files ({min(strangers)}); name a new folder for the {kind}, "
-                "or that of an earlier one"
+                "or the folder of an earlier one"
             )
 
 
 @contextmanager
 def lock(folder: Path, patience: float = -1) -> Iterator[None]:
-    """Hold a folder, so that two processes never write into it at once.
+    """Lock a folder, so that two processes never write into it at once.
 
-    The system drops the lock when its holder dies, so a stale one is never in the way. The file
-    ``.lock``, which stays, means nothing.
+    The system releases the lock when its holder dies. The file ``.lock`` stays, but does not mean
+    that the folder is locked.
 
     Args:
-        folder: made if it is not there.
-        patience: seconds to wait for another holder; below 0 without end.
+        folder: the folder, which is created if missing.
+        patience: seconds to wait for another holder; below 0 waits forever.
 
     Raises:
-        UserError: if another process holds it, or the folder cannot be written or locked.
+        UserError: if another process holds the lock, or the folder cannot be written or locked.
     """
     import filelock  # not for `tiedlm --help`
 
@@ -327,7 +325,7 @@ def lock(folder: Path, patience: float = -1) -> Iterator[None]:
     held = filelock.FileLock(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():  # the library takes some folders that cannot be written for busy
+        if not path.exists():  # filelock treats some folders that cannot be written as busy
             probe = temporary_name(path)
             probe.touch()
             probe.unlink()

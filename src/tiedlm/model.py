@@ -1,4 +1,4 @@
-"""The language model: word vectors, a network that reads them, a word classifier.
+"""The language model: word vectors, a network that reads them, and a word classifier.
 
 Shape letters: B streams, T steps, V vocabulary, H hidden width.
 """
@@ -29,20 +29,20 @@ MOST_LAYERS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Everything that decides the shape of a model.
+    """The shape of a model.
 
     Args:
         vocab_size: number of words, V.
-        network: name of the network between the word vectors and the classifier; "lstm", or one
-            that :func:`tiedlm.networks.register` made known.
+        network: name of the network between the word vectors and the classifier: "lstm", or one
+            registered with :func:`tiedlm.networks.register`.
         d_embed: width of the word vectors.
         d_hidden: width of every layer of the network.
-        n_layers: number of its layers.
+        n_layers: number of layers of the network.
         tied: reuse the embedding as the classifier (RE).
         dropout_input: probability of dropping a unit of a word vector.
         dropout_hidden: probability of dropping a unit of a hidden state.
-        decoder_bias: whether the classifier has a bias; None means "only where it is not tied",
-            as in the paper.
+        decoder_bias: whether the classifier has a bias; None means "only if it is not tied", as in
+            the paper.
         init_range: weights start from U(-init_range, init_range). The paper gives no value.
 
     Raises:
@@ -65,7 +65,7 @@ class ModelConfig:
         for name in ("vocab_size", "d_embed", "d_hidden", "n_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected a positive integer, got {getattr(self, name)}")
-        if self.n_layers > MOST_LAYERS:  # a stranger's configuration would build for hours
+        if self.n_layers > MOST_LAYERS:  # an untrusted config.json could build for hours
             raise ValueError(f"n_layers: expected at most {MOST_LAYERS}, got {self.n_layers}")
         for name in ("dropout_input", "dropout_hidden"):
             check_probability(name, getattr(self, name))
@@ -78,13 +78,13 @@ class ModelConfig:
         return not self.tied if self.decoder_bias is None else self.decoder_bias
 
     def num_params(self) -> int:
-        """Count the distinct parameters of the model, without memory for them."""
+        """Count the distinct parameters of the model, without allocating them."""
         return _num_params(self, builder_of(self.network))
 
 
 @lru_cache(maxsize=256)
 def _num_params(config: ModelConfig, _: Builder) -> int:
-    """Count the parameters of a model on the meta device, where tensors have no numbers."""
+    """Count the parameters of a model on the meta device, which allocates no memory."""
     with torch.random.fork_rng([]), torch.device("meta"):
         return LanguageModel(config).num_params()
 
@@ -93,7 +93,7 @@ class LanguageModel(nn.Module):
     """A word-level language model with variational dropout, tied or not.
 
     Args:
-        config: its shape.
+        config: the shape of the model.
 
     Shape:
         tokens ``(B, T)`` int64; hidden ``(B, T, d_hidden)``; logits ``(B, T, vocab_size)``.
@@ -114,7 +114,7 @@ class LanguageModel(nn.Module):
         self.config = config
         self.vocabulary: Vocabulary | None = None  # set by `tiedlm.load`
         self.embedding = nn.Embedding(config.vocab_size, config.d_embed)
-        # Under its own name, which begins the names of its parameters in saved runs.
+        # Saved runs prefix the network's parameters with its name.
         self.add_module(config.network, cast(nn.Module, builder_of(config.network)(config)))
         d_hidden = self.network.d_hidden
         self.decoder: Decoder | TiedDecoder = (
@@ -125,7 +125,7 @@ class LanguageModel(nn.Module):
         self.reset_parameters()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; the tied classifier follows a new embedding."""
+        """Set an attribute, and let a tied classifier follow a new embedding."""
         super().__setattr__(name, value)
         decoder = self._modules.get("decoder")
         if name == "embedding" and isinstance(decoder, TiedDecoder):
@@ -141,16 +141,16 @@ class LanguageModel(nn.Module):
         draw_parameters(self, self.config.init_range)
 
     def normalize_word_vectors(self) -> None:
-        """Give every word vector norm 1.
+        """Scale every word vector to norm 1.
 
-        Source: PAPER section 4: the theory check holds the rows of the embedding there.
+        Source: PAPER section 4: the theory check keeps the rows of the embedding at norm 1.
         """
         with torch.no_grad():
             self.embedding.weight.copy_(nn.functional.normalize(self.embedding.weight, dim=1))
 
     @contextmanager
     def mode(self, *, training: bool) -> Iterator[None]:
-        """Be in training or in evaluation mode for a block of code, with all modules."""
+        """Put all modules in training or evaluation mode for a block of code."""
         before = {module: module.training for module in self.modules()}
         self.train(training)
         try:
@@ -160,7 +160,7 @@ class LanguageModel(nn.Module):
                 module.training = was_training
 
     def num_params(self) -> int:
-        """Count the distinct parameters; equals ``config.num_params()``."""
+        """Count the distinct parameters; the same number as ``config.num_params()``."""
         return count_parameters(self.parameters())
 
     def initial_state(self, batch_size: int) -> Any:
@@ -172,15 +172,15 @@ class LanguageModel(nn.Module):
 
         Args:
             tokens: ``(B, T)`` int64 word ids.
-            state: what an earlier call returned, or None to start afresh. Detach it between
+            state: the state from an earlier call, or None to start afresh. Detach it between
                 windows to truncate back-propagation (:func:`tiedlm.networks.state.detach`).
 
         Returns:
-            ``(hidden, state)``: what the classifier reads, ``(B, T, d_hidden)``, and the state
-            after the last word, a NamedTuple of tensors whose axis 1 is the stream.
+            ``(hidden, state)``: the hidden states ``(B, T, d_hidden)``, and the state after the
+            last word. The state is a NamedTuple of tensors whose axis 1 is the stream.
 
         Raises:
-            ValueError: for tokens of a wrong shape.
+            ValueError: if ``tokens`` is not two-dimensional.
         """
         if tokens.dim() != 2:
             raise ValueError(f"tokens: expected shape (B, T), got {tuple(tokens.shape)}")
@@ -189,10 +189,13 @@ class LanguageModel(nn.Module):
     def read(
         self, tokens: Tensor, state: State | None, weight: Tensor, *, sparse: bool = False
     ) -> tuple[Tensor, Any]:
-        """Do what :meth:`forward` does, with ``weight`` ``(V, E)`` for the embedding.
+        """Read a window of words as :meth:`forward` does, with ``weight`` as the embedding.
 
-        With ``sparse`` its gradient may be one of the rows that occur: no matrix of its size is
-        filled with zeros.
+        Args:
+            tokens: ``(B, T)`` int64 word ids.
+            state: as in :meth:`forward`.
+            weight: ``(V, E)`` word vectors.
+            sparse: allow a sparse gradient of ``weight``, which stores only the rows that occur.
         """
         sparse = sparse and not weight.is_cuda and not is_recording(weight)
         vectors_TBE = nn.functional.embedding(tokens.t(), weight, sparse=sparse)
@@ -217,8 +220,9 @@ class LanguageModel(nn.Module):
             alpha: weight of the augmented loss; 0 is plain cross-entropy.
             temperature: tau.
             target_grad: whether the gradient flows through the soft target into the embedding.
-            embedding: ``(V, any)``, to make the soft target of; None is the model's own.
-            weight: to take for the tied embedding and classifier; None is the model's own.
+            embedding: ``(V, any)`` vectors that make the soft target; by default the model's own.
+            weight: ``(V, E)`` replacement for the embedding, and for the classifier if it is tied;
+                by default the model's own.
 
         Source: PAPER section 1, "Augmented loss".
         """

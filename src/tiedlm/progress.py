@@ -12,27 +12,27 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-PLAIN_EVERY = 30.0  # seconds between two plain lines of a model at work
-BYTES_EVERY = 10.0  # the same of a file that is read
+PLAIN_EVERY = 30.0  # seconds between two plain lines about a model
+BYTES_EVERY = 10.0  # seconds between two plain lines about a file
 BYTES_STEP = 1 << 18  # bytes between two updates
 TABLE_WIDTH = 140  # of a table that goes into a file or a pipe
-HALF_LIFE = 600.0  # seconds after which work counts half in a rate: machines get busy, and idle
+HALF_LIFE = 600.0  # seconds after which work counts half, because the machine's load changes
 
 
 class Watcher(Protocol):
-    """What a training run reports to."""
+    """Receives the progress of a training run."""
 
     def start(self, title: str, total: int, done: int) -> None:
-        """Training begins: targets of all epochs, and those that an earlier process has done."""
+        """Training starts: the targets of all epochs, and those done by an earlier process."""
 
     def step(self, tokens: int, epoch: int, epochs: int, perplexity: float) -> None:
-        """An update on so many targets; the training perplexity of the epoch so far."""
+        """One update on ``tokens`` targets; ``perplexity`` is the epoch's training value so far."""
 
     def epoch_end(self, text: str, best_valid: float) -> None:
-        """An epoch has ended: a line about it, and the best validation perplexity so far."""
+        """An epoch ended: a line about it, and the best validation perplexity so far."""
 
     def line(self, text: str) -> None:
-        """Something that a person should know."""
+        """A message for the user."""
 
 
 class Silent:
@@ -52,14 +52,14 @@ class Silent:
 
 
 def short_duration(seconds: float) -> str:
-    """Write a duration as ``1:02:03`` or ``2:03``."""
+    """Format a duration as ``1:02:03`` or ``2:03``."""
     minutes, second = divmod(max(0, round(seconds)), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def table_console() -> Console:
-    """Return the console for tables: without markup, and wide in a pipe or a file."""
+    """Return a console for tables: no markup, and wide in a pipe or a file."""
     console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console.width = max(console.width, TABLE_WIDTH)
@@ -67,10 +67,10 @@ def table_console() -> Console:
 
 
 class ProgressView:
-    """Live bars for the runs that are under way; a context manager.
+    """Show live bars for the current runs, as a context manager.
 
     Args:
-        console: where to write; standard error by default.
+        console: the console to write to; standard error by default.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -100,7 +100,7 @@ class ProgressView:
             self.live.stop()
 
     def watcher(self) -> Watcher:
-        """Return the watcher of one more run."""
+        """Return a watcher for one more run."""
         return _Task(self)
 
     def line(self, text: str) -> None:
@@ -109,7 +109,7 @@ class ProgressView:
 
 
 class _Bar:
-    """What is done of a total: a live bar on a terminal, a plain line now and then elsewhere."""
+    """One task's progress: a live bar on a terminal, occasional plain lines elsewhere."""
 
     def __init__(
         self, view: ProgressView, title: str, total: int | None, done: int, every: float
@@ -120,12 +120,12 @@ class _Bar:
             self.task = view.live.add_task(title, total=total, completed=done, status="")
 
     def advance(self, count: int, status: str, line: str) -> None:
-        """Count some more work.
+        """Add finished work and update the display.
 
         Args:
-            count: how much.
-            status: what stands beside the bar.
-            line: what is written instead where there is no bar.
+            count: amount of work.
+            status: text beside the bar.
+            line: text to write instead if there is no bar.
         """
         self.done += count
         if self.view.live:
@@ -135,20 +135,20 @@ class _Bar:
             self.view.line(line)
 
     def percent(self, count: int) -> str:
-        """Write the share of the total that is done after some more work."""
+        """Return the share of the total that is done after ``count`` more, in percent."""
         assert self.total is not None
         return f"{100 * (self.done + count) / self.total:3.0f}%"
 
 
 class _Rate:
-    """Tokens per second of a process, weighted towards the last minutes."""
+    """Tokens per second, weighted towards the last minutes."""
 
     def __init__(self) -> None:
         self.tokens = self.seconds = 0.0
         self.last = time.monotonic()
 
     def status(self, tokens: int, left: int) -> str:
-        """Count more tokens; return the rate and the time that the others will take."""
+        """Add tokens; return the rate and the estimated time for those left."""
         now = time.monotonic()
         passed, self.last = now - self.last, now
         kept = 0.5 ** (passed / HALF_LIFE)
@@ -159,9 +159,9 @@ class _Rate:
 
 
 class _Task:
-    """Tokens per second, perplexity, best so far and an ETA of one run.
+    """The watcher of one run: shows tokens per second, perplexity, the best so far, and an ETA.
 
-    The ETA counts everything that takes time, validation too.
+    The ETA includes validation.
     """
 
     def __init__(self, view: ProgressView) -> None:
@@ -194,7 +194,7 @@ class _Task:
 
 @contextmanager
 def token_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Give a function that counts tokens and shows how many are done, how fast, and the ETA."""
+    """Yield a function that counts tokens and shows the share done, the rate and the ETA."""
     rate = _Rate()
     with ProgressView() as view:
         bar = _Bar(view, title, total, 0, PLAIN_EVERY)
@@ -210,13 +210,13 @@ def token_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 def byte_progress(
     title: str, total: int | None, done: int = 0, show: bool = True
 ) -> Iterator[Callable[[int], None]]:
-    """Give a function that counts bytes and now and then shows how many are done.
+    """Yield a function that counts bytes and shows the number done from time to time.
 
     Args:
-        title: what is being done.
-        total: bytes in all, if that is known.
-        done: bytes that were there before.
-        show: False shows nothing.
+        title: name of the task.
+        total: bytes in all, if known.
+        done: bytes done before.
+        show: whether to show anything.
     """
     if not show:
         yield lambda count: None

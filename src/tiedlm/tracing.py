@@ -1,7 +1,7 @@
-"""Ask what PyTorch does with a call: run it, record it, transform it, or only infer shapes.
+"""Detect whether PyTorch runs a call, records it, transforms it, or only infers shapes.
 
-Hand-written code reads values and addresses, works in place and brings its own gradient. None of
-that is possible in every case, so it asks here first.
+Hand-written code reads values and addresses, works in place and defines its own gradient. That is
+not possible in every case, so such code checks here first.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def is_transformed() -> bool:
-    """Tell whether a ``torch.func`` transform or forward-mode differentiation is active.
+    """Return whether a ``torch.func`` transform or forward-mode differentiation is active.
 
-    Both can only follow PyTorch's own operations.
+    Both can follow only PyTorch's own operations.
     """
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def is_jit_tracing() -> bool:
-    """Tell whether ``torch.jit.trace`` records operations."""
+    """Return whether ``torch.jit.trace`` is recording operations."""
     return torch._C._get_tracing_state() is not None
 
 
 def is_symbolic(tensor: Tensor) -> bool:
-    """Tell whether operations only infer shapes or build a graph.
+    """Return whether operations only infer shapes or build a graph.
 
-    That holds for meta and fake tensors, and inside ``make_fx``.
+    This is so for meta and fake tensors, and inside ``make_fx``.
     """
     if torch.compiler.is_dynamo_compiling():  # Dynamo cannot trace what follows
         return tensor.is_meta
@@ -40,12 +40,12 @@ def is_symbolic(tensor: Tensor) -> bool:
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Tell whether the tensor is a DTensor, of which this process may hold only a part."""
+    """Return whether the tensor is a DTensor; this process may hold only a part of it."""
     return hasattr(tensor, "full_tensor")
 
 
 def is_batched(tensor: Tensor) -> bool:
-    """Tell whether ``vmap``, or ``torch.autograd.grad(is_grads_batched=True)``, maps over it."""
+    """Return whether ``vmap`` or ``torch.autograd.grad(is_grads_batched=True)`` maps over it."""
     if torch._C._functorch.is_legacy_batchedtensor(tensor):
         return True
     while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
@@ -56,10 +56,10 @@ def is_batched(tensor: Tensor) -> bool:
 
 
 def is_recording(tensor: Tensor) -> bool:
-    """Tell whether the code may not read the values of tensors like this one.
+    """Return whether code must not read the values of tensors like this one.
 
-    That holds where ``torch.compile``, ``torch.jit.trace`` or a CUDA graph records operations,
-    under ``vmap``, and where there are no values.
+    This is so while ``torch.compile``, ``torch.jit.trace`` or a CUDA graph records operations,
+    under ``vmap``, and for tensors without values.
     """
     if torch.compiler.is_compiling() or is_jit_tracing():
         return True

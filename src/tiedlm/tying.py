@@ -1,6 +1,7 @@
-"""The word classifier: a matrix of its own, or the embedding itself.
+"""The word classifier, with its own weight matrix or the embedding's.
 
-A tie is one ``nn.Parameter``: the embedding owns it, the decoder uses it, a file stores it once.
+A tie is one ``nn.Parameter``: the embedding owns it, the decoder uses it, and a file stores it
+once.
 
 Shape letters: V vocabulary, E embedding width, H hidden width.
 """
@@ -15,12 +16,12 @@ from torch import Tensor, nn
 
 
 class Decoder(nn.Module):
-    r"""A classifier of its own: ``logits = W h + b``.
+    r"""A classifier with its own weights: ``logits = W h + b``.
 
     Args:
         vocab_size: V.
-        d_hidden: width of what it reads.
-        bias: whether there is a ``b``.
+        d_hidden: width of its input.
+        bias: whether to add ``b``.
 
     Shape:
         hidden ``(..., d_hidden)``; logits ``(..., V)``; ``weight`` is W, ``(V, d_hidden)``.
@@ -36,7 +37,7 @@ class Decoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocab_size)) if bias else None
 
     def project(self, hidden: Tensor) -> Tensor:
-        """Return what is multiplied by ``weight``: here the hidden state itself."""
+        """Return the vectors to multiply by ``weight``: here ``hidden`` unchanged."""
         return hidden
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -45,20 +46,20 @@ class Decoder(nn.Module):
 
 
 class TiedDecoder(nn.Module):
-    r"""The embedding used again as the classifier (RE): ``logits = L^T (P h)``.
+    r"""A classifier that reuses the embedding (RE): ``logits = L^T (P h)``.
 
-    ``P`` is a learned projection from the hidden width to the embedding width; where the two are
-    equal there is none, as in the paper.
+    ``P`` is a learned projection from the hidden width to the embedding width. If the two are
+    equal there is no projection, as in the paper.
 
-    The parameter belongs to the embedding alone. This module asks the embedding for it at each
-    use, so nothing that replaces the parameter (``.to("meta")``, sharding) can leave it with an
-    old one, and a state dict holds it once. Who replaces the embedding itself calls
-    :meth:`follow`, as :class:`tiedlm.LanguageModel` does by itself.
+    Only the embedding owns the parameter. This module looks it up at each use. So it follows
+    anything that replaces the parameter (``.to("meta")``, sharding), and a state dict holds it
+    once. Code that replaces the embedding itself must call :meth:`follow`;
+    :class:`tiedlm.LanguageModel` does so.
 
     Args:
-        embedding: whose ``weight`` ``(V, E)`` is this decoder's ``weight``: the same object.
-        d_hidden: width of what it reads.
-        bias: the paper's RE has none.
+        embedding: the embedding that shares its ``weight`` ``(V, E)``.
+        d_hidden: width of its input.
+        bias: whether to add a bias; the paper's RE has none.
 
     Source: PAPER section 1, "Reused embeddings": ``W = L^T``, ``b = 0``.
     """
@@ -84,7 +85,7 @@ class TiedDecoder(nn.Module):
         return self._embedding[0].weight
 
     def project(self, hidden: Tensor) -> Tensor:
-        """Return ``P h``, of the embedding's width."""
+        """Return ``P h``, which has the embedding's width."""
         if self.projection is None:
             return hidden
         projected: Tensor = self.projection(hidden)
@@ -96,28 +97,28 @@ class TiedDecoder(nn.Module):
 
 
 class TwoUses(torch.autograd.Function):
-    """One weight for two uses, of which the first has a gradient of few rows.
+    """Share one weight between two uses, and add the first one's few gradient rows in place.
 
-    By itself autograd copies the second use's gradient to add those rows: one more matrix of the
-    embedding's size in memory.
+    Autograd alone would copy the second use's gradient to add those rows. That copy is a matrix of
+    the embedding's size.
     """
 
     @staticmethod
     def forward(_ctx: Any, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the weight for the first and for the second use."""
+        """Return the weight twice, for the first and the second use."""
         return weight.view_as(weight), weight.view_as(weight)
 
     @staticmethod
     def backward(_ctx: Any, rows: Tensor, dense: Tensor) -> Tensor:
-        """Add the rows to the gradient of the second use, which nobody else may hold."""
+        """Add the rows to the second use's gradient in place; nothing else may hold it."""
         return dense.add_(rows)
 
 
 def is_tied(embedding: nn.Embedding, decoder: Decoder | TiedDecoder) -> bool:
-    """Tell whether both use the same ``weight``: one object, not two equal ones."""
+    """Return whether both use the same ``weight`` object; equal copies do not count."""
     return decoder.weight is embedding.weight
 
 
 def count_parameters(parameters: Iterable[nn.Parameter]) -> int:
-    """Count numbers, a shared parameter once."""
+    """Count the numbers in all parameters, each shared parameter once."""
     return sum({id(p): p.numel() for p in parameters}.values())

@@ -286,7 +286,7 @@ def test_evaluate_finds_a_corpus_that_has_moved(capsys, trained, tiny_corpus, tm
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     status, _, err = run(capsys, "evaluate", tmp_path / "run")
     assert (status, err.count("\n")) == (2, 1)
-    assert f"{tmp_path / 'gone'}, the text of {tmp_path / 'run'}, is not there: --data" in err
+    assert f"{tmp_path / 'gone'}, the text of {tmp_path / 'run'}, does not exist; give" in err
     _, expected, _ = run(capsys, "evaluate", trained[1], "--json")
     _, found, _ = run(capsys, "evaluate", tmp_path / "run", "--data", moved, "--json")
     assert json.loads(found)["nll"] == json.loads(expected)["nll"]
@@ -320,7 +320,7 @@ def test_what_has_no_epoch_is_left_out_of_a_folder_of_runs_and_named(capsys, tra
     status, out, err = run(capsys, "compare", tmp_path, "--json")
     assert status == 0
     assert [row["runs"] for row in json.loads(out)] == [[str(tmp_path / "run")]]
-    assert err == f"note: {tmp_path / 'begun'} is left out: no epoch of it was trained\n"
+    assert err == f"note: {tmp_path / 'begun'} is left out: it has not finished an epoch\n"
     assert run(capsys, "compare", tmp_path / "begun")[0] == 2
 
 
@@ -384,7 +384,7 @@ def test_info_names_versions_threads_and_processor(capsys):
         (["evaluate", "{run}", "--mc", "2", "--seed", "99999999999999999999"], "a 64-bit integer"),
         (["evaluate", "{run}", "--data", "nowhere.txt"], "nowhere.txt does not exist"),
         (["evaluate", "{run}", "my.txt"], "`tiedlm score RUN FILE` gives the perplexity"),
-        (["train", "small-real", "{corpus}"], "a text of your own is given as --data"),
+        (["train", "small-real", "{corpus}"], "to train on your own text, give --data"),
         (["train", "small-real", "--quiet", "true"], "see `tiedlm train --help`"),
         (["train", "small-real", "--seed", "99999999999999999999"], "a 64-bit integer"),
         (["train", "small-real", "--lr", "1e300"], "--lr (setting 'lr'): expected a number"),
@@ -398,8 +398,8 @@ def test_info_names_versions_threads_and_processor(capsys):
         (["train", "small-real", "--data", "{corpus}", "--init-from", "{run}"],
          "has d_embed 12, this run 200"),
         (["predict", "{run}", "the", "president"], "in one pair of quotes"),
-        (["predict", "{run}", "-- and"], "before a context that begins with - write --"),
-        (["generate", "{run}", "-lrb- the"], "before a context that begins with - write --"),
+        (["predict", "{run}", "-- and"], "write -- before a context that begins with -"),
+        (["generate", "{run}", "-lrb- the"], "write -- before a context that begins with -"),
         (["score", "{run}"], "see `tiedlm score --help`"),
         (["compare"], "at least one run folder"),
         (["compare", "{empty}"], "is not a run folder"),
@@ -412,7 +412,7 @@ def test_info_names_versions_threads_and_processor(capsys):
         (["export", "{run}", "--to", "hf", "b\udcffd"], "not UTF-8: transformers cannot read"),
         (["export", "{run}", "--to", "onnx", "b\udcffd"], "not UTF-8: onnxruntime cannot read"),
         (["reproduce", "table1", "--out", "b\udcffd"], "not UTF-8: config.json cannot hold"),
-        (["score", "{run}", "{corpus}/test.txt", "--out", "{run}/vocabulary.txt"], "what is read"),
+        (["score", "{run}", "{corpus}/test.txt", "--out", "{run}/vocabulary.txt"], "an input of"),
         (["data", "check", "/dev/null"], "is a pipe or a device; save the text as a file"),
     ],
     ids=lambda value: ascii(" ".join(value)) if isinstance(value, list) else "",

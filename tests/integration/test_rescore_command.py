@@ -131,11 +131,11 @@ def test_lists_are_not_written_over(capsys, trained, lists):
     path = lists / "lists.jsonl"
     status, out, err = run(capsys, "rescore", trained, path, "--json", "--out", path)
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert "is what is read" in err
+    assert "is an input of this command" in err
     assert path.read_bytes() == before
     inside = lists / "kaldi" / "words_text"
     status, _, err = run(capsys, "rescore", trained, inside.parent, "--out", inside)
-    assert (status, "is what is read" in err) == (2, True)
+    assert (status, "is an input of this command" in err) == (2, True)
 
 
 def test_log_probs_are_the_surprisals_of_score(capsys, trained, lists, tmp_path):
@@ -212,7 +212,7 @@ def test_an_arpa_model_that_knows_few_words_is_named(capsys, trained, lists, mon
     )
     assert status == 0
     assert "0.00% of their words unknown, 85.71% unknown to --arpa" in err  # six words and a dot
-    assert f"note: --arpa {lists / 'up.arpa'} does not know 86% of the words: are" in err
+    assert f"note: --arpa {lists / 'up.arpa'} does not know 86% of the words: does" in err
 
 
 def test_a_run_that_knows_few_words_of_a_list_is_named(capsys, trained, tmp_path):
@@ -240,7 +240,7 @@ def test_an_impossible_hypothesis_goes_last_and_lists_of_nothing_else_are_named(
     )
     status, out, err = run(capsys, "rescore", trained, path)
     assert (status, out) == (0, "u a dog\nv the dog\n")
-    assert "note: every hypothesis of 'v' is impossible: the first of the list is kept" in err
+    assert "note: every hypothesis of 'v' is impossible; the first of the list is used" in err
     again = tmp_path / "again.jsonl"
     run(capsys, "rescore", trained, path, "--json", "--out", again)
     assert run(capsys, "rescore", trained, again)[1] == out

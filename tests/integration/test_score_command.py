@@ -210,7 +210,7 @@ def test_pieces_are_summed_where_the_vocabulary_has_them(capsys, tmp_path):
     (tmp_path / "plain.txt").write_text("the cat sees a dog\n")
     status, shown, err = run(capsys, "score", out, tmp_path / "plain.txt")
     assert (status, shown, err.count("\n")) == (2, "", 1)
-    assert "split the text as its corpus was, or give --no-sum-pieces" in err
+    assert "split the text as the model's corpus was, or give --no-sum-pieces" in err
 
 
 @pytest.mark.parametrize(
@@ -229,9 +229,9 @@ def test_pieces_are_summed_where_the_vocabulary_has_them(capsys, tmp_path):
         (["table.csv", "--column", "txt"], "no column 'txt' (did you mean 'text'?)"),
         (["table.csv", "--column", "item"], "has two columns 'item'"),
         (["short.csv", "--column", "text"], "row 2: 1 cells, where the header has 2"),
-        (["quotes.tsv", "--column", "text"], "quotes.tsv is no table in line 3"),
-        (["open.tsv", "--column", "text"], "cell goes on from line 2 to line 3; is a quote not"),
-        (["head.csv", "--column", "text"], "head.csv is no table in line 1"),
+        (["quotes.tsv", "--column", "text"], "quotes.tsv, line 3 is not a table row"),
+        (["open.tsv", "--column", "text"], "cell runs from line 2 to line 3; is a closing quote"),
+        (["head.csv", "--column", "text"], "head.csv, line 1 is not a table row"),
         (["blank.csv", "--column", "text"], "blank.csv has no words"),
     ],
 )
@@ -303,7 +303,7 @@ def test_a_line_can_be_one_unit_and_a_cut_one_is_told(capsys, raw, tmp_path):
     (tmp_path / "s.txt").write_text(STIMULI)
     status, out, err = run(capsys, "score", raw, tmp_path / "s.txt")
     assert status == 0
-    assert "note: 1 line of more than one sentence, each read afresh; --unit line" in err
+    assert "note: 1 line with several sentences, each read separately; --unit line" in err
     by_sentence = table(out)
     status, out, err = run(capsys, "score", raw, tmp_path / "s.txt", "--unit", "line")
     assert (status, "note" in err) == (0, False)
@@ -366,7 +366,9 @@ def test_the_text_can_be_a_column_and_the_others_come_along(
     assert run(capsys, "score", raw, "-", "--column", "text")[1] == out
     path.rename(path.with_name("S.CSV"))
     _, _, err = run(capsys, "score", raw, path.with_name("S.CSV"))
-    assert "S.CSV is read as plain text, its header too; --column NAME" in err
+    assert (
+        "S.CSV is read as plain text, its header too; to read one column, give --column NAME" in err
+    )
 
 
 def test_one_word_a_line_is_told(capsys, raw, tmp_path):
@@ -397,5 +399,5 @@ def test_what_is_read_is_not_written_over(capsys, trained, tmp_path):
     for out in (path, tmp_path / "link.txt"):
         status, shown, err = run(capsys, "score", trained, path, "--out", out)
         assert (status, shown, err.count("\n")) == (2, "", 1)
-        assert "is what is read; choose another file" in err
+        assert "is an input of this command; choose another" in err
     assert path.read_text() == "the cat sees a dog .\n"

@@ -71,7 +71,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_half_a_character_is_named_with_the_file(tmp_path):
-    with pytest.raises(UserError, match=r"cannot write .*a\.txt: '\\udce9' in it is no character"):
+    with pytest.raises(UserError, match=r"cannot write .*a\.txt: '\\udce9' in it is not a char"):
         write_text(tmp_path / "a.txt", "x\udce9")
     assert not list(tmp_path.iterdir())
 
@@ -83,7 +83,7 @@ def test_an_input_is_not_written_over_and_what_lies_beside_it_is(tmp_path):
     keep_input(None, read)
     keep_input(beside, read, tmp_path)
     keep_input(tmp_path / "new", tmp_path / "new")
-    with pytest.raises(UserError, match="is what is read; choose another file"):
+    with pytest.raises(UserError, match="is an input of this command; choose another"):
         keep_input(tmp_path / "." / "read.txt", beside, str(read))
 
 

@@ -1,7 +1,7 @@
-"""The ``tiedlm`` command: one small file per subcommand, each imported when it is used.
+"""The ``tiedlm`` command: one small file per subcommand, imported when it runs.
 
-A person's mistake is one line on standard error and exit status 2. A run that was asked to stop
-exits 130, one whose loss is no longer finite exits 1.
+A user's mistake prints one line on standard error and exits with status 2. A run that was asked to
+stop exits with 130. A run whose loss is no longer finite exits with 1.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ For example:
     tiedlm train small-real --data my.txt --out runs/mine
 
 Run the same command again to resume where it stopped.""",
-    "evaluate": "Perplexity of a trained model.",
-    "compare": "Several runs side by side.",
-    "reproduce": "The paper's tables and figures beside ours.",
-    "predict": "The most probable next words.",
-    "generate": "Let a model write.",
-    "score": "Surprisal, entropy and rank of every word of a text.",
+    "evaluate": "Compute the perplexity of a trained model.",
+    "compare": "Compare runs side by side.",
+    "reproduce": "Reproduce the paper's tables and figures, beside the paper's numbers.",
+    "predict": "Show the most probable next words.",
+    "generate": "Generate text with a model.",
+    "score": "Compute surprisal, entropy and rank of every word of a text.",
     "rescore": "Rescore n-best lists of a speech recogniser.",
-    "export": "Write a model for Hugging Face transformers or as ONNX files.",
-    "analyze": "Subspace distance, principal angles, neighbours and norms of a model.",
-    "info": "Environment, threads and arithmetic.",
+    "export": "Export a model to Hugging Face transformers or ONNX.",
+    "analyze": "Show subspace distance, principal angles, neighbours and norms of a model.",
+    "info": "Show versions, threads and arithmetic on this machine.",
 }
 
 
 def build_app() -> App:
-    """Assemble the command line without importing what its commands need."""
+    """Build the command line without importing the modules of its commands."""
     app = App(
         name="tiedlm",
         help="Tied language models: the augmented loss (AL) and reused embeddings (RE).",
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         if error.errno == errno.ENAMETOOLONG:
             fail(f"{error.filename}: the name is too long; choose a shorter one")
-        fail(f"cannot read {error.filename}: {error.strerror}")  # writing explains itself
+        fail(f"cannot read {error.filename}: {error.strerror}")  # write errors are UserErrors
 
 
 def until_the_end(context: AbstractContextManager[T]) -> T:
@@ -103,10 +103,10 @@ def until_the_end(context: AbstractContextManager[T]) -> T:
 
 
 def _open_streams() -> None:
-    """Give what was closed before the start, such as by ``2>&-``, a place that leads nowhere.
+    """Open ``os.devnull`` for each standard stream that was closed, as by ``2>&-``.
 
-    Python has None there, and a print to None goes to standard output. The name of a file that is
-    not UTF-8 is printed byte for byte.
+    Python sets a closed stream to None, and a print to None goes to standard output. A file name
+    that is not UTF-8 is printed byte for byte.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -117,12 +117,12 @@ def _open_streams() -> None:
 
 
 def _forget_output() -> None:
-    """Let what could not be written go: it would be tried, and fail, once more at the end."""
+    """Discard unwritten output, which Python would otherwise try to flush again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: CycloptsError) -> str:
-    """Say what is wrong with a command line, and where to look."""
+    """Return what is wrong with a command line, and where to look."""
     command = " ".join(["tiedlm", *(error.command_chain or ())])
     if isinstance(error, UnusedCliTokensError):
         first = (error.unused_tokens or [""])[0]
@@ -130,30 +130,30 @@ def _explain(error: CycloptsError) -> str:
         if command in _WITH_CONTEXT and first.isalpha():
             advice = "put all words of the context in one pair of quotes"
         elif command == "tiedlm train" and os.path.exists(first):
-            advice = f"a text of your own is given as --data {first}"
+            advice = f"to train on your own text, give --data {first}"
         elif command == "tiedlm evaluate":
-            advice = "of any text `tiedlm score RUN FILE` gives the perplexity"
-        return f"{command}: {first!r} is too much; {advice}"
+            advice = "`tiedlm score RUN FILE` gives the perplexity of any text"
+        return f"{command}: unexpected argument {first!r}; {advice}"
     text = " ".join(str(error).split()).rstrip(".")
     if isinstance(error, (MissingArgumentError, UnknownOptionError)):
         text += f"; see `{command} --help`"
     if isinstance(error, UnknownOptionError) and command in _WITH_CONTEXT:
-        text += "; before a context that begins with - write --"
+        text += "; write -- before a context that begins with -"
     return text
 
 
 def note(text: str) -> None:
-    """Say on standard error, in one line, what a person may not expect."""
+    """Print a one-line note on standard error about something unexpected."""
     print(f"note: {visible(text)}", file=sys.stderr)
 
 
 def fail(text: str, status: int = 2) -> NoReturn:
-    """Say in one line what is wrong, and exit."""
+    """Print a one-line error and exit."""
     leave(f"error: {text}", status)
 
 
 def leave(text: str, status: int) -> NoReturn:
-    """Print one line on standard error and exit; of several ranks only the first prints."""
+    """Print one line on standard error and exit; with several ranks only the first prints."""
     if is_first_rank():
         print(f"tiedlm: {visible(text)}", file=sys.stderr)
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""``tiedlm analyze``: the geometry of a model's word vectors and classifier."""
+"""``tiedlm analyze``: show the geometry of a model's word vectors and classifier."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ def analyze(
     *words: str,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Subspace distance, principal angles, norms, and the neighbours of words.
+    """Show subspace distance, principal angles, norms, and the neighbours of words.
 
     Parameters
     ----------
     run
         Run folder.
     words
-        Words whose nearest neighbours to show; by default a few frequent ones.
+        Words whose nearest neighbours to show; by default a few frequent words.
     json_
         Print JSON instead of text.
     """
-    from tiedlm.analysis.subspace import describe_geometry
     from tiedlm.cli.models import load_model
+    from tiedlm.evaluation.subspace import describe_geometry
 
     found = describe_geometry(load_model(run)[0], words)
     if json_:

@@ -1,4 +1,4 @@
-"""``tiedlm compare``: runs side by side, finished or under way."""
+"""``tiedlm compare``: compare runs side by side, finished or still training."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ def compare(
     *runs: Path,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Compare runs: means over seeds, differences to the first, 95% intervals.
+    """Compare runs: means over seeds, differences from the first row, 95% intervals.
 
-    Runs that differ only in their seed become one row, whatever their device, threads and
-    --accumulate. A run that is not finished shows its best validation perplexity so far, in a row
-    of its own; the difference is of test perplexity where there is one in both rows, else of
-    validation.
+    Runs that differ only in their seed share a row; --device, --threads and --accumulate may differ
+    too. An unfinished run has a row of its own, with its best validation perplexity so far. The
+    difference is in test perplexity if both rows have one, otherwise in validation perplexity.
 
     Parameters
     ----------
@@ -51,7 +50,7 @@ def compare(
 
 
 def _values(row: Row) -> dict[str, Any]:
-    """Return what ``--json`` prints of a row."""
+    """Return the JSON object for a row."""
     return {
         "recipe": row.recipe,
         "runs": [str(run.folder) for run in row.runs],
@@ -69,7 +68,7 @@ def _values(row: Row) -> dict[str, Any]:
 
 
 def _print_table(rows: list[Row], changed: dict[str, list[Any]]) -> None:
-    """Print the rows, and the settings in which they differ."""
+    """Print the rows, and the settings that differ between them."""
     from rich.table import Table
 
     from tiedlm.experiments.comparison import same_text
@@ -98,7 +97,7 @@ def _print_table(rows: list[Row], changed: dict[str, list[Any]]) -> None:
             "/".join(str(run.epochs) for run in row.runs),
         )
     for column in table.columns:
-        column.overflow = "fold"  # nothing is cut off
+        column.overflow = "fold"  # wrap long cells instead of cutting them
     console = table_console()
     console.print(table)
     if changed:
@@ -107,18 +106,18 @@ def _print_table(rows: list[Row], changed: dict[str, list[Any]]) -> None:
         console.print(f"  {name}: " + ", ".join(map(str, values)), highlight=False)
     if not all(comparable):
         console.print(
-            "other text: not the corpus or not the vocabulary of the first row, so that their "
+            "other text: the corpus or the vocabulary is not that of the first row, so the "
             "perplexities cannot be compared"
         )
 
 
 def _run_folders(folder: Path) -> list[Path]:
-    """Return a run folder itself, or the run folders in it: `tiedlm compare runs/demo`."""
+    """Return the run folders inside a folder, or the folder itself if it is a run."""
     if (folder / CONFIG).is_file() or not folder.is_dir():
         return [folder]
     inside = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
     found = [run for run in inside if (run / RESULT).is_file() or read_metrics(run)]
     for run in inside:
         if run not in found:
-            note(f"{run} is left out: no epoch of it was trained")
+            note(f"{run} is left out: it has not finished an epoch")
     return found or [folder]

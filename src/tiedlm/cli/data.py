@@ -12,12 +12,12 @@ from tiedlm.cli.numbers import MaybeWhole
 
 app = App(name="data", help="List, prepare and check corpora.", help_format="plaintext")
 
-OWN_TEXT = "give a folder with train.txt, valid.txt and test.txt, or one file, which is split"
+OWN_TEXT = "give a folder with train.txt, valid.txt and test.txt, or one file to be split"
 
 
 @app.command(name="list")
 def list_(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
-    """List the corpora known by name.
+    """List the corpora that have a name.
 
     Args:
         json_: print JSON instead of a table.
@@ -85,7 +85,7 @@ def check(
     tokenize: bool | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Count a corpus, verify its files, and warn of what would make perplexity misleading.
+    """Count a corpus, verify its files, and warn about what makes its perplexity misleading.
 
     Args:
         corpus: a name that `tiedlm data list` shows, a folder or a text file.
@@ -110,13 +110,13 @@ def check(
         seen = f"{counted['seen_lines_share']:.1%}" if part != "train" else ""
         table.add_row(part, *numbers, f"{counted['unk_share']:.2%}", seen)
     rule = found["vocabulary"]
-    hashes = {True: "verified", False: "NOT those of the published files", None: "none published"}
+    hashes = {True: "verified", False: "NOT equal to the published ones", None: "none published"}
     _print(
         f"{found['corpus']}: {found['origin']}",
         f"split: {found['split']}",
         table,
         f"vocabulary: {rule['types']:,} words: {_vocabulary_rule(rule)}",
-        f"tokenized: {'by tiedlm' if found['tokenizer'] else 'as the text came'}",
+        f"tokenized: {'by tiedlm' if found['tokenizer'] else 'already in the text'}",
         f"SHA-256 of the files: {hashes[found['verified']]}",
         *[f"warning: {warning}" for warning in found["warnings"]],
     )
@@ -141,7 +141,7 @@ def _table(*headings: str) -> Any:
 
 
 def _print(*items: Any) -> None:
-    """Print tables, and text as it is: without markup and without colour."""
+    """Print tables and plain text, without markup or colour."""
     from rich.console import Console
 
     console = Console(highlight=False)

@@ -1,4 +1,4 @@
-"""``tiedlm demo``: the paper's four models on a small corpus, in minutes."""
+"""``tiedlm demo``: train the paper's four models on a small corpus, in minutes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def demo(
 ) -> None:
     """Train VD-LSTM, +AL, +RE and +REAL on a small corpus and write a report.
 
-    Stopped or killed, the same command goes on where it was.
+    If it is stopped or killed, run the same command again to continue.
 
     Parameters
     ----------
     out
         Folder for the runs, results.json, the plots and report.html.
     jobs
-        Models trained at once; the default is one per core.
+        Number of models to train at once; one per core by default.
     epochs
-        Passes over the training text; the recipe's by default.
+        Passes over the training text; the recipe decides by default.
     seed
-        Seed of the initial weights and of the dropout masks.
+        Seed for the initial weights and the dropout masks.
     """
     from tiedlm.experiments.demo import run_demo
     from tiedlm.experiments.tables import print_demo_table

@@ -1,4 +1,4 @@
-"""``tiedlm evaluate``: perplexity with its denominator."""
+"""``tiedlm evaluate``: compute perplexity, and show how many tokens it averages over."""
 
 from __future__ import annotations
 
@@ -27,28 +27,27 @@ def evaluate(
     device: str = "auto",
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Perplexity of a run's best model.
+    """Compute the perplexity of a run's best model.
 
-    One stream, the state carried from the first word to the last, every token predicted except
-    the very first. `<eos>` and `<unk>` count as words.
+    The text is one stream: the state is carried from the first word to the last, and every token
+    except the very first is predicted. `<eos>` and `<unk>` count as words.
 
     Parameters
     ----------
     run
         Run folder.
     split
-        Which part of the corpus.
+        Part of the corpus to evaluate.
     data
-        Where the run's corpus is now, if it has moved. Of any other text `tiedlm score` gives the
-        perplexity.
+        New place of the run's corpus, if it has moved. For any other text use `tiedlm score`.
     window
-        Tokens read at a time; changes nothing but rounding and speed. Default: what is fastest.
-        Not with --mc, whose masks last for the run's --bptt.
+        Tokens read at a time; changes only rounding and speed. The fastest by default. Cannot be
+        combined with --mc, whose masks last for the run's --bptt.
     mc
-        Average the probabilities of so many samples of the dropout masks (Monte-Carlo dropout)
-        instead of dropping nothing. It costs so many times as much.
+        Number of dropout masks to average the probabilities over (Monte-Carlo dropout). The time
+        grows with the number. By default nothing is dropped.
     seed
-        Of the masks of --mc; 1 by default.
+        Seed for the masks of --mc; 1 by default.
     device
         auto, cpu, cuda or cuda:N.
     json_
@@ -75,14 +74,14 @@ def evaluate(
         settings = settings.replace(data=data)
     elif os.sep in settings.data and not Path(settings.data).exists():
         raise UserError(
-            f"{settings.data}, the text of {run}, is not there: --data says where it is"
+            f"{settings.data}, the text of {run}, does not exist; give its new place as --data"
         )
     corpus = settings.load_corpus()
     if corpus.vocabulary != vocabulary:
         raise UserError(
-            f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) is not the "
-            f"one of {run} ({len(vocabulary)} words): has the text, or how it is split, changed "
-            "since training? (`tiedlm score` takes any text)"
+            f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) differs "
+            f"from {run}'s ({len(vocabulary)} words): has the text or its split changed since "
+            "training? (`tiedlm score` takes any text)"
         )
     trained_on = text_hashes(corpus_info(run))
     if trained_on and trained_on != text_hashes(corpus.info):

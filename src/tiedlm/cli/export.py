@@ -1,4 +1,4 @@
-"""``tiedlm export``: a trained model for other programs."""
+"""``tiedlm export``: write a trained model for other programs."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def export(
 ) -> None:
     """Write a run's best model for other programs, and check that they get the same numbers.
 
-    `hf` writes a folder that transformers loads without tiedlm (trust_remote_code=True), with its
-    tokenizer. `onnx` writes a step model with state in and out, and the two models that icefall
-    and sherpa-onnx read.
+    `hf` writes a folder with a tokenizer, which transformers loads without tiedlm
+    (trust_remote_code=True). `onnx` writes a step model with state as input and output, and the two
+    models that icefall and sherpa-onnx read.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def export(
     to
         hf or onnx, then the folder to write: `--to onnx model-onnx`.
     int8
-        Write eight-bit twins of the ONNX files too, and measure on the validation text what
-        they cost in perplexity.
+        Write eight-bit versions of the ONNX files too, and measure their perplexity on the
+        validation text.
     check
         Load the hf folder with transformers and compare its logits. ONNX files are always
         checked.
@@ -87,7 +87,7 @@ def export(
     print(f"  largest difference of a log-probability: {report.largest_difference:.1e}")
     if report.perplexity is not None and report.perplexity_int8 is not None:
         print(
-            f"  validation perplexity {report.perplexity:.3f}, of int8 "
+            f"  validation perplexity {report.perplexity:.3f}, int8 "
             f"{report.perplexity_int8:.3f} ({report.perplexity_int8 - report.perplexity:+.3f})"
         )
 
@@ -101,13 +101,13 @@ def _validation_ids(run: Path) -> npt.NDArray[np.int32]:
     settings = Settings.of_run(run)
     if not settings.data:
         raise UserError(
-            f"--int8 is measured on a run's validation text, and {run} has none, as an imported "
-            "run; leave it out"
+            f"--int8 needs the run's validation text to measure perplexity, and {run} was imported "
+            "and has none; leave out --int8"
         )
     corpus = settings.load_corpus()
     if corpus.vocabulary != Vocabulary.load(run / VOCABULARY):
         raise UserError(
-            f"the vocabulary of corpus {corpus.name!r} is not the one of {run}: has the text "
+            f"the vocabulary of corpus {corpus.name!r} differs from {run}'s: has the text "
             "changed since training?"
         )
     return corpus.valid

@@ -1,4 +1,4 @@
-"""``tiedlm generate``: let a model write."""
+"""``tiedlm generate``: generate text with a model."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def generate(
     run
         Run folder.
     context
-        Words to start from, in quotes; without them the text starts at a line's start.
+        Words to start from, in quotes; by default the text starts at the start of a line.
     words
-        How many words to write.
+        Number of words to generate.
     temperature
         Below 1 is safer, above 1 is wilder; 0 always takes the most probable word.
     seed
-        Seed of the sampling.
+        Seed for the sampling.
     unk
         Allow <unk>.
     tokenize
-        Split the context into words and sentences; the default is to do so where the corpus was
-        tokenized by tiedlm.
+        Split the context into words and sentences; by default only if tiedlm tokenized the run's
+        corpus.
     """
     from tiedlm.analysis.predictions import generate as sample
     from tiedlm.cli.models import context_ids, load_model
@@ -48,7 +48,7 @@ def generate(
         raise UserError(f"--temperature: expected 0, or from 0.001 to 1e6, got {temperature}")
     model, vocabulary = load_model(run)
     banned = () if unk or vocabulary.unk_id is None else (vocabulary.unk_id,)
-    context_N = context_ids(run, vocabulary, context, tokenize)  # says first what it does not know
+    context_N = context_ids(run, vocabulary, context, tokenize)  # prints unknown words first
     print(context, end="", flush=True)
     starts_line = not context
     ids = sample(

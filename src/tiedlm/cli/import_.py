@@ -1,4 +1,4 @@
-"""``tiedlm import``: a checkpoint of another program becomes a run folder."""
+"""``tiedlm import``: convert a checkpoint of another program to a run folder."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from pathlib import Path
 
 
 def import_(checkpoint: Path, /, *, vocabulary: Path, out: Path) -> None:
-    """Make a run folder of an LSTM checkpoint of pytorch/examples or neural-complexity.
+    """Convert an LSTM checkpoint of pytorch/examples or neural-complexity to a run folder.
 
-    The checkpoint is a state dict; a pickled module is refused, with the lines that convert it.
-    The run is ready for `tiedlm score`, `predict` and `rescore`.
+    The checkpoint must be a state dict. For a pickled module the error shows the lines that convert
+    it. The run is ready for `tiedlm score`, `predict` and `rescore`.
 
     Parameters
     ----------
     checkpoint
         State dict (.pt).
     vocabulary
-        Its words, one a line, in the order of their ids; `<eos>` must be among them.
+        File with the model's words, one per line, ordered by id; must contain `<eos>`.
     out
         Run folder to write.
     """
@@ -32,7 +32,5 @@ def import_(checkpoint: Path, /, *, vocabulary: Path, out: Path) -> None:
     )
     if imported.wrappers:
         names = " and ".join(f"{wrapper}." for wrapper in imported.wrappers)
-        print(
-            f"names of tensors are read without {names}, which PyTorch's wrappers put before them"
-        )
+        print(f"names of tensors are read without {names}, which PyTorch's wrappers add")
     print(f"written to {out}; next: tiedlm score {out} FILE")

@@ -1,4 +1,4 @@
-"""``tiedlm info``: what this machine has, and what tiedlm makes of it."""
+"""``tiedlm info``: show what this machine has, and what tiedlm uses of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def info(
     *,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Show versions, threads, the arithmetic that is used and why.
+    """Show versions, threads, and the arithmetic in use and why.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What commands that use a trained model share; imported when such a command runs."""
+"""Helpers for commands that use a trained model; imported when such a command runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tiedlm.training.run_files import corpus_info
 
 
 def load_model(run: Path, device: str = "cpu") -> tuple[LanguageModel, Vocabulary]:
-    """Load a run's best model and its vocabulary, and choose threads and arithmetic."""
+    """Load a run's best model and its vocabulary, and set threads and arithmetic."""
     model = load(run, choose_device(device))
     assert model.vocabulary is not None
     until_the_end(fast_arithmetic())
@@ -27,14 +27,14 @@ def load_model(run: Path, device: str = "cpu") -> tuple[LanguageModel, Vocabular
 def context_ids(
     run: Path, vocabulary: Vocabulary, context: str, is_raw: bool | None = None
 ) -> npt.NDArray[np.int32]:
-    """Encode a context as a run's corpus has it, after the end of a line.
+    """Encode a context the way the run's corpus was encoded, after an ``<eos>``.
 
     Args:
         run: the run folder.
-        vocabulary: gives the ids.
+        vocabulary: the vocabulary that gives the ids.
         context: the words so far.
-        is_raw: tokenize it, with an ``<eos>`` between its sentences; None does what was done to the
-            run's corpus.
+        is_raw: whether to tokenize it, with an ``<eos>`` between its sentences. None treats it
+            like the run's corpus.
     """
     if is_raw is None:
         is_raw = corpus_info(run)["tokenizer"] == "tiedlm"

@@ -1,4 +1,4 @@
-"""Whole numbers on the command line: 3.5 epochs is a mistake, not four."""
+"""Read whole numbers on the command line: 3.5 epochs is an error, not four."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from cyclopts import Parameter, Token
 
 
 def whole_number(kind: type, tokens: Sequence[Token]) -> int:
-    """Read a whole number; what the command line's library does by itself is to round.
+    """Read a whole number; cyclopts alone would round 3.5.
 
     Raises:
-        ValueError: for anything else; the library adds the flag.
+        ValueError: for anything else; cyclopts adds the flag.
     """
     text = tokens[0].value
     try:
@@ -22,7 +22,7 @@ def whole_number(kind: type, tokens: Sequence[Token]) -> int:
 
 
 def seed_number(kind: type, tokens: Sequence[Token]) -> int:
-    """Read a seed, which is what 64 bits hold.
+    """Read a seed: a signed 64-bit integer.
 
     Raises:
         ValueError: for anything else.

@@ -1,4 +1,4 @@
-"""``tiedlm predict``: the most probable next words."""
+"""``tiedlm predict``: show the most probable next words."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def predict(
     context
         The words so far, in quotes; words that the model does not know are read as <unk>.
     top
-        How many words to show.
+        Number of words to show.
     tokenize
-        Split the context into words and sentences; the default is to do so where the corpus was
-        tokenized by tiedlm.
+        Split the context into words and sentences; by default only if tiedlm tokenized the run's
+        corpus.
     json_
         Print JSON instead of text.
     """

@@ -1,4 +1,4 @@
-"""``tiedlm reproduce``: the paper's tables and figures beside ours."""
+"""``tiedlm reproduce``: reproduce the paper's tables and figures."""
 
 from __future__ import annotations
 
@@ -33,27 +33,26 @@ def reproduce(
 ) -> None:
     """Run the paper's experiments and show them beside the paper's numbers.
 
-    table1, table2 and figure1 train; table3 and figure2 show what table1 has trained, predictions
-    compares its baseline with its REAL. Stopped or killed, the same command goes on where each
-    run was. What is finished is kept in RESULTS, without weights or text.
+    table1, table2 and figure1 train models. table3 and figure2 use the runs of table1, and
+    predictions compares its baseline with its REAL. If it is stopped or killed, run the same
+    command again to continue. Finished runs are kept in RESULTS, without weights or text.
 
     Parameters
     ----------
     what
-        Which of the paper's tables and figures.
+        Table or figure of the paper.
     only
-        Cells to run, such as ptb-small-real; ptb-small* is the paper's that begin so (those beside
-        the paper's, such as ptb-small-real-b0 and ptb-small-al-gamma0.8, are named in full). May be
-        repeated.
+        Cells to run, such as ptb-small-real. ptb-small* means the paper's cells with this prefix;
+        name cells that are not the paper's, such as ptb-small-real-b0, in full. May be repeated.
     seeds
-        Train with seeds 1 to so many; figure1 has 10 runs a point unless this says otherwise.
+        Number of seeds to train, counted from 1. figure1 trains 10 runs a point by default, the
+        others one.
     first_seed
-        Leave out the seeds before this one.
+        First seed to train.
     jobs
-        Runs at once; the default is one per CPU core, one on a GPU.
+        Number of runs to train at once; by default one per CPU core, or one on a GPU.
     threads
-        CPU threads of each run; the default shares the cores among the runs, and OMP_NUM_THREADS
-        can lower it.
+        CPU threads of each run; by default the runs share the cores. OMP_NUM_THREADS can lower it.
     device
         auto, cpu, cuda or cuda:N.
     precision
@@ -61,11 +60,11 @@ def reproduce(
     budget
         Minutes after which every run is saved and stopped.
     show
-        Train nothing: show the table as it stands.
+        Show the current table without training.
     out
-        Folder of the runs.
+        Folder for the runs.
     results
-        Folder where finished runs are kept.
+        Folder that keeps the results of finished runs.
     """
     last_seed = _check_options(what, only, seeds, first_seed, jobs, threads, budget)
     from tiedlm.cores import available_cores
@@ -110,7 +109,7 @@ def _check_options(
     threads: int | None,
     budget: float | None,
 ) -> int:
-    """Refuse options out of range or of another table; return the last seed."""
+    """Return the last seed; refuse options out of range or meant for another table."""
     whole = {"seeds": seeds, "first-seed": first_seed, "jobs": jobs, "threads": threads}
     for name, value in whole.items():
         if value is not None and value < 1:
@@ -130,7 +129,7 @@ def _check_options(
 
 @dataclass(frozen=True)
 class _Options:
-    """What the command line asks for."""
+    """The options of one ``tiedlm reproduce``."""
 
     only: list[str]
     seeds: range
@@ -176,7 +175,7 @@ def _table(what: str, options: _Options) -> None:
         except Diverged as diverged:
             leave(f"error: {diverged}", 1)
     if not options.results.is_dir():
-        note(f"no results are kept in {options.results}; --results says where")
+        note(f"{options.results} has no results; name their folder with --results")
     found = find_results(options.results)
     console = table_console()
     print_lines([line_of(cell, found) for cell in cells], console.print)
@@ -200,7 +199,7 @@ def _table3(what: str, options: _Options) -> None:
 
 
 def _figure1(what: str, options: _Options) -> None:
-    """Train what is missing, draw the figure, and keep the runs if there are new ones."""
+    """Train the missing runs, draw the figure, and keep any new runs."""
     from tiedlm.analysis.plots import plot_theory, require_matplotlib
     from tiedlm.experiments import figure1
     from tiedlm.training.outcomes import Stopped
@@ -236,7 +235,7 @@ def _figure1(what: str, options: _Options) -> None:
 
 
 def _train_figure1(folder: Path, options: _Options) -> int:
-    """Train the runs that are missing; return how many are left."""
+    """Train the missing runs; return how many are left."""
     from tiedlm.experiments.figure1 import PANEL_A, PANEL_B, run_figure1
     from tiedlm.progress import ProgressView
 

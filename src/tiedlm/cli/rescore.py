@@ -1,4 +1,4 @@
-"""``tiedlm rescore``: n-best lists of a speech recogniser."""
+"""``tiedlm rescore``: rescore n-best lists of a speech recogniser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tiedlm.errors import UserError
 if TYPE_CHECKING:
     from tiedlm.scoring.rescore import ScoredLists, Weights
 
-MOST_UNKNOWN = 0.5  # of the words; with more a model says little of them
+MOST_UNKNOWN = 0.5  # share of unknown words above which scores mean little
 
 
 def rescore(
@@ -37,40 +37,40 @@ def rescore(
     device: str = "cpu",
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Rank the hypotheses of a speech recogniser anew, and write the best of each list.
+    """Rerank the hypotheses of a speech recogniser, and write the best of each list.
 
-    A hypothesis of n words gets score + lm-scale * (graph + (1 - weight) * lm + weight * new -
-    penalty * n), where lm is the recogniser's own language model and graph the rest of its graph,
-    if the list tells them apart, and new is this model's log-probability. docs/scoring.md shows the
-    layouts that are read.
+    The total of a hypothesis of n words is score + lm-scale * (graph + (1 - weight) * lm + weight *
+    new - penalty * n). Here new is this model's log-probability, lm the score of the recogniser's
+    own language model, and graph the rest of its graph. lm and graph are 0 if the list does not
+    separate them. docs/scoring.md shows the layouts that can be read.
 
     Parameters
     ----------
     run
         Run folder, trained or imported.
     nbest
-        Kaldi's text (with --acoustic-cost) or folder, ESPnet's folder or .json, or JSON lines;
-        a text may be a .gz, or - for standard input.
+        Kaldi's text (with --acoustic-cost) or folder, ESPnet's folder or .json, or JSON lines.
+        A text may be a .gz, or - for standard input.
     acoustic_cost
-        Kaldi's acoustic costs: lines of a key and a number.
+        File with Kaldi's acoustic costs, a key and a number on each line.
     lm_cost
-        Kaldi's language-model costs, likewise.
+        File with Kaldi's language-model costs, in the same format.
     weight
-        Of this model, 0.5 by default.
+        Weight of this model; 0.5 by default.
     penalty
-        Taken off for every word, 0 by default.
+        Subtracted for every word; 0 by default.
     lm_scale
-        Of the language models against the acoustic score (Kaldi's LMWT), 1 by default.
+        Scale of the language models against the acoustic score (Kaldi's LMWT); 1 by default.
     tune
-        References, lines of an utterance and its words: find weight, penalty and lm-scale with
-        the fewest errors on this list, say what they gain, and use them.
+        File with references, an utterance and its words on each line. Find the --weight, --penalty
+        and --lm-scale with the fewest errors on this list, report the gain, and use them.
     arpa
-        An ARPA or KenLM binary file, mixed with this model word by word.
+        ARPA or KenLM binary file to mix with this model word by word.
     arpa_weight
-        Share of the ARPA model in the mixture, 0.5 by default.
+        Share of the ARPA model in the mixture; 0.5 by default.
     tokenize
-        Split hypotheses into words as the run's corpus was; the default is to do so where the
-        corpus was tokenized by tiedlm.
+        Split hypotheses into words as raw text is split; by default only if tiedlm tokenized the
+        run's corpus.
     out
         Write to this file instead of standard output.
     device
@@ -126,8 +126,8 @@ def rescore(
     if impossible := scored.impossible():
         others = f" and of {count(len(impossible) - 1, 'other')}" * (len(impossible) > 1)
         note(
-            f"every hypothesis of {impossible[0]!r}{others} is impossible: the first of the list "
-            "is kept"
+            f"every hypothesis of {impossible[0]!r}{others} is impossible; the first of the list "
+            "is used"
         )
     if references is not None:
         found = scored.tune(references)
@@ -138,7 +138,7 @@ def rescore(
             f"{found.oracle:.2%} at best",
         ]
         if found.best > found.first:
-            note("no weights that were tried rank this list as well as it came")
+            note("no weights on the grid match the recogniser's own ranking of this list")
     lines.append(f"used {_flags(weights, arpa, arpa_weight)}")
     text = _as_json(scored, weights) if json_ else _as_text(scored, weights)
     if out is None:
@@ -149,19 +149,19 @@ def rescore(
 
 
 def _note_unknown(model: str, share: float) -> None:
-    """Say that a model knows so few words that its scores tell little."""
+    """Warn that a model knows too few words for its scores to mean much."""
     if share > MOST_UNKNOWN:
         note(
-            f"{model} does not know {share:.0%} of the words: are its words or the list's in "
-            "capitals, or split in another way?"
+            f"{model} does not know {share:.0%} of the words: does the list differ from it in "
+            "capitals, or in how words are split?"
         )
 
 
 def _given_weights(weights: dict[str, float | None], tune: Path | None) -> dict[str, float]:
-    """Return the weights that were given, by name.
+    """Return the given weights, by name.
 
     Raises:
-        UserError: for one that is out of range, or given although --tune finds it.
+        UserError: if one is out of range, or given together with --tune.
     """
     given = {name: value for name, value in weights.items() if value is not None}
     if tune is not None and given:
@@ -176,7 +176,7 @@ def _given_weights(weights: dict[str, float | None], tune: Path | None) -> dict[
 
 
 def _flags(weights: Weights, arpa: Path | None, arpa_weight: float) -> str:
-    """Write the flags that give the same ranking without --tune."""
+    """Return the flags that give the same ranking without --tune."""
     flags = f"--weight {weights.weight:g} --penalty {weights.penalty:g}"
     if weights.lm_scale != 1:
         flags += f" --lm-scale {weights.lm_scale:g}"
@@ -186,7 +186,7 @@ def _flags(weights: Weights, arpa: Path | None, arpa_weight: float) -> str:
 
 
 def _as_text(scored: ScoredLists, weights: Weights) -> str:
-    """Return an utterance and its best hypothesis a line."""
+    """Return a line per utterance: its name and its best hypothesis."""
     best = scored.best(weights)
     return "".join(
         f"{utterance} {hypotheses[index].text}".rstrip() + "\n"

@@ -1,4 +1,4 @@
-"""``tiedlm score``: surprisal, entropy and rank of every word of a text."""
+"""``tiedlm score``: compute surprisal, entropy and rank of every word of a text."""
 
 from __future__ import annotations
 
@@ -45,42 +45,42 @@ def score(
 ) -> None:
     """Write a table with a row per word: surprisal, entropy, entropy reduction, rank.
 
-    Tab-separated with a header; docs/scoring.md describes the columns. A summary goes to
-    standard error.
+    The table is tab-separated, with a header; docs/scoring.md describes the columns. A summary goes
+    to standard error.
 
     Parameters
     ----------
     run
         Run folder, trained or imported.
     file
-        UTF-8 text; .gz is unpacked; - is standard input.
+        UTF-8 text, or a .gz of it; - is standard input.
     column
-        The file is a table (CSV, or separated by tabs) with a header: score the text in this
-        column, and give each word the other cells of its row.
+        Column with the text to score. The file is then a table (CSV or tab-separated) with a
+        header, and each word's row ends with the other cells of its table row.
     unit
-        sentence: each sentence is read afresh, also the second one of a line. line: each line is.
-        document: the state is carried from the first word to the last, as `tiedlm evaluate` does.
+        sentence: the state is reset at every sentence. line: the state is reset at every line.
+        document: the state is carried from the first word to the last, as in `tiedlm evaluate`.
     base
-        Of the logarithm: 2 for bits, e for nats, 10.
+        Base of the logarithm: 2 (bits), e (nats) or 10.
     start
-        eos: the first word is predicted after <eos>. none: nothing precedes it, so its row says
-        NA, as in `tiedlm evaluate`. The default is none for a document, else eos.
+        eos: predict the first word after <eos>. none: nothing precedes the first word, so its row
+        has NA, as in `tiedlm evaluate`. The default is none with --unit document, else eos.
     eos
-        Whether <eos>, which ends every sentence, has a row.
+        Write a row for <eos>, which ends every sentence.
     adapt
-        Learn while reading: a step of SGD after each sentence or line, its surprisal taken before.
+        Learn while reading: take an SGD step after each sentence or line is scored.
     adapt_lr
-        Learning rate of --adapt; the default is 2.
+        Learning rate of --adapt; 2 by default.
     tokenize
-        Split raw text into words and sentences as the run's corpus was; the default is to do so
-        where the corpus was tokenized by tiedlm.
+        Split raw text into words and sentences; by default only if tiedlm tokenized the run's
+        corpus.
     sum_pieces
-        Join sub-word pieces into words; the default is to do so where the vocabulary is one of
-        pieces that mark a word's beginning.
+        Join sub-word pieces into words; by default only if the vocabulary consists of pieces that
+        mark the beginning of a word.
     out
         Write the table to this file instead of standard output.
     precision
-        fp64: the batch changes no digit that is shown. fp32: faster.
+        fp64: the order of sentences changes no digit in the table. fp32: faster.
     device
         auto, cpu, cuda or cuda:N.
     """
@@ -130,7 +130,7 @@ def score(
 
 
 def _check_adapt(adapt: bool, adapt_lr: float | None) -> None:
-    """Refuse a learning rate that is not one, or that nothing uses."""
+    """Refuse an --adapt-lr that is out of range or lacks --adapt."""
     from tiedlm.training.ranges import LARGEST
 
     if adapt_lr is not None and not adapt:
@@ -142,7 +142,7 @@ def _check_adapt(adapt: bool, adapt_lr: float | None) -> None:
 def _read(
     file: str, column: str | None, tokenize: bool
 ) -> tuple[Iterator[str], TextColumn | None, list[str]]:
-    """Open a text; return its lines, the table that they are a column of, and notes to show."""
+    """Open a text; return its lines, the table they come from if any, and notes to print."""
     from tiedlm.data.text import looks_tokenized, names_table
     from tiedlm.scoring import read_lines
     from tiedlm.scoring.columns import TextColumn
@@ -155,16 +155,16 @@ def _read(
         lines = iter(given)
     elif names_table(file):
         notes.append(
-            f"{file} is read as plain text, its header too; --column NAME reads one column of it"
+            f"{file} is read as plain text, its header too; to read one column, give --column NAME"
         )
     if not tokenize:
         sample, lines = tee(lines)
         is_raw = not looks_tokenized(sample)
-        del sample  # else what is read from now on is kept for it
+        del sample  # otherwise tee keeps every line for it
         if is_raw:
             notes.append(
-                f"{name_of(file)} looks like raw text, and this run takes for words what stands "
-                "between blanks; --tokenize splits it into words"
+                f"{name_of(file)} looks like raw text, but this run splits words at spaces only; "
+                "--tokenize separates punctuation too"
             )
     return lines, given, notes
 
@@ -178,7 +178,7 @@ def _score(
     carry_state: bool,
     adapt_lr: float | None,
 ) -> Iterator[Scored]:
-    """Score sentences: in order where one depends on the one before it, else in batches."""
+    """Score sentences: in order if each depends on the previous one, else in batches."""
     from tiedlm.scoring import score_in_order, score_sentences
 
     if carry_state or adapt_lr is not None:
@@ -194,7 +194,7 @@ def _score(
 def _first_words(scored: Iterator[Scored], file: str) -> tuple[Scored, Iterator[Scored]]:
     """Return the first sentence that has words, and all sentences.
 
-    What is wrong with the file shows with its first words: before anything is written.
+    Reading up to the first words shows what is wrong with the file before anything is written.
 
     Raises:
         UserError: if there are no words.
@@ -210,7 +210,7 @@ def _first_words(scored: Iterator[Scored], file: str) -> tuple[Scored, Iterator[
 
 
 def _write(out: Path | None, scored: Iterator[Scored], **options: Any) -> Summary:
-    """Write the table to a file that is whole or not there, or to standard output."""
+    """Write the table to standard output, or to a file that appears only when complete."""
     from tiedlm.files import atomic_path
     from tiedlm.scoring.table import write_table
 
@@ -221,14 +221,14 @@ def _write(out: Path | None, scored: Iterator[Scored], **options: Any) -> Summar
 
 
 def _advise(summary: Summary, unit: str) -> None:
-    """Note what of the text's lines may not be as meant."""
+    """Print notes on lines that may not be cut as the user meant."""
     from tiedlm.scoring.table import count
 
     if unit == "sentence" and summary.cut_lines:
         cut = count(summary.cut_lines, "line")
-        note(f"{cut} of more than one sentence, each read afresh; --unit line reads a line as one")
+        note(f"{cut} with several sentences, each read separately; --unit line keeps them together")
     if summary.most_parts == 1 and summary.sentences > 1:
         note(
-            "no line has more than one word, and each is read as a sentence; put the words of an "
-            "item on one line"
+            "every line has one word and is read as a sentence; put the words of an item on one "
+            "line"
         )

@@ -1,4 +1,4 @@
-"""``tiedlm train``: one model from a recipe, every setting a typed flag in a group."""
+"""``tiedlm train``: train one model from a recipe, with a typed flag for every setting."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def train(
         return
     _check_together(settings)
     if not settings.data:
-        raise UserError(f"recipe {recipe!r} has no corpus of its own: give --data NAME-or-PATH")
-    from tiedlm.data.corpus import place_of  # NumPy: not for --list
+        raise UserError(f"recipe {recipe!r} has no corpus of its own; give --data NAME-or-PATH")
+    from tiedlm.data.corpus import place_of  # imports NumPy, which --list does not need
 
     settings = settings.replace(data=place_of(settings.data))
     out = out or Path("runs") / f"{recipe}-seed{settings.seed}"
@@ -56,7 +56,7 @@ def train(
     if resume and not has_checkpoint(out):
         raise UserError(f"--resume: {out} has no checkpoint in last/; leave --resume out")
     run(settings, out, quiet, tensorboard)
-    from tiedlm.training.distributed import end_process, world_size  # loaded by now
+    from tiedlm.training.distributed import end_process, world_size  # already loaded
 
     if world_size() > 1:
         end_process()
@@ -72,7 +72,7 @@ def _check_together(settings: Settings) -> None:
     if settings.fraction < 1 and settings.skip + settings.fraction > 1 + 1e-6:
         raise UserError(
             f"--skip {settings.skip} and --fraction {settings.fraction} reach past the end of the "
-            "text; their sum is at most 1"
+            "text; their sum must be at most 1"
         )
 
 
@@ -87,7 +87,7 @@ def run(
     from tiedlm.training.outcomes import Diverged, Stopped
     from tiedlm.training.tensorboard import TensorBoard
 
-    builder_of(settings.network)  # an unknown one is named before the text is read
+    builder_of(settings.network)  # refuse an unknown network before reading the text
     is_first = is_first_rank()
     quiet = quiet or not is_first
     board = TensorBoard(out) if tensorboard and is_first else None
@@ -106,7 +106,7 @@ def run(
     if not quiet:
         if result["epochs"] < settings.epochs:
             print(
-                f"stopped before epoch {settings.epochs}: validation did not get better in "
+                f"stopped before epoch {settings.epochs}: validation did not improve for "
                 f"{settings.patience} epochs (--patience)"
             )
         print(
@@ -125,7 +125,7 @@ def _print_recipes() -> None:
 
 
 def _signature() -> inspect.Signature:
-    """Return the parameters of the command: its own, then one flag for each setting."""
+    """Return the signature of the command: its own flags, then one for each setting."""
     order = enumerate(typing.get_args(FlagGroup))
     groups = {name: Group(name, sort_key=place) for place, name in order}
     hints = typing.get_type_hints(Settings)

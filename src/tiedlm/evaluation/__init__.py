@@ -1,4 +1,4 @@
-"""Evaluation: perplexity with a stated denominator, with or without sampled dropout masks."""
+"""Compute perplexity, with or without Monte-Carlo dropout."""
 
 from tiedlm.evaluation.monte_carlo import monte_carlo_evaluate, monte_carlo_losses
 from tiedlm.evaluation.perplexity import Evaluation, evaluate, perplexity, token_losses

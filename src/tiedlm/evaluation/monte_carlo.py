@@ -1,11 +1,11 @@
-r"""Monte-Carlo dropout: the probability of a word averaged over sampled masks.
+r"""Average a word's probability over sampled dropout masks (Monte-Carlo dropout).
 
 .. math:: p(w_t \mid w_{<t}) \approx \frac{1}{K} \sum_{k=1}^K p(w_t \mid w_{<t}, m_k)
 
-where m_k are dropout masks as in training: one for a window of text, drawn anew for the next
-window. The K samples read the text side by side, each with its own carried state.
+The m_k are dropout masks as in training: a new one is drawn for each window of text. The K samples
+read the text as a batch, and each carries its own state.
 
-Source: Gal and Ghahramani (2016), section 5, the rows "MC" that PAPER Table 3 quotes.
+Source: Gal and Ghahramani (2016), section 5, the rows "MC" quoted in PAPER Table 3.
 
 Shape letters: N tokens, K samples, T tokens of a window.
 """
@@ -35,12 +35,12 @@ def monte_carlo_losses(
     """Return ``-log`` of the averaged probability of every token but the first, in nats.
 
     Args:
-        model: is put back into the mode it was in.
+        model: the model; its mode is restored at the end.
         ids: ``(N,)`` word ids, at least two.
         samples: K.
-        window: tokens for which a mask lasts; in training the steps of back-propagation.
-        seed: of the masks; the global random state is left as it was.
-        on_tokens: told after each window how many tokens it had.
+        window: number of tokens that share a mask; in training, the steps of back-propagation.
+        seed: seed for the masks; the global random state does not change.
+        on_tokens: called after each window with its number of tokens.
 
     Returns:
         ``(N - 1,)`` float32.
@@ -85,10 +85,10 @@ def monte_carlo_evaluate(
         model: the model.
         ids: ``(N,)`` word ids, at least two.
         samples: K.
-        window: tokens for which a mask lasts.
-        seed: of the masks.
+        window: number of tokens that share a mask.
+        seed: seed for the masks.
         unk_id: the id of ``<unk>``, to count it.
-        on_tokens: told after each window how many tokens it had.
+        on_tokens: called after each window with its number of tokens.
     """
     losses = monte_carlo_losses(model, ids, samples, window=window, seed=seed, on_tokens=on_tokens)
     return summarize(losses, np.asarray(ids[1:]), unk_id)

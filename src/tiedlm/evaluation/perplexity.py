@@ -1,8 +1,8 @@
-"""Perplexity: the one place where it is computed.
+"""Compute perplexity; no other module does.
 
-``exp(total nll / predicted tokens)``: one stream, the state carried from its first word to its
-last, every token predicted except the very first, none dropped. How many tokens are read at a
-time changes nothing but rounding, and there is no batch to change.
+Perplexity is ``exp(total nll / predicted tokens)``. The text is one stream: the state is carried
+from the first word to the last, and every token except the very first is predicted. The number of
+tokens read at a time changes only rounding, and there is no batch size.
 
 Shape letters: N tokens, T tokens of a window, H hidden width, V vocabulary.
 """
@@ -23,20 +23,20 @@ from tiedlm.loss import augmented_cross_entropy
 from tiedlm.model import LanguageModel
 
 WINDOW = 512  # tokens read at a time
-SCORED = 2048  # tokens read and scored at a time: the larger a product, the faster
+SCORED = 2048  # tokens read and scored at a time: larger matrix products are faster
 
 
 class Evaluation(NamedTuple):
-    """What a model says of a text.
+    """The perplexity of a text and the counts behind it.
 
     Args:
         perplexity: ``exp(nll / tokens)``.
         bits_per_word: ``nll / tokens / ln 2``.
         nll: total negative log-likelihood, in nats.
-        tokens: predicted tokens, ``<eos>`` and ``<unk>`` among them.
-        unk_tokens: how many of them are ``<unk>``.
-        unk_share: the same as a share.
-        perplexity_without_unk: over the predicted tokens that are not ``<unk>``.
+        tokens: number of predicted tokens, including ``<eos>`` and ``<unk>``.
+        unk_tokens: number of predicted tokens that are ``<unk>``.
+        unk_share: ``unk_tokens / tokens``.
+        perplexity_without_unk: perplexity over the predicted tokens that are not ``<unk>``.
     """
 
     perplexity: float
@@ -54,13 +54,13 @@ def hidden_windows(
     """Read a text as one stream, in evaluation mode and without gradients.
 
     Args:
-        model: is put back into the mode it was in.
+        model: the model; its mode is restored at the end.
         ids: ``(N,)`` word ids.
         window: tokens read at a time.
 
     Yields:
-        ``(hidden_TH, targets_T)``: what the classifier reads (projected where the model has a
-        projection) and the words that come next; together every token but the first.
+        ``(hidden_TH, targets_T)``: the classifier's input, after any projection, and the next
+        words. Together the windows cover every token but the first.
     """
     device = model.embedding.weight.device
     with model.mode(training=False):
@@ -82,7 +82,7 @@ def token_losses(
     Args:
         model: the model.
         ids: ``(N,)`` word ids, at least two.
-        window: tokens read at a time; changes nothing but rounding.
+        window: tokens read at a time; changes only rounding.
 
     Returns:
         ``(N - 1,)`` float32.
@@ -96,7 +96,7 @@ def token_losses(
 
 
 def target_losses(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
-    """Return the negative log-likelihood of each target; ``hidden`` is projected already."""
+    """Return the negative log-likelihood of each target, given projected hidden states."""
     with torch.no_grad():
         return augmented_cross_entropy(
             hidden,
@@ -113,7 +113,7 @@ def summarize(
     targets: npt.NDArray[np.integer],
     unk_id: int | None,
 ) -> Evaluation:
-    """Turn the losses of the predicted tokens into an :class:`Evaluation`."""
+    """Return the :class:`Evaluation` for the losses of the predicted tokens."""
     total = float(losses.sum(dtype=np.float64))
     count = len(losses)
     is_unk = targets == unk_id if unk_id is not None else np.zeros(count, dtype=bool)
@@ -131,7 +131,7 @@ def summarize(
 
 
 def perplexity(nll: float, tokens: int) -> float:
-    """Return ``exp(nll / tokens)``, infinite where that is too large for a float."""
+    """Return ``exp(nll / tokens)``, or infinity if that exceeds a float."""
     nats = nll / tokens
     return math.exp(nats) if nats < 700 else math.inf
 
@@ -149,7 +149,7 @@ def evaluate(
         model: the model.
         ids: ``(N,)`` word ids, at least two.
         unk_id: the id of ``<unk>``, to count it.
-        window: tokens read at a time; changes nothing but rounding.
+        window: tokens read at a time; changes only rounding.
 
     Raises:
         ValueError: for fewer than two tokens.

@@ -1,14 +1,14 @@
-"""Read one stream of text in segments side by side, with the numbers of reading it word by word.
+"""Read one stream of text as parallel segments, with the results of reading it word by word.
 
-One stream is a matrix-vector product a word, bound by reading the recurrent weights. B segments of
-it are a matrix product a step. A network that forgets reaches the same state from two different
-ones after enough words. So every segment is first read from the initial state. Then each is read
-again, from the state in which the segment before it ended, until its state is that of the first
-reading. From there on the first reading was right. This is checked, not assumed: if the states of a
-segment never meet, all text after it is read once more, as one stream.
+One stream needs a matrix-vector product per word, limited by reading the recurrent weights from
+memory. B segments of it need one matrix product per step. A network that forgets reaches the same
+state from two different ones after enough words. So every segment is first read from the initial
+state. Then it is read again from the end state of the previous segment, until its state equals that
+of the first reading. From there on the first reading is correct. This is checked: if the states of
+a segment never meet, all text after its start is read again as one stream.
 
-Reading is cheap beside scoring. So what may have to be read again is held back, as far as memory
-allows, and most words are scored once. A long text is read in blocks, one after another.
+Reading is cheap compared with scoring. So windows that may be read again are held back, as far as
+memory allows, and most words are scored once. A long text is read in blocks, one after another.
 
 Shape letters: N tokens, B segments, T tokens of a window, H hidden width.
 """
@@ -26,18 +26,18 @@ from torch import Tensor
 from tiedlm.model import LanguageModel
 from tiedlm.networks.state import State, join, select
 
-SEGMENTS = 12  # with more, more of the text is read twice, and nothing is faster
-WIDE = 1000  # recurrent weights of this width or more are read from memory at every step:
-WIDE_SEGMENTS = 16  # then more streams share the cost
-LEAST_LENGTH = 2048  # tokens of a segment; in a shorter one too much is read twice
-MOST_LENGTH = 8192  # a longer one is not faster, and more states are kept for comparison
+SEGMENTS = 12  # more segments are not faster, because more of the text is read twice
+WIDE = 1000  # from this width on, every step reads the recurrent weights from memory,
+WIDE_SEGMENTS = 16  # and more segments share that cost
+LEAST_LENGTH = 2048  # tokens of a segment; too much of a shorter one is read twice
+MOST_LENGTH = 8192  # longer segments are not faster, and more states are kept to compare
 LEAST_STEP = 32  # tokens of a segment read at a time; the state after each step is kept
-KEPT_BACK = 2**24  # numbers
+KEPT_BACK = 2**24  # numbers in the windows held back
 SAME = 1e-5  # states have met if they differ by less, relative to max(1, their size)
 
 
 class Piece(NamedTuple):
-    """A window of some segments: hidden states, the next words, and the positions of these."""
+    """A window of some segments: hidden states, next words, and the positions of these words."""
 
     hidden_BTH: Tensor
     targets_BT: Tensor
@@ -45,7 +45,7 @@ class Piece(NamedTuple):
 
 
 def segments_for(model: LanguageModel, tokens: int) -> int:
-    """Return the number of segments in which a text is read fastest; 1 is one stream."""
+    """Return the number of segments that reads a text fastest; 1 means one stream."""
     if not model.network.forgets:
         return 1
     count = WIDE_SEGMENTS if model.config.d_hidden >= WIDE else SEGMENTS
@@ -58,13 +58,13 @@ def segment_windows(
     """Read a text in segments, in evaluation mode and without gradients.
 
     Args:
-        model: its mode is restored at the end.
+        model: the model; its mode is restored at the end.
         ids: ``(N,)`` word ids.
-        window: tokens read at a time, of all segments together.
-        segments: their number; 1 is one stream.
+        window: tokens read at a time, over all segments.
+        segments: number of segments; 1 means one stream.
 
     Yields:
-        ``(hidden_BTH, targets_BT, positions_BT)``: what the classifier reads, the next words, and
+        ``(hidden_BTH, targets_BT, positions_BT)``: the classifier's input, the next words, and
         their positions in ``ids[1:]``. A position may be yielded twice; the last time counts.
     """
     reader = _Reader(model, ids, window)
@@ -106,7 +106,7 @@ class _Reader:
     def segments(
         self, start: int, length: int, count: int, state: State
     ) -> Generator[Piece, None, State]:
-        """Read segments of one length, the first from ``state``; return the last one's state."""
+        """Read segments of equal length, the first from ``state``; return the final state."""
         step = max(LEAST_STEP, self.window // count)
         windows = [range(t, min(t + step, length)) for t in range(0, length, step)]
         rows = torch.arange(count)
@@ -148,7 +148,7 @@ class _Reader:
 
 
 def _apart(state: State, other: State) -> Tensor:
-    """Tell for each stream whether its two states differ."""
+    """Return, for each stream, whether its two states differ."""
     differs = [
         (a - b).abs() > SAME * torch.maximum(a.abs(), b.abs()).clamp(min=1.0)
         for a, b in zip(state, other, strict=True)

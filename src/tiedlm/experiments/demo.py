@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from tiedlm.analysis.plots import require_matplotlib
 from tiedlm.analysis.predictions import distributions, mean_probability, next_words
-from tiedlm.analysis.subspace import subspace_distance
 from tiedlm.cores import available_cores
 from tiedlm.data import Corpus
 from tiedlm.errors import UserError
+from tiedlm.evaluation.subspace import subspace_distance
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.report import write_report

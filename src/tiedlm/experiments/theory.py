@@ -35,8 +35,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tiedlm.analysis.subspace import principal_angles, subspace_distance
 from tiedlm.data.streams import batch_streams
+from tiedlm.evaluation.subspace import principal_angles, subspace_distance
 from tiedlm.experiments.paper import SIZES
 from tiedlm.model import LanguageModel
 from tiedlm.training.build import build_model

@@ -21,6 +21,11 @@ PIECE = 2**21  # what PyTorch's pointwise work sees: it fits a cache, and few th
 MOST_KEPT = 2**24  # a larger buffer ends with the pass
 
 
+def most_rows(tokens: int, vocabulary: int, numbers: int) -> int:
+    """Return the rows of a matrix of scores that has so many numbers, if those are not too few."""
+    return max(1, min(tokens, max(numbers // vocabulary, LEAST_ROWS)))
+
+
 class _Kept(threading.local):
     def __init__(self) -> None:
         self.memory: dict[str, Tensor] = {}

@@ -1,10 +1,10 @@
-"""Tokens put in an order in which each distinct target's row is used without being copied.
+"""Order the tokens so that the rows of their target words are used without a copy.
 
-The soft target depends on the target *word* only. With distinct words in order of falling count,
-lay out the tokens level by level: first one token of each word, then a second one of each word that
-has two, and so on. The tokens of level k then lie beside rows ``0 .. U_k`` of the distinct words'
-matrix, so that subtracting soft targets from tokens, or summing tokens into words, is plain
-arithmetic on contiguous rows. Levels too short for that share one segment with an index.
+The soft target depends on the target *word* only. The distinct words are sorted by falling count.
+Then the tokens are laid out level by level: first one token of each word, then a second one of each
+word that has two, and so on. The tokens of level k lie beside rows ``0 .. U_k`` of the distinct
+words' matrix. So subtracting soft targets from tokens, or summing tokens into words, is plain
+arithmetic on contiguous rows. Levels that are too short for that share one segment with an index.
 
 Shape letters: N tokens, U distinct targets.
 """
@@ -17,12 +17,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Levels with fewer words than this are gathered by index, together.
-_SHORT_LEVEL = 16
+_SHORT_LEVEL = 16  # words; shorter levels are gathered by index, together
 
 
 class Segment(NamedTuple):
-    """Some rows of a group's tokens, and the group's words that they belong to, row by row."""
+    """Some rows of a group's tokens, and the rows of the words that they belong to."""
 
     rows: slice
     words: slice | Tensor
@@ -32,8 +31,8 @@ class Group(NamedTuple):
     """Some distinct words with all their tokens.
 
     Shape:
-        words_U ids of the words; count_U how often each occurs; tokens_N positions of their tokens,
-        level by level; word_of_N the row of ``words_U`` of each of these tokens.
+        words_U ids of the words; count_U number of tokens of each; tokens_N positions of the
+        tokens, level by level; word_of_N the row of ``words_U`` of each of these tokens.
     """
 
     words_U: Tensor
@@ -42,8 +41,19 @@ class Group(NamedTuple):
     word_of_N: Tensor
     levels: list[int]
 
+    def weights(self, weight: Tensor) -> Tensor:
+        """Return the summed weights of each word's tokens, or their count if all weigh the same.
+
+        Args:
+            weight: of each token of all groups, ``(N,)``, or one for all, ``()``.
+        """
+        if weight.dim() == 0:
+            return self.count_U.to(weight.dtype)
+        weight_N = weight[self.tokens_N]
+        return add_rows(weight_N.new_zeros(len(self.words_U)), self.word_of_N, weight_N)
+
     def segments(self, start: int, stop: int) -> Iterator[Segment]:
-        """Yield the segments of tokens ``start .. stop``, with rows counted from ``start``."""
+        """Yield the segments of tokens ``start .. stop``; their rows are counted from ``start``."""
         level_start = 0
         for size in self.levels:
             first, last = max(start, level_start), min(stop, level_start + size)
@@ -84,15 +94,15 @@ def group_by_word(targets_N: Tensor, most_words: int, *, by_level: bool = True) 
 
 
 def in_order(targets_N: Tensor) -> list[Group]:
-    """Return one group of all tokens in their own order, for losses that need no words."""
+    """Return one group of all tokens in their own order, for a loss without soft targets."""
     rows_N = torch.arange(len(targets_N), device=targets_N.device)
     return [Group(targets_N, torch.ones_like(targets_N), rows_N, rows_N, [])]
 
 
 def single_tokens(targets_N: Tensor, most_words: int) -> Iterator[Group]:
-    """Yield groups in which every token is a word of its own: nothing depends on the data.
+    """Yield groups in which every token is a word of its own.
 
-    That is what a CUDA graph needs, at the price of repeated rows.
+    The groups do not depend on the data, as a CUDA graph needs, at the price of repeated rows.
     """
     for first in range(0, len(targets_N), most_words):
         words_U = targets_N[first : first + most_words]
@@ -114,7 +124,7 @@ def _long_levels(counts: list[int]) -> list[int]:
 
 
 def add_rows(target: Tensor, index: Tensor, rows: Tensor, alpha: int = 1) -> Tensor:
-    """Add alpha times rows to those that the index names, perhaps again; return the target."""
+    """Add alpha times rows to the rows that the index names, repeated or not; return the target."""
     if target.is_cuda:  # where only this way adds in the same order every time
         return target.index_put_((index,), rows if alpha == 1 else rows * alpha, accumulate=True)
     return target.index_add_(0, index, rows, alpha=alpha)

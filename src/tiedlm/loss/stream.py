@@ -10,11 +10,13 @@ gradient through the soft target (eqs. 10-12) needs the distinct target words on
 
     ``M_u = y~_u (r_u - <y~_u, r_u>)``,  ``r_u = sum_n w_n (L^T u - z_n) / tau``.
 
-This file has the order of the work, the matrix products and the buffers. What lies between the
-products is done by a backend (``backends/``). At any time there are at most one chunk (C, V) and
-two matrices (U, V) of as many distinct words as fit the same budget, and with the PyTorch backend a
-smaller piece (R, V) and, in low precision, a copy of the chunk. Where a backend works in place and
-all tokens are one chunk, the scores of the distinct words lie below those of the tokens.
+This file has the order of the work, the scores and the buffers. ``gradients.py`` has the products
+whose sums are the gradients. What lies between the products is done by a backend (``backends/``).
+
+At any time there are at most one chunk (C, V) and two matrices (U, V) of as many distinct words as
+fit the same budget. The PyTorch backend also has a smaller piece (R, V) and, where the products
+have a lower precision, a copy of the chunk. Where a backend works in place and all tokens are one
+chunk, the scores of the distinct words lie below those of the tokens.
 
 Shape letters: N tokens, C tokens of a chunk, V vocabulary, D hidden width, E embedding width,
 U distinct targets.
@@ -31,6 +33,7 @@ from torch import Tensor
 from tiedlm.loss import buffers
 from tiedlm.loss.backends import backend_for
 from tiedlm.loss.backends.backend import Chunk, SoftTargets
+from tiedlm.loss.gradients import Gradients
 from tiedlm.loss.grouping import Group, add_rows, group_by_word, in_order, single_tokens
 from tiedlm.loss.problem import Problem, Streamed, Wanted, weighted
 from tiedlm.matmul import matmul, operand
@@ -49,32 +52,13 @@ def stream(problem: Problem, wanted: Wanted) -> Streamed:
         return _Stream(problem, wanted).run()
 
 
-class _Sum:
-    """A matrix to which products are added."""
-
-    def __init__(self, rows: int, columns: int, like: Tensor) -> None:
-        self.columns = columns
-        self._value = like.new_empty(rows, columns)
-        self._started = False
-
-    def add(self, a: Tensor, b: Tensor) -> None:
-        matmul(a, b, self._value, accumulate=self._started)
-        self._started = True
-
-    def add_rows(self, index: Tensor, rows: Tensor) -> None:
-        add_rows(self._value, index, rows)
-
-    def value(self) -> Tensor:
-        return self._value if self._started else self._value.zero_()
-
-
 class _Stream:
-    """One pass: its order, its products, its buffers."""
+    """One pass: its order, its scores, its buffers."""
 
     def __init__(self, problem: Problem, wanted: Wanted) -> None:
         self.problem, self.wanted = problem, wanted
         dtype, like = problem.gemm_dtype, problem.weight
-        N, D = problem.hidden_ND.shape
+        N = len(problem.hidden_ND)
         self.V = V = len(problem.classifier_VD)
         # One weight for all tokens stays out of the (C, V) work: it multiplies narrow factors.
         self.same_weight = like.dim() == 0
@@ -90,51 +74,27 @@ class _Stream:
         self.nll_N = like.new_empty(N)
         self.kl_N = like.new_zeros(N)
         self.soft_aug = like.new_zeros(())
-        self._make_gradients(N, V, D)
-        self.backend = backend_for(problem)(problem, self.grad_bias_V)
-        self._divide(N, V)
+        self.gradients = Gradients(problem, wanted, self.classifier_VD, self.embedding_VE)
+        self.backend = backend_for(problem)(problem, self.gradients.bias_V)
+        # Scores half as wide may be twice as many.
+        scores_dtype = dtype if self.backend.in_place else like.dtype
+        self.words = buffers.most_rows(N, V, self.backend.chunk)
+        self.rows = max(1, min(N, self.words * (like.itemsize // scores_dtype.itemsize)))
         self.scores, self.gradient = buffers.Buffer("scores"), buffers.Buffer("gradient")
         self.soft, self.residual = buffers.Buffer("soft"), buffers.Buffer("residual")
-
-    def _make_gradients(self, N: int, V: int, D: int) -> None:
-        """Allocate the gradients that are wanted."""
-        wanted, like = self.wanted, self.problem.weight
-        self.grad_hidden_ND = like.new_empty(N, D) if wanted.hidden else None
-        self.grad_bias_V = like.new_zeros(V) if wanted.bias else None
-        self.grad_classifier: _Sum | None = None
-        self.grad_embedding: _Sum | None = None
-        if wanted.classifier or (wanted.soft and self.tied):
-            self.grad_classifier = _Sum(V, D, like)
-        if wanted.soft:
-            self.grad_embedding = self.grad_classifier
-            if self.problem.embedding_VE is not None:
-                self.grad_embedding = _Sum(V, self.problem.embedding_VE.shape[1], like)
-
-    def _divide(self, N: int, V: int) -> None:
-        """Set the most distinct words of a group, and the most tokens of a chunk."""
-        like = self.problem.weight
-        self.words = max(1, min(N, max(self.backend.chunk // V, buffers.LEAST_ROWS)))
-        # Scores half as wide may be twice as many.
-        scores_dtype = self.problem.gemm_dtype if self.backend.in_place else like.dtype
-        self.rows = max(1, min(N, self.words * (like.itemsize // scores_dtype.itemsize)))
 
     def run(self) -> Streamed:
         """Stream all tokens."""
         for group in self._groups():
             self._stream_group(group)
-        if self.grad_bias_V is not None:
-            add_rows(self.grad_bias_V, self.problem.targets_N, self.weight_N, -1)
+        if self.gradients.bias_V is not None:
+            add_rows(self.gradients.bias_V, self.problem.targets_N, self.weight_N, -1)
         return Streamed(
-            nll_N=self.nll_N,
-            kl_N=None if self.wanted.soft else self.kl_N,
-            ce=weighted(self.nll_N, self.weight_N).sum(),
-            aug=weighted(self.kl_N, self.weight_N).sum() + self.soft_aug,
-            grad_hidden_ND=self.grad_hidden_ND,
-            grad_classifier_VD=self.grad_classifier.value() if self.grad_classifier else None,
-            grad_bias_V=self.grad_bias_V,
-            grad_embedding_VE=(
-                self.grad_embedding.value() if self.grad_embedding and not self.tied else None
-            ),
+            self.nll_N,
+            None if self.wanted.soft else self.kl_N,
+            weighted(self.nll_N, self.weight_N).sum(),
+            weighted(self.kl_N, self.weight_N).sum() + self.soft_aug,
+            *self.gradients.values(),
         )
 
     def _groups(self) -> Iterable[Group]:
@@ -153,7 +113,9 @@ class _Stream:
             self._stream_at_once(group, soft)
             return
         if soft is not None:
-            self._make_soft_targets(soft, self._scores_of_words(soft))
+            scores_UV = self._take_scores(len(soft.vectors_UE), soft.vectors_UE)
+            matmul(soft.vectors_UE, self.embedding_VE.t(), scores_UV)
+            self._make_soft_targets(soft, scores_UV)
         for start in range(0, len(group.tokens_N), self.rows):
             self._stream_chunk(group, start, soft)
         if soft is not None and soft.residual_UV is not None:
@@ -167,22 +129,10 @@ class _Stream:
         like, U = self.nll_N, len(vectors_UE)
         soft = SoftTargets(vectors_UE, like.new_empty(0, 0), lse_U=like.new_empty(U))
         if self.wanted.soft:
-            soft.weight_U = self._word_weights(group)
+            soft.weight_U = group.weights(self.problem.weight)
         else:
             soft.dot_U = like.new_empty(U)
         return soft
-
-    def _word_weights(self, group: Group) -> Tensor:
-        """Return the summed weights of each word's tokens, or their count if all weigh the same."""
-        if self.same_weight:
-            return group.count_U.to(self.nll_N.dtype)
-        weight_N = self.weight_N[group.tokens_N]
-        return add_rows(weight_N.new_zeros(len(group.words_U)), group.word_of_N, weight_N)
-
-    def _scores_of_words(self, soft: SoftTargets) -> Tensor:
-        """Return ``L^T u`` of a group's words."""
-        scores_UV = self._take_scores(len(soft.vectors_UE), soft.vectors_UE)
-        return matmul(soft.vectors_UE, self.embedding_VE.t(), scores_UV)
 
     def _make_soft_targets(self, soft: SoftTargets, scores_UV: Tensor) -> None:
         """Fill y~ (eq. 4) and, where the gradient through it is wanted, the first part of r."""
@@ -209,8 +159,7 @@ class _Stream:
         chunk = self._chunk_of(scores_CV, tokens_C, group, start)
         self.backend.tokens(chunk, soft)
         self._keep_losses(chunk, tokens_C, soft)
-        if chunk.grad_CV is not None:
-            self._multiply(chunk.grad_CV, tokens_C, hidden_CD)
+        self.gradients.add_tokens(chunk, tokens_C, hidden_CD)
 
     def _chunk_of(self, scores_CV: Tensor, tokens_C: Tensor, group: Group, start: int) -> Chunk:
         """Return the scores of some tokens with what a backend needs to know of the tokens."""
@@ -242,16 +191,6 @@ class _Stream:
         elif soft is not None:
             self.kl_N[tokens_C] = chunk.lse_C  # the rest is summed by word, in _add_soft_loss
 
-    def _multiply(self, grad_CV: Tensor, tokens_C: Tensor, hidden_CD: Tensor) -> None:
-        """Add a chunk's share of the gradients: ``G W`` and ``G^T h``."""
-        weight_C1 = self.weight_N[tokens_C].unsqueeze(1)
-        if self.grad_hidden_ND is not None:
-            grad_CD = torch.empty_like(self.grad_hidden_ND[: len(tokens_C)])
-            matmul(grad_CV, self.classifier_VD, grad_CD)
-            self.grad_hidden_ND[tokens_C] = grad_CD.mul_(weight_C1)
-        if self.wanted.classifier and self.grad_classifier is not None:
-            self.grad_classifier.add(grad_CV.t(), (hidden_CD * weight_C1).to(hidden_CD.dtype))
-
     # The gradient through the soft targets
 
     def _through_soft_targets(self, group: Group, soft: SoftTargets) -> None:
@@ -265,19 +204,8 @@ class _Stream:
             grad_UV = buffer.take(U, V, soft.vectors_UE, aligned=in_place)
         dot_U = self.backend.through_soft_targets(soft, grad_UV)
         self._release(soft)
-        self._multiply_soft(group, soft, dot_U, grad_UV)
-
-    def _multiply_soft(
-        self, group: Group, soft: SoftTargets, dot_U: Tensor, grad_UV: Tensor
-    ) -> None:
-        """Add a group's J_aug, and its share of the embedding's gradient: ``M^T u``, ``M L^T``."""
-        assert self.grad_embedding is not None
         factor = self._add_soft_loss(soft, dot_U)
-        vectors_UE = (soft.vectors_UE * factor).to(soft.vectors_UE.dtype)
-        self.grad_embedding.add(grad_UV.t(), vectors_UE)
-        grad_UE = soft.lse_U.new_empty(len(vectors_UE), self.grad_embedding.columns)
-        matmul(grad_UV, self.embedding_VE, grad_UE).mul_(factor)
-        self.grad_embedding.add_rows(group.words_U, grad_UE)
+        self.gradients.add_words(group.words_U, soft, factor, grad_UV)
 
     def _add_soft_loss(self, soft: SoftTargets, dot_U: Tensor) -> float | Tensor:
         """Add a group's J_aug by word; return the factor of its gradient through y~."""
@@ -307,13 +235,15 @@ class _Stream:
         chunk = self._chunk_of(held[:C], tokens_C, group, 0)
         dot_U = self._do_words(chunk, soft, held[C:])
         self._keep_losses(chunk, tokens_C, soft)
-        if self.wanted.soft and self.tied and self.wanted.hidden:
-            self._multiply_all(group, soft, dot_U, held)
+        if not self.wanted.soft:
+            self.gradients.add_tokens(chunk, tokens_C, hidden_CD)
             return
-        if chunk.grad_CV is not None:
-            self._multiply(chunk.grad_CV, tokens_C, hidden_CD)
-        if self.wanted.soft:
-            self._multiply_soft(group, soft, dot_U, held[C:])
+        factor = self._add_soft_loss(soft, dot_U)
+        if self.tied and self.wanted.hidden:
+            self.gradients.add_all(chunk, hidden_CD, soft, factor, held)
+        else:
+            self.gradients.add_tokens(chunk, tokens_C, hidden_CD)
+            self.gradients.add_words(group.words_U, soft, factor, held[C:])
 
     def _do_words(self, chunk: Chunk, soft: SoftTargets, scores_UV: Tensor) -> Tensor:
         """Do a backend's work on all tokens: word by word if it can, else in three steps.
@@ -329,17 +259,3 @@ class _Stream:
         dot_U = self.backend.through_soft_targets(soft, scores_UV)
         self._release(soft)
         return dot_U
-
-    def _multiply_all(self, group: Group, soft: SoftTargets, dot_U: Tensor, held: Tensor) -> None:
-        """Do the work of ``_multiply`` and ``_multiply_soft`` with two products instead of four."""
-        assert self.grad_classifier is not None
-        assert self.grad_hidden_ND is not None
-        factor = self._add_soft_loss(soft, dot_U)
-        tokens_N = group.tokens_N
-        weight_N1 = self.weight_N[tokens_N].unsqueeze(1)
-        vectors = torch.cat((self.hidden_ND[tokens_N] * weight_N1, soft.vectors_UE * factor))
-        self.grad_classifier.add(held.t(), vectors.to(held.dtype))
-        grad = self.nll_N.new_empty(len(held), self.grad_classifier.columns)
-        matmul(held, self.classifier_VD, grad)
-        self.grad_hidden_ND[tokens_N] = grad[: len(tokens_N)].mul_(weight_N1)
-        self.grad_classifier.add_rows(group.words_U, grad[len(tokens_N) :].mul_(factor))

@@ -1,4 +1,4 @@
-"""Stimuli in a table: the text of one column, and what the other columns say of it."""
+"""Read stimuli from a table: the text of one column, and the other cells of each row."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from tiedlm.errors import UserError, did_you_mean
 
 
 class TextColumn:
-    """The cells of one column as lines of text; the row's other cells are kept until asked for.
+    """Iterate over one column as lines of text; keep each row's other cells until asked for.
 
-    A table has a header. Its cells are separated by tabs, semicolons or commas, whichever makes the
-    column one of the header's, and quoted as spreadsheets do it.
+    The table has a header. Its cells are quoted as spreadsheets quote them. They are separated by
+    tabs, semicolons or commas: the first of these that yields the column in the header.
 
     Args:
-        lines: of the table.
+        lines: the lines of the table.
         column: the name of the column.
-        source: what the table is called in errors.
+        source: the table's name in messages.
 
     Attributes:
         others: names of the other columns.
 
     Raises:
-        UserError: if there is no such column, or a name that comes twice.
+        UserError: if there is no such column, or two columns share a name.
     """
 
     def __init__(self, lines: Iterable[str], column: str, source: str) -> None:
@@ -36,7 +36,7 @@ class TextColumn:
         header = ""
         for header in iterator:
             self._before += 1
-            if header.strip() and not header.startswith("sep="):  # as spreadsheets begin
+            if header.strip() and not header.startswith("sep="):  # a spreadsheet's first line
                 break
         names: list[str] = []
         problem = None
@@ -55,7 +55,7 @@ class TextColumn:
                 break
         if column not in names and column in header.replace('"', "").split():
             raise UserError(
-                f"the cells of {source} are separated by blanks; separate them by tabs, for "
+                f"the cells of {source} are separated by spaces; separate them by tabs, for "
                 'example in R with write.table(..., sep = "\\t", row.names = FALSE)'
             )
         if problem is not None and len(names) < 2:
@@ -82,21 +82,21 @@ class TextColumn:
             except StopIteration:
                 return
             except csv.Error as error:
-                quotes = '; a cell that holds a quote is written "so ""quoted"" it is"'
+                quotes = '; write a quote inside a cell twice: "say ""hello"" now"'
                 raise UserError(
-                    f"{self._source} is no table in line {before + seen + 1}: {error}"
+                    f"{self._source}, line {before + seen + 1} is not a table row: {error}"
                     + quotes * ("expected after" in str(error) or "end of data" in str(error))
                 ) from error
             if delimiter == "\t" and reader.line_num > seen + 1:
                 raise UserError(
-                    f"{self._source}: a quoted cell goes on from line {before + seen + 1} to line "
-                    f"{before + reader.line_num}; is a quote not closed?"
+                    f"{self._source}: a quoted cell runs from line {before + seen + 1} to line "
+                    f"{before + reader.line_num}; is a closing quote missing?"
                 )
             seen = reader.line_num
             yield row
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the text of each row, of a blank line nothing but ``""``."""
+        """Yield the text of each row; ``""`` for a blank line."""
         width = len(self.others) + 1
         for number, found in enumerate(self._rows, start=1):
             row = found or [""] * width
@@ -111,31 +111,31 @@ class TextColumn:
             yield text
 
     def _why_wider(self, number: int, cells: int) -> str:
-        """Return a hint on a row that has so many cells more than the header, or ``""``."""
+        """Return a hint about a row with this many cells too many, or ``""``."""
         if cells < 1:
             return ""
-        quotes = f"a cell that holds {self._delimiter!r} is put in quotes"
+        quotes = f"put a cell that contains {self._delimiter!r} in quotes"
         if number > 1 or cells > 1:
             return f"; {quotes}"
         return (
-            "; do the rows begin with names, as R writes them? then leave these out "
-            f"(row.names = FALSE); else {quotes}"
+            "; if the rows begin with names, as R writes them, leave these out "
+            f"(row.names = FALSE); otherwise {quotes}"
         )
 
     def of_row(self, number: int) -> list[str]:
-        """Return the other cells of a row, counted from 1; those of the rows before are let go."""
+        """Return the other cells of a row, counted from 1, and forget the rows before it."""
         while self._kept[0][0] < number:
             self._kept.popleft()
         return self._kept[0][1]
 
 
 def _one_line(cell: str) -> str:
-    """Return a cell without tabs, line ends or more than one blank."""
+    """Return a cell with each run of white space replaced by one space."""
     return " ".join(cell.split())
 
 
 def unlike(names: Iterable[str], taken: Iterable[str], prefix: str) -> list[str]:
-    """Return names with ``prefix`` before those that are taken, until none is."""
+    """Return the names, with ``prefix`` added to those that are taken until all are unique."""
     names, used = list(names), set(taken)
     found = []
     for name in names:

@@ -1,4 +1,4 @@
-"""What a next-word distribution says of a word: surprisal, entropy, rank.
+"""Compute surprisal, entropy and rank from next-word distributions.
 
 Shape letters: N tokens, V vocabulary, H hidden width.
 """
@@ -20,7 +20,7 @@ _ARGUMENTS = [ctypes.c_int64, ctypes.c_int64, ctypes.c_int, *[ctypes.c_void_p] *
 
 
 class Distributions(NamedTuple):
-    """Of N distributions: each ``(N,)`` and in nats; ``boundary`` only where it was asked for."""
+    """Measures of N distributions: each ``(N,)``, in nats; ``boundary`` only on request."""
 
     surprisal: Tensor
     entropy: Tensor
@@ -29,11 +29,11 @@ class Distributions(NamedTuple):
 
 
 class Shared:
-    """One distribution that comes before many words: made once.
+    """One distribution shared by many words, computed once.
 
     Args:
-        model: whose decoder reads ``hidden_H``.
-        hidden_H: a hidden state; NaN stands for no distribution.
+        model: the model whose decoder reads ``hidden_H``.
+        hidden_H: a hidden state; NaN means that there is no distribution.
         starts_V: as in :func:`describe`.
     """
 
@@ -46,7 +46,7 @@ class Shared:
         self.ascending_V = self.z_V.sort().values
 
     def describe(self, targets_N: Tensor) -> Distributions:
-        """Describe it before each of some words."""
+        """Return the measures of this distribution for each of N next words."""
         z_N = self.z_V[targets_N]
         not_above_N = torch.searchsorted(self.ascending_V, z_N, right=True)
         rank_N = (1 + len(self.z_V) - not_above_N).masked_fill_(z_N.isnan(), 0)
@@ -66,28 +66,28 @@ def describe(
     targets_N: Tensor,
     starts_V: Tensor | None = None,
 ) -> Distributions:
-    r"""Describe the next-word distributions after ``hidden_NH``.
+    r"""Return surprisal, entropy and rank under the next-word distributions of ``hidden_NH``.
 
     .. math::
         s = -\log p(w), \qquad H = -\sum_v p(v) \log p(v), \qquad
         r = 1 + |\{v : p(v) > p(w)\}|
 
-    With :math:`z` less its largest value, :math:`H = \log \sum_v e^{z_v} - \sum_v p(v) z_v`: one
-    exponential for all of it, and nothing overflows.
+    The largest logit is subtracted from :math:`z` so that nothing overflows. Then
+    :math:`H = \log \sum_v e^{z_v} - \sum_v p(v) z_v`, with one exponential for both sums.
 
     Args:
-        model: whose decoder reads ``hidden_NH``.
-        hidden_NH: hidden states; a row of NaN stands for no distribution.
+        model: the model whose decoder reads ``hidden_NH``.
+        hidden_NH: hidden states; a row of NaN means that there is no distribution.
         targets_N: the words w.
-        starts_V: 1 for the pieces that begin a word, 0 for the others; asks for ``boundary``, the
+        starts_V: 1 for pieces that begin a word, 0 for the others. If given, ``boundary`` is the
             surprisal of the event that such a piece comes next.
 
     Returns:
-        Surprisal and entropy, NaN where there is no distribution; the rank, there 0.
+        The measures. Without a distribution, surprisal and entropy are NaN and the rank is 0.
     """
     V = model.config.vocab_size
     rows = max(1, CELLS // V)
-    # Always of one size: freed memory of another is not used again.
+    # Always the same size, so that freed memory can be reused.
     buffer_RV, other_RV = hidden_NH.new_empty(2, rows, V).unbind(0)
     parts = []
     for first in range(0, len(hidden_NH), rows):
@@ -104,7 +104,7 @@ def describe(
 
 
 def _scores(model: LanguageModel, hidden_NH: Tensor, buffer_RV: Tensor) -> Tensor:
-    """Return the logits, in a part of the buffer."""
+    """Return the logits, as a view of the buffer."""
     weight_VE, bias_V = model.decoder.weight, model.decoder.bias
     count = min(padded(len(hidden_NH)), len(buffer_RV))
     hidden_MH = nn.functional.pad(hidden_NH, (0, 0, 0, count - len(hidden_NH)))
@@ -114,10 +114,10 @@ def _scores(model: LanguageModel, hidden_NH: Tensor, buffer_RV: Tensor) -> Tenso
 
 
 def padded(count: int, multiple: int = 8) -> int:
-    """Return the next multiple of a number.
+    """Round a count up to a multiple.
 
-    oneDNN keeps what it compiles for every shape it meets, about 1 MB each: so it had better not
-    meet every one.
+    oneDNN keeps about 1 MB of compiled code for every shape it meets. Rounding keeps the shapes
+    few.
     """
     return -(-count // multiple) * multiple
 
@@ -125,7 +125,7 @@ def padded(count: int, multiple: int = 8) -> int:
 def _describe(
     z_NV: Tensor, targets_N: Tensor, starts_V: Tensor | None, e_NV: Tensor
 ) -> Distributions:
-    """Describe distributions; both matrices are used up."""
+    """Return the measures of the distributions; both matrices are overwritten."""
     kernels = kernels_for(z_NV, starts_V, products=z_NV.dtype)
     if kernels is not None:
         return _describe_compiled(kernels, z_NV, targets_N, starts_V)

@@ -1,4 +1,4 @@
-"""N-best lists as recognisers write them: Kaldi, ESPnet, JSON lines."""
+"""Read the n-best lists of recognisers: Kaldi, ESPnet and JSON lines."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _ESPNET_SCORE = re.compile(r"(?:tensor\()?([^,)]+).*")  # 'tensor(-1.5)' or '-1.
 
 
 class Hypothesis(NamedTuple):
-    """One of the things that may have been said.
+    """One transcript that the recogniser considered, with its scores.
 
-    Scores are natural logarithms, higher is better: Kaldi's costs with the sign turned. One that is
-    minus infinity makes the hypothesis impossible.
+    Scores are natural logarithms, and higher is better; Kaldi's costs are negated. A score of minus
+    infinity makes the hypothesis impossible.
 
     Args:
-        text: as the recogniser wrote it.
-        score: the recogniser's score; where the list tells them apart, the acoustic part of it.
+        text: the words, as the recogniser wrote them.
+        score: the recogniser's score, or its acoustic part if the list separates the parts.
         graph_score: the graph's part without its language model (Kaldi's folder), else 0.
-        lm_score: the language model's part, where the list tells it apart, else 0.
+        lm_score: the language model's part if the list separates it, else 0.
     """
 
     text: str
@@ -46,21 +46,21 @@ def read_nbest(
     """Read an n-best list; docs/scoring.md shows each layout.
 
     Args:
-        source: Kaldi's text (with ``acoustic_cost``), Kaldi's folder (it has ``words_text``),
-            ESPnet's folder (``1best_recog``) or JSON (its name ends in .json), or JSON lines;
-            a text may be a .gz or ``-``, standard input.
-        acoustic_cost: Kaldi's acoustic costs.
-        lm_cost: Kaldi's language-model costs, if they are apart.
+        source: Kaldi's text (with ``acoustic_cost``), Kaldi's folder (with ``words_text``),
+            ESPnet's folder (with ``1best_recog``), ESPnet's JSON (``*.json``), or JSON lines.
+            A text may be gzipped (``*.gz``), or ``-`` for standard input.
+        acoustic_cost: file with Kaldi's acoustic costs.
+        lm_cost: file with Kaldi's language-model costs, if they are separate.
 
     Raises:
-        UserError: naming the file and the line or utterance that is not as it should be.
+        UserError: naming the file and the line or utterance that is wrong.
     """
     folder = Path(source)
     if acoustic_cost is not None:
         costs = _costs(acoustic_cost), _costs(lm_cost) if lm_cost else None
         return _kaldi(source, read_table(source), costs[0], None, costs[1])
     if lm_cost is not None:
-        raise UserError("--lm-cost belongs to Kaldi's text and needs --acoustic-cost too")
+        raise UserError("--lm-cost needs --acoustic-cost, and Kaldi's text as the n-best list")
     if (folder / "words_text").is_file():
         return _kaldi_folder(folder)
     if folder.is_dir():
@@ -71,7 +71,7 @@ def read_nbest(
 
 
 def files_of(source: str) -> list[Path]:
-    """Return the files that :func:`read_nbest` may read of a source."""
+    """Return the files that :func:`read_nbest` may read from a source."""
     folder = Path(source)
     if not folder.is_dir():
         return [folder]
@@ -81,10 +81,10 @@ def files_of(source: str) -> list[Path]:
 
 
 def read_table(source: Path | str) -> dict[str, str]:
-    """Read lines of a key and a text, which may be empty; blank lines are left out.
+    """Read lines of a key and a text, which may be empty; skip blank lines.
 
     Raises:
-        UserError: if a key occurs twice, or there is none.
+        UserError: if a key occurs twice, or there are no keys.
     """
     table: dict[str, str] = {}
     for number, line in enumerate(read_lines(source), start=1):
@@ -93,37 +93,37 @@ def read_table(source: Path | str) -> dict[str, str]:
         if line.startswith("{"):
             raise UserError(
                 f"{source}, line {number}: these are JSON lines, not lines of a key and a text; "
-                "an n-best list of them goes without --acoustic-cost"
+                "for an n-best list in JSON lines leave out --acoustic-cost"
             )
         key, *text = line.split(maxsplit=1)
         if key in table:
-            raise UserError(f"{source}, line {number}: {key!r} is there twice")
+            raise UserError(f"{source}, line {number}: {key!r} occurs twice")
         table[key] = text[0].strip() if text else ""
     if not table:
-        raise UserError(f"{source} holds nothing but blank lines")
+        raise UserError(f"{source} has only blank lines")
     return table
 
 
 def _costs(path: Path) -> dict[str, float]:
-    """Read the negative scores of a Kaldi table."""
+    """Read the costs, which are negative scores, of a Kaldi table."""
     table = read_table(path)
     return {key: -_score(text, f"{path}, {key}", sign=-1) for key, text in table.items()}
 
 
 def _score(value: object, where: str, sign: int = 1) -> float:
-    """Return a score, with the sign turned where a cost is read; minus infinity is impossible."""
+    """Return a value as a score: a cost has ``sign`` -1; minus infinity means impossible."""
     try:
-        score = sign * float(value)  # type: ignore[arg-type]  # whatever it is, it is told below
+        score = sign * float(value)  # type: ignore[arg-type]  # anything else is refused below
     except (TypeError, ValueError):
         score = math.nan
-    if not score < math.inf:  # also what is no number
+    if not score < math.inf:  # true for NaN too
         kind = "score" if sign == 1 else "cost"
         raise UserError(f"{where}: expected a number as the {kind}, got {brief(value)}")
     return score
 
 
 def _kaldi_folder(folder: Path) -> NBest:
-    """Read what Kaldi's rnnlmrescore.sh keeps in ``archives.N``."""
+    """Read a folder ``archives.N`` of Kaldi's rnnlmrescore.sh."""
     words, *costs = (folder / name for name in _KALDI_FILES)
     graph, both, acoustic = map(_costs, costs)
     lm = {
@@ -143,7 +143,7 @@ def _kaldi(
     ranked: dict[str, list[tuple[int, Hypothesis]]] = {}
     for key, text in texts.items():
         if (match := _KALDI_KEY.fullmatch(key)) is None:
-            raise UserError(f"{source}: {key!r} is not an utterance, a hyphen and a number")
+            raise UserError(f"{source}: expected a key such as utterance-1, got {key!r}")
         scores = []
         for name, costs in (("acoustic", acoustic), ("graph", graph), ("language-model", lm)):
             if costs is not None and key not in costs:
@@ -157,7 +157,7 @@ def _kaldi(
 
 
 def _espnet_lists(folder: Path) -> list[tuple[int, Path]]:
-    """Find ``1best_recog``, ``2best_recog``, ... of a decoding job, or of all jobs of a folder."""
+    """Return ``1best_recog``, ``2best_recog``, ... of one decoding job, or of all in a folder."""
     places = [folder]
     if not (folder / "1best_recog").is_dir():
         found = [*folder.glob("output.*"), *folder.glob("logdir/output.*")]
@@ -171,7 +171,7 @@ def _espnet_lists(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _espnet_folder(folder: Path) -> NBest:
-    """Read the folders of :func:`_espnet_lists`."""
+    """Read the n-best list of ESPnet's decoding jobs."""
     ranked = _espnet_lists(folder)
     if not ranked:
         raise UserError(
@@ -188,8 +188,8 @@ def _espnet_folder(folder: Path) -> NBest:
             job = job_of.setdefault(key, path.parent)
             if job != path.parent:
                 raise UserError(
-                    f"{folder}: utterance {key!r} is there twice, in {job.name} and "
-                    f"{path.parent.name}; is one of them of an older decoding? remove it"
+                    f"{folder}: utterance {key!r} occurs twice, in {job.name} and "
+                    f"{path.parent.name}; if one is from an older decoding, remove it"
                 )
             match = _ESPNET_SCORE.fullmatch(scores[key])
             score = _score(match[1] if match else scores[key], f"{path / 'score'}, {key}")
@@ -198,7 +198,7 @@ def _espnet_folder(folder: Path) -> NBest:
 
 
 def _espnet_json(path: Path) -> NBest:
-    """Read ESPnet1's ``data.json``: ``utts``, of each ``output`` with ``rec_text``, ``score``."""
+    """Read ESPnet1's ``data.json``: ``utts``, each with ``output``: ``rec_text`` and ``score``."""
     try:
         nbest = {
             key: [
@@ -211,8 +211,8 @@ def _espnet_json(path: Path) -> NBest:
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path} is not ESPnet's JSON: expected 'utts', of each 'output', of each 'rec_text' "
-            f"and 'score' ({error!r})"
+            f"{path} is not ESPnet's JSON: expected 'utts', each with an 'output' list of "
+            f"'rec_text' and 'score' ({error!r})"
         ) from error
     if not nbest:
         raise UserError(f"{path}: 'utts' is empty")
@@ -227,7 +227,7 @@ def _espnet_text(text: str) -> str:
 
 
 def _begins_with_a_list(source: str) -> bool:
-    """Tell whether a file named .json has JSON lines: its first line is a list of its own."""
+    """Return whether a file named .json holds JSON lines: its first line has ``hypotheses``."""
     try:
         return "hypotheses" in parse_json(next(read_lines(source)), source)
     except (UserError, TypeError):
@@ -243,7 +243,7 @@ def _json_lines(source: str) -> NBest:
             continue
         if not line.lstrip().startswith("{"):
             raise UserError(
-                f"{where}: expected JSON lines; if this is Kaldi's text, give --acoustic-cost FILE"
+                f"{where}: expected JSON lines; for Kaldi's text give --acoustic-cost FILE"
             )
         entry = parse_json(line, where)
         try:
@@ -257,17 +257,17 @@ def _json_lines(source: str) -> NBest:
                 f"({wrong})"
             ) from error
         if key in nbest:
-            raise UserError(f"{where}: utterance {key!r} is there twice")
+            raise UserError(f"{where}: utterance {key!r} occurs twice")
         if not found:
             raise UserError(f"{where}: utterance {key!r} has no hypotheses")
         if len(with_lm) > 1:
             raise UserError(
-                f"{where}: some hypotheses have an 'lm_score' and some have none; it is needed for "
-                "all or for none"
+                f"{where}: some hypotheses have an 'lm_score' and some have none; give it for all "
+                "or for none"
             )
         nbest[key] = found
     if not nbest:
-        raise UserError(f"{source} holds nothing but blank lines")
+        raise UserError(f"{source} has only blank lines")
     return nbest
 
 

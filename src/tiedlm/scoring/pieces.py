@@ -1,9 +1,9 @@
-r"""Words from sub-word pieces, with the correction for the leading blank.
+r"""Sum sub-word pieces to words, with the correction for the leading blank.
 
-A piece that begins a word carries the blank before it (``▁the``), so the pieces of a word say that
-it begins but not that it ends: ``▁the`` is also the beginning of ``▁the`` ``re``. The probability
-of the *word* is that of its pieces times that of a word's end after them, and the blank before it
-was already paid for by the word before:
+A piece that begins a word carries the blank before it (``▁the``). So the pieces of a word mark its
+beginning but not its end: ``▁the`` also begins ``▁the`` ``re``. The probability of the *word* is
+the probability of its pieces times the probability that a word ends after them. The blank before
+the word was already counted with the previous word:
 
 .. math::
     s(w) = \sum_i s(\text{piece}_i) - B_{before} + B_{after},
@@ -27,16 +27,16 @@ from tiedlm.errors import UserError
 from tiedlm.scoring.surprisal import Scored
 
 BLANK = "\u2581"  # "▁", as sentencepiece writes it
-_SHARE = 0.2  # of a vocabulary, from which on it is one of pieces
+_SHARE = 0.2  # least share of such words in a vocabulary of pieces
 
 
 def has_pieces(vocabulary: Vocabulary) -> bool:
-    """Tell whether a vocabulary is one of pieces: a fifth of it or more begin with ``▁``."""
+    """Return whether a vocabulary consists of pieces: at least a fifth begin with ``▁``."""
     return sum(word.startswith(BLANK) for word in vocabulary.words) >= _SHARE * len(vocabulary)
 
 
 def word_starts(vocabulary: Vocabulary) -> Tensor:
-    """Return ``(V,)`` float64: 1 for what begins a word or is ``<eos>``, else 0."""
+    """Return ``(V,)`` float64: 1 for ``<eos>`` and pieces that begin a word, else 0."""
     return torch.tensor([float(_begins(word)) for word in vocabulary.words], dtype=torch.float64)
 
 
@@ -49,7 +49,7 @@ def check_pieces(scored: Scored, text: str) -> None:
     if not any(word.startswith(BLANK) for word in scored.sentence.words):
         raise UserError(
             f"{text}: no word of its first sentence begins with {BLANK}, but the model's words are "
-            "pieces; split the text as its corpus was, or give --no-sum-pieces"
+            "pieces; split the text as the model's corpus was, or give --no-sum-pieces"
         )
 
 
@@ -58,16 +58,15 @@ def _begins(piece: str) -> bool:
 
 
 def sum_pieces(scored: Scored, unk_id: int | None) -> Scored:
-    """Join pieces into words.
+    """Join scored pieces into scored words.
 
-    A word's surprisal is the corrected sum above; its entropies are those of the distribution of
-    the *piece* before its first and after its last one; its rank is its piece's, or 0 where it has
-    several. A word with a piece that the model does not know is ``<unk>``.
+    A word's surprisal is the corrected sum above. Its entropies are taken over *pieces*, before its
+    first piece and after its last. Its rank is the rank of its only piece, or 0 if it has several.
 
     Args:
-        scored: of pieces, with their ``boundary``.
-        unk_id: the id of ``<unk>``, which a word keeps if any of its pieces has it; otherwise a
-            word keeps the id of its first piece.
+        scored: scored pieces, with their ``boundary``.
+        unk_id: the id of ``<unk>``. A word gets it if any of its pieces has it; otherwise a word
+            gets the id of its first piece.
 
     Raises:
         ValueError: if ``scored`` has no ``boundary``.
@@ -81,7 +80,7 @@ def sum_pieces(scored: Scored, unk_id: int | None) -> Scored:
     unknown = [unk_id in ids[first:last].tolist() for first, last in spans]
     before, after = scored.boundary[firsts], scored.boundary[lasts]
     words = tuple("".join(pieces[first:last]).replace(BLANK, "") or BLANK for first, last in spans)
-    # <eos> is paid for in full by the event that something begins, and nothing follows it.
+    # <eos> counts as a beginning itself, and nothing follows it.
     after = np.where([word == EOS for word in words], 0.0, after)
     word_ids = ids[firsts].copy()
     if unk_id is not None:

@@ -1,10 +1,9 @@
-"""Log-probabilities of many word sequences, each shared prefix read once.
+"""Compute log-probabilities of many word sequences, reading each shared prefix once.
 
-The sequences form a trie. Its nodes of one depth are read side by side, each from the state of its
-parent: a step of the network and a normalisation of the softmax for every distinct prefix, none
-twice.
+The sequences form a trie. The nodes of one depth are read as a batch, each from the state of its
+parent. So every distinct prefix costs one step of the network and one softmax.
 
-Shape letters: M nodes of a depth, E words asked for, H hidden width, V vocabulary.
+Shape letters: M nodes of a depth, E requested words, H hidden width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ Floats = npt.NDArray[np.float64]
 
 
 class Trie:
-    """The distinct prefixes of some sequences; node 0 is the empty one.
+    """The distinct prefixes of some sequences; node 0 is the empty prefix.
 
     Args:
-        sequences: of ids.
+        sequences: word ids.
 
     Attributes:
-        levels: the nodes of each depth, beginning with depth 1.
-        parents: node -> the node one word shorter.
+        levels: the nodes of each depth, starting with depth 1.
+        parents: node -> the prefix that is one word shorter.
         tokens: node -> its last word; -1 for node 0.
-        paths: for each sequence, the nodes from node 0 on.
+        paths: for each sequence, its nodes, starting with node 0.
     """
 
     def __init__(self, sequences: Sequence[Ids]) -> None:
@@ -58,17 +57,17 @@ class Trie:
 
 @torch.no_grad()
 def sequence_log_probs(model: LanguageModel, sequences: Sequence[Ids], eos_id: int) -> list[Floats]:
-    """Return the log-probability of each word of each sequence, and of ``<eos>`` after it.
+    """Return the log-probability of each word of each sequence and of its final ``<eos>``.
 
-    Every sequence begins after ``<eos>``, with nothing before that.
+    The model reads one ``<eos>`` before every sequence.
 
     Args:
-        model: in evaluation mode.
-        sequences: of ids, without ``<eos>``; a sequence may be empty.
+        model: the model, in evaluation mode.
+        sequences: word ids, without ``<eos>``; a sequence may be empty.
         eos_id: the id of ``<eos>``.
 
     Returns:
-        For a sequence of n words an array ``(n + 1,)``, in nats.
+        An array ``(n + 1,)``, in nats, for each sequence of n words.
     """
     trie = Trie(sequences)
     device = model.embedding.weight.device
@@ -80,7 +79,7 @@ def sequence_log_probs(model: LanguageModel, sequences: Sequence[Ids], eos_id: i
     for next_level in [*trie.levels, []]:
         inputs_M1 = torch.from_numpy(np.where(tokens[nodes] < 0, eos_id, tokens[nodes]))[:, None]
         hidden_M1H, state = model(inputs_M1.to(device), state)
-        # What is asked of each node: its children's words, and <eos> where a sequence ends.
+        # Each node predicts its children's words, and <eos> if a sequence ends there.
         children = np.array(next_level, dtype=np.int64)
         finished = np.intersect1d(nodes, ends)
         rows = np.searchsorted(nodes, np.concatenate([parents[children], finished]))

@@ -1,4 +1,4 @@
-"""N-best lists with a language model's scores: ranked, and their weights tuned on references.
+"""Rank n-best lists with a language model's scores, and tune the weights on references.
 
 Shape letters: U utterances, K hypotheses of the longest list.
 """
@@ -22,25 +22,25 @@ from tiedlm.scoring.wer import word_errors
 
 Floats = npt.NDArray[np.float64]
 
-BLOCK = 2000  # hypotheses whose prefixes are shared and held at a time
+BLOCK = 2000  # hypotheses that share prefixes and are held at a time
 
 WEIGHTS = np.linspace(0, 1, 21)
 PENALTIES = np.linspace(-5, 5, 21)
-# From end-to-end recognisers, whose scores are log-probabilities, to Kaldi's.
+# Small for end-to-end recognisers, whose scores are log-probabilities; about 10 for Kaldi.
 LM_SCALES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, *map(float, range(1, 21)))
 
 
 class Weights(NamedTuple):
-    r"""How the scores of a hypothesis of n words are put together.
+    r"""The weights that combine the scores of a hypothesis of n words.
 
     .. math:: score + scale (graph + (1 - w) \, lm + w \, new - penalty \cdot n)
 
-    ``lm`` is the score of the recogniser's own language model where the list tells it apart, else
-    0; ``new`` is this model's log-probability.
+    ``lm`` is the score of the recogniser's own language model, or 0 if the list does not separate
+    it. ``new`` is this model's log-probability.
 
     Args:
         weight: w.
-        penalty: taken off for every word: a positive one makes hypotheses shorter.
+        penalty: subtracted for every word; a positive one favours shorter hypotheses.
         lm_scale: scale; Kaldi's LMWT.
     """
 
@@ -50,15 +50,15 @@ class Weights(NamedTuple):
 
 
 class Tuning(NamedTuple):
-    """What tuning found; the rates are errors per word of the references, on the tuned list.
+    """The result of tuning; rates are errors per reference word, on the tuned list.
 
     Args:
-        weights: the best ones.
-        words: of the references.
-        first: of the recogniser's first hypotheses.
-        without: with the best penalty and scale, but weight 0: without this model.
-        best: with ``weights``.
-        oracle: of the best hypotheses that the lists hold, impossible ones apart.
+        weights: the best weights.
+        words: number of words in the references.
+        first: rate of the recogniser's first hypotheses.
+        without: rate without this model: weight 0, the best penalty and scale.
+        best: rate with ``weights``.
+        oracle: rate of the best possible choices; impossible hypotheses are excluded.
     """
 
     weights: Weights
@@ -76,18 +76,18 @@ def log_probs(
     split: Callable[[str], list[str]],
     mix: Callable[[Sequence[str], Floats], Floats] | None = None,
 ) -> tuple[Floats, float]:
-    """Return the log-probability of every hypothesis, and the share of words not known.
+    """Return the log-probability of every hypothesis, and the share of unknown words.
 
     Args:
-        model: in evaluation mode.
-        vocabulary: its words.
-        nbest: N hypotheses in all.
-        split: text -> the words that the model reads.
-        mix: the words and their log-probabilities, that of the end included -> others in their
-            place.
+        model: the model, in evaluation mode.
+        vocabulary: the model's words.
+        nbest: lists with N hypotheses in all.
+        split: turns a text into the words that the model reads.
+        mix: takes a sentence's words and the log-probabilities of its words and its end, and
+            returns the log-probabilities to use instead.
 
     Returns:
-        ``(N,)`` in nats, and the share.
+        The log-probabilities ``(N,)`` in nats, and the share.
     """
     texts = [hypothesis.text for hypotheses in nbest.values() for hypothesis in hypotheses]
     totals: list[float] = []
@@ -105,11 +105,11 @@ def log_probs(
 
 
 class ScoredLists:
-    """Lists whose hypotheses have every score that is put together.
+    """N-best lists with all the scores that make up a total.
 
     Args:
         nbest: the lists.
-        new: ``(N,)``: the log-probability of each hypothesis, list after list.
+        new: ``(N,)`` log-probability of each hypothesis, list after list.
     """
 
     def __init__(self, nbest: NBest, new: Floats) -> None:
@@ -123,18 +123,18 @@ class ScoredLists:
         self._words_N = np.array([len(hypothesis.text.split()) for hypothesis in flat])
         scores_N3 = np.array([(h.score, h.graph_score, h.lm_score) for h in flat])
         self._possible_N = np.isfinite(scores_N3).all(axis=1)
-        scores_N3[~self._possible_N] = 0.0  # whose total is not made of them
+        scores_N3[~self._possible_N] = 0.0  # their total is set to minus infinity later
         self._score_N, self._graph_N, self._lm_N = scores_N3.T
         self._new_N = new
 
     def new(self) -> Floats:
-        """Return this model's log-probabilities, ``(U, K)``, NaN beyond a list's end."""
+        """Return this model's log-probabilities ``(U, K)``, NaN beyond the end of a list."""
         return self._matrix(self._new_N, np.nan)
 
     def totals(self, weights: Weights) -> Floats:
-        """Put the scores together: ``(U, K)``.
+        """Return the total score of each hypothesis, ``(U, K)``.
 
-        Minus infinity for a hypothesis that is impossible, and beyond a list's end.
+        Impossible hypotheses, and places beyond the end of a list, have minus infinity.
         """
         w, penalty, scale = weights
         lm_N = self._graph_N + (1 - w) * self._lm_N + w * self._new_N - penalty * self._words_N
@@ -142,7 +142,7 @@ class ScoredLists:
         return self._matrix(totals_N, -np.inf)
 
     def impossible(self) -> list[str]:
-        """Name the utterances of which every hypothesis is impossible: the first one is kept."""
+        """Return the utterances whose hypotheses are all impossible; the first is used."""
         possible_UK = self._possible() > 0
         return [key for key, row in zip(self.nbest, possible_UK, strict=True) if not row.any()]
 
@@ -155,26 +155,26 @@ class ScoredLists:
         return matrix_UK
 
     def best(self, weights: Weights) -> npt.NDArray[np.int64]:
-        """Return the best hypothesis of each list; of equal ones the recogniser's first."""
+        """Return the index of the best hypothesis of each list; the first of equal ones."""
         best_U: npt.NDArray[np.int64] = self.totals(weights).argmax(axis=1)
         return best_U
 
     def tune(self, references: Mapping[str, str]) -> Tuning:
-        """Find the weights with the fewest errors, on a grid.
+        """Find the weights with the fewest word errors on a grid.
 
-        Weight 0 to 1 in steps of 0.05, penalty -5 to 5 in steps of 0.5 and scale 0.05 to 20. Of
-        equally good weights the smallest penalty, the scale nearest to 1 and the smallest weight,
-        in this order.
+        The grid has weights from 0 to 1 in steps of 0.05, penalties from -5 to 5 in steps of 0.5,
+        and scales from 0.05 to 20. Ties go to the smallest penalty, then to the scale nearest to 1,
+        then to the smallest weight.
 
         Args:
-            references: utterance -> what was said.
+            references: utterance -> its correct transcript.
 
         Raises:
-            UserError: if an utterance has no reference, or none has a word.
+            UserError: if an utterance has no reference, or no reference has a word.
         """
         for utterance in self.nbest:
             if utterance not in references:
-                raise UserError(f"utterance {utterance!r} of the list has no reference")
+                raise UserError(f"utterance {utterance!r} has no reference")
         words = sum(len(references[utterance].split()) for utterance in self.nbest)
         if words == 0:
             raise UserError("the references of the list's utterances have no words")

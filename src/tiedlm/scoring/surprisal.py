@@ -1,8 +1,8 @@
-"""Surprisal, entropy and rank of every word of a text.
+"""Compute surprisal, entropy and rank of every word of a text.
 
-Two ways to read: independent sentences, batched (:func:`score_sentences`); and one after the other
-(:func:`score_in_order`), with the state carried or not, with adaptation or not. Where both apply
-they give the same numbers, and the second is the obvious one.
+:func:`score_sentences` reads independent sentences in batches. :func:`score_in_order` reads one
+sentence after the other, and can carry the state or adapt the model. Where both apply they give the
+same numbers; the second is the simple reference.
 
 Shape letters: B sentences, T words read at a time, N words, H hidden width, V vocabulary.
 """
@@ -24,25 +24,27 @@ from tiedlm.scoring.text import Sentence
 
 Floats = npt.NDArray[np.float64]
 
-BLOCK_SENTENCES = 512  # read before any is scored: they are batched by length
+BLOCK_SENTENCES = 512  # read before any is scored, so that they can be batched by length
 BLOCK_WORDS = 20_000
 BATCH = 96  # sentences read side by side
-WINDOW_WORDS = 8192  # of all sentences of a batch, read at a time
-ADAPT_WORDS = 512  # most words behind one update
+WINDOW_WORDS = 8192  # read at a time, over all sentences of a batch
+ADAPT_WORDS = 512  # most words in one update
 ADAPT_CLIP = 0.25
 
 
 class Scored(NamedTuple):
-    """A sentence and what the model said of its N words, in nats.
+    """A sentence of N words and the model's measures of them, in nats.
+
+    If nothing was read before a word, its surprisal and entropy are NaN and its rank is 0.
 
     Args:
         sentence: the sentence, with its ``<eos>``.
-        surprisal: ``(N,)`` of each word; NaN where nothing was read before it.
-        entropy: ``(N,)`` of the distribution before the word; NaN likewise.
-        entropy_after: ``(N,)`` of the distribution after it.
-        rank: ``(N,)`` of the word, 1 for the most probable; 0 where nothing was read before it.
-        boundary: ``(N + 1,)``, only for pieces: surprisal, before each piece and after the last,
-            of the event that a piece which begins a word comes next.
+        surprisal: ``(N,)`` surprisal of each word.
+        entropy: ``(N,)`` entropy of the distribution before the word.
+        entropy_after: ``(N,)`` entropy of the distribution after the word.
+        rank: ``(N,)`` rank of the word; 1 is the most probable.
+        boundary: ``(N + 1,)``, only for pieces: the surprisal of the event that the next piece
+            begins a word, before each piece and after the last.
     """
 
     sentence: Sentence
@@ -54,13 +56,13 @@ class Scored(NamedTuple):
 
 
 class _Carry(NamedTuple):
-    """What is known of a sentence's past: the last hidden state, and the network's state."""
+    """What sentences carry from one window to the next: last hidden state and network state."""
 
     hidden_BH: Tensor
     state: State
 
     def first(self, batch_size: int) -> _Carry:
-        """Return that of the first sentences."""
+        """Return the states of the first ``batch_size`` sentences."""
         return _Carry(self.hidden_BH[:batch_size], select(self.state, torch.arange(batch_size)))
 
     def expand(self, batch_size: int) -> _Carry:
@@ -69,9 +71,10 @@ class _Carry(NamedTuple):
 
 
 def _begin(model: LanguageModel, start: int | None, learns: bool = False) -> _Carry:
-    """Read the word ``start``, or nothing: then no distribution precedes the first word.
+    """Return the states after reading the word ``start``.
 
-    A model that learns from its first word learns how it reads ``start``, too.
+    If ``start`` is None, nothing is read and no distribution precedes the first word. With
+    ``learns``, gradients also reach the reading of ``start``.
     """
     state = model.initial_state(1)
     if start is None:
@@ -91,14 +94,14 @@ def score_sentences(
     start: int | None,
     starts_V: Tensor | None = None,
 ) -> Iterator[Scored]:
-    """Score sentences that know nothing of each other, batched, in their order.
+    """Score independent sentences in batches, and yield them in order.
 
-    The others in a batch change nothing but rounding, about 1e-13 with a model in float64.
+    The batch changes only rounding, about 1e-13 with a model in float64.
 
     Args:
-        model: in evaluation mode.
+        model: the model, in evaluation mode.
         sentences: any number; a few hundred are held at a time.
-        start: id of the word read before each first word, or None: then that is not predicted.
+        start: id of the word read before each sentence. If None, first words are not predicted.
         starts_V: see :func:`tiedlm.scoring.distributions.describe`.
     """
     carry = _begin(model, start)
@@ -136,9 +139,9 @@ def _score_batch(
     shared: Shared,
     starts_V: Tensor | None,
 ) -> Iterator[Scored]:
-    """Read sentences side by side, the longest first; what pads the shorter ones says nothing.
+    """Score sentences as one batch, longest first; padding has no effect on the others.
 
-    Those that have ended are not read on: all of a window go on to the next, or are padding.
+    Sentences that have ended leave the batch, apart from rows that pad it.
     """
     order = sorted(range(len(batch)), key=lambda index: -len(batch[index].ids))
     pieces: list[list[_Piece]] = [[] for _ in batch]
@@ -174,17 +177,17 @@ def score_in_order(
 ) -> Iterator[Scored]:
     """Score sentences one after the other.
 
-    With ``adapt_lr`` the model learns while it reads: after each sentence, its surprisals taken,
-    one step of SGD on their mean, the gradient's norm clipped at 0.25. A sentence of more than 512
-    words is learnt in parts of 512. The parameters of ``model`` are changed in place.
+    With ``adapt_lr`` the model learns while it reads. After each sentence is scored, it takes one
+    SGD step on the mean surprisal, with the gradient's norm clipped at 0.25. A sentence of more
+    than 512 words is learnt in parts of 512. The parameters of ``model`` change in place.
 
     Args:
-        model: in evaluation mode.
+        model: the model, in evaluation mode.
         sentences: any number; one is held at a time.
-        start: id of the word read before the first word, or None: then that is not predicted.
-        carry_state: whether a sentence goes on where the one before ended; otherwise each begins
-            like the first.
-        adapt_lr: learning rate of the adaptation; None for none.
+        start: id of the word read before the first word. If None, that word is not predicted.
+        carry_state: whether a sentence starts from the state after the previous one. Otherwise
+            each starts like the first.
+        adapt_lr: learning rate of the adaptation; None for no adaptation.
         starts_V: see :func:`tiedlm.scoring.distributions.describe`.
 
     Source: adaptation as in van Schijndel and Linzen (2018), "A neural model of adaptation in
@@ -210,7 +213,7 @@ def score_in_order(
 def _adapt(
     model: LanguageModel, before_BH: Tensor, hidden_BTH: Tensor, tokens_BT: Tensor, lr: float
 ) -> None:
-    """Make one step of SGD on the mean surprisal of the words that were predicted."""
+    """Take one SGD step on the mean surprisal of the predicted words."""
     hidden_BTH = torch.cat([before_BH[:, None], hidden_BTH[:, :-1]], dim=1)
     if before_BH.isnan().any():
         hidden_BTH, tokens_BT = hidden_BTH[:, 1:], tokens_BT[:, 1:]
@@ -230,7 +233,7 @@ def _adapt(
 
 
 class _Piece(NamedTuple):
-    """What is said of a stretch of words: columns of :class:`Scored`."""
+    """Measures of a stretch of one sentence, as in :class:`Scored`."""
 
     surprisal: Floats
     entropy: Floats
@@ -240,7 +243,7 @@ class _Piece(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """What is said of distributions, one after the other, as arrays."""
+    """:class:`Distributions` as NumPy arrays."""
 
     surprisal: Floats
     entropy: Floats
@@ -278,9 +281,9 @@ def _describe(
     lengths: Sequence[int],
     starts_V: Tensor | None,
 ) -> list[_Piece]:
-    """Describe the first ``lengths[b]`` words of each row.
+    """Return the measures of the first ``lengths[b]`` words of each row.
 
-    ``before`` precedes the first words: hidden states ``(B, H)``, or one distribution for all.
+    ``before`` predicts the first words: hidden states ``(B, H)``, or one distribution for all.
     """
     hidden_BSH = hidden_BTH.detach()  # S is T, or T + 1
     targets_BS = torch.cat([tokens_BT, torch.zeros_like(tokens_BT[:, :1])], dim=1)
@@ -309,7 +312,7 @@ def _join(sentence: Sentence, pieces: Sequence[_Piece]) -> Scored:
     surprisal, entropy, after, rank, _ = zip(*pieces, strict=True)
     boundaries = [piece.boundary for piece in pieces if piece.boundary is not None]
     boundary = None
-    if boundaries:  # the last value of a piece is the first of the next
+    if boundaries:  # adjacent stretches share a boundary value
         boundary = np.concatenate([*(b[:-1] for b in boundaries), boundaries[-1][-1:]])
     return Scored(
         sentence,

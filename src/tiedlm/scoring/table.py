@@ -1,4 +1,4 @@
-"""The table of ``tiedlm score``: a row per word, tab-separated, written as the text is read."""
+"""Write the table of ``tiedlm score``: tab-separated, a row per word, while the text is read."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ COLUMNS = (
     "sentence", "position", "word", "in_vocabulary", "surprisal", "entropy", "entropy_reduction",
     "rank", "cumulative", "line", "region", "as_written",
 )  # fmt: skip
-GIVEN = "given_"  # before the name of a column of the stimuli that is one of these
+GIVEN = "given_"  # prefix for a column of the stimuli that shares a name with one of these
 
 
 class Summary(NamedTuple):
-    """What was read.
+    """Counts over the scored text.
 
     Args:
-        sentences: how many.
-        words: without ``<eos>``.
-        unknown: of them, those the model does not know.
-        predicted: words and ``<eos>`` that were predicted.
-        nll: the sum of their surprisal, in nats.
-        cut_lines: lines that were more than one sentence.
-        most_parts: the most that stood between blanks in one line.
+        sentences: number of sentences.
+        words: number of words, without ``<eos>``.
+        unknown: how many words the model does not know.
+        predicted: number of predicted words and ``<eos>``.
+        nll: the sum of their surprisals, in nats.
+        cut_lines: number of lines with more than one sentence.
+        most_parts: the largest number of space-separated parts in a line.
     """
 
     sentences: int
@@ -47,7 +47,7 @@ class Summary(NamedTuple):
     most_parts: int
 
     def line(self) -> str:
-        """Describe it in one line."""
+        """Return the summary as one line of text."""
         share = self.unknown / max(self.words, 1)
         level = perplexity(self.nll, max(self.predicted, 1))
         return (
@@ -58,7 +58,7 @@ class Summary(NamedTuple):
 
 
 def count(number: int, noun: str) -> str:
-    """Write a number of things that have a regular plural."""
+    """Return a number with its noun, in the plural unless the number is 1."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
@@ -72,19 +72,19 @@ def write_table(
     eos_rows: bool,
     given: TextColumn | None = None,
 ) -> Summary:
-    """Write a header and a row per word.
+    """Write a header and a row per word, and return a summary.
 
     Args:
-        file: receives the text.
-        scored: sentences, in order.
+        file: the file to write to.
+        scored: scored sentences, in order.
         unk_id: the id of ``<unk>``.
-        base: of the logarithm: 2 for bits, e for nats, 10 for hartleys.
-        unit: where ``cumulative`` begins again: at every sentence or line, or never.
+        base: base of the logarithm: 2 for bits, e for nats, 10 for hartleys.
+        unit: where ``cumulative`` restarts: at every sentence or line, or never.
         eos_rows: whether ``<eos>`` has a row and counts in ``cumulative``.
         given: the table that the text is a column of; each row gets its other cells.
 
     Returns:
-        The summary, over every prediction whether it has a row or not.
+        The summary over all predictions, with or without a row.
     """
     scale = 1 / {"2": math.log(2), "e": 1.0, "10": math.log(10)}[base]
     names = [] if given is None else unlike(given.others, COLUMNS, GIVEN)
@@ -116,10 +116,10 @@ def write_table(
         for position, row in enumerate(rows, start=1):
             word, region, known, nats, entropy, reduction, rank = row
             is_predicted = not math.isnan(nats)
-            if not is_predicted and position > 1:  # something precedes it
+            if not is_predicted and position > 1:  # only a first word may have no surprisal
                 raise UserError(
-                    f"line {line}: the model's probabilities are no numbers any more; where it "
-                    "learns (--adapt), give a lower --adapt-lr"
+                    f"line {line}: the model's probabilities are not finite; with --adapt, give a "
+                    "lower --adapt-lr"
                 )
             words += word != EOS
             unknown += not known

@@ -1,4 +1,4 @@
-"""Text to score, from a file, a .gz or standard input: lines, then sentences of word ids."""
+"""Read the text to score, and cut its lines into sentences of word ids."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ STDIN = "-"
 
 
 class Sentence(NamedTuple):
-    """What is scored as one sentence; its last word is ``<eos>``.
+    """The unit that is scored; its last word is ``<eos>``.
 
     Args:
-        number: counted from 1.
-        line: the line of the text it comes from, counted from 1.
-        words: as written (or tokenized), with ``<eos>``.
-        ids: their ids, ``<unk>``'s where the model does not know a word.
-        regions: for each word, which of the line's ``parts`` it is of, counted from 1; 0 for the
-            ``<eos>`` that was added.
-        parts: of the line, as they are written between blanks.
+        number: its number, from 1.
+        line: the number of its line in the text, from 1.
+        words: the words as written or tokenized, with ``<eos>``.
+        ids: the ids of the words; ``<unk>``'s id for words that the model does not know.
+        regions: for each word, the number of the part of the line that it belongs to, from 1;
+            0 for an ``<eos>`` that was added.
+        parts: the parts of the line, separated by spaces, as written.
     """
 
     number: int
@@ -42,13 +42,13 @@ class Sentence(NamedTuple):
 
 
 def read_lines(source: Path | str) -> Iterator[str]:
-    """Yield the lines of a UTF-8 text without their ends; memory is bounded by the longest.
+    """Yield the lines of a UTF-8 text without line ends, holding one line at a time.
 
     Args:
-        source: a file, gzipped where its name ends in ``.gz``, or ``-`` for standard input.
+        source: a file, or ``-`` for standard input. A name in ``.gz`` means a gzipped file.
 
     Raises:
-        UserError: if it is missing, empty, binary, damaged or not UTF-8, or a line is endless.
+        UserError: if it is missing, empty, binary, damaged or not UTF-8, or has an endless line.
     """
     name = name_of(source)
     try:
@@ -57,13 +57,13 @@ def read_lines(source: Path | str) -> Iterator[str]:
     except FileNotFoundError as error:
         raise UserError(f"{name} does not exist") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{name} is no complete gzip file ({error})") from error
+        raise UserError(f"{name} is not a complete gzip file ({error})") from error
     except OSError as error:
         raise UserError(f"cannot read {name}: {error.strerror}") from error
 
 
 def name_of(source: Path | str) -> str:
-    """Return what a source is called in a message."""
+    """Return the name of a source for messages."""
     return "standard input" if source == STDIN else str(source)
 
 
@@ -90,13 +90,13 @@ def sentences(
     """Cut lines into sentences exactly as a corpus is cut, so that both count the same tokens.
 
     Args:
-        lines: of a text.
-        vocabulary: gives the ids.
-        tokenizer: tokenize each line and cut it into sentences; otherwise words are what blanks
-            separate, and a line is a sentence.
-        blank_lines: whether a line without words is a sentence of nothing but ``<eos>``, as it is
-            in a corpus that came tokenized.
-        whole_lines: whether a line is one unit, the ``<eos>`` of its sentences within.
+        lines: the lines of a text.
+        vocabulary: the vocabulary that gives the ids.
+        tokenizer: whether to tokenize each line and cut it into sentences. Otherwise words are
+            separated by spaces and a line is a sentence.
+        blank_lines: whether a line without words yields a sentence of only ``<eos>``, as in a
+            corpus that came tokenized.
+        whole_lines: whether to keep a line in one unit, with the ``<eos>`` of each sentence in it.
     """
     number = 0
     for line_number, line in enumerate(lines, start=1):
@@ -127,5 +127,5 @@ def sentences(
 
 @lru_cache(maxsize=1 << 16)
 def _words_of(part: str) -> int:
-    """Count the words of what stands between two blanks: none reaches over a blank."""
+    """Count the words of a part between spaces; no word contains a space."""
     return len(tokenize(part))

@@ -1,4 +1,4 @@
-"""Word error rate: the least number of substitutions, insertions and deletions."""
+"""Count word errors: the least number of substitutions, insertions and deletions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
     .. math::
         d_{i,j} = \min(d_{i-1,j-1} + [r_i \ne h_j],\; d_{i-1,j} + 1,\; d_{i,j-1} + 1)
 
-    Source: Levenshtein (1966); one row of the table is kept.
+    Only one row of the table is kept. Source: Levenshtein (1966).
     """
     row = list(range(len(hypothesis) + 1))
     for i, word in enumerate(reference, start=1):

@@ -18,12 +18,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tiedlm.analysis.subspace import subspace_distance
 from tiedlm.arithmetic import arithmetic
 from tiedlm.data import Corpus
 from tiedlm.data.streams import batch_streams
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate, perplexity
+from tiedlm.evaluation.subspace import subspace_distance
 from tiedlm.files import check_folder, read_json, write_json, write_text
 from tiedlm.networks import State
 from tiedlm.progress import Silent, Watcher, short_duration

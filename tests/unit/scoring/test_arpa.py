@@ -100,5 +100,5 @@ def test_what_is_no_arpa_file_is_told(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         load_arpa(tmp_path / "none.arpa")
     (tmp_path / "text").write_text("no model\n")
-    with pytest.raises(UserError, match="no ARPA or KenLM"):
+    with pytest.raises(UserError, match="not an ARPA or KenLM"):
         load_arpa(tmp_path / "text")

@@ -47,11 +47,11 @@ def test_names_that_are_taken_are_prefixed_until_they_are_not():
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["item\ttext", "1\t1\tThe cat."], "as R writes them? then leave these out (row.names"),
-        (["item,text", "1,The cat, too."], "else a cell that holds ',' is put in quotes"),
-        (["item,text", "1,The cat.", "2,A dog, too."], "row 2: 3 cells, where the header has 2; a"),
-        (["item;text", "1;a;b;c"], "4 cells, where the header has 2; a cell that holds ';' is put"),
-        (['"item" "text"', '"1" 1 "The cat."'], "separated by blanks; separate them by tabs"),
+        (["item\ttext", "1\t1\tThe cat."], "as R writes them, leave these out (row.names"),
+        (["item,text", "1,The cat, too."], "otherwise put a cell that contains ',' in quotes"),
+        (["item,text", "1,The cat.", "2,A dog, too."], "3 cells, where the header has 2; put a"),
+        (["item;text", "1;a;b;c"], "where the header has 2; put a cell that contains ';' in"),
+        (['"item" "text"', '"1" 1 "The cat."'], "separated by spaces; separate them by tabs"),
         (["item  text", "1  The"], r'write.table(..., sep = "\t", row.names = FALSE)'),
         (['item\ttext', '1\t"The" cat.'], r"""'\t' expected after '"'"""),
     ],

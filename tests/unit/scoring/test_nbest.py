@@ -159,9 +159,9 @@ def test_mistakes_in_json_lines_are_named(tmp_path, text, says):
 @pytest.mark.parametrize(
     ("words", "costs", "says"),
     [
-        ("u1 a\n", "u1 1\n", "a hyphen and a number"),
+        ("u1 a\n", "u1 1\n", "expected a key such as utterance-1"),
         ("u-1 a\n", "u-2 1\n", "'u-1' has no acoustic cost"),
-        ("u-1 a\nu-1 b\n", "u-1 1\n", "line 2: 'u-1' is there twice"),
+        ("u-1 a\nu-1 b\n", "u-1 1\n", "line 2: 'u-1' occurs twice"),
         ("u-1 a\n", "u-1 one\n", "u-1: expected a number as the cost, got 'one'"),
         ("u-1 a\n", "u-1 -inf\n", "a number as the cost, got '-inf'"),
         ("u-1 a\n", "\n", "blank lines"),
@@ -226,7 +226,7 @@ def test_a_language_models_scores_are_for_all_hypotheses_or_none(tmp_path):
 def test_an_utterance_in_the_outputs_of_two_espnet_jobs_is_refused_by_name(tmp_path):
     for job, key in (("output.1", "u1"), ("output.2", "u2"), ("output.3", "u1")):
         write(tmp_path / "logdir" / job / "1best_recog", text=f"{key} a\n", score=f"{key} -1\n")
-    with pytest.raises(UserError, match=r"'u1' is there twice, in output\.1 and output\.3; is one"):
+    with pytest.raises(UserError, match=r"'u1' occurs twice, in output\.1 and output\.3; if one"):
         read_nbest(str(tmp_path))
 
 

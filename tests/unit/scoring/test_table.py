@@ -24,5 +24,5 @@ def write(one):
 
 def test_nothing_precedes_a_first_word_but_a_later_one_must_have_a_number():
     assert write(scored([np.nan, 1.0, 2.0])).predicted == 2
-    with pytest.raises(UserError, match=r"^line 3: the model's probabilities are no numbers"):
+    with pytest.raises(UserError, match=r"^line 3: the model's probabilities are not finite"):
         write(scored([0.5, np.nan, 2.0]))

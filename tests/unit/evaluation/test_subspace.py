@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiedlm.analysis.subspace import describe_geometry, principal_angles, subspace_distance
 from tiedlm.arithmetic import arithmetic
 from tiedlm.data.vocabulary import Vocabulary
 from tiedlm.errors import UserError
+from tiedlm.evaluation.subspace import describe_geometry, principal_angles, subspace_distance
 from tiedlm.model import LanguageModel, ModelConfig
 
 
