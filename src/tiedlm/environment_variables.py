@@ -52,7 +52,7 @@ TABLE = (
     Variable(CC, "C compiler of the compiled kernels, with its options", "cc", "native.library"),
     Variable(OMP_NUM_THREADS, "upper limit of the default threads", "", "training.hardware"),
     Variable(
-        TRITON_INTERPRET, "1 runs Triton's kernels on a CPU if TIEDLM_TRITON is 1 too; for tests",
+        TRITON_INTERPRET, "with TIEDLM_TRITON=1, 1 runs Triton's kernels on a CPU, for tests",
         "", "native.triton",
     ),
     Variable(RANK, "set by torchrun: this process among all", "0", "environment_variables"),

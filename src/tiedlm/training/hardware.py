@@ -18,12 +18,12 @@ from tiedlm.native import processor, triton
 from tiedlm.training.run import environment
 from tiedlm.training.settings import Settings
 
-# Small products do not fill more cores than this; more threads then only wait for each other.
+# Small products do not fill more cores. More threads would only wait for each other.
 MOST_THREADS = 8
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device with a name; ``auto`` is a GPU where there is one.
+    """Return the device called ``name``; ``auto`` is a GPU if there is one.
 
     Raises:
         UserError: for a device that this machine does not have.
@@ -46,8 +46,8 @@ def choose_device(name: str) -> torch.device:
 def default_threads() -> int:
     """Return the number of threads of a run without ``--threads``.
 
-    It is the number of cores, at most 8. ``OMP_NUM_THREADS`` can lower it; of a list, such as
-    ``2,1``, its first number counts.
+    It is the number of cores, at most 8. ``OMP_NUM_THREADS`` can lower it. The first number of a
+    list, such as ``2,1``, counts.
     """
     wish = re.match(r"\s*\+?(\d+)\s*(?:,|$)", read(OMP_NUM_THREADS))
     allowed = int(wish[1]) if wish else 0
@@ -112,7 +112,7 @@ def machine_info() -> dict[str, Any]:
     gemm = processor.describe()
     with default_arithmetic() as used:
         known = environment()
-    del known["compiled"]  # of a run that is going
+    del known["compiled"]  # true or false only during a run
     return {
         **known,
         "device": str(choose_device("auto")),
