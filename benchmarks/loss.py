@@ -12,7 +12,6 @@ does falls on all of them; the minimum and the median of the rounds are printed,
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
 import os
 import time
@@ -24,10 +23,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from tiedlm import augmented_cross_entropy, native
+from tiedlm.arithmetic import arithmetic
 from tiedlm.data import load_corpus
 from tiedlm.data.streams import batch_streams
-from tiedlm.matmul import fast_fp32, precision, why_not_fast_fp32
 from tiedlm.native import triton
+from tiedlm.native.processor import why_not_fast_fp32
 
 ALPHA, TEMPERATURE = 13.0, 20.0
 
@@ -73,22 +73,22 @@ def ours(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) -> 
 
 
 def compiled(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) -> None:
-    with native.native():
+    with arithmetic(kernels=True):
         ours(hidden, weight, targets, **options)
 
 
 def compiled_bf16(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) -> None:
-    with native.native(), precision("bf16"):
+    with arithmetic(kernels=True, precision="bf16"):
         ours(hidden, weight, targets, **options)
 
 
 def ours_bf16(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) -> None:
-    with precision("bf16"):
+    with arithmetic(precision="bf16"):
         ours(hidden, weight, targets, **options)
 
 
 def triton_bf16(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) -> None:
-    with precision("bf16"):
+    with arithmetic(precision="bf16"):
         fused(hidden, weight, targets, **options)
 
 
@@ -194,8 +194,7 @@ def main() -> None:
         for vocab in args.vocab:
             for dim in args.dims:
                 inputs = tensors(args.tokens, vocab, dim, args.device)
-                context = fast_fp32() if route == "onednn" else contextlib.nullcontext()
-                with context:
+                with arithmetic(route="fastest" if route == "onednn" else None):
                     results = measure(ways(not args.fast_only, args.device), inputs, args.rounds)
                 load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "?"
                 distinct = len(inputs[2].unique())

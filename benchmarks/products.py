@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import torch
 
+from tiedlm.arithmetic import arithmetic
 from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.matmul import matmul
 
@@ -55,7 +56,13 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=25)
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    with arithmetic(threads=1):
+        body = measure(options)
+    print(markdown_table(("width", "product", "PyTorch", "tiedlm", "ratio"), body))
+
+
+def measure(options: argparse.Namespace) -> list[tuple[str, ...]]:
+    """Return the rows of the table."""
     waste, body = torch.zeros(_CACHE), []
     for dim in options.dims:
         for name, calls in ways(dim, options.vocab).items():
@@ -65,7 +72,7 @@ def main() -> None:
             plain, ours = (statistics.median(column) for column in zip(*times, strict=True))
             row = (f"{dim}", name, f"{plain:.1f}", f"{ours:.1f}", f"{plain / ours:.2f}")
             body.append(row)
-    print(markdown_table(("width", "product", "PyTorch", "tiedlm", "ratio"), body))
+    return body
 
 
 if __name__ == "__main__":

@@ -29,15 +29,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tiedlm.arithmetic import arithmetic
 from tiedlm.evaluation import evaluate
 from tiedlm.loss import release_buffers
-from tiedlm.matmul import has_fast_bf16
 from tiedlm.model import LanguageModel
+from tiedlm.native.processor import has_fast_bf16
 from tiedlm.networks import State
 from tiedlm.scoring import score_sentences
 from tiedlm.scoring.text import Sentence
 from tiedlm.training.build import model_config
-from tiedlm.training.hardware import arithmetic, default_threads
+from tiedlm.training.hardware import arithmetic_of, default_threads, threads_of
 from tiedlm.training.settings import Settings
 from tiedlm.training.step import Objective, train_step
 
@@ -122,9 +123,8 @@ class Elsewhere:
 
 def serve(pipe: Connection, threads: int, kind: type, arguments: tuple[Any, ...]) -> None:
     """Take a step whenever asked."""
-    torch.set_num_threads(threads)
-    step = kind(*arguments)
-    with suppress(EOFError):  # the end of the other process
+    with arithmetic(threads=threads), suppress(EOFError):  # the end of the other process
+        step = kind(*arguments)
         while True:
             pipe.recv()
             step()
@@ -256,7 +256,7 @@ def measure(table: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
     for _ in range(rounds):
         for name, way in table.items():
             settings = getattr(way, "settings", None)
-            with arithmetic(settings, CPU) if settings else nullcontext():
+            with arithmetic_of(settings, CPU) if settings else nullcontext():
                 steps = getattr(way, "steps", STEPS)
                 for number in range(steps):
                     start = time.perf_counter()
@@ -313,7 +313,7 @@ def vary(name: str, rounds: int) -> None:
 def show_profile(dim: int, vocab: int, way: str) -> None:
     """Print where the time of a step goes, by operation."""
     step = ways(settings_of(dim), vocab)[way]
-    with arithmetic(step.settings, CPU):
+    with arithmetic_of(step.settings, CPU):
         step()
         with torch.profiler.profile() as profile:
             for _ in range(5):
@@ -347,9 +347,8 @@ def peak_of_steps(settings: Settings, vocab: int) -> int:
         status = Path("/proc/self/status").read_text()
         return int(status.split(f"{name}:")[1].split()[0])
 
-    torch.set_num_threads(default_threads())
     small = settings.replace(d_embed=32, d_hidden=32)
-    with arithmetic(settings, CPU):
+    with threads_of(settings), arithmetic_of(settings, CPU):
         OurSteps(small, words(small, 100), 100)()  # threads and kernels
         release_buffers()
         before = kilobytes("VmRSS")
@@ -373,7 +372,12 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="peak memory instead of time")
     parser.add_argument("--profile", metavar="WAY", nargs="?", const="REAL, fp32")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    with arithmetic(threads=options.threads):
+        run(options)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Time or measure what the options ask for."""
     print(f"torch {torch.__version__}, {options.threads} threads, load {os.getloadavg()[0]:.1f}")
     if options.profile:
         for dim in options.dims:

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from studies.harness import show_table, start, study_parser
-from tiedlm import load, native
+from tiedlm import load
+from tiedlm.arithmetic import arithmetic
 from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.scoring import score_in_order
 from tiedlm.scoring.text import Sentence
@@ -35,6 +36,7 @@ def first_sentences(run: Path, count: int) -> list[Sentence]:
     ]
 
 
+@arithmetic(kernels=True)
 def perplexity(run: Path, sentences: list[Sentence], carry_state: bool, lr: float | None) -> float:
     """Return the perplexity of the sentences, read in order by a fresh copy of the model."""
     model = load(run).double()
@@ -51,7 +53,6 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--sentences", type=int, default=300)
     options = parser.parse_args()
-    native.enable()
     body = []
     for run in options.runs:
         sentences = first_sentences(run, options.sentences)

@@ -32,7 +32,8 @@ from studies.harness import (
     values_by_seed,
 )
 from studies.semantic import BASE, REAL, jobs
-from tiedlm import load, native
+from tiedlm import load
+from tiedlm.arithmetic import arithmetic
 from tiedlm.evaluation.perplexity import hidden_windows
 from tiedlm.experiments.comparison import seed_mean
 from tiedlm.experiments.parallel import Job
@@ -96,12 +97,12 @@ def of_frequency(scores_V: torch.Tensor, log_counts_V: torch.Tensor) -> str:
     return f"{product / float(x_V.norm() * y_V.norm()):.2f}, {product / float(x_V @ x_V):.2f}"
 
 
+@arithmetic(kernels=True)
 def carriers(found: dict[Key, Job], known: dict[str, list[str]]) -> dict[str, list[str]]:
     """Return the second table's numbers by model and bias, of the first seed.
 
     Of a model without weights they are what is known.
     """
-    native.enable()
     numbers = dict(known)
     for (name, bias, seed), job in found.items():
         if seed != 1 or not has_weights(job):

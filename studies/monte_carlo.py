@@ -8,7 +8,8 @@ With --keep, these are the rows of Table 3 that say MC.
 from __future__ import annotations
 
 from studies.harness import command, measuring_parser, show_table, start
-from tiedlm import load, native
+from tiedlm import load
+from tiedlm.arithmetic import arithmetic
 from tiedlm.evaluation.monte_carlo import monte_carlo_evaluate
 from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.experiments.results import keep_study
@@ -24,12 +25,14 @@ def main() -> None:
         "--samples", type=int, default=20, help="sets of dropout masks to average (default: 20)"
     )
     options = parser.parse_args()
-    native.enable()
     metrics = []
     for run in options.runs:
         settings = Settings.of_run(run)
         corpus = settings.load_corpus(progress=False)
-        found = monte_carlo_evaluate(load(run), corpus.test, options.samples, window=settings.bptt)
+        with arithmetic(kernels=True):
+            found = monte_carlo_evaluate(
+                load(run), corpus.test, options.samples, window=settings.bptt
+            )
         plain = read_json(run / RESULT)
         metrics.append(
             {

@@ -34,7 +34,8 @@ from studies.harness import (
     values_by_seed,
 )
 from studies.target_grad import PTB
-from tiedlm import load, native
+from tiedlm import load
+from tiedlm.arithmetic import arithmetic
 from tiedlm.data import Corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation.perplexity import token_losses
@@ -206,9 +207,9 @@ def main() -> None:
         wanted = [elsewhere, *wanted]
     finished = trained(name, {(ELSEWHERE, 1): elsewhere, **found}, wanted, options)
     found = {key: job for key, job in finished.items() if key in found}
-    native.enable()
     corpus = wanted[-1].settings.load_corpus(progress=False)
-    measured = measure(found, corpus, kept_measurements(name, options))
+    with arithmetic(kernels=True):
+        measured = measure(found, corpus, kept_measurements(name, options))
     runs = [job.out for job in finished.values()]
     keep_table(name, runs, options, tables(found, measured), measured)
 

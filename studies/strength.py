@@ -36,7 +36,8 @@ from studies.harness import (
     values_by_seed,
 )
 from studies.semantic import BASE, REAL, jobs
-from tiedlm import load, native
+from tiedlm import load
+from tiedlm.arithmetic import arithmetic
 from tiedlm.evaluation.perplexity import hidden_windows
 from tiedlm.experiments.comparison import seed_mean
 from tiedlm.experiments.parallel import Job
@@ -125,9 +126,9 @@ def apart(job: Job) -> list[float]:
     return torch.cat(found, 1).mean(1).tolist()
 
 
+@arithmetic(kernels=True)
 def effects(found: dict[tuple[Point, int], Job], known: Numbers) -> Numbers:
     """Return the second table's numbers, or what is known where that is of more seeds."""
-    native.enable()
     numbers = dict(known)
     for point in GRID:
         jobs = [job for (own, _), job in found.items() if own == point and has_weights(job)]

@@ -6,7 +6,8 @@ import tempfile
 
 import pytest
 
-from tiedlm import matmul, native, workspace
+from tiedlm import native
+from tiedlm.arithmetic import arithmetic
 
 
 def pytest_configure(config):
@@ -24,25 +25,13 @@ def own_cache(monkeypatch):
     monkeypatch.setenv("TIEDLM_CACHE", _cache.name)
 
 
-@pytest.fixture(autouse=True)
-def own_process_settings():
-    """Commands that are called inside this process choose its route of products, and its memory."""
-    switch = matmul._switch()
-    before = switch and switch.fp32_precision
-    yield
-    if switch:
-        switch.fp32_precision = before
-    if workspace._is_reusing:
-        workspace.stop_reuse_of_freed_memory()
-    native.library._is_on = False
-
-
 @pytest.fixture(params=["pytorch", "compiled"])
 def pointwise(request):
     """Run a test with PyTorch's pointwise work, and again with the compiled kernels."""
-    if request.param == "compiled" and not native.enable():
-        pytest.skip(native.why_not())
-    return request.param
+    with arithmetic(kernels=request.param == "compiled") as used:
+        if request.param == "compiled" and not used.kernels:
+            pytest.skip(native.why_not())
+        yield request.param
 
 
 def write_corpus(folder, lines=(120, 30, 30), seed=0):

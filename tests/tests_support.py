@@ -1,10 +1,8 @@
 """Helpers of several tests."""
 
-import contextlib
 import itertools
 import re
 
-import torch
 from torch.profiler import ProfilerActivity, profile
 
 from tiedlm.cli import main
@@ -27,17 +25,6 @@ def peak_numbers(function):
 def is_a_best_word(word, logits_V):
     """Tell whether no word has a higher logit by more than rounding can explain."""
     return bool(logits_V[word] >= logits_V.max() - 1e-4)
-
-
-@contextlib.contextmanager
-def torch_threads(count):
-    """Have PyTorch use so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def run_command(capsys, *arguments):

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 
-_MODULES = ("loss", "matmul", "native", "workspace")  # that the documentation names in full
+_MODULES = ("arithmetic", "loss", "matmul", "native")  # named in full in the documentation
 
 
 def __getattr__(name: str) -> Any:

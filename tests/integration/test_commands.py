@@ -11,7 +11,10 @@ import sys
 import pytest
 
 from tests_support import run_command as run
+from tiedlm.analysis import subspace
+from tiedlm.arithmetic import arithmetic, in_use
 from tiedlm.cli import main
+from tiedlm.training.hardware import fast_arithmetic
 
 TINY = ["--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=2", "--threads=1"]
 
@@ -41,6 +44,21 @@ def test_train_and_check_tell_of_marks_of_other_tools(capsys, tiny_corpus, tmp_p
     status, out, _ = run(capsys, "data", "check", tmp_path)
     assert status == 0
     assert f"warning: {said}" in out
+
+
+@pytest.mark.parametrize("ending", [[], ["--no-such-flag"], ["nobody-knows-this-word"]])
+def test_a_command_leaves_the_arithmetic_of_its_process_as_it_was(capsys, trained, ending):
+    with arithmetic(threads=1) as before:
+        run(capsys, "analyze", trained[0], *ending)
+        assert in_use() == before
+
+
+def test_a_command_uses_the_fastest_exact_arithmetic_while_it_runs(capsys, trained, monkeypatch):
+    seen = []
+    monkeypatch.setattr(subspace, "describe_geometry", lambda *_: seen.append(in_use()) or {})
+    run(capsys, "analyze", trained[0], "--json")
+    with fast_arithmetic() as expected:
+        assert seen == [expected]
 
 
 def test_help_is_quick_and_imports_no_torch():

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tiedlm import LanguageModel, ModelConfig, augmented_cross_entropy
+from tiedlm.arithmetic import arithmetic
 from tiedlm.data import load_corpus
 from tiedlm.evaluation import evaluate
 from tiedlm.experiments.theory import TheoryRun, train_theory_run
-from tiedlm.matmul import precision
 from tiedlm.networks.backends import triton
 from tiedlm.networks.lstm_function import lstm_layer
 from tiedlm.training import updater
@@ -107,10 +107,10 @@ def test_an_lstm_layer_on_a_gpu_is_the_float64_one(
         monkeypatch.setattr(triton, name, counted)
     expected = layer(torch.float64)
     assert not calls
-    with precision(products, "cuda") as name:
+    with arithmetic(precision=products, device="cuda") as used:
         found, again = layer(torch.float32), layer(torch.float32)
         gates = torch.empty(steps, streams, 4 * hidden, device="cuda")
-        dtype = torch.bfloat16 if name == "bf16" else torch.float32
+        dtype = torch.bfloat16 if used.precision == "bf16" else torch.float32
         assert len(calls) == (4 if triton.serves(gates, products=dtype) else 0)
     rtol = 3e-5 if products == "fp32" else 2e-2
     for one, other, wanted in zip(found, again, expected, strict=True):

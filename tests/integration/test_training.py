@@ -20,11 +20,11 @@ from tiedlm import load
 from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate
-from tiedlm.matmul import has_fast_bf16
+from tiedlm.native.processor import has_fast_bf16
 from tiedlm.progress import ProgressView, Silent
 from tiedlm.training import checkpoint, loop, resume, updater
 from tiedlm.training.checkpoint import restore_checkpoint
-from tiedlm.training.hardware import arithmetic
+from tiedlm.training.hardware import arithmetic_of, threads_of
 from tiedlm.training.loop import FEW_UPDATES, train
 from tiedlm.training.outcomes import Diverged, Stopped
 from tiedlm.training.run import load_weights, run_id, save_weights
@@ -86,7 +86,7 @@ def test_loaded_model_is_the_best_one_and_has_its_perplexity(settings, corpus, t
     assert is_tied(model.embedding, model.decoder)
     assert model.vocabulary == corpus.vocabulary
     assert not model.training
-    with arithmetic(settings, torch.device("cpu")):
+    with threads_of(settings), arithmetic_of(settings, torch.device("cpu")):
         assert evaluate(model, corpus.valid).perplexity == result["valid_ppl"]
         assert evaluate(model, corpus.test).perplexity == result["test_ppl"]
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -11,8 +11,8 @@ from tiedlm import load
 from tiedlm.data import load_corpus
 from tiedlm.data.streams import batch_streams, windows
 from tiedlm.evaluation import evaluate
-from tiedlm.matmul import has_fast_bf16
 from tiedlm.model import LanguageModel
+from tiedlm.native.processor import has_fast_bf16
 from tiedlm.training import loop
 from tiedlm.training.build import model_config
 from tiedlm.training.loop import train

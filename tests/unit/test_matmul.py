@@ -2,59 +2,13 @@ import pytest
 import torch
 
 from tiedlm import matmul
-from tiedlm.matmul import fast_fp32, gemm_dtype, precision, resolve_precision
+from tiedlm.arithmetic import arithmetic
 
 
 def relative_error(c, a, b):
     """|c - a b| / (|a| |b|), the largest: about 1e-7 in float32, 1e-3 with bfloat16 operands."""
     a, b = a.double(), b.double()
     return ((c.double() - a @ b).abs() / (a.abs() @ b.abs())).max().item()
-
-
-def test_precision_of_a_float32_gemm_follows_the_innermost_block():
-    x = torch.zeros(1)
-    assert gemm_dtype(x) == torch.float32
-    with precision("bf16"):
-        assert gemm_dtype(x) == torch.bfloat16
-        with precision("fp32"):
-            assert gemm_dtype(x) == torch.float32
-        assert gemm_dtype(x) == torch.bfloat16
-    assert gemm_dtype(x) == torch.float32
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-def test_precision_leaves_types_other_than_float32_alone(dtype):
-    with precision("bf16"):
-        assert gemm_dtype(torch.zeros(1, dtype=dtype)) == dtype
-
-
-def test_autocast_decides_where_it_is_on():
-    with torch.autocast("cpu", torch.float16), precision("bf16"):
-        assert gemm_dtype(torch.zeros(1)) == torch.float16
-        assert gemm_dtype(torch.zeros(1, dtype=torch.bfloat16)) == torch.float16
-        assert gemm_dtype(torch.zeros(1, dtype=torch.float64)) == torch.float64
-
-
-def test_precision_is_restored_after_an_error():
-    cuda = torch.backends.cuda.matmul
-    before = cuda.allow_bf16_reduced_precision_reduction
-    with precision("bf16"):
-        assert not cuda.allow_bf16_reduced_precision_reduction
-    with pytest.raises(KeyError), precision("bf16"):
-        raise KeyError
-    assert gemm_dtype(torch.zeros(1)) == torch.float32
-    assert cuda.allow_bf16_reduced_precision_reduction == before
-
-
-def test_auto_is_bf16_exactly_where_the_cpu_multiplies_it(monkeypatch):
-    for has_it, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(matmul, "has_fast_bf16", lambda device, has_it=has_it: has_it)
-        assert resolve_precision("auto") == expected
-
-
-def test_unknown_precision_is_named():
-    with pytest.raises(ValueError, match="precision: expected 'auto', 'fp32' or 'bf16', got 'x'"):
-        resolve_precision("x")
 
 
 @pytest.mark.parametrize("accumulate", [False, True])
@@ -109,48 +63,6 @@ def test_matmul_of_a_transposed_factor_is_the_same_made_transposed(out_dtype, mo
         torch.testing.assert_close(out.double(), 2 * expected, atol=1e-1, rtol=4e-2)
 
 
-def test_fast_fp32_is_float32_to_the_last_bits():
-    a, b = torch.randn(41, 401), torch.randn(401, 1271)
-    with fast_fp32():
-        c = a @ b
-    assert relative_error(c, a, b) < 16 * 2.0**-24
-
-
-def test_fast_fp32_leaves_the_process_as_it_was():
-    before = torch.get_float32_matmul_precision()
-    with fast_fp32() as on:
-        assert on == (matmul.why_not_fast_fp32() == "")
-    assert torch.get_float32_matmul_precision() == before
-
-
-def test_fast_fp32_refuses_products_that_are_not_float32(monkeypatch):
-    if matmul.why_not_fast_fp32():
-        pytest.skip(f"the route is not used here: {matmul.why_not_fast_fp32()}")
-    monkeypatch.setattr(matmul, "_relative_error", lambda: 2.0**-9)
-    matmul.why_not_fast_fp32.cache_clear()
-    try:
-        with fast_fp32() as on:
-            assert not on
-        assert not matmul.enable_fast_fp32()
-        assert "not float32" in matmul.describe()["fp32_gemm_reason"]
-    finally:
-        matmul.why_not_fast_fp32.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("avx512", "amx", "reason"), [(False, False, "no AVX-512"), (True, True, "with AMX")]
-)
-def test_fast_fp32_says_which_cpu_feature_stands_in_its_way(monkeypatch, avx512, amx, reason):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: avx512)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    matmul.why_not_fast_fp32.cache_clear()
-    try:
-        assert reason in matmul.describe()["fp32_gemm_reason"]
-        assert matmul.describe()["fp32_gemm"] == "default"
-    finally:
-        matmul.why_not_fast_fp32.cache_clear()
-
-
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("rows", [1, 5, 20])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -160,7 +72,7 @@ def test_adder_adds_the_product_with_the_weight_it_was_given(dtype, rows, transp
     if transposed:
         weight = weight.t().contiguous().t()
     wide = torch.promote_types(dtype, torch.float32)
-    with fast_fp32():
+    with arithmetic(route="fastest"):
         add = matmul.adder(weight, rows)
         for seed in (2, 3):  # the same laid-out weight serves several products
             a = torch.randn(rows, 17, generator=generator.manual_seed(seed)).to(dtype)
@@ -199,6 +111,6 @@ def test_the_probe_refuses_operations_that_are_missing_or_inexact(monkeypatch):
     assert not matmul._can_pack("oneDNN", torch.float32)
     matmul._can_pack.cache_clear()
     monkeypatch.undo()
-    monkeypatch.setattr(matmul, "_FP32_LEVEL", 0.0)
+    monkeypatch.setattr(matmul, "FP32_LEVEL", 0.0)
     assert not matmul._can_pack("oneDNN", torch.float32)
     matmul._can_pack.cache_clear()

@@ -10,7 +10,8 @@ import errno
 import io
 import os
 import sys
-from typing import NoReturn
+from contextlib import AbstractContextManager, ExitStack
+from typing import NoReturn, TypeVar
 
 from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownOptionError, UnusedCliTokensError
@@ -19,6 +20,9 @@ from tiedlm import __version__
 from tiedlm.errors import UserError, visible
 from tiedlm.files import explain
 
+T = TypeVar("T")
+
+_UNTIL_THE_END = ExitStack()  # what lasts as long as a command
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _WITH_CONTEXT = ("tiedlm predict", "tiedlm generate")
 _COMMANDS = {
@@ -63,7 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
     _open_streams()
     try:
-        build_app()(arguments, exit_on_error=False, print_error=False)
+        with _UNTIL_THE_END:
+            build_app()(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
         fail(_explain(error))
@@ -89,6 +94,11 @@ def main(arguments: list[str] | None = None) -> None:
         if error.errno == errno.ENAMETOOLONG:
             fail(f"{error.filename}: the name is too long; choose a shorter one")
         fail(f"cannot read {error.filename}: {error.strerror}")  # write errors are UserErrors
+
+
+def until_the_end(context: AbstractContextManager[T]) -> T:
+    """Enter a context that lasts until the command ends, normally or not."""
+    return _UNTIL_THE_END.enter_context(context)
 
 
 def _open_streams() -> None:

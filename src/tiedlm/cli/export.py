@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from tiedlm.cli import until_the_end
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ def export(
     json_
         Print JSON instead of text.
     """
-    from tiedlm.training.hardware import use_default_threads
+    from tiedlm.training.hardware import default_arithmetic
 
-    use_default_threads()
+    until_the_end(default_arithmetic())
     kind, folder = to
     if kind == "hf":
         if int8:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tiedlm import matmul, native, workspace
+from tiedlm.cli import until_the_end
 from tiedlm.data import Vocabulary, split_sentences, tokenize
 from tiedlm.model import LanguageModel
-from tiedlm.training.hardware import choose_device, use_default_threads
+from tiedlm.training.hardware import choose_device, fast_arithmetic
 from tiedlm.training.run import load
 from tiedlm.training.run_files import corpus_info
 
@@ -20,10 +20,7 @@ def load_model(run: Path, device: str = "cpu") -> tuple[LanguageModel, Vocabular
     """Load a run's best model and its vocabulary, and set threads and arithmetic."""
     model = load(run, choose_device(device))
     assert model.vocabulary is not None
-    use_default_threads()
-    matmul.enable_fast_fp32()
-    workspace.enable_reuse_of_freed_memory()
-    native.enable()
+    until_the_end(fast_arithmetic())
     return model, model.vocabulary
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tiedlm.cli import leave, note
+from tiedlm.cli import leave, note, until_the_end
 from tiedlm.cli.numbers import MaybeWhole
 from tiedlm.errors import UserError
 from tiedlm.experiments.paper import FIGURE1_RUNS
@@ -69,10 +69,10 @@ def reproduce(
     last_seed = _check_options(what, only, seeds, first_seed, jobs, threads, budget)
     from tiedlm.cores import available_cores
     from tiedlm.files import check_utf8, readable
-    from tiedlm.training.hardware import choose_device, threads_of_each, use_default_threads
+    from tiedlm.training.hardware import choose_device, default_arithmetic, threads_of_each
 
     check_utf8(out, "config.json cannot hold such a name")
-    use_default_threads()
+    until_the_end(default_arithmetic())
     on_gpu = not show and choose_device(device).type == "cuda"
     at_once = jobs or (1 if on_gpu else available_cores())
     options = _Options(

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tiedlm.arithmetic import arithmetic
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
 
@@ -73,13 +74,8 @@ def _bases(first_VC: Tensor, second_VD: Tensor) -> tuple[Tensor, Tensor]:
     )
     # QR synchronises its threads at every column. On a busy machine that turns a tenth of a second
     # into minutes, so it runs on one thread.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            return torch.linalg.qr(wider.double()).Q, torch.linalg.qr(narrower.double()).Q
-    finally:
-        torch.set_num_threads(threads)
+    with arithmetic(threads=1), torch.no_grad():
+        return torch.linalg.qr(wider.double()).Q, torch.linalg.qr(narrower.double()).Q
 
 
 def nearest_words(model: LanguageModel, word: str, top: int = 8) -> list[tuple[str, float]]:

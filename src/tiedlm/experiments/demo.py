@@ -21,7 +21,7 @@ from tiedlm.experiments.report import write_report
 from tiedlm.files import read_json, write_json
 from tiedlm.model import LanguageModel
 from tiedlm.progress import ProgressView
-from tiedlm.training.hardware import use_default_threads
+from tiedlm.training.hardware import default_arithmetic
 from tiedlm.training.run import load
 from tiedlm.training.run_files import ENVIRONMENT, read_metrics
 from tiedlm.training.settings import Settings
@@ -69,17 +69,17 @@ def run_demo(out: Path, view: ProgressView, jobs: int | None = None, **changes: 
         f"{at_once} at once: minutes on two cores; stopped, the same command goes on"
     )
     train_all([Job(settings[name], out / name) for name in order], at_once, view)
-    use_default_threads()
     view.line("measuring the four models")
-    results = {
-        "corpus": {**corpus.info, "types": len(corpus.vocabulary)},
-        "settings": first.to_dict()
-        | {"alpha": settings["vd-lstm-real"].alpha, "recipe": "demo", "tied": None},
-        "models": {name: _measure(out / name, corpus) for name in MODELS},
-        "phrases": _phrases({name: load(out / name) for name in SIDE_BY_SIDE}, corpus.test),
-        "environment": read_json(out / "vd-lstm" / ENVIRONMENT),
-        "seconds": time.monotonic() - started,
-    }
+    with default_arithmetic():
+        results = {
+            "corpus": {**corpus.info, "types": len(corpus.vocabulary)},
+            "settings": first.to_dict()
+            | {"alpha": settings["vd-lstm-real"].alpha, "recipe": "demo", "tied": None},
+            "models": {name: _measure(out / name, corpus) for name in MODELS},
+            "phrases": _phrases({name: load(out / name) for name in SIDE_BY_SIDE}, corpus.test),
+            "environment": read_json(out / "vd-lstm" / ENVIRONMENT),
+            "seconds": time.monotonic() - started,
+        }
     write_json(out / "results.json", results)
     return write_report(results, out)
 

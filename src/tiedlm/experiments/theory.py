@@ -40,7 +40,7 @@ from tiedlm.evaluation.subspace import principal_angles, subspace_distance
 from tiedlm.experiments.paper import SIZES
 from tiedlm.model import LanguageModel
 from tiedlm.training.build import build_model
-from tiedlm.training.hardware import arithmetic, prepare
+from tiedlm.training.hardware import arithmetic_of, device_of, threads_of
 from tiedlm.training.outcomes import Stopped
 from tiedlm.training.run import environment
 from tiedlm.training.settings import Settings
@@ -137,14 +137,21 @@ def train_theory_run(
         Stopped: if it was asked to stop; nothing is kept.
     """
     settings = run.settings()
+    with threads_of(settings):
+        return _train_and_measure(run, settings, stop_requested)
+
+
+def _train_and_measure(
+    run: TheoryRun, settings: Settings, stop_requested: Callable[[], bool]
+) -> dict[str, Any]:
     started = time.monotonic()
     corpus = settings.load_corpus(progress=False)
-    device = prepare(settings)
+    device = device_of(settings)
     model = build_model(settings, corpus, resumes=False)
     torch.nn.init.uniform_(model.decoder.weight, -run.decoder_init, run.decoder_init)
     model.to(device)
     streams_BS = torch.from_numpy(batch_streams(corpus.train, settings.batch_size)).to(device)
-    with arithmetic(settings, device):
+    with arithmetic_of(settings, device):
         ran_in = environment()
         course = _train(model, run, settings, streams_BS, stop_requested)
     scale = settings.temperature**2 * len(corpus.vocabulary)

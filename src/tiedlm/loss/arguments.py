@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from tiedlm.matmul import is_autocast
+from tiedlm.arithmetic import is_autocast
 from tiedlm.tracing import is_recording, is_sharded
 
 _REDUCTIONS = ("mean", "sum", "none")

@@ -11,10 +11,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tiedlm.arithmetic import gemm_dtype
 from tiedlm.loss.arguments import check_arguments
 from tiedlm.loss.dispatch import Implementation, compute_losses
 from tiedlm.loss.problem import Problem
-from tiedlm.matmul import gemm_dtype
 from tiedlm.tracing import is_recording, is_sharded
 
 Reduction = Literal["mean", "sum", "none"]

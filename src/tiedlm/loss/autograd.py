@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tiedlm.arithmetic import without_autocast
 from tiedlm.loss.problem import Losses, Problem, Wanted
 from tiedlm.loss.stream import stream
-from tiedlm.matmul import without_autocast
 from tiedlm.tracing import is_batched
 
 

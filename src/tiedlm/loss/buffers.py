@@ -11,7 +11,7 @@ import threading
 import torch
 from torch import Tensor
 
-from tiedlm import workspace
+from tiedlm import arithmetic
 
 # The budget, in numbers of a buffer unless said otherwise.
 CHUNK = 2**24  # scores of the tokens that one matrix product sees
@@ -39,7 +39,7 @@ class Buffer:
 
     The memory is kept for the buffer of the same name in the next pass of this thread. Memory of a
     GPU ends with the pass: its allocator keeps it anyway. So does a large buffer, and every one
-    where the C library keeps freed memory for everybody (:func:`workspace.reuse_freed_memory`).
+    where the C library keeps freed memory for everybody (:mod:`tiedlm.arithmetic`).
     """
 
     def __init__(self, name: str) -> None:
@@ -67,7 +67,7 @@ class Buffer:
 
     def _take(self, rows: int, columns: int, like: Tensor) -> Tensor:
         count = rows * columns
-        if like.device.type != "cpu" or count > MOST_KEPT or workspace.is_reusing():
+        if like.device.type != "cpu" or count > MOST_KEPT or arithmetic.is_reusing():
             if not _serves(self._own, count, like):
                 self._own = None  # before the next is made, so that only one is in memory
                 self._own = like.new_empty(count)

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tiedlm.arithmetic import without_autocast
 from tiedlm.loss.arguments import check_range
 from tiedlm.loss.problem import Losses, Problem, Wanted
 from tiedlm.loss.stream import stream
-from tiedlm.matmul import without_autocast
 from tiedlm.tracing import is_recording
 
 # An operator takes tensors and numbers only: the fields of a Problem in order, then of a Wanted.

@@ -24,8 +24,8 @@ import math
 import torch
 from torch import Tensor
 
+from tiedlm.arithmetic import without_autocast
 from tiedlm.loss.problem import Losses, Problem
-from tiedlm.matmul import without_autocast
 from tiedlm.tracing import is_transformed
 
 

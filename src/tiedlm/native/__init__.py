@@ -1,22 +1,22 @@
-"""Pointwise work compiled for this machine: faster where there is a C compiler, never needed.
+"""Compile kernels for this machine, and detect what works on it.
 
 The losses and the networks are plain PyTorch, which passes over memory once for every operation.
-``kernels.c`` does the same work in one pass a row. It is compiled when a program first asks for it
-(``library.py``), by whatever ``cc`` is there, and kept in the user's cache. Without a compiler, and
-in float64, the PyTorch code runs. On a GPU Triton's kernels do the same; ``triton.py`` says whether
-they work here. Nothing in this folder knows the losses or the networks, except ``kernels.c``.
+``kernels.c`` does the same work in one pass a row. The C compiler ``cc`` compiles it at its first
+use, and the user's cache keeps the result (``library.py``). Without a compiler, and in float64, the
+PyTorch code runs. On a GPU Triton's kernels do the same work.
+
+``triton.py`` detects whether Triton works, and ``processor.py`` which matrix products are fast.
+``memory.py`` has the C library's switch for freed memory. :mod:`tiedlm.arithmetic` is what turns
+all of this on. Except for ``kernels.c`` nothing in this folder knows the losses or the networks.
 """
 
 from tiedlm.native.library import (
     OFF,
     declare,
     describe,
-    enable,
-    is_on,
-    kernels_for,
-    native,
     pointer,
     rows_of,
+    suitable_kernels,
     type_of,
     why_not,
 )
@@ -27,14 +27,11 @@ __all__ = [
     "SHARED_BY",
     "declare",
     "describe",
-    "enable",
     "gpu_shared_by",
-    "is_on",
-    "kernels_for",
-    "native",
     "pointer",
     "rows_of",
     "share_gpu",
+    "suitable_kernels",
     "type_of",
     "why_not",
 ]

@@ -1,6 +1,6 @@
-"""Compile ``kernels.c`` for this machine, keep the result, load it.
+"""Compile ``kernels.c`` for this machine, cache the result, and load it.
 
-Threads are PyTorch's own: the kernels call the OpenMP library that PyTorch has loaded.
+The kernels run on PyTorch's own threads: they call the OpenMP library that PyTorch has loaded.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,53 +27,24 @@ from tiedlm.tracing import is_recording
 SOURCE = Path(__file__).with_name("kernels.c")
 OFF = "TIEDLM_NATIVE"  # environment variable; 0 keeps to PyTorch
 _FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -fPIC -fvisibility=hidden -fopenmp"
-_TYPES = {torch.float32: 1, torch.bfloat16: 2}  # as kernels.c names them; 0 is no matrix
-
-_is_on = False
-
-
-def enable() -> bool:
-    """Use the compiled kernels from here on, if they work here; compile them if need be.
-
-    Returns whether they are used. The switch belongs to the whole process, so this is for programs,
-    not for libraries.
-    """
-    global _is_on
-    _is_on = not why_not()
-    return _is_on
-
-
-def is_on() -> bool:
-    """Tell whether the kernels are used."""
-    return _is_on
-
-
-@contextmanager
-def native() -> Iterator[bool]:
-    """Call :func:`enable` for a block of code, and yield what it returns."""
-    global _is_on
-    before = _is_on
-    try:
-        yield enable()
-    finally:
-        _is_on = before
+_TYPES = {torch.float32: 1, torch.bfloat16: 2}  # their numbers in kernels.c; 0 is no matrix
 
 
 def why_not() -> str:
-    """Return why the kernels do not work here, or "" where they do; compile them if need be."""
+    """Return why the kernels do not work here, or "" where they do; compile them at first."""
     if os.environ.get(OFF) == "0":
         return f"{OFF}=0"
     return _library()[1]
 
 
-def kernels_for(*tensors: Tensor | None, products: torch.dtype) -> ctypes.CDLL | None:
-    """Return the kernels if they are on and can do such work, else None.
+def suitable_kernels(*tensors: Tensor | None, products: torch.dtype) -> ctypes.CDLL | None:
+    """Return the kernels if they can do such work, else None.
 
     Args:
         tensors: what the kernels read and write, or samples of it: float32 on a CPU.
         products: type of the operands and results of matrix products: float32 or bfloat16.
     """
-    if not _is_on or products not in _TYPES:
+    if products not in _TYPES:
         return None
     for tensor in tensors:
         if tensor is None:
@@ -85,9 +55,9 @@ def kernels_for(*tensors: Tensor | None, products: torch.dtype) -> ctypes.CDLL |
 
 
 def declare(kernels: ctypes.CDLL, signatures: Mapping[str, Sequence[Any]]) -> None:
-    """Tell ctypes the types of some kernels' arguments; none returns anything.
+    """Tell ctypes the types of some kernels' arguments; no kernel returns anything.
 
-    Whoever calls a kernel declares it, once.
+    The module that calls a kernel declares it once.
     """
     for name, arguments in signatures.items():
         function = getattr(kernels, name)
@@ -95,12 +65,12 @@ def declare(kernels: ctypes.CDLL, signatures: Mapping[str, Sequence[Any]]) -> No
 
 
 def type_of(tensor: Tensor) -> int:
-    """Return the number by which ``kernels.c`` knows a tensor's type."""
+    """Return the number that ``kernels.c`` has for a tensor's type."""
     return _TYPES[tensor.dtype]
 
 
 def rows_of(matrix: Tensor) -> tuple[int, int, int]:
-    """Return a matrix's address, the distance of its rows in numbers, and its type's number."""
+    """Return a matrix's address, its row stride, and the number of its type."""
     assert matrix.stride(1) == 1
     return matrix.data_ptr(), matrix.stride(0), type_of(matrix)
 
@@ -115,7 +85,7 @@ def pointer(tensor: Tensor | None) -> int | None:
 
 @cache
 def _library() -> tuple[ctypes.CDLL | None, str]:
-    """Return the kernels, or None and why not."""
+    """Return the kernels and "", or None and the reason why they do not work."""
     if platform.system() != "Linux":
         return None, f"they are for Linux, this is {platform.system()}"
     openmp = _openmp()
@@ -144,7 +114,7 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
 def _load(path: Path) -> ctypes.CDLL | None:
     """Return the kernels of a file, or None if the file is damaged.
 
-    The file ends in its checksum: loading a damaged library would kill the process.
+    The file ends with its checksum, because loading a damaged library would kill the process.
     """
     content = path.read_bytes()
     if hashlib.sha256(content[:-32]).digest() != content[-32:]:
@@ -204,6 +174,6 @@ def _openmp() -> str | None:
 
 
 def describe() -> str:
-    """Return what ``tiedlm info`` says about the CPU."""
+    """Return the line of ``tiedlm info`` on the CPU's pointwise work."""
     reason = why_not()
     return f"PyTorch's ({reason})" if reason else "compiled for this machine"

@@ -1,8 +1,8 @@
-"""Whether Triton's kernels run here, for a GPU.
+"""Detect whether Triton's kernels run on a GPU here.
 
-``TIEDLM_TRITON=0`` turns them off. On a CPU Triton's interpreter runs them, for tests, where
+``TIEDLM_TRITON=0`` turns them off. For tests Triton's interpreter runs them on a CPU if
 ``TIEDLM_TRITON`` and ``TRITON_INTERPRET`` are 1. The kernels themselves are in ``loss/backends/``
-and beside the networks.
+and ``networks/backends/``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def is_for(*tensors: Tensor, products: torch.dtype) -> bool:
-    """Tell whether Triton's kernels are on and serve tensors like these.
+    """Tell whether Triton's kernels are on and can work on tensors like these.
 
     Args:
         tensors: what the kernels read and write, or samples of it.
@@ -61,7 +61,7 @@ def _why_not(index: int) -> str:
 
         with torch.cuda.device(index):
             triton_probe.probe[(1,)](torch.empty(1, device="cuda"))
-    except Exception as error:  # it compiles now, and a compiler, headers or a driver may lack
+    except Exception as error:  # such as a missing compiler, header or driver
         return f"Triton fails here: {' '.join(str(error).split()) or type(error).__name__}"
     return ""
 
@@ -76,7 +76,7 @@ def version() -> str | None:
 
 
 def describe() -> str:
-    """Return what ``tiedlm info`` says about the current GPU."""
+    """Return the line of ``tiedlm info`` on the current GPU's pointwise work."""
     reason = why_not(torch.device("cuda"))
     return f"PyTorch's ({reason})" if reason else "Triton's"
 
@@ -87,7 +87,7 @@ def _is_installed() -> bool:
 
 
 def share_gpu(processes: int) -> None:
-    """Tell this process how many processes use a GPU at once, unless the user said so."""
+    """Set how many processes use a GPU at once, unless the user has set it."""
     os.environ.setdefault(SHARED_BY, str(processes))
 
 
@@ -95,7 +95,7 @@ def gpu_shared_by() -> int:
     """Return how many processes use a GPU at once.
 
     Raises:
-        UserError: where the environment variable holds no such number.
+        UserError: if the environment variable is not a whole number of at least 1.
     """
     text = os.environ.get(SHARED_BY, "1")
     if not text.isdecimal() or int(text) < 1:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tiedlm.arithmetic import is_autocast, without_autocast
 from tiedlm.dropout import check_probability, stream_mask
-from tiedlm.matmul import is_autocast, without_autocast
 from tiedlm.networks import state as states
 from tiedlm.networks.lstm_function import lstm_layer
 from tiedlm.networks.network import draw_parameters, register

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tiedlm.matmul import adder, gemm_dtype, matmul, operand
-from tiedlm.native import kernels_for
+from tiedlm.arithmetic import gemm_dtype, kernels_for
+from tiedlm.matmul import adder, matmul, operand
 from tiedlm.networks.backends import compiled, triton
 from tiedlm.tracing import is_batched
 

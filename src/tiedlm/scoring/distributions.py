@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tiedlm.arithmetic import kernels_for
 from tiedlm.model import LanguageModel
-from tiedlm.native import declare, kernels_for, pointer
+from tiedlm.native import declare, pointer
 
 CELLS = 1 << 22  # logits held at a time
 _ARGUMENTS = [ctypes.c_int64, ctypes.c_int64, ctypes.c_int, *[ctypes.c_void_p] * 7]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 
-from tiedlm import cores, matmul, native
+from tiedlm import cores, native
+from tiedlm.arithmetic import Arithmetic, arithmetic
 from tiedlm.cores import available_cores
 from tiedlm.errors import UserError
-from tiedlm.native import triton
+from tiedlm.native import processor, triton
 from tiedlm.training.run import environment
 from tiedlm.training.settings import Settings
-from tiedlm.workspace import reuse_freed_memory
 
 # Small products do not fill more cores than this; more threads then only wait for each other.
 MOST_THREADS = 8
@@ -54,9 +54,22 @@ def default_threads() -> int:
     return min(available_cores(), MOST_THREADS, allowed or MOST_THREADS)
 
 
-def use_default_threads() -> None:
-    """Set PyTorch's threads to the default: its own does not know a container's CPU quota."""
-    torch.set_num_threads(default_threads())
+def default_arithmetic() -> AbstractContextManager[Arithmetic]:
+    """Return a context with the default threads.
+
+    PyTorch's own number of threads ignores a container's CPU quota.
+    """
+    return arithmetic(threads=default_threads())
+
+
+def fast_arithmetic() -> AbstractContextManager[Arithmetic]:
+    """Return a context with the fastest exact float32 arithmetic and the default threads."""
+    return arithmetic(route="fastest", kernels=True, reuse=True, threads=default_threads())
+
+
+def threads_of(settings: Settings) -> AbstractContextManager[Arithmetic]:
+    """Return a context with the threads of a run."""
+    return arithmetic(threads=settings.threads or default_threads())
 
 
 def threads_of_each(at_once: int) -> int:
@@ -64,15 +77,14 @@ def threads_of_each(at_once: int) -> int:
     return max(1, min(default_threads(), available_cores() // at_once))
 
 
-def prepare(settings: Settings) -> torch.device:
-    """Set the threads of a run, check its arithmetic, and return its device.
+def device_of(settings: Settings) -> torch.device:
+    """Return the device of a run, after checking that it can do the run's arithmetic.
 
     Raises:
         UserError: for bfloat16 on a device that does not multiply it natively.
     """
-    torch.set_num_threads(settings.threads or default_threads())
     device = choose_device(settings.device)
-    if settings.precision == "bf16" and not matmul.has_fast_bf16(device):
+    if settings.precision == "bf16" and not processor.has_fast_bf16(device):
         raise UserError(
             f"--precision bf16: {device} has neither AMX, AVX512-BF16 nor tensor cores for it, "
             "and would be slower than fp32; use --precision auto"
@@ -81,33 +93,30 @@ def prepare(settings: Settings) -> torch.device:
 
 
 @contextmanager
-def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
-    """Use the arithmetic of a run, and keep its freed memory, for a block of code.
+def arithmetic_of(settings: Settings, device: torch.device) -> Iterator[None]:
+    """Use the arithmetic of a run, and keep its freed memory, inside a ``with`` block.
 
-    ``auto`` is float32 by the fastest exact route. bfloat16 is used only on request;
-    docs/experiments.md has its measured cost.
+    The threads stay as they are. ``auto`` is float32 by the fastest exact route. bfloat16 is used
+    only on request; docs/experiments.md has its measured cost.
     """
     name = "fp32" if settings.precision == "auto" else settings.precision
     with (
         torch.cuda.device(device) if device.type == "cuda" else nullcontext(),
-        reuse_freed_memory(),
-        matmul.fast_fp32(),
-        matmul.precision(name, device),
-        native.native(),
+        arithmetic(precision=name, route="fastest", kernels=True, reuse=True),
     ):
         yield
 
 
 def machine_info() -> dict[str, Any]:
     """Return what ``tiedlm info`` shows."""
-    use_default_threads()
-    gemm = matmul.describe()
-    known = environment()
+    gemm = processor.describe()
+    with default_arithmetic() as used:
+        known = environment()
     del known["compiled"]  # of a run that is going
     return {
         **known,
         "device": str(choose_device("auto")),
-        "threads": f"{torch.get_num_threads()} ({cores.describe()}; at most "
+        "threads": f"{used.threads} ({cores.describe()}; at most "
         f"{MOST_THREADS}; OMP_NUM_THREADS and --threads override)",
         "fp32 products": f"{gemm['fp32_gemm']} ({gemm['fp32_gemm_reason']})",
         "bf16 products": "native" if gemm["bf16"] else "not native: --precision bf16 is refused",

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tiedlm import matmul
+from tiedlm.arithmetic import arithmetic
 from tiedlm.data import Corpus
 from tiedlm.data.streams import batch_streams
 from tiedlm.errors import UserError
@@ -31,7 +31,7 @@ from tiedlm.training import run, run_files
 from tiedlm.training.build import build_model
 from tiedlm.training.checkpoint import Progress, save_checkpoint
 from tiedlm.training.distributed import Ranks, join
-from tiedlm.training.hardware import arithmetic, prepare
+from tiedlm.training.hardware import arithmetic_of, device_of, threads_of
 from tiedlm.training.outcomes import diverged, is_over, result_of, stopped
 from tiedlm.training.resume import RunFolder
 from tiedlm.training.settings import Settings
@@ -79,12 +79,12 @@ def train(
     """
     check_folder(out, run_files.CONFIG, "run")
     check_parts(corpus)
-    with join(settings.device) as ranks:
+    with join(settings.device) as ranks, threads_of(settings):
         watcher = (watcher if ranks.is_first else None) or Silent()
         training = _Training(settings, corpus, out, save_every, watcher, ranks, on_metrics)
         # Rank 0 holds the folder; the others only read it.
         holder = run_files.lock(out) if ranks.is_first else nullcontext()
-        with holder, arithmetic(settings, training.device):
+        with holder, arithmetic_of(settings, training.device):
             return training.run(stop_requested)
 
 
@@ -154,7 +154,7 @@ class _Training:
         self.ranks = ranks
         self.on_metrics = on_metrics
         ranks.check_batch(settings.batch_size, settings.accumulate)
-        self.device = prepare(settings)
+        self.device = device_of(settings)
         resumes = run_files.has_checkpoint(out)
         self.model = build_model(settings, corpus, resumes)
         self.model.network.share_masks(ranks.rank, ranks.world)
@@ -305,7 +305,7 @@ class _Training:
             if self.ranks.on_first(lambda: float(stop_requested()), self.device):
                 raise stopped(self.out, f"before the perplexity of its {name} text was measured")
             ids = getattr(self.corpus, name)
-            with matmul.precision("fp32", self.device):  # as `tiedlm evaluate` does
+            with arithmetic(precision="fp32"):  # as `tiedlm evaluate` does
                 measured[f"{name}_ppl"] = self._measure(ids)
         parameters = self.model.num_params()
         result = result_of(self.settings, self.progress, measured, self.epoch_tokens, parameters)

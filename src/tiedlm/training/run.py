@@ -18,6 +18,7 @@ from torch import Tensor
 
 import tiedlm
 from tiedlm import native
+from tiedlm.arithmetic import is_compiled
 from tiedlm.cores import available_cores
 from tiedlm.data.vocabulary import Vocabulary
 from tiedlm.errors import UserError
@@ -196,7 +197,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
         "processor": processor_name(),
         "cores": available_cores(),
         "threads": torch.get_num_threads(),
-        "compiled": native.is_on(),
+        "compiled": is_compiled(),
         "cuda": torch.cuda.get_device_name() if with_cuda else None,
         "triton": triton.version(),
         **({"gpu_shared_by": native.gpu_shared_by()} if with_cuda else {}),

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests_support import torch_threads
+from tiedlm.arithmetic import arithmetic
 from tiedlm.data.vocabulary import Vocabulary
 from tiedlm.errors import UserError
 from tiedlm.evaluation.subspace import describe_geometry, principal_angles, subspace_distance
@@ -43,7 +43,7 @@ def test_bases_are_made_on_one_thread_and_the_number_comes_back(monkeypatch):
         return qr(matrix)
 
     monkeypatch.setattr(torch.linalg, "qr", spy)
-    with torch_threads(2):
+    with arithmetic(threads=2):
         subspace_distance(torch.randn(9, 2), torch.randn(9, 3))
         assert torch.get_num_threads() == 2
     assert seen == [1, 1]

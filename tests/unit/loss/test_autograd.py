@@ -6,8 +6,8 @@ from torch.nn import functional
 
 from tests_support import peak_numbers
 from tiedlm import augmented_cross_entropy, matmul
+from tiedlm.arithmetic import arithmetic
 from tiedlm.loss import buffers, gradients, stream
-from tiedlm.matmul import precision
 
 
 def problem(n=41, vocab=31, width=5, embed=None, dtype=torch.float64, words=None, seed=0):
@@ -240,7 +240,7 @@ def test_low_precision_error_is_at_most_the_naive_implementations(
 def test_bf16_products_change_gradients_by_less_than_a_percent(pointwise, target_grad):
     tensors, targets = problem(n=401, vocab=1271, width=41, dtype=torch.float32, words=200)
     full = run(tensors, targets, target_grad=target_grad)
-    with precision("bf16"):
+    with arithmetic(precision="bf16"):
         rounded = run(tensors, targets, target_grad=target_grad)
     assert not torch.equal(rounded[0], full[0])
     for one, other in zip(rounded[3:], full[3:], strict=True):
@@ -293,7 +293,7 @@ def test_what_a_buffer_held_before_changes_nothing(pointwise, monkeypatch, vocab
         taken.append(buffer)
         return like.new_full((rows, columns), torch.nan)
 
-    with precision(products):
+    with arithmetic(precision=products):
         expected = run(tensors, targets)
         monkeypatch.setattr(buffers.Buffer, "_take", full_of_nan)
         found = run(tensors, targets)

@@ -3,14 +3,14 @@ import threading
 import pytest
 import torch
 
-from tiedlm import augmented_cross_entropy, workspace
+from tiedlm import augmented_cross_entropy
+from tiedlm.arithmetic import _switches
 from tiedlm.loss import buffers, release_buffers
 from tiedlm.loss.buffers import Buffer
 
 
 @pytest.fixture(autouse=True)
-def no_buffers(monkeypatch):
-    monkeypatch.setattr(workspace, "_is_reusing", False)  # a command may have set it before
+def no_buffers():
     release_buffers()
     yield
     release_buffers()
@@ -48,7 +48,7 @@ def test_a_large_buffer_lasts_for_a_pass_or_until_it_is_released(monkeypatch):
 
 
 def test_nothing_is_kept_where_the_c_library_keeps_freed_memory(monkeypatch):
-    monkeypatch.setattr(workspace, "_is_reusing", True)
+    monkeypatch.setattr(_switches, "reuse", True)
     first = Buffer("a").take(4, 5, torch.zeros(1))
     assert Buffer("a").take(4, 5, torch.zeros(1)).data_ptr() != first.data_ptr()
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tiedlm import augmented_cross_entropy, native
+from tiedlm.arithmetic import arithmetic
 from tiedlm.loss import dispatch
 from tiedlm.loss.backends import BACKENDS, backend_for
 from tiedlm.loss.backends.compiled import CompiledBackend
@@ -45,8 +46,8 @@ def test_an_implementation_is_chosen_by_name_and_by_what_pytorch_does(
 
 def test_a_backend_is_chosen_by_the_switches_and_the_types():
     assert backend_for(problem()) is EagerBackend
-    with native.native() as is_on:
-        if not is_on:
+    with arithmetic(kernels=True) as used:
+        if not used.kernels:
             pytest.skip(native.why_not())
         assert backend_for(problem()) is CompiledBackend
         assert backend_for(problem(gemm_dtype=torch.bfloat16)) is CompiledBackend

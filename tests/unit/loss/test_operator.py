@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tiedlm import augmented_cross_entropy
+from tiedlm.arithmetic import arithmetic
 from tiedlm.loss.operator import _operator
-from tiedlm.matmul import precision
 
 
 def problem(tied=True, n=20, vocab=31, width=5, dtype=torch.float64):
@@ -65,7 +65,7 @@ def test_compiled_follows_the_precision_around_it():
     compiled = torch.compile(step, backend="aot_eager", fullgraph=True)
     one = torch.tensor(1.0)
     full = compiled(tensors, targets, one, {})[0]
-    with precision("bf16"):
+    with arithmetic(precision="bf16"):
         rounded = compiled(tensors, targets, one, {})[0]
         torch.testing.assert_close(rounded, step(tensors, targets, one, {})[0])
     assert not torch.equal(rounded, full)

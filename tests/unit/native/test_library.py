@@ -12,10 +12,19 @@ from tiedlm import native
 pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not() or "-")
 
 
+_BEGINNING = """
+from tiedlm import native
+from tiedlm.arithmetic import arithmetic
+def on():
+    with arithmetic(kernels=True) as used:
+        return used.kernels
+"""
+
+
 def fresh(code, **environment):
     """Run Python in a process of its own; return what it prints."""
     done = subprocess.run(
-        [sys.executable, "-c", f"from tiedlm import native\n{code}"],
+        [sys.executable, "-c", _BEGINNING + code],
         capture_output=True, text=True, env={**os.environ, **environment}, check=True,
     )  # fmt: skip
     return done.stdout.strip()
@@ -33,7 +42,7 @@ def fresh(code, **environment):
 )
 def test_where_there_are_none_the_reason_is_one_line_and_everything_works(environment, reason):
     code = (
-        "import torch, tiedlm\nprint(native.enable(), native.why_not())\n"
+        "import torch, tiedlm\nprint(on(), native.why_not())\n"
         "w = torch.ones(5, 2, requires_grad=True)\n"
         "print(tiedlm.augmented_cross_entropy(torch.ones(3, 2), w, torch.arange(3)).ce.item())"
     )
@@ -44,11 +53,11 @@ def test_where_there_are_none_the_reason_is_one_line_and_everything_works(enviro
 
 def test_they_are_compiled_once_and_a_broken_file_is_made_anew(tmp_path):
     cache = {"TIEDLM_CACHE": str(tmp_path)}
-    assert fresh("print(native.enable())", **cache) == "True"
+    assert fresh("print(on())", **cache) == "True"
     (made,) = (tmp_path / "native").iterdir()
-    assert fresh("print(native.enable())", **cache, CC="cc") == "True"
+    assert fresh("print(on())", **cache, CC="cc") == "True"
     assert list((tmp_path / "native").iterdir()) == [made]
     whole = made.read_bytes()
     made.write_bytes(whole[:1000])
-    assert fresh("print(native.enable())", **cache) == "True"
+    assert fresh("print(on())", **cache) == "True"
     assert len(made.read_bytes()) == len(whole)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tiedlm.matmul import gemm_dtype, precision
+from tiedlm.arithmetic import arithmetic, gemm_dtype
 from tiedlm.networks import LSTMState, VariationalLSTM
 from tiedlm.networks.lstm import lstm_layer_reference
 from tiedlm.networks.lstm_function import lstm_layer
@@ -266,7 +266,7 @@ def test_a_wrong_shape_is_named():
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
 def test_a_state_of_any_layout_is_taken(pointwise, name):
     x, h, c, *weights = (tensor.detach().float() for tensor in layer_inputs(T=3))
-    with precision(name):
+    with arithmetic(precision=name):
         wanted = all_outputs(lstm_layer, (x, h, c, *weights), None)
         leaves = [t.t().contiguous().t() for t in (h, c)]
         assert not leaves[0].is_contiguous()
@@ -312,7 +312,7 @@ def test_evaluation_is_float32_whatever_training_is(own_layers, monkeypatch):
     x = torch.randn(3, 9, 16)
     with torch.no_grad():
         exact = lstm(x)[0]
-        with precision("bf16"):
+        with arithmetic(precision="bf16"):
             torch.testing.assert_close(lstm(x)[0], exact, rtol=0, atol=0)
         with torch.autocast("cpu", torch.bfloat16):
             torch.testing.assert_close(lstm(x)[0], exact, rtol=0, atol=0)
@@ -330,7 +330,7 @@ def test_evaluation_leaves_the_precision_of_other_threads_alone(monkeypatch):
 
     monkeypatch.setattr(VariationalLSTM, "_is_faster_here", lambda self, batch_size: True)
     monkeypatch.setattr(VariationalLSTM, "_forward_layers", spy)
-    with precision("bf16"), torch.no_grad():
+    with arithmetic(precision="bf16"), torch.no_grad():
         VariationalLSTM(4, 5).eval()(torch.randn(2, 3, 4))
     assert seen == [torch.bfloat16]
 
@@ -340,7 +340,7 @@ def test_bfloat16_products_are_as_near_as_bfloat16_autograd(pointwise):
     inputs = [0.3 * tensor.detach().float() for tensor in layer_inputs(T=12, B=8, E=40, H=48)]
     mask_BH = mask(8, 48).float() * 2
     exact = all_outputs(lstm_layer_reference, [t.double() for t in inputs], mask_BH.double())
-    with precision("bf16"):
+    with arithmetic(precision="bf16"):
         ours = all_outputs(lstm_layer, inputs, mask_BH)
     with torch.autocast("cpu", torch.bfloat16):
         naive = all_outputs(lstm_layer_reference, inputs, mask_BH)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tiedlm import LanguageModel, ModelConfig, native
+from tiedlm.arithmetic import arithmetic
 from tiedlm.scoring import distributions
 from tiedlm.scoring.distributions import Shared, describe
 
@@ -108,8 +109,8 @@ def test_no_distribution_gives_no_number(model):
 @pytest.fixture
 def compiled():
     """Use the compiled kernels."""
-    with native.native() as is_on:
-        if not is_on:
+    with arithmetic(kernels=True) as used:
+        if not used.kernels:
             pytest.skip(native.why_not())
         yield
 
@@ -131,8 +132,8 @@ def test_compiled_numbers_are_as_near_the_exact_ones_as_pytorchs(scale, with_sta
     hidden_NH, targets_N = torch.randn(70, 19), torch.randint(1203, (70,))
     starts_V = (torch.rand(1203) < 0.3).float() if with_starts else None
     got = describe(model, hidden_NH, targets_N, starts_V)
-    native.library._is_on = False
-    plain = describe(model, hidden_NH, targets_N, starts_V)
+    with arithmetic(kernels=False):
+        plain = describe(model, hidden_NH, targets_N, starts_V)
     exact = describe(
         model.double(), hidden_NH.double(), targets_N, starts_V.double() if with_starts else None
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests_support import torch_threads
+from tiedlm.arithmetic import arithmetic
 from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
@@ -183,7 +183,7 @@ def test_smoothing_is_the_same_bit_for_bit_on_several_threads(corpus):
     tokens = torch.randint(10, (20, 36))
     objective = Objective(model, settings, TargetSource(model, settings, corpus))
     grads = []
-    with torch_threads(4):
+    with arithmetic(threads=4):
         for _ in range(10):
             model.zero_grad()
             objective(tokens[:, :-1], tokens[:, 1:], None)[0].backward()

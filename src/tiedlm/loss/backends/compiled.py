@@ -11,10 +11,11 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from tiedlm.arithmetic import kernels_for
 from tiedlm.loss import buffers
 from tiedlm.loss.backends.backend import Chunk, SoftTargets
 from tiedlm.loss.problem import Problem
-from tiedlm.native import declare, kernels_for, pointer, rows_of
+from tiedlm.native import declare, pointer, rows_of
 
 _LEAST_SHARED = 2**16  # fewer numbers are dealt with by one thread
 

@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-from tests_support import peak_numbers, torch_threads
+from tests_support import peak_numbers
 from tiedlm import augmented_cross_entropy, native
+from tiedlm.arithmetic import arithmetic, kernels_for
 from tiedlm.loss import buffers, stream
 from tiedlm.loss.backends.compiled import CompiledBackend
-from tiedlm.matmul import precision
 
 pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not() or "-")
 
@@ -68,7 +68,7 @@ def test_losses_are_as_near_the_exact_ones_as_pytorchs(
     wide[3] = wide[1] if embed is None else wide[3]
     exact = losses(wide, targets, impl="reference", **options)
     plain = errors(losses(drawn, targets, **options), exact)
-    with native.native():
+    with arithmetic(kernels=True):
         compiled = errors(losses(drawn, targets, **options), exact)
     assert all(a <= 2 * b + 3e-7 for a, b in zip(compiled, plain, strict=True)), (compiled, plain)
 
@@ -77,9 +77,9 @@ def test_losses_are_as_near_the_exact_ones_as_pytorchs(
 @pytest.mark.parametrize("embed", [None, 7])
 def test_losses_with_bfloat16_products_are_pytorchs(embed, target_grad):
     drawn, targets = tensors(embed=embed)
-    with precision("bf16"):
+    with arithmetic(precision="bf16"):
         plain = losses(drawn, targets, target_grad=target_grad)
-        with native.native():
+        with arithmetic(kernels=True):
             compiled = losses(drawn, targets, target_grad=target_grad)
     # The same roundings of operands and scores, but products are rounded once where those were
     # twice; a unit in the last place is 8e-3.
@@ -99,7 +99,7 @@ def test_word_by_word_all_numbers_are_those_of_the_steps(monkeypatch, embed, tar
         calls.append(arguments)
         return work(*arguments)
 
-    with native.native(), precision(name):
+    with arithmetic(kernels=True, precision=name):
         monkeypatch.setattr(CompiledBackend, "words", counted)
         at_once = losses(drawn, targets, target_grad=target_grad)
         assert len(calls) == 1
@@ -126,7 +126,7 @@ def test_in_one_chunk_neither_soft_targets_nor_residuals_are_in_memory(
     def peak():
         return peak_numbers(lambda: losses(drawn, targets, target_grad=target_grad))
 
-    with torch_threads(1), native.native():
+    with arithmetic(threads=1, kernels=True):
         at_once = peak()
         monkeypatch.setattr(stream._Stream, "_is_one_chunk", lambda self, group: False)
         by_steps = peak()
@@ -141,7 +141,7 @@ def test_same_numbers_twice_and_without_a_bias_whatever_the_threads(threads):
     drawn, targets = tensors(n=211)
 
     def bits(count, with_bias):
-        with torch_threads(count), native.native():
+        with arithmetic(threads=count, kernels=True):
             return losses(drawn, targets, with_bias=with_bias)
 
     for one, other in (
@@ -157,7 +157,7 @@ def test_what_is_not_a_number_does_not_get_lost(value, name):
     drawn, targets = tensors()
     with torch.no_grad():
         drawn[0][3, 2] = value
-    with native.native(), precision(name):
+    with arithmetic(kernels=True, precision=name):
         loss, ce, aug, grad_hidden, *_ = losses(drawn, targets)
     assert not any(map(math.isfinite, (loss, ce, aug)))
     assert not grad_hidden[3].isfinite().any()
@@ -172,7 +172,7 @@ def test_scores_and_temperatures_of_any_size(scale, temperature):
         drawn[1].mul_(scale)
     options = dict(temperature=temperature, target_grad=False, with_bias=False)
     plain = losses(drawn, targets, **options)
-    with native.native():
+    with arithmetic(kernels=True):
         compiled = losses(drawn, targets, **options)
     for one, other in zip(compiled, plain, strict=True):
         # J_aug is a difference of numbers about log V: below 1e-6 it is their rounding.
@@ -184,9 +184,9 @@ def test_float64_is_left_to_pytorch():
     drawn, targets = tensors()
     wide = [x.detach().double().requires_grad_() for x in drawn]
     plain = losses(wide, targets)
-    with native.native():
-        assert native.kernels_for(drawn[0], products=torch.float32)
-        assert not native.kernels_for(wide[0], products=torch.float64)
+    with arithmetic(kernels=True):
+        assert kernels_for(drawn[0], products=torch.float32)
+        assert not kernels_for(wide[0], products=torch.float64)
         assert all(torch.equal(a, b) for a, b in zip(losses(wide, targets), plain, strict=True))
 
 
@@ -194,7 +194,7 @@ def test_float64_is_left_to_pytorch():
 @pytest.mark.parametrize("count", [0, 4])
 def test_no_token_and_no_token_that_counts_cost_nothing(alpha, count):
     drawn, _ = tensors(n=count)
-    with native.native():
+    with arithmetic(kernels=True):
         found = losses(drawn, torch.full((count,), -100), alpha=alpha)
     assert all((x == 0).all() for x in found)
 
@@ -203,5 +203,5 @@ def test_autocast_to_float16_is_left_to_pytorch():
     drawn, targets = tensors()
     with torch.autocast("cpu", dtype=torch.float16):
         plain = losses(drawn, targets)
-        with native.native():
+        with arithmetic(kernels=True):
             assert all(map(torch.equal, losses(drawn, targets), plain))

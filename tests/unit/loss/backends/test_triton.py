@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from tiedlm import augmented_cross_entropy
+from tiedlm.arithmetic import arithmetic
 from tiedlm.loss import buffers
-from tiedlm.matmul import precision
 from tiedlm.native import triton
 
 # Triton must not be imported before it is told to interpret: so a process of its own.
@@ -85,7 +85,7 @@ def test_losses_and_gradients_are_pytorchs(
         with_bias=with_bias,
     )  # fmt: skip
     assert triton.is_for(*tensors, products=torch.float32)
-    with precision(products):
+    with arithmetic(precision=products):
         compiled = losses(tensors, targets, **options)
         monkeypatch.delenv(triton.ON)
         assert not triton.is_for(*tensors, products=torch.float32)

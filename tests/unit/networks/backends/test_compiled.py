@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tiedlm import native
-from tiedlm.matmul import precision
+from tiedlm.arithmetic import arithmetic
 from tiedlm.networks import VariationalLSTM
 from tiedlm.networks.lstm_function import lstm_layer
 
@@ -20,7 +20,7 @@ def test_gates_are_exact_over_the_whole_range_of_their_inputs():
     c = torch.linspace(-2, 2, size)[None]
     inputs = (torch.zeros(1, 1, 1), torch.zeros(1, size), c, torch.zeros(4 * size, 1))
     weight_hh = torch.zeros(4 * size, 1).expand(4 * size, size)
-    with native.native(), torch.no_grad():
+    with arithmetic(kernels=True), torch.no_grad():
         output, _, cell = lstm_layer(*inputs, weight_hh, bias)
     i, f, g, _ = bias.double().chunk(4)
     kept, new = f.sigmoid() * c.double(), i.sigmoid() * g.tanh()
@@ -45,9 +45,9 @@ def test_a_layer_in_training_gives_pytorchs_numbers(name, batch, steps):
             p.grad.clone() for p in lstm.parameters()
         ]
 
-    with precision(name):
+    with arithmetic(precision=name):
         plain = outputs()
-        with native.native():
+        with arithmetic(kernels=True):
             compiled = outputs()
     bound = 1e-6 if name == "fp32" else 5e-3
     for one, other in zip(compiled, plain, strict=True):
@@ -64,5 +64,5 @@ def test_a_bfloat16_layer_and_a_bfloat16_state_are_left_to_pytorch():
     mixed[2] = low[2]
     for inputs in (low, mixed):
         plain = lstm_layer(*inputs)
-        with native.native():
+        with arithmetic(kernels=True):
             assert all(map(torch.equal, lstm_layer(*inputs), plain))

@@ -1,14 +1,11 @@
+"""Freed memory: kept, and returned."""
+
 import resource
 
 import pytest
 import torch
 
-from tiedlm import workspace
-
-
-@pytest.fixture(autouse=True)
-def not_reusing(monkeypatch):
-    monkeypatch.setattr(workspace, "_is_reusing", False)  # a command may have set it before
+from tiedlm.native import memory
 
 
 def page_faults_of_a_step():
@@ -18,19 +15,18 @@ def page_faults_of_a_step():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-@pytest.mark.skipif(workspace._glibc() is None, reason="only glibc has a switch for it")
+@pytest.mark.skipif(memory._glibc() is None, reason="only glibc has a switch for it")
 def test_freed_memory_is_used_again_and_given_back_afterwards():
-    with workspace.reuse_freed_memory() as does:
-        assert does
+    assert memory.keep_freed_memory()
+    try:
         steps = [page_faults_of_a_step() for _ in range(6)]
         assert max(steps[3:]) < 1000  # the first ones find where their blocks fit
-        assert workspace.is_reusing()
+    finally:
+        memory.return_freed_memory()
     assert page_faults_of_a_step() > 10_000
-    assert not workspace.is_reusing()
 
 
 def test_without_glibc_nothing_is_done(monkeypatch):
-    monkeypatch.setattr(workspace, "_glibc", lambda: None)
-    with workspace.reuse_freed_memory() as does:
-        assert not does
-    assert not workspace.enable_reuse_of_freed_memory()
+    monkeypatch.setattr(memory, "_glibc", lambda: None)
+    assert not memory.keep_freed_memory()
+    memory.return_freed_memory()

@@ -1,0 +1,205 @@
+"""Choose the arithmetic of the process: the one home of its five switches.
+
+| choice | values | without a choice |
+|---|---|---|
+| ``precision`` | "fp32", "bf16", "auto": type of a product's operands | "fp32" |
+| ``route`` | "fastest", "default": which library makes float32 products on a CPU | "default" |
+| ``kernels`` | use the compiled kernels for the pointwise work on a CPU | False |
+| ``reuse`` | have the C library keep freed memory | False |
+| ``threads`` | threads of PyTorch and of the compiled kernels | PyTorch's own number |
+
+Importing this module changes none of them. A program chooses with :func:`arithmetic`. Each switch
+belongs to the whole process, as PyTorch's own do: a backward pass may run in other threads.
+
+"bf16" rounds the operands and the result of a product to bfloat16. Sums inside a product, softmax,
+losses and master weights stay float32. "auto" is "bf16" where the hardware multiplies bfloat16
+natively, else "fp32". ``torch.autocast`` has the same effect, and wins where it is on.
+
+"fastest" sends float32 products to oneDNN where that is faster and still float32 (see
+:mod:`tiedlm.native.processor`). While it is on ``torch.get_float32_matmul_precision`` and
+``torch.compile`` raise an error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tiedlm import native
+from tiedlm.native import memory, processor
+
+Precision = Literal["fp32", "bf16"]
+Route = Literal["fastest", "default"]
+
+
+class Arithmetic(NamedTuple):
+    """The arithmetic in use.
+
+    Args:
+        precision: "fp32" or "bf16".
+        route: "fastest" or "default".
+        kernels: whether the compiled kernels are used.
+        reuse: whether the C library keeps freed memory.
+        threads: the number of threads.
+    """
+
+    precision: Precision
+    route: Route
+    kernels: bool
+    reuse: bool
+    threads: int
+
+
+class _Switches:
+    """The switches that PyTorch does not have itself."""
+
+    precision: Precision = "fp32"
+    kernels = False
+    reuse = False
+
+
+_switches = _Switches()
+
+
+@contextmanager
+def arithmetic(
+    *,
+    precision: Literal["auto", "fp32", "bf16"] | None = None,
+    device: torch.device | str = "cpu",
+    route: Route | None = None,
+    kernels: bool | None = None,
+    reuse: bool | None = None,
+    threads: int | None = None,
+) -> Iterator[Arithmetic]:
+    """Use an arithmetic inside a ``with`` block, and yield what is in use there.
+
+    None leaves a switch as it is. Blocks may be nested. At its end, or at an exception, a block
+    restores each switch that it chose. What does not work on this machine stays off without an
+    error: the yielded :class:`Arithmetic` tells.
+
+    Args:
+        precision: type of the operands of matrix products.
+        device: where "auto" looks for native bfloat16.
+        route: "fastest" makes float32 products by the fastest library that is exact.
+        kernels: use the compiled kernels; they are compiled at the first use.
+        reuse: keep freed memory.
+        threads: the number of threads.
+
+    Raises:
+        ValueError: for an unknown precision or route.
+    """
+    if precision is not None:
+        precision = resolve_precision(precision, device)
+    if route not in (None, "fastest", "default"):
+        raise ValueError(f"route: expected 'fastest' or 'default', got {route!r}")
+    with ExitStack() as undo:
+        if threads is not None:
+            undo.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(threads)
+        if precision is not None:
+            _choose_precision(precision, undo)
+        if route is not None and not processor.why_not_fast_fp32():
+            switch = processor.fp32_switch()
+            undo.callback(setattr, switch, "fp32_precision", switch.fp32_precision)
+            # "none" lets PyTorch's general setting decide.
+            switch.fp32_precision = "bf16" if route == "fastest" else "none"
+        if kernels is not None:
+            undo.callback(setattr, _switches, "kernels", _switches.kernels)
+            _switches.kernels = kernels and not native.why_not()
+        if reuse is not None:
+            undo.callback(_reuse, _switches.reuse)
+            _reuse(reuse)
+        yield in_use()
+
+
+def in_use() -> Arithmetic:
+    """Return the arithmetic in use."""
+    return Arithmetic(
+        _switches.precision,
+        "fastest" if processor.is_fast_fp32_on() else "default",
+        _switches.kernels,
+        _switches.reuse,
+        torch.get_num_threads(),
+    )
+
+
+def resolve_precision(
+    name: Literal["auto", "fp32", "bf16"], device: torch.device | str = "cpu"
+) -> Precision:
+    """Return what "auto" means on ``device``.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if name not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"precision: expected 'auto', 'fp32' or 'bf16', got {name!r}")
+    if name == "auto":
+        return "bf16" if processor.has_fast_bf16(device) else "fp32"
+    return name
+
+
+def _choose_precision(precision: Precision, undo: ExitStack) -> None:
+    cuda, reduced = torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"
+    undo.callback(setattr, cuda, reduced, getattr(cuda, reduced))
+    undo.callback(setattr, _switches, "precision", _switches.precision)
+    setattr(cuda, reduced, False)  # sums inside a product are float32
+    _switches.precision = precision
+
+
+def _reuse(wanted: bool) -> None:
+    """Turn the reuse of freed memory on or off."""
+    if wanted and not _switches.reuse:
+        _switches.reuse = memory.keep_freed_memory()
+    elif _switches.reuse and not wanted:
+        _switches.reuse = False
+        memory.return_freed_memory()
+
+
+def is_compiled() -> bool:
+    """Tell whether the compiled kernels are used."""
+    return _switches.kernels
+
+
+def is_reusing() -> bool:
+    """Tell whether the C library keeps freed memory: then no buffer need be kept."""
+    return _switches.reuse
+
+
+def kernels_for(*tensors: Tensor | None, products: torch.dtype) -> ctypes.CDLL | None:
+    """Return the compiled kernels if they are used and can do such work, else None.
+
+    Args:
+        tensors: what the kernels read and write, or samples of it: float32 on a CPU.
+        products: type of the operands and results of matrix products: float32 or bfloat16.
+    """
+    return native.suitable_kernels(*tensors, products=products) if _switches.kernels else None
+
+
+def gemm_dtype(tensor: Tensor) -> torch.dtype:
+    """Return the type to which a GEMM's operands like ``tensor`` are rounded.
+
+    ``torch.autocast`` decides where it is on. Otherwise the precision in use decides, for float32
+    only. Float64 stays as it is.
+    """
+    if tensor.dtype == torch.float64:
+        return tensor.dtype
+    if is_autocast(tensor):
+        return torch.get_autocast_dtype(tensor.device.type)
+    if tensor.dtype == torch.float32 and _switches.precision == "bf16":
+        return torch.bfloat16
+    return tensor.dtype
+
+
+def is_autocast(tensor: Tensor) -> bool:
+    """Tell whether ``torch.autocast`` is on for the device of ``tensor``; never for meta."""
+    return not tensor.is_meta and torch.is_autocast_enabled(tensor.device.type)
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
+    """Return a context in which ``torch.autocast`` is off for the device of ``tensor``."""
+    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)

@@ -1,0 +1,39 @@
+"""Tell the C library to keep freed memory, or to return it to the system.
+
+On a CPU fresh memory costs a page fault for every 4 KiB. glibc returns large blocks, such as the
+gradients of a step, to the system and asks for new ones at the next step. A GPU needs no such
+switch: PyTorch's allocator keeps its memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+# Options of glibc's mallopt(3). _USUAL has the values at which glibc's own adjustment ends.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
+_KEEP = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 2**26}
+_USUAL = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26, _TOP_PAD: 2**17}
+
+
+def keep_freed_memory() -> bool:
+    """Keep freed memory for later allocations; return whether the C library can do so."""
+    libc = _glibc()
+    return libc is not None and all(libc.mallopt(*option) for option in _KEEP.items())
+
+
+def return_freed_memory() -> None:
+    """Undo :func:`keep_freed_memory`, and return free memory to the system."""
+    libc = _glibc()
+    if libc is not None:
+        for option in _USUAL.items():
+            libc.mallopt(*option)
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """Return the C library if it is glibc."""
+    try:
+        libc = ctypes.CDLL(None)
+        return libc if hasattr(libc, "gnu_get_libc_version") else None
+    except (OSError, TypeError):  # no dynamic C library, or no Unix
+        return None
