@@ -11,9 +11,9 @@ import sys
 import pytest
 
 from tests_support import run_command as run
-from tiedlm.analysis import subspace
 from tiedlm.arithmetic import arithmetic, in_use
 from tiedlm.cli import main
+from tiedlm.evaluation import subspace
 from tiedlm.training.hardware import fast_arithmetic
 
 TINY = ["--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=2", "--threads=1"]
