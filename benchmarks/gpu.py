@@ -20,11 +20,11 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from tiedlm.arithmetic import arithmetic
+from tiedlm.environment_variables import TRITON
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.loss.backends.triton import TritonBackend
-from tiedlm.matmul import precision
 from tiedlm.model import LanguageModel
-from tiedlm.native.triton import ON
 from tiedlm.networks.backends import triton
 from tiedlm.training.build import model_config
 from tiedlm.training.captured import CapturedStep
@@ -66,12 +66,12 @@ class Ours:
         self.state = self.model.initial_state(len(tokens_BT))
         self.recorded: CapturedStep | None = None
         if records:
-            with precision(products, "cuda"):
+            with arithmetic(precision=products, device="cuda"):
                 self.recorded = CapturedStep(self.objective, settings, self.windows[0], self.state)
 
     def __call__(self) -> None:
         """Take one step."""
-        with precision(self.products, "cuda"):
+        with arithmetic(precision=self.products, device="cuda"):
             if self.recorded is not None:
                 out = self.recorded(*self.windows, self.state, self.settings.lr, False)
             else:
@@ -98,7 +98,7 @@ def ways(
     """Return what is timed, by name."""
     arguments = (settings, tokens_BT, vocab, products)
     made: dict[str, Callable[[], None]] = {"nn.LSTM (cuDNN)": Plain(*arguments)}
-    with mock.patch.dict("os.environ", {ON: "0"}):
+    with mock.patch.dict("os.environ", {TRITON: "0"}):
         made["ours, no Triton, recorded"] = Ours(*arguments, records=True)
     with without("recurrence"):
         made["ours, Triton in the loss, recorded"] = Ours(*arguments, records=True)

@@ -26,7 +26,7 @@ from tiedlm import augmented_cross_entropy, native
 from tiedlm.arithmetic import arithmetic
 from tiedlm.data import load_corpus
 from tiedlm.data.streams import batch_streams
-from tiedlm.native import triton
+from tiedlm.environment_variables import TRITON
 from tiedlm.native.processor import why_not_fast_fp32
 
 ALPHA, TEMPERATURE = 13.0, 20.0
@@ -65,11 +65,11 @@ def fused(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) ->
 
 
 def ours(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) -> None:
-    os.environ[triton.ON] = "0"
+    os.environ[TRITON] = "0"
     try:
         fused(hidden, weight, targets, **options)
     finally:
-        del os.environ[triton.ON]
+        del os.environ[TRITON]
 
 
 def compiled(hidden: Tensor, weight: Tensor, targets: Tensor, **options: object) -> None:

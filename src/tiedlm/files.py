@@ -11,9 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tiedlm.environment_variables import CACHE, XDG_CACHE_HOME, read
 from tiedlm.errors import UserError
-
-CACHE = "TIEDLM_CACHE"  # environment: folder for downloads, encoded corpora and compiled kernels
 
 MOST_BYTES = 255  # longest file name on most file systems
 
@@ -29,7 +28,7 @@ def cache_folder(given: Path | None = None) -> Path:
     named = folder_in_environment(CACHE)
     if named is not None:
         return named
-    base = os.environ.get("XDG_CACHE_HOME")
+    base = read(XDG_CACHE_HOME)
     try:
         return (Path(base) if base else Path.home() / ".cache") / "tiedlm"
     except RuntimeError as error:
@@ -44,7 +43,7 @@ def folder_in_environment(name: str) -> Path | None:
     Raises:
         UserError: if it begins with ``~`` and no home folder is known.
     """
-    value = os.environ.get(name)
+    value = read(name)
     if not value:
         return None
     try:

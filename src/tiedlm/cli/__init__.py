@@ -17,6 +17,7 @@ from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
 from tiedlm import __version__
+from tiedlm.environment_variables import is_first_rank
 from tiedlm.errors import UserError, visible
 from tiedlm.files import explain
 
@@ -153,6 +154,6 @@ def fail(text: str, status: int = 2) -> NoReturn:
 
 def leave(text: str, status: int) -> NoReturn:
     """Print one line on standard error and exit; with several ranks only the first prints."""
-    if os.environ.get("RANK", "0") == "0":
+    if is_first_rank():
         print(f"tiedlm: {visible(text)}", file=sys.stderr)
     sys.exit(status)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import os
 import typing
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from cyclopts import Group, Parameter
 
 from tiedlm.cli import leave, note
 from tiedlm.cli.numbers import whole_number
+from tiedlm.environment_variables import is_first_rank
 from tiedlm.errors import UserError
 from tiedlm.experiments.recipes import RECIPES, VARIANTS, get_recipe
 from tiedlm.training.run_files import has_checkpoint
@@ -88,7 +88,7 @@ def run(
     from tiedlm.training.tensorboard import TensorBoard
 
     builder_of(settings.network)  # refuse an unknown network before reading the text
-    is_first = os.environ.get("RANK", "0") == "0"  # among the processes of torchrun
+    is_first = is_first_rank()
     quiet = quiet or not is_first
     board = TensorBoard(out) if tensorboard and is_first else None
     corpus = settings.load_corpus(progress=not quiet)

@@ -23,6 +23,7 @@ from tiedlm.data.standard import STANDARD, standard_source
 from tiedlm.data.text import digest
 from tiedlm.data.tokenizer import UNK
 from tiedlm.data.vocabulary import Ids, Vocabulary
+from tiedlm.environment_variables import CACHE
 from tiedlm.errors import UserError, did_you_mean
 
 _FORMAT = 4  # raised when the tokenizer or the cached files change, to invalidate old caches
@@ -290,7 +291,7 @@ def _whole_folder(place: Path, is_whole: Callable[[], bool]) -> Iterator[Path]:
         reason = error.strerror or str(error)
         full = "make room there or " * (error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
         raise UserError(
-            f"cannot write {place.parent}: {reason}; {full}set {files.CACHE} to another folder"
+            f"cannot write {place.parent}: {reason}; {full}set {CACHE} to another folder"
         ) from error
     finally:
         if unfinished is not None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tiedlm.data.download import UnreachableError, download
 from tiedlm.data.source import PARTS, Source, from_files
+from tiedlm.environment_variables import DATA, MIRROR, read
 from tiedlm.errors import UserError
 from tiedlm.files import folder_in_environment
-
-MIRROR = "TIEDLM_MIRROR"  # environment variable: base address that replaces those below
-ROOT = "TIEDLM_DATA"  # environment variable: folder with ptb/ and wikitext-2/
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ STANDARD = {
 
 def data_root(given: Path | None) -> Path | None:
     """Return the folder given, else ``$TIEDLM_DATA``, else None."""
-    return folder_in_environment(ROOT) if given is None else given
+    return folder_in_environment(DATA) if given is None else given
 
 
 def candidates(name: str, root: Path | None, cache: Path) -> list[Path]:
@@ -112,11 +109,11 @@ def _download_all(
     place = candidates(name, root, cache)[0]
     advice = (
         f"put {', '.join(corpus.files.values())} into {place} (or into "
-        f"<folder>/{name} and set {ROOT}=<folder>)"
+        f"<folder>/{name} and set {DATA}=<folder>)"
     )
     if not may_download:
         raise UserError(f"{name} is not on this machine; {advice}")
-    mirror = os.environ.get(MIRROR)
+    mirror = read(MIRROR)
     if mirror and not mirror.startswith(("http://", "https://")):
         raise UserError(f"{MIRROR} is {mirror!r}; it must be an http:// or https:// address")
     for part, file in corpus.files.items():

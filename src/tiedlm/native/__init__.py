@@ -11,7 +11,6 @@ all of this on. Except for ``kernels.c`` nothing in this folder knows the losses
 """
 
 from tiedlm.native.library import (
-    OFF,
     declare,
     describe,
     pointer,
@@ -20,11 +19,9 @@ from tiedlm.native.library import (
     type_of,
     why_not,
 )
-from tiedlm.native.triton import SHARED_BY, gpu_shared_by, share_gpu
+from tiedlm.native.triton import gpu_shared_by, share_gpu
 
 __all__ = [
-    "OFF",
-    "SHARED_BY",
     "declare",
     "describe",
     "gpu_shared_by",

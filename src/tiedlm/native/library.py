@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import platform
 import shutil
 import subprocess
@@ -20,20 +19,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tiedlm.environment_variables import CC, NATIVE, read
 from tiedlm.errors import UserError
 from tiedlm.files import cache_folder, write_bytes
 from tiedlm.tracing import is_recording
 
 SOURCE = Path(__file__).with_name("kernels.c")
-OFF = "TIEDLM_NATIVE"  # environment variable; 0 keeps to PyTorch
 _FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -fPIC -fvisibility=hidden -fopenmp"
 _TYPES = {torch.float32: 1, torch.bfloat16: 2}  # their numbers in kernels.c; 0 is no matrix
 
 
 def why_not() -> str:
     """Return why the kernels do not work here, or "" where they do; compile them at first."""
-    if os.environ.get(OFF) == "0":
-        return f"{OFF}=0"
+    if read(NATIVE) == "0":
+        return f"{NATIVE}=0"
     return _library()[1]
 
 
@@ -91,7 +90,7 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
     openmp = _openmp()
     if openmp is None:
         return None, "this PyTorch has not loaded GNU OpenMP"
-    compiler = os.environ.get("CC", "").split() or ["cc"]
+    compiler = read(CC).split() or ["cc"]
     if shutil.which(compiler[0]) is None:
         return None, f"no C compiler: {compiler[0]} is not installed"
     try:

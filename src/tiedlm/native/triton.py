@@ -8,16 +8,20 @@ and ``networks/backends/``.
 from __future__ import annotations
 
 import importlib.util
-import os
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from tiedlm.environment_variables import (
+    GPU_SHARED_BY,
+    TRITON,
+    TRITON_INTERPRET,
+    read,
+    set_default,
+)
 from tiedlm.errors import UserError
 
-ON = "TIEDLM_TRITON"  # environment variable
-SHARED_BY = "TIEDLM_GPU_SHARED_BY"  # environment variable: how many processes use a GPU at once
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -37,14 +41,14 @@ def is_for(*tensors: Tensor, products: torch.dtype) -> bool:
         return not why_not(device) and (
             products != torch.bfloat16 or torch.cuda.get_device_capability(device) >= (8, 0)
         )
-    interprets = os.environ.get(ON) == os.environ.get("TRITON_INTERPRET") == "1"
+    interprets = read(TRITON) == read(TRITON_INTERPRET) == "1"
     return interprets and _is_installed()
 
 
 def why_not(device: torch.device) -> str:
     """Return why Triton's kernels do not run on a GPU, or "" where they do."""
-    if os.environ.get(ON) == "0":
-        return f"{ON}=0"
+    if read(TRITON) == "0":
+        return f"{TRITON}=0"
     return _why_not(device.index if device.index is not None else torch.cuda.current_device())
 
 
@@ -88,7 +92,7 @@ def _is_installed() -> bool:
 
 def share_gpu(processes: int) -> None:
     """Set how many processes use a GPU at once, unless the user has set it."""
-    os.environ.setdefault(SHARED_BY, str(processes))
+    set_default(GPU_SHARED_BY, str(processes))
 
 
 def gpu_shared_by() -> int:
@@ -97,7 +101,7 @@ def gpu_shared_by() -> int:
     Raises:
         UserError: if the environment variable is not a whole number of at least 1.
     """
-    text = os.environ.get(SHARED_BY, "1")
+    text = read(GPU_SHARED_BY)
     if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"{SHARED_BY}: expected a whole number of at least 1, got {text!r}")
+        raise UserError(f"{GPU_SHARED_BY}: expected a whole number of at least 1, got {text!r}")
     return int(text)

@@ -6,24 +6,22 @@ can launch them. A graph launches all of them at once.
 
 from __future__ import annotations
 
-import os
-
 import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from tiedlm.environment_variables import CUDA_GRAPH, read
 from tiedlm.networks.state import State, map_state
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
 from tiedlm.training.step import Objective, StepOutput, check_finite
 
-OFF = "TIEDLM_CUDA_GRAPH"  # environment variable; 0 records nothing, for less memory
 _WARM_UP = 3  # steps before the recording, as PyTorch's manual asks for
 
 
 def can_capture(settings: Settings, ranks: Ranks, device: torch.device) -> bool:
     """Tell whether the updates of a run can be recorded: on one GPU, each of one group."""
-    is_wanted = os.environ.get(OFF) != "0"
+    is_wanted = read(CUDA_GRAPH) != "0"
     return is_wanted and device.type == "cuda" and ranks.world == 1 and settings.accumulate == 1
 
 

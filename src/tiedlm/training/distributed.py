@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tiedlm.environment_variables import LOCAL_RANK, WORLD_SIZE, read
 from tiedlm.errors import UserError
 from tiedlm.networks.state import S, map_state, split
 
@@ -106,7 +107,7 @@ class Ranks:
 
 def world_size() -> int:
     """Return how many processes ``torchrun`` started; without it there is one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return int(read(WORLD_SIZE))
 
 
 @contextmanager
@@ -120,7 +121,7 @@ def join(device: str = "auto") -> Iterator[Ranks]:
         return
     on_gpus = device != "cpu" and torch.cuda.is_available()
     if on_gpus:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(int(read(LOCAL_RANK)))
     dist.init_process_group("nccl" if on_gpus else "gloo")
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,6 +12,7 @@ import torch
 from tiedlm import cores, native
 from tiedlm.arithmetic import Arithmetic, arithmetic
 from tiedlm.cores import available_cores
+from tiedlm.environment_variables import OMP_NUM_THREADS, read
 from tiedlm.errors import UserError
 from tiedlm.native import processor, triton
 from tiedlm.training.run import environment
@@ -49,7 +49,7 @@ def default_threads() -> int:
     It is the number of cores, at most 8. ``OMP_NUM_THREADS`` can lower it; of a list, such as
     ``2,1``, its first number counts.
     """
-    wish = re.match(r"\s*\+?(\d+)\s*(?:,|$)", os.environ.get("OMP_NUM_THREADS", ""))
+    wish = re.match(r"\s*\+?(\d+)\s*(?:,|$)", read(OMP_NUM_THREADS))
     allowed = int(wish[1]) if wish else 0
     return min(available_cores(), MOST_THREADS, allowed or MOST_THREADS)
 

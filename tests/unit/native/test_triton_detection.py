@@ -6,13 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tiedlm.environment_variables import GPU_SHARED_BY, TRITON
 from tiedlm.errors import UserError
 from tiedlm.experiments import supervisor
-from tiedlm.native import SHARED_BY, gpu_shared_by, share_gpu, triton
+from tiedlm.native import gpu_shared_by, share_gpu, triton
 
 
 def reason(monkeypatch, installed=True, capability=(9, 0)):
-    monkeypatch.delenv(triton.ON, raising=False)
+    monkeypatch.delenv(TRITON, raising=False)
     monkeypatch.setattr(triton, "_is_installed", lambda: installed)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     return triton._why_not.__wrapped__(0)
@@ -24,8 +25,8 @@ def test_it_is_said_why_triton_is_not_used(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(torch.version, "hip", "6.0")
         assert reason(monkeypatch) == "tried on NVIDIA's GPUs only"
-    monkeypatch.setenv(triton.ON, "0")
-    assert triton.why_not(torch.device("cuda", 0)) == f"{triton.ON}=0"
+    monkeypatch.setenv(TRITON, "0")
+    assert triton.why_not(torch.device("cuda", 0)) == f"{TRITON}=0"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here it may work")
@@ -44,20 +45,20 @@ def test_bfloat16_needs_a_gpu_that_multiplies_it(monkeypatch, capability, serves
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "two"])
 def test_who_shares_the_gpu_must_be_a_number(monkeypatch, text):
-    monkeypatch.setenv(SHARED_BY, text)
-    with pytest.raises(UserError, match=f"{SHARED_BY}: expected a whole number of at least 1"):
+    monkeypatch.setenv(GPU_SHARED_BY, text)
+    with pytest.raises(UserError, match=f"{GPU_SHARED_BY}: expected a whole number of at least 1"):
         gpu_shared_by()
 
 
 def test_what_the_user_says_of_sharing_stays(monkeypatch):
-    monkeypatch.setenv(SHARED_BY, "5")
+    monkeypatch.setenv(GPU_SHARED_BY, "5")
     share_gpu(2)
     assert gpu_shared_by() == 5
 
 
 def test_a_task_among_others_is_told_how_many_they_are(monkeypatch):
-    monkeypatch.setenv(SHARED_BY, "1")
-    monkeypatch.delenv(SHARED_BY)
+    monkeypatch.setenv(GPU_SHARED_BY, "1")
+    monkeypatch.delenv(GPU_SHARED_BY)
     monkeypatch.setattr(supervisor.signal, "signal", lambda *_: None)  # this process still listens
     ours, theirs = multiprocessing.Pipe()
     supervisor.work_in_child(lambda task, channel: gpu_shared_by(), "task", theirs, 3)

@@ -14,6 +14,7 @@ import torch
 
 from tiedlm import augmented_cross_entropy
 from tiedlm.arithmetic import arithmetic
+from tiedlm.environment_variables import TRITON
 from tiedlm.loss import buffers
 from tiedlm.native import triton
 
@@ -42,7 +43,7 @@ def test_everything_below_in_the_interpreter():
 def interpreter(monkeypatch):
     if not INTERPRETER:
         pytest.skip("runs in a process with TRITON_INTERPRET=1, in the test above")
-    monkeypatch.setenv(triton.ON, "1")
+    monkeypatch.setenv(TRITON, "1")
     monkeypatch.setattr("tiedlm.loss.backends.triton_kernels.BLOCK", 32)  # several blocks a row
 
 
@@ -87,7 +88,7 @@ def test_losses_and_gradients_are_pytorchs(
     assert triton.is_for(*tensors, products=torch.float32)
     with arithmetic(precision=products):
         compiled = losses(tensors, targets, **options)
-        monkeypatch.delenv(triton.ON)
+        monkeypatch.delenv(TRITON)
         assert not triton.is_for(*tensors, products=torch.float32)
         plain = losses(tensors, targets, **options)
     rtol = 2e-6 if products == "fp32" else 1e-2
@@ -108,7 +109,7 @@ def test_words_may_be_forbidden_a_whole_block_of_them(interpreter, monkeypatch, 
     tensors = [x.requires_grad_() for x in (hidden, classifier, bias)]
     options = {"alpha": 2.0, "temperature": 1.7, "target_grad": target_grad, "with_bias": True}
     compiled = losses([*tensors, classifier], targets, **options)
-    monkeypatch.delenv(triton.ON)
+    monkeypatch.delenv(TRITON)
     plain = losses([*tensors, classifier], targets, **options)
     for one, other in zip(compiled, plain, strict=True):
         assert one.isfinite().all()

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tiedlm.native import SHARED_BY
+from tiedlm.environment_variables import GPU_SHARED_BY, TRITON
 from tiedlm.native import triton as detection
 from tiedlm.networks.backends import triton
 from tiedlm.networks.lstm_function import lstm_layer
@@ -84,7 +84,7 @@ def serves(monkeypatch):
 def test_it_serves_where_all_programs_fit(
     serves, monkeypatch, gpu_card, streams, hidden, sharing, fits
 ):
-    monkeypatch.setenv(SHARED_BY, str(sharing))
+    monkeypatch.setenv(GPU_SHARED_BY, str(sharing))
     assert serves(gpu_card, OnGpu(35, streams, hidden)) == fits
 
 
@@ -107,7 +107,7 @@ def test_the_layer_below_in_the_interpreter():
 def interpreter(monkeypatch):
     if not INTERPRETER:
         pytest.skip("runs in a process with TRITON_INTERPRET=1, in the test above")
-    monkeypatch.setenv(detection.ON, "1")
+    monkeypatch.setenv(TRITON, "1")
 
 
 # The interpreter computes masked lanes too.
@@ -149,7 +149,7 @@ def test_an_lstm_layer_and_its_gradients_are_pytorchs(
     # The interpreter multiplies float16, but not bfloat16.
     with torch.autocast("cpu", torch.float16, enabled=products == "fp16"):
         found = layer()
-        monkeypatch.delenv(detection.ON)
+        monkeypatch.delenv(TRITON)
         expected = layer()
     assert len(calls) == 2  # of the first call only
     rtol = 2e-6 if products == "fp32" else 2e-3

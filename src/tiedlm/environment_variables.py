@@ -1,0 +1,84 @@
+"""Read the environment variables of tiedlm: every one is in the table below.
+
+docs/environment.md has the same table for users.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+CACHE = "TIEDLM_CACHE"
+DATA = "TIEDLM_DATA"
+MIRROR = "TIEDLM_MIRROR"
+NATIVE = "TIEDLM_NATIVE"
+TRITON = "TIEDLM_TRITON"
+GPU_SHARED_BY = "TIEDLM_GPU_SHARED_BY"
+CUDA_GRAPH = "TIEDLM_CUDA_GRAPH"
+XDG_CACHE_HOME = "XDG_CACHE_HOME"
+CC = "CC"
+OMP_NUM_THREADS = "OMP_NUM_THREADS"
+TRITON_INTERPRET = "TRITON_INTERPRET"
+RANK = "RANK"
+LOCAL_RANK = "LOCAL_RANK"
+WORLD_SIZE = "WORLD_SIZE"
+
+
+class Variable(NamedTuple):
+    """An environment variable.
+
+    Args:
+        name: the name.
+        meaning: what it does.
+        default: the value read where it is not set; "" stands for no value.
+        read_in: the module that reads it.
+    """
+
+    name: str
+    meaning: str
+    default: str
+    read_in: str
+
+
+TABLE = (
+    Variable(CACHE, "folder of downloads, encoded corpora and compiled kernels", "", "files"),
+    Variable(DATA, "folder with your copies of ptb/ and wikitext-2/", "", "data.standard"),
+    Variable(MIRROR, "address that replaces those of the downloads", "", "data.standard"),
+    Variable(NATIVE, "0 turns the compiled kernels off", "", "native.library"),
+    Variable(TRITON, "0 turns Triton's kernels off", "", "native.triton"),
+    Variable(GPU_SHARED_BY, "number of processes that use a GPU at once", "1", "native.triton"),
+    Variable(CUDA_GRAPH, "0 records no CUDA graph, which saves memory", "", "training.captured"),
+    Variable(XDG_CACHE_HOME, "parent of the cache folder without TIEDLM_CACHE", "", "files"),
+    Variable(CC, "C compiler of the compiled kernels, with its options", "cc", "native.library"),
+    Variable(OMP_NUM_THREADS, "upper limit of the default threads", "", "training.hardware"),
+    Variable(
+        TRITON_INTERPRET, "1 runs Triton's kernels on a CPU if TIEDLM_TRITON is 1 too; for tests",
+        "", "native.triton",
+    ),
+    Variable(RANK, "set by torchrun: this process among all", "0", "environment_variables"),
+    Variable(
+        LOCAL_RANK, "set by torchrun: this process on its machine", "0", "training.distributed"
+    ),
+    Variable(WORLD_SIZE, "set by torchrun: number of processes", "1", "training.distributed"),
+)  # fmt: skip
+
+_DEFAULTS = {variable.name: variable.default for variable in TABLE}
+
+
+def read(name: str) -> str:
+    """Return the value of a variable of the table, or its default."""
+    return os.environ.get(name, _DEFAULTS[name])
+
+
+def set_default(name: str, value: str) -> None:
+    """Set a variable of the table for this process and its children, unless the user has set it."""
+    assert name in _DEFAULTS
+    os.environ.setdefault(name, value)
+
+
+def is_first_rank() -> bool:
+    """Tell whether this is the first of the processes that ``torchrun`` started, or the only one.
+
+    It asks the environment, so that PyTorch need not be imported.
+    """
+    return read(RANK) == "0"
