@@ -104,10 +104,11 @@ def check(
     if json_:
         print(json.dumps(found, indent=2))
         return
-    table = _table("part", "lines", "tokens", "types", "<unk>", "share", "lines seen in train")
+    table = _table("part", "lines", "tokens", "types", "<unk>", "share", "long lines seen in train")
     for part, counted in found["parts"].items():
         numbers = [f"{counted[key]:,}" for key in ("lines", "tokens", "types", "unk")]
-        seen = f"{counted['seen_lines_share']:.1%}" if part != "train" else ""
+        share = counted.get("seen_lines_share")
+        seen = "" if part == "train" else "-" if share is None else f"{share:.1%}"
         table.add_row(part, *numbers, f"{counted['unk_share']:.2%}", seen)
     rule = found["vocabulary"]
     hashes = {True: "verified", False: "NOT equal to the published ones", None: "none published"}

@@ -206,7 +206,7 @@ def _first_words(scored: Iterator[Scored], file: str) -> tuple[Scored, Iterator[
         seen.append(one)
         if any(word != EOS for word in one.sentence.words):
             return one, chain(seen, scored)
-    raise UserError(f"{file} has no words; give it at least one line")
+    raise UserError(f"{file} has no words: it is empty, or every line is blank")
 
 
 def _write(out: Path | None, scored: Iterator[Scored], **options: Any) -> Summary:

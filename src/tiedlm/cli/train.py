@@ -106,8 +106,8 @@ def run(
     if not quiet:
         if result["epochs"] < settings.epochs:
             print(
-                f"stopped before epoch {settings.epochs}: validation did not improve for "
-                f"{settings.patience} epochs (--patience)"
+                f"stopped after epoch {result['epochs']} of {settings.epochs}: validation did not "
+                f"improve for {settings.patience} epochs (--patience)"
             )
         print(
             f"{out}: validation perplexity {result['valid_ppl']:.2f}, test "

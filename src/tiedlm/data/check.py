@@ -50,7 +50,8 @@ def check_corpus(corpus: Corpus) -> dict[str, Any]:
         if part != "train":
             lines = list(_long_lines(ids, corpus.vocabulary.eos_id))
             known = sum(line in seen for line in lines)
-            parts[part]["seen_lines_share"] = known / len(lines) if lines else 0.0
+            # None where no line is long enough to be compared.
+            parts[part]["seen_lines_share"] = known / len(lines) if lines else None
     kept = ("origin", "split", "verified", "sha256", "tokenizer", "vocabulary", "fraction")
     return {
         "corpus": corpus.name,
@@ -94,7 +95,7 @@ def _warnings(corpus: Corpus, parts: dict[str, dict[str, Any]]) -> list[str]:
                 f"{counted['unk_share']:.0%} of {part} is <unk>: perplexity will look too good; "
                 f"{advice}"
             )
-        if counted.get("seen_lines_share", 0.0) > _OVERLAP:
+        if (counted.get("seen_lines_share") or 0.0) > _OVERLAP:
             found.append(
                 f"{counted['seen_lines_share']:.0%} of the longer lines of {part} are also in "
                 "train; remove duplicates before you split"

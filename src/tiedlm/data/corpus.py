@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -80,6 +81,8 @@ def find_source(
             name_or_path, data_root, files.cache_folder(cache), download, progress
         )
     path = files.expand(name_or_path)
+    if path.exists():
+        files.check_utf8(path, "info.json of the cache cannot hold such a name")
     if path.is_dir():
         return from_folder(path)
     if path.is_file():
@@ -286,9 +289,9 @@ def _whole_folder(place: Path, is_whole: Callable[[], bool]) -> Iterator[Path]:
                     raise
     except OSError as error:
         reason = error.strerror or str(error)
+        full = "make room there or " * (error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
         raise UserError(
-            f"cannot write {place.parent}: {reason}; make room there or set {CACHE} to "
-            "another folder"
+            f"cannot write {place.parent}: {reason}; {full}set {CACHE} to another folder"
         ) from error
     finally:
         if unfinished is not None:
