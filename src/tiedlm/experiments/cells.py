@@ -1,4 +1,4 @@
-"""Define the runs behind the paper's tables, and estimate what each costs."""
+"""Define the runs behind the paper's tables, and estimate their cost."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from tiedlm.training import same_run
 from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
-# Matrix arithmetic per second of a training step on two cores of the machine of
-# docs/performance.md, from its table: between 1.7e11 (REAL, d = 200) and 3.2e11 (d = 1500).
+# Floating-point operations per second of a training step on two cores. The machine and the
+# table are in docs/performance.md: between 1.7e11 (REAL, d = 200) and 3.2e11 (d = 1500).
 FLOPS = 2.5e11
 
-# Tied models as the paper writes them, by the end of a cell's name; the recipes' have a bias.
+# Suffix of the tied cells without a bias, as in the paper. The tied recipes have a bias.
 NO_BIAS = "-b0"
 WITHOUT_BIAS = {suffix + NO_BIAS: f"{VARIANTS[suffix]}, b = 0" for suffix in TIED}
 
-# Strengths of AL, alpha / tau, beside the recipes' 0.65: the paper has 0.5 to 0.8 on Penn Treebank.
+# Extra values of gamma = alpha / tau. The recipes use 0.65; the paper uses 0.5 to 0.8 on PTB.
 OTHER_GAMMAS = {"ptb-small-al": (0.8, 2.6), "ptb-small-real": (5.2,)}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: one row of the paper, trained with one or several seeds.
+    """A cell of a table: one row of the paper, trained with one or more seeds.
 
     Args:
-        name: of the cell, unique in its table.
-        settings: of its first session; the seed is not fixed.
-        paper: what the paper reports.
-        sessions: 2 where the paper trains again from the best weights (footnote 4).
-        beside: it is beside the paper's rows, not one of them, and is named in full.
+        name: name of the cell, unique in its table.
+        settings: settings of the first session; :func:`jobs_of` sets the seed.
+        paper: the perplexities the paper reports.
+        sessions: 2 if the paper trains again from the best weights (footnote 4), otherwise 1.
+        beside: whether the cell is an addition to the paper's rows. Patterns do not match these
+            cells: they must be named in full.
     """
 
     name: str
@@ -48,11 +49,11 @@ class Cell:
     beside: bool = False
 
     def folder(self, seed: int, session: int = 1) -> str:
-        """Return the name of a run folder."""
+        """Return the name of the run folder for a seed and session."""
         return f"{self.name}-seed{seed}" + (f"-session{session}" if session > 1 else "")
 
     def hours(self) -> float:
-        """Estimate what a session of one seed takes, in hours on two CPU cores."""
+        """Estimate the hours that one session of one seed takes on two CPU cores."""
         settings = self.settings
         tokens, vocab_size = SIZES[settings.data]
         config = ModelConfig(
@@ -62,13 +63,13 @@ class Cell:
             n_layers=settings.n_layers,
             tied=True,
         )
-        # Three products of two operations for each weight of the recurrence and the classifier.
+        # Forward and backward take three products: six operations per weight and token.
         operations = 6 * config.num_params() * tokens * settings.fraction * settings.epochs
         return operations / FLOPS / 3600
 
 
 def table1() -> list[Cell]:
-    """Return the cells of Table 1 in the paper's order, then some WITHOUT_BIAS and OTHER_GAMMAS."""
+    """Return the cells of Table 1 in the paper's order, then our additions to them."""
     cells = [
         Cell(name, get_recipe(name), paper, 2 if name.startswith("ptb-small") else 1)
         for name, paper in TABLE1.items()
@@ -77,7 +78,7 @@ def table1() -> list[Cell]:
 
 
 def _without_bias(cells: list[Cell]) -> list[Cell]:
-    """Return the small and medium tied cells of Penn Treebank, without their bias."""
+    """Return the small and medium tied cells of Penn Treebank with the bias removed."""
     return [
         dataclasses.replace(
             cell,
@@ -91,7 +92,7 @@ def _without_bias(cells: list[Cell]) -> list[Cell]:
 
 
 def _other_gammas(cells: list[Cell]) -> list[Cell]:
-    """Return some cells with another strength of the augmented loss."""
+    """Return the cells of :data:`OTHER_GAMMAS`, with other weights of the augmented loss."""
     return [
         dataclasses.replace(
             cell,
@@ -107,8 +108,9 @@ def _other_gammas(cells: list[Cell]) -> list[Cell]:
 def table2() -> list[Cell]:
     """Return the cells of Table 2: halves of WikiText-2 with the whole text's vocabulary.
 
-    The paper does not say how much they drop. As much as Penn Treebank's models, whose text is as
-    long: with WikiText-2's own 0.2 the baseline ends further above the paper (docs/experiments.md).
+    The paper does not give the dropout of these models. They use Penn Treebank's, since its text is
+    about as long. With WikiText-2's own 0.2 the baseline ends further above the paper
+    (docs/experiments.md).
     """
     drop = get_recipe("ptb-small").dropout_hidden
     return [
@@ -129,12 +131,12 @@ def table2() -> list[Cell]:
 
 
 def choose(cells: list[Cell], only: list[str]) -> list[Cell]:
-    """Return the cells that are named; ``ptb-small*`` names the paper's whose name begins so.
+    """Select cells by name, or by prefix as in ``ptb-small*``.
 
-    Those beside the paper's are named in full.
+    A prefix matches the paper's cells only; our additions must be named in full.
 
     Raises:
-        UserError: for a name that no cell has.
+        UserError: if a name matches no cell.
     """
     if not only:
         return cells
@@ -157,13 +159,13 @@ def choose(cells: list[Cell], only: list[str]) -> list[Cell]:
 def jobs_of(
     cells: list[Cell], seeds: Iterable[int], out: Path, changes: dict[str, Any]
 ) -> list[Job]:
-    """Return the runs of some cells: every first session, then every second one.
+    """Return the jobs that train some cells: all first sessions, then all second ones.
 
     Args:
-        cells: what is to be trained.
-        seeds: of each cell.
+        cells: the cells to train.
+        seeds: the seeds of each cell.
         out: the folder that holds the run folders.
-        changes: settings that do not change the result but how it is computed.
+        changes: settings of how to compute, such as the device, which leave the result unchanged.
     """
     jobs, seeds = [], list(seeds)
     for session in (1, 2):
@@ -182,22 +184,22 @@ def jobs_of(
 
 
 def what_it_is(settings: dict[str, Any]) -> Settings:
-    """Return the settings that all runs of a cell share, from the settings of one run."""
+    """Return the settings that all runs of a cell share, given the settings of one run."""
     return same_run.of_cell(Settings.from_dict(settings))
 
 
 def which_run(settings: Settings) -> Settings:
-    """Return the settings that name one run of a cell: with its seed and its session."""
+    """Return the settings that identify one run of a cell, including its seed and session."""
     of_cell = same_run.of_cell(settings)
     return of_cell.replace(seed=settings.seed, init_from=settings.init_from)
 
 
 def is_finished(job: Job) -> bool:
-    """Tell whether a run has its result.
+    """Return whether a run has finished.
 
     Raises:
-        UserError: if its folder holds the result of other settings, as one from before a recipe
-            changed.
+        UserError: if its folder holds the result of other settings, for example from before a
+            recipe changed.
     """
     if not (job.out / RESULT).is_file():
         return False

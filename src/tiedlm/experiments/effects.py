@@ -1,4 +1,4 @@
-"""What AL, RE and both do to the test perplexity: the paper's four questions, from its tables.
+"""Compute the effects of AL, RE and REAL on test perplexity, beside the paper's.
 
 Source: PAPER sections 3 and 6.
 """
@@ -14,7 +14,7 @@ from tiedlm.experiments.recipes import TIED, VARIANTS
 from tiedlm.experiments.reproduce import Found, runs_of
 from tiedlm.training.settings import Settings
 
-# What is added, by the recipes without and with it.
+# Suffixes of the recipes without and with each addition.
 EFFECTS = {
     "AL": ("", "-al"),
     "AL, with RE": ("-re", "-real"),
@@ -28,9 +28,9 @@ HEADER = ("models", *EFFECTS)
 def like_with_like(
     base: Cell, other: Cell, found: Sequence[tuple[Settings, Found]]
 ) -> tuple[int, list[tuple[float, float]]]:
-    """Return a session, and the test perplexities of both, other first, by the seeds they share.
+    """Return the session to compare and the ``(other, base)`` test perplexities of shared seeds.
 
-    It is the second session where both have it, else the first.
+    The session is the second if both cells have it for a shared seed, otherwise the first.
     """
     for session in (2, 1):
         bases, others = (
@@ -44,10 +44,10 @@ def like_with_like(
 
 
 def effect(base: Cell, other: Cell, found: Sequence[tuple[Settings, Found]]) -> str:
-    """Say by how much a model's test perplexity differs from another's: the paper's, and ours.
+    """Format the relative difference in test perplexity: the paper's, then ours.
 
-    Ours is the mean of ``log(other / base)`` over seeds that both have, after as many sessions of
-    the one as of the other, with its 95% interval.
+    Ours is the mean of ``log(other / base)`` over the shared seeds, with its 95% interval. Both
+    cells are compared after the same number of sessions.
     """
     paper = _percent(math.log(other.paper.test / base.paper.test))
     if not (base.paper.confirmed and other.paper.confirmed):
@@ -64,9 +64,9 @@ def effect(base: Cell, other: Cell, found: Sequence[tuple[Settings, Found]]) -> 
 
 
 def effects(found: Sequence[tuple[Settings, Found]]) -> list[tuple[str, ...]]:
-    """Return a row for every text and size of Tables 1 and 2, under :data:`HEADER`.
+    """Return one row for each corpus and size of Tables 1 and 2, with columns as in :data:`HEADER`.
 
-    Where tied cells without a bias exist there is a row of these too.
+    If tied cells without a bias exist, they get a second row.
     """
     cells = {cell.name: cell for cell in (*table1(), *table2())}
     groups = [name for name in cells if f"{name}-real" in cells]

@@ -1,4 +1,4 @@
-"""What the demo's numbers say, in sentences that are computed and so stay true either way."""
+"""Turn the demo's numbers into sentences that are true whatever the outcome."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 Models = Mapping[str, Mapping[str, Any]]
 
-LEVEL = 0.0005  # a relative difference that reads 0.0%
-MOVED = 0.01  # a difference of subspace distances that is worth a claim
+LEVEL = 0.0005  # relative differences below this print as 0.0%
+MOVED = 0.01  # smallest difference of subspace distances that supports a claim
 
 
 def relation(value: float, base: float) -> str:
-    """Write how far a value is from another: ``9.6% below``, ``0.4% above`` or ``level with``."""
+    """Format a value relative to a base: ``9.6% below``, ``0.4% above`` or ``level with``."""
     change = value / base - 1
     if abs(change) < LEVEL:
         return "level with"
@@ -21,7 +21,7 @@ def relation(value: float, base: float) -> str:
 
 
 def headline(models: Models) -> str:
-    """Say how the test perplexity of REAL compares with that of VD-LSTM."""
+    """Compare the test perplexities of REAL and VD-LSTM in a sentence."""
     base, real = models["vd-lstm"], models["vd-lstm-real"]
     where = relation(real["test_ppl"], base["test_ppl"])
     return (
@@ -31,7 +31,7 @@ def headline(models: Models) -> str:
 
 
 def verdict(models: Models) -> str:
-    """Say whether the paper's claim shows in this run."""
+    """State whether this run supports the paper's claim."""
     base, real = models["vd-lstm"], models["vd-lstm-real"]
     size = f"with {_size(real['parameters'], base['parameters'])}"
     change = real["test_ppl"] / base["test_ppl"] - 1
@@ -46,7 +46,7 @@ def verdict(models: Models) -> str:
 
 
 def bias(models: Models) -> str:
-    """Say whether the tied models keep the bias that the paper leaves out."""
+    """State whether the tied models keep the bias that the paper leaves out."""
     if models["vd-lstm-re"]["has_bias"]:
         return (
             "The paper leaves the bias out of tied models too (b = 0). The tied models here keep "
@@ -56,7 +56,7 @@ def bias(models: Models) -> str:
 
 
 def parts(models: Models) -> str:
-    """Say what AL and RE do alone, and whether both together do better."""
+    """State the effects of AL and RE alone, and whether combining them does better."""
     test = {name: model["test_ppl"] for name, model in models.items()}
     alone, base = min(test["vd-lstm-al"], test["vd-lstm-re"]), test["vd-lstm"]
     better = "RE" if alone == test["vd-lstm-re"] else "AL"
@@ -74,7 +74,7 @@ def parts(models: Models) -> str:
 
 
 def course(models: Models) -> str:
-    """Say how REAL and VD-LSTM stand after the first epoch, and from when on REAL is ahead."""
+    """Compare REAL and VD-LSTM after the first epoch, and name the epoch from which REAL leads."""
     base, real = models["vd-lstm"]["curve"], models["vd-lstm-real"]["curve"]
     pairs = [
         (one["epoch"], one["valid_ppl"], two["valid_ppl"])
@@ -97,7 +97,7 @@ def course(models: Models) -> str:
 
 
 def unfinished(models: Models, names: Mapping[str, str]) -> str:
-    """Name the models whose last epoch was their best: more epochs might help them."""
+    """Name the models whose last epoch was their best, since more epochs might help them."""
     found = [names[n] for n, model in models.items() if model["best_epoch"] == model["epochs"]]
     if not found:
         return "Every model had its best epoch before the last one."
@@ -108,9 +108,9 @@ def unfinished(models: Models, names: Mapping[str, str]) -> str:
 
 
 def distance(models: Models, vocab_size: int, width: int) -> str:
-    """Compare the subspace distances of the two untied models, and with unrelated matrices.
+    """Compare the subspace distances of the two untied models with each other and with chance.
 
-    Two random matrices with V rows and d columns are at about ``sqrt(1 - d / V)``.
+    The distance between two random V x d matrices is about ``sqrt(1 - d / V)``.
     """
     base = models["vd-lstm"]["subspace_distance"]
     al = models["vd-lstm-al"]["subspace_distance"]
@@ -142,7 +142,7 @@ def unknown(models: Models, part: Mapping[str, Any]) -> str:
 
 
 def phrase_count(phrases: Sequence[Mapping[str, Any]]) -> str:
-    """Count the phrases where REAL gives the word that followed more probability."""
+    """Count the phrases whose actual next word is more probable under REAL than under VD-LSTM."""
     pairs = [phrase["next_probability"] for phrase in phrases]
     wins = sum(pair["vd-lstm-real"] > pair["vd-lstm"] for pair in pairs)
     return (
@@ -152,7 +152,7 @@ def phrase_count(phrases: Sequence[Mapping[str, Any]]) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Write ``a``, ``a and b`` or ``a, b and c``."""
+    """Join words as ``a``, ``a and b`` or ``a, b and c``."""
     return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 

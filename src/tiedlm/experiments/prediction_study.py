@@ -1,8 +1,9 @@
-"""The qualitative tables, and the claims behind them as statistics over the whole test text.
+"""Test the claims of the paper's qualitative tables over the whole test text.
 
-The paper says that REAL gives the target more mass, gives words near the target more mass, and
-``<unk>``, "a", "an" and "the" less; it shows four phrases. Here each claim is a mean over every
-predicted token with a paired bootstrap interval, by the frequency of the target in training.
+The paper claims that REAL gives more probability to the target and to words near it, and less to
+``<unk>``, "a", "an" and "the". It supports this with four phrases. This module reports each claim
+as a mean over all predicted tokens with a paired bootstrap interval. It also splits the means by
+the frequency of the target in training.
 
 Source: PAPER section 5.
 
@@ -26,11 +27,11 @@ from tiedlm.experiments.paper import PHRASES
 from tiedlm.model import LanguageModel
 
 NEIGHBOURS = 10
-# Targets by how often they occur in training; the bounds are ours.
+# Bands of target frequency in training. The paper gives no bounds; these are ours.
 BANDS = {"rare, below 100": (0, 100), "100 to 1,000": (100, 1000), "above 1,000": (1000, None)}
 RESAMPLES = 1000
-BLOCK = 50  # tokens that are drawn together: neighbours in a text are not independent
-FEWEST_BLOCKS = 20  # of a short text the blocks are shorter: one block alone has no spread
+BLOCK = 50  # tokens resampled together: neighbours in a text are not independent
+FEWEST_BLOCKS = 20  # a short text gets shorter blocks: a single block has no spread
 
 Values = dict[str, npt.NDArray[np.float32]]
 
@@ -41,17 +42,18 @@ def token_values(
     near: Mapping[str, Tensor],
     words: Sequence[int],
 ) -> Values:
-    """Return what is averaged, for every predicted token.
+    """Return the values to average for every predicted token.
 
     Args:
         model: a trained model.
-        ids: ``(N + 1,)`` of the text.
-        near: ``(V, K)``, by the name of a value: of each word those whose mass counts as near it.
-        words: ids whose mass is wanted: of ``<unk>`` and of the articles.
+        ids: token ids of the text, ``(N + 1,)``.
+        near: the K neighbours of each word, ``(V, K)``, for each named value. The value sums their
+            probabilities.
+        words: ids of the words whose probability to return: ``<unk>`` and the articles.
 
     Returns:
-        ``nll``, ``p_target``, ``rank`` (1 is best), ``entropy`` (nats), ``p_<id>`` of each word and
-        the values of ``near``.
+        ``nll``, ``p_target``, ``rank`` (1 is best), ``entropy`` (nats), ``p_<id>`` for each word,
+        and one value for each name in ``near``.
     """
     parts: dict[str, list[Tensor]] = {}
     for p_TV, targets_T in distributions(model, ids):
@@ -70,7 +72,7 @@ def token_values(
 
 
 def neighbours(model: LanguageModel, count: int = NEIGHBOURS) -> Tensor:
-    """Return the nearest words of each word by the cosine of word vectors, ``(V, K)``."""
+    """Return the nearest neighbours of each word by cosine similarity, ``(V, K)``."""
     count = min(count, len(model.embedding.weight) - 1)
     with torch.no_grad():
         vectors_VE = torch.nn.functional.normalize(model.embedding.weight.float(), dim=1)
@@ -86,7 +88,7 @@ def neighbours(model: LanguageModel, count: int = NEIGHBOURS) -> Tensor:
 def bootstrap_interval(
     differences_N: npt.NDArray[np.floating], seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """Return the 95% interval of the mean of paired differences, by blocks of the text."""
+    """Return the 95% block-bootstrap interval of the mean of paired differences."""
     count = max(len(differences_N) // BLOCK, min(len(differences_N), FEWEST_BLOCKS))
     blocks = np.array_split(differences_N.astype(np.float64), count)
     sums = np.array([block.sum() for block in blocks])
@@ -98,7 +100,7 @@ def bootstrap_interval(
 
 
 def frequency_masks(corpus: Corpus) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return which of the test text's targets are in each band, and ``all``: ``(N,)`` each."""
+    """Return a mask of the test targets, ``(N,)``, for each frequency band and for ``all``."""
     counts_V = np.bincount(corpus.train, minlength=len(corpus.vocabulary))
     frequency_N = counts_V[np.asarray(corpus.test[1:])]
     return {"all": frequency_N >= 0} | {
@@ -110,14 +112,14 @@ def frequency_masks(corpus: Corpus) -> dict[str, npt.NDArray[np.bool_]]:
 def compare_predictions(
     base: LanguageModel, other: LanguageModel, corpus: Corpus
 ) -> dict[str, Any]:
-    """Compare two models of a corpus over its test text.
+    """Compare two models over the test text of their corpus.
 
-    Both are asked for the same words: the ten nearest of the target, once by ``base``'s word
-    vectors, once by ``other``'s. If one of them is tied, its own are also what it scores with.
+    Both models are asked for the same neighbours of the target: the ten nearest by ``base``'s word
+    vectors, and the ten nearest by ``other``'s. A tied model also scores words with its own.
 
     Returns:
-        For all targets and for each band: how many, and of each value the means of both and the
-        interval of the difference, ``other - base``.
+        For all targets and for each band: the number of tokens and, for each value, both means and
+        the interval of the difference ``other - base``.
     """
     vocabulary = corpus.vocabulary
     names = [word for word in ("<unk>", "a", "an", "the") if word in vocabulary]
@@ -157,7 +159,7 @@ def _compare(
 
 
 def phrases(models: Mapping[str, LanguageModel], top: int = 10) -> list[dict[str, Any]]:
-    """Return the next words of each model after the paper's four phrases, each read on its own."""
+    """Return each model's next words after the paper's four phrases, starting from a zero state."""
     found = []
     for context, following in PHRASES:
         row: dict[str, Any] = {"context": context, "next": following, "top": {}, "p_next": {}}
