@@ -1,1 +1,1 @@
-"""Recipes (a row of the paper is a recipe), the demo, and its report."""
+"""Recipes for the rows of the paper's tables, the demo, and its report."""

@@ -1,4 +1,4 @@
-"""The runs of Figure 1: trained side by side, each result a file; ``theory.py`` trains one."""
+"""Train the runs of Figure 1 in parallel, with one result file per run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tiedlm.files import read_json, write_json
 from tiedlm.progress import ProgressView, short_duration
 from tiedlm.training.outcomes import OutOfTime, Stopped
 
-STUDY = "figure1"  # its name in results/
+STUDY = "figure1"  # name of the study in results/
 # The settings that differ from run to run.
 OF_A_RUN = ("alpha", "ce_weight", "temperature", "skip", "seed")
 PANEL_A = tuple((beta, 10.0) for beta in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
@@ -30,23 +30,23 @@ def run_figure1(
     seconds: float,
     changes: Mapping[str, Any],
 ) -> list[TheoryRun]:
-    """Train what is missing, seed by seed over all points; each result is a file of its own.
+    """Train the missing runs, seed by seed over all points, and write each result to its own file.
 
     Args:
         points: (beta, temperature) pairs.
-        seeds: of each point.
-        out: the folder of the results.
+        seeds: the seeds of each point.
+        out: the folder of the result files.
         view: shows the progress.
-        at_once: processes.
-        seconds: stop after so many; a run that is under way is lost, minutes of work.
-        changes: of the settings, such as threads and precision.
+        at_once: number of processes.
+        seconds: time limit; runs under way at the limit are lost, which costs minutes of work.
+        changes: changes to the settings, such as threads and precision.
 
     Returns:
-        What is left to do.
+        The runs left to do.
 
     Raises:
         Stopped: after SIGINT or SIGTERM.
-        UserError: what a run raised.
+        UserError: if a run raised it.
     """
     wanted = [TheoryRun(point, seed, changes=changes) for seed in seeds for point in points]
     missing = [run for run in wanted if not (out / run.name()).is_file()]
@@ -83,12 +83,12 @@ def _train(run: TheoryRun, channel: Channel) -> dict[str, Any]:
 
 
 def read_figure1(folder: Path) -> list[dict[str, Any]]:
-    """Return the finished runs' results."""
+    """Return the results of the finished runs."""
     return [read_json(path) for path in sorted(folder.glob("beta*.json"))]
 
 
 def restore_figure1(results: Path, folder: Path) -> None:
-    """Put back the files of runs that are kept in ``results/`` and missing in the folder."""
+    """Restore the result files that are kept in ``results/`` but missing from the folder."""
     for path in sorted(results.glob(f"*_{STUDY}/metrics.json")):
         shared = read_json(path.with_name("config.json"))[STUDY]
         kept_in = read_json(path.with_name("env.json"))
@@ -102,7 +102,7 @@ def restore_figure1(results: Path, folder: Path) -> None:
 
 
 def keep_figure1(runs: Sequence[Mapping[str, Any]], results: Path, command: str) -> Path:
-    """Keep runs in ``results/``, with the settings that they share; return the folder."""
+    """Keep runs in ``results/`` with their shared settings, and return the folder."""
     config = {STUDY: runs[0]["settings"]}
     ran_in = next((run["environment"] for run in reversed(runs) if "environment" in run), None)
     own = [{key: value for key, value in run.items() if key != "settings"} for run in runs]
@@ -110,7 +110,7 @@ def keep_figure1(runs: Sequence[Mapping[str, Any]], results: Path, command: str)
 
 
 def by_point(runs: Sequence[dict[str, Any]]) -> dict[Point, list[dict[str, Any]]]:
-    """Return results by point."""
+    """Group results by point."""
     found: dict[Point, list[dict[str, Any]]] = {}
     for run in runs:
         found.setdefault((run["beta"], run["temperature"]), []).append(run)
@@ -118,5 +118,5 @@ def by_point(runs: Sequence[dict[str, Any]]) -> dict[Point, list[dict[str, Any]]
 
 
 def distances_by_point(runs: Sequence[dict[str, Any]]) -> dict[Point, list[float]]:
-    """Return the distances of some results by point."""
+    """Group the distances of results by point."""
     return {point: [run["distance"] for run in own] for point, own in by_point(runs).items()}

@@ -1,4 +1,4 @@
-"""What the paper reports, as data: its tables, and the phrases of its qualitative comparison.
+"""Hold the paper's tables and the phrases of its qualitative comparison as data.
 
 Source: PAPER sections 3 to 5; the ICLR version of arXiv:1611.01462.
 """
@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """A cell of a table.
+    """The perplexities in a cell of a table.
 
     Args:
-        valid: validation perplexity, where it is given.
+        valid: validation perplexity, or None if the paper does not give it.
         test: test perplexity.
-        confirmed: whether the text was read; False is from memory.
+        confirmed: whether the number was read in the paper; False means it is from memory.
     """
 
     valid: float | None
@@ -22,9 +22,9 @@ class Published(NamedTuple):
     confirmed: bool = True
 
 
-FIGURE1_RUNS = 10  # for each point
+FIGURE1_RUNS = 10  # runs averaged at each point
 
-# Table 1, by recipe. On Penn Treebank the small AL, RE and REAL are two sessions (footnote 4).
+# Table 1, by recipe. On PTB the small AL, RE and REAL train in two sessions (footnote 4).
 TABLE1 = {
     "ptb-small": Published(92.6, 87.3),
     "ptb-small-al": Published(86.3, 82.9),
@@ -58,7 +58,7 @@ TABLE2 = {
 
 
 class Other(NamedTuple):
-    """A row of Table 3: somebody's model on Penn Treebank."""
+    """A row of Table 3: a published model on Penn Treebank."""
 
     model: str
     parameters: str
@@ -83,7 +83,7 @@ TABLE3 = (
     Other("VD-RHN + RE (the paper's best row)", "24M", 68.1, 66.0),
 )
 
-# Section 5: the context, and the word that comes next in Penn Treebank's test text.
+# Section 5: each context, and the word that follows it in Penn Treebank's test text.
 PHRASES = (
     ("information international said it believes that the complaints filed in", "federal"),
     ("oil company refineries ran flat out to prepare for a robust holiday driving season in july "
@@ -93,5 +93,5 @@ PHRASES = (
     ("merieux said the government 's minister of industry science and", "technology"),
 )  # fmt: skip
 
-# What the settings of a corpus are to cost estimates: tokens of its training text, and words.
+# Sizes of a corpus, for cost estimates: tokens in the training text, and words in the vocabulary.
 SIZES = {"ptb": (929_589, 10_000), "wikitext-2": (2_088_628, 33_278)}

@@ -1,4 +1,4 @@
-"""Train the missing runs of the paper's tables, keep them, and compare them with the paper."""
+"""Train the missing runs of the paper's tables, keep their results, and compare with the paper."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Found:
     """A kept run of a cell.
 
     Args:
-        seed: its seed.
+        seed: seed of the run.
         session: 1, or 2 for a run that began from the best weights of the first.
-        precision: of its matrix products.
-        metrics: its ``metrics.json``: result and curve.
+        precision: precision of the matrix products, ``fp32`` or ``bf16``.
+        metrics: contents of ``metrics.json``: the result and the curve.
     """
 
     seed: int
@@ -50,19 +50,19 @@ def run_cells(
     """Train the missing runs of some cells, and keep every finished run.
 
     Args:
-        cells: of a table.
-        seeds: of each.
-        out: the folder of the run folders.
+        cells: the cells of a table to train.
+        seeds: the seeds of each cell.
+        out: the folder that holds the run folders.
         view: shows the progress.
-        at_once: runs at once.
-        seconds: stop after so many, everything saved.
+        at_once: number of runs trained in parallel.
+        seconds: time limit, after which every run saves and stops.
         results: the folder ``results``, where finished runs are kept.
-        command: that was given, kept with the results.
+        command: the command that was given, kept with the results.
         changes: settings of how to compute: device, precision, threads.
 
     Raises:
-        Stopped: after a signal or when the time is over; the same command goes on.
-        Diverged: what a run raised.
+        Stopped: after a signal or at the time limit; the same command resumes.
+        Diverged: if a run diverged.
     """
     jobs = jobs_of(list(cells), seeds, out, changes)
     missing = [job for job in jobs if not is_finished(job)]
@@ -77,7 +77,7 @@ def run_cells(
 
 
 def keep_finished(jobs: Iterable[Job], results: Path, command: str) -> None:
-    """Write ``results/<date>_<run>/`` for each finished run that is not there yet."""
+    """Write ``results/<date>_<run>/`` for each finished run that has not been kept yet."""
     for job in jobs:
         if is_finished(job) and not any(
             read_json(path)["seconds"] == read_json(job.out / RESULT)["seconds"]
@@ -87,7 +87,7 @@ def keep_finished(jobs: Iterable[Job], results: Path, command: str) -> None:
 
 
 def remaining(cells: Sequence[Cell], seeds: Sequence[int], out: Path) -> list[str]:
-    """Describe how far unfinished runs are, and estimate the cost of those not begun."""
+    """Describe the progress of unfinished runs, and estimate the cost of runs not begun."""
     by_folder = {
         cell.folder(seed, session): cell for cell in cells for seed in seeds for session in (1, 2)
     }
@@ -119,7 +119,7 @@ def _left(job: Job, metrics: list[dict[str, Any]]) -> str:
 
 
 def find_results(results: Path) -> list[tuple[Settings, Found]]:
-    """Read every kept run, also those inside a study."""
+    """Read all kept runs, including the runs of studies, each with the settings of its cell."""
     found = []
     for run in kept_runs(results):
         settings = run.config["settings"]
@@ -131,7 +131,7 @@ def find_results(results: Path) -> list[tuple[Settings, Found]]:
 
 
 def runs_of(cell: Cell, found: Sequence[tuple[Settings, Found]], session: int) -> list[Found]:
-    """Return the kept runs of a cell's session, one for each seed, the newest."""
+    """Return the newest kept run of each seed for one session of a cell."""
     wanted = what_it_is(cell.settings.to_dict())
     by_seed = {
         run.seed: run for settings, run in found if settings == wanted and run.session == session
@@ -144,11 +144,11 @@ class Line:
     """A line of a table: the paper's numbers, ours, and the difference.
 
     Args:
-        name: of the cell.
-        paper: "validation / test".
-        sessions: of each session "validation / test", or that it was not run.
-        difference: ours minus the paper's, validation / test, of the last session that was run.
-        seeds: whose mean it is, and the precision where it is not float32.
+        name: name of the cell.
+        paper: the paper's "validation / test".
+        sessions: our "validation / test" for each session, or a note that it was not run.
+        difference: "validation / test" of ours minus the paper's, for the last session run.
+        seeds: the seeds averaged over, and the precision if it is not float32.
     """
 
     name: str
@@ -207,13 +207,13 @@ HEADER = ("cell", "paper", "first session", "second session", "difference", "see
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a Markdown table."""
+    """Format rows as a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def markdown(lines: Sequence[Line]) -> str:
-    """Write lines as a Markdown table."""
+    """Format lines as a Markdown table."""
     return markdown_table(HEADER, [_cells(line) for line in lines])
 
 
@@ -222,7 +222,7 @@ def _cells(line: Line) -> tuple[str, ...]:
 
 
 def print_lines(lines: Sequence[Line], write: Callable[[Any], None]) -> None:
-    """Write lines as a table for the terminal."""
+    """Write lines as a terminal table."""
     from rich.table import Table
 
     table = Table(*HEADER)

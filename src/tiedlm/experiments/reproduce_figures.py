@@ -1,4 +1,4 @@
-"""Make figures, Table 3 and predictions from runs that exist."""
+"""Make Figure 2, Table 3 and predictions from existing runs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tiedlm.experiments.reproduce import Found, runs_of
 from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
-SIZES = ("large", "medium", "small")  # the widest first
-MODELS = {**VARIANTS, **WITHOUT_BIAS}  # by the end of a cell's name
+SIZES = ("large", "medium", "small")  # widest first
+MODELS = {**VARIANTS, **WITHOUT_BIAS}  # by suffix of the cell's name
 
 
 def _cells(size: str) -> dict[str, Cell]:
-    """Return the cells of a size on Penn Treebank, by the end of the name."""
+    """Return the Penn Treebank cells of a size, by suffix of the name."""
     cells = {cell.name: cell for cell in table1()}
     names = {suffix: f"ptb-{size}{suffix}" for suffix in MODELS}
     return {suffix: cells[name] for suffix, name in names.items() if name in cells}
@@ -29,7 +29,7 @@ def _cells(size: str) -> dict[str, Cell]:
 def figure2_models(
     size: str, found: Sequence[tuple[Settings, Found]], session: int = 1
 ) -> dict[str, Any]:
-    """Return the kept runs of a size and session in the form that :func:`plot_curves` reads."""
+    """Return the kept runs of a size and session in the format of :func:`plot_curves`."""
     models = {}
     for suffix, cell in _cells(size).items():
         runs = runs_of(cell, found, session)
@@ -43,7 +43,7 @@ def draw_figure2(found: Sequence[tuple[Settings, Found]], out: Path) -> list[Pat
     """Draw Figure 2 for every size and session with at least two kept models.
 
     Raises:
-        UserError: if there is none.
+        UserError: if no size and session has two.
     """
     from tiedlm.analysis.plots import plot_curves
 
@@ -67,7 +67,7 @@ TABLE3_HEADER = ("model", "parameters", "validation", "test")
 
 
 def table3_rows(found: Sequence[tuple[Settings, Found]]) -> list[tuple[str, str, str, str]]:
-    """Return Table 3: the numbers of others and of the paper, then ours."""
+    """Return the rows of Table 3: published models and the paper's, then ours."""
     rows = [
         (row.model, row.parameters, "-" if row.valid is None else f"{row.valid}", f"{row.test}")
         for row in TABLE3
@@ -91,8 +91,8 @@ def table3_rows(found: Sequence[tuple[Settings, Found]]) -> list[tuple[str, str,
 def find_pair(out: Path, seed: int = 1) -> tuple[Path, Path]:
     """Return the finished baseline and REAL run folders of the widest size that has both.
 
-    Both are of the same session, the second if both have it; REAL is the recipe's, else without a
-    bias.
+    Both runs are from the same session, the second if both have it. The REAL run is the recipe's
+    in either session, otherwise the one without a bias.
 
     Raises:
         UserError: if no size has both.

@@ -1,6 +1,6 @@
 """Keep finished runs in ``results/<date>_<name>/{config,metrics,env}.json``.
 
-``metrics.json`` has the keys of ``result.json`` and the curve; never weights, never text.
+``metrics.json`` holds the keys of ``result.json`` and the curve. Weights and text are never kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tiedlm.training.run_files import CONFIG, ENVIRONMENT, METRICS, RESULT, read
 
 
 def summary(run: Path) -> dict[str, Any]:
-    """Return the result of a finished run, with its curve.
+    """Return the result of a finished run and its curve.
 
     Raises:
         UserError: if the run is not finished.
@@ -29,13 +29,13 @@ def summary(run: Path) -> dict[str, Any]:
 
 
 def keep(runs: Sequence[Path], name: str, results: Path, command: str) -> Path:
-    """Keep one run, or the several runs of a study.
+    """Write a results folder for one run, or for the runs of a study.
 
     Args:
         runs: finished run folders.
-        name: of the folder, after the date.
+        name: name of the results folder, without the date.
         results: the folder ``results``.
-        command: what made the runs.
+        command: the command that made the runs.
 
     Returns:
         The folder written.
@@ -52,11 +52,11 @@ def keep(runs: Sequence[Path], name: str, results: Path, command: str) -> Path:
 
 
 class KeptRun(NamedTuple):
-    """A kept run.
+    """A run kept in ``results/``.
 
     Args:
-        folder: the results folder, of the run or of a study.
-        config: its configuration.
+        folder: the results folder of the run, or of its study.
+        config: the configuration of the run.
         metrics: its result and curve.
     """
 
@@ -66,7 +66,7 @@ class KeptRun(NamedTuple):
 
 
 def kept_runs(results: Path) -> Iterator[KeptRun]:
-    """Yield every kept run, also those inside a study, the oldest first."""
+    """Yield all kept runs, oldest first, including the runs of studies."""
     for path in sorted(results.glob("*/metrics.json")):
         config, metrics = read_json(path.with_name("config.json")), read_json(path)
         pairs = [(config, metrics)]
@@ -78,9 +78,9 @@ def kept_runs(results: Path) -> Iterator[KeptRun]:
 
 
 def unpack(run: KeptRun, folder: Path) -> None:
-    """Write a kept run into an empty folder, without its vocabulary and weights.
+    """Restore a kept run into an empty folder, without its vocabulary and weights.
 
-    The environment is that of the results folder, with the command.
+    The environment file is a copy of ``env.json`` in the results folder, with its command.
     """
     folder.mkdir(parents=True, exist_ok=True)
     result = dict(run.metrics)
@@ -94,7 +94,7 @@ def unpack(run: KeptRun, folder: Path) -> None:
 def _write(
     folder: Path, metrics: Any, config: Any, ran_in: Mapping[str, Any], command: str
 ) -> None:
-    """Write the three files; the one by which a result is found comes last."""
+    """Write the three files, ``metrics.json`` last, since readers find a result by it."""
     write_json(folder / "config.json", config)
     write_json(folder / "env.json", {**ran_in, "command": command})
     write_json(folder / "metrics.json", metrics)
@@ -108,21 +108,21 @@ def keep_study(
     command: str,
     ran_in: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a study that is not made of run folders.
+    """Write the results folder of a study that has no run folders.
 
     Args:
-        name: of the folder, after the date; an older study of this name goes.
-        metrics: what was measured.
-        config: with which settings.
+        name: name of the folder, without the date; older studies of this name are deleted.
+        metrics: the measurements.
+        config: the settings of the measurements.
         results: the folder ``results``.
-        command: what made it.
-        ran_in: the environment that it was made in; None is this process's.
+        command: the command that made the study.
+        ran_in: the environment of the study; None means the environment of this process.
 
     Returns:
         The folder written.
     """
     if ran_in is None:
-        from tiedlm.training.run import environment  # PyTorch: not for reading results
+        from tiedlm.training.run import environment  # loads PyTorch: only when needed
 
         ran_in = environment()
     folder = results / f"{datetime.date.today().isoformat()}_{name}"

@@ -1,4 +1,4 @@
-"""Tables for the terminal."""
+"""Print tables in the terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = {
 
 
 def print_demo_table(results: dict[str, Any], console: Console | None = None) -> None:
-    """Print the demo's table: one line a model, and what it means in a sentence."""
+    """Print the demo's table, one row per model, and its findings below."""
     table = Table("model", "valid", "test", "parameters", "distance", "P(<unk>)", "tokens/s")
     for column in table.columns[1:]:
         column.justify = "right"

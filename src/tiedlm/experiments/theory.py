@@ -1,25 +1,25 @@
 r"""Figure 1: does training with the augmented loss drive W into the span of the embedding?
 
-A network is trained on 20,000 contiguous words of Penn Treebank with
+Each run trains a network on 20,000 contiguous words of Penn Treebank with
 
 .. math:: J_{tot} = \beta \tau^2 |V| J_{aug} + (1 - \beta) J
 
-the rows of the embedding held at norm 1 and nothing dropped; afterwards the distance between the
-column spaces of W and L^T is measured. The vocabulary is the whole text's.
+The rows of the embedding keep norm 1, and there is no dropout. The vocabulary is the whole text's.
+After training, the run measures the distance between the column spaces of W and L^T.
 
-Nothing in J_aug sees a constant added to all scores of a token, so that W may also have the
-direction of the constant vector, which L^T need not have: one of the principal angles is free, and
-the distance of d columns stays above 0 by up to d^-1/2, 0.058 at d = 300. The distance of the
-centred matrices has no such floor.
+J_aug does not change when a constant is added to all scores of a token. W can therefore contain the
+direction of the constant vector, which L^T need not contain. This leaves one principal angle free,
+so the distance of d columns can stay above 0 by up to d^-1/2, or 0.058 at d = 300. The distance of
+the centred matrices has no such floor.
 
-The soft target is held fixed, as in the paper's proof: with the gradient through it the word
-vectors themselves fall into fewer directions, which lowers J_aug just as well.
+The soft target is detached, as in the paper's proof. With a gradient through the target, the word
+vectors themselves collapse into fewer directions, which lowers J_aug just as well.
 
-The paper does not say how it was optimised. Here W, which starts small, is trained by SGD with
-momentum: all that J_aug adds to it is in the span of L^T, and what it started with decays wherever
-the hidden states are not 0. Adam, which divides every element by a scale of its own, leads out of
-the span; it trains the rest. The gradient of W has a clip of its own, far above what it is while
-training is sound (what was tried is in docs/experiments.md).
+The paper does not describe its optimiser. Here W starts small and is trained by SGD with momentum.
+All that J_aug adds to W lies in the span of L^T, and the initial value decays wherever the hidden
+states are not 0. Adam rescales every element separately and so leads out of the span; it trains
+everything except W. The gradient of W has its own clip, far above the norms of a sound training
+(docs/experiments.md lists the alternatives tried).
 
 Source: PAPER section 4.
 """
@@ -58,14 +58,14 @@ class TheoryRun:
 
     Args:
         point: beta and temperature.
-        seed: of the weights and of the place in the text.
+        seed: seed of the weights and of the position in the text.
         epochs: passes over the words.
-        lr: of Adam, for the network; it falls linearly to 0.
-        embedding_lr: of Adam, for L; it falls too.
-        decoder_lr: of SGD, for W; it stays.
-        decoder_clip: the largest norm of W's gradient; a longer one is made as short.
-        decoder_init: W starts within plus and minus this.
-        changes: of the settings, such as threads and precision.
+        lr: Adam's learning rate for the network; it decays linearly to 0.
+        embedding_lr: Adam's learning rate for L; it decays in the same way.
+        decoder_lr: SGD's learning rate for W; it is constant.
+        decoder_clip: largest norm of W's gradient; larger gradients are scaled down to it.
+        decoder_init: W is initialised uniformly between minus and plus this value.
+        changes: changes to the settings, such as threads and precision.
     """
 
     point: Point
@@ -79,12 +79,12 @@ class TheoryRun:
     changes: Mapping[str, Any] = field(default_factory=lambda: {"threads": 1})
 
     def name(self) -> str:
-        """Return the name of the file that holds the result."""
+        """Return the name of the result file."""
         beta, temperature = self.point
         return f"beta{beta:g}-tau{temperature:g}-seed{self.seed}.json"
 
     def settings(self) -> Settings:
-        """Return its settings; those of SGD are not used."""
+        """Return the settings of the run, whose SGD settings are not used."""
         beta, temperature = self.point
         tokens, vocab_size = SIZES["ptb"]
         share = WORDS / tokens
@@ -108,7 +108,7 @@ class TheoryRun:
 
 
 def optimizers(model: LanguageModel, run: TheoryRun) -> tuple[torch.optim.Adam, torch.optim.SGD]:
-    """Return the optimizer of the network and that of W."""
+    """Return the optimizers of the network and of W."""
     embedding, decoder = model.embedding.weight, model.decoder.weight
     others = [p for p in model.parameters() if p is not embedding and p is not decoder]
     network = [{"params": others, "lr": run.lr}, {"params": [embedding], "lr": run.embedding_lr}]
@@ -124,17 +124,17 @@ def train_theory_run(
     """Train a run to its end and measure it.
 
     Args:
-        run: what is trained.
-        stop_requested: asked before every step.
+        run: the run to train.
+        stop_requested: called before every step; True stops the training.
 
     Returns:
-        Its settings, the distance, the distance of the matrices whose columns are centred over the
-        vocabulary, the principal angles in degrees, the last epoch's mean J and tau^2 |V| J_aug,
-        the distance after every tenth epoch, in how many steps W's gradient was clipped, and the
-        environment.
+        The settings and the environment; the distance, at the end and after every tenth epoch; the
+        distance of the matrices with columns centred over the vocabulary; the principal angles in
+        degrees; the last epoch's mean J and tau^2 |V| J_aug; and the number of steps that clipped
+        W's gradient.
 
     Raises:
-        Stopped: if it was asked to stop; nothing is kept.
+        Stopped: if a stop was requested; nothing is kept.
     """
     settings = run.settings()
     with threads_of(settings):
@@ -180,14 +180,14 @@ def _train_and_measure(
 
 
 class _Course(NamedTuple):
-    """How the training of a run went.
+    """The measurements of one training.
 
     Args:
-        distances: of the column spaces, after every tenth epoch and the last.
-        clipped: steps in which W's gradient was clipped.
-        ce_sum: J of the last epoch's windows, summed.
-        aug_sum: their J_aug, summed.
-        windows: of an epoch.
+        distances: distances of the column spaces, after every tenth epoch and the last.
+        clipped: number of steps that clipped W's gradient.
+        ce_sum: sum of J over the windows of the last epoch.
+        aug_sum: sum of J_aug over these windows.
+        windows: number of windows in an epoch.
     """
 
     distances: list[float]
@@ -204,7 +204,7 @@ def _train(
     streams_BS: Tensor,
     stop_requested: Callable[[], bool],
 ) -> _Course:
-    """Train the network and W side by side, each with its optimizer and its clip."""
+    """Train the network and W together, each with its own optimizer and clip."""
     objective = Objective(model, settings)
     starts = range(0, streams_BS.shape[1] - 1, settings.bptt)
     of_network, of_decoder = optimizers(model, run)
