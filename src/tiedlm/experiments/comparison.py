@@ -1,4 +1,4 @@
-"""Compare runs: means over seeds, their spread, and differences with intervals."""
+"""Compare runs by means over seeds, their spread, and differences with intervals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tiedlm.training.run_files import (
 )
 from tiedlm.training.settings import Settings
 
-# Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom, and the normal's.
+# Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom, and of the normal.
 _T95 = (
     12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
     2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
@@ -34,18 +34,19 @@ MOST_SESSIONS = 10
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run, finished or under way.
+    """The summary of one run, finished or under way.
 
     Args:
-        folder: where it is.
-        settings: its settings without the seed.
-        seed: its seed.
-        valid_ppl: of its best epoch so far.
-        test_ppl: None while it is under way: the test split is read once, at the end.
-        parameters: None while it is under way.
-        epochs: finished so far.
-        finished: whether there is a result.json.
-        text: what is predicted: hashes of the corpus's files and the size of the vocabulary.
+        folder: the run folder.
+        settings: settings of the run, without the seed.
+        seed: seed of the run.
+        valid_ppl: validation perplexity of the best epoch so far.
+        test_ppl: test perplexity; None while the run is under way, since the test split is read
+            once, at the end.
+        parameters: number of parameters; None while the run is under way.
+        epochs: number of epochs finished so far.
+        finished: whether the folder has a result.json.
+        text: identity of the predicted text: hashes of the corpus files and vocabulary size.
     """
 
     folder: Path
@@ -63,7 +64,7 @@ def summarize_run(folder: Path) -> RunSummary:
     """Return the summary of a run folder.
 
     Raises:
-        UserError: if it is not a run folder, or no epoch of it has ended yet.
+        UserError: if the folder is not a run folder, or no epoch has ended yet.
     """
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
@@ -92,9 +93,9 @@ class SeedMean:
     """A mean over seeds.
 
     Args:
-        mean: of the values.
-        spread: their standard deviation; None for one value.
-        count: how many.
+        mean: mean of the values.
+        spread: standard deviation of the values; None for one value.
+        count: number of values.
     """
 
     mean: float
@@ -102,7 +103,7 @@ class SeedMean:
     count: int
 
     def short(self) -> str:
-        """Write the mean and the spread without the number of seeds."""
+        """Format the mean and the spread without the number of seeds."""
         return f"{self.mean:.2f}" + ("" if self.spread is None else f" ± {self.spread:.2f}")
 
     def __str__(self) -> str:
@@ -112,7 +113,7 @@ class SeedMean:
 
 
 def seed_mean(values: list[float]) -> SeedMean:
-    """Return the mean and the spread of the values of several seeds."""
+    """Return the mean and the spread of values, one per seed."""
     spread = statistics.stdev(values) if len(values) > 1 else None
     return SeedMean(statistics.fmean(values), spread, len(values))
 
@@ -120,10 +121,10 @@ def seed_mean(values: list[float]) -> SeedMean:
 def t95(freedom: int) -> float:
     """Return the two-sided 95% quantile of Student's t.
 
-    Beyond the table it is expanded about the normal quantile, exact to four digits.
+    Beyond the table, an expansion about the normal quantile gives four exact digits.
 
     Args:
-        freedom: degrees of it, 1 or more.
+        freedom: degrees of freedom, 1 or more.
     """
     if freedom <= len(_T95):
         return _T95[freedom - 1]
@@ -146,7 +147,7 @@ def mean_log_ratio(
     """Return the mean of ``log(other / base)`` over pairs, and the ends of its 95% interval.
 
     Args:
-        pairs: ``(other, base)`` perplexities, at least one pair; one alone has no interval.
+        pairs: ``(other, base)`` perplexities, at least one pair. A single pair has no interval.
     """
     logs = [math.log(other / base) for other, base in pairs]
     mean, half = statistics.fmean(logs), interval95(logs)
@@ -155,18 +156,19 @@ def mean_log_ratio(
 
 @dataclass(frozen=True)
 class Row:
-    """Some seeds of one recipe; the difference is to the first row, over the seeds both have.
+    """The seeds of one recipe, and their difference from the first row over shared seeds.
 
     Args:
-        name: the recipe, and of one run its folder.
-        recipe: of all of its runs.
-        runs: finished all of them, or none.
+        name: the recipe; for a single run, also its folder.
+        recipe: recipe of all the runs.
+        runs: the runs, either all finished or all under way.
         valid: best validation perplexity.
-        test: None for runs that are not finished.
-        difference: of test perplexity where both rows are finished, else of validation.
-        is_of_test: which of the two it is.
-        interval: half-width of its 95% interval.
-        shared_seeds: how many it is the mean of.
+        test: test perplexity; None if the runs are not finished.
+        difference: difference of test perplexity if both rows are finished, otherwise of
+            validation perplexity.
+        is_of_test: whether the difference is of test perplexity.
+        interval: half-width of the difference's 95% interval.
+        shared_seeds: number of seeds averaged in the difference.
     """
 
     name: str
@@ -181,13 +183,14 @@ class Row:
 
 
 def compare_runs(folders: list[Path]) -> list[Row]:
-    """Group runs that differ in their seed only and compare each group with the first.
+    """Group runs that differ only in their seed, and compare each group with the first.
 
-    Second sessions are alike if what they began from is: of each seed that seed's first session, or
-    of all the same run.
-    A run that is not finished is not averaged with those that are, and a seed that comes again is a
-    row of its own. Differences are of test perplexity where both groups are finished, of validation
-    perplexity otherwise; they are paired by seed.
+    Second sessions belong together if each began from its own seed's first session, or if all began
+    from the same run. Finished runs are not averaged with unfinished ones. A repeated seed gets a
+    row of its own.
+
+    Differences are paired by seed. They compare test perplexity if both groups are finished, and
+    validation perplexity otherwise.
     """
     groups: list[tuple[dict[str, Any], list[RunSummary]]] = []
     unique = {folder.resolve(): folder for folder in folders}
@@ -209,15 +212,16 @@ def compare_runs(folders: list[Path]) -> list[Row]:
 def _what_decides(
     settings: Settings, seed: int, beside: Path, sessions: int = MOST_SESSIONS
 ) -> dict[str, Any]:
-    """Return the settings that decide a result, its own and those of the runs it came from.
+    """Return the settings that decide a run's result, including those of the runs it began from.
 
-    The seed is not among them, nor the place of the text: :func:`same_text` compares the texts.
+    They exclude the seed and the location of the text, since :func:`same_text` compares the texts.
 
     Args:
-        settings: of a run.
-        seed: of the run at the end of the chain.
-        beside: the run folder, beside which the earlier one is looked for too.
-        sessions: how far back to look; renamed runs may lead to each other for ever.
+        settings: settings of the run.
+        seed: seed of the last run in the chain.
+        beside: the run folder; an earlier run is also looked for next to it.
+        sessions: number of earlier sessions to follow. Renamed runs can form a cycle, so the
+            number is limited.
     """
     found = same_run.of_result(settings)
     for name in same_run.PLACES & found.keys():
@@ -236,9 +240,9 @@ def _what_decides(
 
 
 def same_text(run: RunSummary, other: RunSummary) -> bool:
-    """Tell whether two runs predict the same words; otherwise do not compare their perplexities.
+    """Return whether two runs predict the same words, so that their perplexities are comparable.
 
-    The vocabulary counts: with fewer words a text is easier to predict.
+    The vocabularies must agree too: a text is easier to predict with fewer words.
     """
     return run.text == other.text
 
@@ -271,7 +275,7 @@ def _row(group: list[RunSummary], first: list[RunSummary]) -> Row:
 
 
 def changed_settings(rows: list[Row]) -> dict[str, list[Any]]:
-    """Return the settings that differ between rows, with the value of each row."""
+    """Return the settings that differ between rows, with one value per row."""
     names = rows[0].runs[0].settings.keys() - {"recipe"}
     values = {name: [row.runs[0].settings.get(name) for row in rows] for name in sorted(names)}
     return {name: found for name, found in values.items() if any(v != found[0] for v in found)}

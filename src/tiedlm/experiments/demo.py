@@ -1,4 +1,4 @@
-"""The demo: the four models of the paper on a short corpus, a table, pictures and a report."""
+"""Train the paper's four models on a short corpus, and write pictures and a report."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ MODELS = {
 }
 SIDE_BY_SIDE = ("vd-lstm", "vd-lstm-real")
 PHRASES = 6
-PHRASE_LENGTHS = range(5, 16)  # words of a context
-COMMON_WORDS = 100  # a phrase's next word is not among these
+PHRASE_LENGTHS = range(5, 16)  # words in a context
+COMMON_WORDS = 100  # number of frequent words that are never a phrase's next word
 
 
 def run_demo(out: Path, view: ProgressView, jobs: int | None = None, **changes: Any) -> Path:
     """Train the four models, measure them, and write ``results.json`` and the report.
 
     Args:
-        out: the folder; a run folder for each model goes into it.
+        out: the output folder, which gets one run folder per model.
         view: shows the progress.
-        jobs: models trained at once; the default is one per core.
-        changes: settings that differ from the recipes', for a quick look.
+        jobs: number of models trained in parallel; the default is one per core.
+        changes: settings that replace the recipes', for example for a quick look.
 
     Returns:
         The path of ``report.html``.
     """
-    require_matplotlib("demo")  # now, not after minutes of training
+    require_matplotlib("demo")  # fail now, not after minutes of training
     started = time.monotonic()
     settings = {name: get_recipe(recipe).replace(**changes) for name, recipe in MODELS.items()}
     first = settings["vd-lstm"]
@@ -61,7 +61,7 @@ def run_demo(out: Path, view: ProgressView, jobs: int | None = None, **changes: 
                 "more, or another --out"
             )
     corpus = first.load_corpus()
-    # The longest training first: the last two to run then end together.
+    # Start the longest trainings first, so that the last two end together.
     order = sorted(MODELS, key=lambda name: settings[name].alpha, reverse=True)
     at_once = jobs or min(len(MODELS), available_cores())
     view.line(
@@ -85,7 +85,7 @@ def run_demo(out: Path, view: ProgressView, jobs: int | None = None, **changes: 
 
 
 def _measure(folder: Path, corpus: Corpus) -> dict[str, Any]:
-    """Return a model's line of the table, what it consists of, and its curves."""
+    """Return a model's numbers for the table, its properties, and its curves."""
     model, settings = load(folder), Settings.of_run(folder)
     metrics = read_metrics(folder)
     unk_id = corpus.vocabulary.unk_id
@@ -105,14 +105,14 @@ def _measure(folder: Path, corpus: Corpus) -> dict[str, Any]:
 def choose_phrases(
     ids: npt.NDArray[np.integer], eos_id: int, unk_id: int, count: int = PHRASES
 ) -> list[tuple[int, int]]:
-    """Choose phrases of a text by a rule, so that nobody picks them.
+    """Choose phrases from a text by a fixed rule, so that nobody picks them by hand.
 
-    A phrase begins at the start of a line, has no ``<unk>``, and stops at the first word after
-    its fifth that is not among the most frequent (ids are in order of frequency). Of all lines
-    that have one, ``count`` are taken at equal distances.
+    A phrase begins at the start of a line and has no ``<unk>``. Its next word is the first after
+    the fifth word that is not among the most frequent (ids are in order of frequency). Of all lines
+    with such a phrase, ``count`` are taken at equal distances.
 
     Returns:
-        ``(start, end)``: the context is ``ids[start:end]``, the next word ``ids[end]``.
+        ``(start, end)`` pairs: the context is ``ids[start:end]``, the next word ``ids[end]``.
     """
     starts = np.flatnonzero(ids[:-1] == eos_id) + 1
     found = []
@@ -130,7 +130,7 @@ def choose_phrases(
 def _phrases(
     models: dict[str, LanguageModel], ids: npt.NDArray[np.integer]
 ) -> list[dict[str, Any]]:
-    """Return the top words of each model after the same held-out phrases, read on their own."""
+    """Return each model's top words after held-out phrases, starting each from a zero state."""
     vocabulary = next(iter(models.values())).vocabulary
     assert vocabulary is not None
     assert vocabulary.unk_id is not None

@@ -1,7 +1,7 @@
-"""Train several models at once, each in a process of its own.
+"""Train several models in parallel, each in its own process.
 
-Small recurrent models do not fill several cores: their products are small and their steps wait
-for each other. Two models on one thread each are done sooner than one after the other on two.
+A small recurrent model cannot use several cores well: its products are small, and each step waits
+for the one before. Two models on one thread each finish sooner than two in turn on two threads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tiedlm.progress import ProgressView
 from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
-_SEND_EVERY = 0.2  # seconds between two reports of a model's steps
+_SEND_EVERY = 0.2  # seconds between progress reports
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Job:
     """One model to train.
 
     Args:
-        settings: complete.
-        out: its run folder.
-        after: the run folder of another job that must have ended before this one begins.
+        settings: the complete settings.
+        out: the run folder.
+        after: the run folder of another job, which must finish before this one begins.
     """
 
     settings: Settings
@@ -39,22 +39,22 @@ class Job:
 def train_all(
     jobs: Sequence[Job], at_once: int, view: ProgressView, seconds: float = math.inf
 ) -> list[dict[str, Any]]:
-    """Train models, some at once; each goes on where an earlier call stopped.
+    """Train models in parallel, resuming runs that an earlier call stopped.
 
     Args:
         jobs: the models, in the order in which they begin.
-        at_once: how many processes.
-        view: shows their progress.
-        seconds: after so many every run is saved and stopped.
+        at_once: number of processes.
+        view: shows the progress.
+        seconds: time limit, after which every run saves and stops.
 
     Returns:
-        What each run's ``result.json`` holds, in the order of ``jobs``.
+        The contents of each ``result.json``, in the order of ``jobs``.
 
     Raises:
-        UserError: what a run raised.
-        Stopped: after SIGINT or SIGTERM, when every run has saved.
-        OutOfTime: after so many seconds, likewise.
-        Diverged: what a run raised; the others have saved.
+        UserError: if a run raised it.
+        Stopped: after SIGINT or SIGTERM, once every run has saved.
+        OutOfTime: after the time limit, once every run has saved.
+        Diverged: if a run diverged; the others have saved.
         ChildDied: if a run's process was killed; the others have saved.
     """
     watchers = [view.watcher() for _ in jobs]
@@ -86,7 +86,7 @@ def _train(job: Job, channel: Channel) -> dict[str, Any]:
 
 
 class _Remote:
-    """A watcher that reports to the parent process."""
+    """A watcher that forwards progress to the parent process."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel

@@ -1,7 +1,7 @@
-"""The demo's report: one page that explains and shows four models, and its two pictures.
+"""Write the demo's report, a page that explains and compares four models, and its two pictures.
 
-The page's words and looks are in the Jinja template ``report.html``. Every number on it comes from
-the results, and all text of theirs is escaped.
+The Jinja template ``report.html`` holds the page's words and style. All numbers on the page come
+from the results, and all text from the results is escaped.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def write_report(results: Mapping[str, Any], folder: Path) -> Path:
     """Write ``curves.png``, ``perplexity.png`` and a self-contained ``report.html``.
 
     Args:
-        results: what the demo keeps in ``results.json``: corpus, models, phrases, settings,
+        results: contents of the demo's ``results.json``: corpus, models, phrases, settings,
             environment and seconds.
-        folder: where the run folders are; the files go there.
+        folder: the folder of the run folders, where the files are written.
 
     Returns:
         The path of the page.
@@ -79,7 +79,7 @@ def _environment() -> Environment:
 
 
 def _corpus_values(corpus: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the page says of the text."""
+    """Return the template's values for the text."""
     share = "" if corpus["fraction"] == 1 else f" (the first {corpus['fraction']:.0%})"
     words = f"{corpus['parts']['train']['tokens']:,}"
     return {
@@ -94,7 +94,7 @@ def _corpus_values(corpus: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _setting_values(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the page says of the settings, the machine and the time."""
+    """Return the template's values for the settings, the machine and the duration."""
     settings = results["settings"]
     return {
         "settings": settings,
@@ -111,7 +111,7 @@ def _setting_values(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _finding_values(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the models, the phrases, and what the numbers say."""
+    """Return the template's values for the models, the phrases and the findings."""
     corpus, models = results["corpus"], results["models"]
     labels = {name: STYLES[name].label for name in models}
     valid, test = (_spoken(models, key) for key in ("valid_ppl", "test_ppl"))
@@ -153,13 +153,13 @@ def _phrase(phrase: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown(word: str) -> Markup:
-    """Return a word as HTML; special words are said in plain language."""
+    """Return a word as HTML, with special words spelled out in plain language."""
     spoken = {UNK: "unknown word", EOS: "end of line"}.get(word)
     return Markup('<span class="unk">{}</span>').format(spoken) if spoken else Markup.escape(word)
 
 
 def _probability(value: float) -> str:
-    """Write a probability as 12.3%, 0.1%, or with two digits where that would be too coarse."""
+    """Format a probability as 12.3% or 0.1%, or with two digits if that is too coarse."""
     if value >= 0.001:
         return f"{value:.1%}"
     if value < 1e-6:
@@ -168,12 +168,12 @@ def _probability(value: float) -> str:
 
 
 def _dot(name: str) -> Markup:
-    """Return a dot in a model's colour in the plots; the model's name stands beside it."""
+    """Return a dot in the colour of a model's curve, to show beside the model's name."""
     return Markup('<span class="dot" style="background:{}"></span>').format(STYLES[name].colour)
 
 
 def _spoken(models: findings.Models, key: str) -> str:
-    """Return the values of all models as a sentence, for a picture's alternative text."""
+    """Return the values of all models as a sentence for a picture's alternative text."""
     texts: Sequence[str] = [f"{STYLES[n].label} {m[key]:.1f}" for n, m in models.items()]
     return findings.listed(texts) + "."
 
@@ -184,7 +184,7 @@ def _inline(png: Path) -> str:
 
 
 def _commands(folder: Path, next_seed: int) -> dict[str, list[str]]:
-    """Return the commands to go on with."""
+    """Return the commands that the page suggests next."""
     named = folder if folder.name not in ("", "..") else folder.resolve()
     second = named.with_name(f"{named.name}-seed{next_seed}")
     runs = [str(place / name) for place in (folder, second) for name in SIDE_BY_SIDE]

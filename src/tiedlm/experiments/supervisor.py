@@ -1,8 +1,8 @@
-"""Run several tasks at once, each in a process of its own, and stop them cleanly.
+"""Run several tasks in parallel, each in its own process, and stop them cleanly.
 
-A task's function gets a :class:`Channel`. Through it the child reports to its parent and hears when
-it is to stop; a child whose parent is gone hears the same. Signals go to the parent only, which
-asks every child to stop and waits until it has.
+A task's function gets a :class:`Channel`. The child uses it to report to its parent and to learn
+when to stop. It also stops if its parent is gone. Only the parent handles signals: it asks every
+child to stop, and waits until all have.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from tiedlm.training.signals import stop_signals
 Task = TypeVar("Task")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_LOOK_EVERY = 0.2  # seconds between two looks at the clock and for a signal
-# How a child says why it has no result; what else it sends is a report.
+_LOOK_EVERY = 0.2  # seconds between checks of the clock and for signals
+# The messages by which a child explains a missing result. All other messages are reports.
 _RESULT = "result"
 _FAILURES: dict[str, type[Exception]] = {
     "stopped": Stopped,
@@ -38,11 +38,11 @@ _FAILURES: dict[str, type[Exception]] = {
 
 
 class ChildDied(RuntimeError):
-    """A child process ended without a word.
+    """A child process ended without sending a result or a reason.
 
     Args:
-        what: the task.
-        code: the process's exit code; below 0 a signal killed it.
+        what: name of the task.
+        code: exit code of the process; negative if a signal killed it.
     """
 
     def __init__(self, what: str, code: int | None) -> None:
@@ -57,12 +57,12 @@ class Channel:
         self.connection = connection
 
     def send(self, kind: str, *values: Any) -> None:
-        """Report to the parent."""
-        with suppress(OSError):  # nobody reads any more; `stop_requested` says so
+        """Send a report to the parent."""
+        with suppress(OSError):  # the parent is gone; `stop_requested` returns True
             self.connection.send((kind, values))
 
     def stop_requested(self) -> bool:
-        """Tell whether the parent has asked to stop, or is gone."""
+        """Return whether the parent has asked to stop or is gone."""
         try:
             return self.connection.poll()
         except OSError:
@@ -71,14 +71,14 @@ class Channel:
 
 @dataclass(frozen=True)
 class Work(Generic[Task]):
-    """What is done with each task, and with what comes of it.
+    """The functions that run each task and handle its results.
 
     Args:
-        run: does a task in a child process; a function of a module, so that it can be sent there.
-        on_result: called in the parent with a task's number and its result.
-        on_report: called in the parent with a task's number and what it reported.
-        may_begin: whether a task can begin yet.
-        name: of a task, for messages.
+        run: runs a task in a child process; must be a module-level function, so that it pickles.
+        on_result: called in the parent with a task's number and result.
+        on_report: called in the parent with a task's number and each report.
+        may_begin: returns whether a task may begin yet.
+        name: returns a task's name for messages.
     """
 
     run: Callable[[Task, Channel], Any]
@@ -91,20 +91,20 @@ class Work(Generic[Task]):
 def supervise(
     tasks: Sequence[Task], work: Work[Task], at_once: int, seconds: float = math.inf
 ) -> None:
-    """Run tasks to their ends, some at once; after a failure the others are stopped.
+    """Run tasks in parallel until all end, and stop the rest after a failure.
 
     Args:
-        tasks: in the order in which they begin.
-        work: what is done with them.
-        at_once: how many processes.
-        seconds: after so many every task is stopped.
+        tasks: the tasks, in the order in which they begin.
+        work: the functions that run them and handle their results.
+        at_once: number of processes.
+        seconds: time limit, after which every task is stopped.
 
     Raises:
-        UserError: what a task raised.
-        Stopped: after SIGINT or SIGTERM, when every task has stopped.
-        OutOfTime: after so many seconds, likewise.
-        Diverged: what a task raised.
-        ChildDied: if a process was killed or failed otherwise.
+        UserError: if a task raised it.
+        Stopped: after SIGINT or SIGTERM, once every task has stopped.
+        OutOfTime: after the time limit, once every task has stopped.
+        Diverged: if a task raised it.
+        ChildDied: if a process was killed or failed in another way.
     """
     waiting = list(range(len(tasks)))
     running: dict[int, _Child] = {}
@@ -117,7 +117,7 @@ def supervise(
                     child.stop()
             else:
                 _begin(tasks, work, waiting, running, at_once)
-            if not running:  # asked to stop, or what the rest waits for is not among the tasks
+            if not running:  # stopped, or the remaining tasks can never begin
                 break
             for number in _ready(running):
                 kind, values = running[number].receive()
@@ -141,10 +141,10 @@ def supervise(
 
 
 class _Child:
-    """A task under way, as its parent sees it.
+    """The parent's handle of a running task.
 
-    Each has a pipe of its own. In a queue that all write to, one that is killed as it writes
-    leaves the others half a message and a lock that nobody opens.
+    Each child has its own pipe. With a shared queue, a child killed while writing would leave half
+    a message and a lock that nobody releases.
     """
 
     def __init__(self, process: SpawnProcess, connection: Connection) -> None:
@@ -155,13 +155,13 @@ class _Child:
     def stop(self) -> None:
         if not self.told:
             self.told = True
-            with suppress(OSError):  # it has ended
+            with suppress(OSError):  # the child has ended
                 self.connection.send("stop")
 
     def receive(self) -> tuple[str, tuple[Any, ...]]:
         try:
             message: tuple[str, tuple[Any, ...]] = self.connection.recv()
-        except (EOFError, OSError):  # also in the middle of a message
+        except (EOFError, OSError):  # possibly in the middle of a message
             return "died", ()
         return message
 
@@ -179,7 +179,7 @@ def _begin(
     running: dict[int, _Child],
     at_once: int,
 ) -> None:
-    """Start waiting tasks until so many run."""
+    """Start waiting tasks until ``at_once`` are running."""
     context = multiprocessing.get_context("spawn")
     while len(running) < at_once:
         number = next((i for i in waiting if work.may_begin(tasks[i])), None)
@@ -193,12 +193,12 @@ def _begin(
         )
         with _held_signals():
             process.start()
-        theirs.close()  # so that this end sees when the child's is gone
+        theirs.close()  # so that this end notices when the child's end closes
         running[number] = _Child(process, ours)
 
 
 def _ready(running: dict[int, _Child]) -> list[int]:
-    """Return the tasks that have sent something, after waiting a moment for one."""
+    """Wait briefly for messages, and return the numbers of the tasks that sent one."""
     ready = wait([child.connection for child in running.values()], timeout=_LOOK_EVERY)
     return [number for number, child in running.items() if child.connection in ready]
 
@@ -206,7 +206,7 @@ def _ready(running: dict[int, _Child]) -> list[int]:
 def work_in_child(
     run: Callable[[Task, Channel], Any], task: Task, connection: Connection, sharing: int
 ) -> None:
-    """Do a task in a child process and send its result, or why there is none."""
+    """Run a task in a child process and send its result, or the reason why it has none."""
     _ignore_signals()
     channel = Channel(connection)
     share_gpu(sharing)
@@ -222,9 +222,9 @@ def work_in_child(
 
 @contextmanager
 def _leaving_nobody(running: dict[int, _Child]) -> Iterator[None]:
-    """Let the children save and end where the parent fails, as in showing the progress.
+    """Let the children save and end if the parent fails, for example in the progress display.
 
-    Otherwise they would work on, and Python would wait for them at its end.
+    Otherwise they would keep working, and Python would wait for them when it exits.
     """
     try:
         yield
@@ -232,14 +232,14 @@ def _leaving_nobody(running: dict[int, _Child]) -> Iterator[None]:
         for child in running.values():
             child.stop()
         for child in running.values():
-            while child.receive()[0] != "died":  # a full pipe would hold it
+            while child.receive()[0] != "died":  # drain the pipe: a full one would block the child
                 pass
             child.process.join()
         raise
 
 
 def _ignore_signals() -> None:
-    """In a child, leave SIGINT and SIGTERM to the parent, which says what is to be done."""
+    """Ignore SIGINT and SIGTERM in a child, since the parent handles them."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
@@ -248,11 +248,11 @@ def _ignore_signals() -> None:
 
 @contextmanager
 def _held_signals() -> Iterator[None]:
-    """Let children begin with the signals held back: their first seconds are imports."""
+    """Block signals while a child starts, since it spends its first seconds on imports."""
     if not hasattr(signal, "pthread_sigmask"):  # not Unix
         yield
         return
-    resource_tracker.ensure_running()  # started with the first child it would let them through
+    resource_tracker.ensure_running()  # if the first child started it, it would unblock the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
