@@ -31,9 +31,9 @@ warnings.filterwarnings("ignore", "only soft file lock is available")  # of file
 
 import tiedlm
 
-optional = ("tiedlm.export.huggingface.modeling_tiedlm", "tiedlm.native.triton_")
+optional = (".export.huggingface.", ".triton_kernels", ".triton_probe", ".__main__")
 for module in pkgutil.walk_packages(tiedlm.__path__, "tiedlm."):
-    if not module.name.startswith((*optional, "tiedlm.__main__")):
+    if not any(part in module.name for part in optional):
         importlib.import_module(module.name)
 
 from tiedlm.cli import main
