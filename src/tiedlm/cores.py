@@ -25,7 +25,7 @@ def available_cores(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> i
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
-def describe(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> str:
+def cores_and_limits(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> str:
     """Return the number of cores and its limit, such as ``1 of 2 cores: a CPU quota of 1``."""
     machine, allowed = os.cpu_count() or 1, allowed_cores()
     quota = cpu_quota(cgroups, own_groups)

@@ -68,8 +68,11 @@ def test_without_control_groups_the_affinity_mask_counts(tmp_path, monkeypatch):
 
 def test_what_limits_the_cores_is_said(machine, monkeypatch):
     free = machine("0::/\n")
-    assert cores.describe(*free) == "8 cores"
+    assert cores.cores_and_limits(*free) == "8 cores"
     quota = machine("0::/\n", **{"cpu.max": "150000 100000\n"})
-    assert cores.describe(*quota) == "1 of 8 cores: a CPU quota of 1.5"
+    assert cores.cores_and_limits(*quota) == "1 of 8 cores: a CPU quota of 1.5"
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    assert cores.describe(*quota) == "1 of 8 cores: an affinity mask of 2 and a CPU quota of 1.5"
+    assert (
+        cores.cores_and_limits(*quota)
+        == "1 of 8 cores: an affinity mask of 2 and a CPU quota of 1.5"
+    )

@@ -12,7 +12,7 @@ all of this on. Except for ``kernels.c`` nothing in this folder knows the losses
 
 from tiedlm.native.library import (
     declare,
-    describe,
+    kernels_info,
     pointer,
     rows_of,
     suitable_kernels,
@@ -23,8 +23,8 @@ from tiedlm.native.triton import gpu_shared_by, share_gpu
 
 __all__ = [
     "declare",
-    "describe",
     "gpu_shared_by",
+    "kernels_info",
     "pointer",
     "rows_of",
     "share_gpu",

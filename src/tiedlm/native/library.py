@@ -172,7 +172,7 @@ def _openmp() -> str | None:
     return None
 
 
-def describe() -> str:
+def kernels_info() -> str:
     """Return the line of ``tiedlm info`` on the CPU's pointwise work."""
     reason = why_not()
     return f"PyTorch's ({reason})" if reason else "compiled for this machine"

@@ -89,7 +89,7 @@ def _relative_error() -> float:
     return worst
 
 
-def describe() -> dict[str, object]:
+def gemm_info() -> dict[str, object]:
     """Return what was detected, for ``tiedlm info``."""
     reason = why_not_fast_fp32()
     return {

@@ -79,7 +79,7 @@ def version() -> str | None:
     return str(triton.__version__)
 
 
-def describe() -> str:
+def triton_info() -> str:
     """Return the line of ``tiedlm info`` on the current GPU's pointwise work."""
     reason = why_not(torch.device("cuda"))
     return f"PyTorch's ({reason})" if reason else "Triton's"

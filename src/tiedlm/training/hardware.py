@@ -109,19 +109,19 @@ def arithmetic_of(settings: Settings, device: torch.device) -> Iterator[None]:
 
 def machine_info() -> dict[str, Any]:
     """Return what ``tiedlm info`` shows."""
-    gemm = processor.describe()
+    gemm = processor.gemm_info()
     with default_arithmetic() as used:
         known = environment()
     del known["compiled"]  # true or false only during a run
     return {
         **known,
         "device": str(choose_device("auto")),
-        "threads": f"{used.threads} ({cores.describe()}; at most "
+        "threads": f"{used.threads} ({cores.cores_and_limits()}; at most "
         f"{MOST_THREADS}; OMP_NUM_THREADS and --threads override)",
         "fp32 products": f"{gemm['fp32_gemm']} ({gemm['fp32_gemm_reason']})",
         "bf16 products": "native" if gemm["bf16"] else "not native: --precision bf16 is refused",
-        "pointwise work": native.describe(),
-        **({"GPU's pointwise work": triton.describe()} if torch.cuda.is_available() else {}),
+        "pointwise work": native.kernels_info(),
+        **({"GPU's pointwise work": triton.triton_info()} if torch.cuda.is_available() else {}),
         "precision auto": "fp32, by the fastest route that is exact"
         + ("; bf16 is faster, and asked for with --precision bf16" if gemm["bf16"] else ""),
     }

@@ -28,7 +28,7 @@ def test_products_that_are_not_float32_are_refused(monkeypatch, detects_again):
     processor.why_not_fast_fp32.cache_clear()
     with arithmetic(route="fastest") as used:
         assert used.route == "default"
-    assert "not float32" in processor.describe()["fp32_gemm_reason"]
+    assert "not float32" in processor.gemm_info()["fp32_gemm_reason"]
 
 
 @pytest.mark.parametrize(
@@ -39,5 +39,5 @@ def test_the_cpu_feature_that_rules_the_route_out_is_named(
 ):
     monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: avx512)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    assert reason in processor.describe()["fp32_gemm_reason"]
-    assert processor.describe()["fp32_gemm"] == "default"
+    assert reason in processor.gemm_info()["fp32_gemm_reason"]
+    assert processor.gemm_info()["fp32_gemm"] == "default"

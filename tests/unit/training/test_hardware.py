@@ -20,7 +20,9 @@ def test_a_list_in_omp_num_threads_means_its_first_number_as_it_does_for_pytorch
 
 def test_info_says_what_limits_the_threads(monkeypatch):
     monkeypatch.setattr(hardware, "available_cores", lambda: 1)
-    monkeypatch.setattr(hardware.cores, "describe", lambda: "1 of 2 cores: a CPU quota of 1")
+    monkeypatch.setattr(
+        hardware.cores, "cores_and_limits", lambda: "1 of 2 cores: a CPU quota of 1"
+    )
     with arithmetic(threads=1):
         assert hardware.machine_info()["threads"].startswith(
             "1 (1 of 2 cores: a CPU quota of 1; at"
