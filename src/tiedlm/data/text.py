@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from tiedlm.data.characters import HAN_AND_KANA, LETTER, SOUTH_EAST_ASIAN
+from tiedlm.data.characters import ARMENIAN, ARMENIAN_INSIDE, HAN_AND_KANA, LETTER, SOUTH_EAST_ASIAN
 from tiedlm.data.encodings import how_to_convert
 from tiedlm.data.tokenizer import ABBREVIATIONS
 from tiedlm.errors import UserError
@@ -24,7 +24,8 @@ _CLOSERS = r"""["'”’»)\]]*$"""
 _ATTACHED = re.compile(
     rf"(?!(?i:{ABBREVIATIONS})\.){LETTER}{{3,}}[,;:!?.]{_CLOSERS}"
     rf"|{LETTER}*[\uac00-\ud7a3][,;:!?.]{_CLOSERS}"
-    rf"|{LETTER}+[؟،؛۔।॥։՝።፣፤፥፧။၊។]{_CLOSERS}"
+    rf"|{LETTER}+[؟،؛۔।॥։՝{ARMENIAN_INSIDE}።፣፤፥፧။၊។]{_CLOSERS}"
+    rf"|[{ARMENIAN}]+[{ARMENIAN_INSIDE}][{ARMENIAN}]"
     rf"|.*[{HAN_AND_KANA}][，、。！？；：．]"
 )
 _UNBROKEN = re.compile(f"[{HAN_AND_KANA}]{{6,}}|[{SOUTH_EAST_ASIAN}]{{13,}}")  # too long for a word
