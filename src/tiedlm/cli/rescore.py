@@ -16,8 +16,6 @@ from tiedlm.errors import UserError
 if TYPE_CHECKING:
     from tiedlm.scoring.rescore import ScoredLists, Weights
 
-MOST_UNKNOWN = 0.5  # share of unknown words above which scores mean little
-
 
 def rescore(
     run: Path,
@@ -78,7 +76,7 @@ def rescore(
     json_
         Write every hypothesis with its scores, best first, as JSON lines.
     """
-    from tiedlm.cli.models import load_model
+    from tiedlm.cli.models import load_model, note_unknown
     from tiedlm.data import tokenize as tokenizer
     from tiedlm.files import keep_input, write_text
     from tiedlm.scoring import arpa as ngrams
@@ -118,11 +116,11 @@ def rescore(
         f"{count(len(lists), 'utterance')}, {len(new):,} hypotheses, "
         f"{unknown:.2%} of their words unknown"
     ]
-    _note_unknown(str(run), unknown)
+    note_unknown(str(run), unknown, "list")
     if mixture is not None:
         share = mixture.unknown / max(mixture.words, 1)
         lines[0] += f", {share:.2%} unknown to --arpa"
-        _note_unknown(f"--arpa {arpa}", share)
+        note_unknown(f"--arpa {arpa}", share, "list")
     if impossible := scored.impossible():
         others = f" and of {count(len(impossible) - 1, 'other')}" * (len(impossible) > 1)
         note(
@@ -146,15 +144,6 @@ def rescore(
     else:
         write_text(out, text)
     print("\n".join(lines), file=sys.stderr)
-
-
-def _note_unknown(model: str, share: float) -> None:
-    """Warn that a model knows too few words for its scores to mean much."""
-    if share > MOST_UNKNOWN:
-        note(
-            f"{model} does not know {share:.0%} of the words: does the list differ from it in "
-            "capitals, or in how words are split?"
-        )
 
 
 def _given_weights(weights: dict[str, float | None], tune: Path | None) -> dict[str, float]:

@@ -84,7 +84,8 @@ def score(
     device
         auto, cpu, cuda or cuda:N.
     """
-    from tiedlm.cli.models import load_model
+    from tiedlm.cli.models import load_model, note_unknown
+    from tiedlm.data.marks import Marks, notes_on_scored
     from tiedlm.files import keep_input
     from tiedlm.scoring import pieces, sentences
     from tiedlm.training.run_files import corpus_info, model_files
@@ -101,12 +102,14 @@ def score(
     document = unit == "document"
     start = start or ("none" if document else "eos")
     lines, given, notes = _read(file, column, tokenize)
+    marks, sample = Marks(tokenized=not tokenize), list[str]()
     text = sentences(
-        lines,
+        _sampled(lines, sample),
         vocabulary,
         tokenizer=tokenize,
         blank_lines=document and not tokenize,
         whole_lines=unit == "line",
+        marks=marks,
     )
     scored = _score(
         model,
@@ -126,6 +129,8 @@ def score(
         out, scored, unk_id=vocabulary.unk_id, base=base, unit=unit, eos_rows=eos, given=given
     )
     _advise(summary, unit)
+    _advise_on_text(sample, notes_on_scored(marks.counts(), None if tokenize else vocabulary))
+    note_unknown(str(run), summary.unknown / max(summary.words, 1), "text")
     print(summary.line(), file=sys.stderr)
 
 
@@ -218,6 +223,27 @@ def _write(out: Path | None, scored: Iterator[Scored], **options: Any) -> Summar
         return write_table(sys.stdout, scored, **options)
     with atomic_path(out) as path, path.open("w", encoding="utf-8") as target:
         return write_table(target, scored, **options)
+
+
+def _sampled(lines: Iterator[str], sample: list[str]) -> Iterator[str]:
+    """Yield all lines, and keep the first ones as a sample of the text."""
+    from tiedlm.data.text import SAMPLE
+
+    characters = 0
+    for line in lines:
+        if characters <= SAMPLE:
+            sample.append(line)
+            characters += len(line)
+        yield line
+
+
+def _advise_on_text(sample: list[str], notes: list[str]) -> None:
+    """Print the notes that `tiedlm data check` has for such a text."""
+    from tiedlm.data.check import LACKS_BLANKS
+    from tiedlm.data.text import lacks_blanks
+
+    for line in [LACKS_BLANKS] * lacks_blanks(sample) + notes:
+        note(line)
 
 
 def _advise(summary: Summary, unit: str) -> None:
