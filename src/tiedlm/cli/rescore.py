@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from tiedlm.cli import note
+from tiedlm.cli import help_groups, note
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
     from tiedlm.scoring.rescore import ScoredLists, Weights
+
+_LIST, _WEIGHTS, _NGRAMS, _OUTPUT, _MACHINE = help_groups(
+    "List", "Weights", "N-gram model", "Output", "Machine"
+)
 
 
 def rescore(
@@ -22,18 +26,18 @@ def rescore(
     nbest: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     *,
-    acoustic_cost: Path | None = None,
-    lm_cost: Path | None = None,
-    weight: float | None = None,
-    penalty: float | None = None,
-    lm_scale: float | None = None,
-    tune: Path | None = None,
-    arpa: Path | None = None,
-    arpa_weight: float | None = None,
-    tokenize: bool | None = None,
-    out: Path | None = None,
-    device: str = "cpu",
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    acoustic_cost: Annotated[Path | None, Parameter(group=_LIST)] = None,
+    lm_cost: Annotated[Path | None, Parameter(group=_LIST)] = None,
+    weight: Annotated[float | None, Parameter(group=_WEIGHTS)] = None,
+    penalty: Annotated[float | None, Parameter(group=_WEIGHTS)] = None,
+    lm_scale: Annotated[float | None, Parameter(group=_WEIGHTS)] = None,
+    tune: Annotated[Path | None, Parameter(group=_WEIGHTS)] = None,
+    arpa: Annotated[Path | None, Parameter(group=_NGRAMS)] = None,
+    arpa_weight: Annotated[float | None, Parameter(group=_NGRAMS)] = None,
+    tokenize: Annotated[bool | None, Parameter(group=_LIST)] = None,
+    out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
+    device: Annotated[str, Parameter(group=_MACHINE)] = "cpu",
+    json_: Annotated[bool, Parameter(name="--json", group=_OUTPUT, negative="")] = False,
 ) -> None:
     """Rerank the hypotheses of a speech recogniser, and write the best of each list.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tiedlm.cli import note
+from tiedlm.cli import help_groups, note
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tiedlm.scoring.text import Sentence
 
 DEFAULT_ADAPT_LR = 2.0
+_TEXT, _OUTPUT, _ADAPTING, _MACHINE = help_groups("Text", "Output", "Adapting", "Machine")
 
 
 def score(
@@ -30,18 +31,18 @@ def score(
     file: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     *,
-    column: str | None = None,
-    unit: Literal["sentence", "line", "document"] = "sentence",
-    base: Literal["2", "e", "10"] = "2",
-    start: Literal["eos", "none"] | None = None,
-    eos: bool = True,
-    adapt: Annotated[bool, Parameter(negative="")] = False,
-    adapt_lr: float | None = None,
-    tokenize: bool | None = None,
-    sum_pieces: bool | None = None,
-    out: Path | None = None,
-    precision: Literal["fp64", "fp32"] = "fp64",
-    device: str = "cpu",
+    column: Annotated[str | None, Parameter(group=_TEXT)] = None,
+    unit: Annotated[Literal["sentence", "line", "document"], Parameter(group=_TEXT)] = "sentence",
+    base: Annotated[Literal["2", "e", "10"], Parameter(group=_OUTPUT)] = "2",
+    start: Annotated[Literal["eos", "none"] | None, Parameter(group=_TEXT)] = None,
+    eos: Annotated[bool, Parameter(group=_OUTPUT)] = True,
+    adapt: Annotated[bool, Parameter(group=_ADAPTING, negative="")] = False,
+    adapt_lr: Annotated[float | None, Parameter(group=_ADAPTING)] = None,
+    tokenize: Annotated[bool | None, Parameter(group=_TEXT)] = None,
+    sum_pieces: Annotated[bool | None, Parameter(group=_OUTPUT)] = None,
+    out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
+    precision: Annotated[Literal["fp64", "fp32"], Parameter(group=_MACHINE)] = "fp64",
+    device: Annotated[str, Parameter(group=_MACHINE)] = "cpu",
 ) -> None:
     """Write a table with a row per word: surprisal, entropy, entropy reduction, rank.
 
