@@ -1,6 +1,8 @@
 """The tokenizer file reads a text as the model's corpus was read."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -76,8 +78,10 @@ def test_any_text_is_cut_as_tiedlm_cuts_it(text):
 def test_any_text_has_the_ids_that_tiedlm_gives_it(text):
     words = lines_of_words(text)
     vocabulary = Vocabulary(list(dict.fromkeys(["<eos>", "<unk>", *words])))
-    encoded = read(vocabulary, raw_text=True).encode(text)
+    tokenizer = read(vocabulary, raw_text=True)
+    encoded = tokenizer.encode(text)
     assert encoded.ids == vocabulary.encode(words).tolist()
+    assert [tokenizer.token_to_id(token) for token in encoded.tokens] == encoded.ids
     assert all(start < end for start, end in encoded.offsets)
 
 
@@ -92,6 +96,52 @@ def test_a_token_has_the_place_of_what_is_written_and_a_number_that_of_its_first
     places = [text[start:end] for start, end in encoded.offsets]
     assert places == ["He", "paid", "1", "for", '"', "it", "\u2019s", '"', "ﬁne"]
     assert encoded.tokens[2] == "N"
+
+
+class LikeTransformers:
+    """The raw tokenizer with the names that transformers gives to what it does."""
+
+    convert_tokens_to_ids = staticmethod(RAW.token_to_id)
+
+    def __call__(self, text):
+        encoded = RAW.encode(text)
+        return {"input_ids": encoded.ids, "offset_mapping": encoded.offsets}
+
+
+PAGE = (Path(__file__).parents[3] / "docs" / "export.md").read_text(encoding="utf-8")
+(WIDENING,) = re.findall(r"```python\n(import re\n.*?)```", PAGE, flags=re.DOTALL)
+SCRIPTS = ["0123456789", "٠١٢٣٤٥٦٧٨٩", "०१२३४५६७८९", "０１２３４５６７８９"]
+FORMS = ["7", "12", "1,000", "12.5", "12:30", "1.000,5", "1,2,3", ".5", ".05", "1999", "5:30:15"]
+NUMBERS = st.builds(
+    lambda form, digits: form.translate(str.maketrans(SCRIPTS[0], digits)),
+    st.sampled_from(FORMS),
+    st.sampled_from(SCRIPTS),
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["", "$", "(", "the ", "“", "21st -"]),
+            NUMBERS,
+            st.sampled_from(["", "%", "'s", ".", ", ", ": ", ")", "...", "—", " covid-19", "’s”"]),
+        ),
+        max_size=5,
+    )
+)
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_the_function_of_the_documentation_widens_the_offsets_to_whole_numbers(parts):
+    names = {"tokenizer": LikeTransformers()}
+    exec(WIDENING, names)
+    text = " ".join(before + number + after for before, number, after in parts)
+    encoded = LikeTransformers()(text)
+    offsets = names["whole_numbers"](text, encoded)
+    places = [
+        text[start:end]
+        for word, (start, end) in zip(encoded["input_ids"], offsets, strict=True)
+        if word == RAW.token_to_id("N")
+    ]
+    assert places == [number for _, number, _ in parts]
 
 
 @pytest.mark.slow
