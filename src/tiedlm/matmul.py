@@ -14,7 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tiedlm.native.processor import FP32_LEVEL, has_fast_bf16, is_fast_fp32_on
+from tiedlm.arithmetic import route_in_use
+from tiedlm.native.processor import FP32_LEVEL, has_fast_bf16, why_not_fast_fp32
 from tiedlm.tracing import is_recording
 
 _PART = 2**18  # numbers that are added at a time; they fit a cache
@@ -125,7 +126,8 @@ def _packing(weight: Tensor) -> Literal["oneDNN", "MKL"] | None:
         return "oneDNN" if has_fast_bf16() and _can_pack("oneDNN", weight.dtype) else None
     if weight.dtype != torch.float32 or not weight.is_contiguous():
         return None
-    library: Literal["oneDNN", "MKL"] = "oneDNN" if is_fast_fp32_on() else "MKL"
+    wants_onednn = route_in_use() != "default" and not why_not_fast_fp32()
+    library: Literal["oneDNN", "MKL"] = "oneDNN" if wants_onednn else "MKL"
     return library if _can_pack(library, weight.dtype) else None
 
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,11 +24,12 @@ from torch import Tensor
 
 from tiedlm.environment_variables import CC, NATIVE, read
 from tiedlm.errors import UserError
-from tiedlm.files import cache_folder, write_bytes
+from tiedlm.files import cache_folder, lock, write_bytes
 from tiedlm.tracing import is_recording
 
 SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -fPIC -fvisibility=hidden -fopenmp"
+_PATIENCE = 120  # seconds to wait for another process that compiles
 _TYPES = {torch.float32: 1, torch.bfloat16: 2}  # their numbers in kernels.c; 0 is no matrix
 
 
@@ -33,7 +37,8 @@ def why_not() -> str:
     """Return why the kernels do not work here, or "" where they do; compile them at first."""
     if read(NATIVE) == "0":
         return f"{NATIVE}=0"
-    return _library()[1]
+    with _one_at_a_time:
+        return _library()[1]
 
 
 def suitable_kernels(*tensors: Tensor | None, products: torch.dtype) -> ctypes.CDLL | None:
@@ -50,7 +55,7 @@ def suitable_kernels(*tensors: Tensor | None, products: torch.dtype) -> ctypes.C
             continue
         if tensor.device.type != "cpu" or tensor.dtype != torch.float32 or is_recording(tensor):
             return None
-    return _library()[0]
+    return None if why_not() else _library()[0]
 
 
 def declare(kernels: ctypes.CDLL, signatures: Mapping[str, Sequence[Any]]) -> None:
@@ -82,6 +87,19 @@ def pointer(tensor: Tensor | None) -> int | None:
     return tensor.data_ptr()
 
 
+_one_at_a_time = threading.Lock()
+
+
+def _forget_the_lock() -> None:
+    """Make the lock anew after a fork: the thread that held it is not in the child."""
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_the_lock)
+
+
 @cache
 def _library() -> tuple[ctypes.CDLL | None, str]:
     """Return the kernels and "", or None and the reason why they do not work."""
@@ -97,11 +115,7 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
         path = cache_folder() / "native" / f"kernels-{_fingerprint(compiler)}.so"
         # RTLD_GLOBAL gives its symbols to what is loaded later.
         ctypes.CDLL(openmp, mode=ctypes.RTLD_GLOBAL)
-        library = _load(path) if path.is_file() else None
-        if library is None:  # not compiled yet, or a broken file
-            code = _compile(compiler)
-            write_bytes(path, code + hashlib.sha256(code).digest())
-            library = _load(path)
+        library = _load(path) or _make(path, compiler)
     except subprocess.SubprocessError as error:
         output = " ".join(str(getattr(error, "stderr", None) or error).split())
         return None, f"{compiler[0]} cannot compile them: {output[:200]}"
@@ -110,12 +124,35 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
     return library, "" if library else f"{path} cannot be loaded"
 
 
+def _make(path: Path, compiler: list[str]) -> ctypes.CDLL | None:
+    """Compile the kernels into the cache and load them; wait for a process that does so already."""
+    with _locked(path.parent):
+        library = _load(path)
+        if library is None:
+            code = _compile(compiler)
+            write_bytes(path, code + hashlib.sha256(code).digest())
+            library = _load(path)
+        return library
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder of the cache if that is possible; without the lock work is only repeated."""
+    with ExitStack() as held:
+        with suppress(UserError):
+            held.enter_context(lock(folder, _PATIENCE))
+        yield
+
+
 def _load(path: Path) -> ctypes.CDLL | None:
-    """Return the kernels of a file, or None if the file is damaged.
+    """Return the kernels of a file, or None if there is none or it is damaged.
 
     The file ends with its checksum, because loading a damaged library would kill the process.
     """
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
     if hashlib.sha256(content[:-32]).digest() != content[-32:]:
         return None
     try:

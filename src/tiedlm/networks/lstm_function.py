@@ -68,15 +68,17 @@ def _run(
 
 
 def _recurrence(
-    *tensors: Tensor | None, products: torch.dtype
+    gates_TBG: Tensor, *tensors: Tensor | None, products: torch.dtype
 ) -> tuple[Callable[..., None], Callable[..., tuple[Tensor, Tensor, Tensor]]]:
     """Return the fastest ``(run_forward, run_backward)`` that works on these tensors.
 
     Args:
-        tensors: the gates first, then the others that are read.
+        gates_TBG: the gates.
+        tensors: the others that are read.
         products: type of the matrix products' operands.
     """
-    kernels = kernels_for(*tensors, products=products)
+    tensors = (gates_TBG, *tensors)
+    kernels = kernels_for(*tensors, products=products, work=gates_TBG.numel())
     if kernels is not None:
         return partial(compiled.run_forward, kernels), partial(compiled.run_backward, kernels)
     if triton.serves(*tensors, products=products):

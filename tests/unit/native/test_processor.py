@@ -27,7 +27,7 @@ def test_products_that_are_not_float32_are_refused(monkeypatch, detects_again):
     monkeypatch.setattr(processor, "_relative_error", lambda: 2.0**-9)
     processor.why_not_fast_fp32.cache_clear()
     with arithmetic(route="fastest") as used:
-        assert used.route == "default"
+        assert used.route == "auto"
     assert "not float32" in processor.gemm_info()["fp32_gemm_reason"]
 
 
