@@ -23,12 +23,12 @@ from tiedlm.files import (
     files_together,
     keep_input,
     lock,
-    parse_json,
     read_json,
     readable,
     write_json,
     write_text,
 )
+from tiedlm.json_text import parse_json
 from tiedlm.native import library
 
 
@@ -301,3 +301,8 @@ def test_a_number_beyond_any_float_is_infinite():
     assert parse_json(f"[1{'0' * 400}, -1{'0' * 5000}]", "list") == [math.inf, -math.inf]
     assert parse_json("[1e999, 7]", "list") == [math.inf, 7]
     assert parse_json('["\\ud83d\\ude00 \\u00e9"]', "list") == ["\N{GRINNING FACE} é"]
+
+
+def test_a_number_too_large_is_shown_as_it_was_written():
+    written = f"[1{'0' * 400}, 1e999, -1e999, Infinity, -Infinity, NaN, 0.5]"
+    assert repr(parse_json(written, "list")) == written

@@ -26,7 +26,7 @@ from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.environment_variables import CACHE
 from tiedlm.errors import UserError, did_you_mean
 
-_FORMAT = 4  # raised when the tokenizer or the cached files change, to invalidate old caches
+_FORMAT = 5  # raised when the tokenizer or the cached files change, to invalidate old caches
 MOST_BYTES = 80  # bytes of a text's name that are kept in a folder's name
 VocabFrom = Literal["part", "whole"]
 _VOCABULARY, _INFO = "vocabulary.txt", "info.json"
