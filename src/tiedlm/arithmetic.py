@@ -162,14 +162,14 @@ def _choose_precision(precision: Precision, undo: ExitStack) -> None:
 
 
 def _choose_route(route: Route, undo: ExitStack) -> None:
+    if route == "fastest" and processor.why_not_fast_fp32():
+        route = "auto"
     undo.callback(setattr, _switches, "route", _switches.route)
-    if processor.why_not_fast_fp32():
-        _switches.route = "auto" if route == "fastest" else route
-        return
-    switch = processor.fp32_switch()
-    undo.callback(setattr, switch, "fp32_precision", switch.fp32_precision)
-    # "none" lets PyTorch's general setting decide.
-    switch.fp32_precision = "bf16" if route == "fastest" else "none"
+    if "fastest" in (route, _switches.route):
+        switch = processor.fp32_switch()
+        undo.callback(setattr, switch, "fp32_precision", switch.fp32_precision)
+        # "none" lets PyTorch's general setting decide.
+        switch.fp32_precision = "bf16" if route == "fastest" else "none"
     _switches.route = route
 
 
@@ -185,6 +185,11 @@ def _reuse(wanted: bool) -> None:
 def route_in_use() -> Route:
     """Return how float32 products are made."""
     return _switches.route
+
+
+def measures_routes() -> bool:
+    """Tell whether the way of a product is chosen by measurement."""
+    return _switches.route != "default" and not native.is_off()
 
 
 def is_compiled() -> bool:

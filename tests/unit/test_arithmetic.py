@@ -30,6 +30,13 @@ def state():
     )
 
 
+@pytest.fixture(autouse=True)
+def one_answer(monkeypatch):
+    """The switch serves or not, whatever the number of threads."""
+    reason = processor.why_not_fast_fp32()
+    monkeypatch.setattr(processor, "why_not_fast_fp32", lambda: reason)
+
+
 ALL = {"precision": "bf16", "route": "fastest", "kernels": True, "reuse": True, "threads": 1}
 NONE = {"precision": "fp32", "route": "default", "kernels": False, "reuse": False, "threads": 2}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tiedlm import native
+from tiedlm.data import list_sources
 from tiedlm.data.standard import data_root
 from tiedlm.errors import UserError, did_you_mean
 from tiedlm.files import (
@@ -182,6 +183,17 @@ def test_without_a_home_folder_the_cache_is_asked_for_by_name(no_home, monkeypat
         cache_folder()
     monkeypatch.setenv("TIEDLM_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
+
+
+def test_without_a_home_folder_the_corpora_are_listed(no_home, monkeypatch, tmp_path):
+    ptb = next(source for source in list_sources() if source.name == "ptb")
+    assert not ptb.present
+    assert ptb.advice.endswith("into <folder>/ptb and set TIEDLM_DATA=<folder>")
+    monkeypatch.setenv("TIEDLM_DATA", str(tmp_path))
+    (tmp_path / "ptb").mkdir()
+    for part in ("train", "valid", "test"):
+        (tmp_path / "ptb" / f"ptb.{part}.txt").write_text("a")
+    assert [source.name for source in list_sources() if source.place == str(tmp_path / "ptb")]
 
 
 def test_without_a_home_folder_the_data_folder_is_named(no_home, monkeypatch):

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from tiedlm.cli import note
+from tiedlm.cli import help_groups, note
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
     from tiedlm.scoring.rescore import ScoredLists, Weights
 
-MOST_UNKNOWN = 0.5  # share of unknown words above which scores mean little
+_LIST, _WEIGHTS, _NGRAMS, _OUTPUT, _MACHINE = help_groups(
+    "List", "Weights", "N-gram model", "Output", "Machine"
+)
 
 
 def rescore(
@@ -24,18 +26,18 @@ def rescore(
     nbest: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     *,
-    acoustic_cost: Path | None = None,
-    lm_cost: Path | None = None,
-    weight: float | None = None,
-    penalty: float | None = None,
-    lm_scale: float | None = None,
-    tune: Path | None = None,
-    arpa: Path | None = None,
-    arpa_weight: float | None = None,
-    tokenize: bool | None = None,
-    out: Path | None = None,
-    device: str = "cpu",
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    acoustic_cost: Annotated[Path | None, Parameter(group=_LIST)] = None,
+    lm_cost: Annotated[Path | None, Parameter(group=_LIST)] = None,
+    weight: Annotated[float | None, Parameter(group=_WEIGHTS)] = None,
+    penalty: Annotated[float | None, Parameter(group=_WEIGHTS)] = None,
+    lm_scale: Annotated[float | None, Parameter(group=_WEIGHTS)] = None,
+    tune: Annotated[Path | None, Parameter(group=_WEIGHTS)] = None,
+    arpa: Annotated[Path | None, Parameter(group=_NGRAMS)] = None,
+    arpa_weight: Annotated[float | None, Parameter(group=_NGRAMS)] = None,
+    tokenize: Annotated[bool | None, Parameter(group=_LIST)] = None,
+    out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
+    device: Annotated[str, Parameter(group=_MACHINE)] = "cpu",
+    json_: Annotated[bool, Parameter(name="--json", group=_OUTPUT, negative="")] = False,
 ) -> None:
     """Rerank the hypotheses of a speech recogniser, and write the best of each list.
 
@@ -78,7 +80,7 @@ def rescore(
     json_
         Write every hypothesis with its scores, best first, as JSON lines.
     """
-    from tiedlm.cli.models import load_model
+    from tiedlm.cli.models import load_model, note_unknown
     from tiedlm.data import tokenize as tokenizer
     from tiedlm.files import keep_input, write_text
     from tiedlm.scoring import arpa as ngrams
@@ -118,11 +120,11 @@ def rescore(
         f"{count(len(lists), 'utterance')}, {len(new):,} hypotheses, "
         f"{unknown:.2%} of their words unknown"
     ]
-    _note_unknown(str(run), unknown)
+    note_unknown(str(run), unknown, "list")
     if mixture is not None:
         share = mixture.unknown / max(mixture.words, 1)
         lines[0] += f", {share:.2%} unknown to --arpa"
-        _note_unknown(f"--arpa {arpa}", share)
+        note_unknown(f"--arpa {arpa}", share, "list")
     if impossible := scored.impossible():
         others = f" and of {count(len(impossible) - 1, 'other')}" * (len(impossible) > 1)
         note(
@@ -146,15 +148,6 @@ def rescore(
     else:
         write_text(out, text)
     print("\n".join(lines), file=sys.stderr)
-
-
-def _note_unknown(model: str, share: float) -> None:
-    """Warn that a model knows too few words for its scores to mean much."""
-    if share > MOST_UNKNOWN:
-        note(
-            f"{model} does not know {share:.0%} of the words: does the list differ from it in "
-            "capitals, or in how words are split?"
-        )
 
 
 def _given_weights(weights: dict[str, float | None], tune: Path | None) -> dict[str, float]:

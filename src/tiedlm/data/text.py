@@ -17,7 +17,7 @@ from tiedlm.errors import UserError
 MAX_LINE = 10_000_000  # bytes
 _CHUNK = 1 << 20
 _HEAD = 8192  # bytes: a zero in them gives a binary file away, however long its lines are
-_SAMPLE = 200_000  # characters that decide whether a text is tokenized
+SAMPLE = 200_000  # characters that decide whether a text is tokenized
 # A word, but not an abbreviation, with punctuation attached. Korean words and the punctuation of
 # other scripts count at any length, because these scripts have no such abbreviations.
 _CLOSERS = r"""["'”’»)\]]*$"""
@@ -207,5 +207,5 @@ def _sample(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         yield line
         characters += len(line)
-        if characters > _SAMPLE:
+        if characters > SAMPLE:
             return

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import platform
 import shutil
 import subprocess
 import tempfile
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,20 +22,28 @@ from torch import Tensor
 from tiedlm.environment_variables import CC, NATIVE, read
 from tiedlm.errors import UserError
 from tiedlm.files import cache_folder, lock, write_bytes
+from tiedlm.native.locks import ForkSafeLock
+from tiedlm.native.routes import processor_lines
 from tiedlm.tracing import is_recording
 
 SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -fPIC -fvisibility=hidden -fopenmp"
+_loading = ForkSafeLock()
 _PATIENCE = 120  # seconds to wait for another process that compiles
 _TYPES = {torch.float32: 1, torch.bfloat16: 2}  # their numbers in kernels.c; 0 is no matrix
 
 
 def why_not() -> str:
     """Return why the kernels do not work here, or "" where they do; compile them at first."""
-    if read(NATIVE) == "0":
+    if is_off():
         return f"{NATIVE}=0"
-    with _one_at_a_time:
+    with _loading:
         return _library()[1]
+
+
+def is_off() -> bool:
+    """Tell whether the user has turned off all that is made for this machine."""
+    return read(NATIVE) == "0"
 
 
 def suitable_kernels(*tensors: Tensor | None, products: torch.dtype) -> ctypes.CDLL | None:
@@ -87,19 +92,6 @@ def pointer(tensor: Tensor | None) -> int | None:
     return tensor.data_ptr()
 
 
-_one_at_a_time = threading.Lock()
-
-
-def _forget_the_lock() -> None:
-    """Make the lock anew after a fork: the thread that held it is not in the child."""
-    global _one_at_a_time
-    _one_at_a_time = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_the_lock)
-
-
 @cache
 def _library() -> tuple[ctypes.CDLL | None, str]:
     """Return the kernels and "", or None and the reason why they do not work."""
@@ -126,22 +118,13 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
 
 def _make(path: Path, compiler: list[str]) -> ctypes.CDLL | None:
     """Compile the kernels into the cache and load them; wait for a process that does so already."""
-    with _locked(path.parent):
+    with lock(path.parent, _PATIENCE):
         library = _load(path)
         if library is None:
             code = _compile(compiler)
             write_bytes(path, code + hashlib.sha256(code).digest())
             library = _load(path)
         return library
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock a folder of the cache if that is possible; without the lock work is only repeated."""
-    with ExitStack() as held:
-        with suppress(UserError):
-            held.enter_context(lock(folder, _PATIENCE))
-        yield
 
 
 def _load(path: Path) -> ctypes.CDLL | None:
@@ -189,15 +172,9 @@ def _fingerprint(compiler: list[str]) -> str:
     version = subprocess.run(
         [*compiler, "--version"], check=True, capture_output=True, text=True, timeout=60
     ).stdout
-    cpu = "".join(
-        sorted({line for line in Path("/proc/cpuinfo").read_text().splitlines() if _names(line)})
-    )
+    cpu = "\n".join(processor_lines())
     parts = (SOURCE.read_text(), *compiler, version, cpu, _FLAGS, *_processor_flags())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _names(line: str) -> bool:
-    return line.split("\t")[0].strip() in ("flags", "Features", "model name", "CPU part")
 
 
 def _openmp() -> str | None:

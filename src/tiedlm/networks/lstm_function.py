@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from tiedlm.arithmetic import gemm_dtype, kernels_for
-from tiedlm.matmul import adder, matmul, operand
+from tiedlm.matmul import adder, linear, matmul, operand
 from tiedlm.networks.backends import compiled, triton
 from tiedlm.tracing import is_batched
 
@@ -49,7 +49,7 @@ def _run(
     H = h_BH.shape[-1]
     x_NE, weight_ih_GE = operand(x_TBE.reshape(T * B, E), gemm), operand(weight_ih_GE, gemm)
     if gemm == bias_G.dtype:
-        gates_NG = torch.addmm(bias_G, x_NE, weight_ih_GE.t())
+        gates_NG = linear(x_NE, weight_ih_GE, bias_G)
     else:
         # Adding two tensors of different types would be several times slower.
         gates_NG = (x_NE @ weight_ih_GE.t()).to(bias_G.dtype).add_(bias_G)
