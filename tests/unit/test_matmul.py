@@ -6,7 +6,7 @@ from tiedlm.arithmetic import arithmetic
 
 
 def relative_error(c, a, b):
-    """|c - a b| / (|a| |b|), the largest: about 1e-7 in float32, 1e-3 with bfloat16 operands."""
+    """Return the largest |c - a b| / (|a| |b|), about 1e-7 in float32 and 1e-3 in bfloat16."""
     a, b = a.double(), b.double()
     return ((c.double() - a @ b).abs() / (a.abs() @ b.abs())).max().item()
 
@@ -50,8 +50,8 @@ def test_matmul_writes_the_same_numbers_by_blocks_of_columns(dtype, out_dtype, m
 
 
 @pytest.mark.parametrize("out_dtype", [torch.float32, torch.bfloat16])
-def test_matmul_of_a_transposed_factor_is_the_same_made_transposed(out_dtype, monkeypatch):
-    # As W's gradient: rows that a stride keeps apart, and columns that are there for a GEMM alone.
+def test_matmul_of_a_transposed_factor_equals_that_of_a_copy(out_dtype, monkeypatch):
+    # As in W's gradient: strided rows, and columns that only pad the product.
     grad, hidden = torch.randn(7, 24)[:, :19].bfloat16(), torch.randn(7, 8).bfloat16()
     expected = (grad.double().t() @ hidden.double())[:, :5]
     for has_amx in (False, True):
@@ -92,7 +92,7 @@ def test_float32_weights_are_laid_out_for_the_library_of_their_products(rows):
         assert relative_error(matmul.multiplier(weight, rows)(a), a, weight.t()) < 1e-6
 
 
-def test_adder_without_the_operations_that_lay_out_weights_gives_the_same(monkeypatch):
+def test_adder_gives_the_same_without_the_layout_operations(monkeypatch):
     weight, a = torch.randn(8, 5).bfloat16(), torch.randn(3, 5).bfloat16()
     with_them, without = torch.zeros(3, 8), torch.zeros(3, 8)
     matmul.adder(weight, 3)(a, with_them)

@@ -1,4 +1,4 @@
-"""Which products are fast here, and exact."""
+"""The fast and exact route of products is detected."""
 
 import pytest
 import torch
@@ -34,9 +34,7 @@ def test_products_that_are_not_float32_are_refused(monkeypatch, detects_again):
 @pytest.mark.parametrize(
     ("avx512", "amx", "reason"), [(False, False, "no AVX-512"), (True, True, "with AMX")]
 )
-def test_the_cpu_feature_that_rules_the_route_out_is_named(
-    monkeypatch, detects_again, avx512, amx, reason
-):
+def test_the_missing_cpu_feature_is_named(monkeypatch, detects_again, avx512, amx, reason):
     monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: avx512)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     assert reason in processor.gemm_info()["fp32_gemm_reason"]
