@@ -1,6 +1,6 @@
 """How do our numbers compare with the paper's?
 
-Writes docs/reproduction.md, its pictures and the README's table from results/ and nothing else.
+Generates docs/reproduction.md, its pictures and the README's table from results/ alone.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tiedlm.training.settings import Settings
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 
-Kept = list[tuple[Settings, Found]]  # as find_results returns them
+Kept = list[tuple[Settings, Found]]  # the result of find_results
 
 HEAD = """# Reproduction
 
@@ -70,7 +70,7 @@ second where both models have one, else the first.
 
 
 def parameters() -> str:
-    """Return the parameters of each size with and without tying, counted by the model."""
+    """Return the table of parameter counts, with and without tying."""
     body = []
     for corpus, vocab in (("Penn Treebank", 10_000), ("WikiText-2", 33_278)):
         for size, width in (("small", 200), ("medium", 650), ("large", 1500)):
@@ -92,12 +92,12 @@ def parameters() -> str:
 
 
 def newest_file(study: str, name: str) -> Path | None:
-    """Return a file of a study, or None."""
+    """Return the newest file of this name in a study's results, or None."""
     return max(RESULTS.glob(f"????-??-??_{study}/{name}"), default=None)
 
 
 def newest(study: str) -> Any:
-    """Return the metrics of a study, or None."""
+    """Return the newest metrics of a study, or None."""
     path = newest_file(study, "metrics.json")
     return None if path is None else read_json(path)
 
@@ -141,7 +141,7 @@ def _learned_nothing(run: Mapping[str, Any]) -> bool:
 
 
 def monte_carlo_rows() -> list[tuple[str, str, str, str]]:
-    """Return the rows of Table 3 that were measured by Monte-Carlo dropout."""
+    """Return the rows of Table 3 for Monte-Carlo dropout."""
     return [
         (
             f"{row['run']} (ours), MC of {row['samples']} samples",
@@ -152,13 +152,13 @@ def monte_carlo_rows() -> list[tuple[str, str, str, str]]:
 
 
 def table_of(study: str) -> str:
-    """Return the table that a study printed."""
+    """Return the newest table of a study in Markdown."""
     path = newest_file(study, "table.md")
     return "Not run.\n" if path is None else path.read_text(encoding="utf-8")
 
 
 def predictions() -> str:
-    """Return the phrases and the statistics."""
+    """Return the tables of phrases and of prediction statistics."""
     study = newest("predictions")
     if study is None:
         return "Not run: it needs a finished VD-LSTM and a finished REAL of one size.\n"
@@ -248,7 +248,7 @@ def page(found: Kept, images: Path) -> str:
 
 
 def readme(found: Kept) -> str:
-    """Return README.md with its table of results made anew."""
+    """Return README.md with a new table of results."""
     cells = [*table1(), *table2()]
     table = markdown([line_of(cell, found) for cell in cells if runs_of(cell, found, 1)])
     return re.sub(
@@ -260,7 +260,7 @@ def readme(found: Kept) -> str:
 
 
 def main() -> None:
-    """Write the page, the pictures and the README's table."""
+    """Write the page, its pictures and the README's table."""
     parser = study_parser(
         "reproduction", __doc__, out="folder for README.md and docs/", default=ROOT
     )

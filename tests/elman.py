@@ -1,4 +1,4 @@
-"""A network of one's own: an Elman network, registered, and every command of tiedlm with it.
+"""Register an Elman network as an example of a custom network, for every command of tiedlm.
 
     python tests/elman.py train small-real --network elman --data my.txt
 

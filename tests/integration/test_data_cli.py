@@ -26,7 +26,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 
 def run(cwd: Path, *arguments: str, limit: int | None = None, **environment: str):
-    """Run ``tiedlm data`` as a person would, with a cache of the test's own."""
+    """Run ``tiedlm data`` as a user would, with a cache of its own."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("TIEDLM_")}
     cache = {"TIEDLM_CACHE": str(cwd / "cache"), "COLUMNS": "200"}
 
@@ -121,7 +121,7 @@ def test_check_verifies_the_demo_corpus(tmp_path: Path):
     assert "warning" not in result.stdout
 
 
-def test_the_text_itself_is_not_overwritten(tmp_path: Path):
+def test_prepare_does_not_overwrite_its_input(tmp_path: Path):
     for part in ("train", "valid", "test"):
         (tmp_path / f"{part}.txt").write_text("Some words, and some words.\n")
     result = run(tmp_path, "prepare", ".", "--out", str(tmp_path / "."))
@@ -135,7 +135,7 @@ def test_a_text_that_this_command_did_not_write_is_not_overwritten(book: Path, t
     result = run(tmp_path, "prepare", str(book), "--out", "other")
     assert_one_line_error(result, "train.txt was not written by this command")
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["train.txt"]
-    for _ in range(2):  # its own it writes again
+    for _ in range(2):  # it replaces a text that it wrote itself
         assert run(tmp_path, "prepare", str(book), "--out", "prepared").returncode == 0
 
 
@@ -197,7 +197,7 @@ def test_a_corrupt_download_is_one_clear_line_and_is_removed(tmp_path: Path):
         thread.join()
     assert_one_line_error(result, f"{mirror}/ptb/ptb.train.txt gave a file with SHA-256", "removed")
     left = {path.name for path in tmp_path.glob("cache/sources/ptb/*")}
-    assert left <= {".lock"}  # which locks nothing by being there
+    assert left <= {".lock"}  # the file alone locks nothing
 
 
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(book: Path, tmp_path: Path):

