@@ -71,11 +71,11 @@ def notes_on(counts: Mapping[str, Any]) -> list[str]:
     Args:
         counts: the result of :meth:`Marks.counts`.
     """
-    kinds, lines = _by_kind(counts), counts.get("lines", 0)
+    kinds, lines = _by_kind(counts), _lines(counts)
     notes = []
     if kinds["sentence"]:
         notes.append(
-            f"{_listed(kinds['sentence'])} in {lines:,} lines: tiedlm ends each line with an {EOS} "
+            f"{_listed(kinds['sentence'])} in {lines}: tiedlm ends each line with an {EOS} "
             "already, and more sentence marks are so predictable that perplexity looks too good; "
             "remove them"
         )
@@ -100,12 +100,12 @@ def notes_on_scored(counts: Mapping[str, Any], vocabulary: Container[str] | None
         vocabulary: the run's words if the text is already split into words; then a mark that is not
             among them is read as ``<unk>``.
     """
-    kinds, lines = _by_kind(counts), counts.get("lines", 0)
+    kinds, lines = _by_kind(counts), _lines(counts)
     own = "unless the run was trained with"
     notes = []
     if kinds["sentence"]:
         notes.append(
-            f"{_listed(kinds['sentence'])} in {lines:,} lines: read as words, although tiedlm ends "
+            f"{_listed(kinds['sentence'])} in {lines}: read as words, although tiedlm ends "
             f"each line with an {EOS} already; remove them, {own} them"
         )
     unknown = {
@@ -121,6 +121,11 @@ def notes_on_scored(counts: Mapping[str, Any], vocabulary: Container[str] | None
     if kinds["padding"]:
         notes.append(f"{_listed(kinds['padding'])}: padding is read as words; remove it, {own} it")
     return notes
+
+
+def _lines(counts: Mapping[str, Any]) -> str:
+    number = counts.get("lines", 0)
+    return f"{number:,} line{'s' * (number != 1)}"
 
 
 def _by_kind(counts: Mapping[str, Any]) -> dict[str, dict[str, int]]:
