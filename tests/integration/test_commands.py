@@ -30,6 +30,16 @@ def trained(tiny_corpus, tmp_path_factory):
     return folder / "small", folder / "small-real"
 
 
+def test_a_run_is_evaluated_without_a_writable_cache(capsys, trained, tmp_path, monkeypatch):
+    expected = run(capsys, "evaluate", trained[0])[1]
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TIEDLM_CACHE", str(tmp_path / "file" / "cache"))
+    status, out, err = run(capsys, "evaluate", trained[0])
+    assert (status, out) == (0, expected)
+    assert err.startswith("note: cannot write ")
+    assert err.endswith("until then each command encodes the text again\n")
+
+
 def test_train_and_check_warn_of_marks_of_other_tools(capsys, tiny_corpus, tmp_path):
     for part in ("train", "valid", "test"):
         lines = (tiny_corpus / f"{part}.txt").read_text().splitlines()
@@ -104,6 +114,19 @@ def test_train_help_begins_with_an_example_and_has_every_flag_in_its_group(capsy
         if field.name != "recipe":
             flag = f"--{field.name.replace('_', '-')}"
             assert re.search(rf"^\S+ {flag} ", text[field.metadata["group"]], re.MULTILINE), flag
+
+
+@pytest.mark.parametrize(
+    ("command", "groups"),
+    [
+        ("score", ["Text", "Output", "Adapting", "Machine"]),
+        ("rescore", ["List", "Weights", "N-gram model", "Output", "Machine"]),
+    ],
+)
+def test_the_help_of_scoring_has_its_flags_in_groups(capsys, command, groups):
+    _, out, _ = run(capsys, command, "--help")
+    names = re.findall(r"^\S+ (\w[\w -]*\w) [^\w\s]+$", out, flags=re.MULTILINE)
+    assert names == ["Arguments", *groups]
 
 
 def test_a_long_help_is_one_line_in_the_list_of_commands(capsys):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -228,3 +229,17 @@ def test_torch_is_not_imported(tmp_path: Path):
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tmp_path)
+
+
+def test_a_text_is_checked_and_written_without_a_writable_cache(book: Path):
+    cache = str(book / "is-a-file")  # no one can make a folder in a file
+    expected = run(book.parent, "check", str(book), "--json").stdout
+    for arguments in (["check", str(book), "--json"], ["prepare", str(book), "--out", "prepared"]):
+        result = run(book.parent, *arguments, TIEDLM_CACHE=cache)
+        assert result.returncode == 0
+        assert re.fullmatch(
+            r"note: cannot write .*/corpora: Not a directory; set TIEDLM_CACHE to another folder; "
+            r"until then each command encodes the text again\n", result.stderr,
+        )  # fmt: skip
+        assert expected.startswith(result.stdout) or "written to prepared" in result.stdout
+    assert_one_line_error(run(book.parent, "prepare", str(book), TIEDLM_CACHE=cache), "set TIEDLM")

@@ -1,6 +1,7 @@
 """After ``tiedlm export --to hf``, transformers gets the same numbers, keeps ties and generates."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -91,6 +92,27 @@ def test_a_fresh_process_without_tiedlm_gets_the_same_logits(tmp_path):
     for model, folder in zip(models, folders, strict=True):
         logits = torch.from_numpy(np.load(folder / "logits.npy"))
         torch.testing.assert_close(logits, expected_logits(model, ids_BT), rtol=0, atol=1e-5)
+
+
+def test_a_user_without_a_home_folder_exports_and_gets_no_folder_called_tilde(tmp_path):
+    program = (
+        "import os, pwd, sys\n"
+        "def no_entry(number): raise KeyError(number)\n"
+        "pwd.getpwuid = no_entry\n"
+        "import tiedlm.cli\n"
+        "tiedlm.cli.main(['export', '../run', '--to', 'hf', '../hf'])\n"
+    )
+    make_run(tmp_path / "run", "one-layer")
+    (tmp_path / "here").mkdir()
+    gone = ("HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_MODULES_CACHE")
+    kept = {name: value for name, value in os.environ.items() if name not in gone}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path / "here", env=kept, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "hf" / "config.json").is_file()
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 def test_parameters_are_counted_as_in_tiedlm_and_a_tie_is_one_parameter(exported):

@@ -401,3 +401,22 @@ def test_the_input_is_not_overwritten(capsys, trained, tmp_path):
         assert (status, shown, err.count("\n")) == (2, "", 1)
         assert "is an input of this command; choose another" in err
     assert path.read_text() == "the cat sees a dog .\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("<s> the cat sees the dog . </s>\n" * 3, "</s> 3 times, <s> 3 times in 3 lines: read as"),
+        ("the cat <pad>\n", "<pad> 1 time: padding is read as words"),
+        ("猫看见了狗老师卖了房子没有人知道今天天气很好\n", "has no spaces between words"),
+        ("le chien mange une pomme .\n", "does not know 83% of the words: does the text differ"),
+    ],
+)
+def test_what_data_check_says_of_a_text_is_said_of_a_text_to_score(
+    capsys, trained, tmp_path, text, says
+):
+    path = tmp_path / "t.txt"
+    path.write_text(text, encoding="utf-8")
+    assert says in run(capsys, "score", trained, path)[2]
+    path.write_text("the cat sees the dog .\n" * 3)
+    assert "note" not in run(capsys, "score", trained, path)[2]

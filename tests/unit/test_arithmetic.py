@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from tiedlm import native
-from tiedlm.arithmetic import arithmetic, gemm_dtype, in_use, is_compiled, is_reusing, kernels_for
+from tiedlm.arithmetic import (
+    LEAST_WORK,
+    arithmetic,
+    gemm_dtype,
+    in_use,
+    is_compiled,
+    is_reusing,
+    kernels_for,
+)
 from tiedlm.arithmetic import resolve_precision as resolve
 from tiedlm.native import memory, processor
 
@@ -22,6 +30,13 @@ def state():
     )
 
 
+@pytest.fixture(autouse=True)
+def one_answer(monkeypatch):
+    """The switch serves or not, whatever the number of threads."""
+    reason = processor.why_not_fast_fp32()
+    monkeypatch.setattr(processor, "why_not_fast_fp32", lambda: reason)
+
+
 ALL = {"precision": "bf16", "route": "fastest", "kernels": True, "reuse": True, "threads": 1}
 NONE = {"precision": "fp32", "route": "default", "kernels": False, "reuse": False, "threads": 2}
 
@@ -30,7 +45,7 @@ def possible(choices):
     """Return the choices that this machine supports."""
     return {
         **choices,
-        "route": "default" if processor.why_not_fast_fp32() else choices["route"],
+        "route": choices["route"],
         "kernels": choices["kernels"] and not native.why_not(),
         "reuse": choices["reuse"] and memory._glibc() is not None,
     }
@@ -96,7 +111,7 @@ def test_an_unsupported_choice_is_refused_with_the_reason(monkeypatch):
     monkeypatch.setattr(native, "why_not", lambda: "no compiler")
     monkeypatch.setattr(memory, "_glibc", lambda: None)
     with arithmetic(route="fastest", kernels=True, reuse=True) as used:
-        assert (used.route, used.kernels, used.reuse) == ("default", False, False)
+        assert (used.route, used.kernels, used.reuse) == ("auto", False, False)
 
 
 def test_freed_memory_is_returned_by_the_block_that_kept_it(monkeypatch):
@@ -112,11 +127,12 @@ def test_freed_memory_is_returned_by_the_block_that_kept_it(monkeypatch):
 
 @pytest.mark.skipif(bool(native.why_not()), reason=native.why_not() or "-")
 def test_the_kernels_serve_only_while_they_are_chosen():
-    assert kernels_for(ONE, products=torch.float32) is None
+    with arithmetic(kernels=False):
+        assert kernels_for(ONE, products=torch.float32, work=LEAST_WORK) is None
     with arithmetic(kernels=True):
-        assert kernels_for(ONE, None, products=torch.float32) is not None
-        assert kernels_for(ONE.double(), products=torch.float32) is None
-        assert kernels_for(ONE, products=torch.float64) is None
+        assert kernels_for(ONE, None, products=torch.float32, work=1) is not None
+        assert kernels_for(ONE.double(), products=torch.float32, work=1) is None
+        assert kernels_for(ONE, products=torch.float64, work=1) is None
 
 
 def test_precision_of_a_float32_gemm_follows_the_innermost_block():
@@ -152,7 +168,7 @@ def test_unknown_choices_are_named():
     with pytest.raises(ValueError, match="precision: expected 'auto', 'fp32' or 'bf16', got 'x'"):
         resolve("x")
     with (
-        pytest.raises(ValueError, match="route: expected 'fastest' or 'default', got 'x'"),
+        pytest.raises(ValueError, match="route: expected 'auto', 'fastest' or 'default', got 'x'"),
         arithmetic(route="x"),
     ):
         pass

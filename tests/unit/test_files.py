@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tiedlm import native
+from tiedlm.data import list_sources
 from tiedlm.data.standard import data_root
 from tiedlm.errors import UserError, did_you_mean
 from tiedlm.files import (
@@ -23,12 +24,12 @@ from tiedlm.files import (
     files_together,
     keep_input,
     lock,
-    parse_json,
     read_json,
     readable,
     write_json,
     write_text,
 )
+from tiedlm.json_text import parse_json
 from tiedlm.native import library
 
 
@@ -184,6 +185,17 @@ def test_without_a_home_folder_the_cache_is_asked_for_by_name(no_home, monkeypat
     assert cache_folder() == tmp_path
 
 
+def test_without_a_home_folder_the_corpora_are_listed(no_home, monkeypatch, tmp_path):
+    ptb = next(source for source in list_sources() if source.name == "ptb")
+    assert not ptb.present
+    assert ptb.advice.endswith("into <folder>/ptb and set TIEDLM_DATA=<folder>")
+    monkeypatch.setenv("TIEDLM_DATA", str(tmp_path))
+    (tmp_path / "ptb").mkdir()
+    for part in ("train", "valid", "test"):
+        (tmp_path / "ptb" / f"ptb.{part}.txt").write_text("a")
+    assert [source.name for source in list_sources() if source.place == str(tmp_path / "ptb")]
+
+
 def test_without_a_home_folder_the_data_folder_is_named(no_home, monkeypatch):
     monkeypatch.setenv("TIEDLM_DATA", "~/data")
     with pytest.raises(UserError, match=r"TIEDLM_DATA=~/data: no home folder is known for its ~"):
@@ -301,3 +313,8 @@ def test_a_number_beyond_any_float_is_infinite():
     assert parse_json(f"[1{'0' * 400}, -1{'0' * 5000}]", "list") == [math.inf, -math.inf]
     assert parse_json("[1e999, 7]", "list") == [math.inf, 7]
     assert parse_json('["\\ud83d\\ude00 \\u00e9"]', "list") == ["\N{GRINNING FACE} é"]
+
+
+def test_a_number_too_large_is_shown_as_it_was_written():
+    written = f"[1{'0' * 400}, 1e999, -1e999, Infinity, -Infinity, NaN, 0.5]"
+    assert repr(parse_json(written, "list")) == written

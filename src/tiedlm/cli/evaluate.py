@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from tiedlm.cli import note
+from tiedlm.cli import note, temporary_cache
 from tiedlm.cli.numbers import MaybeSeed, MaybeWhole
 from tiedlm.errors import UserError
 from tiedlm.training.settings import Settings
@@ -112,7 +112,7 @@ def _load_corpus(run: Path, settings: Settings, data: str | None, vocabulary: Vo
         raise UserError(
             f"{settings.data}, the text of {run}, does not exist; give its new place as --data"
         )
-    corpus = settings.load_corpus()
+    corpus = settings.load_corpus(without_cache=temporary_cache)
     if corpus.vocabulary != vocabulary:
         raise UserError(
             f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) differs "

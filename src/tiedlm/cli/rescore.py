@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from tiedlm.cli import note
+from tiedlm.cli import help_groups, note
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
     from tiedlm.scoring.arpa import Mixture
     from tiedlm.scoring.rescore import ScoredLists, Weights
 
-MOST_UNKNOWN = 0.5  # share of unknown words above which scores mean little
+_LIST, _WEIGHTS, _NGRAMS, _OUTPUT, _MACHINE = help_groups(
+    "List", "Weights", "N-gram model", "Output", "Machine"
+)
 
 
 def rescore(
@@ -25,18 +27,18 @@ def rescore(
     nbest: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     *,
-    acoustic_cost: Path | None = None,
-    lm_cost: Path | None = None,
-    weight: float | None = None,
-    penalty: float | None = None,
-    lm_scale: float | None = None,
-    tune: Path | None = None,
-    arpa: Path | None = None,
-    arpa_weight: float | None = None,
-    tokenize: bool | None = None,
-    out: Path | None = None,
-    device: str = "cpu",
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    acoustic_cost: Annotated[Path | None, Parameter(group=_LIST)] = None,
+    lm_cost: Annotated[Path | None, Parameter(group=_LIST)] = None,
+    weight: Annotated[float | None, Parameter(group=_WEIGHTS)] = None,
+    penalty: Annotated[float | None, Parameter(group=_WEIGHTS)] = None,
+    lm_scale: Annotated[float | None, Parameter(group=_WEIGHTS)] = None,
+    tune: Annotated[Path | None, Parameter(group=_WEIGHTS)] = None,
+    arpa: Annotated[Path | None, Parameter(group=_NGRAMS)] = None,
+    arpa_weight: Annotated[float | None, Parameter(group=_NGRAMS)] = None,
+    tokenize: Annotated[bool | None, Parameter(group=_LIST)] = None,
+    out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
+    device: Annotated[str, Parameter(group=_MACHINE)] = "cpu",
+    json_: Annotated[bool, Parameter(name="--json", group=_OUTPUT, negative="")] = False,
 ) -> None:
     """Rerank the hypotheses of a speech recogniser, and write the best of each list.
 
@@ -121,6 +123,7 @@ def _counts(
     run: Path, scored: ScoredLists, unknown: float, arpa: Path | None, mixture: Mixture | None
 ) -> str:
     """Return the sizes of the lists and the shares of unknown words. Warn of large shares."""
+    from tiedlm.cli.models import note_unknown
     from tiedlm.scoring.table import count
 
     hypotheses = sum(map(len, scored.nbest.values()))
@@ -128,11 +131,11 @@ def _counts(
         f"{count(len(scored.nbest), 'utterance')}, {hypotheses:,} hypotheses, "
         f"{unknown:.2%} of their words unknown"
     )
-    _note_unknown(str(run), unknown)
+    note_unknown(str(run), unknown, "list")
     if mixture is not None:
         share = mixture.unknown / max(mixture.words, 1)
         line += f", {share:.2%} unknown to --arpa"
-        _note_unknown(f"--arpa {arpa}", share)
+        note_unknown(f"--arpa {arpa}", share, "list")
     return line
 
 
@@ -158,15 +161,6 @@ def _tuned(scored: ScoredLists, references: dict[str, str]) -> tuple[Weights, st
         f"{found.without:.2%} tuned without this model, {found.best:.2%} with it, "
         f"{found.oracle:.2%} at best"
     )
-
-
-def _note_unknown(model: str, share: float) -> None:
-    """Warn that a model knows too few words for its scores to mean much."""
-    if share > MOST_UNKNOWN:
-        note(
-            f"{model} does not know {share:.0%} of the words: does the list differ from it in "
-            "capitals, or in how words are split?"
-        )
 
 
 def _given_weights(weights: dict[str, float | None], tune: Path | None) -> dict[str, float]:

@@ -89,7 +89,7 @@ def _tiedlm_normalizer() -> dict[str, Any]:
             *_replacements([rules.UNSEEN_BLANK]),
             *(_replace(f"[{''.join(found)}]", content) for content, found in plain.items()),
             {"type": "NFC"},
-            *_replacements(rules.NOT_ASCII + rules.WRITTEN),
+            *_replacements(rules.NOT_ASCII + rules.ARMENIAN_MARKS + rules.WRITTEN),
             {"type": "Lowercase"},
             {"type": "NFC"},
             *_replacements(rules.LOWERED),

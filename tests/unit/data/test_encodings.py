@@ -1,9 +1,12 @@
 """The likely encodings of a text that is not UTF-8 are found from all its bytes."""
 
 import codecs
+import gzip
 import io
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ from tiedlm.data import text
 from tiedlm.data.encodings import how_to_convert
 from tiedlm.data.text import lines_of
 from tiedlm.errors import UserError
+from tiedlm.scoring import read_lines
 
 FRENCH = "Le café était très agréable.\nL’élève « reçu » à l’école – Éric, où êtes-vous ?\n"
 GERMAN = "Die Größe der Straßen bleibt schön.\nÜber die Brücke fährt Müller natürlich öfter.\n"
@@ -134,3 +138,26 @@ def test_a_long_line_is_not_read_whole_in_every_encoding(monkeypatch):
     monkeypatch.setattr(text, "how_to_convert", lambda data, *_: sizes.append(len(data)) or "")
     message(b"word " * 1_000_000 + b"it\x92s" + b" word" * 800_000)
     assert sizes[0] <= text._CHUNK
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("the book's.txt", FRENCH.encode("cp1252"), FRENCH),
+        ("-utf16", codecs.BOM_UTF16_LE + "猫".encode("utf-16-le"), "猫"),
+        ("mac.txt", b"one\rtwo\r", "one\ntwo\n"),
+        ("packed.txt", gzip.compress(FRENCH.encode()), FRENCH),
+        ("packed.txt.gz", gzip.compress(FRENCH.encode("cp1252")), FRENCH),
+        ("mixed.v1.txt", FRENCH.encode() * 9 + b"\xff", FRENCH * 9),
+    ],
+)
+def test_the_command_that_is_advised_converts_the_file(tmp_path, monkeypatch, name, data, expected):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        list(read_lines(name))
+    advised = re.search(r"(?:with|first): (.+? > \S+(?: .*\.new\S*)?)", str(caught.value))[1]
+    subprocess.run(advised, shell=True, check=False)  # iconv -c fails where it drops something
+    (new,) = set(tmp_path.iterdir()) - {tmp_path / name}
+    assert new.read_text(encoding="utf-8") == expected
+    assert Path(name).read_bytes() == data

@@ -4,7 +4,7 @@ import pytest
 
 from tiedlm.data import load_corpus
 from tiedlm.data.check import notes_on_text
-from tiedlm.data.marks import Marks, notes_on
+from tiedlm.data.marks import Marks, notes_on, notes_on_scored
 
 PLAIN = "the cat sees a dog ."
 
@@ -126,3 +126,17 @@ def test_a_corpus_without_marks_gives_no_warning(tmp_path):
     corpus = load_corpus(write(tmp_path / "text", [PLAIN] * 20))
     assert "marks" not in corpus.info
     assert notes_on_text(corpus) == []
+
+
+def test_marks_in_a_text_to_score_are_told_unless_they_are_read_as_unknown():
+    marks = Marks(tokenized=True)
+    for line in ["<s> a UNK </s> <pad> <pad>", "<s> a [UNK] </s> <pad>"]:
+        marks.see(line, [line.split()])
+    said = notes_on_scored(marks.counts(), {"<s>", "UNK"})
+    assert [line.split(":")[0] for line in said] == [
+        "</s> 2 times, <s> 2 times in 2 lines",
+        "UNK 1 time",
+        "<pad> 3 times",
+    ]
+    assert len(notes_on_scored(marks.counts(), None)) == 3
+    assert notes_on_scored(Marks(tokenized=True).counts(), None) == []

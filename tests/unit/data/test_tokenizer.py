@@ -113,6 +113,31 @@ def test_sentence_ends_of_other_scripts_are_split_off_and_end_sentences(text: st
         assert not set(sentence[-1]) & set("".join(sentence[:-1]))
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Ինչպե՞ս ես։ Ինչո՞ւ", "ինչպես ՞ ես ։ ինչու ՞"),
+        ("Ի՛նչ լավ է, այնքա՜ն։", "ինչ ՛ լավ է , այնքան ՜ ։"),
+        ("Հա՞։ հա՞ հա ՞", "հա ՞ ։ հա ՞ հա ՞"),  # it stands at the end already
+        ("«Գալի՞ս», ասաց", "« գալիս ՞ » , ասաց"),
+        ("ե՞՜ս", "ես ՞ ՜"),
+        ("այնուամենա՛յնիվ", "այնուամենայնիվ ՛"),
+        ("՞ինչ 5՞5 a՞b", "՞ ինչ N ՞ N a ՞ b"),  # not inside an Armenian word
+        ("ա՜՜՜խ", "ախ ՜"),
+        ("ժ՟ամ", "ժամ ՟"),
+        ("դ՚Արկ", "դ՚արկ"),  # an apostrophe
+    ],
+)
+def test_an_armenian_mark_inside_a_word_moves_behind_it(text: str, words: str):
+    assert tokenize(text) == words.split()
+
+
+def test_an_armenian_word_is_the_same_word_wherever_its_mark_stands():
+    word = "ինչպեսներիցդ"
+    for place in range(1, len(word) + 1):
+        assert tokenize(f"{word[:place]}՞{word[place:]}") == [word, "՞"]
+
+
 def test_a_quotation_closes_after_its_full_stop():
     assert split_sentences(tokenize("「我来了。」他说。")) == [
         ["「", "我来了", "。", "」"],

@@ -47,11 +47,13 @@ WORDS = [
     *["don't", "N", "<unk>", "<eos>", "<UNK>", "u.s.", "mr.", "'s-5", "...", "1,000.5", "12:30"],
     *["ΟΣ", "İ", "ΣΑΣ", "\u00b4", "\u2019", "\u201c", "\u00ad", "\x1c", "\x85", "\u2028", "\ufb01"],
     *["½", "²", "٣", "३", "👍", "\ufe0f", "ब", "ि", "。", "\u037e", "\u1fef", "\u1ac1", "\u0eca"],
+    *["ինչ", "ո", "ւ", "Ս", "՞", "՛", "՜", "՟", "։"],
 ]
 # Libraries disagree on lower case for characters newer than this Python's Unicode.
 ANY = st.characters(exclude_categories=["Cs", "Cn", "Co"])
 TEXTS = st.one_of(
     st.text(alphabet=TOUCHING, max_size=30),
+    st.text(alphabet="ոչՍ՞՜ -.'5", max_size=20),
     st.lists(st.sampled_from([*WORDS, " ", "\n"]) | ANY, max_size=12).map("".join),
     st.text(alphabet=ANY, max_size=20),
 )
