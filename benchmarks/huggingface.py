@@ -1,15 +1,15 @@
-"""How much the augmented loss costs in a Hugging Face Trainer on GPT-2 small's shape.
+"""Measure the cost of the augmented loss in a Hugging Face Trainer on GPT-2 small's shape.
 
 V = 50,257, d = 768, 12 layers, one sequence of 1,024 tokens, AdamW, float32, random weights. Each
-way trains in a fresh process of its own, in turn, round after round:
+way trains in a fresh process. The ways take turns, round by round:
 
 - ``own``: the Trainer's own loss, cross-entropy on the model's logits;
 - ``AL``: the loss of ``examples/huggingface_trainer.py``;
 - ``alpha = 0``: the same with plain cross-entropy.
 
 A process takes ``--steps`` steps. Its time is the median without the first two. Its memory is the
-peak of the last step above the memory in use before it, when model and optimizer are there and the
-gradients are not. "in all" is the peak of the process.
+peak of the last step above the memory in use before it, which holds model and optimizer but no
+gradients. "in all" is the peak of the process.
 
     python benchmarks/huggingface.py
     python benchmarks/huggingface.py --layers 2 --tokens 256 --rounds 1
@@ -35,7 +35,7 @@ _EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def measure(way: str, tokens: int, layers: int, steps: int) -> dict[str, float]:
-    """Train in a fresh process; return the seconds of a step and its memory in bytes."""
+    """Train in a fresh process and return the seconds and the bytes of a step."""
     command = [sys.executable, __file__, "--child", way, "--tokens", str(tokens)]
     command += ["--layers", str(layers), "--steps", str(steps)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -129,7 +129,7 @@ _LABELLED = ("input_ids", "labels")
 
 
 def _start_peak() -> None:
-    """Let the peak of resident memory start anew."""
+    """Reset the peak of resident memory."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -140,7 +140,7 @@ def _resident(name: str) -> int:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure the ways and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

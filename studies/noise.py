@@ -108,12 +108,13 @@ def table(results: Path) -> str:
     values = [[parts[part] for name, parts in found.items() if name not in apart] for part in PARTS]
     deviations, freedoms = zip(*(pooled(of_part) for of_part in values), strict=True)
     halves = [t95(freedoms[0]) * deviation * math.sqrt(2) for deviation in deviations]
-    left_out = f", without {' and '.join(sorted(apart))}" if apart else ""
+    left_out = f" (without {' and '.join(sorted(apart))})" if apart else ""
+    apart_95 = both(half / math.sqrt(3) for half in halves)
     text += (
-        f"\nPooled{left_out}: {both(deviations)} ({freedoms[0]} degrees of freedom). By these two "
-        f"means of three seeds differ by less than {both(half / math.sqrt(3) for half in halves)} "
-        f"in 95 of 100 cases where kinds do not differ, two single runs by less than "
-        f"{both(halves)}. Without the seeds' own means: {both(map(without_seeds, values))}.\n"
+        f"\nThe pooled deviation{left_out} is {both(deviations)} ({freedoms[0]} degrees of "
+        "freedom). If two kinds do not differ, then in 95 of 100 cases their means of three seeds "
+        f"differ by less than {apart_95} and two single runs by less than {both(halves)}. After "
+        f"subtracting the seeds' means, the deviation is {both(map(without_seeds, values))}.\n"
     )
     return text
 

@@ -83,7 +83,7 @@ def digest_of_tensors(path: Path) -> str:
 
 
 def command(*arguments: object, native: bool) -> str:
-    """Run `tiedlm` in this process and return what it printed."""
+    """Run `tiedlm` in this process and return its output."""
     from tiedlm.cli import main as tiedlm
 
     os.environ["TIEDLM_NATIVE"] = str(int(native))

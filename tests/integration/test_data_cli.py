@@ -61,7 +61,7 @@ def book(tmp_path: Path) -> Path:
     return path
 
 
-def test_list_names_every_corpus_and_where_to_put_what_is_missing(tmp_path: Path):
+def test_list_names_every_corpus_and_the_place_of_missing_ones(tmp_path: Path):
     result = run(tmp_path, "list")
     assert result.returncode == 0
     for name in ("sotu", "sotu-modern", "sotu-short", "ptb", "wikitext-2"):

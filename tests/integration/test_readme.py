@@ -55,7 +55,7 @@ def test_commands_with_penn_treebank_run(tmp_path, monkeypatch, capsys):
         assert status == 0, f"{line}: {err}"
 
 
-def test_commands_run_elsewhere_are_what_the_makefile_has():
+def test_commands_run_elsewhere_are_targets_of_the_makefile():
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for line in commands():
         if line.startswith("make "):

@@ -177,7 +177,7 @@ def kept(tmp_path):
     return ("--out", tmp_path / "runs", "--results", tmp_path / "results")
 
 
-def test_figure2_is_drawn_from_what_is_kept(capsys, tmp_path, kept):
+def test_figure2_is_drawn_from_kept_runs(capsys, tmp_path, kept):
     pytest.importorskip("matplotlib")
     status, out, err = run(capsys, "reproduce", "figure2", *kept)
     assert status == 0, err
@@ -185,7 +185,7 @@ def test_figure2_is_drawn_from_what_is_kept(capsys, tmp_path, kept):
     assert "figure2-small.png" in out
 
 
-def test_table3_has_what_others_report_and_what_is_kept(capsys, kept, monkeypatch):
+def test_table3_has_others_numbers_and_kept_runs(capsys, kept, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     status, out, _ = run(capsys, "reproduce", "table3", *kept)
     assert status == 0

@@ -169,7 +169,7 @@ def test_no_eos_leaves_the_other_rows_unchanged(capsys, corpus, trained):
     assert said == err  # the perplexity counts <eos> either way
 
 
-def test_adaptation_changes_what_follows_the_first_sentence(capsys, corpus, trained):
+def test_adaptation_changes_the_sentences_after_the_first(capsys, corpus, trained):
     plain = table(run(capsys, "score", trained, corpus / "test.txt")[1])
     status, out, _ = run(capsys, "score", trained, corpus / "test.txt", "--adapt")
     assert status == 0
@@ -412,9 +412,7 @@ def test_the_input_is_not_overwritten(capsys, trained, tmp_path):
         ("le chien voit une pomme .\n", "does not know 83% of the words: does the text differ"),
     ],
 )
-def test_what_data_check_says_of_a_text_is_said_of_a_text_to_score(
-    capsys, trained, tmp_path, text, says
-):
+def test_score_gives_the_notes_of_data_check(capsys, trained, tmp_path, text, says):
     path = tmp_path / "t.txt"
     path.write_text(text, encoding="utf-8")
     assert says in run(capsys, "score", trained, path)[2]

@@ -32,7 +32,7 @@ def state():
 
 @pytest.fixture(autouse=True)
 def one_answer(monkeypatch):
-    """The switch serves or not, whatever the number of threads."""
+    """Let the switch give one answer for any number of threads."""
     reason = processor.why_not_fast_fp32()
     monkeypatch.setattr(processor, "why_not_fast_fp32", lambda: reason)
 

@@ -102,6 +102,7 @@ def score(
         sum_pieces = pieces.has_pieces(vocabulary)
     document = unit == "document"
     start = start or ("none" if document else "eos")
+    adapt_lr = (adapt_lr or DEFAULT_ADAPT_LR) if adapt else None
     lines, given, notes = _read(file, column, tokenize)
     marks, sample = Marks(tokenized=not tokenize), list[str]()
     text = sentences(
@@ -112,18 +113,15 @@ def score(
         whole_lines=unit == "line",
         marks=marks,
     )
-    scored = _score(
-        model,
-        text,
-        first=vocabulary.eos_id if start == "eos" else None,
-        starts_V=pieces.word_starts(vocabulary).to(model.embedding.weight) if sum_pieces else None,
-        carry_state=document,
-        adapt_lr=(adapt_lr or DEFAULT_ADAPT_LR) if adapt else None,
-    )
-    first_scored, scored = _first_words(scored, file)
+    first = vocabulary.eos_id if start == "eos" else None
     if sum_pieces:
+        starts_V = pieces.word_starts(vocabulary).to(model.embedding.weight)
+        scored = _score(model, text, first, document, adapt_lr, starts_V)
+        first_scored, scored = _first_words(scored, file)
         pieces.check_pieces(first_scored, file)
         scored = (pieces.sum_pieces(one, vocabulary.unk_id) for one in scored)
+    else:
+        _, scored = _first_words(_score(model, text, first, document, adapt_lr), file)
     for line in notes:
         note(line)
     summary = _write(
@@ -178,11 +176,10 @@ def _read(
 def _score(
     model: LanguageModel,
     text: Iterator[Sentence],
-    *,
     first: int | None,
-    starts_V: Tensor | None,
     carry_state: bool,
     adapt_lr: float | None,
+    starts_V: Tensor | None = None,
 ) -> Iterator[Scored]:
     """Score sentences: in order if each depends on the previous one, else in batches."""
     from tiedlm.scoring import score_in_order, score_sentences

@@ -176,7 +176,7 @@ def test_offline_one_line_says_where_to_put_which_file(cache: Path, monkeypatch,
         load_corpus("ptb", download=False)
 
 
-def test_a_mirror_that_is_no_address_is_named(monkeypatch):
+def test_a_mirror_that_is_not_an_address_is_named(monkeypatch):
     monkeypatch.setenv("TIEDLM_MIRROR", "my/mirror")
     with pytest.raises(UserError, match="TIEDLM_MIRROR is 'my/mirror'"):
         load_corpus("wikitext-2")

@@ -128,7 +128,7 @@ def test_a_corpus_without_marks_gives_no_warning(tmp_path):
     assert notes_on_text(corpus) == []
 
 
-def test_marks_in_a_text_to_score_are_told_unless_they_are_read_as_unknown():
+def test_marks_in_a_text_to_score_are_reported_unless_read_as_unknown():
     marks = Marks(tokenized=True)
     for line in ["<s> a UNK </s> <pad> <pad>", "<s> a [UNK] </s> <pad>"]:
         marks.see(line, [line.split()])
