@@ -40,6 +40,7 @@ FIXED = names(lambda identity: not identity.may_change)
 PLACES = names(lambda identity: identity.decides == "content")
 LENGTH = names(lambda identity: identity.may_change and identity.decides == "value")
 OF_CELL = names(lambda identity: identity.of_cell)
+LATER = names(lambda identity: identity.later)
 DECIDING = names(lambda identity: identity.decides == "value")
 
 
@@ -67,7 +68,14 @@ def changes(old: Settings, new: Settings, compared: Collection[str]) -> list[str
 def trajectory(settings: Settings) -> dict[str, Any]:
     """Return the settings that tell a run from every other, however long it is trained."""
     values = canonical(settings).to_dict()
-    return {name: value for name, value in values.items() if name in FIXED | PLACES}
+    left_out = later_defaults(values)
+    return {name: v for name, v in values.items() if name in (FIXED | PLACES) - left_out}
+
+
+def later_defaults(values: dict[str, Any]) -> set[str]:
+    """Return the names of the later settings that have their default, as earlier runs did."""
+    defaults = Settings().to_dict()
+    return {name for name in LATER if name in values and values[name] == defaults[name]}
 
 
 def same_length(old: Settings, new: Settings) -> bool:

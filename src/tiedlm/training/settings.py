@@ -31,11 +31,13 @@ class Identity(NamedTuple):
             what is there decides. "nothing": it says how or where the same result is computed.
         may_change: a run that goes on may be given another value.
         of_cell: all runs of a cell of the paper's tables have the same value.
+        later: runs were made before it existed, so its default is left out of the name of a run.
     """
 
     decides: Literal["value", "content", "nothing"] = "value"
     may_change: bool = False
     of_cell: bool = True
+    later: bool = False
 
 
 def _setting(default: Any, text: str, *, group: FlagGroup | None, **identity: Any) -> Any:
@@ -44,6 +46,8 @@ def _setting(default: Any, text: str, *, group: FlagGroup | None, **identity: An
     ``group`` is that of its flag in ``--help``, None if it has no flag.
     """
     metadata = {"help": text, "group": group, "identity": Identity(**identity)}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=dict, metadata=metadata, hash=False)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -91,7 +95,15 @@ class Settings:
     )
 
     network: str = _setting(
-        "lstm", "Network that reads the words: lstm, or one of your own.", group="Model"
+        "lstm",
+        "Network that reads the words, of `tiedlm info --networks`, or one of your own.",
+        group="Model",
+    )
+    options: dict[str, Any] = _setting(
+        {},
+        "An option of the network as name=value, such as depth=5. Give the flag once for each.",
+        group="Model",
+        later=True,
     )
     d_embed: int = _setting(200, "Width of the word vectors.", group="Model")
     d_hidden: int = _setting(200, "Width of every layer of the network.", group="Model")
@@ -108,6 +120,12 @@ class Settings:
     )
     dropout_hidden: float = _setting(
         0.0, "Probability of dropping a unit of a hidden state.", group="Model"
+    )
+    dropout_words: float = _setting(
+        0.0,
+        "Probability of dropping a word type: all its occurrences in a window.",
+        group="Model",
+        later=True,
     )
     init_range: float = _setting(0.1, "Draw the initial weights from U(-x, x).", group="Model")
 
@@ -209,9 +227,19 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
     def resolved(self) -> Settings:
-        """Return the settings with ``decoder_bias`` resolved to true or false."""
+        """Return the settings with every default that has a meaning spelled out.
+
+        ``decoder_bias`` is true or false, and ``options`` has all options of the network. Those of
+        a network that is not registered here stay as they are.
+        """
+        from tiedlm.networks import network_options  # PyTorch: not for `tiedlm train --help`
+
         bias = not self.tied if self.decoder_bias is None else self.decoder_bias
-        return self.replace(decoder_bias=bias)
+        try:
+            options = dataclasses.asdict(network_options(self.network, self.options))
+        except UserError:
+            options = self.options
+        return self.replace(decoder_bias=bias, options=options)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values."""
