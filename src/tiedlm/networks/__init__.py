@@ -14,11 +14,14 @@ from tiedlm.networks.network import (
 )
 from tiedlm.networks.options import describe_options, option, parse_options
 from tiedlm.networks.state import State
+from tiedlm.networks.transformer import Transformer, TransformerOptions
 
 __all__ = [
     "LSTMState",
     "Network",
     "State",
+    "Transformer",
+    "TransformerOptions",
     "VariationalLSTM",
     "builder_of",
     "describe_options",

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from tiedlm.arithmetic import gemm_dtype, is_autocast, without_autocast
 from tiedlm.dropout import check_probability, stream_mask
+from tiedlm.errors import UserError
 from tiedlm.networks.attention import (
     LayerMasks,
     Masks,
@@ -37,7 +38,8 @@ from tiedlm.networks.attention import (
     rotate,
     rotations,
 )
-from tiedlm.networks.network import draw_parameters
+from tiedlm.networks.network import draw_parameters, register
+from tiedlm.networks.options import option
 from tiedlm.networks.state import map_state
 
 if TYPE_CHECKING:
@@ -48,24 +50,24 @@ if TYPE_CHECKING:
 class TransformerOptions:
     """What a Transformer can be told beside its widths, its layers and two dropouts.
 
-    Args:
-        n_heads: heads of the attention; the width of a head, d_hidden / n_heads, must be even.
-        d_inner: width inside a feed-forward layer; None is 8/3 of d_hidden, rounded up.
-        memory: number of words before itself that each word attends to, in every layer.
-        dropout_attention: probability of dropping a unit of what attention adds to a hidden state;
-            None is dropout_hidden.
-        dropout_feedforward: probability of dropping a unit inside a feed-forward layer, and of what
-            the layer adds to a hidden state; None is dropout_hidden.
-
     Raises:
         ValueError: naming the option that is out of range.
     """
 
-    n_heads: int = 4
-    d_inner: int | None = None
-    memory: int = 128
-    dropout_attention: float | None = None
-    dropout_feedforward: float | None = None
+    n_heads: int = option(4, "Heads of the attention; d_hidden / n_heads must be an even number.")
+    d_inner: int | None = option(None, "Width inside a feed-forward layer; none: 8/3 of d_hidden.")
+    memory: int = option(128, "Words before itself that a word attends to, in each layer.")
+    dropout_attention: float | None = option(
+        None,
+        "Probability of dropping a unit of what attention adds; none: dropout_hidden.",
+        training_only=True,
+    )
+    dropout_feedforward: float | None = option(
+        None,
+        "Probability of dropping a unit in a feed-forward layer, and of what the layer adds; "
+        "none: dropout_hidden.",
+        training_only=True,
+    )
 
     def __post_init__(self) -> None:
         for name in ("n_heads", "d_inner", "memory"):
@@ -221,7 +223,6 @@ class Transformer(nn.Module):
     def reset_parameters(self, init_range: float = 0.1) -> None:
         """Draw weights from U(-init_range, init_range) and set the gains of norms to 1."""
         draw_parameters(self, init_range)
-        self.set_own_start()
 
     def set_own_start(self) -> None:
         """Set gains to 1, and divide the matrices that add to a hidden state by ``sqrt(2 L)``.
@@ -345,8 +346,18 @@ def check_heads(d_hidden: int, n_heads: int) -> None:
         )
 
 
-def build(config: ModelConfig, options: TransformerOptions) -> Transformer:
-    """Return the network that a model's configuration asks for."""
+@register("transformer", options=TransformerOptions)
+def build(config: ModelConfig) -> Transformer:
+    """Return the network that a model's configuration asks for.
+
+    Raises:
+        UserError: if the heads do not fit the hidden width.
+    """
+    options = config.network_options
+    try:
+        check_heads(config.d_hidden, options.n_heads)
+    except ValueError as error:
+        raise UserError(f"network transformer, option {error}") from error
     return Transformer(
         config.d_embed,
         config.d_hidden,

@@ -13,12 +13,17 @@ from tiedlm.networks import builder_of, network, register, registered
 from tiedlm.networks import state as states
 
 SHAPE = {"vocab_size": 13, "d_embed": 6, "d_hidden": 7, "n_layers": 2, "init_range": 0.5}
+OWN = {"transformer": {"d_hidden": 8, "options": {"n_heads": 2, "memory": 5}}}  # heads are even
 NAMES = [*registered()]
+
+
+def shape(name, **options):
+    return {**SHAPE, **OWN.get(name, {}), **options}
 
 
 def model(name, **options):
     torch.manual_seed(0)
-    return LanguageModel(ModelConfig(network=name, **{**SHAPE, **options})).double()
+    return LanguageModel(ModelConfig(network=name, **shape(name, **options))).double()
 
 
 def vectors(steps, streams):
@@ -137,7 +142,7 @@ def test_a_network_that_forgets_comes_to_one_state_from_two(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("tied", [True, False])
 def test_parameters_are_counted_without_numbers_and_without_random_ones(name, tied):
-    config = ModelConfig(network=name, **{**SHAPE, "vocab_size": 12_345}, tied=tied)
+    config = ModelConfig(network=name, **shape(name, vocab_size=12_345, tied=tied))
     before = torch.get_rng_state()
     count = config.num_params()
     assert torch.equal(torch.get_rng_state(), before)
