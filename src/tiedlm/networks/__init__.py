@@ -3,6 +3,7 @@
 Importing the module of a network registers it. So each built-in one is imported here.
 """
 
+from tiedlm.networks.encoder import EncoderOptions, TransformerEncoder
 from tiedlm.networks.lstm import LSTMState, VariationalLSTM
 from tiedlm.networks.network import (
     Network,
@@ -17,10 +18,12 @@ from tiedlm.networks.state import State
 from tiedlm.networks.transformer import Transformer, TransformerOptions
 
 __all__ = [
+    "EncoderOptions",
     "LSTMState",
     "Network",
     "State",
     "Transformer",
+    "TransformerEncoder",
     "TransformerOptions",
     "VariationalLSTM",
     "builder_of",
