@@ -15,7 +15,7 @@ Shape letters: T steps, B streams, E width of the word vectors, H width of the h
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -65,6 +65,28 @@ class Network(Protocol[S]):
         :func:`tiedlm.dropout.stream_mask` draws it.
         """
         ...
+
+
+@runtime_checkable
+class GivesRaw(Protocol):
+    """A network that also hands over its output before dropout, for ``--tar``."""
+
+    def forward_with_raw(self, x_TBE: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """Return ``(hidden, raw, state)``: ``forward_time_major``, and ``hidden`` undropped."""
+        ...
+
+
+def run_with_raw(
+    network: Network[Any], x_TBE: Tensor, state: State | None
+) -> tuple[Tensor, Tensor, Any]:
+    """Read a window; return ``(hidden, raw, state)``, where ``raw`` is the undropped output.
+
+    A network that does not hand it over gives ``hidden`` twice.
+    """
+    if isinstance(network, GivesRaw):
+        return network.forward_with_raw(x_TBE, state)
+    hidden_TBH, state = network.forward_time_major(x_TBE, state)
+    return hidden_TBH, hidden_TBH, state
 
 
 Builder: TypeAlias = Callable[[Any], Network[Any]]  # from a ModelConfig

@@ -43,6 +43,14 @@ OF_CELL = names(lambda identity: identity.of_cell)
 DECIDING = names(lambda identity: identity.decides == "value")
 
 
+def fixed(settings: Settings) -> frozenset[str]:
+    """Return the names of the settings that may not change in a run with these.
+
+    A cosine ends with the last epoch, so their number decides every rate.
+    """
+    return FIXED | {"epochs"} if settings.schedule == "cosine" else FIXED
+
+
 def canonical(settings: Settings) -> Settings:
     """Return equal settings for equal computations: defaults are replaced by what they mean."""
     precision = "fp32" if settings.precision == "auto" else settings.precision
@@ -67,7 +75,7 @@ def changes(old: Settings, new: Settings, compared: Collection[str]) -> list[str
 def trajectory(settings: Settings) -> dict[str, Any]:
     """Return the settings that tell a run from every other, however long it is trained."""
     values = canonical(settings).to_dict()
-    return {name: value for name, value in values.items() if name in FIXED | PLACES}
+    return {name: value for name, value in values.items() if name in fixed(settings) | PLACES}
 
 
 def same_length(old: Settings, new: Settings) -> bool:
