@@ -4,7 +4,15 @@ Importing the module of a network registers it. So each built-in one is imported
 """
 
 from tiedlm.networks.lstm import LSTMState, VariationalLSTM
-from tiedlm.networks.network import Network, builder_of, register, registered
+from tiedlm.networks.network import (
+    Network,
+    builder_of,
+    network_options,
+    options_class,
+    register,
+    registered,
+)
+from tiedlm.networks.options import describe_options, option, parse_options
 from tiedlm.networks.state import State
 
 __all__ = [
@@ -13,6 +21,11 @@ __all__ = [
     "State",
     "VariationalLSTM",
     "builder_of",
+    "describe_options",
+    "network_options",
+    "option",
+    "options_class",
+    "parse_options",
     "register",
     "registered",
 ]

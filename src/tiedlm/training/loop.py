@@ -125,7 +125,7 @@ class _Training:
         self.device = device_of(settings)
         resumes = run_files.has_checkpoint(out)
         self.model = build_model(settings, corpus, resumes)
-        self.model.network.share_masks(ranks.rank, ranks.world)
+        self.model.share_masks(ranks.rank, ranks.world)
         self.model.to(self.device).train()
         source = TargetSource(self.model, settings, corpus, resumes)
         self.target_source = source.to(self.device)

@@ -12,6 +12,12 @@ from tiedlm.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from tiedlm.training.settings import Settings
 
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "dict[str, Any]": "options by name",
+}
 LARGEST = 3e38  # what a 32-bit float holds
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -40,7 +46,7 @@ def check_ranges(settings: Settings) -> None:
     )  # fmt: skip
     for name in at_least_one:
         require(name, lambda x: x is None or x >= 1, "at least 1")
-    for name in ("dropout_input", "dropout_hidden"):
+    for name in ("dropout_input", "dropout_hidden", "dropout_words"):
         require(name, lambda x: 0 <= x < 1, "a probability of dropping, 0 <= p < 1")
     for name in ("init_range", "temperature", "lr", "clip"):
         require(name, lambda x: x > 0, "a positive number")
@@ -111,11 +117,10 @@ def _require_type(settings: Settings, name: str, annotation: str) -> None:
         and not isinstance(value, bool)
         and abs(value) <= LARGEST,  # also no infinity and no NaN
         "bool": isinstance(value, bool),
+        "dict[str, Any]": isinstance(value, dict) and all(isinstance(key, str) for key in value),
     }.get(kind, isinstance(value, str))
     if not holds:
-        kind = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(
-            kind, "a text"
-        )
+        kind = _KINDS.get(kind, "a text")
         raise UserError(f"{_flag(name)} (setting {name!r}): expected {kind}, got {value!r}")
 
 

@@ -148,7 +148,8 @@ def test_ar_and_tar_are_their_equations(T, jitter):
 
 
 def test_tar_is_of_the_output_before_dropout_where_the_network_hands_it_over(monkeypatch):
-    monkeypatch.setattr(network, "_BUILDERS", dict(network._BUILDERS))
+    for registry in ("_BUILDERS", "_OPTIONS"):
+        monkeypatch.setattr(network, registry, dict(getattr(network, registry)))
 
     @register("own")
     class Own(torch.nn.Module):
