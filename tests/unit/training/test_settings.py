@@ -98,6 +98,18 @@ def test_unknown_setting_names_the_nearest():
         {"init_range": 0.0},
         {"clip": 0.0},
         {"decay_after": -1},
+        {"optimizer": "rmsprop"},
+        {"schedule": "linear"},
+        {"beta1": 1.0},
+        {"beta2": -0.1},
+        {"weight_decay": -1e-7},
+        {"warmup": -1},
+        {"lr_min": -0.1},
+        {"plateau_patience": 0},
+        {"average_from": 0},
+        {"average_trigger": 0},
+        {"ar": -1.0},
+        {"tar": -1.0},
     ],
     ids=str,
 )
@@ -105,6 +117,25 @@ def test_a_value_out_of_range_is_named_with_its_flag(change):
     ((name, value),) = change.items()
     flag = "--" + name.replace("_", "-")
     with pytest.raises(UserError, match=rf"{flag} .*expected .*got {value}"):
+        Settings(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer": "adma"}, r"--optimizer .*one of sgd, adam.* \(did you mean 'adam'\?\)"),
+        ({"optimizer": "ntasgd"}, r"did you mean 'nt-asgd'"),
+        ({"schedule": "cosinus"}, r"--schedule .*did you mean 'cosine'"),
+        ({"optimizer": "adamw", "weight_decay_inside": True}, "take --optimizer adam"),
+        ({"optimizer": "nt-asgd", "average_from": 3}, "--average-from 3.*take --optimizer sgd"),
+        ({"lr": 0.1, "lr_min": 0.2}, "--lr-min 0.2 is above --lr 0.1"),
+        ({"unit_norm": True, "average_from": 3}, "--unit-norm.*--average-from"),
+        ({"unit_norm": True, "optimizer": "nt-asgd"}, "--unit-norm.*--optimizer nt-asgd"),
+    ],
+    ids=str,
+)
+def test_an_optimizer_or_a_schedule_that_cannot_be_is_refused(change, message):
+    with pytest.raises(UserError, match=message):
         Settings(**change)
 
 
