@@ -1,4 +1,4 @@
-"""A network that tiedlm does not know, of some twenty lines (tests/own_network.py), in every command."""
+"""A network that tiedlm does not know (tests/own_network.py), in every command."""
 
 import csv
 import io
@@ -213,7 +213,7 @@ def test_it_predicts_and_generates(capsys, real):
 def test_other_programs_do_not_get_it(capsys, tmp_path, real, to):
     status, _, err = run_command(capsys, "export", real, "--to", to, tmp_path / "exported")
     assert status == 2
-    assert f"and this run has own; tiedlm.load reads it in Python" in err
+    assert "and this run has own; tiedlm.load reads it in Python" in err
     assert not (tmp_path / "exported").exists()
 
 

@@ -94,6 +94,9 @@ def export_hf(
         for name in (*CODE, f"network_{network}.py"):
             code = (SOURCE / name).read_text(encoding="utf-8")
             code = code.replace("from .network_lstm import", f"from .network_{network} import")
+            # transformers tells classes of configurations apart by this file's text, and would
+            # build the network of another export with the same one.
+            code = code.replace('network: str = "lstm"', f'network: str = "{network}"')
             files.write_text(new / name, code)
         title = files.readable(run.resolve().name)
         card = model_card(
