@@ -3,6 +3,7 @@
 Importing the module of a network registers it. So each built-in one is imported here.
 """
 
+from tiedlm.networks.awd_lstm import AWDLSTM
 from tiedlm.networks.lstm import LSTMState, VariationalLSTM
 from tiedlm.networks.network import (
     Network,
@@ -16,6 +17,7 @@ from tiedlm.networks.options import describe_options, option, parse_options
 from tiedlm.networks.state import State
 
 __all__ = [
+    "AWDLSTM",
     "LSTMState",
     "Network",
     "State",
