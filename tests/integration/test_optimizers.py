@@ -1,7 +1,6 @@
 """Runs with each optimizer and schedule: what they compute, and that they go on bit for bit."""
 
 import itertools
-import json
 import math
 import signal
 import subprocess
@@ -269,7 +268,6 @@ def test_two_processes_have_the_curve_of_one(case, tiny_corpus, tmp_path):
             check=True, capture_output=True,
         )  # fmt: skip
     curves = [
-        [json.loads(line)["valid_ppl"] for line in (tmp_path / out / "metrics.jsonl").open()]
-        for out in ("one", "two")
+        [line["valid_ppl"] for line in read_metrics(tmp_path / out)] for out in ("one", "two")
     ]
     assert curves[1] == pytest.approx(curves[0], rel=1e-4)

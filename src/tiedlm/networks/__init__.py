@@ -4,6 +4,8 @@ Importing the module of a network registers it. So each built-in one is imported
 """
 
 from tiedlm.networks.awd_lstm import AWDLSTM
+from tiedlm.networks.elman import Elman
+from tiedlm.networks.gru import GRU
 from tiedlm.networks.lstm import LSTMState, VariationalLSTM
 from tiedlm.networks.network import (
     Network,
@@ -14,10 +16,14 @@ from tiedlm.networks.network import (
     registered,
 )
 from tiedlm.networks.options import describe_options, option, parse_options
+from tiedlm.networks.rhn import RHN
 from tiedlm.networks.state import State
 
 __all__ = [
     "AWDLSTM",
+    "GRU",
+    "RHN",
+    "Elman",
     "LSTMState",
     "Network",
     "State",

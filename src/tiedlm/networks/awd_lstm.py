@@ -8,7 +8,6 @@ Shape letters: B streams, T steps, E input width, H width of a layer, G = 4H gat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -133,7 +132,7 @@ class AWDLayer(nn.Module):
             return layer(x_TBE, h_BH, c_BH, self.weight_ih, weight_hh_GH, bias_G)
         outputs = []
         for x_BE in x_TBE:
-            x_BE, gated_BH = mogrify(x_BE, h_BH, self.gates)  # noqa: PLW2901
+            x_BE, gated_BH = mogrify(x_BE, h_BH, self.gates)
             output_TBH, h_BH, c_BH = layer(
                 x_BE[None], gated_BH, c_BH, self.weight_ih, weight_hh_GH, bias_G
             )
@@ -238,8 +237,8 @@ class AWDLSTM(nn.Module):
         if is_autocast(x_TBE):
             x_TBE, state = x_TBE.to(dtype), AWDState(state.h.to(dtype), state.c.to(dtype))
         layer = self._layer_function(x_TBE)
-        exact = partial(layer, gemm=dtype) if layer is lstm_layer else layer
-        with without_autocast(x_TBE) if exact is not layer else nullcontext():
+        with without_autocast(x_TBE):
+            exact = partial(layer, gemm=dtype) if layer is lstm_layer else layer
             return self._run(x_TBE, state, exact)
 
     def _layer_function(self, x_TBE: Tensor) -> Layer:
@@ -251,14 +250,14 @@ class AWDLSTM(nn.Module):
         self, x_TBE: Tensor, state: AWDState, layer_function: Layer
     ) -> tuple[Tensor, Tensor, AWDState]:
         out_TBH = self._drop(x_TBE, self.dropout_input)
-        parts = (part[0].split(self.widths, dim=-1) for part in state)
+        parts = (torch.split(part[0], self.widths, dim=-1) for part in state)
         last_h, last_c = [], []
         for index, (layer, h_BH, c_BH) in enumerate(zip(self.typed_layers(), *parts, strict=True)):
             if index > 0:
                 out_TBH = self._drop(out_TBH, self.dropout_between)
             weight_hh_GH = self._dropped(layer.weight_hh)
             # Parts of a wider state are not contiguous, as the fast layer wants them.
-            out_TBH, h_BH, c_BH = layer(  # noqa: PLW2901
+            out_TBH, h_BH, c_BH = layer(
                 out_TBH, h_BH.contiguous(), c_BH.contiguous(), weight_hh_GH, layer_function
             )
             last_h.append(h_BH)

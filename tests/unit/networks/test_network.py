@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import elman
+import own_network
 import tiedlm
 from tiedlm import LanguageModel, ModelConfig
 from tiedlm.networks import builder_of, network, register, registered
@@ -150,10 +150,10 @@ def test_counting_the_largest_model_takes_no_memory():
 
 
 def test_the_network_is_a_module_under_its_name():
-    own = model("elman")
-    assert isinstance(own.network, elman.Elman)
-    assert own.network is own.get_submodule("elman")
-    assert "elman.weight_hh" in own.state_dict()
+    own = model("own")
+    assert isinstance(own.network, own_network.OwnNetwork)
+    assert own.network is own.get_submodule("own")
+    assert "own.weight_hh" in own.state_dict()
     assert "lstm.layers.0.weight_ih" in model("lstm").state_dict()
 
 
@@ -173,7 +173,7 @@ def test_no_other_part_of_the_package_names_a_network():
 def test_an_unknown_network_is_named_with_those_that_are_known():
     with pytest.raises(ValueError, match=r"'lstn' is not registered \(did you mean 'lstm'\?\)"):
         ModelConfig(network="lstn", vocab_size=5)
-    assert {"lstm", "elman"} <= set(registered())
+    assert {"lstm", "own"} <= set(registered())
 
 
 @pytest.mark.parametrize("name", ["embedding", "decoder", "two words", "a.b", ""])
@@ -186,7 +186,7 @@ def test_a_name_is_one_network_s_and_a_cell_that_runs_again_is_the_same_network(
     monkeypatch.setattr(network, "_BUILDERS", dict(network._BUILDERS))
 
     def define():
-        class Cell(elman.Elman):
+        class Cell(own_network.OwnNetwork):
             pass
 
         return Cell

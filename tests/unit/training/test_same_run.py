@@ -13,7 +13,7 @@ DECIDES_NOTHING = {"accumulate", "device", "threads"}
 MAY_CHANGE = {"data", "device", "epochs", "init_from", "patience", "threads"}
 NOT_OF_A_CELL = {"accumulate", "device", "init_from", "precision", "recipe", "seed", "threads"}
 OTHER_VALUES = {
-    "network": "elman", "options": {"depth": 3}, "dropout_words": 0.5,
+    "network": "own", "options": {"depth": 3}, "dropout_words": 0.5,
     "recipe": "other", "data": "elsewhere", "tokenize": True, "fraction": 0.5, "skip": 0.5,
     "vocab_from": "whole", "vocab_size": 9, "min_count": 3, "tied": True, "decoder_bias": False,
     "dropout_input": 0.5, "dropout_hidden": 0.5, "target_grad": False, "soft_target": "uniform",
