@@ -37,7 +37,9 @@ ADAM = {"optimizer": "adam", "beta1": 0.5, "lr": 0.02, "lr_min": 0.002, "schedul
         "alpha": 2.0, "temperature": 5.0, "epochs": 4}  # fmt: skip
 ADAMW = {"optimizer": "adamw", "lr": 0.05, "schedule": "plateau", "weight_decay": 0.1,
          "lr_decay": 0.3, "tied": False, "accumulate": 2, "epochs": 4}  # fmt: skip
-CASES = {"asgd": ASGD, "adam": ADAM, "adamw": ADAMW}
+AWD = {**ASGD, "network": "awd_lstm", "dropout_words": 0.1, "d_hidden": 12, "alpha": 2.0,
+       "options": {"dropconnect": 0.4, "dropout_output": 0.3, "mogrifier_rounds": 2}}  # fmt: skip
+CASES = {"asgd": ASGD, "adam": ADAM, "adamw": ADAMW, "awd": AWD}
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_that_was_killed_goes_on_bit_for_bit(case, corpus, tmp_path, monkeypatch):
     settings = settings_of(case)
-    if case == "asgd":  # turned over, validation gets worse, and averaging begins
+    if case in ("asgd", "awd"):  # turned over, validation gets worse, and averaging begins
 
         def turned_over(model, ids):
             return SimpleNamespace(perplexity=1000 / evaluate(model, ids).perplexity)
@@ -202,7 +204,8 @@ def test_a_cosine_s_number_of_epochs_is_fixed(corpus, tmp_path):
 
 def options(case, **changes):
     settings = {**TINY, **CASES[case], **changes}
-    return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    given = [f"--option={name}={value}" for name, value in settings.pop("options", {}).items()]
+    return given + [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
 
 
 @pytest.mark.parametrize(
