@@ -3,6 +3,7 @@
 Importing the module of a network registers it. So each built-in one is imported here.
 """
 
+from tiedlm.networks.awd_lstm import AWDLSTM
 from tiedlm.networks.elman import Elman
 from tiedlm.networks.encoder import EncoderOptions, TransformerEncoder
 from tiedlm.networks.gru import GRU
@@ -21,6 +22,7 @@ from tiedlm.networks.state import State
 from tiedlm.networks.transformer import Transformer, TransformerOptions
 
 __all__ = [
+    "AWDLSTM",
     "GRU",
     "RHN",
     "Elman",

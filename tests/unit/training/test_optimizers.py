@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-import elman  # noqa: F401  registers it
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.networks import network, register
 from tiedlm.training.captured import can_capture
@@ -151,7 +150,7 @@ def test_tar_is_of_the_output_before_dropout_where_the_network_hands_it_over(mon
     for registry in ("_BUILDERS", "_OPTIONS"):
         monkeypatch.setattr(network, registry, dict(getattr(network, registry)))
 
-    @register("own")
+    @register("hands_over")
     class Own(torch.nn.Module):
         forgets = True
 
@@ -174,7 +173,7 @@ def test_tar_is_of_the_output_before_dropout_where_the_network_hands_it_over(mon
             raw_TBH = x_TBE @ self.weight.t()
             return 0.0 * raw_TBH, raw_TBH, self.initial_state(x_TBE.shape[1])
 
-    lm = model(network="own")
+    lm = model(network="hands_over")
     objective, ce = regularised(lm, Settings(ar=3.0, tar=5.0, bptt=6), T=6)
     raw = (lm.embedding(tokens()[:, :6]) @ lm.network.weight.t()).detach()
     changes = (raw[:, 1:] - raw[:, :-1]).square().mean()

@@ -7,6 +7,7 @@ import pytest
 
 from tiedlm.errors import UserError
 from tiedlm.experiments.recipes import RECIPES, get_recipe
+from tiedlm.training.build import model_config
 from tiedlm.training.settings import FlagGroup, Settings
 
 
@@ -14,6 +15,37 @@ def test_learning_rate_is_full_until_decay_after_and_shrinks_each_epoch_from_the
     settings = Settings(lr=1.0, lr_decay=0.9, decay_after=5)
     rates = [settings.lr_at(epoch) for epoch in range(1, 9)]
     assert rates == pytest.approx([1, 1, 1, 1, 1, 0.9, 0.81, 0.729])
+
+
+@pytest.mark.parametrize(
+    ("name", "vocab_size", "parameters"),
+    [("ptb-awd-lstm", 10_000, 24_221_600), ("wikitext-2-awd-lstm", 33_278, 33_556_078)],
+)
+def test_awd_lstm_has_the_published_number_of_parameters(name, vocab_size, parameters):
+    assert model_config(get_recipe(name), vocab_size).num_params() == parameters
+
+
+def test_awd_lstm_has_the_published_numbers_in_our_scale():
+    """Its program averages over the 70 steps of a window; we sum over them."""
+    recipe = get_recipe("ptb-awd-lstm")
+    assert recipe.lr == pytest.approx(0.43, abs=0.002)
+    found = [recipe.clip, recipe.ar, recipe.tar, recipe.weight_decay, recipe.bptt]
+    assert found == pytest.approx([17.5, 140, 70, 8.4e-5, 70])
+    assert not recipe.weight_decay_inside
+    assert [recipe.lr_at(e) for e in (1, 500)] == [recipe.lr] * 2
+    drops = [recipe.dropout_input, recipe.dropout_hidden, recipe.dropout_words]
+    assert drops == [0.4, 0.25, 0.1]
+    assert recipe.options == {"dropout_output": 0.4, "dropconnect": 0.5}
+    assert (recipe.optimizer, recipe.average_trigger, recipe.epochs) == ("nt-asgd", 5, 500)
+
+
+@pytest.mark.parametrize(("suffix", "tied", "augmented"), [
+    ("", False, False), ("-al", False, True), ("-re", True, False), ("-real", True, True),
+])  # fmt: skip
+def test_awd_lstm_for_ones_own_text_is_there_as_each_variant(suffix, tied, augmented):
+    recipe = get_recipe(f"awd-lstm{suffix}")
+    assert (recipe.tied, recipe.alpha > 0, recipe.data) == (tied, augmented, "")
+    assert recipe.patience > recipe.average_trigger, "averaging begins before the run ends"
 
 
 def test_large_schedule_decays_after_the_first_epoch():
