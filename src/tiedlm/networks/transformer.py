@@ -68,13 +68,18 @@ class TransformerOptions:
         "none: dropout_hidden.",
         training_only=True,
     )
+    dropout_output: float | None = option(
+        None,
+        "Probability of dropping a unit of the output; none: dropout_hidden.",
+        training_only=True,
+    )
 
     def __post_init__(self) -> None:
         for name in ("n_heads", "d_inner", "memory"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
-        for name in ("dropout_attention", "dropout_feedforward"):
+        for name in ("dropout_attention", "dropout_feedforward", "dropout_output"):
             if (p := getattr(self, name)) is not None:
                 check_probability(name, p)
 
@@ -164,8 +169,9 @@ class Transformer(nn.Module):
         d_hidden: width of every layer.
         n_layers: number of layers.
         dropout_input: probability of dropping a unit of the inputs.
-        dropout_hidden: probability of dropping a unit of the output.
-        options: heads, memory, inner width and the other dropouts.
+        dropout_hidden: the probability for attention, feed-forward layers and the output, where
+            the options do not give it.
+        options: heads, memory, inner width and these dropouts.
 
     Shape:
         output ``(T, B, d_hidden)``; state: :class:`tiedlm.networks.attention.Memory`.
@@ -205,10 +211,9 @@ class Transformer(nn.Module):
         self.n_heads = options.n_heads
         self.memory = options.memory
         self.dropout_input = dropout_input
-        self.dropout_hidden = dropout_hidden
-        self.dropout_attention, self.dropout_feedforward = (
-            dropout_hidden if p is None else p
-            for p in (options.dropout_attention, options.dropout_feedforward)
+        given = (options.dropout_attention, options.dropout_feedforward, options.dropout_output)
+        self.dropout_attention, self.dropout_feedforward, self.dropout_output = (
+            dropout_hidden if p is None else p for p in given
         )
         self.mask_share = (0, 1)
         self.weight_input = (
@@ -269,12 +274,19 @@ class Transformer(nn.Module):
         return Masks(
             draw(self.d_input, self.dropout_input),
             [of_layer() for _ in range(self.n_layers)],
-            draw(self.d_hidden, self.dropout_hidden),
+            draw(self.d_hidden, self.dropout_output),
         )
 
     def forward_time_major(
         self, x_TBE: Tensor, state: Memory | None = None
     ) -> tuple[Tensor, Memory]:
+        """Run over a window; :meth:`forward_with_raw` without the undropped output."""
+        output_TBH, _, state = self.forward_with_raw(x_TBE, state)
+        return output_TBH, state
+
+    def forward_with_raw(
+        self, x_TBE: Tensor, state: Memory | None = None
+    ) -> tuple[Tensor, Tensor, Memory]:
         """Run over a window.
 
         Args:
@@ -282,8 +294,8 @@ class Transformer(nn.Module):
             state: the memory after the previous window; None is empty.
 
         Returns:
-            ``(output, state)``: the masked hidden states ``(T, B, d_hidden)`` of the last layer,
-            and the memory after the last step, still attached to the graph.
+            ``(output, raw, state)``: the hidden states ``(T, B, d_hidden)`` of the last layer,
+            masked and not, and the memory after the last step, still attached to the graph.
 
         Raises:
             ValueError: for no steps, or a wrong shape of ``state``.
@@ -293,20 +305,21 @@ class Transformer(nn.Module):
             raise ValueError("x: expected one step or more, got none")
         state = self.initial_state(batch_size) if state is None else Memory(*state)
         check_memory(state, (self.n_layers, batch_size, self.memory, self.d_hidden))
-        x_BTE = x_TBE.transpose(0, 1)
+        x_BTE, masks = x_TBE.transpose(0, 1), self.sample_masks(batch_size)
         if self.training or torch.is_grad_enabled():
-            output_BTH, state = self._forward(x_BTE, state, gemm_dtype(x_BTE))
+            raw_BTH, state = self._run(x_BTE, state, masks, gemm_dtype(x_BTE))
         else:  # evaluation multiplies in the type of the weights, whatever training does
             if is_autocast(x_BTE):
                 x_BTE = x_BTE.to(self.norm.dtype)
             with without_autocast(x_BTE):
-                output_BTH, state = self._forward(x_BTE, state, self.norm.dtype)
-        return output_BTH.transpose(0, 1), state
+                raw_BTH, state = self._run(x_BTE, state, masks, self.norm.dtype)
+        return masked(raw_BTH, masks.output).transpose(0, 1), raw_BTH.transpose(0, 1), state
 
-    def _forward(self, x_BTE: Tensor, state: Memory, dtype: torch.dtype) -> tuple[Tensor, Memory]:
-        """Run the layers one after the other."""
+    def _run(
+        self, x_BTE: Tensor, state: Memory, masks: Masks, dtype: torch.dtype
+    ) -> tuple[Tensor, Memory]:
+        """Run the layers one after the other; return the undropped output and the memory."""
         batch_size, steps = x_BTE.shape[:2]
-        masks = self.sample_masks(batch_size)
         known_BS = torch.cat((state.known[0], state.known.new_ones(batch_size, steps)), dim=1)
         turns = rotations(self.memory + steps, self.d_hidden // self.n_heads, self.norm)
         x_BTH = masked(x_BTE, masks.input)
@@ -320,10 +333,10 @@ class Transformer(nn.Module):
             )
             keys.append(key_BMH)
             values.append(value_BMH)
-        output_BTH = masked(rms_norm(x_BTH, self.norm), masks.output)
         known_1BM = known_BS[None, :, -self.memory :]
         last = Memory(torch.stack(keys), torch.stack(values), known_1BM)
-        return output_BTH, map_state(lambda part: part.to(self.norm.dtype), last)
+        last = map_state(lambda part: part.to(self.norm.dtype), last)
+        return rms_norm(x_BTH, self.norm), last
 
     def extra_repr(self) -> str:
         """Describe the module in ``print(model)``."""

@@ -213,7 +213,16 @@ def test_masks_are_constant_over_the_window_and_drop_what_they_say():
 
 def test_dropout_hidden_stands_for_those_not_given():
     net = network(dropouts=(0.0, 0.25), dropout_feedforward=0.1)
-    assert (net.dropout_attention, net.dropout_feedforward) == (0.25, 0.1)
+    assert (net.dropout_attention, net.dropout_feedforward, net.dropout_output) == (0.25, 0.1, 0.25)
+    assert network(dropouts=(0.0, 0.25), dropout_output=0.4).dropout_output == 0.4
+
+
+def test_the_raw_output_is_the_output_before_its_mask():
+    net = network(dropouts=(0.0, 0.5))
+    output_TBH, raw_TBH, _ = net.forward_with_raw(vectors(3, 9))
+    kept = output_TBH != 0
+    assert not kept.all()
+    torch.testing.assert_close(output_TBH[kept], 2 * raw_TBH[kept])
 
 
 def test_a_mask_on_attention_alone_changes_what_attention_adds():

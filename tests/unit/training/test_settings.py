@@ -39,6 +39,28 @@ def test_awd_lstm_has_the_published_numbers_in_our_scale():
     assert (recipe.optimizer, recipe.average_trigger, recipe.epochs) == ("nt-asgd", 5, 500)
 
 
+def test_the_transformer_has_the_published_24_million_parameters():
+    """The published one has relative positions, biases and a plain feed-forward layer of 900."""
+    attention, norms = 4 * 380 * 380, 2 * 380
+    words = 10_000 * 380 + 10_000
+    layer = attention + 3 * 380 * 600 + norms
+    theirs = attention + (2 * 380 * 900 + 900 + 380) + 2 * norms
+    found = model_config(get_recipe("ptb-transformer"), 10_000).num_params()
+    assert found == words + 16 * layer + 380 == 24_008_140
+    assert words + 16 * theirs == 24_040_400
+    assert round(found, -5) == 24_000_000
+
+
+def test_the_transformer_has_the_published_numbers_in_our_scale():
+    recipe = get_recipe("ptb-transformer")
+    found = [recipe.clip, recipe.ar, recipe.tar, recipe.weight_decay]
+    assert found == pytest.approx([17.5, 14, 7, 8.4e-5])
+    assert (recipe.lr, recipe.lr_min, recipe.warmup) == (3e-4, 1e-4, 3000)
+    assert recipe.epochs - recipe.average_from + 1 == 50
+    network = model_config(recipe, 100).network_options
+    assert (network.n_heads, network.memory, network.dropout_output) == (10, 140, 0.5)
+
+
 @pytest.mark.parametrize(("suffix", "tied", "augmented"), [
     ("", False, False), ("-al", False, True), ("-re", True, False), ("-real", True, True),
 ])  # fmt: skip
