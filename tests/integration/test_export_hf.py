@@ -192,7 +192,10 @@ def test_a_masked_position_is_not_read_and_repeats_the_prediction_before_it(expo
         torch.testing.assert_close(out.logits[row, read], alone.logits[0], rtol=0, atol=1e-6)
         torch.testing.assert_close(out.logits[row, -1], alone.logits[0, -1], rtol=0, atol=1e-6)
         torch.testing.assert_close(
-            out[state_name(loaded)].c[:, row], alone[state_name(loaded)].c[:, 0], rtol=0, atol=1e-6
+            out[state_name(loaded)].state.c[:, row],
+            alone[state_name(loaded)].state.c[:, 0],
+            rtol=0,
+            atol=1e-6,
         )
 
 
@@ -204,8 +207,8 @@ def test_a_row_that_is_masked_throughout_keeps_its_state(exported):
     after = loaded(random_words(model, 2, 3), attention_mask=mask_BT, past_key_values=before)[
         state_name(loaded)
     ]
-    assert torch.equal(after.h[:, 1], before.h[:, 1])
-    assert not torch.equal(after.h[:, 0], before.h[:, 0])
+    assert torch.equal(after.state.h[:, 1], before.state.h[:, 1])
+    assert not torch.equal(after.state.h[:, 0], before.state.h[:, 0])
 
 
 GENERATION = [

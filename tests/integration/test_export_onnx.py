@@ -59,7 +59,7 @@ def test_five_thousand_words_word_by_word_stay_near_the_model(exported):
     assert names(step.get_outputs()) == ["log_probs", "next_h", "next_c"]
     ids_1T = random_words(model, 1, 5000)
     expected_1TV, state = log_probs(model, ids_1T)
-    h_LBH, c_LBH = zero_state(step, 1)
+    h_LBH, c_LBH = zero_state(step, 1).values()
     largest = 0.0
     for position in range(5000):
         out, h_LBH, c_LBH = step.run(
@@ -76,7 +76,7 @@ def test_batch_and_length_are_free(exported, batch, steps):
     model, folder = exported
     step = session(folder / "step.onnx")
     ids_BT = random_words(model, batch, steps)
-    h_LBH, c_LBH = zero_state(step, batch)
+    h_LBH, c_LBH = zero_state(step, batch).values()
     found, *_ = step.run(None, {"tokens": ids_BT, "h": h_LBH, "c": c_LBH})
     np.testing.assert_allclose(found, log_probs(model, ids_BT)[0], rtol=0, atol=1e-5)
 
@@ -94,7 +94,7 @@ def test_icefall_with_state_gives_the_next_word_after_the_last(exported):
     assert names(streaming.get_inputs()) == ["x", "h0", "c0"]
     assert names(streaming.get_outputs()) == ["log_softmax", "next_h0", "next_c0"]
     ids_NL = random_words(model, 3, 12)
-    h, c = zero_state(streaming, 3)
+    h, c = zero_state(streaming, 3).values()
     for start, stop in ((0, 1), (1, 2), (2, 12)):  # a word at a time, then several
         found_NV, h, c = streaming.run(None, {"x": ids_NL[:, start:stop], "h0": h, "c0": c})
         expected = log_probs(model, ids_NL[:, :stop])[0][:, -1]

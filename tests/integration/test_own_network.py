@@ -1,4 +1,4 @@
-"""Every command works with a network defined outside tiedlm, in twenty lines (tests/elman.py)."""
+"""Every command works with a network defined outside tiedlm, in twenty lines."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import elman
+import own_network
 from tests_support import blocks, run_command
 from tiedlm import load
 from tiedlm.cli import main
@@ -25,10 +25,10 @@ from tiedlm.training.outcomes import Stopped
 from tiedlm.training.settings import Settings
 from tiedlm.tying import is_tied
 
-PROGRAM = [sys.executable, elman.__file__]
+PROGRAM = [sys.executable, own_network.__file__]
 TORCHRUN = [
     sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-    elman.__file__,
+    own_network.__file__,
 ]  # fmt: skip
 TINY = {
     "d_embed": 12, "d_hidden": 10, "dropout_input": 0.0, "dropout_hidden": 0.2, "init_range": 0.3,
@@ -41,7 +41,7 @@ VARIANTS = {"small": (False, 0), "small-al": (False, 2), "small-re": (True, 0),
 
 def options(corpus, out, **changes):
     """Return the arguments of ``train`` after the recipe."""
-    named = {**TINY, "network": "elman", "data": corpus, "out": out, **changes}
+    named = {**TINY, "network": "own", "data": corpus, "out": out, **changes}
     return [f"--{name.replace('_', '-')}={value}" for name, value in named.items()]
 
 
@@ -74,8 +74,8 @@ def real(runs):
 def test_it_trains_as_each_variant(runs, recipe):
     _, lines, result = outcome(runs / recipe)
     model = load(runs / recipe)
-    assert isinstance(model.network, elman.Elman)
-    assert "elman.weight_hh" in dict(model.named_parameters())
+    assert isinstance(model.network, own_network.OwnNetwork)
+    assert "own.weight_hh" in dict(model.named_parameters())
     assert is_tied(model.embedding, model.decoder) == VARIANTS[recipe][0]
     assert lines[-1]["aug"] > 0 or not VARIANTS[recipe][1]
     assert result["valid_ppl"] < len(model.vocabulary) / 2
@@ -104,7 +104,7 @@ def test_a_killed_run_resumes_bit_for_bit(capsys, tiny_corpus, tmp_path):
 def test_a_run_stopped_within_an_epoch_carries_its_state_on(tiny_corpus, tmp_path, accumulate):
     corpus = load_corpus(str(tiny_corpus), progress=False)
     settings = Settings(
-        data=str(tiny_corpus), network="elman", tied=True, alpha=2.0, accumulate=accumulate,
+        data=str(tiny_corpus), network="own", tied=True, alpha=2.0, accumulate=accumulate,
         **{**TINY, "epochs": 1},
     )  # fmt: skip
     train(settings, corpus, tmp_path / "whole")
@@ -146,7 +146,7 @@ def test_perplexity_does_not_depend_on_the_window_or_on_how_many_streams_are_rea
 def test_a_network_that_does_not_forget_is_read_as_one_stream(monkeypatch, real):
     model = load(real)
     assert segments.segments_for(model, 10**9) > 1
-    monkeypatch.setattr(elman.Elman, "forgets", False)
+    monkeypatch.setattr(own_network.OwnNetwork, "forgets", False)
     assert segments.segments_for(model, 10**9) == 1
 
 
@@ -213,7 +213,7 @@ def test_it_predicts_and_generates(capsys, real):
 def test_export_refuses_it(capsys, tmp_path, real, to):
     status, _, err = run_command(capsys, "export", real, "--to", to, tmp_path / "exported")
     assert status == 2
-    assert f"--to {to} is for the network lstm, and this run has elman" in err
+    assert "and this run has own; tiedlm.load reads it in Python" in err
     assert not (tmp_path / "exported").exists()
 
 
@@ -226,7 +226,7 @@ def test_where_it_is_not_registered_the_known_ones_are_named(
     for command in (("train", "small", *arguments), ("predict", real, "the cat")):
         status, _, err = run_command(capsys, *command)
         assert status == 2
-        assert "network 'elman' is not registered; known: lstm" in err
+        assert "network 'own' is not registered; known: lstm" in err
     assert not (tmp_path / "run").exists()
 
 
@@ -234,11 +234,11 @@ def test_a_run_of_one_network_cannot_be_resumed_with_another(capsys, tiny_corpus
     other = options(tiny_corpus, real, network="lstm", alpha=2)
     status, _, err = run_command(capsys, "train", "small-real", *other)
     assert status == 2
-    assert "network: 'elman' -> 'lstm'" in err
+    assert "network: 'own' -> 'lstm'" in err
     fresh = options(tiny_corpus, tmp_path / "run", network="lstm")
     status, _, err = run_command(capsys, "train", "small-real", *fresh, "--init-from", real)
     assert status == 2
-    assert "has network elman, this run lstm" in err
+    assert "has network own, this run lstm" in err
 
 
 def test_the_network_of_the_documentation_works(monkeypatch):

@@ -25,10 +25,11 @@ from tiedlm.progress import ProgressView, Silent
 from tiedlm.training import checkpoint, loop, resume, updater
 from tiedlm.training.checkpoint import restore_checkpoint
 from tiedlm.training.hardware import arithmetic_of, threads_of
-from tiedlm.training.loop import FEW_UPDATES, train
+from tiedlm.training.loop import train
 from tiedlm.training.outcomes import Diverged, Stopped
 from tiedlm.training.run import load_weights, run_id, save_weights
 from tiedlm.training.settings import Settings
+from tiedlm.training.windows import FEW_UPDATES
 from tiedlm.tying import is_tied
 
 TINY = {

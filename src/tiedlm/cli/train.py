@@ -144,10 +144,20 @@ def run(
 
 def _print_recipes() -> None:
     for name, settings in RECIPES.items():
-        suffix = next(s for s in sorted(VARIANTS, key=len, reverse=True) if name.endswith(s))
         corpus = settings.data or "your --data"
-        print(f"{name:<24} {VARIANTS[suffix]:<15} d = {settings.d_hidden:<5} {corpus}")
+        print(f"{name:<24} {_variant(settings):<15} d = {settings.d_hidden:<5} {corpus}")
     print("`tiedlm info --networks` lists the networks for --network, and their options")
+
+
+def _variant(settings: Settings) -> str:
+    """Return the network of a recipe, and what of the paper it has: AL, RE or both."""
+    suffix = {(True, False): "-al", (False, True): "-re", (True, True): "-real"}.get(
+        (settings.alpha > 0, settings.tied), ""
+    )
+    if settings.network == Settings().network:
+        return VARIANTS[suffix]
+    network = settings.network.upper().replace("_", "-")
+    return VARIANTS[suffix].replace(VARIANTS[""], network)
 
 
 def _flag_options(name: str, kind: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-import elman
+import own_network
 from tests_support import run_command
 from tiedlm import LanguageModel, ModelConfig
 from tiedlm.errors import UserError
@@ -36,7 +36,7 @@ def optional(monkeypatch):
         monkeypatch.setattr(network, registry, dict(getattr(network, registry)))
 
     @register("optional", options=Options)
-    class Optional(elman.Elman):
+    class Optional(own_network.OwnNetwork):
         pass
 
 
