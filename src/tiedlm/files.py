@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tiedlm.environment_variables import CACHE, XDG_CACHE_HOME, read
 from tiedlm.errors import UserError
@@ -81,8 +81,13 @@ def explain(error: OSError, path: Path | str) -> UserError:
     return UserError(f"cannot write {path}: {reason}; {advice}")
 
 
-def keep_input(out: Path | None, *inputs: Path | str) -> None:
+def keep_input(out: Path | None, *inputs: Path | str, flag: str = "--out") -> None:
     """Refuse to overwrite an input file.
+
+    Args:
+        out: the file to write, if any.
+        inputs: the files that the command reads.
+        flag: the flag that gave ``out``.
 
     Raises:
         UserError: if ``out`` is one of ``inputs``.
@@ -90,7 +95,7 @@ def keep_input(out: Path | None, *inputs: Path | str) -> None:
     if out is None or not out.is_file():
         return
     if out.resolve() in [Path(given).resolve() for given in inputs]:
-        raise UserError(f"--out {out} is an input of this command; choose another file")
+        raise UserError(f"{flag} {out} is an input of this command; choose another file")
 
 
 def temporary_name(path: Path) -> Path:
@@ -138,6 +143,17 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # report the first error, not this one
             temporary.unlink()
+
+
+@contextmanager
+def text_file(path: Path) -> Iterator[IO[str]]:
+    """Yield an open UTF-8 file that becomes ``path`` on success and is removed on failure.
+
+    Raises:
+        UserError: if :func:`atomic_path` fails.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        yield file
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:

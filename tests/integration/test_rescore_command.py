@@ -158,6 +158,7 @@ def test_log_probs_are_the_surprisals_of_score(capsys, trained, lists, tmp_path)
         (["lists.jsonl", "--tune", "kaldi/acwt"], "has no reference"),
         (["lists.jsonl", "--arpa", "kaldi/acwt", "--arpa-weight", "1"], "--arpa-weight"),
         (["lists.jsonl", "--arpa-weight", "0.3"], "--arpa-weight needs --arpa"),
+        (["lists.jsonl", "--unk-penalty", "inf"], "--unk-penalty: expected a number, got inf"),
         (["lists.jsonl", "--lm-scale", "0"], "--lm-scale: expected a positive number"),
         (["lists.jsonl", "--acoustic-cost", "kaldi/acwt"], "these are JSON lines"),
     ],
@@ -220,6 +221,27 @@ def test_a_run_that_knows_few_words_of_a_list_is_named(capsys, trained, tmp_path
     path.write_text('{"id": "u", "hypotheses": [{"text": "THE CAT .", "score": -1}]}')
     _, _, err = run(capsys, "rescore", trained, path, "--no-tokenize")
     assert f"note: {trained} does not know 67% of the words" in err
+
+
+def test_a_penalty_turns_the_choice_away_from_unknown_words(capsys, trained, tmp_path):
+    path = tmp_path / "n.jsonl"
+    texts = [("the zebra zebra .", 0.0), ("the cat .", -4.0)]
+    entry = {"id": "u", "hypotheses": [{"text": text, "score": score} for text, score in texts]}
+    path.write_text(json.dumps(entry))
+    found = {}
+    for penalty in ("0", "50", "-50"):
+        flags = ["--json", "--weight", "1", "--unk-penalty", penalty]
+        _, out, err = run(capsys, "rescore", trained, path, *flags)
+        best, *_ = json.loads(out)["hypotheses"]
+        found[penalty] = {h["text"]: h["log_prob"] for h in json.loads(out)["hypotheses"]}
+        assert ("--unk-penalty" in err) == (penalty != "0")
+        if penalty != "0":
+            assert best["text"] == texts[penalty == "50"][0]
+            again = re.search(r"used (--weight .*)", err)[1].split()
+            assert run(capsys, "rescore", trained, path, "--json", *again)[1] == out
+    for text, unknown in (("the zebra zebra .", 2), ("the cat .", 0)):
+        cost = found["0"][text] - found["50"][text]
+        assert cost == pytest.approx(50 * unknown)
 
 
 def test_an_impossible_hypothesis_comes_last_and_lists_of_only_such_are_named(

@@ -392,6 +392,93 @@ def test_a_run_that_does_not_tokenize_warns_of_raw_text(capsys, trained, tmp_pat
     assert "note" not in run(capsys, "score", trained, tmp_path / "t.txt")[2]
 
 
+SENTENCE_HEADER = "sentence words unknown predicted sum mean line as_written"
+
+
+def sentence_table(out):
+    """Return the rows of a table per sentence as dictionaries."""
+    header, *lines = out.splitlines()
+    assert header.split("\t") == SENTENCE_HEADER.split()
+    return [dict(zip(SENTENCE_HEADER.split(), line.split("\t"), strict=True)) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--no-eos"],
+        ["--unit", "line", "--base", "e"],
+        ["--unit", "document"],
+        ["--start", "none", "--no-eos"],
+        ["--adapt"],
+    ],
+    ids=" ".join,
+)
+def test_a_sentence_s_row_sums_the_rows_of_its_words(capsys, corpus, trained, flags):
+    words = table(run(capsys, "score", trained, corpus / "test.txt", *flags)[1])
+    status, out, err = run(capsys, "score", trained, corpus / "test.txt", "--per=sentence", *flags)
+    assert status == 0
+    found = sentence_table(out)
+    assert err == run(capsys, "score", trained, corpus / "test.txt", *flags)[2]
+    assert [row["sentence"] for row in found] == list(dict.fromkeys(w["sentence"] for w in words))
+    for row in found:
+        own = [word for word in words if word["sentence"] == row["sentence"]]
+        surprisals = column(own, "surprisal")
+        assert float(row["sum"]) == pytest.approx(sum(surprisals), abs=1e-5)
+        assert float(row["mean"]) == pytest.approx(sum(surprisals) / len(surprisals), abs=1e-5)
+        assert int(row["predicted"]) == len(surprisals)
+        assert int(row["words"]) == sum(word["word"] != "<eos>" for word in own)
+        assert int(row["unknown"]) == sum(word["in_vocabulary"] == "0" for word in own)
+        assert row["as_written"] == " ".join(w["as_written"] for w in own if w["region"] != "NA")
+    assert any(row["unknown"] != "0" for row in found)
+
+
+def test_a_sentence_s_row_has_its_own_part_of_the_line_and_the_given_cells(capsys, raw, tmp_path):
+    path = tmp_path / "s.tsv"
+    path.write_text("sum\ttext\n7\tThe cat sees a dog. It doesn't see the bird.\n")
+    out = run(capsys, "score", raw, path, "--column", "text", "--per", "sentence")[1]
+    header, *lines = [line.split("\t") for line in out.splitlines()]
+    assert header == [*SENTENCE_HEADER.split(), "given_sum"]
+    assert [(line[0], line[1], *line[6:]) for line in lines] == [
+        ("1", "6", "1", "The cat sees a dog.", "7"),
+        ("2", "7", "1", "It doesn't see the bird.", "7"),
+    ]
+
+
+def test_unknown_words_are_named_and_listed_with_their_counts(capsys, trained, tmp_path):
+    known = "the cat sees the dog .\n"
+    unknown = {f"x{i}": 12 - i for i in range(12)}
+    path, listed = tmp_path / "t.txt", tmp_path / "unknown.tsv"
+    path.write_text(known * 40 + "".join(f"the {w} sees .\n" * n for w, n in unknown.items()))
+    status, _, err = run(capsys, "score", trained, path, "--unk-list", listed)
+    assert status == 0
+    named = ", ".join(f"x{i} ({12 - i})" for i in range(10))
+    assert err.splitlines()[-1] == f"most frequent unknown words: {named} and 2 others"
+    expected = "".join(f"{word}\t{number}\n" for word, number in unknown.items())
+    assert listed.read_text() == "word\tcount\n" + expected
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(random.Random(0).sample(lines, len(lines))))
+    run(capsys, "score", trained, path, "--unk-list", listed, "--unit", "document")
+    assert listed.read_text() == "word\tcount\n" + expected
+    path.write_text(known)
+    assert "unknown words" not in run(capsys, "score", trained, path, "--unk-list", listed)[2]
+    assert listed.read_text() == "word\tcount\n"
+
+
+def test_the_list_of_unknown_words_overwrites_no_other_file(capsys, trained, tmp_path):
+    path, out = tmp_path / "s.txt", tmp_path / "t.tsv"
+    path.write_text("the cat sees a dog .\n")
+    status, shown, err = run(capsys, "score", trained, path, "--unk-list", path)
+    assert (status, shown, err.count("\n")) == (2, "", 1)
+    assert f"--unk-list {path} is an input of this command; choose another" in err
+    status, shown, err = run(capsys, "score", trained, path, "--out", out, "--unk-list", out)
+    assert (status, shown, err.count("\n")) == (2, "", 1)
+    assert "--out and --unk-list are both" in err
+    status, shown, err = run(capsys, "score", trained, path, "--unk-list", path / "u", "--out", out)
+    assert (status, shown, err.count("\n")) == (2, "", 1)
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
 def test_the_input_is_not_overwritten(capsys, trained, tmp_path):
     path = tmp_path / "s.txt"
     path.write_text("the cat sees a dog .\n")

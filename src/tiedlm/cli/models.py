@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy.typing as npt
 
 from tiedlm.cli import note, until_the_end
 from tiedlm.data import Vocabulary, split_sentences, tokenize
+from tiedlm.data.check import LACKS_BLANKS
+from tiedlm.data.text import lacks_blanks
 from tiedlm.model import LanguageModel
 from tiedlm.training.hardware import choose_device, fast_arithmetic
 from tiedlm.training.run import load
@@ -25,6 +28,25 @@ def note_unknown(model: str, share: float, text: str) -> None:
             f"{model} does not know {share:.0%} of the words: does the {text} differ from it in "
             "language, in capitals, or in how words are split?"
         )
+
+
+def looks_raw(name: str) -> str:
+    """Return a note about raw text that is split at spaces only."""
+    return (
+        f"{name} looks like raw text, but this run splits words at spaces only; --tokenize "
+        "separates punctuation too"
+    )
+
+
+def note_text(sample: Iterable[str], notes: list[str]) -> None:
+    """Print the notes that `tiedlm data check` has for such a text.
+
+    Args:
+        sample: the first lines of the text.
+        notes: the notes about its special tokens.
+    """
+    for line in [LACKS_BLANKS] * lacks_blanks(sample) + notes:
+        note(line)
 
 
 def load_model(run: Path, device: str = "cpu") -> tuple[LanguageModel, Vocabulary]:

@@ -32,6 +32,7 @@ def rescore(
     weight: Annotated[float | None, Parameter(group=_WEIGHTS)] = None,
     penalty: Annotated[float | None, Parameter(group=_WEIGHTS)] = None,
     lm_scale: Annotated[float | None, Parameter(group=_WEIGHTS)] = None,
+    unk_penalty: Annotated[float, Parameter(group=_WEIGHTS)] = 0.0,
     tune: Annotated[Path | None, Parameter(group=_WEIGHTS)] = None,
     arpa: Annotated[Path | None, Parameter(group=_NGRAMS)] = None,
     arpa_weight: Annotated[float | None, Parameter(group=_NGRAMS)] = None,
@@ -64,6 +65,9 @@ def rescore(
         Subtracted for every word; 0 by default.
     lm_scale
         Scale of the language models against the acoustic score (Kaldi's LMWT); 1 by default.
+    unk_penalty
+        Cost of each word that the run does not know, in nats, added to its -log p(<unk>). A
+        positive one makes hypotheses with such words less probable. It is part of new.
     tune
         File with references, an utterance and its words on each line. Find the --weight, --penalty
         and --lm-scale with the fewest errors on this list, report the gain, and use them.
@@ -87,10 +91,13 @@ def rescore(
     from tiedlm.scoring import arpa as ngrams
     from tiedlm.scoring.nbest import files_of, read_nbest, read_table
     from tiedlm.scoring.rescore import ScoredLists, Weights, log_probs
+    from tiedlm.training.ranges import LARGEST
     from tiedlm.training.run_files import corpus_info, model_files
 
     given = _given_weights({"weight": weight, "penalty": penalty, "lm_scale": lm_scale}, tune)
     arpa_weight = _given_arpa_weight(arpa_weight, arpa)
+    if not abs(unk_penalty) <= LARGEST:
+        raise UserError(f"--unk-penalty: expected a number, got {unk_penalty}")
     inputs = [path for path in (acoustic_cost, lm_cost, tune, arpa) if path is not None]
     keep_input(out, *files_of(nbest), *inputs, *model_files(run))
     mixture = None if arpa is None else ngrams.Mixture(ngrams.load_arpa(arpa), arpa_weight)
@@ -102,7 +109,7 @@ def rescore(
         tokenize = corpus_info(run)["tokenizer"] == "tiedlm"
     split = tokenizer if tokenize else str.split
 
-    new, unknown = log_probs(model, vocabulary, lists, split, mixture)
+    new, unknown = log_probs(model, vocabulary, lists, split, mixture, unk_penalty)
     scored = ScoredLists(lists, new)
     lines = [_counts(run, scored, unknown, arpa, mixture)]
     _note_impossible(scored)
@@ -110,7 +117,7 @@ def rescore(
     if references is not None:
         weights, rates = _tuned(scored, references)
         lines.append(rates)
-    lines.append(f"used {_flags(weights, arpa, arpa_weight)}")
+    lines.append(f"used {_flags(weights, unk_penalty, arpa, arpa_weight)}")
     text = _as_json(scored, weights) if json_ else _as_text(scored, weights)
     if out is None:
         sys.stdout.write(text)
@@ -195,11 +202,13 @@ def _given_arpa_weight(weight: float | None, arpa: Path | None) -> float:
     return weight
 
 
-def _flags(weights: Weights, arpa: Path | None, arpa_weight: float) -> str:
+def _flags(weights: Weights, unk_penalty: float, arpa: Path | None, arpa_weight: float) -> str:
     """Return the flags that give the same ranking without --tune."""
     flags = f"--weight {weights.weight:g} --penalty {weights.penalty:g}"
     if weights.lm_scale != 1:
         flags += f" --lm-scale {weights.lm_scale:g}"
+    if unk_penalty:
+        flags += f" --unk-penalty {unk_penalty!r}"
     if arpa is not None:
         flags += f" --arpa {arpa} --arpa-weight {arpa_weight:g}"
     return flags

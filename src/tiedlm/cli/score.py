@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import chain, tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from tiedlm.cli import help_groups, note
-from tiedlm.errors import UserError
+from tiedlm.errors import UserError, visible
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +34,7 @@ def score(
     *,
     column: Annotated[str | None, Parameter(group=_TEXT)] = None,
     unit: Annotated[Literal["sentence", "line", "document"], Parameter(group=_TEXT)] = "sentence",
+    per: Annotated[Literal["word", "sentence"], Parameter(group=_OUTPUT)] = "word",
     base: Annotated[Literal["2", "e", "10"], Parameter(group=_OUTPUT)] = "2",
     start: Annotated[Literal["eos", "none"] | None, Parameter(group=_TEXT)] = None,
     eos: Annotated[bool, Parameter(group=_OUTPUT)] = True,
@@ -41,6 +43,7 @@ def score(
     tokenize: Annotated[bool | None, Parameter(group=_TEXT)] = None,
     sum_pieces: Annotated[bool | None, Parameter(group=_OUTPUT)] = None,
     out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
+    unk_list: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
     precision: Annotated[Literal["fp64", "fp32"], Parameter(group=_MACHINE)] = "fp64",
     device: Annotated[str, Parameter(group=_MACHINE)] = "cpu",
 ) -> None:
@@ -61,13 +64,16 @@ def score(
     unit
         sentence: the state is reset at every sentence. line: the state is reset at every line.
         document: the state is carried from the first word to the last, as in `tiedlm evaluate`.
+    per
+        word: write a row per word. sentence: write a row per sentence, or per line with --unit
+        line, with the sum and the mean of its surprisals and its number of unknown words.
     base
         Base of the logarithm: 2 (bits), e (nats) or 10.
     start
         eos: predict the first word after <eos>. none: nothing precedes the first word, so its row
         has NA, as in `tiedlm evaluate`. The default is none with --unit document, else eos.
     eos
-        Write a row for <eos>, which ends every sentence.
+        Write a row for <eos>, which ends every sentence. With --per sentence, count it in the sum.
     adapt
         Learn while reading: take an SGD step after each sentence or line is scored.
     adapt_lr
@@ -80,19 +86,25 @@ def score(
         mark the beginning of a word.
     out
         Write the table to this file instead of standard output.
+    unk_list
+        Write the words that the run does not know to this file, with their counts.
     precision
         fp64: the order of sentences changes no digit in the table. fp32: faster.
     device
         auto, cpu, cuda or cuda:N.
     """
-    from tiedlm.cli.models import load_model, note_unknown
+    from tiedlm.cli.models import load_model, note_text, note_unknown
     from tiedlm.data.marks import Marks, notes_on_scored
-    from tiedlm.files import keep_input
+    from tiedlm.files import keep_input, text_file
     from tiedlm.scoring import pieces, sentences
+    from tiedlm.scoring.table import write_counts, write_table
     from tiedlm.training.run_files import corpus_info, model_files
 
     _check_adapt(adapt, adapt_lr)
     keep_input(out, file, *model_files(run))
+    keep_input(unk_list, file, *model_files(run), flag="--unk-list")
+    if out is not None and unk_list is not None and out.resolve() == unk_list.resolve():
+        raise UserError(f"--out and --unk-list are both {out}; choose another file for one of them")
     model, vocabulary = load_model(run, device)
     if precision == "fp64":
         model.double()
@@ -124,13 +136,27 @@ def score(
         _, scored = _first_words(_score(model, text, first, document, adapt_lr), file)
     for line in notes:
         note(line)
-    summary = _write(
-        out, scored, unk_id=vocabulary.unk_id, base=base, unit=unit, eos_rows=eos, given=given
-    )
+    with ExitStack() as files:
+        target = sys.stdout if out is None else files.enter_context(text_file(out))
+        unknown = None if unk_list is None else files.enter_context(text_file(unk_list))
+        summary = write_table(
+            target,
+            scored,
+            unk_id=vocabulary.unk_id,
+            base=base,
+            unit=unit,
+            eos_rows=eos,
+            per=per,
+            given=given,
+        )
+        if unknown is not None:
+            write_counts(unknown, summary.unknown_words)
     _advise(summary, unit)
-    _advise_on_text(sample, notes_on_scored(marks.counts(), None if tokenize else vocabulary))
+    note_text(sample, notes_on_scored(marks.counts(), None if tokenize else vocabulary))
     note_unknown(str(run), summary.unknown / max(summary.words, 1), "text")
     print(summary.line(), file=sys.stderr)
+    if summary.unknown_words:
+        print(visible(summary.unknown_line()), file=sys.stderr)
 
 
 def _check_adapt(adapt: bool, adapt_lr: float | None) -> None:
@@ -147,6 +173,7 @@ def _read(
     file: str, column: str | None, tokenize: bool
 ) -> tuple[Iterator[str], TextColumn | None, list[str]]:
     """Open a text; return its lines, the table they come from if any, and notes to print."""
+    from tiedlm.cli.models import looks_raw
     from tiedlm.data.text import looks_tokenized, names_table
     from tiedlm.scoring import read_lines
     from tiedlm.scoring.columns import TextColumn
@@ -166,10 +193,7 @@ def _read(
         is_raw = not looks_tokenized(sample)
         del sample  # otherwise tee keeps every line for it
         if is_raw:
-            notes.append(
-                f"{name_of(file)} looks like raw text, but this run splits words at spaces only; "
-                "--tokenize separates punctuation too"
-            )
+            notes.append(looks_raw(name_of(file)))
     return lines, given, notes
 
 
@@ -212,17 +236,6 @@ def _first_words(scored: Iterator[Scored], file: str) -> tuple[Scored, Iterator[
     raise UserError(f"{file} has no words: it is empty, or every line is blank")
 
 
-def _write(out: Path | None, scored: Iterator[Scored], **options: Any) -> Summary:
-    """Write the table to standard output, or to a file that appears only when complete."""
-    from tiedlm.files import atomic_path
-    from tiedlm.scoring.table import write_table
-
-    if out is None:
-        return write_table(sys.stdout, scored, **options)
-    with atomic_path(out) as path, path.open("w", encoding="utf-8") as target:
-        return write_table(target, scored, **options)
-
-
 def _sampled(lines: Iterator[str], sample: list[str]) -> Iterator[str]:
     """Yield all lines, and keep the first ones as a sample of the text."""
     from tiedlm.data.text import SAMPLE
@@ -233,15 +246,6 @@ def _sampled(lines: Iterator[str], sample: list[str]) -> Iterator[str]:
             sample.append(line)
             characters += len(line)
         yield line
-
-
-def _advise_on_text(sample: list[str], notes: list[str]) -> None:
-    """Print the notes that `tiedlm data check` has for such a text."""
-    from tiedlm.data.check import LACKS_BLANKS
-    from tiedlm.data.text import lacks_blanks
-
-    for line in [LACKS_BLANKS] * lacks_blanks(sample) + notes:
-        note(line)
 
 
 def _advise(summary: Summary, unit: str) -> None:

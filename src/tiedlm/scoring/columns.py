@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, tee
 
 from tiedlm.data.text import MAX_LINE
 from tiedlm.errors import UserError, did_you_mean
+
+
+class NoColumn(UserError):
+    """A table lacks a column; the message names those that it has."""
+
+    def __init__(self, source: str, column: str, names: Sequence[str]) -> None:
+        super().__init__(
+            f"{source} has no column {column!r}{did_you_mean(column, names)}; its columns are "
+            f"{', '.join(names)}"
+        )
 
 
 class TextColumn:
@@ -21,6 +31,7 @@ class TextColumn:
         lines: the lines of the table.
         column: the name of the column.
         source: the table's name in messages.
+        before: the number of lines before the first; -1 if the header is not in the file.
 
     Attributes:
         others: names of the other columns.
@@ -29,9 +40,9 @@ class TextColumn:
         UserError: if there is no such column, or two columns share a name.
     """
 
-    def __init__(self, lines: Iterable[str], column: str, source: str) -> None:
+    def __init__(self, lines: Iterable[str], column: str, source: str, *, before: int = 0) -> None:
         self._source = source
-        self._before = 0  # lines before the first row
+        self._before = before  # lines before the first row
         iterator = iter(lines)
         header = ""
         for header in iterator:
@@ -45,7 +56,7 @@ class TextColumn:
         for delimiter, table in zip(delimiters, tables, strict=True):
             rows = self._read(table, self._before - 1, delimiter)
             try:
-                found = [_one_line(name) for name in next(rows, [])]
+                found = [one_line(name) for name in next(rows, [])]
             except UserError as error:
                 problem = error
                 continue
@@ -61,10 +72,7 @@ class TextColumn:
         if problem is not None and len(names) < 2:
             raise problem
         if column not in names:
-            raise UserError(
-                f"{source} has no column {column!r}{did_you_mean(column, names)}; its columns are "
-                f"{', '.join(names)}"
-            )
+            raise NoColumn(source, column, names)
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise UserError(f"{source} has two columns {twice!r}; give each its own name")
@@ -105,7 +113,7 @@ class TextColumn:
                     f"{self._source}, row {number}: {len(row)} cells, where the header has {width}"
                     + self._why_wider(number, len(row) - width)
                 )
-            cells = [_one_line(cell) for cell in row]
+            cells = [one_line(cell) for cell in row]
             text = cells.pop(self._index)
             self._kept.append((number, cells))
             yield text
@@ -129,7 +137,7 @@ class TextColumn:
         return self._kept[0][1]
 
 
-def _one_line(cell: str) -> str:
+def one_line(cell: str) -> str:
     """Return a cell with each run of white space replaced by one space."""
     return " ".join(cell.split())
 

@@ -75,8 +75,12 @@ def log_probs(
     nbest: NBest,
     split: Callable[[str], list[str]],
     mix: Callable[[Sequence[str], Floats], Floats] | None = None,
+    unk_penalty: float = 0.0,
 ) -> tuple[Floats, float]:
-    """Return the log-probability of every hypothesis, and the share of unknown words.
+    r"""Return the log-probability of every hypothesis, and the share of unknown words.
+
+    An unknown word has the probability :math:`p(\langle unk \rangle) \, e^{-penalty}`. With a
+    penalty of log m, m unknown words share the probability of ``<unk>`` equally.
 
     Args:
         model: the model, in evaluation mode.
@@ -85,6 +89,8 @@ def log_probs(
         split: turns a text into the words that the model reads.
         mix: takes a sentence's words and the log-probabilities of its words and its end, and
             returns the log-probabilities to use instead.
+        unk_penalty: subtracted from the log-probability of every unknown word before ``mix``, in
+            nats. A negative one is a bonus.
 
     Returns:
         The log-probabilities ``(N,)`` in nats, and the share.
@@ -96,8 +102,14 @@ def log_probs(
         block = [split(text) for text in texts[first : first + BLOCK]]
         ids = [vocabulary.encode(text) for text in block]
         words += sum(len(text) for text in block)
-        unknown += sum(int((row == vocabulary.unk_id).sum()) for row in ids)
+        is_unknown = [row == vocabulary.unk_id for row in ids]
+        unknown += sum(int(row.sum()) for row in is_unknown)
         found = sequence_log_probs(model, ids, vocabulary.eos_id)
+        if unk_penalty:
+            found = [
+                values - unk_penalty * np.append(row, False)
+                for values, row in zip(found, is_unknown, strict=True)
+            ]
         if mix is not None:
             found = [mix(text, values) for text, values in zip(block, found, strict=True)]
         totals += [float(values.sum()) for values in found]

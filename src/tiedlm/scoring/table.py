@@ -1,9 +1,13 @@
-"""Write the table of ``tiedlm score``: tab-separated, a row per word, while the text is read."""
+"""Write the tables of ``tiedlm score`` while the text is read.
+
+They are tab-separated, with a row per word or per sentence.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import starmap
 from typing import IO, Literal, NamedTuple
 
@@ -17,12 +21,17 @@ from tiedlm.scoring.surprisal import Scored
 
 Base = Literal["2", "e", "10"]
 Unit = Literal["sentence", "line", "document"]
+Per = Literal["word", "sentence"]
 
 MISSING = "NA"
 COLUMNS = (
     "sentence", "position", "word", "in_vocabulary", "surprisal", "entropy", "entropy_reduction",
     "rank", "cumulative", "line", "region", "as_written",
 )  # fmt: skip
+SENTENCE_COLUMNS = (
+    "sentence", "words", "unknown", "predicted", "sum", "mean", "line", "as_written",
+)  # fmt: skip
+NAMED = 10  # unknown words that a summary names
 GIVEN = "given_"  # prefix for a column of the stimuli that shares a name with one of these
 
 
@@ -37,6 +46,7 @@ class Summary(NamedTuple):
         nll: the sum of their surprisals, in nats.
         cut_lines: number of lines with more than one sentence.
         most_parts: the largest number of space-separated parts in a line.
+        unknown_words: each unknown word and its count.
     """
 
     sentences: int
@@ -46,6 +56,7 @@ class Summary(NamedTuple):
     nll: float
     cut_lines: int
     most_parts: int
+    unknown_words: Mapping[str, int]
 
     def line(self) -> str:
         """Return the summary as one line of text."""
@@ -57,10 +68,37 @@ class Summary(NamedTuple):
             f"perplexity {level:.4f} over {self.predicted:,} predictions, {EOS} included"
         )
 
+    def unknown_line(self) -> str:
+        """Return a line with the most frequent unknown words, or ``""`` if every word is known."""
+        if not self.unknown_words:
+            return ""
+        ranked = by_count(self.unknown_words)
+        named = ", ".join(f"{word} ({number:,})" for word, number in ranked[:NAMED])
+        others = len(ranked) - NAMED
+        return f"most frequent unknown words: {named}" + f" and {count(others, 'other')}" * (
+            others > 0
+        )
+
 
 def count(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural unless the number is 1."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return words with their counts, the most frequent first; equal counts in word order."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def write_counts(file: IO[str], counts: Mapping[str, int]) -> None:
+    """Write a tab-separated table of words and their counts, the most frequent first."""
+    file.write("word\tcount\n")
+    file.writelines(f"{word}\t{number}\n" for word, number in by_count(counts))
+
+
+def units_per_nat(base: Base) -> float:
+    """Return the factor from nats to the unit of a base: bits, nats or hartleys."""
+    return 1 / {"2": math.log(2), "e": 1.0, "10": math.log(10)}[base]
 
 
 def write_table(
@@ -71,9 +109,10 @@ def write_table(
     base: Base,
     unit: Unit,
     eos_rows: bool,
+    per: Per = "word",
     given: TextColumn | None = None,
 ) -> Summary:
-    """Write a header and a row per word, and return a summary.
+    """Write a header and a row per word or sentence, and return a summary.
 
     Args:
         file: the file to write to.
@@ -81,16 +120,19 @@ def write_table(
         unk_id: the id of ``<unk>``.
         base: base of the logarithm: 2 for bits, e for nats, 10 for hartleys.
         unit: where ``cumulative`` restarts: at every sentence or line, or never.
-        eos_rows: whether ``<eos>`` has a row and counts in ``cumulative``.
+        eos_rows: whether ``<eos>`` has a row and counts in ``cumulative``, ``sum`` and ``mean``.
+        per: what has a row. A sentence's ``sum`` is that of its words' rows.
         given: the table that the text is a column of; each row gets its other cells.
 
     Returns:
         The summary over all predictions, with or without a row.
     """
-    scale = 1 / {"2": math.log(2), "e": 1.0, "10": math.log(10)}[base]
-    names = [] if given is None else unlike(given.others, COLUMNS, GIVEN)
-    file.write("\t".join([*COLUMNS, *names]) + "\n")
-    sentences = words = unknown = predicted = cut_lines = most_parts = 0
+    scale = units_per_nat(base)
+    columns = COLUMNS if per == "word" else SENTENCE_COLUMNS
+    names = [] if given is None else unlike(given.others, columns, GIVEN)
+    file.write("\t".join([*columns, *names]) + "\n")
+    unknown_words: Counter[str] = Counter()
+    sentences = words = predicted = cut_lines = most_parts = 0
     nll = cumulative = 0.0
     line, is_cut = 0, False
     for one in scored:
@@ -102,7 +144,7 @@ def write_table(
             cut_lines, is_cut = cut_lines + 1, True
         cells = [] if given is None else given.of_row(line)
         most_parts = max(most_parts, len(one.sentence.parts))
-        rows = []
+        rows, counted = [], []
         for position, word in enumerate(_words_of(one, unk_id, scale), start=1):
             if not word.is_predicted and position > 1:  # only a first word may have no surprisal
                 raise UserError(
@@ -110,7 +152,8 @@ def write_table(
                     "lower --adapt-lr"
                 )
             words += word.text != EOS
-            unknown += not word.is_known
+            if not word.is_known:
+                unknown_words[word.text] += 1
             if word.is_predicted:
                 predicted += 1
                 nll += word.nats
@@ -118,10 +161,15 @@ def write_table(
                 continue
             if word.is_predicted:
                 cumulative += word.nats * scale
-            rows.append("\t".join([*_row(one, position, word, scale, cumulative), *cells]) + "\n")
-        file.write("".join(rows))
+            if per == "word":
+                rows.append(_row(one, position, word, scale, cumulative))
+            counted.append(word)
+        if per == "sentence":
+            rows.append(_sentence_row(one, counted, scale))
+        file.write("".join("\t".join([*row, *cells]) + "\n" for row in rows))
         sentences += 1
-    return Summary(sentences, words, unknown, predicted, nll, cut_lines, most_parts)
+    unknown = sum(unknown_words.values())
+    return Summary(sentences, words, unknown, predicted, nll, cut_lines, most_parts, unknown_words)
 
 
 class _Word(NamedTuple):
@@ -169,4 +217,18 @@ def _row(one: Scored, position: int, word: _Word, scale: float, cumulative: floa
     return [
         str(one.sentence.number), str(position), word.text, f"{word.is_known:d}", *values,
         str(one.sentence.line), *(written or [MISSING] * 2),
+    ]  # fmt: skip
+
+
+def _sentence_row(one: Scored, words: Sequence[_Word], scale: float) -> list[str]:
+    """Return the cells of a sentence's row, from the words that count in its sum."""
+    nats = [word.nats for word in words if word.is_predicted]
+    total = math.fsum(nats) * scale
+    values = [f"{total:.6f}", f"{total / len(nats):.6f}"] if nats else [MISSING] * 2
+    regions = dict.fromkeys(word.region for word in words if word.region)
+    written = " ".join(one.sentence.parts[region - 1] for region in regions)
+    return [
+        str(one.sentence.number), str(sum(word.text != EOS for word in words)),
+        str(sum(not word.is_known for word in words)), str(len(nats)), *values,
+        str(one.sentence.line), written or MISSING,
     ]  # fmt: skip

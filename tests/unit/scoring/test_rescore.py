@@ -111,6 +111,29 @@ def test_log_probs_of_lists_are_those_of_their_words(model, vocabulary):
     assert unknown == 1 / 5
 
 
+def test_an_unknown_word_costs_its_penalty(model, vocabulary):
+    nbest = {"u": [Hypothesis(text, 0.0) for text in ("w1 w2", "Hm w1 Hm", "Hm", "<unk>")]}
+    plain, share = log_probs(model, vocabulary, nbest, str.split)
+    for penalty in (2.5, -1.0):
+        new, same = log_probs(model, vocabulary, nbest, str.split, unk_penalty=penalty)
+        np.testing.assert_allclose(plain - new, penalty * np.array([0, 2, 1, 1]), atol=1e-12)
+        assert same == share
+
+
+def test_the_penalty_comes_before_the_mixture(model, vocabulary):
+    seen = {}
+
+    def mix(words, values):
+        seen[tuple(words)] = values
+        return values
+
+    nbest = {"u": [Hypothesis("Hm w1", 0.0)]}
+    log_probs(model, vocabulary, nbest, str.split, mix)
+    before = seen["Hm", "w1"]
+    log_probs(model, vocabulary, nbest, str.split, mix, unk_penalty=3.0)
+    np.testing.assert_allclose(before - seen["Hm", "w1"], [3, 0, 0], atol=1e-12)
+
+
 def test_a_mixture_sees_the_words_as_read(model, vocabulary):
     seen = []
 

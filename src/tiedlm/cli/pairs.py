@@ -1,0 +1,219 @@
+"""``tiedlm pairs``: judge minimal pairs, such as BLiMP's."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from tiedlm.cli import help_groups, note
+
+if TYPE_CHECKING:
+    from tiedlm.data import Vocabulary
+    from tiedlm.data.marks import Marks
+    from tiedlm.scoring.pair_files import Pair
+    from tiedlm.scoring.pairs import Counts
+
+_PAIRS, _OUTPUT, _MACHINE = help_groups("Pairs", "Output", "Machine")
+
+
+def pairs(
+    run: Path,
+    file: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
+    *more: str,
+    good: Annotated[str | None, Parameter(group=_PAIRS)] = None,
+    bad: Annotated[str | None, Parameter(group=_PAIRS)] = None,
+    by: Annotated[str | None, Parameter(group=_PAIRS)] = None,
+    tokenize: Annotated[bool | None, Parameter(group=_PAIRS)] = None,
+    eos: Annotated[bool, Parameter(group=_PAIRS)] = True,
+    out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
+    base: Annotated[Literal["2", "e", "10"], Parameter(group=_OUTPUT)] = "2",
+    json_: Annotated[bool, Parameter(name="--json", group=_OUTPUT, negative="")] = False,
+    precision: Annotated[Literal["fp64", "fp32"], Parameter(group=_MACHINE)] = "fp64",
+    device: Annotated[str, Parameter(group=_MACHINE)] = "cpu",
+) -> None:
+    """Count in how many minimal pairs the good sentence is more probable than the bad one.
+
+    Sums over whole sentences are compared. The first word counts, predicted after <eos>. A tie is
+    wrong. Accuracies have Wilson's 95% interval. docs/scoring.md describes the formats.
+
+    Parameters
+    ----------
+    run
+        Run folder, trained or imported.
+    file
+        JSON lines as BLiMP has them, or a table (tab-separated or CSV) with a column for each
+        sentence. A file may be a .gz; - is standard input.
+    more
+        More such files.
+    good
+        Field or column of the good sentence; sentence_good or good by default.
+    bad
+        Field or column of the bad sentence; sentence_bad or bad by default.
+    by
+        Field or column of the phenomenon; linguistics_term, UID or phenomenon by default. A file
+        without these is one phenomenon.
+    tokenize
+        Split raw text into words; by default only if tiedlm tokenized the run's corpus.
+    eos
+        Count the <eos> that ends every sentence.
+    out
+        Write a table with a row per pair to this file: both sums, difference, unknown words.
+    base
+        Base of the logarithm in that table: 2 (bits), e (nats) or 10.
+    json_
+        Print JSON instead of a table of accuracies.
+    precision
+        fp64: the order of pairs changes no digit. fp32: faster.
+    device
+        auto, cpu, cuda or cuda:N.
+    """
+    from tiedlm.cli.models import load_model
+    from tiedlm.data.marks import Marks
+    from tiedlm.files import keep_input, text_file
+    from tiedlm.scoring.pairs import Counts, score_pairs, tally, written
+    from tiedlm.training.run_files import corpus_info, model_files
+
+    keep_input(out, file, *more, *model_files(run))
+    given, notes = _read([file, *more], good, bad, by)
+    model, vocabulary = load_model(run, device)
+    if precision == "fp64":
+        model.double()
+    if tokenize is None:
+        tokenize = corpus_info(run)["tokenizer"] == "tiedlm"
+    marks = Marks(tokenized=not tokenize)
+    scored = score_pairs(model, vocabulary, given, tokenizer=tokenize, eos=eos, marks=marks)
+    with ExitStack() as files:
+        if out is not None:
+            scored = written(files.enter_context(text_file(out)), scored, base)
+        counts = tally(scored)
+    total = reduce(Counts.plus, counts.values())
+    for line in notes:
+        note(line)
+    _advise(str(run), given, total, marks, None if tokenize else vocabulary)
+    if json_:
+        print(json.dumps(_values(total, counts), indent=2, ensure_ascii=False))
+    else:
+        _print_table(total, counts)
+
+
+def _read(
+    files: list[str], good: str | None, bad: str | None, by: str | None
+) -> tuple[list[Pair], list[str]]:
+    """Read all files; return their pairs, and notes to print."""
+    from tiedlm.scoring.pair_files import read_pairs
+    from tiedlm.scoring.text import name_of
+
+    found, notes = [], []
+    for file in files:
+        pairs, has_header = read_pairs(file, good=good, bad=bad, by=by)
+        found += pairs
+        if not has_header:
+            notes.append(
+                f"{name_of(file)} is read as pairs from its first line on, with the good sentence "
+                "first; if that line is a header, give --good and --bad"
+            )
+    return found, notes
+
+
+def _advise(
+    run: str, given: list[Pair], total: Counts, marks: Marks, vocabulary: Vocabulary | None
+) -> None:
+    """Print notes on pairs that may not test what the user meant.
+
+    Args:
+        run: the run's name.
+        given: the pairs.
+        total: the counts over all of them.
+        marks: the special tokens in them.
+        vocabulary: the run's words if words are split at spaces only, else None.
+    """
+    from tiedlm.cli.models import looks_raw, note_text, note_unknown
+    from tiedlm.data.marks import notes_on_scored
+    from tiedlm.data.text import looks_tokenized
+    from tiedlm.scoring.table import count
+
+    texts = [text for pair in given for text in (pair.good, pair.bad)]
+    if vocabulary is not None and not looks_tokenized(texts):
+        note(looks_raw(given[0].file))
+    note_text(texts, notes_on_scored(marks.counts(), vocabulary))
+    note_unknown(run, total.unknown / total.words, "text")
+    if total.same_words:
+        first = next((f", as in {p.where}" for p in given if p.good == p.bad), "")
+        alike = count(total.same_words, "pair")
+        note(f"{alike} with the same words in both sentences{first}; such a pair is a tie")
+
+
+def _values(total: Counts, counts: dict[str, Counts]) -> dict[str, Any]:
+    """Return the JSON object for all pairs."""
+    phenomena = {name: _numbers(one) for name, one in counts.items()}
+    return {
+        **_numbers(total),
+        "words": total.words,
+        "unknown_words": total.unknown,
+        "mean_accuracy": _mean(counts),
+        "interval": "wilson",
+        "phenomena": phenomena,
+    }
+
+
+def _numbers(counts: Counts) -> dict[str, Any]:
+    from tiedlm.scoring.pairs import wilson95
+
+    return {
+        "pairs": counts.pairs,
+        "correct": counts.correct,
+        "accuracy": counts.accuracy,
+        "interval95": wilson95(counts.correct, counts.pairs),
+        "ties": counts.ties,
+        "ties_share": counts.ties / counts.pairs,
+        "unknown_only": counts.unknown_only,
+        "unknown_only_share": counts.unknown_only / counts.pairs,
+        "same_words": counts.same_words,
+    }
+
+
+def _mean(counts: dict[str, Counts]) -> float:
+    """Return the mean of the phenomena's accuracies, each with the same weight."""
+    return sum(one.accuracy for one in counts.values()) / len(counts)
+
+
+def _print_table(total: Counts, counts: dict[str, Counts]) -> None:
+    """Print a row per phenomenon, and one for all pairs."""
+    from rich.table import Table
+
+    from tiedlm.progress import table_console
+
+    table = Table("phenomenon", "pairs", "correct", "95% interval", "ties", "unknown words only")
+    table.columns[0].overflow = "fold"
+    if len(counts) > 1:
+        for name, one in counts.items():
+            table.add_row(name, *_cells(one))
+        table.add_section()
+        table.add_row(f"mean of {len(counts)} phenomena", "", f"{_mean(counts):.2%}")
+    table.add_row("all pairs", *_cells(total))
+    console = table_console()
+    console.print(table)
+    console.print(
+        "A tie is wrong. Intervals are Wilson's. Unknown words only: pairs whose sentences differ "
+        "only in words that the run does not know, so they are ties.",
+        highlight=False,
+    )
+
+
+def _cells(counts: Counts) -> list[str]:
+    from tiedlm.scoring.pairs import wilson95
+
+    low, high = wilson95(counts.correct, counts.pairs)
+    return [
+        f"{counts.pairs:,}",
+        f"{counts.accuracy:.2%}",
+        f"{low:.2%} to {high:.2%}",
+        f"{counts.ties / counts.pairs:.2%}",
+        f"{counts.unknown_only / counts.pairs:.2%}",
+    ]

@@ -1,0 +1,257 @@
+r"""Score minimal pairs: is the acceptable sentence more probable than the other one?
+
+The model reads ``<eos>``, then the sentence. Every word counts, the first one too, and so does the
+``<eos>`` after the last:
+
+.. math::
+    s(w_1 \ldots w_n) = -\sum_{i=1}^{n+1} \log p(w_i \mid \langle eos \rangle, w_1 \ldots w_{i-1})
+
+A pair is right if ``s(good) < s(bad)``. Equal sums are a tie, and a tie is wrong: a model that
+reads both sentences alike knows nothing about the pair.
+
+Source: Warstadt et al. (2020), "BLiMP: The Benchmark of Linguistic Minimal Pairs for English".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, NamedTuple
+
+import numpy as np
+import torch
+
+from tiedlm.data import Vocabulary
+from tiedlm.data.marks import Marks
+from tiedlm.errors import UserError
+from tiedlm.model import LanguageModel
+from tiedlm.scoring.pair_files import Pair
+from tiedlm.scoring.prefixes import Floats, sequence_log_probs
+from tiedlm.scoring.table import Base, units_per_nat
+from tiedlm.scoring.text import Sentence, sentences
+
+BLOCK = 1000  # pairs that share prefixes and are read side by side
+TIE = {torch.float64: 1e-9, torch.float32: 1e-4}  # nats: rounding is far below, differences above
+Z95 = 1.959963984540054  # the normal distribution's 97.5% quantile
+COLUMNS = (
+    "pair", "phenomenon", "good", "bad", "difference", "correct", "tie", "words_good", "words_bad",
+    "unknown_good", "unknown_bad", "unknown_only", "file", "line", "sentence_good", "sentence_bad",
+)  # fmt: skip
+
+
+class ScoredPair(NamedTuple):
+    """A pair with what the model makes of it.
+
+    Args:
+        pair: the pair.
+        good: s of the good sentence, in nats.
+        bad: s of the bad sentence.
+        is_tie: whether the two are equal up to rounding.
+        same_words: whether the sentences are equal as read, for example up to capitals.
+        unknown_only: whether they differ, but only in words that are all read as ``<unk>``. Their
+            ids are then identical, and so the pair is a tie.
+        words: number of words in the good and in the bad sentence, without ``<eos>``.
+        unknown: how many of them the model does not know.
+    """
+
+    pair: Pair
+    good: float
+    bad: float
+    is_tie: bool
+    same_words: bool
+    unknown_only: bool
+    words: tuple[int, int]
+    unknown: tuple[int, int]
+
+    @property
+    def is_correct(self) -> bool:
+        """Whether the good sentence is more probable; False for a tie."""
+        return self.good < self.bad and not self.is_tie
+
+
+class Counts(NamedTuple):
+    """Counts over pairs; they add up.
+
+    Args:
+        pairs: number of pairs.
+        correct: in how many the good sentence is more probable.
+        ties: in how many both are equally probable; they are wrong.
+        same_words: ties whose sentences are equal as read.
+        unknown_only: ties whose sentences differ in unknown words only.
+        words: number of words in all sentences, without ``<eos>``.
+        unknown: how many of them the model does not know.
+    """
+
+    pairs: int = 0
+    correct: int = 0
+    ties: int = 0
+    same_words: int = 0
+    unknown_only: int = 0
+    words: int = 0
+    unknown: int = 0
+
+    def plus(self, other: Counts) -> Counts:
+        """Return the sums of the counts."""
+        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+
+    @property
+    def accuracy(self) -> float:
+        """The share of correct pairs."""
+        return self.correct / self.pairs
+
+
+def wilson95(correct: int, pairs: int) -> tuple[float, float]:
+    r"""Return Wilson's 95% interval of a share.
+
+    With p the observed share of n pairs and z = 1.96:
+
+    .. math:: \frac{p + z^2 / 2n \pm z \sqrt{p (1 - p) / n + z^2 / 4n^2}}{1 + z^2 / n}
+
+    It treats the pairs as independent, and stays within 0 and 1.
+
+    Args:
+        correct: number of correct pairs.
+        pairs: number of pairs, at least 1.
+
+    Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference".
+    """
+    p, zz = correct / pairs, Z95**2 / pairs
+    centre = p + zz / 2
+    half = math.sqrt(zz * (p * (1 - p) + zz / 4))
+    return max(0.0, (centre - half) / (1 + zz)), min(1.0, (centre + half) / (1 + zz))
+
+
+def score_pairs(
+    model: LanguageModel,
+    vocabulary: Vocabulary,
+    pairs: Sequence[Pair],
+    *,
+    tokenizer: bool,
+    eos: bool = True,
+    marks: Marks | None = None,
+) -> Iterator[ScoredPair]:
+    """Score pairs and yield them in order.
+
+    A sentence is the whole text of its field. If the tokenizer cuts it into several, an ``<eos>``
+    stands between them, as in a corpus. Sentences do not influence each other. The words that
+    sentences of a block share at their beginnings are read once. The block changes only rounding,
+    about 1e-13 with a model in float64.
+
+    Args:
+        model: the model, in evaluation mode.
+        vocabulary: its words.
+        pairs: any number.
+        tokenizer: whether to tokenize the sentences; otherwise words are separated by spaces.
+        eos: whether every ``<eos>`` counts. If not, only the words are summed.
+        marks: counts other tools' special tokens in the sentences, if given.
+
+    Raises:
+        UserError: if a sentence has no words, or a word is unknown and the vocabulary has no
+            ``<unk>``.
+    """
+    tie = TIE.get(model.embedding.weight.dtype, TIE[torch.float32])
+    for first in range(0, len(pairs), BLOCK):
+        block = pairs[first : first + BLOCK]
+        read = [
+            _read(text, pair.where, vocabulary, tokenizer, marks)
+            for pair in block
+            for text in (pair.good, pair.bad)
+        ]
+        found = sequence_log_probs(model, [one.ids[:-1] for one in read], vocabulary.eos_id)
+        sums = [
+            _sum(values, one, None if eos else vocabulary.eos_id)
+            for values, one in zip(found, read, strict=True)
+        ]
+        for place, pair in enumerate(block):
+            both = slice(2 * place, 2 * place + 2)
+            yield _judge(pair, read[both], sums[both], vocabulary, tie)
+
+
+def _read(
+    text: str, where: str, vocabulary: Vocabulary, tokenizer: bool, marks: Marks | None
+) -> Sentence:
+    """Return one sentence, read as the model's corpus was."""
+    try:
+        found = list(
+            sentences(
+                [text],
+                vocabulary,
+                tokenizer=tokenizer,
+                blank_lines=False,
+                whole_lines=True,
+                marks=marks,
+            )
+        )
+    except UserError as error:  # it names the first line of the only one
+        raise UserError(f"{where}: {str(error).removeprefix('line 1: ')}") from error
+    if not found:
+        raise UserError(f"{where}: {text!r} has no words")
+    return found[0]
+
+
+def _sum(log_probs: Floats, sentence: Sentence, left_out: int | None) -> float:
+    """Return the surprisal of a sentence in nats, without the word ``left_out``."""
+    if left_out is not None:
+        log_probs = log_probs[sentence.ids != left_out]
+    return -float(log_probs.sum())
+
+
+def _judge(
+    pair: Pair,
+    read: Sequence[Sentence],
+    sums: Sequence[float],
+    vocabulary: Vocabulary,
+    tie: float,
+) -> ScoredPair:
+    good, bad = sums
+    if not math.isfinite(good + bad):
+        raise UserError(f"{pair.where}: the model's probabilities are not finite")
+    same_words = read[0].words == read[1].words
+    same_ids = np.array_equal(read[0].ids, read[1].ids)
+    words_good, words_bad = (int((one.ids != vocabulary.eos_id).sum()) for one in read)
+    unknown_good, unknown_bad = (int((one.ids == vocabulary.unk_id).sum()) for one in read)
+    return ScoredPair(
+        pair,
+        good,
+        bad,
+        is_tie=same_ids or abs(good - bad) <= tie,
+        same_words=same_words,
+        unknown_only=same_ids and not same_words,
+        words=(words_good, words_bad),
+        unknown=(unknown_good, unknown_bad),
+    )
+
+
+def tally(scored: Iterable[ScoredPair]) -> dict[str, Counts]:
+    """Return the counts of each phenomenon, in the order of the first pairs."""
+    counts: dict[str, Counts] = {}
+    for one in scored:
+        phenomenon = one.pair.phenomenon
+        counts[phenomenon] = counts.get(phenomenon, Counts()).plus(
+            Counts(
+                1, one.is_correct, one.is_tie, one.same_words, one.unknown_only,
+                sum(one.words), sum(one.unknown),
+            )
+        )  # fmt: skip
+    return counts
+
+
+def written(file: IO[str], scored: Iterable[ScoredPair], base: Base) -> Iterator[ScoredPair]:
+    """Write a tab-separated table with a row per pair, and yield the pairs.
+
+    Args:
+        file: the file to write to.
+        scored: the pairs.
+        base: base of the logarithm of both sums and their difference.
+    """
+    scale = units_per_nat(base)
+    file.write("\t".join(COLUMNS) + "\n")
+    for number, one in enumerate(scored, start=1):
+        good, bad = one.good * scale, one.bad * scale
+        cells = (
+            number, one.pair.phenomenon, f"{good:.6f}", f"{bad:.6f}", f"{bad - good:.6f}",
+            int(one.is_correct), int(one.is_tie), *one.words, *one.unknown, int(one.unknown_only),
+            one.pair.file, one.pair.line, one.pair.good, one.pair.bad,
+        )  # fmt: skip
+        file.write("\t".join(map(str, cells)) + "\n")
+        yield one
