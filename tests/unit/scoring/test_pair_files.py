@@ -98,7 +98,7 @@ TWO = '{"sentence_good": "a", "sentence_bad": "b"}\n'
         ("a.csv", "good,bad\na,\n", {}, "a.csv, row 1: 'bad' is empty"),
         ("a.csv", "good,bad,UID\na,b,\n", {}, "a.csv, row 1: 'UID' is empty"),
         ("a.csv", "goood,bad\na,b\n", {}, "no column 'sentence_good'; its columns are goood, bad"),
-        ("a.csv", "x,yes,no\na,b,c\n", {"good": "yse", "bad": "no"}, "(did you mean 'yes'?)"),
+        ("a.csv", "x,yes,no\na,b,c\n", {"good": "yess", "bad": "no"}, "(did you mean 'yes'?)"),
         ("a.csv", "x,yes,no\na,b,c\n", {"good": "yes", "bad": "on"}, "no column 'on' (did you"),
         ("a.csv", "x,yes,no\na,b,c\n", {}, "--good, --bad and --by name the columns"),
         ("a.csv", "good,bad\na,b,c\n", {}, "a.csv, row 1: 3 cells, where the header has 2"),
