@@ -95,6 +95,13 @@ def why_not() -> str:
     return _reason
 
 
+def info() -> str:
+    """Return the line of ``tiedlm info`` on how tiedlm makes its products."""
+    if _reason:
+        return f"PyTorch's usual way (nothing is measured: {_reason})"
+    return "the fastest way, measured once for each kind; --measure shows it"
+
+
 def _kept(name: str, usual: str, trial: Callable[[], Trial]) -> Choice:
     """Return the choice of the cache; measure first where there is none."""
     global _reason
