@@ -29,6 +29,7 @@ _LEAST_PRODUCT = 2**26  # multiplications; fewer take PyTorch about a millisecon
 _LEAST_STEP = 2**21  # the same for one of many products with one weight
 _MOST_MEASURED = 2**30  # the same where time is measured, ...
 _LEAST_ROWS, _MOST_ROWS = 256, 512  # ... with so many rows at least and at most
+_ODD = 4  # so many fewer, because the number of rows is rarely an even one
 _MOST_WORDS = 8192  # longest side that is measured
 _WINDOW = 35  # products for which a weight is laid out
 BF16_LEVEL = 2.0**-8
@@ -136,12 +137,13 @@ class _Kind(NamedTuple):
 
     def ways(self) -> list[str]:
         """Return the ways that a product of this kind can take."""
+        is_float = self.dtype == self.out_dtype == torch.float32
         is_long = (self.M if self.a_transposed else self.P) > BLOCK
         return [
             "plain",
             *(["blocks"] if is_long else []),
             *(["transposed"] if self.a_transposed else []),
-            *(["oneDNN"] if self.dtype == torch.float32 else []),
+            *(["oneDNN"] if is_float else []),
         ]
 
 
@@ -175,7 +177,7 @@ def _rounded(rows: int, others: int) -> int:
     """Return about so many rows, a power of two, but few enough to be measured fast."""
     rounded = 1 << max(0, round(math.log2(rows)))
     fitting = max(_LEAST_ROWS, 1 << int(math.log2(max(1, _MOST_MEASURED // others))))
-    return min(rounded, fitting, _MOST_ROWS)
+    return min(rounded, fitting, _MOST_ROWS) - _ODD
 
 
 def _switch() -> str:
@@ -265,7 +267,7 @@ def _layout(weight_PK: Tensor, rows: int) -> str:
 def _measured_layout(weight_PK: Tensor, rows: int) -> Choice:
     usual = _usual_layout(weight_PK)
     (P, K), transposed, dtype = weight_PK.shape, is_transposed(weight_PK), weight_PK.dtype
-    some = 1 << round(math.log2(rows))
+    some = 1 << round(math.log2(rows))  # streams: the same in every call, and often an even number
 
     def trial() -> Trial:
         weight, a = _drawn(P, K, transposed, dtype), _drawn(some, K, False, dtype)
