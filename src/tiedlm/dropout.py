@@ -62,3 +62,32 @@ def stream_mask(
     """
     mask = variational_mask((batch_size * world, width), p, like)
     return None if mask is None else mask[rank * batch_size : (rank + 1) * batch_size]
+
+
+def word_mask(
+    tokens_BT: Tensor, p: float, like: Tensor, rank: int = 0, world: int = 1
+) -> Tensor | None:
+    """Sample a mask that drops whole word types: one draw for a word of a stream and window.
+
+    All occurrences of a word in a stream's window are kept, scaled by ``1 / (1 - p)``, or dropped
+    together.
+
+    Args:
+        tokens_BT: ``(B, T)`` word ids of the window.
+        p: probability of dropping a word type.
+        like: the mask gets the dtype and the device of this tensor.
+        rank: number of this process, from 0, among those that share a batch.
+        world: number of processes.
+
+    Returns:
+        The mask ``(B, T)``, or None when ``p`` is 0.
+
+    Source: Gal and Ghahramani (2016), section 4.2.
+    """
+    batch_size, steps = tokens_BT.shape
+    mask_BT = stream_mask(batch_size, steps, p, like, rank, world)
+    if mask_BT is None:
+        return None
+    is_same_BTT = tokens_BT.unsqueeze(2) == tokens_BT.unsqueeze(1)
+    first_BT = is_same_BTT.to(torch.uint8).argmax(2)  # the first place where the word stands
+    return mask_BT.gather(1, first_BT)

@@ -16,6 +16,7 @@ TRITON = "TIEDLM_TRITON"
 GPU_SHARED_BY = "TIEDLM_GPU_SHARED_BY"
 CUDA_GRAPH = "TIEDLM_CUDA_GRAPH"
 XDG_CACHE_HOME = "XDG_CACHE_HOME"
+HF_MODULES_CACHE = "HF_MODULES_CACHE"
 CC = "CC"
 OMP_NUM_THREADS = "OMP_NUM_THREADS"
 TRITON_INTERPRET = "TRITON_INTERPRET"
@@ -51,6 +52,10 @@ TABLE = (
     Variable(GPU_SHARED_BY, "number of processes that use a GPU at once", "1", "native.triton"),
     Variable(CUDA_GRAPH, "0 records no CUDA graph, which saves memory", "", "training.captured"),
     Variable(XDG_CACHE_HOME, "parent of the cache folder without TIEDLM_CACHE", "", "files"),
+    Variable(
+        HF_MODULES_CACHE, "folder where transformers copies the code of an export to check it; "
+        "temporary if not set", "", "export.hf",
+    ),
     Variable(CC, "C compiler of the compiled kernels, with its options", "cc", "native.library"),
     Variable(OMP_NUM_THREADS, "upper limit of the default threads", "", "training.hardware"),
     Variable(

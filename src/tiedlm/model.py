@@ -5,19 +5,20 @@ Shape letters: B streams, T steps, V vocabulary, H hidden width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from tiedlm.dropout import check_probability
+from tiedlm.dropout import check_probability, word_mask
 from tiedlm.loss import LossOutput, augmented_cross_entropy
-from tiedlm.networks import Network, State, builder_of
-from tiedlm.networks.network import Builder, draw_parameters
+from tiedlm.networks import Network, State, builder_of, network_options
+from tiedlm.networks.network import Builder, draw_parameters, run_with_raw
 from tiedlm.tracing import is_recording
 from tiedlm.tying import Decoder, TiedDecoder, count_parameters
 
@@ -41,6 +42,8 @@ class ModelConfig:
         tied: reuse the embedding as the classifier (RE).
         dropout_input: probability of dropping a unit of a word vector.
         dropout_hidden: probability of dropping a unit of a hidden state.
+        dropout_words: probability of dropping a word type: all its occurrences in a window.
+        options: further options of the network, by name; those left out have their defaults.
         decoder_bias: whether the classifier has a bias; None means "only if it is not tied", as in
             the paper.
         init_range: weights start from U(-init_range, init_range). The paper gives no value.
@@ -59,18 +62,26 @@ class ModelConfig:
     dropout_hidden: float = 0.0
     decoder_bias: bool | None = None
     init_range: float = 0.1
+    dropout_words: float = 0.0
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        builder_of(self.network)
+        options = dataclasses.asdict(network_options(self.network, self.options))
+        object.__setattr__(self, "options", options)
         for name in ("vocab_size", "d_embed", "d_hidden", "n_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected a positive integer, got {getattr(self, name)}")
         if self.n_layers > MOST_LAYERS:  # an untrusted config.json could build for hours
             raise ValueError(f"n_layers: expected at most {MOST_LAYERS}, got {self.n_layers}")
-        for name in ("dropout_input", "dropout_hidden"):
+        for name in ("dropout_input", "dropout_hidden", "dropout_words"):
             check_probability(name, getattr(self, name))
         if self.init_range <= 0:
             raise ValueError(f"init_range: expected a positive number, got {self.init_range}")
+
+    @property
+    def network_options(self) -> Any:
+        """The options of the network, as the dataclass that it was registered with."""
+        return network_options(self.network, self.options)
 
     @property
     def has_decoder_bias(self) -> bool:
@@ -113,6 +124,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.config = config
         self.vocabulary: Vocabulary | None = None  # set by `tiedlm.load`
+        self.mask_share = (0, 1)
         self.embedding = nn.Embedding(config.vocab_size, config.d_embed)
         # Saved runs prefix the network's parameters with its name.
         self.add_module(config.network, cast(nn.Module, builder_of(config.network)(config)))
@@ -136,8 +148,16 @@ class LanguageModel(nn.Module):
         """The network between the word vectors and the classifier."""
         return cast("Network[Any]", self._modules[self.config.network])
 
+    def share_masks(self, rank: int, world: int) -> None:
+        """Draw dropout masks as process ``rank`` of ``world`` that share a batch."""
+        self.mask_share = (rank, world)
+        self.network.share_masks(rank, world)
+
     def reset_parameters(self) -> None:
-        """Draw weights from U(-init_range, init_range) and set biases to zero."""
+        """Draw weights from U(-init_range, init_range) and set biases to zero.
+
+        A network may start some of its parameters elsewhere.
+        """
         draw_parameters(self, self.config.init_range)
 
     def normalize_word_vectors(self) -> None:
@@ -197,10 +217,25 @@ class LanguageModel(nn.Module):
             weight: ``(V, E)`` word vectors.
             sparse: allow a sparse gradient of ``weight``, which stores only the rows that occur.
         """
+        hidden, _, state = self.read_with_raw(tokens, state, weight, sparse=sparse)
+        return hidden, state
+
+    def read_with_raw(
+        self, tokens: Tensor, state: State | None, weight: Tensor, *, sparse: bool = False
+    ) -> tuple[Tensor, Tensor, Any]:
+        """Read a window of words as :meth:`read` does; return ``(hidden, raw, state)``.
+
+        ``raw`` is the network's output before dropout, from ``forward_with_raw``. For a network
+        without that method it is ``hidden``.
+        """
         sparse = sparse and not weight.is_cuda and not is_recording(weight)
         vectors_TBE = nn.functional.embedding(tokens.t(), weight, sparse=sparse)
-        hidden_TBH, state = self.network.forward_time_major(vectors_TBE, state)
-        return hidden_TBH.transpose(0, 1), state
+        if self.training and self.config.dropout_words > 0:
+            mask_BT = word_mask(tokens, self.config.dropout_words, vectors_TBE, *self.mask_share)
+            assert mask_BT is not None
+            vectors_TBE = vectors_TBE * mask_BT.t().unsqueeze(2)
+        hidden_TBH, raw_TBH, state = run_with_raw(self.network, vectors_TBE, state)
+        return hidden_TBH.transpose(0, 1), raw_TBH.transpose(0, 1), state
 
     def loss(
         self,

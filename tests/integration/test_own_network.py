@@ -1,4 +1,4 @@
-"""A network that tiedlm does not know, of some twenty lines (tests/elman.py), in every command."""
+"""Every command works with a network defined outside tiedlm, in twenty lines."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import elman
+import own_network
 from tests_support import blocks, run_command
 from tiedlm import load
 from tiedlm.cli import main
@@ -25,10 +25,10 @@ from tiedlm.training.outcomes import Stopped
 from tiedlm.training.settings import Settings
 from tiedlm.tying import is_tied
 
-PROGRAM = [sys.executable, elman.__file__]
+PROGRAM = [sys.executable, own_network.__file__]
 TORCHRUN = [
     sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-    elman.__file__,
+    own_network.__file__,
 ]  # fmt: skip
 TINY = {
     "d_embed": 12, "d_hidden": 10, "dropout_input": 0.0, "dropout_hidden": 0.2, "init_range": 0.3,
@@ -41,12 +41,12 @@ VARIANTS = {"small": (False, 0), "small-al": (False, 2), "small-re": (True, 0),
 
 def options(corpus, out, **changes):
     """Return the arguments of ``train`` after the recipe."""
-    named = {**TINY, "network": "elman", "data": corpus, "out": out, **changes}
+    named = {**TINY, "network": "own", "data": corpus, "out": out, **changes}
     return [f"--{name.replace('_', '-')}={value}" for name, value in named.items()]
 
 
 def outcome(out):
-    """Return what exact resume promises, without what measures time."""
+    """Return the outputs that exact resume promises, without measured times."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     result = json.loads((out / "result.json").read_text())
     for line in [*lines, result]:
@@ -71,18 +71,18 @@ def real(runs):
 
 
 @pytest.mark.parametrize("recipe", VARIANTS)
-def test_it_is_trained_as_each_variant(runs, recipe):
+def test_it_trains_as_each_variant(runs, recipe):
     _, lines, result = outcome(runs / recipe)
     model = load(runs / recipe)
-    assert isinstance(model.network, elman.Elman)
-    assert "elman.weight_hh" in dict(model.named_parameters())
+    assert isinstance(model.network, own_network.OwnNetwork)
+    assert "own.weight_hh" in dict(model.named_parameters())
     assert is_tied(model.embedding, model.decoder) == VARIANTS[recipe][0]
     assert lines[-1]["aug"] > 0 or not VARIANTS[recipe][1]
     assert result["valid_ppl"] < len(model.vocabulary) / 2
     assert result["parameters"] == model.config.num_params() == model.num_params()
 
 
-def test_a_killed_run_goes_on_bit_for_bit(capsys, tiny_corpus, tmp_path):
+def test_a_killed_run_resumes_bit_for_bit(capsys, tiny_corpus, tmp_path):
     def command(name, epochs):
         return ["train", "small-real", *options(tiny_corpus, tmp_path / name, epochs=epochs)]
 
@@ -104,7 +104,7 @@ def test_a_killed_run_goes_on_bit_for_bit(capsys, tiny_corpus, tmp_path):
 def test_a_run_stopped_within_an_epoch_carries_its_state_on(tiny_corpus, tmp_path, accumulate):
     corpus = load_corpus(str(tiny_corpus), progress=False)
     settings = Settings(
-        data=str(tiny_corpus), network="elman", tied=True, alpha=2.0, accumulate=accumulate,
+        data=str(tiny_corpus), network="own", tied=True, alpha=2.0, accumulate=accumulate,
         **{**TINY, "epochs": 1},
     )  # fmt: skip
     train(settings, corpus, tmp_path / "whole")
@@ -146,7 +146,7 @@ def test_perplexity_does_not_depend_on_the_window_or_on_how_many_streams_are_rea
 def test_a_network_that_does_not_forget_is_read_as_one_stream(monkeypatch, real):
     model = load(real)
     assert segments.segments_for(model, 10**9) > 1
-    monkeypatch.setattr(elman.Elman, "forgets", False)
+    monkeypatch.setattr(own_network.OwnNetwork, "forgets", False)
     assert segments.segments_for(model, 10**9) == 1
 
 
@@ -164,7 +164,7 @@ def table(text):
     return np.array([float(row["surprisal"].replace("NA", "nan")) for row in rows])
 
 
-def test_scores_are_those_of_evaluate_and_of_any_batch(capsys, monkeypatch, tiny_corpus, real):
+def test_scores_equal_evaluate_for_any_batch(capsys, monkeypatch, tiny_corpus, real):
     text = tiny_corpus / "test.txt"
     document = table(run_command(capsys, "score", real, text, "--unit", "document")[1])
     corpus = load_corpus(str(tiny_corpus), progress=False)
@@ -180,7 +180,7 @@ def test_it_adapts_while_it_reads(capsys, tiny_corpus, real):
     status, out, err = run_command(capsys, "score", real, text, "--adapt", "--adapt-lr", 0.5)
     assert status == 0, err
     adapted, fixed = table(out), table(run_command(capsys, "score", real, text)[1])
-    np.testing.assert_allclose(adapted[:8], fixed[:8])  # nothing is learnt before it is scored
+    np.testing.assert_allclose(adapted[:8], fixed[:8])  # a sentence is scored before it is learned
     assert abs(adapted[8:] - fixed[8:]).max() > 1e-3
 
 
@@ -210,10 +210,10 @@ def test_it_predicts_and_generates(capsys, real):
 
 
 @pytest.mark.parametrize("to", ["hf", "onnx"])
-def test_other_programs_do_not_get_it(capsys, tmp_path, real, to):
+def test_export_refuses_it(capsys, tmp_path, real, to):
     status, _, err = run_command(capsys, "export", real, "--to", to, tmp_path / "exported")
     assert status == 2
-    assert f"--to {to} is for the network lstm, and this run has elman" in err
+    assert "and this run has own; tiedlm.load reads it in Python" in err
     assert not (tmp_path / "exported").exists()
 
 
@@ -226,19 +226,19 @@ def test_where_it_is_not_registered_the_known_ones_are_named(
     for command in (("train", "small", *arguments), ("predict", real, "the cat")):
         status, _, err = run_command(capsys, *command)
         assert status == 2
-        assert "network 'elman' is not registered; known: lstm" in err
+        assert "network 'own' is not registered; known: lstm" in err
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_of_one_network_is_not_another_s(capsys, tiny_corpus, tmp_path, real):
+def test_a_run_of_one_network_cannot_be_resumed_with_another(capsys, tiny_corpus, tmp_path, real):
     other = options(tiny_corpus, real, network="lstm", alpha=2)
     status, _, err = run_command(capsys, "train", "small-real", *other)
     assert status == 2
-    assert "network: 'elman' -> 'lstm'" in err
+    assert "network: 'own' -> 'lstm'" in err
     fresh = options(tiny_corpus, tmp_path / "run", network="lstm")
     status, _, err = run_command(capsys, "train", "small-real", *fresh, "--init-from", real)
     assert status == 2
-    assert "has network elman, this run lstm" in err
+    assert "has network own, this run lstm" in err
 
 
 def test_the_network_of_the_documentation_works(monkeypatch):

@@ -1,4 +1,4 @@
-"""The five switches of the process: chosen for a block, restored after it."""
+"""The five switches of the process are set for a block and restored after it."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ ONE = torch.zeros(1)
 
 
 def state():
-    """Return everything that a block may change."""
+    """Return all values that a block may change."""
     switch = processor.fp32_switch()
     cuda = torch.backends.cuda.matmul
     return (
@@ -32,7 +32,7 @@ def state():
 
 @pytest.fixture(autouse=True)
 def one_answer(monkeypatch):
-    """The switch serves or not, whatever the number of threads."""
+    """Let the switch give one answer for any number of threads."""
     reason = processor.why_not_fast_fp32()
     monkeypatch.setattr(processor, "why_not_fast_fp32", lambda: reason)
 
@@ -42,7 +42,7 @@ NONE = {"precision": "fp32", "route": "default", "kernels": False, "reuse": Fals
 
 
 def possible(choices):
-    """Return what this machine makes of choices."""
+    """Return the choices that this machine supports."""
     return {
         **choices,
         "route": choices["route"],
@@ -106,7 +106,7 @@ def test_a_function_can_be_a_block():
     assert gemm_dtype(ONE) == torch.float32
 
 
-def test_a_machine_that_cannot_do_it_says_so(monkeypatch):
+def test_an_unsupported_choice_is_refused_with_the_reason(monkeypatch):
     monkeypatch.setattr(processor, "why_not_fast_fp32", lambda: "no AVX-512")
     monkeypatch.setattr(native, "why_not", lambda: "no compiler")
     monkeypatch.setattr(memory, "_glibc", lambda: None)

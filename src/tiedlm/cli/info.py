@@ -12,6 +12,7 @@ def info(
     *,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     measure: Annotated[bool, Parameter(negative="")] = False,
+    networks: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Show versions, threads, and the arithmetic in use and why.
 
@@ -22,7 +23,12 @@ def info(
     measure
         Show how the matrix products of training are made, and the time of each way; those that are
         new on this machine are measured.
+    networks
+        Show the networks that `tiedlm train --network` takes, and their options.
     """
+    if networks:
+        _show_networks(json_)
+        return
     from tiedlm.training.hardware import machine_info, measured_products
 
     found = machine_info()
@@ -52,3 +58,22 @@ def _table(products: list[dict[str, Any]]) -> str:
         body.append((row["in"], f"{row['d']}", row["product"], route, *each, error))
     heading = ("in", "d", "product", "made by", *(f"{way}, ms" for way in ways), "error")
     return markdown_table(heading, body)
+
+
+def _show_networks(as_json: bool) -> None:
+    """Print the networks and their options: name, default, help."""
+    from tiedlm.networks import describe_options, options_class, registered
+
+    found = {name: describe_options(options_class(name)) for name in registered()}
+    if as_json:
+        keys = ("name", "default", "help")
+        print(
+            json.dumps(
+                {name: [dict(zip(keys, o, strict=True)) for o in found[name]] for name in found}
+            )
+        )
+        return
+    for name, options in found.items():
+        print(name + ("" if options else "  no options"))
+        for option, default, text in options:
+            print(f"  --option {option}={default:<{24 - len(option)}} {text}")

@@ -8,9 +8,9 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
-from tiedlm.cli import leave, note
+from tiedlm.cli import help_groups, leave, note, temporary_cache
 from tiedlm.cli.numbers import whole_number
 from tiedlm.environment_variables import is_first_rank
 from tiedlm.errors import UserError
@@ -37,12 +37,12 @@ def train(
     if not recipe:
         raise UserError("which recipe? for example `tiedlm train small-real --data my.txt`; "
                         "`tiedlm train --list` shows all")  # fmt: skip
-    settings = get_recipe(recipe).replace(
-        **{name: value for name, value in changes.items() if value is not None}
+    settings = _changed(
+        get_recipe(recipe), {name: value for name, value in changes.items() if value is not None}
     )
     if show:
         for name, value in settings.resolved().to_dict().items():
-            print(f"{name:<16} {'-' if value in (None, '') else value}")
+            print(f"{name:<16} {'-' if value in (None, '', {}) else _shown(value)}")
         return
     _check_together(settings)
     if not settings.data:
@@ -60,6 +60,30 @@ def train(
 
     if world_size() > 1:
         end_process()
+
+
+def _changed(recipe: Settings, changes: dict[str, Any]) -> Settings:
+    """Return a recipe's settings with those of the flags.
+
+    Options join the recipe's. Another network has none of the recipe's.
+    """
+    if "network" in changes and changes["network"] != recipe.network:
+        recipe = recipe.replace(options={})
+    texts = changes.pop("options", None)
+    settings = recipe.replace(**changes)
+    if texts:
+        from tiedlm.networks import options_class, parse_options
+
+        given = parse_options(settings.network, options_class(settings.network), texts)
+        settings = settings.replace(options=settings.options | given)
+    return settings
+
+
+def _shown(value: Any) -> str:
+    """Return a setting as one gives it: options as name=value."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={one}" for name, one in value.items())
+    return str(value)
 
 
 def _check_together(settings: Settings) -> None:
@@ -81,17 +105,18 @@ def run(
 ) -> dict[str, Any]:
     """Load the corpus, train, and print the result."""
     from tiedlm.data.check import notes_on_text
-    from tiedlm.networks import builder_of
+    from tiedlm.networks import network_options
     from tiedlm.progress import ProgressView, Silent
     from tiedlm.training.loop import train as train_model
     from tiedlm.training.outcomes import Diverged, Stopped
     from tiedlm.training.tensorboard import TensorBoard
 
-    builder_of(settings.network)  # refuse an unknown network before reading the text
+    # Refuse an unknown network, or a wrong option, before reading the text.
+    network_options(settings.network, settings.options)
     is_first = is_first_rank()
     quiet = quiet or not is_first
     board = TensorBoard(out) if tensorboard and is_first else None
-    corpus = settings.load_corpus(progress=not quiet)
+    corpus = settings.load_corpus(progress=not quiet, without_cache=temporary_cache)
     if is_first:
         for line in notes_on_text(corpus):
             note(line)
@@ -119,15 +144,33 @@ def run(
 
 def _print_recipes() -> None:
     for name, settings in RECIPES.items():
-        suffix = next(s for s in sorted(VARIANTS, key=len, reverse=True) if name.endswith(s))
         corpus = settings.data or "your --data"
-        print(f"{name:<24} {VARIANTS[suffix]:<15} d = {settings.d_hidden:<5} {corpus}")
+        print(f"{name:<24} {_variant(settings):<15} d = {settings.d_hidden:<5} {corpus}")
+    print("`tiedlm info --networks` lists the networks for --network, and their options")
+
+
+def _variant(settings: Settings) -> str:
+    """Return the network of a recipe, and what of the paper it has: AL, RE or both."""
+    suffix = {(True, False): "-al", (False, True): "-re", (True, True): "-real"}.get(
+        (settings.alpha > 0, settings.tied), ""
+    )
+    if settings.network == Settings().network:
+        return VARIANTS[suffix]
+    network = settings.network.upper().replace("_", "-")
+    return VARIANTS[suffix].replace(VARIANTS[""], network)
+
+
+def _flag_options(name: str, kind: Any) -> dict[str, Any]:
+    """Return what cyclopts needs to know of the flag of a setting."""
+    if name == "options":
+        return {"name": "--option", "negative": ""}
+    return {"converter": whole_number} if kind in (int, int | None) else {}
 
 
 def _signature() -> inspect.Signature:
     """Return the signature of the command: its own flags, then one for each setting."""
-    order = enumerate(typing.get_args(FlagGroup))
-    groups = {name: Group(name, sort_key=place) for place, name in order}
+    names = typing.get_args(FlagGroup)
+    groups = dict(zip(names, help_groups(*names), strict=True))
     hints = typing.get_type_hints(Settings)
     keyword = inspect.Parameter.KEYWORD_ONLY
 
@@ -160,11 +203,11 @@ def _signature() -> inspect.Signature:
     settings = [
         flag(
             field.name,
-            hints[field.name] | None,
+            (list[str] if field.name == "options" else hints[field.name]) | None,
             None,
             field.metadata["group"],
             field.metadata["help"],
-            **({"converter": whole_number} if hints[field.name] in (int, int | None) else {}),
+            **_flag_options(field.name, hints[field.name]),
         )
         for field in dataclasses.fields(Settings)
         if field.metadata["group"] is not None

@@ -8,6 +8,9 @@ Shape letters: B sequences, T steps, V vocabulary.
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +21,10 @@ from safetensors.torch import save as save_tensors
 from tiedlm import files
 from tiedlm.data import Vocabulary
 from tiedlm.data.corpus import has_name
+from tiedlm.environment_variables import HF_MODULES_CACHE, read, set_default
 from tiedlm.errors import UserError, require
 from tiedlm.export.model_card import RECORDED, card_library, model_card, result_of
-from tiedlm.export.supported import lstm_of
+from tiedlm.export.supported import require_network
 from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.model import LanguageModel
 from tiedlm.training.run import load, read_tensors
@@ -28,6 +32,7 @@ from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS, corpus_info
 from tiedlm.training.settings import Settings
 
 CODE = ("configuration_tiedlm.py", "modeling_tiedlm.py", "pipeline_tiedlm.py")
+SOURCE = Path(__file__).with_name("huggingface")  # modeling_tiedlm.py there imports network_lstm
 TOLERANCE = 1e-5
 
 
@@ -69,9 +74,11 @@ def export_hf(
     """
     files.check_utf8(folder, "transformers cannot read such a folder")
     model = load(run)
-    lstm_of(model, "hf")
+    network = model.config.network
+    require_network(model, "hf", networks())
     card_library()
     if check:
+        _copy_code_to_temporary_folder()
         require("transformers", "hf", "checking the export (or pass --no-check)")
     vocabulary = model.vocabulary
     assert vocabulary is not None
@@ -89,9 +96,13 @@ def export_hf(
         files.write_json(new / "generation_config.json", ids)
         for name, value in tokenizer_files(vocabulary, raw_text).items():
             files.write_json(new / name, value)
-        for name in CODE:
-            source = Path(__file__).with_name("huggingface") / name
-            files.write_text(new / name, source.read_text(encoding="utf-8"))
+        for name in (*CODE, f"network_{network}.py"):
+            code = (SOURCE / name).read_text(encoding="utf-8")
+            code = code.replace("from .network_lstm import", f"from .network_{network} import")
+            # transformers tells classes of configurations apart by this file's text, and would
+            # build the network of another export with the same one.
+            code = code.replace('network: str = "lstm"', f'network: str = "{network}"')
+            files.write_text(new / name, code)
         title = files.readable(run.resolve().name)
         card = model_card(
             title, model, Settings.of_run(run), result, corpus["name"], raw_text, licence, language
@@ -104,6 +115,23 @@ def export_hf(
                 "tiedlm's; please report this"
             )
     return HuggingFaceReport(folder, model.num_params(), difference)
+
+
+def _copy_code_to_temporary_folder() -> None:
+    """Have transformers copy the code that it checks to a temporary folder, unless the user chose.
+
+    Its own choice is below the home folder, which may be missing or read-only; without one it makes
+    a folder called ``~``. It reads the variable when it is first imported.
+    """
+    if not read(HF_MODULES_CACHE):
+        folder = tempfile.mkdtemp(prefix="tiedlm-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        set_default(HF_MODULES_CACHE, folder)
+
+
+def networks() -> list[str]:
+    """Return the names of the networks that have code for transformers."""
+    return sorted(path.stem.removeprefix("network_") for path in SOURCE.glob("network_*.py"))
 
 
 def _copy_weights(source: Path, target: Path) -> None:
@@ -138,6 +166,8 @@ def _config(
             }
         },
         "vocab_size": model.config.vocab_size,
+        "network": model.config.network,
+        "network_options": dict(model.config.options),
         "d_embed": model.config.d_embed,
         "d_hidden": model.config.d_hidden,
         "n_layers": model.config.n_layers,

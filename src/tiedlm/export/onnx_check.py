@@ -28,11 +28,20 @@ def session(path: Path) -> Any:
     return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def zero_state(step: Any, batch: int) -> tuple[Floats, Floats]:
-    """Return the initial state for a session of ``step.onnx``."""
-    layers, _, width = step.get_inputs()[1].shape
-    zeros_LBH = np.zeros((layers, batch, width), np.float32)
-    return zeros_LBH, zeros_LBH
+def zero_state(step: Any, batch: int) -> dict[str, Floats]:
+    """Return the initial state for a session of ``step.onnx``, by the names of its parts."""
+    parts = {part.name: part.shape for part in step.get_inputs()[1:]}
+    return {
+        name: np.zeros((shape[0], batch, *shape[2:]), np.float32) for name, shape in parts.items()
+    }
+
+
+def read_window(
+    step: Any, tokens_BT: npt.NDArray[np.int64], state: dict[str, Floats]
+) -> tuple[Floats, dict[str, Floats]]:
+    """Return the log-probabilities after each word of a window, and the state after it."""
+    log_probs_BTV, *parts = step.run(None, {"tokens": tokens_BT, **state})
+    return log_probs_BTV, dict(zip(state, parts, strict=True))
 
 
 def largest_difference(
@@ -50,10 +59,7 @@ def largest_difference(
     largest = 0.0
     for start in range(0, length, window):
         piece_BT = ids_BT[:, start : start + window]
-        log_probs_BTV, *state = step.run(
-            None, {"tokens": piece_BT, "h": state_onnx[0], "c": state_onnx[1]}
-        )
-        state_onnx = (state[0], state[1])
+        log_probs_BTV, state_onnx = read_window(step, piece_BT, state_onnx)
         with torch.no_grad():
             hidden, state_torch = model(torch.from_numpy(piece_BT), state_torch)
             expected_BTV = model.decode(hidden).log_softmax(dim=-1).numpy()
@@ -64,13 +70,11 @@ def largest_difference(
 def onnx_perplexity(path: Path, ids: npt.NDArray[np.integer]) -> float:
     """Return the perplexity of a text under ``step.onnx``, as in :mod:`tiedlm.evaluation`."""
     step = session(path)
-    h_LBH, c_LBH = zero_state(step, 1)
+    state = zero_state(step, 1)
     nll = 0.0
     for start in range(0, len(ids) - 1, WINDOW):
         piece = np.asarray(ids[start : start + WINDOW + 1], dtype=np.int64)
-        log_probs_BTV, h_LBH, c_LBH = step.run(
-            None, {"tokens": piece[None, :-1], "h": h_LBH, "c": c_LBH}
-        )
+        log_probs_BTV, state = read_window(step, piece[None, :-1], state)
         chosen_T = log_probs_BTV[0, np.arange(len(piece) - 1), piece[1:]]
         nll -= float(chosen_T.sum(dtype=np.float64))
     return perplexity(nll, len(ids) - 1)

@@ -16,15 +16,11 @@ from tiedlm import files
 from tiedlm.data import Vocabulary
 from tiedlm.errors import UserError, require
 from tiedlm.export.onnx_check import largest_difference, onnx_perplexity
-from tiedlm.export.onnx_graph import (
-    IR_VERSION,
-    OPSET,
-    icefall_no_state,
-    icefall_with_state,
-    step_model,
-)
-from tiedlm.export.supported import lstm_of
+from tiedlm.export.onnx_graph import icefall_no_state, icefall_with_state, step_model
+from tiedlm.export.onnx_networks import IR_VERSION, NETWORKS, OPSET
+from tiedlm.export.supported import require_network
 from tiedlm.model import LanguageModel
+from tiedlm.networks.state import named
 from tiedlm.training.run import load
 from tiedlm.training.run_files import VOCABULARY, corpus_info
 
@@ -70,7 +66,7 @@ def export_onnx(
     """
     files.check_utf8(folder, "onnxruntime cannot read such a folder")
     model = load(run)
-    lstm_of(model, "onnx")
+    require_network(model, "onnx", NETWORKS)
     for module in ("onnx", "onnxruntime"):
         require(module, "onnx", "export to ONNX")
     vocabulary = model.vocabulary
@@ -108,9 +104,10 @@ def export_onnx(
 
 
 def _graphs(model: LanguageModel, vocabulary: Vocabulary, tokenizer: str | None) -> dict[str, Any]:
-    """Build the three graphs with their metadata.
+    """Build the graphs with their metadata.
 
-    The two icefall graphs have the keys that icefall writes and sherpa-onnx reads.
+    The two icefall graphs have the keys that icefall writes and sherpa-onnx reads. The one with a
+    state is for networks whose state is an LSTM's: these programs read no other.
     """
     sizes = {
         "num_layers": str(model.config.n_layers),
@@ -134,11 +131,10 @@ def _graphs(model: LanguageModel, vocabulary: Vocabulary, tokenizer: str | None)
     }
     with_state = icefall | {"comment": "rnnlm state"} | sizes
     no_state = icefall | {"comment": "rnnlm without state"}
-    return {
-        STEP: step_model(model, step),
-        WITH_STATE: icefall_with_state(model, with_state),
-        NO_STATE: icefall_no_state(model, vocabulary.eos_id, no_state),
-    }
+    graphs = {STEP: step_model(model, step)}
+    if list(named(model.initial_state(1))) == ["h", "c"]:
+        graphs[WITH_STATE] = icefall_with_state(model, with_state)
+    return graphs | {NO_STATE: icefall_no_state(model, vocabulary.eos_id, no_state)}
 
 
 def _write(path: Path, graph: Any) -> Path:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
-from tiedlm.networks import VariationalLSTM
 
 
-def lstm_of(model: LanguageModel, to: str) -> VariationalLSTM:
-    """Return the LSTM of a model.
+def require_network(model: LanguageModel, to: str, supported: Collection[str]) -> None:
+    """Refuse a model whose network a format does not have.
 
     Args:
         model: any model.
         to: the format, as given to ``--to``.
+        supported: names of the networks that the format has.
 
     Raises:
-        UserError: if the model has another network.
+        UserError: naming them.
     """
-    if not isinstance(model.network, VariationalLSTM):
+    name = model.config.network
+    if name not in supported:
         raise UserError(
-            f"--to {to} is for the network lstm, and this run has {model.config.network}; "
+            f"--to {to} is for the networks {', '.join(supported)}, and this run has {name}; "
             "tiedlm.load reads it in Python"
         )
-    return model.network

@@ -3,16 +3,43 @@
 Importing the module of a network registers it. So each built-in one is imported here.
 """
 
+from tiedlm.networks.awd_lstm import AWDLSTM
+from tiedlm.networks.elman import Elman
+from tiedlm.networks.encoder import EncoderOptions, TransformerEncoder
+from tiedlm.networks.gru import GRU
 from tiedlm.networks.lstm import LSTMState, VariationalLSTM
-from tiedlm.networks.network import Network, builder_of, register, registered
+from tiedlm.networks.network import (
+    Network,
+    builder_of,
+    network_options,
+    options_class,
+    register,
+    registered,
+)
+from tiedlm.networks.options import describe_options, option, parse_options
+from tiedlm.networks.rhn import RHN
 from tiedlm.networks.state import State
+from tiedlm.networks.transformer import Transformer, TransformerOptions
 
 __all__ = [
+    "AWDLSTM",
+    "GRU",
+    "RHN",
+    "Elman",
+    "EncoderOptions",
     "LSTMState",
     "Network",
     "State",
+    "Transformer",
+    "TransformerEncoder",
+    "TransformerOptions",
     "VariationalLSTM",
     "builder_of",
+    "describe_options",
+    "network_options",
+    "option",
+    "options_class",
+    "parse_options",
     "register",
     "registered",
 ]

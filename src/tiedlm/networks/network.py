@@ -7,19 +7,21 @@ A network is an ``nn.Module`` that follows :class:`Network`. One line registers 
         def __init__(self, config: ModelConfig) -> None: ...
 
 From then on ``ModelConfig(network="elman")`` and ``tiedlm train --network elman`` build it. The
-name is also the prefix of its parameters in saved runs, such as ``elman.weight_hh``.
+name is also the prefix of its parameters in saved runs, such as ``elman.weight_hh``. What a network
+can be told beside its widths and its dropout it declares as options: see ``options.py``.
 
 Shape letters: T steps, B streams, E width of the word vectors, H width of the hidden states.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
 from tiedlm.errors import UserError, did_you_mean
+from tiedlm.networks.options import NoOptions, check_declaration, make_options
 from tiedlm.networks.state import State
 
 S = TypeVar("S", bound=State)
@@ -67,12 +69,44 @@ class Network(Protocol[S]):
         ...
 
 
+@runtime_checkable
+class GivesRaw(Protocol):
+    """A network that also hands over its output before dropout, for ``--tar``."""
+
+    def forward_with_raw(self, x_TBE: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """Return ``(hidden, raw, state)``: ``forward_time_major``, and ``hidden`` undropped."""
+        ...
+
+
+def run_with_raw(
+    network: Network[Any], x_TBE: Tensor, state: State | None
+) -> tuple[Tensor, Tensor, Any]:
+    """Read a window; return ``(hidden, raw, state)``, where ``raw`` is the undropped output.
+
+    A network that does not hand it over gives ``hidden`` twice.
+    """
+    if isinstance(network, GivesRaw):
+        return network.forward_with_raw(x_TBE, state)
+    hidden_TBH, state = network.forward_time_major(x_TBE, state)
+    return hidden_TBH, hidden_TBH, state
+
+
+@runtime_checkable
+class StartsElsewhere(Protocol):
+    """A module with parameters that do not start from U(-init_range, init_range), or from zero."""
+
+    def set_own_start(self) -> None:
+        """Set these parameters, after all others were drawn."""
+        ...
+
+
 Builder: TypeAlias = Callable[[Any], Network[Any]]  # from a ModelConfig
 B = TypeVar("B", bound=Builder)
 _BUILDERS: dict[str, Builder] = {}
+_OPTIONS: dict[str, type[Any]] = {}
 
 
-def register(name: str) -> Callable[[B], B]:
+def register(name: str, options: type[Any] = NoOptions) -> Callable[[B], B]:
     """Return a decorator that makes a network known by a name.
 
     It decorates a class that is made from a :class:`tiedlm.ModelConfig`, or a function that returns
@@ -80,21 +114,24 @@ def register(name: str) -> Callable[[B], B]:
 
     Args:
         name: for ``ModelConfig(network=...)`` and ``--network``; an identifier.
+        options: the dataclass of the network's options.
 
     Raises:
         ValueError: if the name is no identifier, is taken by another part of the model, or is
-            another network's.
+            another network's; or if the class cannot hold options.
     """
     if not name.isidentifier() or name in TAKEN:
         raise ValueError(
             f"name: expected an identifier other than {' and '.join(TAKEN)}, got {name!r}"
         )
+    check_declaration(options)
 
     def add(builder: B) -> B:
         known = _BUILDERS.get(name)
         if known is not None and _place(known) != _place(builder):
             raise ValueError(f"name: the network {name!r} is registered already")
         _BUILDERS[name] = builder
+        _OPTIONS[name] = options
         return builder
 
     return add
@@ -124,10 +161,35 @@ def builder_of(name: str) -> Builder:
     return _BUILDERS[name]
 
 
+def options_class(name: str) -> type[Any]:
+    """Return the dataclass of a network's options.
+
+    Raises:
+        UserError: for an unknown network, with those that are known.
+    """
+    builder_of(name)
+    return _OPTIONS.get(name, NoOptions)
+
+
+def network_options(name: str, given: Mapping[str, Any]) -> Any:
+    """Return the options of a network as its dataclass, those not given at their defaults.
+
+    Raises:
+        UserError: for an unknown network or option, or a value of another type or out of range.
+    """
+    return make_options(name, options_class(name), given)
+
+
 def draw_parameters(module: nn.Module, init_range: float) -> None:
-    """Draw parameters from U(-init_range, init_range); set those named ``...bias`` to zero."""
+    """Draw parameters from U(-init_range, init_range); set those named ``...bias`` to zero.
+
+    A part of the module that :class:`StartsElsewhere` then sets its own.
+    """
     for name, parameter in module.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)
         else:
             nn.init.uniform_(parameter, -init_range, init_range)
+    for part in module.modules():
+        if isinstance(part, StartsElsewhere):
+            part.set_own_start()

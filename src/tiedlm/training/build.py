@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tiedlm.data import Corpus
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel, ModelConfig
+from tiedlm.networks.options import of_evaluation
 from tiedlm.training import run, run_files
 from tiedlm.training.settings import Settings
 
@@ -48,13 +50,26 @@ def start_from(model: LanguageModel, folder: Path, corpus: Corpus) -> None:
         UserError: if that run has another architecture or another vocabulary.
     """
     earlier = run.load(folder)
-    for name in ("network", "d_embed", "d_hidden", "n_layers", "tied", "has_decoder_bias"):
-        theirs, ours = getattr(earlier.config, name), getattr(model.config, name)
+    for name, (theirs, ours) in _architectures(earlier.config, model.config).items():
         if theirs != ours:
             raise UserError(
-                f"--init-from {folder} has {name.removeprefix('has_')} {theirs}, this run {ours}: "
-                "give it the same"
+                f"--init-from {folder} has {name.removeprefix('has_')} {_said(theirs)}, "
+                f"this run {_said(ours)}: give it the same"
             )
     if earlier.vocabulary != corpus.vocabulary:
         raise UserError(f"--init-from {folder}: its vocabulary is not this corpus's")
     run.load_weights(model, folder / run_files.WEIGHTS, run.run_id(folder))
+
+
+def _architectures(*configs: ModelConfig) -> dict[str, tuple[Any, ...]]:
+    """Return what decides the architecture of some models, by its name."""
+    names = ("network", "d_embed", "d_hidden", "n_layers", "tied", "has_decoder_bias")
+    found = {name: tuple(getattr(config, name) for config in configs) for name in names}
+    return found | {"options": tuple(of_evaluation(config.network_options) for config in configs)}
+
+
+def _said(value: Any) -> str:
+    """Return a value of a configuration as the command line gives it."""
+    if isinstance(value, dict):
+        return " ".join(f"{name}={one}" for name, one in value.items()) or "none"
+    return str(value)

@@ -131,13 +131,16 @@ class RunFolder:
     def _new_id(self) -> str:
         """Return a name for a new run that only the same run elsewhere has, too."""
         config = {**self._config(), "settings": same_run.trajectory(self.settings)}
+        model = config["model"]
+        left_out = same_run.later_defaults(model)
+        config["model"] = {name: value for name, value in model.items() if name not in left_out}
         return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
     def _check_same_run(self, earlier: dict[str, Any]) -> None:
         """Refuse to go on with a run that another text or other settings made."""
         # A run from before a setting existed had its default.
         old = Settings.from_dict(earlier["settings"])
-        changed = same_run.changes(old, self.settings, same_run.FIXED)
+        changed = same_run.changes(old, self.settings, same_run.fixed(self.settings))
         changed += _changed_model(earlier["model"], self.model.config)
         new_corpus = json.loads(json.dumps(self.corpus.info))
         parts = run_files.changed_names(*map(_content, (earlier["corpus"], new_corpus)))
@@ -213,12 +216,8 @@ class RunFolder:
 def _changed_model(old: dict[str, Any], config: ModelConfig) -> list[str]:
     """Describe each difference from the model of an earlier run, which may lack newer fields."""
     new = dataclasses.asdict(config)
-    defaults = {
-        field.name: field.default
-        for field in dataclasses.fields(ModelConfig)
-        if field.default is not dataclasses.MISSING
-    }
-    old = {**defaults, **old}
+    defaults = dataclasses.asdict(ModelConfig(vocab_size=1, network=config.network))
+    old = {**defaults, **old, "options": defaults["options"] | old.get("options", {})}
     for values in (old, new):  # compared with the settings, where a default has a meaning
         values.pop("decoder_bias", None)
     return run_files.differences(old, new)

@@ -40,7 +40,16 @@ FIXED = names(lambda identity: not identity.may_change)
 PLACES = names(lambda identity: identity.decides == "content")
 LENGTH = names(lambda identity: identity.may_change and identity.decides == "value")
 OF_CELL = names(lambda identity: identity.of_cell)
+LATER = names(lambda identity: identity.later)
 DECIDING = names(lambda identity: identity.decides == "value")
+
+
+def fixed(settings: Settings) -> frozenset[str]:
+    """Return the names of the settings that may not change in a run with these.
+
+    A cosine ends with the last epoch, so their number decides every rate.
+    """
+    return FIXED | {"epochs"} if settings.schedule == "cosine" else FIXED
 
 
 def canonical(settings: Settings) -> Settings:
@@ -67,7 +76,15 @@ def changes(old: Settings, new: Settings, compared: Collection[str]) -> list[str
 def trajectory(settings: Settings) -> dict[str, Any]:
     """Return the settings that tell a run from every other, however long it is trained."""
     values = canonical(settings).to_dict()
-    return {name: value for name, value in values.items() if name in FIXED | PLACES}
+    left_out = later_defaults(values)
+    named = (fixed(settings) | PLACES) - left_out
+    return {name: value for name, value in values.items() if name in named}
+
+
+def later_defaults(values: dict[str, Any]) -> set[str]:
+    """Return the names of the later settings that have their default, as earlier runs did."""
+    defaults = Settings().to_dict()
+    return {name for name in LATER if name in values and values[name] == defaults[name]}
 
 
 def same_length(old: Settings, new: Settings) -> bool:

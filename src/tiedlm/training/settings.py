@@ -11,10 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tiedlm.errors import UserError, did_you_mean
-from tiedlm.training.ranges import Precision, SoftTarget, VocabFrom, check_ranges
+from tiedlm.training.ranges import (
+    Optimizer,
+    Precision,
+    Schedule,
+    SoftTarget,
+    VocabFrom,
+    check_ranges,
+)
 from tiedlm.training.run_files import read_config
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tiedlm.data import Corpus
 
 IMPORTED = "imported"  # the recipe of a run that tiedlm did not train
@@ -31,11 +40,13 @@ class Identity(NamedTuple):
             what is there decides. "nothing": it says how or where the same result is computed.
         may_change: a run that goes on may be given another value.
         of_cell: all runs of a cell of the paper's tables have the same value.
+        later: runs were made before it existed, so its default is left out of the name of a run.
     """
 
     decides: Literal["value", "content", "nothing"] = "value"
     may_change: bool = False
     of_cell: bool = True
+    later: bool = False
 
 
 def _setting(default: Any, text: str, *, group: FlagGroup | None, **identity: Any) -> Any:
@@ -44,6 +55,8 @@ def _setting(default: Any, text: str, *, group: FlagGroup | None, **identity: An
     ``group`` is that of its flag in ``--help``, None if it has no flag.
     """
     metadata = {"help": text, "group": group, "identity": Identity(**identity)}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=dict, metadata=metadata, hash=False)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -91,7 +104,15 @@ class Settings:
     )
 
     network: str = _setting(
-        "lstm", "Network that reads the words: lstm, or one of your own.", group="Model"
+        "lstm",
+        "Network that reads the words, of `tiedlm info --networks`, or one of your own.",
+        group="Model",
+    )
+    options: dict[str, Any] = _setting(
+        {},
+        "An option of the network as name=value, such as depth=5. Give the flag once for each.",
+        group="Model",
+        later=True,
     )
     d_embed: int = _setting(200, "Width of the word vectors.", group="Model")
     d_hidden: int = _setting(200, "Width of every layer of the network.", group="Model")
@@ -108,6 +129,12 @@ class Settings:
     )
     dropout_hidden: float = _setting(
         0.0, "Probability of dropping a unit of a hidden state.", group="Model"
+    )
+    dropout_words: float = _setting(
+        0.0,
+        "Probability of dropping a word type: all its occurrences in a window.",
+        group="Model",
+        later=True,
     )
     init_range: float = _setting(0.1, "Draw the initial weights from U(-x, x).", group="Model")
 
@@ -132,10 +159,28 @@ class Settings:
     ce_weight: float = _setting(
         1.0, "Weight of the cross-entropy; 0 trains with AL alone.", group="Research"
     )
+    ar: float = _setting(
+        0.0,
+        "Weight of activation regularisation: the mean square of the network's dropped output.",
+        group="Loss",
+        later=True,
+    )
+    tar: float = _setting(
+        0.0,
+        "Weight of temporal regularisation: the mean square of the output's change in a step.",
+        group="Loss",
+        later=True,
+    )
     unit_norm: bool = _setting(False, "Keep every word vector at norm 1.", group="Research")
 
     batch_size: int = _setting(20, "Number of parallel streams of text.", group="Schedule")
     bptt: int = _setting(35, "Steps of back-propagation through time.", group="Schedule")
+    bptt_jitter: bool = _setting(
+        False,
+        "Vary the length of the windows around --bptt, as AWD-LSTM does.",
+        group="Schedule",
+        later=True,
+    )
     accumulate: int = _setting(
         1,
         "Process the streams in this many groups: the same update in less memory.",
@@ -144,13 +189,65 @@ class Settings:
         of_cell=False,
     )
     epochs: int = _setting(45, "Passes over the training text.", group="Schedule", may_change=True)
-    lr: float = _setting(1.0, "Learning rate of SGD.", group="Schedule")
-    lr_decay: float = _setting(
-        0.9, "Factor on the learning rate for each epoch after --decay-after.", group="Schedule"
+    optimizer: Optimizer = _setting(
+        "sgd",
+        "sgd, adam, adamw, or nt-asgd: SGD with averaged weights once validation stalls.",
+        group="Schedule",
+        later=True,
     )
-    decay_after: int = _setting(5, "Epochs at the full learning rate.", group="Schedule")
+    lr: float = _setting(1.0, "Learning rate.", group="Schedule")
+    beta1: float = _setting(0.9, "Decay of Adam's mean of gradients.", group="Schedule", later=True)
+    beta2: float = _setting(
+        0.999, "Decay of Adam's mean of squared gradients.", group="Schedule", later=True
+    )
+    weight_decay: float = _setting(
+        0.0, "Pull of every parameter to zero: x times it is added to the gradient.",
+        group="Schedule", later=True,
+    )  # fmt: skip
+    weight_decay_inside: bool = _setting(
+        False,
+        "Add the weight decay before the clip, as for RHN, not after.",
+        group="Schedule",
+        later=True,
+    )
     clip: float = _setting(
         5.0, "Largest norm of the whole gradient; a larger one is scaled down.", group="Schedule"
+    )
+    schedule: Schedule = _setting(
+        "exponential",
+        "Course of the learning rate: exponential, cosine or plateau.",
+        group="Schedule",
+        later=True,
+    )
+    lr_decay: float = _setting(
+        0.9,
+        "Factor on the learning rate for each epoch after --decay-after, or at each plateau.",
+        group="Schedule",
+    )
+    decay_after: int = _setting(
+        5, "Epochs at the full learning rate (exponential).", group="Schedule"
+    )
+    plateau_patience: int = _setting(
+        1,
+        "Epochs without a better validation perplexity that make a plateau.",
+        group="Schedule",
+        later=True,
+    )
+    lr_min: float = _setting(
+        0.0, "Learning rate at the end (cosine).", group="Schedule", later=True
+    )
+    warmup: int = _setting(
+        0, "Updates over which the learning rate grows from 0.", group="Schedule", later=True
+    )
+    average_from: int | None = _setting(
+        None, "Evaluate the mean of the weights over the updates since this epoch's start.",
+        group="Schedule", later=True,
+    )  # fmt: skip
+    average_trigger: int = _setting(
+        5,
+        "nt-asgd averages once validation is worse than its best before this many last epochs.",
+        group="Schedule",
+        later=True,
     )
     patience: int | None = _setting(
         None,
@@ -209,9 +306,19 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
     def resolved(self) -> Settings:
-        """Return the settings with ``decoder_bias`` resolved to true or false."""
+        """Return the settings with every default that has a meaning spelled out.
+
+        ``decoder_bias`` is true or false, and ``options`` has all options of the network. Those of
+        a network that is not registered here stay as they are.
+        """
+        from tiedlm.networks import network_options  # PyTorch: not for `tiedlm train --help`
+
         bias = not self.tied if self.decoder_bias is None else self.decoder_bias
-        return self.replace(decoder_bias=bias)
+        try:
+            options = dataclasses.asdict(network_options(self.network, self.options))
+        except UserError:
+            options = self.options
+        return self.replace(decoder_bias=bias, options=options)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values."""
@@ -231,8 +338,18 @@ class Settings:
         """
         return cls.from_dict(read_config(folder)["settings"])
 
-    def load_corpus(self, *, progress: bool = True) -> Corpus:
-        """Load the corpus that the settings name, encoded as they say."""
+    def load_corpus(
+        self,
+        *,
+        progress: bool = True,
+        without_cache: Callable[[UserError], Path] | None = None,
+    ) -> Corpus:
+        """Load the corpus that the settings name, encoded as they say.
+
+        Args:
+            progress: whether to show progress on a terminal.
+            without_cache: as in :func:`tiedlm.data.load_corpus`.
+        """
         if not self.data:
             raise UserError(
                 "this run has no corpus of its own, as imported and exported ones have none: "
@@ -249,6 +366,7 @@ class Settings:
             vocab_from=self.vocab_from,
             tokenize=self.tokenize,
             progress=progress,
+            without_cache=without_cache,
         )
 
     def lr_at(self, epoch: int) -> float:

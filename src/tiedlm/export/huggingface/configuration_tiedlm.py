@@ -8,13 +8,15 @@ from transformers import PretrainedConfig
 
 
 class TiedLMConfig(PretrainedConfig):
-    """The shape of a word-level LSTM language model, with or without tied embeddings.
+    """The shape of a word-level language model, with or without tied embeddings.
 
     Args:
         vocab_size: number of words.
+        network: name of the network between the word vectors and the classifier.
+        network_options: its further options, by name.
         d_embed: width of the word vectors.
-        d_hidden: width of every recurrent layer.
-        n_layers: number of recurrent layers.
+        d_hidden: width of every layer of the network.
+        n_layers: number of its layers.
         decoder_bias: whether the word classifier has a bias.
         tie_word_embeddings: whether the word classifier is the embedding itself.
         initializer_range: new weights are drawn from U(-initializer_range, initializer_range).
@@ -30,6 +32,8 @@ class TiedLMConfig(PretrainedConfig):
     def __init__(
         self,
         vocab_size: int = 10_000,
+        network: str = "lstm",
+        network_options: dict[str, Any] | None = None,
         d_embed: int = 200,
         d_hidden: int = 200,
         n_layers: int = 2,
@@ -43,6 +47,8 @@ class TiedLMConfig(PretrainedConfig):
         **kwargs: Any,
     ) -> None:
         self.vocab_size = vocab_size
+        self.network = network
+        self.network_options = network_options or {}
         self.d_embed = d_embed
         self.d_hidden = d_hidden
         self.n_layers = n_layers

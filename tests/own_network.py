@@ -1,6 +1,6 @@
-"""A network of one's own: an Elman network, registered, and every command of tiedlm with it.
+"""Register an Elman network as an example of a custom network, for every command of tiedlm.
 
-    python tests/elman.py train small-real --network elman --data my.txt
+    python tests/own_network.py train small-real --network own --data my.txt
 
 Shape letters: B streams, T steps, E width of the word vectors, H hidden width.
 """
@@ -14,14 +14,14 @@ from tiedlm.dropout import stream_mask
 from tiedlm.networks import register
 
 
-class ElmanState(NamedTuple):
+class OwnState(NamedTuple):
     """The hidden states ``(1, B, H)`` before any mask."""
 
     h: Tensor
 
 
-@register("elman")
-class Elman(nn.Module):
+@register("own")
+class OwnNetwork(nn.Module):
     r"""One layer: ``h_t = tanh(W_x x_t + W_h (m \odot h_{t-1}) + b)``."""
 
     forgets = True
@@ -34,7 +34,7 @@ class Elman(nn.Module):
         self.bias = nn.Parameter(torch.empty(config.d_hidden))
 
     def initial_state(self, batch_size):
-        return ElmanState(self.bias.new_zeros(1, batch_size, self.d_hidden))
+        return OwnState(self.bias.new_zeros(1, batch_size, self.d_hidden))
 
     def share_masks(self, rank, world):
         self.share = (rank, world)
@@ -48,7 +48,7 @@ class Elman(nn.Module):
             recurrent_BH = (keep_BH * h_BH) @ self.weight_hh.t()
             h_BH = torch.tanh(x_BE @ self.weight_ih.t() + recurrent_BH + self.bias)
             outputs.append(keep_BH * h_BH)
-        return torch.stack(outputs), ElmanState(h_BH[None])
+        return torch.stack(outputs), OwnState(h_BH[None])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,92 @@
+"""The gated recurrent unit with variational dropout.
+
+Shape letters: B streams, T steps, E input width, H hidden width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from tiedlm.networks.network import register
+from tiedlm.networks.recurrent import RecurrentNetwork, masked
+
+if TYPE_CHECKING:
+    from tiedlm.model import ModelConfig
+
+
+class GRULayer(nn.Module):
+    """The parameters of one layer. The rows of each weight are in the order r, z, n.
+
+    ``recurrent_bias`` is ``b_hn``. The two biases of r, and those of z, only ever occur as a sum,
+    which is in ``bias``.
+    """
+
+    def __init__(self, d_input: int, d_hidden: int) -> None:
+        super().__init__()
+        self.weight_ih = nn.Parameter(torch.empty(3 * d_hidden, d_input))
+        self.weight_hh = nn.Parameter(torch.empty(3 * d_hidden, d_hidden))
+        self.bias = nn.Parameter(torch.empty(3 * d_hidden))
+        self.recurrent_bias = nn.Parameter(torch.empty(d_hidden))
+
+
+def gru_layer(
+    x_TBE: Tensor, h_BH: Tensor, layer: GRULayer, mask_BH: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""Compute one GRU layer.
+
+    .. math::
+        r &= \sigma(W_r x_t + R_r (m \odot h_{t-1}) + b_r) \\
+        z &= \sigma(W_z x_t + R_z (m \odot h_{t-1}) + b_z) \\
+        n &= \tanh(W_n x_t + b_n + r \odot (R_n (m \odot h_{t-1}) + b_{hn})) \\
+        h_t &= (1 - z) \odot n + z \odot h_{t-1}
+
+    Args:
+        x_TBE: inputs, already masked.
+        h_BH: hidden state before the first step, unmasked.
+        layer: its parameters.
+        mask_BH: ``m``, or None for no dropout.
+
+    Returns:
+        ``(output_TBH, h_BH)``: the masked hidden states, and the last one unmasked.
+
+    Source: Cho et al. (2014), in the form of ``torch.nn.GRU``.
+    """
+    H = h_BH.shape[-1]
+    inputs_TBG = nn.functional.linear(x_TBE, layer.weight_ih, layer.bias)  # of all steps at once
+    zeros_2H = layer.recurrent_bias.new_zeros(2 * H)
+    recurrent_bias_G = torch.cat([zeros_2H, layer.recurrent_bias])
+    outputs, recurrent_BH = [], masked(h_BH, mask_BH)
+    for input_BG in inputs_TBG.unbind(0):
+        hidden_BG = nn.functional.linear(recurrent_BH, layer.weight_hh, recurrent_bias_G)
+        gates_B2H = (input_BG[:, : 2 * H] + hidden_BG[:, : 2 * H]).sigmoid()
+        r_BH, z_BH = gates_B2H.chunk(2, dim=-1)
+        n_BH = torch.addcmul(input_BG[:, 2 * H :], r_BH, hidden_BG[:, 2 * H :]).tanh()
+        h_BH = torch.lerp(n_BH, h_BH, z_BH)
+        recurrent_BH = masked(h_BH, mask_BH)
+        outputs.append(recurrent_BH)
+    return torch.stack(outputs), h_BH
+
+
+@register("gru")
+class GRU(RecurrentNetwork):
+    """A stack of GRU layers in which a dropout mask lasts for the whole window.
+
+    Args:
+        config: widths, number of layers and dropout.
+
+    Source: Cho et al. (2014); PAPER section 2 for the dropout.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        widths = [config.d_embed] + [config.d_hidden] * (config.n_layers - 1)
+        super().__init__(config, [GRULayer(width, config.d_hidden) for width in widths])
+
+    def run_layer(
+        self, layer: nn.Module, x_TBE: Tensor, h_BH: Tensor, mask_BH: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Run :func:`gru_layer`."""
+        assert isinstance(layer, GRULayer)
+        return gru_layer(x_TBE, h_BH, layer, mask_BH)
