@@ -229,14 +229,17 @@ class _Stream:
     def _stream_at_once(self, group: Group, soft: SoftTargets) -> None:
         """Stream all tokens with their words' scores below theirs in one matrix.
 
-        G lies above M there, and where the embedding is tied two products do the work of four.
+        G lies above M there, and where the embedding is tied three products do the work of six.
         """
         tokens_C = group.tokens_N
         hidden_CD = self.hidden_ND[tokens_C]
         C, U = len(tokens_C), len(soft.vectors_UE)
         held = self._take_scores(C + U, hidden_CD)
-        matmul(hidden_CD, self.classifier_VD.t(), held[:C])
-        matmul(soft.vectors_UE, self.embedding_VE.t(), held[C:])
+        if self.tied:
+            matmul(torch.cat((hidden_CD, soft.vectors_UE)), self.classifier_VD.t(), held)
+        else:
+            matmul(hidden_CD, self.classifier_VD.t(), held[:C])
+            matmul(soft.vectors_UE, self.embedding_VE.t(), held[C:])
         chunk = self._chunk_of(held[:C], tokens_C, group, 0)
         dot_U = self._do_words(chunk, soft, held[C:])
         self._keep_losses(chunk, tokens_C, soft)
