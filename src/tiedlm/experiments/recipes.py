@@ -110,6 +110,15 @@ _PTB_TRANSFORMER = Settings(
     epochs=175, average_from=126,
 )  # fmt: skip
 
+# For your own text, on two cores: our choice of widths and of weaker dropout.
+_TRANSFORMER_SMALL = Settings(
+    network="transformer", d_embed=200, d_hidden=200, n_layers=4, dropout_words=0.1,
+    dropout_input=0.3, dropout_hidden=0.2, init_range=0.05,
+    options={"n_heads": 4, "d_inner": 400, "memory": 64, "dropout_output": 0.3},
+    optimizer="adam", lr=1e-3, lr_min=1e-4, schedule="cosine", warmup=200, clip=0.25 * 35,
+    epochs=30, patience=5,
+)  # fmt: skip
+
 
 def _variants(name: str, base: Settings, gamma: float) -> dict[str, Settings]:
     return {
@@ -138,6 +147,7 @@ def _all_recipes() -> dict[str, Settings]:
         name = f"{corpus}-awd-lstm"
         recipes[name] = base.replace(recipe=name, data=corpus)
     recipes |= _variants("awd-lstm", _AWD_SMALL, _GAMMA["ptb"])
+    recipes |= _variants("transformer", _TRANSFORMER_SMALL, _GAMMA["ptb"])
     recipes["ptb-transformer"] = _PTB_TRANSFORMER.replace(recipe="ptb-transformer")
     return recipes | _variants("demo", _DEMO, _GAMMA["ptb"])
 
