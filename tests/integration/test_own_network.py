@@ -1,4 +1,4 @@
-"""A network that tiedlm does not know (tests/own_network.py), in every command."""
+"""Every command works with a network defined outside tiedlm, in twenty lines."""
 
 import csv
 import io
@@ -46,7 +46,7 @@ def options(corpus, out, **changes):
 
 
 def outcome(out):
-    """Return what exact resume promises, without what measures time."""
+    """Return the outputs that exact resume promises, without measured times."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     result = json.loads((out / "result.json").read_text())
     for line in [*lines, result]:
@@ -71,7 +71,7 @@ def real(runs):
 
 
 @pytest.mark.parametrize("recipe", VARIANTS)
-def test_it_is_trained_as_each_variant(runs, recipe):
+def test_it_trains_as_each_variant(runs, recipe):
     _, lines, result = outcome(runs / recipe)
     model = load(runs / recipe)
     assert isinstance(model.network, own_network.OwnNetwork)
@@ -82,7 +82,7 @@ def test_it_is_trained_as_each_variant(runs, recipe):
     assert result["parameters"] == model.config.num_params() == model.num_params()
 
 
-def test_a_killed_run_goes_on_bit_for_bit(capsys, tiny_corpus, tmp_path):
+def test_a_killed_run_resumes_bit_for_bit(capsys, tiny_corpus, tmp_path):
     def command(name, epochs):
         return ["train", "small-real", *options(tiny_corpus, tmp_path / name, epochs=epochs)]
 
@@ -164,7 +164,7 @@ def table(text):
     return np.array([float(row["surprisal"].replace("NA", "nan")) for row in rows])
 
 
-def test_scores_are_those_of_evaluate_and_of_any_batch(capsys, monkeypatch, tiny_corpus, real):
+def test_scores_equal_evaluate_for_any_batch(capsys, monkeypatch, tiny_corpus, real):
     text = tiny_corpus / "test.txt"
     document = table(run_command(capsys, "score", real, text, "--unit", "document")[1])
     corpus = load_corpus(str(tiny_corpus), progress=False)
@@ -180,7 +180,7 @@ def test_it_adapts_while_it_reads(capsys, tiny_corpus, real):
     status, out, err = run_command(capsys, "score", real, text, "--adapt", "--adapt-lr", 0.5)
     assert status == 0, err
     adapted, fixed = table(out), table(run_command(capsys, "score", real, text)[1])
-    np.testing.assert_allclose(adapted[:8], fixed[:8])  # nothing is learnt before it is scored
+    np.testing.assert_allclose(adapted[:8], fixed[:8])  # a sentence is scored before it is learned
     assert abs(adapted[8:] - fixed[8:]).max() > 1e-3
 
 
@@ -210,7 +210,7 @@ def test_it_predicts_and_generates(capsys, real):
 
 
 @pytest.mark.parametrize("to", ["hf", "onnx"])
-def test_other_programs_do_not_get_it(capsys, tmp_path, real, to):
+def test_export_refuses_it(capsys, tmp_path, real, to):
     status, _, err = run_command(capsys, "export", real, "--to", to, tmp_path / "exported")
     assert status == 2
     assert "and this run has own; tiedlm.load reads it in Python" in err
@@ -230,7 +230,7 @@ def test_where_it_is_not_registered_the_known_ones_are_named(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_of_one_network_is_not_another_s(capsys, tiny_corpus, tmp_path, real):
+def test_a_run_of_one_network_cannot_be_resumed_with_another(capsys, tiny_corpus, tmp_path, real):
     other = options(tiny_corpus, real, network="lstm", alpha=2)
     status, _, err = run_command(capsys, "train", "small-real", *other)
     assert status == 2

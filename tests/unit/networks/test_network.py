@@ -1,4 +1,4 @@
-"""What the package relies on in a network, for each that is registered; and the registry."""
+"""Every registered network has the properties that the package relies on."""
 
 import ast
 from pathlib import Path
@@ -130,7 +130,7 @@ def test_a_stream_has_the_same_mask_in_one_process_and_in_two(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_network_that_forgets_comes_to_one_state_from_two(name):
+def test_a_network_that_forgets_converges_from_two_states_to_one(name):
     net = model(name).eval().network
     if not net.forgets:
         pytest.skip("it is read as one stream")
@@ -144,7 +144,7 @@ def test_a_network_that_forgets_comes_to_one_state_from_two(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("tied", [True, False])
-def test_parameters_are_counted_without_numbers_and_without_random_ones(name, tied):
+def test_counting_parameters_allocates_and_draws_nothing(name, tied):
     config = ModelConfig(network=name, **shape(name, vocab_size=12_345, tied=tied))
     before = torch.get_rng_state()
     count = config.num_params()
@@ -175,7 +175,7 @@ def test_no_other_part_of_the_package_names_a_network():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [getattr(node, key, None) for key in ("id", "attr", "arg", "name", "module")]
             found |= {(str(part), n) for n in names if n and "lstm" in str(n).lower()}
-    assert found == {("__init__.py", "VariationalLSTM")}  # which is public
+    assert found == {("__init__.py", "VariationalLSTM")}  # public
 
 
 def test_an_unknown_network_is_named_with_those_that_are_known():
@@ -185,12 +185,12 @@ def test_an_unknown_network_is_named_with_those_that_are_known():
 
 
 @pytest.mark.parametrize("name", ["embedding", "decoder", "two words", "a.b", ""])
-def test_a_name_that_cannot_be_a_modules_is_refused(name):
+def test_a_name_that_is_not_a_module_name_is_refused(name):
     with pytest.raises(ValueError, match="expected an identifier other than embedding and decoder"):
         register(name)
 
 
-def test_a_name_is_one_network_s_and_a_cell_that_runs_again_is_the_same_network(monkeypatch):
+def test_a_name_belongs_to_one_network_and_rerunning_a_notebook_cell_is_allowed(monkeypatch):
     monkeypatch.setattr(network, "_BUILDERS", dict(network._BUILDERS))
 
     def define():

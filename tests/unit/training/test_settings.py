@@ -1,4 +1,4 @@
-"""Settings and recipes: the paper's numbers, and what is refused."""
+"""Recipes have the paper's numbers, and wrong settings are refused."""
 
 import dataclasses
 from typing import get_args
@@ -112,7 +112,7 @@ def test_recipe_has_the_papers_numbers(corpus, size, keep, width, clip):
         assert recipe.recipe == f"{corpus}-{size}{suffix}"
         assert recipe.data == corpus
         assert (recipe.d_embed, recipe.d_hidden, recipe.n_layers) == (width, width, 2)
-        # The paper gives the probability of keeping; ours is that of dropping.
+        # The paper gives the probability of keeping a unit, ours the probability of dropping it.
         assert recipe.dropout_input == recipe.dropout_hidden == pytest.approx(1 - keep)
         assert (recipe.lr, recipe.batch_size, recipe.bptt, recipe.clip) == (1.0, 20, 35, clip)
         assert recipe.tied is tied
