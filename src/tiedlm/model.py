@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tiedlm.dropout import check_probability, word_mask
 from tiedlm.loss import LossOutput, augmented_cross_entropy
 from tiedlm.networks import Network, State, builder_of, network_options
-from tiedlm.networks.network import Builder, draw_parameters
+from tiedlm.networks.network import Builder, draw_parameters, run_with_raw
 from tiedlm.tracing import is_recording
 from tiedlm.tying import Decoder, TiedDecoder, count_parameters
 
@@ -217,14 +217,25 @@ class LanguageModel(nn.Module):
             weight: ``(V, E)`` word vectors.
             sparse: allow a sparse gradient of ``weight``, which stores only the rows that occur.
         """
+        hidden, _, state = self.read_with_raw(tokens, state, weight, sparse=sparse)
+        return hidden, state
+
+    def read_with_raw(
+        self, tokens: Tensor, state: State | None, weight: Tensor, *, sparse: bool = False
+    ) -> tuple[Tensor, Tensor, Any]:
+        """Read a window of words as :meth:`read` does; return ``(hidden, raw, state)``.
+
+        ``raw`` is the network's output before dropout, from ``forward_with_raw``. For a network
+        without that method it is ``hidden``.
+        """
         sparse = sparse and not weight.is_cuda and not is_recording(weight)
         vectors_TBE = nn.functional.embedding(tokens.t(), weight, sparse=sparse)
         if self.training and self.config.dropout_words > 0:
             mask_BT = word_mask(tokens, self.config.dropout_words, vectors_TBE, *self.mask_share)
             assert mask_BT is not None
             vectors_TBE = vectors_TBE * mask_BT.t().unsqueeze(2)
-        hidden_TBH, state = self.network.forward_time_major(vectors_TBE, state)
-        return hidden_TBH.transpose(0, 1), state
+        hidden_TBH, raw_TBH, state = run_with_raw(self.network, vectors_TBE, state)
+        return hidden_TBH.transpose(0, 1), raw_TBH.transpose(0, 1), state
 
     def loss(
         self,

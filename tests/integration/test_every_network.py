@@ -21,6 +21,7 @@ from tiedlm import LanguageModel, ModelConfig, load
 from tiedlm.cli import main
 from tiedlm.data import load_corpus
 from tiedlm.evaluation import evaluate, segments
+from tiedlm.export.hf import networks as export_networks
 from tiedlm.networks import registered
 from tiedlm.scoring import surprisal
 from tiedlm.training.loop import train
@@ -30,11 +31,12 @@ from tiedlm.tying import is_tied
 
 NETWORKS = {
     "own": {},
+    "awd_lstm": {"dropconnect": 0.2, "dropout_output": 0.1},
     "gru": {},
     "elman": {"activation": "relu"},
     "rhn": {"depth": 2, "dropout_output": 0.2, "transform_bias": 0.0},
 }
-LEARNS_WITH = {"rhn": {"n_layers": 1, "lr": 1.0}}  # settings with which it learns in 3 epochs
+LEARNS_WITH = dict.fromkeys(("awd_lstm", "rhn"), {"n_layers": 1, "lr": 1.0})  # in 3 epochs
 PROGRAM = [sys.executable, own_network.__file__]
 TORCHRUN = [
     sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
@@ -89,7 +91,8 @@ def real(runs):
 
 
 def test_every_network_is_here():
-    assert set(registered()) - {"lstm"} == set(NETWORKS)  # the others' tests have the LSTM
+    elsewhere = {"lstm", "transformer", "encoder"}  # test_attention_networks.py has two of them
+    assert set(registered()) - elsewhere == set(NETWORKS)
 
 
 @pytest.mark.parametrize("recipe", VARIANTS)
@@ -245,8 +248,8 @@ def exported(capsys, real, to, folder):
 
 def test_transformers_gets_the_same_logits_and_generates(capsys, network, tmp_path, real):
     transformers = pytest.importorskip("transformers")
-    if network == "own":
-        pytest.skip("a network of one's own has no code for transformers")
+    if network not in export_networks():
+        pytest.skip("it has no code for transformers")
     status, err = exported(capsys, real, "hf", tmp_path / "hf")  # compares the logits to 1e-5
     assert status == 0, err
     model, made = (
@@ -267,15 +270,13 @@ def test_transformers_gets_the_same_logits_and_generates(capsys, network, tmp_pa
     assert torch.equal(*written)
 
 
-NO_ONNX = {"own", "transformer"}
-
-
 def test_onnxruntime_gets_the_same_probabilities(capsys, network, tmp_path, real):
     pytest.importorskip("onnxruntime")
+    from tiedlm.export import onnx_networks
     from tiedlm.export.onnx_check import onnx_perplexity, session
 
     status, err = exported(capsys, real, "onnx", tmp_path / "onnx")
-    if network in NO_ONNX:
+    if network not in onnx_networks.NETWORKS:
         assert status == 2
         assert "--to onnx is for the networks " in err
         assert f"and this run has {network}; tiedlm.load reads it in Python" in err
@@ -302,8 +303,8 @@ def test_onnxruntime_gets_the_same_probabilities(capsys, network, tmp_path, real
 @pytest.mark.slow
 def test_transformers_needs_no_tiedlm(capsys, network, tmp_path, real):
     pytest.importorskip("transformers")
-    if network == "own":
-        pytest.skip("a network of one's own has no code for transformers")
+    if network not in export_networks():
+        pytest.skip("it has no code for transformers")
     assert exported(capsys, real, "hf", tmp_path / "hf")[0] == 0
     program = (
         "import sys, torch\n"

@@ -8,6 +8,9 @@ Shape letters: B sequences, T steps, V vocabulary.
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +21,7 @@ from safetensors.torch import save as save_tensors
 from tiedlm import files
 from tiedlm.data import Vocabulary
 from tiedlm.data.corpus import has_name
+from tiedlm.environment_variables import HF_MODULES_CACHE, read, set_default
 from tiedlm.errors import UserError, require
 from tiedlm.export.model_card import RECORDED, card_library, model_card, result_of
 from tiedlm.export.supported import require_network
@@ -73,6 +77,7 @@ def export_hf(
     require_network(model, "hf", networks())
     card_library()
     if check:
+        _copy_code_to_temporary_folder()
         require("transformers", "hf", "checking the export (or pass --no-check)")
     vocabulary = model.vocabulary
     assert vocabulary is not None
@@ -104,6 +109,18 @@ def export_hf(
                 "tiedlm's; please report this"
             )
     return HuggingFaceReport(folder, model.num_params(), difference)
+
+
+def _copy_code_to_temporary_folder() -> None:
+    """Have transformers copy the code that it checks to a temporary folder, unless the user chose.
+
+    Its own choice is below the home folder, which may be missing or read-only; without one it makes
+    a folder called ``~``. It reads the variable when it is first imported.
+    """
+    if not read(HF_MODULES_CACHE):
+        folder = tempfile.mkdtemp(prefix="tiedlm-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        set_default(HF_MODULES_CACHE, folder)
 
 
 def networks() -> list[str]:

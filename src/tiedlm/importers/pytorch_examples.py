@@ -2,7 +2,7 @@
 
 Both save a module with ``encoder`` (an embedding), ``rnn`` (``nn.LSTM``) and ``decoder`` (a linear
 layer with a bias). State dicts are read. A pickle of the whole module is refused, because
-unpickling runs code from the file.
+unpickling runs code from the file. ``pytorch_transformer.py`` reads the first one's Transformer.
 
 Source: ``RNNModel`` of pytorch/examples, word_language_model/model.py, and of
 vansky/neural-complexity, model.py.
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,12 +22,17 @@ from torch import Tensor
 from tiedlm.data import Vocabulary
 from tiedlm.errors import UserError
 from tiedlm.files import files_together, readable, write_json
+from tiedlm.importers.pytorch_transformer import is_transformer, read_transformer
 from tiedlm.model import LanguageModel, ModelConfig
+from tiedlm.networks import network_options
 from tiedlm.training.run import config_of, environment, save_weights
 from tiedlm.training.run_files import CONFIG, ENVIRONMENT, VOCABULARY, WEIGHTS
 from tiedlm.training.settings import IMPORTED, Settings
 
-SUPPORTED = "LSTM checkpoints of pytorch/examples' word_language_model and of neural-complexity"
+SUPPORTED = (
+    "LSTM checkpoints of pytorch/examples' word_language_model and of neural-complexity, and the "
+    "former's Transformers"
+)
 # Modules that PyTorch wraps around another one and whose names appear in its state dict:
 # DataParallel and DistributedDataParallel, torch.compile, FSDP, activation checkpointing.
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -49,7 +55,9 @@ class Imported(NamedTuple):
     wrappers: tuple[str, ...] = ()
 
 
-def import_checkpoint(checkpoint: Path, vocabulary_file: Path) -> Imported:
+def import_checkpoint(
+    checkpoint: Path, vocabulary_file: Path, options: Mapping[str, Any] | None = None
+) -> Imported:
     """Load a model from a state dict and its vocabulary.
 
     The two biases of an LSTM layer are added up. The model is tied if the two matrices of the
@@ -59,13 +67,18 @@ def import_checkpoint(checkpoint: Path, vocabulary_file: Path) -> Imported:
     Args:
         checkpoint: a state dict written by ``torch.save``.
         vocabulary_file: a text file with one word per line, in the order of the ids.
+        options: what a state dict does not record of the network: n_heads and context of a
+            Transformer, by default 2 and 35 as in the program.
 
     Raises:
         UserError: if a file is missing or damaged, the checkpoint is a pickled module or has
             another architecture, or the vocabulary does not fit.
     """
     state, wrappers = _unwrapped(_load(checkpoint), checkpoint)
-    config = _config(state, checkpoint)
+    if is_transformer(state):
+        config, tensors = read_transformer(state, checkpoint, options or {})
+    else:
+        config, tensors = _read_lstm(state, checkpoint, options or {})
     vocabulary = Vocabulary.load(vocabulary_file)
     if len(vocabulary) != config.vocab_size:
         raise UserError(
@@ -73,6 +86,21 @@ def import_checkpoint(checkpoint: Path, vocabulary_file: Path) -> Imported:
             f"{config.vocab_size}; give the vocabulary that the model was trained with"
         )
     model = LanguageModel(config)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{checkpoint} has tensors of wrong shapes: {reason}") from error
+    model.vocabulary = vocabulary
+    return Imported(model.eval(), checkpoint, vocabulary_file, wrappers)
+
+
+def _read_lstm(
+    state: dict[str, Tensor], path: Path, options: Mapping[str, Any]
+) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Return the configuration of an LSTM model, and its tensors by their names in it."""
+    config = _config(state, path)
+    network_options(config.network, options)  # an LSTM has none
     tensors = {"embedding.weight": state["encoder.weight"], "decoder.bias": state["decoder.bias"]}
     if not config.tied:
         tensors["decoder.weight"] = state["decoder.weight"]
@@ -81,13 +109,7 @@ def import_checkpoint(checkpoint: Path, vocabulary_file: Path) -> Imported:
             tensors[f"lstm.layers.{layer}.{name}"] = state[f"rnn.{name}_l{layer}"]
         biases = (state[f"rnn.{name}_l{layer}"].double() for name in ("bias_ih", "bias_hh"))
         tensors[f"lstm.layers.{layer}.bias"] = sum(biases, torch.zeros(()))
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{checkpoint} has tensors of wrong shapes: {reason}") from error
-    model.vocabulary = vocabulary
-    return Imported(model.eval(), checkpoint, vocabulary_file, wrappers)
+    return config, tensors
 
 
 def _load(path: Path) -> dict[str, Tensor]:
@@ -186,8 +208,9 @@ def write_run(imported: Imported, folder: Path) -> None:
         raise UserError(f"{folder} already holds a run; choose another --out")
     model = imported.model
     assert model.vocabulary is not None
-    shape = {name: getattr(model.config, name) for name in ("d_embed", "d_hidden", "n_layers")}
-    settings = Settings(recipe=IMPORTED, tied=model.config.tied, **shape)
+    names = ("network", "d_embed", "d_hidden", "n_layers", "tied")
+    shape = {name: getattr(model.config, name) for name in names}
+    settings = Settings(recipe=IMPORTED, options=dict(model.config.options), **shape)
     corpus = {
         "name": "unknown",
         "origin": f"imported from {readable(imported.checkpoint.name)}",

@@ -70,6 +70,28 @@ class Network(Protocol[S]):
 
 
 @runtime_checkable
+class GivesRaw(Protocol):
+    """A network that also hands over its output before dropout, for ``--tar``."""
+
+    def forward_with_raw(self, x_TBE: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """Return ``(hidden, raw, state)``: ``forward_time_major``, and ``hidden`` undropped."""
+        ...
+
+
+def run_with_raw(
+    network: Network[Any], x_TBE: Tensor, state: State | None
+) -> tuple[Tensor, Tensor, Any]:
+    """Read a window; return ``(hidden, raw, state)``, where ``raw`` is the undropped output.
+
+    A network that does not hand it over gives ``hidden`` twice.
+    """
+    if isinstance(network, GivesRaw):
+        return network.forward_with_raw(x_TBE, state)
+    hidden_TBH, state = network.forward_time_major(x_TBE, state)
+    return hidden_TBH, hidden_TBH, state
+
+
+@runtime_checkable
 class StartsElsewhere(Protocol):
     """A module with parameters that do not start from U(-init_range, init_range), or from zero."""
 

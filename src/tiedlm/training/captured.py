@@ -20,9 +20,14 @@ _WARM_UP = 3  # steps before the recording, as PyTorch's manual asks for
 
 
 def can_capture(settings: Settings, ranks: Ranks, device: torch.device) -> bool:
-    """Tell whether the updates of a run can be recorded: on one GPU, each of one group."""
+    """Tell whether the updates of a run can be recorded.
+
+    They can on one GPU, by SGD without weight decay, each of one group and of one length.
+    """
     is_wanted = read(CUDA_GRAPH) != "0"
-    return is_wanted and device.type == "cuda" and ranks.world == 1 and settings.accumulate == 1
+    is_sgd = settings.optimizer in ("sgd", "nt-asgd") and settings.weight_decay == 0
+    is_alike = settings.accumulate == 1 and not settings.bptt_jitter
+    return is_wanted and device.type == "cuda" and ranks.world == 1 and is_sgd and is_alike
 
 
 class CapturedStep:

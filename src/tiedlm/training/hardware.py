@@ -49,9 +49,22 @@ def default_threads() -> int:
     It is the number of cores, at most 8. ``OMP_NUM_THREADS`` can lower it. The first number of a
     list, such as ``2,1``, counts.
     """
+    return min(available_cores(), MOST_THREADS, _wished_threads() or MOST_THREADS)
+
+
+def _wished_threads() -> int:
+    """Return the number of threads that ``OMP_NUM_THREADS`` asks for, or 0 if it asks for none."""
     wish = re.match(r"\s*\+?(\d+)\s*(?:,|$)", read(OMP_NUM_THREADS))
-    allowed = int(wish[1]) if wish else 0
-    return min(available_cores(), MOST_THREADS, allowed or MOST_THREADS)
+    return int(wish[1]) if wish else 0
+
+
+def _threads_info(threads: int) -> str:
+    """Return a number of threads and what limits it."""
+    limits = cores.cores_and_limits()
+    if 0 < _wished_threads() < min(available_cores(), MOST_THREADS):
+        wish = f"{OMP_NUM_THREADS}={read(OMP_NUM_THREADS).strip()}"
+        return f"{threads} ({wish}; {limits}; --threads overrides)"
+    return f"{threads} ({limits}; at most {MOST_THREADS}; {OMP_NUM_THREADS} and --threads override)"
 
 
 def default_arithmetic() -> AbstractContextManager[Arithmetic]:
@@ -116,8 +129,7 @@ def machine_info() -> dict[str, Any]:
     return {
         **known,
         "device": str(choose_device("auto")),
-        "threads": f"{used.threads} ({cores.cores_and_limits()}; at most "
-        f"{MOST_THREADS}; OMP_NUM_THREADS and --threads override)",
+        "threads": _threads_info(used.threads),
         "fp32 products": f"{gemm['fp32_gemm']} ({gemm['fp32_gemm_reason']})",
         "bf16 products": "native" if gemm["bf16"] else "not native: --precision bf16 is refused",
         "pointwise work": native.kernels_info(),

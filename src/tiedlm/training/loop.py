@@ -1,6 +1,6 @@
 """Train one model: epochs, windows, validation, checkpoints.
 
-Shape letters: B streams, S tokens of a stream, T steps of a window.
+Shape letters: B streams, T steps of a window.
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from tiedlm.arithmetic import arithmetic
 from tiedlm.data import Corpus
-from tiedlm.data.streams import batch_streams
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate, perplexity
 from tiedlm.evaluation.subspace import subspace_distance
 from tiedlm.files import check_folder, read_json, write_json, write_text
+from tiedlm.model import LanguageModel
 from tiedlm.networks import State
 from tiedlm.progress import Silent, Watcher, short_duration
 from tiedlm.training import run, run_files
@@ -34,14 +32,15 @@ from tiedlm.training.distributed import Ranks, join
 from tiedlm.training.hardware import arithmetic_of, device_of, threads_of
 from tiedlm.training.outcomes import diverged, is_over, result_of, stopped
 from tiedlm.training.resume import RunFolder
+from tiedlm.training.schedules import is_averaging, learning_rate
 from tiedlm.training.settings import Settings
 from tiedlm.training.signals import stop_signals
 from tiedlm.training.soft_targets import TargetSource
 from tiedlm.training.step import Objective
 from tiedlm.training.updater import Updater
+from tiedlm.training.windows import Windows
 
 SAVE_EVERY = 120.0  # seconds between two checkpoints within an epoch
-FEW_UPDATES = 10  # an epoch: fewer hardly move a model
 
 StopRequested = Callable[[], bool]
 OnMetrics = Callable[[list[dict[str, Any]]], None]
@@ -102,37 +101,6 @@ def check_parts(corpus: Corpus) -> None:
             )
 
 
-class _Windows:
-    """The training text of a rank, cut into windows of ``bptt`` steps."""
-
-    def __init__(
-        self, corpus: Corpus, settings: Settings, ranks: Ranks, device: torch.device
-    ) -> None:
-        streams = torch.from_numpy(batch_streams(corpus.train, settings.batch_size))
-        self.epoch_tokens = streams[:, 1:].numel()
-        self.words = len(corpus.train)
-        self.batch_size, self.bptt = settings.batch_size, settings.bptt
-        self.streams_BS = ranks.own(streams).to(device)
-
-    def __len__(self) -> int:
-        return math.ceil((self.streams_BS.shape[1] - 1) / self.bptt)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return the words of a window and the words that follow them."""
-        start = index * self.bptt
-        piece_BT = self.streams_BS[:, start : start + self.bptt + 1]
-        return piece_BT[:, :-1], piece_BT[:, 1:]
-
-    def warnings(self) -> list[str]:
-        """Warn about a text that is too short for its batch."""
-        if len(self) >= FEW_UPDATES:
-            return []
-        return [
-            f"a short text: {self.words:,} words are {len(self)} updates an epoch, "
-            f"{self.batch_size} streams at a time; a smaller --batch-size makes more"
-        ]
-
-
 class _Training:
     """A run under way: its model, its text and how far it is."""
 
@@ -163,10 +131,11 @@ class _Training:
         self.target_source = source.to(self.device)
         objective = Objective(self.model, settings, self.target_source)
         self.updater = Updater(objective, settings, ranks, self.device)
-        self.windows = _Windows(corpus, settings, ranks, self.device)
+        self.windows = Windows(corpus, settings, ranks, self.device)
         self.epoch_tokens = self.windows.epoch_tokens
         self.progress = Progress()
         self.state: State | None = None
+        self.averages = False
         self.run_id = ""
 
     def run(self, stop_requested: StopRequested) -> dict[str, Any]:
@@ -196,6 +165,7 @@ class _Training:
         self.state = self.ranks.share(start.state)
         if start.memory is not None:
             self.target_source.remember(start.memory, self.model.embedding.weight)
+            self.updater.remember(start.memory)
         lost_checkpoints = start.is_finished and start.memory is None
         if self.ranks.is_first and not lost_checkpoints:
             folder.write(start)
@@ -205,7 +175,11 @@ class _Training:
 
     def _train_epoch(self, stop_requested: StopRequested) -> None:
         progress = self.progress
-        self.updater.set_rate(self.settings.lr_at(progress.epoch))
+        self.windows.begin(progress.epoch)
+        valid = [line["valid_ppl"] for line in progress.history]
+        self.averages = is_averaging(self.settings, progress.epoch, valid)
+        if self.averages and self.updater.average is None:
+            self.watcher.line(f"averaging the weights from epoch {progress.epoch} on")
         saved = clock = time.monotonic()
         while progress.window < len(self.windows):
             stop = self._train_window(stop_requested())
@@ -224,6 +198,10 @@ class _Training:
         """Update the model on the next window; return whether any rank was asked to stop."""
         progress = self.progress
         inputs_BT, targets_BT = self.windows[progress.window]
+        rate = self._rate(progress.window, progress.step)
+        if self.settings.bptt_jitter:  # the objective is of bptt steps, whatever the window has
+            rate *= inputs_BT.shape[1] / self.settings.bptt
+        self.updater.set_rate(rate)
         try:
             out = self.updater.update(inputs_BT, targets_BT, self.state, stop_requested)
         except FloatingPointError as error:
@@ -232,6 +210,8 @@ class _Training:
             ) from error
         if self.settings.unit_norm:
             self.model.normalize_word_vectors()
+        if self.averages:
+            self.updater.add_to_average()
         self.target_source.update(self.model.embedding.weight)
         self.state = out.state
         count = targets_BT.numel() * self.ranks.world
@@ -244,11 +224,17 @@ class _Training:
         )
         return out.stop
 
+    def _rate(self, window: int, step: int) -> float:
+        """Return the learning rate of a window of this epoch, for ``bptt`` steps."""
+        valid = [line["valid_ppl"] for line in self.progress.history]
+        share = self.windows.share(window)
+        return learning_rate(self.settings, self.progress.epoch, share, step, valid)
+
     def _end_epoch(self) -> None:
         """Validate, keep the best weights, and save."""
         progress = self.progress
         train_seconds, started = progress.epoch_seconds, time.monotonic()
-        valid = self._measure(self.corpus.valid)
+        valid = self._measure(self.updater.evaluated, self.corpus.valid)
         trained = perplexity(progress.epoch_nll, progress.epoch_tokens)
         for name, value in (("training", trained), ("validation", valid)):
             if not math.isfinite(value):
@@ -260,7 +246,8 @@ class _Training:
         if is_best:
             progress.best_valid, progress.best_epoch = valid, progress.epoch
             if self.ranks.is_first:
-                run.save_weights(self.model, self.out / run_files.WEIGHTS, self.run_id)
+                weights = self.out / run_files.WEIGHTS
+                run.save_weights(self.updater.evaluated, weights, self.run_id)
         metrics = self._metrics(trained, valid, train_seconds)
         progress.history.append(metrics)
         assert progress.best_valid is not None
@@ -283,7 +270,7 @@ class _Training:
             "epoch": progress.epoch,
             "step": progress.step,
             "tokens": self.epoch_tokens * progress.epoch,
-            "lr": self.settings.lr_at(progress.epoch),
+            "lr": self._rate(len(self.windows) - 1, progress.step - 1),
             "train_ppl": trained,
             "valid_ppl": valid,
             "aug": progress.epoch_aug / progress.epoch_tokens,
@@ -291,8 +278,9 @@ class _Training:
             "seconds": progress.epoch_seconds,
         }
         if not self.settings.tied and self.ranks.is_first:
+            model = self.updater.evaluated
             metrics["subspace_distance"] = subspace_distance(
-                self.model.decoder.weight, self.model.embedding.weight
+                model.decoder.weight, model.embedding.weight
             )
         return metrics
 
@@ -306,21 +294,21 @@ class _Training:
                 raise stopped(self.out, f"before the perplexity of its {name} text was measured")
             ids = getattr(self.corpus, name)
             with arithmetic(precision="fp32"):  # as `tiedlm evaluate` does
-                measured[f"{name}_ppl"] = self._measure(ids)
+                measured[f"{name}_ppl"] = self._measure(self.model, ids)
         parameters = self.model.num_params()
         result = result_of(self.settings, self.progress, measured, self.epoch_tokens, parameters)
         if self.ranks.is_first:
             write_json(self.out / run_files.RESULT, result)
         return result
 
-    def _measure(self, ids: npt.NDArray[np.integer]) -> float:
+    def _measure(self, model: LanguageModel, ids: npt.NDArray[np.integer]) -> float:
         """Return the perplexity of a text, which the first rank computes."""
-        return self.ranks.on_first(lambda: evaluate(self.model, ids).perplexity, self.device)
+        return self.ranks.on_first(lambda: evaluate(model, ids).perplexity, self.device)
 
     def _checkpoint(self) -> None:
         state = self.ranks.gather(self.state)
         if self.ranks.is_first:
-            memory = self.target_source.memory()
+            memory = {**self.target_source.memory(), **self.updater.memory()}
             last = self.out / run_files.LAST
             save_checkpoint(last, self.model, state, self.progress, self.run_id, memory)
 

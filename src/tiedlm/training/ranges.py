@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from tiedlm.errors import UserError
+from tiedlm.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from tiedlm.training.settings import Settings
@@ -22,6 +22,8 @@ LARGEST = 3e38  # what a 32-bit float holds
 
 Precision = Literal["auto", "fp32", "bf16"]
 VocabFrom = Literal["part", "whole"]
+Optimizer = Literal["sgd", "adam", "adamw", "nt-asgd"]
+Schedule = Literal["exponential", "cosine", "plateau"]
 SoftTarget = Literal[
     "own", "permuted", "permuted-grad", "permuted-band", "permuted-band-grad",
     "uniform", "smoothing", "unigram", "average", "frozen",
@@ -40,6 +42,7 @@ def check_ranges(settings: Settings) -> None:
     at_least_one = (
         "d_embed", "d_hidden", "n_layers", "batch_size", "bptt", "epochs",
         "accumulate", "vocab_size", "min_count", "patience", "threads",
+        "plateau_patience", "average_from", "average_trigger",
     )  # fmt: skip
     for name in at_least_one:
         require(name, lambda x: x is None or x >= 1, "at least 1")
@@ -48,11 +51,12 @@ def check_ranges(settings: Settings) -> None:
     for name in ("init_range", "temperature", "lr", "clip"):
         require(name, lambda x: x > 0, "a positive number")
     require("accumulate", lambda x: settings.batch_size % x == 0, "a divisor of --batch-size")
-    require("alpha", lambda x: x >= 0, "0 or more")
-    require("ce_weight", lambda x: x >= 0, "0 or more")
+    for name in (
+        "alpha", "ce_weight", "ar", "tar", "weight_decay", "warmup", "decay_after", "lr_min",
+    ):  # fmt: skip
+        require(name, lambda x: x >= 0, "0 or more")
     if settings.ce_weight == settings.alpha == 0:
         raise UserError("--ce-weight 0 and --alpha 0: no loss is left to train with")
-    require("decay_after", lambda x: x >= 0, "0 or more")
     require("lr_decay", lambda x: 0 < x <= 1, "0 < factor <= 1")
     require("fraction", lambda x: 0 < x <= 1, "0 < share <= 1")
     require("skip", lambda x: 0 <= x < 1, "0 <= share < 1")
@@ -68,9 +72,37 @@ def check_ranges(settings: Settings) -> None:
             f"--soft-target smoothing needs --temperature 1, got {settings.temperature:g}; label "
             "smoothing of e is --alpha e / (1 - e)"
         )
+    _check_schedule(settings)
     require("seed", lambda x: -(2**63) <= x < 2**63, "a 64-bit integer")
     require("threads", lambda x: x is None or x <= 4096, "at most 4096")
     require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
+
+
+def _check_schedule(settings: Settings) -> None:
+    """Refuse an optimizer or a schedule that does not exist or contradicts another setting."""
+    for name, kind in (("optimizer", Optimizer), ("schedule", Schedule)):
+        known, value = get_args(kind), getattr(settings, name)
+        expected = f"one of {', '.join(known)}{did_you_mean(value, known)}"
+        _require(settings, name, known.__contains__, expected)
+    for name in ("beta1", "beta2"):
+        _require(settings, name, lambda x: 0 <= x < 1, "0 <= beta < 1")
+    if settings.lr_min > settings.lr:
+        raise UserError(f"--lr-min {settings.lr_min:g} is above --lr {settings.lr:g}")
+    if settings.weight_decay_inside and settings.optimizer == "adamw":
+        raise UserError(
+            "--weight-decay-inside: --optimizer adamw keeps weight decay out of the gradient; "
+            "take --optimizer adam"
+        )
+    if settings.average_from is not None and settings.optimizer == "nt-asgd":
+        raise UserError(
+            f"--average-from {settings.average_from}: --optimizer nt-asgd starts to average by "
+            "validation (--average-trigger); take --optimizer sgd"
+        )
+    if settings.unit_norm and (settings.average_from or settings.optimizer == "nt-asgd"):
+        raise UserError(
+            "--unit-norm: averaged word vectors have no norm of 1; leave out --average-from, and "
+            "--optimizer nt-asgd"
+        )
 
 
 def _require_type(settings: Settings, name: str, annotation: str) -> None:

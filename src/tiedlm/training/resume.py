@@ -140,7 +140,7 @@ class RunFolder:
         """Refuse to go on with a run that another text or other settings made."""
         # A run from before a setting existed had its default.
         old = Settings.from_dict(earlier["settings"])
-        changed = same_run.changes(old, self.settings, same_run.FIXED)
+        changed = same_run.changes(old, self.settings, same_run.fixed(self.settings))
         changed += _changed_model(earlier["model"], self.model.config)
         new_corpus = json.loads(json.dumps(self.corpus.info))
         parts = run_files.changed_names(*map(_content, (earlier["corpus"], new_corpus)))

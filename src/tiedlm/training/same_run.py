@@ -44,6 +44,14 @@ LATER = names(lambda identity: identity.later)
 DECIDING = names(lambda identity: identity.decides == "value")
 
 
+def fixed(settings: Settings) -> frozenset[str]:
+    """Return the names of the settings that may not change in a run with these.
+
+    A cosine ends with the last epoch, so their number decides every rate.
+    """
+    return FIXED | {"epochs"} if settings.schedule == "cosine" else FIXED
+
+
 def canonical(settings: Settings) -> Settings:
     """Return equal settings for equal computations: defaults are replaced by what they mean."""
     precision = "fp32" if settings.precision == "auto" else settings.precision
@@ -69,7 +77,8 @@ def trajectory(settings: Settings) -> dict[str, Any]:
     """Return the settings that tell a run from every other, however long it is trained."""
     values = canonical(settings).to_dict()
     left_out = later_defaults(values)
-    return {name: v for name, v in values.items() if name in (FIXED | PLACES) - left_out}
+    named = (fixed(settings) | PLACES) - left_out
+    return {name: value for name, value in values.items() if name in named}
 
 
 def later_defaults(values: dict[str, Any]) -> set[str]:

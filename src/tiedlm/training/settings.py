@@ -11,10 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tiedlm.errors import UserError, did_you_mean
-from tiedlm.training.ranges import Precision, SoftTarget, VocabFrom, check_ranges
+from tiedlm.training.ranges import (
+    Optimizer,
+    Precision,
+    Schedule,
+    SoftTarget,
+    VocabFrom,
+    check_ranges,
+)
 from tiedlm.training.run_files import read_config
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tiedlm.data import Corpus
 
 IMPORTED = "imported"  # the recipe of a run that tiedlm did not train
@@ -150,10 +159,28 @@ class Settings:
     ce_weight: float = _setting(
         1.0, "Weight of the cross-entropy; 0 trains with AL alone.", group="Research"
     )
+    ar: float = _setting(
+        0.0,
+        "Weight of activation regularisation: the mean square of the network's dropped output.",
+        group="Loss",
+        later=True,
+    )
+    tar: float = _setting(
+        0.0,
+        "Weight of temporal regularisation: the mean square of the output's change in a step.",
+        group="Loss",
+        later=True,
+    )
     unit_norm: bool = _setting(False, "Keep every word vector at norm 1.", group="Research")
 
     batch_size: int = _setting(20, "Number of parallel streams of text.", group="Schedule")
     bptt: int = _setting(35, "Steps of back-propagation through time.", group="Schedule")
+    bptt_jitter: bool = _setting(
+        False,
+        "Vary the length of the windows around --bptt, as AWD-LSTM does.",
+        group="Schedule",
+        later=True,
+    )
     accumulate: int = _setting(
         1,
         "Process the streams in this many groups: the same update in less memory.",
@@ -162,13 +189,65 @@ class Settings:
         of_cell=False,
     )
     epochs: int = _setting(45, "Passes over the training text.", group="Schedule", may_change=True)
-    lr: float = _setting(1.0, "Learning rate of SGD.", group="Schedule")
-    lr_decay: float = _setting(
-        0.9, "Factor on the learning rate for each epoch after --decay-after.", group="Schedule"
+    optimizer: Optimizer = _setting(
+        "sgd",
+        "sgd, adam, adamw, or nt-asgd: SGD with averaged weights once validation stalls.",
+        group="Schedule",
+        later=True,
     )
-    decay_after: int = _setting(5, "Epochs at the full learning rate.", group="Schedule")
+    lr: float = _setting(1.0, "Learning rate.", group="Schedule")
+    beta1: float = _setting(0.9, "Decay of Adam's mean of gradients.", group="Schedule", later=True)
+    beta2: float = _setting(
+        0.999, "Decay of Adam's mean of squared gradients.", group="Schedule", later=True
+    )
+    weight_decay: float = _setting(
+        0.0, "Pull of every parameter to zero: x times it is added to the gradient.",
+        group="Schedule", later=True,
+    )  # fmt: skip
+    weight_decay_inside: bool = _setting(
+        False,
+        "Add the weight decay before the clip, as for RHN, not after.",
+        group="Schedule",
+        later=True,
+    )
     clip: float = _setting(
         5.0, "Largest norm of the whole gradient; a larger one is scaled down.", group="Schedule"
+    )
+    schedule: Schedule = _setting(
+        "exponential",
+        "Course of the learning rate: exponential, cosine or plateau.",
+        group="Schedule",
+        later=True,
+    )
+    lr_decay: float = _setting(
+        0.9,
+        "Factor on the learning rate for each epoch after --decay-after, or at each plateau.",
+        group="Schedule",
+    )
+    decay_after: int = _setting(
+        5, "Epochs at the full learning rate (exponential).", group="Schedule"
+    )
+    plateau_patience: int = _setting(
+        1,
+        "Epochs without a better validation perplexity that make a plateau.",
+        group="Schedule",
+        later=True,
+    )
+    lr_min: float = _setting(
+        0.0, "Learning rate at the end (cosine).", group="Schedule", later=True
+    )
+    warmup: int = _setting(
+        0, "Updates over which the learning rate grows from 0.", group="Schedule", later=True
+    )
+    average_from: int | None = _setting(
+        None, "Evaluate the mean of the weights over the updates since this epoch's start.",
+        group="Schedule", later=True,
+    )  # fmt: skip
+    average_trigger: int = _setting(
+        5,
+        "nt-asgd averages once validation is worse than its best before this many last epochs.",
+        group="Schedule",
+        later=True,
     )
     patience: int | None = _setting(
         None,
@@ -259,8 +338,18 @@ class Settings:
         """
         return cls.from_dict(read_config(folder)["settings"])
 
-    def load_corpus(self, *, progress: bool = True) -> Corpus:
-        """Load the corpus that the settings name, encoded as they say."""
+    def load_corpus(
+        self,
+        *,
+        progress: bool = True,
+        without_cache: Callable[[UserError], Path] | None = None,
+    ) -> Corpus:
+        """Load the corpus that the settings name, encoded as they say.
+
+        Args:
+            progress: whether to show progress on a terminal.
+            without_cache: as in :func:`tiedlm.data.load_corpus`.
+        """
         if not self.data:
             raise UserError(
                 "this run has no corpus of its own, as imported and exported ones have none: "
@@ -277,6 +366,7 @@ class Settings:
             vocab_from=self.vocab_from,
             tokenize=self.tokenize,
             progress=progress,
+            without_cache=without_cache,
         )
 
     def lr_at(self, epoch: int) -> float:

@@ -1,4 +1,4 @@
-"""Make one update: forward, loss, backward, clip, SGD.
+"""Make one update: forward, loss, backward, clip, optimizer.
 
 Shape letters: B streams, T steps.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import get_total_norm
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from tiedlm.loss import LossOutput
 from tiedlm.model import LanguageModel
@@ -43,17 +43,24 @@ class StepOutput(NamedTuple):
 
 
 class Objective(nn.Module):
-    """The model together with its loss ``ce_weight J + alpha J_aug``: what a gradient is taken of.
+    r"""The model together with its loss ``ce_weight J + alpha J_aug``: what a gradient is taken of.
 
     The loss is summed over the steps of a window and averaged over its streams: that is the scale
-    on which the paper's learning rate of 1 and clip of 5 work.
+    on which the paper's learning rate of 1 and clip of 5 work. For T steps the objective is
+
+    .. math::
+        T (w J + \alpha J_{aug})
+        + T / bptt \, (ar \cdot mean(h^2) + tar \cdot mean((r_t - r_{t-1})^2))
+
+    with the network's dropped output ``h`` and its raw output ``r``. Where the length of the
+    windows varies, T is ``bptt`` here, and the learning rate is scaled instead.
 
     Args:
         model: what is trained.
         settings: the weights of the losses.
         target_source: what the soft target is made of; None is the model's embedding.
 
-    Source: PAPER section 2; Zaremba et al. (2014).
+    Source: PAPER section 2; Zaremba et al. (2014); Merity et al. (2018), section 4.4.
     """
 
     def __init__(
@@ -67,6 +74,8 @@ class Objective(nn.Module):
         alpha = settings.alpha / self.scale
         self.loss_settings = (alpha, settings.temperature, settings.target_grad)
         self.smooths = settings.soft_target == "smoothing"
+        self.ar, self.tar, self.bptt = settings.ar, settings.tar, settings.bptt
+        self.jitters = settings.bptt_jitter
 
     def forward(
         self, inputs_BT: Tensor, targets_BT: Tensor, state: State | None
@@ -77,7 +86,7 @@ class Objective(nn.Module):
         if self.model.config.tied:
             weight, for_output = TwoUses.apply(weight)  # type: ignore[no-untyped-call]
         sparse = for_output is not None  # whose gradient takes in the rows of the other
-        hidden, new_state = self.model.read(inputs_BT, state, weight, sparse=sparse)
+        hidden, raw, new_state = self.model.read_with_raw(inputs_BT, state, weight, sparse=sparse)
         rows = None
         if self.target_source is not None:
             rows = self.target_source(weight if for_output is None else for_output)
@@ -87,8 +96,14 @@ class Objective(nn.Module):
             out = self.model.loss(
                 hidden, targets_BT, *self.loss_settings, embedding=rows, weight=for_output
             )
-        scale = self.scale * targets_BT.shape[1]
-        return out.loss * scale, out.ce, out.aug, detach(new_state)
+        steps = self.bptt if self.jitters else targets_BT.shape[1]
+        objective = out.loss * (self.scale * steps)
+        if self.ar:
+            objective = objective + hidden.square().mean() * (self.ar * steps / self.bptt)
+        if self.tar and raw.shape[1] > 1:
+            changes = (raw[:, 1:] - raw[:, :-1]).square().mean()
+            objective = objective + changes * (self.tar * steps / self.bptt)
+        return objective, out.ce, out.aug, detach(new_state)
 
     def _smoothed(
         self, hidden: Tensor, targets_BT: Tensor, for_output: Tensor | None
@@ -113,7 +128,7 @@ class Objective(nn.Module):
 
 def train_step(
     objective: nn.Module,
-    optimizer: torch.optim.SGD,
+    optimizer: torch.optim.Optimizer,
     inputs_BT: Tensor,
     targets_BT: Tensor,
     state: State | None,
@@ -128,11 +143,11 @@ def train_step(
 
     Args:
         objective: an :class:`Objective`, perhaps wrapped for several ranks.
-        optimizer: SGD of its parameters.
+        optimizer: of its parameters.
         inputs_BT: this rank's words.
         targets_BT: the next words.
         state: what the last window left.
-        settings: clip and accumulation.
+        settings: weight decay, clip and accumulation.
         ranks: this process among those that train together.
         stop_requested: whether this rank was asked to stop.
 
@@ -153,6 +168,8 @@ def train_step(
             )
             torch.autograd.backward(loss / groups)
         parts.append((ce, aug, new_state))
+    if settings.weight_decay_inside:
+        add_weight_decay(objective, settings.weight_decay)
     norm = get_total_norm([p.grad for p in objective.parameters() if p.grad is not None])
     mean_ce, mean_aug = (torch.stack([part[i] for part in parts]).mean() for i in (0, 1))
     ce, aug, grad_norm = torch.stack([mean_ce, mean_aug, norm]).tolist()
@@ -161,6 +178,12 @@ def train_step(
     check_finite(ce, aug, grad_norm)
     clipped_step(optimizer, grad_norm, settings.clip)
     return StepOutput(ce, aug, grad_norm, stop > 0, join([part[2] for part in parts]))
+
+
+def is_plain_sgd(optimizer: torch.optim.Optimizer) -> bool:
+    """Tell whether an update is ``p -= lr * gradient`` and no more."""
+    groups = optimizer.param_groups
+    return isinstance(optimizer, torch.optim.SGD) and not any(g["weight_decay"] for g in groups)
 
 
 def check_finite(ce: float, aug: float, grad_norm: float) -> None:
@@ -175,12 +198,25 @@ def check_finite(ce: float, aug: float, grad_norm: float) -> None:
         )
 
 
-def clipped_step(optimizer: torch.optim.SGD, grad_norm: float, clip: float) -> None:
+def add_weight_decay(module: nn.Module, weight_decay: float) -> None:
+    """Add the gradient of ``weight_decay / 2 ||p||^2`` to that of each parameter ``p``."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter, alpha=weight_decay)
+
+
+def clipped_step(optimizer: torch.optim.Optimizer, grad_norm: float, clip: float) -> None:
     """Update with the gradient scaled down to a global norm of at most ``clip``.
 
     Plain SGD multiplies the gradient by the learning rate, so the scale goes there: a pass over
     all gradients less.
     """
+    if not is_plain_sgd(optimizer):
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        clip_grads_with_norm_(parameters, clip, parameters[0].new_tensor(grad_norm))
+        optimizer.step()
+        return
     scale = min(1.0, clip / (grad_norm + 1e-6))
     rates = [group["lr"] for group in optimizer.param_groups]
     for group, lr in zip(optimizer.param_groups, rates, strict=True):

@@ -5,22 +5,47 @@ Shape letters: B streams, T steps of a window.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
+from tiedlm.model import LanguageModel
 from tiedlm.networks import State
 from tiedlm.training.captured import CapturedStep, can_capture
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
 from tiedlm.training.step import Objective, StepOutput, train_step
 
+UPDATES = "averaged_updates"  # of a checkpoint: over how many updates its averages are
+AVERAGE, OPTIMIZER = "average.", "optimizer."  # prefixes of names in a checkpoint
+
+
+def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """Return PyTorch's optimizer of all parameters; weight decay inside the clip is not its task.
+
+    Args:
+        model: its parameters are updated.
+        settings: optimizer, weight decay and Adam's betas.
+    """
+    parameters = list(model.parameters())
+    decay = 0.0 if settings.weight_decay_inside else settings.weight_decay
+    if settings.optimizer in ("adam", "adamw"):
+        kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
+        betas = (settings.beta1, settings.beta2)
+        return kind(parameters, lr=settings.lr, betas=betas, weight_decay=decay)
+    return torch.optim.SGD(parameters, lr=settings.lr, weight_decay=decay)
+
 
 class Updater:
     """The optimizer of a run and the step that it repeats; on a GPU a recorded one where it fits.
 
+    It also keeps the mean of the weights, for runs that evaluate it.
+
     Args:
         objective: the model together with its loss.
-        settings: learning rate, clip and accumulation.
+        settings: optimizer, weight decay, clip and accumulation.
         ranks: this process among those that train together.
         device: where the model is.
     """
@@ -33,8 +58,18 @@ class Updater:
         self.device = device
         self.model = objective.model
         self.objective: nn.Module = ranks.wrap(objective, device)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=settings.lr)
+        self.optimizer = make_optimizer(self.model, settings)
+        self.average: AveragedModel | None = None
         self.captured: CapturedStep | None = None
+
+    @property
+    def evaluated(self) -> LanguageModel:
+        """The model to evaluate and to save: the averaged one from the first average on."""
+        if self.average is None:
+            return self.model
+        averaged = self.average.module
+        assert isinstance(averaged, LanguageModel)
+        return averaged
 
     def set_rate(self, lr: float) -> None:
         """Set the learning rate of the next updates."""
@@ -63,3 +98,47 @@ class Updater:
             self.ranks,
             stop_requested,
         )
+
+    def add_to_average(self) -> None:
+        """Add the weights as they are now to the mean of those since averaging began."""
+        if self.average is None:
+            self.average = AveragedModel(self.model)
+        self.average.update_parameters(self.model)
+
+    def memory(self) -> dict[str, Tensor]:
+        """Return what a checkpoint must hold: the optimizer's state and the averaged weights."""
+        names = [name for name, _ in self.model.named_parameters()]
+        states = self.optimizer.state_dict()["state"]
+        tensors = {
+            f"{OPTIMIZER}{names[index]}.{key}": tensor
+            for index, state in states.items()
+            for key, tensor in state.items()
+            if tensor is not None  # SGD has an entry for the momentum that it lacks
+        }
+        if self.average is not None:
+            averaged = self.evaluated.named_parameters()
+            tensors |= {f"{AVERAGE}{name}": p.detach() for name, p in averaged}
+            tensors[UPDATES] = self.average.n_averaged
+        return tensors
+
+    def remember(self, memory: Mapping[str, Tensor]) -> None:
+        """Restore what :meth:`memory` gave to a checkpoint."""
+        described = self.optimizer.state_dict()
+        for index, (name, _) in enumerate(self.model.named_parameters()):
+            prefix = f"{OPTIMIZER}{name}."
+            state = {
+                key.removeprefix(prefix): tensor
+                for key, tensor in memory.items()
+                if key.startswith(prefix)
+            }
+            if state:
+                # Adam counts its steps on the CPU, wherever its moments are.
+                state = {k: t.cpu() if k == "step" else t.clone() for k, t in state.items()}
+                described["state"][index] = state
+        self.optimizer.load_state_dict(described)
+        if UPDATES in memory:
+            self.average = AveragedModel(self.model)
+            self.average.n_averaged.copy_(memory[UPDATES])
+            with torch.no_grad():
+                for name, parameter in self.evaluated.named_parameters():
+                    parameter.copy_(memory[f"{AVERAGE}{name}"])

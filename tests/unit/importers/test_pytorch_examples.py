@@ -1,4 +1,4 @@
-"""Imported checkpoints compute what the module they come from computes."""
+"""Imported checkpoints compute the same as their original module."""
 
 import importlib
 import math
@@ -18,7 +18,7 @@ from tiedlm.importers import import_checkpoint, write_run
 
 WORDS = ["<eos>", "<unk>", *(f"w{i}" for i in range(21))]
 
-# What both programs save, in the fewest lines: their RNNModel has these three children.
+# A minimal version of what both programs save: their RNNModel has these three children.
 MODULE = """
 from torch import nn
 
@@ -142,7 +142,7 @@ def test_a_pickled_module_is_refused_with_the_lines_that_convert_it(
     assert imported.model.config.n_layers == 2
 
 
-def test_refusing_a_pickle_runs_nothing_of_it(tmp_path, vocabulary_file):
+def test_refusing_a_pickle_does_not_execute_it(tmp_path, vocabulary_file):
     class Payload:
         def __reduce__(self):
             return (open, (str(tmp_path / "ran"), "w"))
@@ -168,7 +168,7 @@ def test_other_networks_are_refused_by_name(tmp_path, vocabulary_file, kind, say
         ({"rnn.weight_ih_l0_reverse": torch.ones(2)}, "unknown tensor 'rnn.weight_ih_l0_reverse'"),
     ],
 )
-def test_a_tensor_too_few_or_too_many_is_named(tmp_path, vocabulary_file, change, says):
+def test_a_missing_or_extra_tensor_is_named(tmp_path, vocabulary_file, change, says):
     state = RNNModel().state_dict() | change
     state = {name: tensor for name, tensor in state.items() if tensor is not None}
     with pytest.raises(UserError, match=says):
@@ -208,7 +208,7 @@ def test_another_state_dict_is_refused(tmp_path, vocabulary_file):
     "value",
     [{"model": RNNModel().state_dict(), "epoch": 3}, torch.ones(3), {1: torch.ones(3)}],
 )
-def test_what_is_no_state_dict_is_refused(tmp_path, vocabulary_file, value):
+def test_a_file_without_a_state_dict_is_refused(tmp_path, vocabulary_file, value):
     with pytest.raises(UserError, match="is not a state dict"):
         import_checkpoint(save(value, tmp_path), vocabulary_file)
 
@@ -222,7 +222,7 @@ def test_numbers_that_are_not_finite_are_refused_by_name(tmp_path, vocabulary_fi
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "format-before-1.6"])
-def test_a_flipped_bit_is_one_line_or_nothing(tmp_path, vocabulary_file, zipped):
+def test_a_flipped_bit_gives_at_most_one_line(tmp_path, vocabulary_file, zipped):
     path = tmp_path / "flipped.pt"
     torch.save(RNNModel().state_dict(), path, _use_new_zipfile_serialization=zipped)
     data = path.read_bytes()
@@ -237,7 +237,7 @@ def test_a_flipped_bit_is_one_line_or_nothing(tmp_path, vocabulary_file, zipped)
     assert all(str(path) in line or str(vocabulary_file) in line for line in refused)
 
 
-def test_a_file_of_another_kind_is_told(tmp_path, vocabulary_file):
+def test_a_file_of_another_kind_is_named(tmp_path, vocabulary_file):
     contents = (b"", b"plain text", b"PK\x03\x04 cut", b"hello\n", b"apple\nbanknote\n<eos>\n")
     for index, data in enumerate(contents):
         name = f"{index}.pt"

@@ -16,7 +16,7 @@ def no_buffers():
     release_buffers()
 
 
-def test_a_buffer_is_used_again_for_what_fits_and_grows_for_what_does_not():
+def test_a_buffer_is_reused_if_it_is_large_enough_and_else_grows():
     like, buffer = torch.zeros(1), Buffer("a")
     first = buffer.take(4, 5, like)
     assert buffer.take(2, 3, like).data_ptr() == first.data_ptr()
@@ -47,7 +47,7 @@ def test_a_large_buffer_lasts_for_a_pass_or_until_it_is_released(monkeypatch):
     assert Buffer("a").take(4, 5, like).data_ptr() != first.data_ptr()
 
 
-def test_nothing_is_kept_where_the_c_library_keeps_freed_memory(monkeypatch):
+def test_buffers_are_not_kept_if_the_c_library_keeps_freed_memory(monkeypatch):
     monkeypatch.setattr(_switches, "reuse", True)
     first = Buffer("a").take(4, 5, torch.zeros(1))
     assert Buffer("a").take(4, 5, torch.zeros(1)).data_ptr() != first.data_ptr()
@@ -63,8 +63,8 @@ def test_threads_do_not_share_a_buffer():
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_no_result_is_a_view_of_a_buffer_that_is_used_again(reduction):
-    """Losses and gradients of one call stay as they are through the next."""
+def test_no_result_is_a_view_of_a_reused_buffer(reduction):
+    """The next call does not change the losses and gradients of this one."""
 
     def call(seed):
         generator = torch.Generator().manual_seed(seed)

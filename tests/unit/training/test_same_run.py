@@ -1,4 +1,4 @@
-"""Whether two runs are the same: each setting, asked by each of the five places."""
+"""Each setting counts correctly in the five questions about whether two runs are the same."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from tiedlm.training import same_run
 from tiedlm.training.settings import Settings
 
 BASE = Settings(recipe="base", alpha=1.0)
-# What is not said here: the value decides, may not change, and is the same in a cell.
+# By default a value decides the result, may not change, and belongs to a cell.
 DECIDES_NOTHING = {"accumulate", "device", "threads"}
 MAY_CHANGE = {"data", "device", "epochs", "init_from", "patience", "threads"}
 NOT_OF_A_CELL = {"accumulate", "device", "init_from", "precision", "recipe", "seed", "threads"}
@@ -18,7 +18,9 @@ OTHER_VALUES = {
     "vocab_from": "whole", "vocab_size": 9, "min_count": 3, "tied": True, "decoder_bias": False,
     "dropout_input": 0.5, "dropout_hidden": 0.5, "target_grad": False, "soft_target": "uniform",
     "unit_norm": True, "accumulate": 2, "patience": 3, "init_from": "a/first", "precision": "bf16",
-    "device": "cpu", "threads": 3, "lr_decay": 0.5,
+    "device": "cpu", "threads": 3, "lr_decay": 0.5, "optimizer": "adam", "schedule": "plateau",
+    "beta1": 0.5, "beta2": 0.5, "lr_min": 0.5, "weight_decay_inside": True, "bptt_jitter": True,
+    "average_from": 3,
 }  # fmt: skip
 ALL = [field.name for field in dataclasses.fields(Settings)]
 
@@ -52,6 +54,15 @@ def test_the_place_of_an_earlier_run_may_change_but_not_whether_there_is_one():
     assert same_run.changes(first, second, same_run.FIXED) == ["init_from: not given before"]
     assert same_run.changes(second, first, same_run.FIXED) == ["init_from: given before"]
     assert same_run.trajectory(second) != same_run.trajectory(moved)
+
+
+def test_a_cosine_ends_with_the_last_epoch_so_a_run_keeps_their_number():
+    old = BASE.replace(schedule="cosine")
+    new = old.replace(epochs=old.epochs + 1)
+    assert same_run.changes(old, new, same_run.fixed(new)) == ["epochs: 45 -> 46"]
+    assert same_run.trajectory(old) != same_run.trajectory(new)
+    plateau = BASE.replace(schedule="plateau")
+    assert same_run.fixed(plateau) == same_run.FIXED
 
 
 def test_a_default_and_its_value_are_the_same():

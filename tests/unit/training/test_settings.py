@@ -1,4 +1,4 @@
-"""Settings and recipes: the paper's numbers, and what is refused."""
+"""Recipes have the paper's numbers, and wrong settings are refused."""
 
 import dataclasses
 from typing import get_args
@@ -7,6 +7,7 @@ import pytest
 
 from tiedlm.errors import UserError
 from tiedlm.experiments.recipes import RECIPES, get_recipe
+from tiedlm.training.build import model_config
 from tiedlm.training.settings import FlagGroup, Settings
 
 
@@ -14,6 +15,59 @@ def test_learning_rate_is_full_until_decay_after_and_shrinks_each_epoch_from_the
     settings = Settings(lr=1.0, lr_decay=0.9, decay_after=5)
     rates = [settings.lr_at(epoch) for epoch in range(1, 9)]
     assert rates == pytest.approx([1, 1, 1, 1, 1, 0.9, 0.81, 0.729])
+
+
+@pytest.mark.parametrize(
+    ("name", "vocab_size", "parameters"),
+    [("ptb-awd-lstm", 10_000, 24_221_600), ("wikitext-2-awd-lstm", 33_278, 33_556_078)],
+)
+def test_awd_lstm_has_the_published_number_of_parameters(name, vocab_size, parameters):
+    assert model_config(get_recipe(name), vocab_size).num_params() == parameters
+
+
+def test_awd_lstm_has_the_published_numbers_in_our_scale():
+    """Its program averages over the 70 steps of a window; we sum over them."""
+    recipe = get_recipe("ptb-awd-lstm")
+    assert recipe.lr == pytest.approx(0.43, abs=0.002)
+    found = [recipe.clip, recipe.ar, recipe.tar, recipe.weight_decay, recipe.bptt]
+    assert found == pytest.approx([17.5, 140, 70, 8.4e-5, 70])
+    assert not recipe.weight_decay_inside
+    assert [recipe.lr_at(e) for e in (1, 500)] == [recipe.lr] * 2
+    drops = [recipe.dropout_input, recipe.dropout_hidden, recipe.dropout_words]
+    assert drops == [0.4, 0.25, 0.1]
+    assert recipe.options == {"dropout_output": 0.4, "dropconnect": 0.5}
+    assert (recipe.optimizer, recipe.average_trigger, recipe.epochs) == ("nt-asgd", 5, 500)
+
+
+def test_the_transformer_has_the_published_24_million_parameters():
+    """The published one has relative positions, biases and a plain feed-forward layer of 900."""
+    attention, norms = 4 * 380 * 380, 2 * 380
+    words = 10_000 * 380 + 10_000
+    layer = attention + 3 * 380 * 600 + norms
+    theirs = attention + (2 * 380 * 900 + 900 + 380) + 2 * norms
+    found = model_config(get_recipe("ptb-transformer"), 10_000).num_params()
+    assert found == words + 16 * layer + 380 == 24_008_140
+    assert words + 16 * theirs == 24_040_400
+    assert round(found, -5) == 24_000_000
+
+
+def test_the_transformer_has_the_published_numbers_in_our_scale():
+    recipe = get_recipe("ptb-transformer")
+    found = [recipe.clip, recipe.ar, recipe.tar, recipe.weight_decay]
+    assert found == pytest.approx([17.5, 14, 7, 8.4e-5])
+    assert (recipe.lr, recipe.lr_min, recipe.warmup) == (3e-4, 1e-4, 3000)
+    assert recipe.epochs - recipe.average_from + 1 == 50
+    network = model_config(recipe, 100).network_options
+    assert (network.n_heads, network.memory, network.dropout_output) == (10, 140, 0.5)
+
+
+@pytest.mark.parametrize(("suffix", "tied", "augmented"), [
+    ("", False, False), ("-al", False, True), ("-re", True, False), ("-real", True, True),
+])  # fmt: skip
+def test_awd_lstm_for_ones_own_text_is_there_as_each_variant(suffix, tied, augmented):
+    recipe = get_recipe(f"awd-lstm{suffix}")
+    assert (recipe.tied, recipe.alpha > 0, recipe.data) == (tied, augmented, "")
+    assert recipe.patience > recipe.average_trigger, "averaging begins before the run ends"
 
 
 def test_large_schedule_decays_after_the_first_epoch():
@@ -46,7 +100,7 @@ def test_recipe_has_the_papers_numbers(corpus, size, keep, width, clip):
         assert recipe.recipe == f"{corpus}-{size}{suffix}"
         assert recipe.data == corpus
         assert (recipe.d_embed, recipe.d_hidden, recipe.n_layers) == (width, width, 2)
-        # The paper gives the probability of keeping; ours is that of dropping.
+        # The paper gives the probability of keeping a unit, ours the probability of dropping it.
         assert recipe.dropout_input == recipe.dropout_hidden == pytest.approx(1 - keep)
         assert (recipe.lr, recipe.batch_size, recipe.bptt, recipe.clip) == (1.0, 20, 35, clip)
         assert recipe.tied is tied
@@ -98,6 +152,18 @@ def test_unknown_setting_names_the_nearest():
         {"init_range": 0.0},
         {"clip": 0.0},
         {"decay_after": -1},
+        {"optimizer": "rmsprop"},
+        {"schedule": "linear"},
+        {"beta1": 1.0},
+        {"beta2": -0.1},
+        {"weight_decay": -1e-7},
+        {"warmup": -1},
+        {"lr_min": -0.1},
+        {"plateau_patience": 0},
+        {"average_from": 0},
+        {"average_trigger": 0},
+        {"ar": -1.0},
+        {"tar": -1.0},
     ],
     ids=str,
 )
@@ -105,6 +171,25 @@ def test_a_value_out_of_range_is_named_with_its_flag(change):
     ((name, value),) = change.items()
     flag = "--" + name.replace("_", "-")
     with pytest.raises(UserError, match=rf"{flag} .*expected .*got {value}"):
+        Settings(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer": "adma"}, r"--optimizer .*one of sgd, adam.* \(did you mean 'adam'\?\)"),
+        ({"optimizer": "ntasgd"}, r"did you mean 'nt-asgd'"),
+        ({"schedule": "cosinus"}, r"--schedule .*did you mean 'cosine'"),
+        ({"optimizer": "adamw", "weight_decay_inside": True}, "take --optimizer adam"),
+        ({"optimizer": "nt-asgd", "average_from": 3}, "--average-from 3.*take --optimizer sgd"),
+        ({"lr": 0.1, "lr_min": 0.2}, "--lr-min 0.2 is above --lr 0.1"),
+        ({"unit_norm": True, "average_from": 3}, "--unit-norm.*--average-from"),
+        ({"unit_norm": True, "optimizer": "nt-asgd"}, "--unit-norm.*--optimizer nt-asgd"),
+    ],
+    ids=str,
+)
+def test_an_optimizer_or_a_schedule_that_cannot_be_is_refused(change, message):
+    with pytest.raises(UserError, match=message):
         Settings(**change)
 
 

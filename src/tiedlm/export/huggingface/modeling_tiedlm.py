@@ -19,9 +19,11 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .configuration_tiedlm import TiedLMConfig
 from .network_elman import Network as ElmanNetwork
+from .network_encoder import Network as EncoderNetwork
 from .network_gru import Network as GRUNetwork
 from .network_lstm import Network as LSTMNetwork
 from .network_rhn import Network as RHNNetwork
+from .network_transformer import Network as TransformerNetwork
 
 if TYPE_CHECKING:  # so that save_pretrained copies the pipeline, which config.json names
     from .pipeline_tiedlm import TiedLMTextGenerationPipeline  # noqa: F401
@@ -33,6 +35,8 @@ NETWORKS: dict[str, Any] = {
     "gru": GRUNetwork,
     "elman": ElmanNetwork,
     "rhn": RHNNetwork,
+    "transformer": TransformerNetwork,
+    "encoder": EncoderNetwork,
 }
 
 # The name of a model's returned state, which version 5 of transformers changed.
