@@ -36,7 +36,7 @@ NETWORKS = {
     "elman": {"activation": "relu"},
     "rhn": {"depth": 2, "dropout_output": 0.2, "transform_bias": 0.0},
 }
-LEARNS_WITH = dict.fromkeys(("awd_lstm", "rhn"), {"n_layers": 1, "lr": 1.0})  # in 3 epochs
+LEARNS_WITH = {name: {"n_layers": 1, "lr": 1.0} for name in ("awd_lstm", "rhn")}
 PROGRAM = [sys.executable, own_network.__file__]
 TORCHRUN = [
     sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
