@@ -18,11 +18,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tiedlm.arithmetic import measures_routes, route_in_use
+from tiedlm.arithmetic import kernels_for, measures_routes, route_in_use
 from tiedlm.native import routes
 from tiedlm.native.processor import has_fast_bf16
 from tiedlm.native.routes import FP32_LEVEL, Choice, Trial
-from tiedlm.native.ways import BLOCK, WAYS, is_transposed, onednn_linear
+from tiedlm.native.ways import BLOCK, WAYS, compiled_linear, is_transposed, onednn_linear
 from tiedlm.tracing import is_recording
 
 _LEAST_PRODUCT = 2**26  # multiplications; fewer take PyTorch about a millisecond
@@ -65,9 +65,14 @@ def linear(x_NK: Tensor, weight_PK: Tensor, bias_P: Tensor) -> Tensor:
     """Return ``x @ weight.t() + bias``, all of one type."""
     weight_KP = weight_PK.t()
     kind = _kind(x_NK, weight_KP, x_NK.dtype)
-    if kind and x_NK.dtype == torch.float32 and kind.choice_with_bias().route == "oneDNN":
-        return onednn_linear(x_NK, weight_PK, bias_P)
+    if kind and x_NK.dtype == torch.float32:
+        route = kind.choice_with_bias().route
+        if route != "plain":
+            return _LINEAR[route](x_NK, weight_PK, bias_P)
     return torch.addmm(bias_P, x_NK, weight_KP)
+
+
+_LINEAR = {"oneDNN": onednn_linear, "compiled": compiled_linear}
 
 
 # What is measured.
@@ -85,6 +90,7 @@ class _Kind(NamedTuple):
     a_transposed: bool
     b_transposed: bool
     accumulate: bool
+    compiled: bool
     M: int
     K: int
     P: int
@@ -99,7 +105,8 @@ class _Kind(NamedTuple):
             )
         )  # fmt: skip
         into = f"{'added to' if self.accumulate else 'into'} {_name(self.out_dtype)}"
-        return f"{_name(self.dtype)} {a} {b} {into}{_switch()}"
+        without = "" if self.compiled or self.dtype != torch.float32 else " without kernels"
+        return f"{_name(self.dtype)} {a} {b} {into}{_switch()}{without}"
 
     def choice(self) -> Choice:
         """Return the way of a product of this kind, which is measured if it is a new one."""
@@ -129,11 +136,17 @@ class _Kind(NamedTuple):
         """Return what is measured for :func:`linear`."""
         x = _drawn(self.M, self.K, False, self.dtype)
         weight, bias = _drawn(self.P, self.K, False, self.dtype), torch.zeros(self.P, device="cpu")
-        ways: dict[str, routes.Way] = {
-            "plain": lambda: lambda: torch.addmm(bias, x, weight.t()),
-            "oneDNN": lambda: lambda: onednn_linear(x, weight, bias),
-        }
-        return Trial(ways, lambda product: routes.error_of(product, x, weight.t()), FP32_LEVEL)
+        plain: routes.Way = lambda: lambda: torch.addmm(bias, x, weight.t())  # noqa: E731
+
+        def way(name: str) -> routes.Way:
+            return lambda: lambda: _LINEAR[name](x, weight, bias)
+
+        others = {name: way(name) for name in self.ways() if name in _LINEAR}
+        return Trial(
+            {"plain": plain, **others},
+            lambda product: routes.error_of(product, x, weight.t()),
+            FP32_LEVEL,
+        )
 
     def ways(self) -> list[str]:
         """Return the ways that a product of this kind can take."""
@@ -144,6 +157,7 @@ class _Kind(NamedTuple):
             *(["blocks"] if is_long else []),
             *(["transposed"] if self.a_transposed else []),
             *(["oneDNN"] if is_float else []),
+            *(["compiled"] if self.compiled else []),
         ]
 
 
@@ -158,7 +172,10 @@ def _kind(a: Tensor, b: Tensor, out_dtype: torch.dtype, accumulate: bool = False
         M = _rounded(M, K * P)
     elif not b_transposed:
         K = _rounded(K, M * P)
-    return _Kind(a.dtype, out_dtype, a_transposed, b_transposed, accumulate, M, K, P)
+    compiled = a.dtype == torch.float32 and (
+        kernels_for(a, b, products=a.dtype, work=M * K * P) is not None
+    )
+    return _Kind(a.dtype, out_dtype, a_transposed, b_transposed, accumulate, compiled, M, K, P)
 
 
 def _is_measured(x: Tensor) -> bool:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tiedlm import matmul
+from tiedlm import matmul, native
 from tiedlm.arithmetic import arithmetic
 from tiedlm.native import routes, ways
 
@@ -46,6 +46,8 @@ def laid_out(x, transposed):
 def test_every_way_writes_and_adds_the_same_product(
     way, a_transposed, b_transposed, dtype, out_dtype, monkeypatch
 ):
+    if way == "compiled" and (dtype != torch.float32 or native.why_not()):
+        pytest.skip(native.why_not() or "compiled products are float32")
     monkeypatch.setattr(ways, "BLOCK", 4)
     monkeypatch.setattr(ways, "_EVEN", 5)
     a, b = torch.randn(9, 16).to(dtype), torch.randn(16, 11).to(dtype)

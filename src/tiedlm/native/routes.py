@@ -34,7 +34,7 @@ from tiedlm.native.locks import ForkSafeLock
 # last place. bfloat16 operands leave about 2**-9.
 FP32_LEVEL = 16 * 2.0**-24
 
-_VERSION = 1  # of the ways: raised where what they do changes
+_VERSION = 2  # of the ways: raised where what they do changes
 _MARGIN = 0.95  # of the usual way's time, which another way must reach
 _ROUNDS, _SECONDS = 30, 0.15  # of measuring a kind of product; the round under way is ended
 _PATIENCE = 120  # seconds to wait for another process that measures

@@ -5,10 +5,14 @@ They change nothing of the process, such as PyTorch's switches. :mod:`tiedlm.mat
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import torch
 from torch import Tensor
+
+from tiedlm.native.library import declare, pointer, suitable_kernels
 
 BLOCK = 2048  # rows or columns of a product that is made in blocks
 _EVEN = 32  # of which the tokens of a product by oneDNN are a multiple
@@ -69,8 +73,43 @@ def _transposed(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
     return _put(product_PM[: out.shape[1]].t(), out, accumulate)
 
 
+def _compiled(
+    a: Tensor, b: Tensor, out: Tensor, accumulate: bool, bias: Tensor | None = None
+) -> Tensor:
+    """Make a float32 product by the kernel of ``product.c``, perhaps plus a bias."""
+    kernels = suitable_kernels(a, b, out, products=out.dtype)
+    if kernels is None:
+        raise RuntimeError("the compiled kernels do not serve these matrices")
+    assert out.stride(1) == 1
+    _declare(kernels)
+    kernels.product(
+        *a.shape, out.shape[1], torch.get_num_threads(), a.data_ptr(), *a.stride(), b.data_ptr(),
+        *b.stride(), pointer(bias), out.data_ptr(), out.stride(0), accumulate,
+    )  # fmt: skip
+    return out
+
+
+def compiled_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return ``x @ weight.t() + bias`` by the compiled kernel, all of float32."""
+    out = x.new_empty(len(x), len(weight))
+    return _compiled(x, weight.t(), out, False, bias.contiguous())
+
+
+@cache
+def _declare(kernels: ctypes.CDLL) -> None:
+    size, pointer_ = ctypes.c_int64, ctypes.c_void_p
+    factor = [pointer_, size, size]
+    declare(
+        kernels,
+        {"product": [
+            *[size] * 3, ctypes.c_int, *factor, *factor, *[pointer_] * 2, size, ctypes.c_int,
+        ]},
+    )  # fmt: skip
+
+
 WAYS = {
     "plain": plain,
+    "compiled": _compiled,
     "blocks": _by_blocks,
     "transposed": _transposed,
     "oneDNN": _by_onednn,
