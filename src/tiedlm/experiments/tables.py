@@ -23,7 +23,7 @@ def print_demo_table(results: dict[str, Any], console: Console | None = None) ->
     table = Table("model", "valid", "test", "parameters", "distance", "P(<unk>)", "tokens/s")
     for column in table.columns[1:]:
         column.justify = "right"
-    network = results["settings"].get("network", "lstm")
+    network = results.get("settings", {}).get("network", "lstm")
     for name, model in results["models"].items():
         table.add_row(
             for_network(NAMES[name], network),
