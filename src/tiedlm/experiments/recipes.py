@@ -123,6 +123,15 @@ _PTB_TRANSFORMER = Settings(
     epochs=175, average_from=126,
 )  # fmt: skip
 
+# For your own text, on two cores: our choice of widths and of weaker dropout.
+_TRANSFORMER_SMALL = Settings(
+    network="transformer", d_embed=200, d_hidden=200, n_layers=4, dropout_words=0.1,
+    dropout_input=0.3, dropout_hidden=0.2, init_range=0.05,
+    options={"n_heads": 4, "d_inner": 400, "memory": 64, "dropout_output": 0.3},
+    optimizer="adam", lr=1e-3, lr_min=1e-4, schedule="cosine", warmup=200, clip=0.25 * 35,
+    epochs=30, patience=5,
+)  # fmt: skip
+
 
 # VD-RHN: Zilly et al. (2017) and the setting ptb_sota of rhn_train.py in their repository. Depth ->
 # width, tied and with a bias: 23.42M parameters at depth 9, 23.48M at 10. Validation / test of
@@ -189,6 +198,7 @@ def _all_recipes() -> dict[str, Settings]:
         name = f"{corpus}-awd-lstm"
         recipes[name] = base.replace(recipe=name, data=corpus)
     recipes |= _variants("awd-lstm", _AWD_SMALL, _GAMMA["ptb"])
+    recipes |= _variants("transformer", _TRANSFORMER_SMALL, _GAMMA["ptb"])
     recipes["ptb-transformer"] = _PTB_TRANSFORMER.replace(recipe="ptb-transformer")
     recipes |= {f"ptb-rhn-{depth}": _published_rhn(depth) for depth in RHN_WIDTHS}
     recipes |= {f"ptb-rhn-9{suffix}": _published_rhn(9, suffix) for suffix in TIED}

@@ -116,35 +116,6 @@ def _lstm(
     return out, [graph.op("Concat", *last_h, axis=0), graph.op("Concat", *last_c, axis=0)]
 
 
-def _awd_lstm(graph: Graph, network: AWDLSTM, out: str, state: list[str]) -> tuple[str, list[str]]:
-    if any(len(layer.gates) for layer in network.typed_layers()):
-        raise UserError(
-            "--to onnx is for the network awd_lstm without mogrifier_rounds, whose gates are no "
-            "ONNX layer; --to hf exports it"
-        )
-    sizes = graph.integers(*network.widths)
-    n_layers = len(network.widths)
-    h, c = (
-        [""] * n_layers if part == "" else graph.ops("Split", part, sizes, count=n_layers, axis=2)
-        for part in state
-    )
-    last_h, last_c = [], []
-    for index, layer in enumerate(network.typed_layers()):
-        biases = [_gates_as_onnx(layer.bias_ih), _gates_as_onnx(layer.bias_hh)]
-        weights = (
-            graph.constant(f"awd_lstm_{index}_W", _gates_as_onnx(layer.weight_ih)[None]),
-            graph.constant(f"awd_lstm_{index}_R", _gates_as_onnx(layer.weight_hh)[None]),
-            graph.constant(f"awd_lstm_{index}_B", np.concatenate(biases)[None]),
-        )
-        out_T1BH, h_1BH, c_1BH = graph.ops(
-            "LSTM", out, *weights, "", h[index], c[index], count=3, hidden_size=layer.d_hidden
-        )
-        out = graph.op("Squeeze", out_T1BH, graph.integers(1))
-        last_h.append(h_1BH)
-        last_c.append(c_1BH)
-    return out, [graph.op("Concat", *last_h, axis=2), graph.op("Concat", *last_c, axis=2)]
-
-
 def _gru(graph: Graph, network: GRU, out: str, state: list[str]) -> tuple[str, list[str]]:
     def weights(layer: Any) -> list[Floats]:
         zeros_2H = np.zeros(2 * network.d_hidden, np.float32)
@@ -242,6 +213,35 @@ def _with_update_first(*rows_G: Floats) -> Floats:
     """Reorder the gates from PyTorch's r, z, n to ONNX's z, r, n."""
     r, z, n = np.split(np.concatenate(rows_G), 3)
     return np.concatenate([z, r, n])
+
+
+def _awd_lstm(graph: Graph, network: AWDLSTM, out: str, state: list[str]) -> tuple[str, list[str]]:
+    if any(len(layer.gates) for layer in network.typed_layers()):
+        raise UserError(
+            "--to onnx is for the network awd_lstm without mogrifier_rounds, whose gates are no "
+            "ONNX layer; --to hf exports it"
+        )
+    sizes = graph.integers(*network.widths)
+    n_layers = len(network.widths)
+    h, c = (
+        [""] * n_layers if part == "" else graph.ops("Split", part, sizes, count=n_layers, axis=2)
+        for part in state
+    )
+    last_h, last_c = [], []
+    for index, layer in enumerate(network.typed_layers()):
+        biases = [_gates_as_onnx(layer.bias_ih), _gates_as_onnx(layer.bias_hh)]
+        weights = (
+            graph.constant(f"awd_lstm_{index}_W", _gates_as_onnx(layer.weight_ih)[None]),
+            graph.constant(f"awd_lstm_{index}_R", _gates_as_onnx(layer.weight_hh)[None]),
+            graph.constant(f"awd_lstm_{index}_B", np.concatenate(biases)[None]),
+        )
+        out_T1BH, h_1BH, c_1BH = graph.ops(
+            "LSTM", out, *weights, "", h[index], c[index], count=3, hidden_size=layer.d_hidden
+        )
+        out = graph.op("Squeeze", out_T1BH, graph.integers(1))
+        last_h.append(h_1BH)
+        last_c.append(c_1BH)
+    return out, [graph.op("Concat", *last_h, axis=2), graph.op("Concat", *last_c, axis=2)]
 
 
 def _layers_of(graph: Graph, part: str, n_layers: int) -> list[str]:

@@ -5,12 +5,13 @@ They change nothing of the process, such as PyTorch's switches. :mod:`tiedlm.mat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 BLOCK = 2048  # rows or columns of a product that is made in blocks
+_EVEN = 32  # of which the tokens of a product by oneDNN are a multiple
 _PART = 2**18  # numbers that are added at a time; they fit a cache
 
 
@@ -31,8 +32,34 @@ def _by_blocks(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
 def _by_onednn(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
     """Make a product by oneDNN, which returns it: in blocks, so that the copies fit a cache."""
     for a_block, b_block, out_block in _blocks(a, b, out):
-        product = onednn_linear(a_block, b_block.t())
-        _put(product[:, : out_block.shape[1]], out_block, accumulate)
+        _mostly(_copied_from_onednn, a_block, b_block, out_block, accumulate)
+    return out
+
+
+def _copied_from_onednn(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
+    return _put(onednn_linear(a, b.t())[:, : out.shape[1]], out, accumulate)
+
+
+def _mostly(
+    way: Callable[..., Tensor], a: Tensor, b: Tensor, out: Tensor, accumulate: bool
+) -> Tensor:
+    """Make a product by oneDNN but for the last tokens.
+
+    oneDNN keeps about 1 MB of compiled code for each shape it meets, and the number of tokens
+    changes from call to call.
+    """
+    if is_transposed(a):  # the tokens are what is summed over
+        even = a.shape[1] - a.shape[1] % _EVEN
+        if even:
+            way(a[:, :even], b[:even], out, accumulate)
+        if even < a.shape[1]:
+            plain(a[:, even:], b[even:], out, accumulate or even > 0)
+        return out
+    even = len(a) - len(a) % _EVEN
+    if even:
+        way(a[:even], b, out[:even], accumulate)
+    if even < len(a):
+        plain(a[even:], b, out[even:], accumulate)
     return out
 
 

@@ -64,6 +64,18 @@ def test_the_transformer_has_the_published_numbers_in_our_scale():
 @pytest.mark.parametrize(("suffix", "tied", "augmented"), [
     ("", False, False), ("-al", False, True), ("-re", True, False), ("-real", True, True),
 ])  # fmt: skip
+def test_a_transformer_for_ones_own_text_is_there_as_each_variant(suffix, tied, augmented):
+    recipe = get_recipe(f"transformer{suffix}")
+    assert (recipe.tied, recipe.alpha > 0, recipe.data) == (tied, augmented, "")
+    config = model_config(recipe, 10_000)
+    words = (1 if tied else 2) * 10_000 * 200 + 10_000
+    layer = 4 * 200 * 200 + 3 * 200 * 400 + 2 * 200
+    assert config.num_params() == words + 4 * layer + 200
+
+
+@pytest.mark.parametrize(("suffix", "tied", "augmented"), [
+    ("", False, False), ("-al", False, True), ("-re", True, False), ("-real", True, True),
+])  # fmt: skip
 def test_awd_lstm_for_ones_own_text_is_there_as_each_variant(suffix, tied, augmented):
     recipe = get_recipe(f"awd-lstm{suffix}")
     assert (recipe.tied, recipe.alpha > 0, recipe.data) == (tied, augmented, "")
