@@ -10,6 +10,8 @@ paper's numbers with a bias and miss them without one (docs/experiments.md).
 
 from __future__ import annotations
 
+from typing import Any
+
 from tiedlm.errors import UserError, did_you_mean
 from tiedlm.training.settings import Settings
 
@@ -58,6 +60,17 @@ _DEMO = _SIZES["small"].replace(
     lr_decay=0.85,
     threads=1,
 )
+
+# What the demo changes for another network: our choice, so that it takes about as long.
+DEMO_NETWORKS: dict[str, dict[str, Any]] = {
+    "lstm": {},
+    "gru": {"network": "gru"},
+    "rhn": {"network": "rhn", "n_layers": 1, "options": {"depth": 3, "dropout_output": 0.3}},
+    "transformer": {
+        "network": "transformer", "optimizer": "adam", "schedule": "cosine", "lr": 1e-3,
+        "lr_min": 1e-4, "warmup": 100, "init_range": 0.05, "options": {"memory": 70},
+    },
+}  # fmt: skip
 
 # Merity et al. (2018) and the README of their program: PTB 61.2 / 58.8 (validation / test),
 # WikiText-2 68.7 / 65.6, tied and with a bias. They average the loss over the steps of a window, we
