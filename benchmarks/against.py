@@ -1,7 +1,8 @@
-"""A training step of this checkout beside another's: what did a change bring?
+"""Compare the speed of a training step in this checkout and in another one.
 
-Each checkout has a process of its own, and the two take their steps in turn, so that whatever else
-the machine does falls on both: what counts is the ratio.
+Each checkout runs in a process of its own. The two take steps in turn, so other load on the machine
+slows both alike. Only the ratio counts.
+
 
     git worktree add /tmp/before HEAD~1
     python benchmarks/against.py /tmp/before --vocab 33278 10000 --threads 1 2
@@ -20,7 +21,7 @@ from pathlib import Path
 from tiedlm.cores import available_cores
 
 HERE = Path(__file__).parents[1]
-STEPS = 2  # that are timed at once, after one that is not
+STEPS = 2  # timed together, after an untimed one
 
 WORKER = f"""
 import json, sys, time
@@ -60,16 +61,16 @@ def start(checkout: Path, *arguments: str) -> subprocess.Popen[str]:
     worker = subprocess.Popen(
         [sys.executable, "-c", WORKER, str(checkout), *arguments], text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        env={**environment, "OMP_WAIT_POLICY": "passive"},  # the other one's threads have to run
+        env={**environment, "OMP_WAIT_POLICY": "passive"},  # leave the cores to the other checkout
     )  # fmt: skip
     assert worker.stdout is not None
     if worker.stdout.readline() != "ready\n":
-        raise SystemExit(f"{checkout}: no step could be taken")
+        raise SystemExit(f"{checkout}: the training step failed")
     return worker
 
 
 def times(workers: list[subprocess.Popen[str]], rounds: int) -> list[list[float]]:
-    """Return the ms of a step of each, round after round."""
+    """Return the milliseconds of a step of each checkout, round by round."""
     found = []
     for _ in range(rounds):
         found.append([])
@@ -83,11 +84,11 @@ def times(workers: list[subprocess.Popen[str]], rounds: int) -> list[list[float]
 
 
 def main() -> None:
-    """Print the table."""
+    """Time the ways and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("before", type=Path, help="the other checkout")
+    parser.add_argument("before", type=Path, help="the checkout to compare with")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=["REAL"])
     parser.add_argument("--vocab", type=int, nargs="+", default=[10_000])
     parser.add_argument("--dims", type=int, nargs="+", default=[200])

@@ -1,8 +1,9 @@
-"""How fast and in how much memory a large text is encoded.
+"""Measure the time and memory that encoding a large text takes.
 
-Writes synthetic text whose words follow Zipf's law, encodes it in a fresh process and prints
-seconds per 10 MB and the peak resident memory beside that of a process that encodes next to
-nothing. Raw text goes through the tokenizer, tokenized text does not.
+Writes synthetic text whose words follow Zipf's law and encodes it in a fresh process. Prints the
+seconds per 10 MB and the peak resident memory. A process that encodes a tiny text is the baseline
+of the memory. Raw text goes through the tokenizer, tokenized text does not.
+
 
     python benchmarks/encoding.py --megabytes 100
 """
@@ -39,7 +40,7 @@ print(json.dumps({"seconds": seconds, "again": again, "peak_mib": peak, "tokens"
 
 
 def write_text(path: Path, megabytes: float, raw: bool) -> None:
-    """Write so many megabytes of sentences, with punctuation on the words or beside them."""
+    """Write sentences of the given size. Punctuation touches the words in raw text only."""
     draw = random.Random(0)
     letters = "etaoinshrdlucmfw"
     words = ["".join(draw.choices(letters, k=draw.randint(2, 9))) for _ in range(_WORDS)]
@@ -58,7 +59,7 @@ def write_text(path: Path, megabytes: float, raw: bool) -> None:
 
 
 def measure(megabytes: float, raw: bool) -> dict[str, float]:
-    """Encode a text of that size in a process of its own."""
+    """Encode a text of the given size in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.txt"
         write_text(path, megabytes, raw)

@@ -1,7 +1,8 @@
-"""Training steps on a GPU: the plain model that everybody writes, and ours by each of its means.
+"""Time training steps on a GPU: a plain PyTorch model, and ours with and without each of its means.
 
-Every way takes its steps in turn, round after round; the median of the rounds is printed, in words
-a second and as a ratio to the plain model in the same precision.
+The ways take steps in turn, round by round. The median of the rounds is printed, in words per
+second and as a ratio to the plain model in the same precision.
+
 
     python benchmarks/gpu.py                      # the table of docs/performance.md
     python benchmarks/gpu.py --dims 650 --rounds 5 --recipes real
@@ -33,11 +34,11 @@ from tiedlm.training.step import Objective, train_step
 from training import PlainSteps
 
 SIZES = {200: "small", 650: "medium", 1500: "large"}
-STEPS = 20  # of a way in a round
+STEPS = 20  # per way and round
 
 
 class Plain:
-    """The plain model's step, its products in bfloat16 where asked, by autocast."""
+    """The plain model's step; with ``products="bf16"`` it runs under autocast."""
 
     def __init__(self, settings: Settings, tokens_BT: Tensor, vocab: int, products: str) -> None:
         self.products = products
@@ -52,7 +53,7 @@ class Plain:
 
 
 class Ours:
-    """Our step, recorded or not."""
+    """Our training step, optionally recorded as a CUDA graph."""
 
     def __init__(
         self, settings: Settings, tokens_BT: Tensor, vocab: int, products: str, records: bool
@@ -83,7 +84,7 @@ class Ours:
 
 @contextmanager
 def without(part: str) -> Iterator[None]:
-    """Leave Triton out of the loss, or of the recurrence."""
+    """Switch Triton off in the loss or in the recurrence."""
 
     def no(*_: object, **__: object) -> bool:
         return False
@@ -95,7 +96,7 @@ def without(part: str) -> Iterator[None]:
 def ways(
     settings: Settings, tokens_BT: Tensor, vocab: int, products: str
 ) -> dict[str, Callable[[], None]]:
-    """Return what is timed, by name."""
+    """Return the timed steps by name."""
     arguments = (settings, tokens_BT, vocab, products)
     made: dict[str, Callable[[], None]] = {"nn.LSTM (cuDNN)": Plain(*arguments)}
     with mock.patch.dict("os.environ", {TRITON: "0"}):
@@ -110,7 +111,7 @@ def ways(
 
 
 def measure(table: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Return the median seconds of a step of each way; the first round does not count."""
+    """Return the median seconds of a step of each way. The first round is warm-up."""
     times: dict[str, list[float]] = {name: [] for name in table}
     for _ in range(rounds + 1):
         for name, step in table.items():
@@ -125,7 +126,7 @@ def measure(table: dict[str, Callable[[], None]], rounds: int) -> dict[str, floa
 
 
 def profile(step: Callable[[], None]) -> None:
-    """Print where the GPU's time goes in a recorded step."""
+    """Print the time of each GPU kernel of a recorded step."""
     step()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as found:
         for _ in range(STEPS):

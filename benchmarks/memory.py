@@ -1,7 +1,8 @@
-"""How much memory the loss needs above its inputs and the parameters' gradients.
+"""Measure the memory that the loss needs besides its inputs and the parameters' gradients.
 
-Each way runs forward and backward once, in a fresh process, and reports by how much its peak
-resident memory grew beyond inputs, gradients and a warmed-up PyTorch.
+Each way runs forward and backward once in a fresh process. It reports the growth of its peak
+resident memory beyond a warmed-up PyTorch, the inputs and the gradients.
+
 
     python benchmarks/memory.py                 # N = 8192, V = 128256, D = 512, float32
     python benchmarks/memory.py --tokens 700 --vocab 33278 --ways plain autograd fused
@@ -54,7 +55,7 @@ print(json.dumps({"bytes": peak - before - gradients, "seconds": seconds}))
 
 
 def measure(way: str, tokens: int, vocab: int, dim: int) -> dict[str, float]:
-    """Return bytes above inputs and gradients, and seconds, of one way in a fresh process."""
+    """Return the extra bytes and the seconds of one way, run in a fresh process."""
     command = [sys.executable, "-c", _CHILD, way, *map(str, (tokens, vocab, dim))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     result: dict[str, float] = json.loads(done.stdout)

@@ -1,7 +1,8 @@
 """At which rate should a model learn while it reads?
 
-The perplexity of the first sentences of the validation text, by learning rate: once with each
-sentence read from <eos>, once as one document. The table is in docs/scoring.md.
+Prints the perplexity of the first sentences of the validation text for several learning rates. The
+sentences are read once from <eos> each, and once as one document. The table is in docs/scoring.md.
+
 
     python -m studies.adaptation RUN [RUN ...] [--sentences 300]
 """
@@ -48,7 +49,7 @@ def perplexity(run: Path, sentences: list[Sentence], carry_state: bool, lr: floa
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure the perplexities, print the table and write it."""
     parser = study_parser("adaptation", __doc__, out="folder for table.md")
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--sentences", type=int, default=300)

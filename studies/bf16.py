@@ -18,7 +18,7 @@ from tiedlm.files import read_json
 
 
 def table(found: dict[tuple[str, int], Job]) -> str:
-    """Return the table in Markdown: means over seeds."""
+    """Return the table of means over seeds in Markdown."""
     lines = ["| products | validation | test |", "|---|---|---|"]
     for precision, name in (("auto", "float32"), ("bf16", "bfloat16")):
         results = [
@@ -32,7 +32,7 @@ def table(found: dict[tuple[str, int], Job]) -> str:
 
 
 def main() -> None:
-    """Train, print, write."""
+    """Train the missing runs, print the table and write it."""
     options = training_parser("bf16", __doc__, seeds=2).parse_args()
     found = {}
     for seed in range(1, options.seeds + 1):

@@ -39,7 +39,7 @@ from tiedlm.experiments.comparison import seed_mean
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
 
-# What differs from REAL, the only one with both.
+# Changes to REAL, the only recipe with both AL and RE.
 MODELS = {
     "VD-LSTM": {"tied": False, "alpha": 0.0},
     "AL": {"tied": False},
@@ -48,7 +48,7 @@ MODELS = {
 }
 SHARED = {("RE", True): BASE, ("REAL", True): REAL}
 
-TOKENS = 20_000  # of validation, to take the mean hidden state over
+TOKENS = 20_000  # of validation, for the mean hidden state
 
 Key = tuple[str, bool, int]  # model, with a bias, seed
 
@@ -70,7 +70,7 @@ def study_jobs(options: argparse.Namespace) -> dict[Key, Job]:
 
 
 def table(found: dict[Key, Job]) -> str:
-    """Return the table in Markdown: means over seeds, differences paired by seed."""
+    """Return the table in Markdown: means over seeds and differences paired by seed."""
     body = []
     for model in MODELS:
         without, with_one = (
@@ -91,7 +91,7 @@ def table(found: dict[Key, Job]) -> str:
 
 
 def of_frequency(scores_V: torch.Tensor, log_counts_V: torch.Tensor) -> str:
-    """Say how scores go with log counts: the correlation, and the slope of the regression."""
+    """Return the correlation of scores with log counts and the slope of their regression."""
     x_V, y_V = (part_V - part_V.mean() for part_V in (log_counts_V, scores_V.double()))
     product = float(x_V @ y_V)
     return f"{product / float(x_V.norm() * y_V.norm()):.2f}, {product / float(x_V @ x_V):.2f}"
@@ -101,7 +101,7 @@ def of_frequency(scores_V: torch.Tensor, log_counts_V: torch.Tensor) -> str:
 def carriers(found: dict[Key, Job], known: dict[str, list[str]]) -> dict[str, list[str]]:
     """Return the second table's numbers by model and bias, of the first seed.
 
-    Of a model without weights they are what is known.
+    A model without weights keeps the numbers that were measured before.
     """
     numbers = dict(known)
     for (name, bias, seed), job in found.items():
@@ -133,7 +133,7 @@ def carriers_table(numbers: dict[str, list[str]]) -> str:
 
 
 def main() -> None:
-    """Train, print, write."""
+    """Train the missing runs, print the tables and write them."""
     options = training_parser("bias", __doc__, seeds=1, precision=True, show=True).parse_args()
     found = study_jobs(options)
     found = trained("bias", found, list(found.values()), options)

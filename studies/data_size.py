@@ -56,7 +56,7 @@ def jobs(out: Path, precision: str) -> dict[Key, Job]:
 
 
 def perplexities(found: dict[Key, Job], results: Path) -> dict[Key, float]:
-    """Return the test perplexities of finished runs, and of Table 1's on the whole text."""
+    """Return the test perplexities of finished runs and of Table 1's runs on the whole text."""
     kept = find_results(results)
     cells = {cell.name: cell for cell in table1()}
     whole = {
@@ -68,9 +68,9 @@ def perplexities(found: dict[Key, Job], results: Path) -> dict[Key, float]:
 
 
 def gains(ppl: dict[Key, float]) -> list[dict[str, Any]]:
-    """Return by what share each model's perplexity is below VD-LSTM's: mean over parts, interval.
+    """Return the share by which each model is below VD-LSTM: mean over parts, and interval.
 
-    Means are of log ratios.
+    Ratios are averaged as logarithms.
     """
     rows = []
     for fraction in (*FRACTIONS, WHOLE):
@@ -99,7 +99,7 @@ def gains(ppl: dict[Key, float]) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the gains in Markdown, in per cent of the perplexity."""
+    """Return the table of gains in Markdown, in per cent of the perplexity."""
     body = []
     for row in rows:
         text = f"{row['gain']:+.1%}"
@@ -114,7 +114,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Train, print, draw, write."""
+    """Train the missing runs, print the table, draw the plot and write both."""
     parser = training_parser("data_size", __doc__, seeds=None, precision=True, show=True)
     parser.add_argument(
         "--fractions", type=float, nargs="+", default=list(FRACTIONS),

@@ -1,4 +1,4 @@
-"""The plot of studies.data_size: the gain of each model by size of the text."""
+"""Draw the plot of studies.data_size: the gain of each model by size of the text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def plot_gains(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         own = [row for row in rows if row["model"] == model]
         if not own:
             continue
-        # Side by side, or the intervals hide each other.
+        # The points stand side by side, so that their intervals do not hide each other.
         xs = [row["fraction"] * 1.03 ** (number - 1) for row in own]
         gains = [row["gain"] for row in own]
         colour = STYLES[recipe].colour

@@ -22,7 +22,7 @@ from tiedlm.training.settings import Settings
 
 
 class PathNorms(NamedTuple):
-    """Norms of the embedding's gradient, averaged over windows: by path, and of their sum."""
+    """Mean norms over windows of the embedding's gradient, by path and of their sum."""
 
     input: float
     output: float
@@ -41,7 +41,7 @@ def embedding_gradients(
     """Return the gradient ``(V, E)`` of ``J + alpha J_aug`` by input, output and soft target.
 
     Raises:
-        ValueError: for a model that is not tied, whose embedding has one use.
+        ValueError: if the model is not tied.
     """
     if not model.config.tied:
         raise ValueError("model: expected a tied one; an untied embedding is only read")
@@ -70,16 +70,16 @@ def embedding_gradients(
 def path_norms(
     model: LanguageModel, settings: Settings, corpus: Corpus, windows: int = 20, seed: int = 0
 ) -> PathNorms:
-    """Return the mean norms over some windows of the training text, with dropout as in training.
+    """Return the mean norms over windows of the training text, with dropout as in training.
 
     Each window is read from the all-zero state.
 
     Args:
         model: a trained, tied model.
-        settings: its run's: loss, batch, window.
-        corpus: its corpus.
-        windows: how many, spread evenly over the text.
-        seed: of the masks.
+        settings: the settings of its run, for the loss, the batch and the window.
+        corpus: the corpus of its run.
+        windows: the number of windows, spread evenly over the text.
+        seed: the seed of the dropout masks.
     """
     streams_BS = torch.from_numpy(batch_streams(corpus.train, settings.batch_size)).long()
     last = streams_BS.shape[1] - settings.bptt - 1

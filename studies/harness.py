@@ -1,4 +1,4 @@
-"""What the studies share: flags, training what is missing, and keeping the table in results/."""
+"""Share the work of the studies: their flags, training missing runs, keeping tables in results/."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tiedlm.training.settings import Settings
 
 Key = TypeVar("Key")
 
-_MEASURED = "measured.json"  # of a study: what was measured of its models
+_MEASURED = "measured.json"  # a study's measurements of its models
 
 
 def study_parser(
@@ -38,8 +38,8 @@ def study_parser(
     Args:
         name: the study's module.
         doc: its docstring, shown by --help.
-        out: what --out is, shown by --help.
-        default: of --out; None is runs/<name>.
+        out: the meaning of --out, shown by --help.
+        default: the default of --out; None is runs/<name>.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m studies.{name}",
@@ -52,7 +52,7 @@ def study_parser(
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
-    """Add --results, the folder of what is kept."""
+    """Add --results, the folder of kept results."""
     parser.add_argument(
         "--results", type=Path, default=Path("results"),
         help="folder of kept results (default: results)",
@@ -72,7 +72,7 @@ def training_parser(
     Args:
         name: the study's module.
         doc: its docstring, shown by --help.
-        seeds: default of --seeds; None leaves the flag out.
+        seeds: the default of --seeds; None leaves the flag out.
         precision: add --precision.
         show: add --show.
     """
@@ -103,7 +103,7 @@ def training_parser(
 
 
 def measuring_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
-    """Return the parser of a study that measures finished runs and may keep the numbers."""
+    """Return the parser of a study that measures finished runs, with --keep."""
     parser = study_parser(name, doc, out="folder for table.md")
     add_results(parser)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="finished run folder")
@@ -115,7 +115,7 @@ def measuring_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
 
 
 def start(main: Callable[[], None]) -> None:
-    """Run a study; a user's mistake is one line on standard error and exit status 2."""
+    """Run a study. Report a user's mistake in one line on standard error and exit with status 2."""
     try:
         main()
     except UserError as error:
@@ -123,7 +123,7 @@ def start(main: Callable[[], None]) -> None:
 
 
 def command() -> str:
-    """Return the command that is running, as it may be typed in a shell."""
+    """Return the running command, quoted for a shell."""
     return shlex.join(["python", "-m", f"studies.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
 
 
@@ -134,10 +134,10 @@ def show_table(text: str, out: Path) -> None:
 
 
 def train(jobs: Sequence[Job], options: argparse.Namespace) -> bool:
-    """Train what is missing within the budget; return whether all runs are finished.
+    """Train the missing runs within the budget and return whether all are finished.
 
     Raises:
-        SystemExit: after SIGINT or SIGTERM, with every run saved.
+        SystemExit: after SIGINT or SIGTERM; every run is saved.
     """
     with ProgressView() as view:
         try:
@@ -185,18 +185,18 @@ def with_kept(name: str, found: dict[Key, Job], results: Path) -> dict[Key, Job]
 
 
 def has_weights(job: Job) -> bool:
-    """Return whether the model of a finished job is there to be measured."""
+    """Return whether a finished job still has its model's weights."""
     return (job.out / WEIGHTS).is_file()
 
 
 def kept_measurements(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Return the newest measurements of this study in ``results/`` for --show; else none."""
+    """Return this study's newest measurements in ``results/`` with --show, else nothing."""
     paths = sorted(options.results.glob(f"????-??-??_{name}/{_MEASURED}")) if options.show else []
     return dict(read_json(paths[-1])) if paths else {}
 
 
 def paired(differences: list[float]) -> str:
-    """Write the mean of differences paired by seed, with its 95% interval."""
+    """Format the mean of differences paired by seed, with its 95% interval."""
     half = interval95(differences)
     mean = f"{sum(differences) / len(differences):+.2f}"
     return f"{mean} (1 seed)" if half is None else f"{mean} ± {half:.2f}"
@@ -221,7 +221,7 @@ def differences(own: Mapping[int, float], base: Mapping[int, float]) -> list[flo
 def trained(
     name: str, found: dict[Key, Job], wanted: Sequence[Job], options: argparse.Namespace
 ) -> dict[Key, Job]:
-    """Train what is wanted, or with --show take what is kept; return the finished jobs.
+    """Train the missing runs, or load kept ones with --show. Return the finished jobs.
 
     Raises:
         UserError: if no job is finished.
@@ -243,7 +243,7 @@ def keep_table(
     text: str,
     measured: Mapping[str, Any] | None = None,
 ) -> None:
-    """Print a table and keep it in ``results/``, with its runs and what was measured of them."""
+    """Print a table and keep it in ``results/`` with its runs and measurements."""
     print(text)
     folder = keep(runs, name, options.results, command())
     write_text(folder / "table.md", text)
@@ -255,7 +255,7 @@ def keep_table(
 def run_study(
     name: str, jobs: Sequence[Job], options: argparse.Namespace, table: Callable[[], str]
 ) -> None:
-    """Train what is missing; once all runs are finished, print the table and keep it."""
+    """Train the missing runs. Once all are finished, print the table and keep it."""
     if not train(jobs, options):
         return
     keep_table(name, [job.out for job in jobs], options, table())

@@ -32,7 +32,7 @@ TEMPERATURES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0)
 def high_temperature_gap(
     scores_NV: Tensor, soft_NV: Tensor, temperature: float
 ) -> dict[str, float]:
-    """Compare ``tau^2 V dJ_aug/dz = tau V (y^ - y~)`` with what it should become.
+    """Compare ``tau^2 V dJ_aug/dz = tau V (y^ - y~)`` with its limit ``z - L^T u``.
 
     Args:
         scores_NV: z, in float64.
@@ -59,14 +59,14 @@ def high_temperature_gap(
 
 
 def measure(model: LanguageModel, text: Any) -> list[dict[str, float]]:
-    """Return the comparison at each temperature, over a text."""
+    """Return the comparison at each temperature, averaged over a text."""
     model = model.double()
     embedding = model.embedding.weight.detach()
     found: list[list[dict[str, float]]] = []
     sizes = []
     with torch.no_grad():
         for hidden_TH, targets_T in hidden_windows(model, text):
-            scores_TV = hidden_TH @ model.decoder.weight.t()  # J_aug knows no bias
+            scores_TV = hidden_TH @ model.decoder.weight.t()  # J_aug leaves the bias out
             soft_TV = embedding[targets_T] @ embedding.t()
             found.append([high_temperature_gap(scores_TV, soft_TV, tau) for tau in TEMPERATURES])
             sizes.append(len(targets_T))
@@ -80,7 +80,7 @@ def measure(model: LanguageModel, text: Any) -> list[dict[str, float]]:
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure the gaps, print the table and, with --keep, keep it."""
     parser = measuring_parser("high_temperature", __doc__)
     parser.add_argument(
         "--tokens", type=int, default=2000, help="validation tokens to read (default: 2000)"

@@ -1,4 +1,4 @@
-"""Copy what is worth keeping of finished runs to results/<date>_<name>/.
+"""Copy the settings, metrics and environment of finished runs to results/<date>_<name>/.
 
 python -m studies.keep RUN [RUN ...] --name NAME --command "the command that trained them"
 """

@@ -1,6 +1,6 @@
 """How much does Monte-Carlo dropout lower the test perplexity of finished runs?
 
-With --keep, these are the rows of Table 3 that say MC.
+With --keep, they become the rows of Table 3 marked MC.
 
     python -m studies.monte_carlo RUN [RUN ...] [--samples 20] [--keep]
 """
@@ -19,7 +19,7 @@ from tiedlm.training.settings import Settings
 
 
 def main() -> None:
-    """Evaluate, print, keep."""
+    """Evaluate the runs, print their perplexities and, with --keep, keep them."""
     parser = measuring_parser("monte_carlo", __doc__)
     parser.add_argument(
         "--samples", type=int, default=20, help="sets of dropout masks to average (default: 20)"

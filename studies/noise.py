@@ -24,18 +24,18 @@ from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.experiments.results import kept_runs
 from tiedlm.training.settings import Settings
 
-# By these kinds differ; by all else a run is of another study.
+# Kinds differ in these settings only. A run with any other difference belongs to another study.
 OF_A_KIND = (
     "soft_target", "soft_target_from", "target_grad", "alpha", "temperature", "decoder_bias",
 )  # fmt: skip
 PARTS = ("valid_ppl", "test_ppl")
-FAR = 3.0  # times the median deviation: such a kind is left out
+FAR = 3.0  # leave out kinds beyond this many times the median deviation
 
-Values = Sequence[Mapping[int, float]]  # of each kind: a perplexity by seed
+Values = Sequence[Mapping[int, float]]  # a kind's perplexities by seed
 
 
 def kinds(results: Path) -> dict[str, dict[str, dict[int, float]]]:
-    """Return the perplexities of kinds that have several seeds: kind, perplexity, seed."""
+    """Return perplexities by kind, part and seed, for the kinds that have several seeds."""
     base = what_it_is(jobs(Path(), 1, "auto", long=True)[1][BASE, 1].settings.to_dict())
     same = {name: getattr(base, name) for name in OF_A_KIND}
     found: dict[str, dict[str, dict[int, float]]] = {}
@@ -51,7 +51,7 @@ def kinds(results: Path) -> dict[str, dict[str, dict[int, float]]]:
 
 
 def name_of(kind: Settings) -> str:
-    """Return a kind in words."""
+    """Return the name of a kind."""
     name = "RE"
     if kind.alpha:
         detached = kind.soft_target == "own" and not kind.target_grad
@@ -69,9 +69,9 @@ def pooled(values: Values) -> tuple[float, int]:
 
 
 def without_seeds(values: Values) -> float:
-    """Return the standard deviation within kinds that is left without the means of the seeds.
+    """Return the standard deviation within kinds after subtracting the means of the seeds.
 
-    Of the kinds that have every seed that any has: the residual of a two-way layout.
+    This is the residual of a two-way layout of the kinds that have all seeds.
     """
     seeds = set().union(*values)
     full = [of_kind for of_kind in values if set(of_kind) == seeds]
@@ -92,12 +92,12 @@ def far_off(values: Mapping[str, Mapping[int, float]]) -> set[str]:
 
 
 def both(numbers: Iterable[float]) -> str:
-    """Write a number of the validation and of the test text."""
+    """Format a number of the validation text and one of the test text."""
     return " / ".join(f"{number:.2f}" for number in numbers)
 
 
 def table(results: Path) -> str:
-    """Return the deviations by kind in Markdown, and what they come to together."""
+    """Return the table of deviations by kind in Markdown, and a sentence with the pooled ones."""
     found = kinds(results)
     body = []
     for name, parts in found.items():
@@ -108,18 +108,19 @@ def table(results: Path) -> str:
     values = [[parts[part] for name, parts in found.items() if name not in apart] for part in PARTS]
     deviations, freedoms = zip(*(pooled(of_part) for of_part in values), strict=True)
     halves = [t95(freedoms[0]) * deviation * math.sqrt(2) for deviation in deviations]
-    left_out = f", without {' and '.join(sorted(apart))}" if apart else ""
+    left_out = f" (without {' and '.join(sorted(apart))})" if apart else ""
+    apart_95 = both(half / math.sqrt(3) for half in halves)
     text += (
-        f"\nPooled{left_out}: {both(deviations)} ({freedoms[0]} degrees of freedom). By these two "
-        f"means of three seeds differ by less than {both(half / math.sqrt(3) for half in halves)} "
-        f"in 95 of 100 cases where kinds do not differ, two single runs by less than "
-        f"{both(halves)}. Without the seeds' own means: {both(map(without_seeds, values))}.\n"
+        f"\nThe pooled deviation{left_out} is {both(deviations)} ({freedoms[0]} degrees of "
+        "freedom). If two kinds do not differ, then in 95 of 100 cases their means of three seeds "
+        f"differ by less than {apart_95} and two single runs by less than {both(halves)}. After "
+        f"subtracting the seeds' means, the deviation is {both(map(without_seeds, values))}.\n"
     )
     return text
 
 
 def main() -> None:
-    """Print, write."""
+    """Print the table and write it."""
     parser = study_parser("noise", __doc__, out="folder for table.md")
     add_results(parser)
     options = parser.parse_args()

@@ -34,7 +34,7 @@ def augmented(
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure the errors, print the table and write it."""
     parser = study_parser("quadratic", __doc__, out="folder for table.md")
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     parser.add_argument(

@@ -1,6 +1,6 @@
 """How do our numbers compare with the paper's?
 
-Writes docs/reproduction.md, its pictures and the README's table from results/ and nothing else.
+Generates docs/reproduction.md, its pictures and the README's table from results/ alone.
 """
 
 from __future__ import annotations
@@ -35,42 +35,46 @@ from tiedlm.training.settings import Settings
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 
-Kept = list[tuple[Settings, Found]]  # as find_results returns them
+Kept = list[tuple[Settings, Found]]  # the result of find_results
 
 HEAD = """# Reproduction
 
-The paper's tables and figures beside ours. This page is made by `python -m studies.reproduction`
-from `results/`; nothing in it is written by hand. A cell is validation / test perplexity, the
-difference is ours minus the paper's for the last session that was run, and hours are estimates on
-two CPU cores. A `~` marks a number of the paper that was noted from memory. Tied classifiers have a
-bias; `-b0` is without one, as the paper writes it. AL's gamma, alpha / tau, is 0.65 on Penn
-Treebank, the middle of what the paper has there (0.5 to 0.8), where a name says no other. `±` after
-a mean is the standard deviation over seeds, after a paired difference the half-width of its 95%
-interval (t).
-[experiments.md](experiments.md) is the log of everything tried.
+The paper's tables and figures beside ours. `python -m studies.reproduction` generates this page
+from `results/`; nothing in it is written by hand. [questions.md](questions.md) explains what the
+numbers show, and [experiments.md](experiments.md) is the log of all measured runs.
+
+- A cell is validation / test perplexity. "difference" is ours minus the paper's, for the last
+  session that was run. Hours are estimates on two CPU cores.
+- A `~` marks a number of the paper that was noted from memory.
+- Tied classifiers have a bias. The rows `-b0` have none, as the paper writes it.
+- AL's gamma, alpha / tau, is 0.65 on Penn Treebank unless a name gives another. That is the middle
+  of the paper's range (0.5 to 0.8).
+- `±` after a mean is the standard deviation over seeds. After a paired difference it is the
+  half-width of its 95% interval (t).
 
 """
 
 
 QUESTIONS = """
-1. Does AL lower perplexity? The columns "AL" and "AL, with RE"; below, whether what it adds is
-   semantic.
-2. Does RE cut parameters and keep or lower perplexity? The columns "RE" and "RE, with AL";
+1. Does AL lower perplexity? See the columns "AL" and "AL, with RE". The section on its gain, below,
+   asks whether the gain is semantic.
+2. Does RE cut parameters and keep or lower perplexity? See the columns "RE" and "RE, with AL", and
    "Parameters" below.
-3. How do they compare over size of the text and of the model? Down the columns; "The gain by size
-   of the text" below. The paper: AL > RE for small models, RE > AL for larger ones, REAL best.
-4. Is it the same mechanism on both corpora? The rows of Penn Treebank beside those of WikiText-2;
-   "Figure 1" below, and the distances in each run's `metrics.jsonl`.
+3. How do they compare over the size of the text and of the model? Read down the columns, and see
+   "The gain by size of the text" below. The paper finds AL > RE for small models, RE > AL for
+   larger ones, and REAL best.
+4. Is it the same mechanism on both corpora? Compare the rows of Penn Treebank with those of
+   WikiText-2. See "Figure 1" below and the distances in each run's `metrics.jsonl`.
 
-How much lower or higher the test perplexity is with what is added: the paper's; **ours**, with
-the 95% interval over seeds where there are several. A session is compared with its like: the
-second where both models have one, else the first.
+Each cell is the change of test perplexity by the addition that the column names: the paper's, then
+**ours** with the 95% interval over seeds if there are several. Second sessions are compared if both
+models have one, otherwise first sessions.
 
 """
 
 
 def parameters() -> str:
-    """Return the parameters of each size with and without tying, counted by the model."""
+    """Return the table of parameter counts, with and without tying."""
     body = []
     for corpus, vocab in (("Penn Treebank", 10_000), ("WikiText-2", 33_278)):
         for size, width in (("small", 200), ("medium", 650), ("large", 1500)):
@@ -92,12 +96,12 @@ def parameters() -> str:
 
 
 def newest_file(study: str, name: str) -> Path | None:
-    """Return a file of a study, or None."""
+    """Return the newest file of this name in a study's results, or None."""
     return max(RESULTS.glob(f"????-??-??_{study}/{name}"), default=None)
 
 
 def newest(study: str) -> Any:
-    """Return the metrics of a study, or None."""
+    """Return the newest metrics of a study, or None."""
     path = newest_file(study, "metrics.json")
     return None if path is None else read_json(path)
 
@@ -131,8 +135,9 @@ def figure1(images: Path) -> str:
     )  # fmt: skip
     return (
         "![Figure 1](images/figure1.png)\n\n"
-        "A run that learned nothing ended with J above ln V - 0.1, that of no knowledge or worse, "
-        "on its own training text; it counts in all columns.\n\n" + markdown_table(header, body)
+        'A run counts as "learned nothing" if J ended above ln V - 0.1 on its own training text, '
+        "as without any knowledge or worse. It counts in all columns.\n\n"
+        + markdown_table(header, body)
     )
 
 
@@ -141,7 +146,7 @@ def _learned_nothing(run: Mapping[str, Any]) -> bool:
 
 
 def monte_carlo_rows() -> list[tuple[str, str, str, str]]:
-    """Return the rows of Table 3 that were measured by Monte-Carlo dropout."""
+    """Return the rows of Table 3 for Monte-Carlo dropout."""
     return [
         (
             f"{row['run']} (ours), MC of {row['samples']} samples",
@@ -152,13 +157,13 @@ def monte_carlo_rows() -> list[tuple[str, str, str, str]]:
 
 
 def table_of(study: str) -> str:
-    """Return the table that a study printed."""
+    """Return the newest table of a study in Markdown."""
     path = newest_file(study, "table.md")
     return "Not run.\n" if path is None else path.read_text(encoding="utf-8")
 
 
 def predictions() -> str:
-    """Return the phrases and the statistics."""
+    """Return the tables of phrases and of prediction statistics."""
     study = newest("predictions")
     if study is None:
         return "Not run: it needs a finished VD-LSTM and a finished REAL of one size.\n"
@@ -205,40 +210,44 @@ def page(found: Kept, images: Path) -> str:
         + "\n## Figure 1: the distance of the two spaces\n\n"
         + figure1(images)
         + "\n## Equation 4.3 on trained models\n\n"
-        + "The distance of `tau^2 V dJ_aug/dz` from `z - L^T u`, centred, and relative to it.\n\n"
+        + "The distance of `tau^2 V dJ_aug/dz` from `z - L^T u`, both centred, relative to the "
+        + "latter.\n\n"
         + table_of("high-temperature")
         + "\n## Figure 2: validation curves\n\n"
         + figure2
         + "\n## Is the augmented loss's gain semantic?\n\n"
-        + "`python -m studies.semantic --long`: Penn Treebank's first 22.5%, small, tied, the "
-        + "paper's schedule of 45 epochs. Intervals of nats are over the test text, not over "
-        + "seeds.\n\n"
+        + "`python -m studies.semantic --long` trains small tied models on Penn Treebank's first "
+        + "22.5%, with the paper's schedule of 45 epochs. Intervals of nats are over the test "
+        + "text, not over seeds.\n\n"
         + table_of("semantic-long")
         + "\n### Without a bias in the classifier, 15 epochs\n\n"
-        + "As the recipes were then; without `--long`.\n\n"
+        + "The recipes then had no bias. This is the study without `--long`.\n\n"
         + table_of("semantic-b0")
         + "\n### Without a bias in the classifier, 45 epochs\n\n"
         + table_of("semantic-long-b0")
-        + "\n## How much is noise\n\n"
-        + "`python -m studies.noise`: the standard deviation over seeds of all kinds of this "
-        + "study and the next two that have several; gamma is alpha / temperature.\n\n"
+        + "\n## How much is noise?\n\n"
+        + "`python -m studies.noise` computes the standard deviation over seeds of each kind of "
+        + "model with several seeds, from this study and the next two. Gamma is alpha / "
+        + "temperature.\n\n"
         + noise.table(RESULTS)
         + "\n## The strength of the augmented loss\n\n"
-        + "`python -m studies.strength`: REAL on the same text, 45 epochs, with other targets "
-        + "too; gamma 0 is RE. The second table: how far a token's scores, and the similarities of "
-        + "its target, lie apart over the vocabulary, the cosine of both, and the entropy of the "
-        + "prediction; 8,000 validation words.\n\n"
+        + "`python -m studies.strength` trains REAL on the same text for 45 epochs, with other "
+        + "targets too. Gamma 0 is RE. The second table has means over 8,000 validation words: "
+        + "the spread over the vocabulary of a token's scores and of its target's similarities, "
+        + "the cosine of the two, and the entropy of the prediction.\n\n"
         + table_of("strength")
         + "\n## A bias in the tied classifier\n\n"
-        + "`python -m studies.bias`: Penn Treebank's first 22.5%, small, 45 epochs.\n\n"
+        + "`python -m studies.bias` trains small models on Penn Treebank's first 22.5%, for 45 "
+        + "epochs.\n\n"
         + table_of("bias")
         + "\n## The gain by size of the text\n\n"
-        + "`python -m studies.data_size`: Penn Treebank, small, with the part's vocabulary; "
-        + "stopped after 5 epochs without a better one, the whole text not.\n\n"
+        + "`python -m studies.data_size` trains small models on parts of Penn Treebank with the "
+        + "vocabulary of the part. Runs stop after 5 epochs without a better one, except on the "
+        + "whole text.\n\n"
         + "![The gain by size of the text](images/data_size.png)\n\n"
         + table_of("data-size")
         + "\n## bfloat16 beside float32\n\n"
-        + "`python -m studies.bf16`: REAL on Penn Treebank's first 22.5%.\n\n"
+        + "`python -m studies.bf16` trains REAL on Penn Treebank's first 22.5%.\n\n"
         + table_of("bf16")
         + "\n## Parameters\n\n"
         + parameters()
@@ -248,7 +257,7 @@ def page(found: Kept, images: Path) -> str:
 
 
 def readme(found: Kept) -> str:
-    """Return README.md with its table of results made anew."""
+    """Return README.md with a new table of results."""
     cells = [*table1(), *table2()]
     table = markdown([line_of(cell, found) for cell in cells if runs_of(cell, found, 1)])
     return re.sub(
@@ -260,7 +269,7 @@ def readme(found: Kept) -> str:
 
 
 def main() -> None:
-    """Write the page, the pictures and the README's table."""
+    """Write the page, its pictures and the README's table."""
     parser = study_parser(
         "reproduction", __doc__, out="folder for README.md and docs/", default=ROOT
     )

@@ -48,11 +48,11 @@ from tiedlm.experiments.reproduce import markdown_table
 ELSEWHERE = "vectors-from-elsewhere"
 BASE = "RE"
 REAL = "own, with gradient (REAL)"
-SMOOTHING = (0.02, 0.05, 0.1, 0.2, 0.3)  # of label smoothing, e in (1 - e) one-hot + e / V
-# At temperature 1 a uniform target is label smoothing, but for the bias, which y^ does not count.
+SMOOTHING = (0.02, 0.05, 0.1, 0.2, 0.3)  # label smoothing: e in (1 - e) one-hot + e / V
+# At temperature 1 a uniform target is label smoothing, except that y^ leaves the bias out.
 AT_ONE = {"smoothing": "label smoothing", "uniform": "uniform at 1,"}
 
-# What differs from RE; REAL's alpha and temperature come from its recipe.
+# Changes to RE. REAL's alpha and temperature come from its recipe.
 VARIANTS: dict[str, dict[str, Any]] = {
     BASE: {"alpha": 0.0},
     REAL: {},
@@ -76,7 +76,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def jobs(
     out: Path, seeds: int, precision: str, long: bool = False
 ) -> tuple[Job, dict[tuple[str, int], Job]]:
-    """Return the run whose vectors are frozen, and the runs of the study by (variant, seed)."""
+    """Return the run that gives the frozen vectors, and the study's runs by (variant, seed)."""
     text = {name: PTB[name] for name in ("fraction", "min_count")} if long else PTB
     base = get_recipe("ptb-small-real").replace(**text, threads=1, precision=precision)
     elsewhere = Job(base.replace(alpha=0.0, skip=PTB["fraction"]), out / ELSEWHERE)
@@ -95,9 +95,10 @@ def jobs(
 def measure(
     found: dict[tuple[str, int], Job], corpus: Corpus, known: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return losses by frequency band and gradient norms by path, of the runs with weights.
+    """Return losses by frequency band and gradient norms by path.
 
-    They are added to what is known, by seed as a string, as JSON has it.
+    Runs with weights are measured and added to the known measurements. Seeds are strings, as in
+    JSON.
     """
     masks = frequency_masks(corpus)
     losses = {
@@ -176,7 +177,7 @@ def tables(found: dict[tuple[str, int], Job], measured: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Train, measure, print, write."""
+    """Train the missing runs, measure them, print the tables and write them."""
     parser = training_parser("semantic", __doc__, seeds=3, precision=True, show=True)
     parser.set_defaults(out=None)
     parser.add_argument(

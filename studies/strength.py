@@ -63,8 +63,8 @@ OTHERS: tuple[Point, ...] = tuple(
     for gamma in gammas
 )
 GRID = (RE, *OWN, *OTHERS)
-Numbers = dict[str, list[float]]  # of the second table, by point: means, and of how many seeds
-# Those that are runs of semantic.py, and which run of it another strength of a target changes.
+Numbers = dict[str, list[float]]  # the second table by point: means, and the number of seeds
+# Points that are runs of semantic.py, and the run of it that another strength of a target changes.
 SHARED = {
     RE: BASE, ("own", 0.65, 20.0): REAL, ("detached", 0.65, 20.0): "own, detached",
     ("uniform", 0.65, 20.0): "uniform", ("permuted", 0.65, 20.0): "permuted rows",
@@ -78,9 +78,9 @@ TOKENS = 8_000  # of validation, for the second table
 
 
 def table(found: dict[tuple[Point, int], Job]) -> str:
-    """Return the table in Markdown: means over seeds, differences of the same seeds.
+    """Return the table in Markdown: means over seeds, and differences paired by seed.
 
-    They are from RE, and from the model's own target at the same gamma and temperature.
+    Differences are against RE, and against the own target at the same gamma and temperature.
     """
     base = values_by_seed(found, (RE,), "test_ppl")
     body = []
@@ -111,7 +111,7 @@ def table(found: dict[tuple[Point, int], Job]) -> str:
 
 
 def apart(job: Job) -> list[float]:
-    """Measure a run: the numbers of the second table."""
+    """Return the second table's numbers of one run."""
     model, corpus = load(job.out), job.settings.load_corpus(progress=False)
     weight_VE = model.embedding.weight.detach()
     found = []
@@ -128,7 +128,7 @@ def apart(job: Job) -> list[float]:
 
 @arithmetic(kernels=True)
 def effects(found: dict[tuple[Point, int], Job], known: Numbers) -> Numbers:
-    """Return the second table's numbers, or what is known where that is of more seeds."""
+    """Return the second table's numbers; keep known ones that come from more seeds."""
     numbers = dict(known)
     for point in GRID:
         jobs = [job for (own, _), job in found.items() if own == point and has_weights(job)]
@@ -139,7 +139,7 @@ def effects(found: dict[tuple[Point, int], Job], known: Numbers) -> Numbers:
 
 
 def effects_table(numbers: Numbers) -> str:
-    """Return the second table in Markdown: means over seeds."""
+    """Return the second table of means over seeds in Markdown."""
     body = []
     for point in GRID:
         if str(point) in numbers:
@@ -151,7 +151,7 @@ def effects_table(numbers: Numbers) -> str:
 
 
 def main() -> None:
-    """Train, print, write."""
+    """Train the missing runs, print the tables and write them."""
     options = training_parser("strength", __doc__, seeds=1, precision=True, show=True).parse_args()
     shared = jobs(options.out, options.seeds, options.precision, long=True)[1]
     found = {}

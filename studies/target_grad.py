@@ -16,7 +16,7 @@ from tiedlm.experiments.recipes import get_recipe
 from tiedlm.files import read_json
 from tiedlm.training.settings import Settings
 
-# A tenth of an hour each on one core: PTB's first 22.5% with a schedule that ends in 15 epochs.
+# PTB's first 22.5% with a schedule of 15 epochs: a tenth of an hour a run on one core.
 PTB = {"fraction": 0.225, "min_count": 2, "epochs": 15, "decay_after": 5, "lr_decay": 0.75}
 CORPORA = {"sotu-short": ("demo", {}), "ptb-22.5%": ("ptb-small", PTB)}
 NAMES = {"": "VD-LSTM", "-re": "RE", "-al": "AL", "-real": "REAL"}
@@ -45,7 +45,7 @@ def jobs(
 def table(
     found: dict[tuple[str, str, bool, int], Job], corpora: list[str], models: tuple[str, ...]
 ) -> str:
-    """Return the table in Markdown: means over seeds, paired differences, 95% intervals."""
+    """Return the table in Markdown: means over seeds and paired differences with intervals."""
 
     def values(corpus: str, model: str, target_grad: bool, key: str) -> list[float]:
         return [
@@ -74,7 +74,7 @@ def table(
 
 
 def main() -> None:
-    """Train, print, write."""
+    """Train the missing runs, print the table and write it."""
     parser = training_parser("target_grad", __doc__, seeds=3)
     parser.add_argument("--corpora", nargs="+", default=list(CORPORA), choices=list(CORPORA))
     parser.add_argument("--baselines", action="store_true", help="train VD-LSTM and RE too")

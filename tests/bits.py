@@ -1,14 +1,19 @@
-"""Record what this checkout computes, bit for bit, or compare it with a record.
+"""Record the exact results of this checkout, or compare them with a record.
 
 A change that only moves code must not change a bit:
 
     python tests/bits.py record /tmp/before.json    # in the checkout before the change
-    python tests/bits.py check /tmp/before.json     # in the one after it
+    python tests/bits.py check /tmp/before.json     # in the checkout after it
 
-Each case is a digest. The cases are 200 training steps of the four variants in float32 and, where
-the processor has it, bfloat16, with the compiled kernels on and off; evaluation, scoring and an
-export of these runs; and single calls of the loss. Only commands and public functions are used, so
-that the same program runs before and after. Both runs need the same machine and the same PyTorch.
+Each case is a digest. There are three kinds of cases:
+
+- 200 training steps of the four variants, with the compiled kernels on and off, in float32 and, if
+  the processor has it, bfloat16;
+- evaluation, scoring and an export of these runs;
+- single calls of the loss.
+
+The program uses only commands and public functions, so it runs before and after the change. Both
+runs need the same machine and the same PyTorch.
 """
 
 from __future__ import annotations
@@ -45,7 +50,7 @@ SHAPE = [
 
 
 def write_text(folder: Path) -> Path:
-    """Write a corpus of 32,000 words, frequent and rare ones: 200 steps of training."""
+    """Write a corpus of 32,000 words, frequent and rare ones, enough for 200 training steps."""
     draw = random.Random(0)
     words = [f"w{number}" for number in range(2000)]
     weights = [1 / (rank + 5) for rank in range(len(words))]
@@ -78,7 +83,7 @@ def digest_of_tensors(path: Path) -> str:
 
 
 def command(*arguments: object, native: bool) -> str:
-    """Run `tiedlm` in this process and return what it printed."""
+    """Run `tiedlm` in this process and return its output."""
     from tiedlm.cli import main as tiedlm
 
     os.environ["TIEDLM_NATIVE"] = str(int(native))
@@ -93,7 +98,7 @@ def command(*arguments: object, native: bool) -> str:
 
 
 def runs(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield the name and the digest of what commands compute."""
+    """Yield the name and digest of each command's result."""
     import torch
 
     text = write_text(folder / "text")
@@ -115,7 +120,7 @@ def runs(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def uses(case: str, run: Path, text: Path, native: bool) -> Iterator[tuple[str, str]]:
-    """Yield what is done with a run."""
+    """Yield the results of evaluation, scoring and export of a run."""
     evaluated = json.loads(command("evaluate", run, "--split", "test", "--json", native=native))
     yield f"{case} evaluate", repr(evaluated["nll"])
     sampled = json.loads(command("evaluate", run, "--mc", 2, "--json", native=native))
@@ -129,7 +134,7 @@ def uses(case: str, run: Path, text: Path, native: bool) -> Iterator[tuple[str, 
 
 
 def losses() -> Iterator[tuple[str, str]]:
-    """Yield what single calls of the loss return, value and gradients."""
+    """Yield the values and gradients of single calls of the loss."""
     import torch
 
     from tiedlm import augmented_cross_entropy
@@ -166,7 +171,7 @@ def losses() -> Iterator[tuple[str, str]]:
 
 
 def main() -> None:
-    """Record or check."""
+    """Record the results or check them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=("record", "check"))
     parser.add_argument("file", type=Path)

@@ -1,4 +1,4 @@
-"""What tests share: a tiny corpus, and a cache that is not the user's."""
+"""Share fixtures: a tiny corpus, and a cache apart from the user's."""
 
 import os
 import random
@@ -11,23 +11,23 @@ from tiedlm.arithmetic import arithmetic
 
 
 def pytest_configure(config):
-    """Encoded corpora and compiled kernels go to a folder of the test session, from the start."""
+    """Keep encoded corpora and compiled kernels in a folder of the test session."""
     global _cache
     _cache = tempfile.TemporaryDirectory(prefix="tiedlm-tests-", ignore_cleanup_errors=True)
     os.environ["TIEDLM_CACHE"] = _cache.name
-    for name in ("no_proxy", "NO_PROXY"):  # servers of tests are on this machine
+    for name in ("no_proxy", "NO_PROXY"):  # tests start servers on this machine
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
 
 
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch):
-    """Every test begins with the session's cache, whatever the one before it set."""
+    """Restore the session's cache before each test."""
     monkeypatch.setenv("TIEDLM_CACHE", _cache.name)
 
 
 @pytest.fixture(params=["pytorch", "compiled"])
 def pointwise(request):
-    """Run a test with PyTorch's pointwise work, and again with the compiled kernels."""
+    """Run a test twice: with PyTorch's pointwise work and with the compiled kernels."""
     with arithmetic(kernels=request.param == "compiled") as used:
         if request.param == "compiled" and not used.kernels:
             pytest.skip(native.why_not())
@@ -35,7 +35,7 @@ def pointwise(request):
 
 
 def write_corpus(folder, lines=(120, 30, 30), seed=0):
-    """Write train/valid/test.txt: sentences of a small grammar, which a model can learn."""
+    """Write train/valid/test.txt with sentences of a small grammar that a model can learn."""
     rng = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for split, count in zip(("train", "valid", "test"), lines, strict=True):

@@ -1,4 +1,4 @@
-"""Run folders for tests of export: models of every shape, with random weights, untrained."""
+"""Make run folders for tests of export: untrained models of every shape with random weights."""
 
 import torch
 
@@ -34,7 +34,7 @@ SHAPES = {
 
 
 def make_run(folder, shape, tokenizer=None, words=WORDS, data="tiny"):
-    """Write a run folder; return its model."""
+    """Write a run folder and return its model."""
     torch.manual_seed(7)
     model = LanguageModel(ModelConfig(vocab_size=len(words), init_range=0.8, **SHAPES[shape]))
     if model.decoder.bias is not None:

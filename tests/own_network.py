@@ -1,4 +1,4 @@
-"""A network of one's own: an Elman layer, registered, and every command of tiedlm with it.
+"""Register an Elman network as an example of a custom network, for every command of tiedlm.
 
     python tests/own_network.py train small-real --network own --data my.txt
 

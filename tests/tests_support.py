@@ -1,4 +1,4 @@
-"""Helpers of several tests."""
+"""Share helpers between tests."""
 
 import itertools
 import re
@@ -14,7 +14,7 @@ def blocks(text, language):
 
 
 def peak_numbers(function):
-    """Return the most float32 numbers that were allocated at once on top of what there was."""
+    """Return the peak number of float32 values allocated above the starting level."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         function()
     events = profiler.profiler.kineto_results.events()
@@ -23,12 +23,12 @@ def peak_numbers(function):
 
 
 def is_a_best_word(word, logits_V):
-    """Tell whether no word has a higher logit by more than rounding can explain."""
+    """Return whether a word has the highest logit, up to rounding."""
     return bool(logits_V[word] >= logits_V.max() - 1e-4)
 
 
 def run_command(capsys, *arguments):
-    """Run ``tiedlm`` in this process; return (exit status, standard output, standard error)."""
+    """Run ``tiedlm`` in this process and return (exit status, standard output, standard error)."""
     status = 0
     try:
         main([str(argument) for argument in arguments])

@@ -3,19 +3,24 @@
 | choice | values | without a choice |
 |---|---|---|
 | ``precision`` | "fp32", "bf16", "auto": type of a product's operands | "fp32" |
-| ``route`` | "fastest", "default": which library makes float32 products on a CPU | "default" |
-| ``kernels`` | use the compiled kernels for the pointwise work on a CPU | False |
+| ``route`` | "auto", "fastest", "default": how float32 products are made on a CPU | "auto" |
+| ``kernels`` | True, False, "auto": use the compiled kernels on a CPU | "auto" |
 | ``reuse`` | have the C library keep freed memory | False |
 | ``threads`` | threads of PyTorch and of the compiled kernels | PyTorch's own number |
 
 Importing this module changes none of them. A program chooses with :func:`arithmetic`. Each switch
 belongs to the whole process, as PyTorch's own do: a backward pass may run in other threads.
 
+With "auto" nothing of the process changes. The kernels serve calls that are large enough to pay for
+compiling them, which happens once on a machine. The size of a call decides alone, so that its
+numbers do not depend on the calls before it.
+
 "bf16" rounds the operands and the result of a product to bfloat16. Sums inside a product, softmax,
 losses and master weights stay float32. "auto" is "bf16" where the hardware multiplies bfloat16
 natively, else "fp32". ``torch.autocast`` has the same effect, and wins where it is on.
 
-"fastest" sends float32 products to oneDNN where that is faster and still float32 (see
+The route "auto" chooses how tiedlm makes its own products. "fastest" also sends all other float32
+products of the process to oneDNN, where that is faster and still float32 (see
 :mod:`tiedlm.native.processor`). While it is on ``torch.get_float32_matmul_precision`` and
 ``torch.compile`` raise an error.
 """
@@ -34,7 +39,11 @@ from tiedlm import native
 from tiedlm.native import memory, processor
 
 Precision = Literal["fp32", "bf16"]
-Route = Literal["fastest", "default"]
+Route = Literal["auto", "fastest", "default"]
+Kernels = bool | Literal["auto"]
+
+# Numbers that a call passes over. Fewer take PyTorch some milliseconds.
+LEAST_WORK = 2**18
 
 
 class Arithmetic(NamedTuple):
@@ -42,15 +51,15 @@ class Arithmetic(NamedTuple):
 
     Args:
         precision: "fp32" or "bf16".
-        route: "fastest" or "default".
-        kernels: whether the compiled kernels are used.
+        route: "auto", "fastest" or "default".
+        kernels: whether the compiled kernels are used; "auto" where they pay.
         reuse: whether the C library keeps freed memory.
         threads: the number of threads.
     """
 
     precision: Precision
     route: Route
-    kernels: bool
+    kernels: Kernels
     reuse: bool
     threads: int
 
@@ -59,7 +68,8 @@ class _Switches:
     """The switches that PyTorch does not have itself."""
 
     precision: Precision = "fp32"
-    kernels = False
+    route: Route = "auto"
+    kernels: Kernels = "auto"
     reuse = False
 
 
@@ -72,7 +82,7 @@ def arithmetic(
     precision: Literal["auto", "fp32", "bf16"] | None = None,
     device: torch.device | str = "cpu",
     route: Route | None = None,
-    kernels: bool | None = None,
+    kernels: Kernels | None = None,
     reuse: bool | None = None,
     threads: int | None = None,
 ) -> Iterator[Arithmetic]:
@@ -86,31 +96,31 @@ def arithmetic(
         precision: type of the operands of matrix products.
         device: where "auto" looks for native bfloat16.
         route: "fastest" makes float32 products by the fastest library that is exact.
-        kernels: use the compiled kernels; they are compiled at the first use.
+        kernels: use the compiled kernels, always or ("auto") where they pay; they are compiled at
+            the first use.
         reuse: keep freed memory.
         threads: the number of threads.
 
     Raises:
-        ValueError: for an unknown precision or route.
+        ValueError: for an unknown precision, route or choice of kernels.
     """
     if precision is not None:
         precision = resolve_precision(precision, device)
-    if route not in (None, "fastest", "default"):
-        raise ValueError(f"route: expected 'fastest' or 'default', got {route!r}")
+    if route not in (None, "auto", "fastest", "default"):
+        raise ValueError(f"route: expected 'auto', 'fastest' or 'default', got {route!r}")
+    if kernels not in (None, True, False, "auto"):
+        raise ValueError(f"kernels: expected True, False or 'auto', got {kernels!r}")
     with ExitStack() as undo:
         if threads is not None:
             undo.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(threads)
         if precision is not None:
             _choose_precision(precision, undo)
-        if route is not None and not processor.why_not_fast_fp32():
-            switch = processor.fp32_switch()
-            undo.callback(setattr, switch, "fp32_precision", switch.fp32_precision)
-            # "none" lets PyTorch's general setting decide.
-            switch.fp32_precision = "bf16" if route == "fastest" else "none"
+        if route is not None:
+            _choose_route(route, undo)
         if kernels is not None:
             undo.callback(setattr, _switches, "kernels", _switches.kernels)
-            _switches.kernels = kernels and not native.why_not()
+            _switches.kernels = not native.why_not() if kernels is True else kernels
         if reuse is not None:
             undo.callback(_reuse, _switches.reuse)
             _reuse(reuse)
@@ -121,7 +131,7 @@ def in_use() -> Arithmetic:
     """Return the arithmetic in use."""
     return Arithmetic(
         _switches.precision,
-        "fastest" if processor.is_fast_fp32_on() else "default",
+        _switches.route,
         _switches.kernels,
         _switches.reuse,
         torch.get_num_threads(),
@@ -151,6 +161,18 @@ def _choose_precision(precision: Precision, undo: ExitStack) -> None:
     _switches.precision = precision
 
 
+def _choose_route(route: Route, undo: ExitStack) -> None:
+    if route == "fastest" and processor.why_not_fast_fp32():
+        route = "auto"
+    undo.callback(setattr, _switches, "route", _switches.route)
+    if "fastest" in (route, _switches.route):
+        switch = processor.fp32_switch()
+        undo.callback(setattr, switch, "fp32_precision", switch.fp32_precision)
+        # "none" lets PyTorch's general setting decide.
+        switch.fp32_precision = "bf16" if route == "fastest" else "none"
+    _switches.route = route
+
+
 def _reuse(wanted: bool) -> None:
     """Turn the reuse of freed memory on or off."""
     if wanted and not _switches.reuse:
@@ -160,9 +182,19 @@ def _reuse(wanted: bool) -> None:
         memory.return_freed_memory()
 
 
+def route_in_use() -> Route:
+    """Return how float32 products are made."""
+    return _switches.route
+
+
+def measures_routes() -> bool:
+    """Tell whether the way of a product is chosen by measurement."""
+    return _switches.route != "default" and not native.is_off()
+
+
 def is_compiled() -> bool:
-    """Tell whether the compiled kernels are used."""
-    return _switches.kernels
+    """Tell whether the compiled kernels are used for every call."""
+    return _switches.kernels is True
 
 
 def is_reusing() -> bool:
@@ -170,14 +202,17 @@ def is_reusing() -> bool:
     return _switches.reuse
 
 
-def kernels_for(*tensors: Tensor | None, products: torch.dtype) -> ctypes.CDLL | None:
+def kernels_for(*tensors: Tensor | None, products: torch.dtype, work: int) -> ctypes.CDLL | None:
     """Return the compiled kernels if they are used and can do such work, else None.
 
     Args:
         tensors: what the kernels read and write, or samples of it: float32 on a CPU.
         products: type of the operands and results of matrix products: float32 or bfloat16.
+        work: how many numbers the whole call passes over.
     """
-    return native.suitable_kernels(*tensors, products=products) if _switches.kernels else None
+    if not _switches.kernels or (_switches.kernels == "auto" and work < LEAST_WORK):
+        return None
+    return native.suitable_kernels(*tensors, products=products)
 
 
 def gemm_dtype(tensor: Tensor) -> torch.dtype:

@@ -16,6 +16,7 @@ TRITON = "TIEDLM_TRITON"
 GPU_SHARED_BY = "TIEDLM_GPU_SHARED_BY"
 CUDA_GRAPH = "TIEDLM_CUDA_GRAPH"
 XDG_CACHE_HOME = "XDG_CACHE_HOME"
+HF_MODULES_CACHE = "HF_MODULES_CACHE"
 CC = "CC"
 OMP_NUM_THREADS = "OMP_NUM_THREADS"
 TRITON_INTERPRET = "TRITON_INTERPRET"
@@ -41,14 +42,20 @@ class Variable(NamedTuple):
 
 
 TABLE = (
-    Variable(CACHE, "folder of downloads, encoded corpora and compiled kernels", "", "files"),
+    Variable(CACHE, "folder of downloads, encoded corpora, kernels and measurements", "", "files"),
     Variable(DATA, "folder with your copies of ptb/ and wikitext-2/", "", "data.standard"),
     Variable(MIRROR, "address that replaces those of the downloads", "", "data.standard"),
-    Variable(NATIVE, "0 turns the compiled kernels off", "", "native.library"),
+    Variable(
+        NATIVE, "0 turns the compiled kernels and measured products off", "", "native.library"
+    ),
     Variable(TRITON, "0 turns Triton's kernels off", "", "native.triton"),
     Variable(GPU_SHARED_BY, "number of processes that use a GPU at once", "1", "native.triton"),
     Variable(CUDA_GRAPH, "0 records no CUDA graph, which saves memory", "", "training.captured"),
     Variable(XDG_CACHE_HOME, "parent of the cache folder without TIEDLM_CACHE", "", "files"),
+    Variable(
+        HF_MODULES_CACHE, "folder where transformers copies the code of an export to check it; "
+        "temporary if not set", "", "export.hf",
+    ),
     Variable(CC, "C compiler of the compiled kernels, with its options", "cc", "native.library"),
     Variable(OMP_NUM_THREADS, "upper limit of the default threads", "", "training.hardware"),
     Variable(
@@ -62,12 +69,22 @@ TABLE = (
     Variable(WORLD_SIZE, "set by torchrun: number of processes", "1", "training.distributed"),
 )  # fmt: skip
 
+# Beginnings of names of variables by which PyTorch's libraries choose how to make products.
+_LIBRARIES = ("ATEN_CPU_CAPABILITY", "DNNL_", "MKL_", "ONEDNN_")
+
 _DEFAULTS = {variable.name: variable.default for variable in TABLE}
 
 
 def read(name: str) -> str:
     """Return the value of a variable of the table, or its default."""
     return os.environ.get(name, _DEFAULTS[name])
+
+
+def of_libraries() -> list[str]:
+    """Return the variables that are set for the libraries of matrix products, with their values."""
+    return sorted(
+        f"{name}={os.environ[name]}" for name in os.environ if name.startswith(_LIBRARIES)
+    )
 
 
 def set_default(name: str, value: str) -> None:

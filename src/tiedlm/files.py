@@ -13,6 +13,7 @@ from typing import Any
 
 from tiedlm.environment_variables import CACHE, XDG_CACHE_HOME, read
 from tiedlm.errors import UserError
+from tiedlm.json_text import parse_json
 
 MOST_BYTES = 255  # longest file name on most file systems
 
@@ -183,49 +184,6 @@ def read_json(path: Path | str) -> Any:
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not valid JSON ({error}); it may be damaged") from error
     return parse_json(text, str(path))
-
-
-def parse_json(text: str, name: str) -> Any:
-    """Parse JSON that another program may have written.
-
-    A whole number too large for a float becomes infinity, as ``1e999`` does.
-
-    Args:
-        text: the JSON.
-        name: its name in messages: a file, or a line of one.
-
-    Raises:
-        UserError: if it is not JSON or is nested too deeply, an object has a key twice, or a
-            string has half a character.
-    """
-    try:
-        value = json.loads(text, parse_int=_whole_number, object_pairs_hook=_object)
-        if "\\u" in text:  # only an escape can write half a character
-            json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        half = error.object[error.start]
-        raise UserError(
-            f"{name}: a text has {half!r}, which is half a character; the program that wrote it "
-            "cut off the other half: correct or remove that text"
-        ) from error
-    except RecursionError as error:
-        raise UserError(f"{name}: its lists or objects are nested too deeply to be read") from error
-    except ValueError as error:
-        raise UserError(f"{name} is not valid JSON ({error}); it may be damaged") from error
-    return value
-
-
-def _whole_number(digits: str) -> int | float:
-    return int(digits) if len(digits) < 300 else float(digits)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"an object has the key {twice!r} twice")
-    return found
 
 
 @contextmanager

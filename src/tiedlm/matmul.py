@@ -1,24 +1,38 @@
-"""Make matrix products: into a wider type, and many with one weight.
+"""Make matrix products by the fastest way of this machine: into a wider type, many with one weight.
 
 :func:`matmul` writes or adds a product to a matrix that may be of a wider type than the operands.
-:func:`multiplier` and :func:`adder` lay a weight out once for many products.
-:mod:`tiedlm.arithmetic` says in which type products are made (``gemm_dtype``).
+:func:`linear` is a layer's. :func:`multiplier` and :func:`adder` lay a weight out once for many
+products. :mod:`tiedlm.arithmetic` says in which type products are made (``gemm_dtype``).
+
+There are several ways, with the same numbers to rounding. Which one a kind of product takes is
+measured once (:mod:`tiedlm.native.routes`); small products are made in PyTorch's usual way.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from functools import cache
-from typing import Literal
+from functools import cache, partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from tiedlm.native.processor import FP32_LEVEL, has_fast_bf16, is_fast_fp32_on
+from tiedlm.arithmetic import measures_routes, route_in_use
+from tiedlm.native import routes
+from tiedlm.native.processor import has_fast_bf16
+from tiedlm.native.routes import FP32_LEVEL, Choice, Trial
+from tiedlm.native.ways import BLOCK, WAYS, is_transposed, onednn_linear
 from tiedlm.tracing import is_recording
 
-_PART = 2**18  # numbers that are added at a time; they fit a cache
-_COLUMNS = 2048  # of one product on AMX
+_LEAST_PRODUCT = 2**26  # multiplications; fewer take PyTorch about a millisecond
+_LEAST_STEP = 2**21  # the same for one of many products with one weight
+_MOST_MEASURED = 2**30  # the same where time is measured, ...
+_LEAST_ROWS, _MOST_ROWS = 256, 512  # ... with so many rows at least and at most
+_ODD = 4  # so many fewer, because the number of rows is rarely an even one
+_MOST_WORDS = 8192  # longest side that is measured
+_WINDOW = 35  # products for which a weight is laid out
+BF16_LEVEL = 2.0**-8
 
 
 def operand(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -39,38 +53,156 @@ def operand(x: Tensor, dtype: torch.dtype) -> Tensor:
 def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool = False) -> Tensor:
     """Write or add ``a @ b`` to ``out``, which may be of a wider type than the operands.
 
-    On AMX oneDNN takes up to twice the time it needs for two kinds of products. A wide product is
-    made in blocks of columns, with the same numbers. A product with a transposed ``a``, which
-    oneDNN would copy, is made as ``(b^T a^T)^T``, because b is smaller.
-
     Shape:
         a ``(M, K)``, b ``(K, P)``, both of one type; out ``(M, P)``, or without the columns that
         :func:`operand` added to b.
     """
-    if out.shape[1] > _COLUMNS and _is_for_amx(a):
-        for start in range(0, out.shape[1], _COLUMNS):
-            block = slice(start, start + _COLUMNS)
-            matmul(a, b[:, block], out[:, block], accumulate=accumulate)
-        return out
-    if not accumulate and a.stride(0) == 1 and a.stride(1) > 1 and _is_for_amx(a):
-        product_PM = torch.mm(b.t().contiguous(), a.t())
-        return out.copy_(product_PM[: out.shape[1]].t())
-    if out.dtype == a.dtype and out.shape[1] == b.shape[1]:
-        return out.addmm_(a, b) if accumulate else torch.mm(a, b, out=out)
-    product = torch.mm(a, b)[:, : out.shape[1]]
-    if not accumulate:
-        return out.copy_(product)
-    if out.is_cuda:
-        return out.add_(product)
-    # Adding two types copies one of them. A part of the copy fits the cache.
-    rows = max(1, _PART // product.shape[1])
-    for start in range(0, len(out), rows):
-        out[start : start + rows].add_(product[start : start + rows])
-    return out
+    kind = _kind(a, b, out.dtype, accumulate)
+    return WAYS[kind.choice().route if kind else "plain"](a, b, out, accumulate)
 
 
-def _is_for_amx(a: Tensor) -> bool:
-    return a.dtype == torch.bfloat16 and not a.is_cuda and torch.cpu._is_amx_tile_supported()
+def linear(x_NK: Tensor, weight_PK: Tensor, bias_P: Tensor) -> Tensor:
+    """Return ``x @ weight.t() + bias``, all of one type."""
+    weight_KP = weight_PK.t()
+    kind = _kind(x_NK, weight_KP, x_NK.dtype)
+    if kind and x_NK.dtype == torch.float32 and kind.choice_with_bias().route == "oneDNN":
+        return onednn_linear(x_NK, weight_PK, bias_P)
+    return torch.addmm(bias_P, x_NK, weight_KP)
+
+
+# What is measured.
+
+
+class _Kind(NamedTuple):
+    """Products that take the same way.
+
+    Sides that stride over memory are kept as they are, because libraries are sensitive to them.
+    The number of rows of a batch is rounded.
+    """
+
+    dtype: torch.dtype
+    out_dtype: torch.dtype
+    a_transposed: bool
+    b_transposed: bool
+    accumulate: bool
+    M: int
+    K: int
+    P: int
+
+    @property
+    def name(self) -> str:
+        """What the choice is kept under."""
+        a, b = (
+            f"({rows} x {columns}){'^T' if transposed else ''}"
+            for rows, columns, transposed in (
+                (self.M, self.K, self.a_transposed), (self.K, self.P, self.b_transposed)
+            )
+        )  # fmt: skip
+        into = f"{'added to' if self.accumulate else 'into'} {_name(self.out_dtype)}"
+        return f"{_name(self.dtype)} {a} {b} {into}{_switch()}"
+
+    def choice(self) -> Choice:
+        """Return the way of a product of this kind, which is measured if it is a new one."""
+        return routes.choose(self.name, "plain", self.trial)
+
+    def choice_with_bias(self) -> Choice:
+        """Return the way of :func:`linear`."""
+        return routes.choose(f"{self.name} plus a bias", "plain", self.trial_with_bias)
+
+    def trial(self) -> Trial:
+        """Return what is measured: each way on random matrices."""
+        a = _drawn(self.M, self.K, self.a_transposed, self.dtype)
+        b = _drawn(self.K, self.P, self.b_transposed, self.dtype)
+        out = torch.zeros(self.M, self.P, dtype=self.out_dtype, device="cpu")
+
+        def way(name: str) -> routes.Way:
+            return lambda: lambda: WAYS[name](a, b, out, self.accumulate)
+
+        def error(product: Tensor) -> float:
+            found = routes.error_of(product, a, b)
+            out.zero_()
+            return found
+
+        return Trial({name: way(name) for name in self.ways()}, error, _level(self.dtype))
+
+    def trial_with_bias(self) -> Trial:
+        """Return what is measured for :func:`linear`."""
+        x = _drawn(self.M, self.K, False, self.dtype)
+        weight, bias = _drawn(self.P, self.K, False, self.dtype), torch.zeros(self.P, device="cpu")
+        ways: dict[str, routes.Way] = {
+            "plain": lambda: lambda: torch.addmm(bias, x, weight.t()),
+            "oneDNN": lambda: lambda: onednn_linear(x, weight, bias),
+        }
+        return Trial(ways, lambda product: routes.error_of(product, x, weight.t()), FP32_LEVEL)
+
+    def ways(self) -> list[str]:
+        """Return the ways that a product of this kind can take."""
+        is_float = self.dtype == self.out_dtype == torch.float32
+        is_long = (self.M if self.a_transposed else self.P) > BLOCK
+        return [
+            "plain",
+            *(["blocks"] if is_long else []),
+            *(["transposed"] if self.a_transposed else []),
+            *(["oneDNN"] if is_float else []),
+        ]
+
+
+def _kind(a: Tensor, b: Tensor, out_dtype: torch.dtype, accumulate: bool = False) -> _Kind | None:
+    """Return the kind of a product; None if it is made in the usual way."""
+    (M, K), P = a.shape, b.shape[1]
+    if M * K * P < _LEAST_PRODUCT or not (_is_measured(a) and 1 in a.stride() and 1 in b.stride()):
+        return None
+    a_transposed, b_transposed = is_transposed(a), is_transposed(b)
+    M, K, P = map(_shortened, (M, K, P))
+    if not a_transposed:
+        M = _rounded(M, K * P)
+    elif not b_transposed:
+        K = _rounded(K, M * P)
+    return _Kind(a.dtype, out_dtype, a_transposed, b_transposed, accumulate, M, K, P)
+
+
+def _is_measured(x: Tensor) -> bool:
+    """Tell whether the way of products with such a factor is measured."""
+    if x.device.type != "cpu" or not measures_routes() or is_recording(x):
+        return False
+    return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and has_fast_bf16())
+
+
+def _shortened(side: int) -> int:
+    """Return a shorter side of the same alignment."""
+    return side if side < _MOST_WORDS + 64 else _MOST_WORDS + side % 64
+
+
+def _rounded(rows: int, others: int) -> int:
+    """Return about so many rows, a power of two, but few enough to be measured fast."""
+    rounded = 1 << max(0, round(math.log2(rows)))
+    fitting = max(_LEAST_ROWS, 1 << int(math.log2(max(1, _MOST_MEASURED // others))))
+    return min(rounded, fitting, _MOST_ROWS) - _ODD
+
+
+def _switch() -> str:
+    """Name PyTorch's switch if it is on: it changes what the usual way is."""
+    return " by oneDNN" if route_in_use() == "fastest" else ""
+
+
+def _level(dtype: torch.dtype) -> float:
+    """Return the largest error of a product with operands of a type."""
+    return FP32_LEVEL if dtype == torch.float32 else BF16_LEVEL
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _drawn(rows: int, columns: int, transposed: bool, dtype: torch.dtype) -> Tensor:
+    """Return a random matrix that leaves PyTorch's own generator alone."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (columns, rows) if transposed else (rows, columns)
+    drawn = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu").to(dtype)
+    return drawn.t() if transposed else drawn
+
+
+# Many products with one weight
 
 
 def multiplier(weight_PK: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
@@ -86,18 +218,7 @@ def multiplier(weight_PK: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
     Shape:
         a ``(rows, K)`` of the weight's type; the product ``(rows, P)`` too.
     """
-    packing = _packing(weight_PK)
-    if packing is None:
-        weight_KP = weight_PK.t()
-        return lambda a: torch.mm(a, weight_KP)
-    if packing == "MKL":
-        weight_PK = weight_PK.detach()
-        for_mkl = torch.ops.mkl._mkl_reorder_linear_weight(weight_PK, rows)
-        linear = torch.ops.mkl._mkl_linear.default
-        return lambda a: linear(a, for_mkl, weight_PK, None, rows)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight_PK.detach(), rows)
-    multiply = torch.ops.mkldnn._linear_pointwise.default
-    return lambda a: multiply(a, packed, None, "none", [], "")
+    return _LAYOUTS[_layout(weight_PK, rows)](weight_PK, rows)
 
 
 def adder(weight_PK: Tensor, rows: int) -> Callable[[Tensor, Tensor], object]:
@@ -106,44 +227,103 @@ def adder(weight_PK: Tensor, rows: int) -> Callable[[Tensor, Tensor], object]:
     Shape:
         a ``(rows, K)`` of the weight's type; out ``(rows, P)``, perhaps of a wider type.
     """
-    if _packing(weight_PK) is None:
+    if _layout(weight_PK, rows) == "plain":
         weight_KP = weight_PK.t()
         return lambda a, out: matmul(a, weight_KP, out, accumulate=True)
     multiply = multiplier(weight_PK, rows)
     return lambda a, out: out.add_(multiply(a))
 
 
-def _packing(weight: Tensor) -> Literal["oneDNN", "MKL"] | None:
-    """Return the library for which to pack a weight: the one that makes its products.
+def _as_it_is(weight_PK: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
+    weight_KP = weight_PK.t()
+    return lambda a: torch.mm(a, weight_KP)
 
-    None where packing does not pay: packing a transposed float32 weight takes as long as it saves
-    in a window.
-    """
-    if weight.device.type != "cpu" or is_recording(weight):
-        return None
+
+def _for_mkl(weight_PK: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
+    weight_PK = weight_PK.detach().contiguous()
+    packed = torch.ops.mkl._mkl_reorder_linear_weight(weight_PK, rows)
+    multiply = torch.ops.mkl._mkl_linear.default
+    return lambda a: multiply(a, packed, weight_PK, None, rows)
+
+
+def _for_onednn(weight_PK: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight_PK.detach(), rows)
+    multiply = torch.ops.mkldnn._linear_pointwise.default
+    return lambda a: multiply(a, packed, None, "none", [], "")
+
+
+_LAYOUTS = {"plain": _as_it_is, "MKL": _for_mkl, "oneDNN": _for_onednn}
+
+
+def _layout(weight_PK: Tensor, rows: int) -> str:
+    """Return how a weight is laid out for many products with so many rows."""
+    if weight_PK.device.type != "cpu" or is_recording(weight_PK):
+        return "plain"
+    if rows * weight_PK.numel() < _LEAST_STEP or not _is_measured(weight_PK):
+        return _usual_layout(weight_PK)
+    return _measured_layout(weight_PK, rows).route
+
+
+def _measured_layout(weight_PK: Tensor, rows: int) -> Choice:
+    usual = _usual_layout(weight_PK)
+    (P, K), transposed, dtype = weight_PK.shape, is_transposed(weight_PK), weight_PK.dtype
+    some = 1 << round(math.log2(rows))  # streams: the same in every call, and often an even number
+
+    def trial() -> Trial:
+        weight, a = _drawn(P, K, transposed, dtype), _drawn(some, K, False, dtype)
+
+        def way(name: str) -> routes.Way:
+            return lambda: partial(_LAYOUTS[name](weight, some), a)
+
+        ways = {name: way(name) for name in sorted(_LAYOUTS, key=lambda name: name != usual)}
+        error = partial(routes.error_of, a=a, b=weight.t())
+        return Trial(ways, error, _level(dtype), _WINDOW)
+
+    kind = f"{_name(dtype)} {some} x {K} with a weight {P} x {K}{'^T' if transposed else ''}"
+    return routes.choose(kind + _switch(), usual, trial)
+
+
+def _usual_layout(weight: Tensor) -> str:
+    """Return the layout of a weight whose products are too small to be measured."""
     if weight.dtype == torch.bfloat16:
-        return "oneDNN" if has_fast_bf16() and _can_pack("oneDNN", weight.dtype) else None
-    if weight.dtype != torch.float32 or not weight.is_contiguous():
-        return None
-    library: Literal["oneDNN", "MKL"] = "oneDNN" if is_fast_fp32_on() else "MKL"
-    return library if _can_pack(library, weight.dtype) else None
+        library = "oneDNN" if has_fast_bf16() else "plain"
+    elif weight.dtype != torch.float32 or not weight.is_contiguous():
+        library = "plain"
+    else:
+        library = "oneDNN" if route_in_use() == "fastest" else "MKL"
+    return library if library == "plain" or _can_pack(library, weight.dtype) else "plain"
 
 
 @cache
 def _can_pack(library: str, dtype: torch.dtype) -> bool:
     """Tell whether this PyTorch has exact operations on packed weights; ``torch.compile``'s."""
-    generator = torch.Generator().manual_seed(0)
-    a = torch.randn(20, 200, generator=generator).to(dtype)
-    weight = torch.randn(800, 200, generator=generator).to(dtype)
+    weight, a = _drawn(800, 200, False, dtype), _drawn(20, 200, False, dtype)
     try:
-        if library == "MKL":
-            packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, 20)
-            product = torch.ops.mkl._mkl_linear(a, packed, weight, None, 20)
-        else:
-            packed = torch.ops.mkldnn._reorder_linear_weight(weight, 20)
-            product = torch.ops.mkldnn._linear_pointwise(a, packed, None, "none", [], "")
+        product = _LAYOUTS[library](weight, 20)(a)
     except (AttributeError, RuntimeError):
         return False
-    exact = a.double() @ weight.double().t()
-    error = ((product - exact).abs() / (a.double().abs() @ weight.double().abs().t())).max().item()
-    return bool(error <= (FP32_LEVEL if dtype == torch.float32 else 2.0**-8))
+    return routes.error_of(product, a, weight.t()) <= _level(dtype)
+
+
+def measured_products(d_hidden: int, rows: int = 20, vocab: int = 10_000) -> dict[str, Choice]:
+    """Return how a training step's products are made, measuring those that are new here.
+
+    Args:
+        d_hidden: width of the embedding and of every layer.
+        rows: streams, of 35 words each.
+        vocab: number of words.
+    """
+    h_NH, W_VH = torch.empty(rows * _WINDOW, d_hidden), torch.empty(vocab, d_hidden)
+    grad_NV, w_GH = torch.empty(len(h_NH), vocab), torch.empty(4 * d_hidden, d_hidden)
+    products = {
+        "scores": _kind(h_NH, W_VH.t(), h_NH.dtype),
+        "gradient of hidden": _kind(grad_NV, W_VH, h_NH.dtype),
+        "gradient of the classifier": _kind(grad_NV.t(), h_NH, h_NH.dtype),
+    }
+    layer = _kind(h_NH, w_GH.t(), h_NH.dtype)
+    return {
+        **{name: kind.choice() for name, kind in products.items() if kind},
+        **({"input of a layer": layer.choice_with_bias()} if layer else {}),
+        "recurrent step": _measured_layout(w_GH, rows),
+        "recurrent step, backward": _measured_layout(w_GH.t(), rows),
+    }

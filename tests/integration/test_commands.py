@@ -1,4 +1,4 @@
-"""Every command as a person types it, and one clear line for each mistake."""
+"""Every command works as a user types it, and each mistake gives one clear line."""
 
 import json
 import math
@@ -11,9 +11,12 @@ import sys
 import pytest
 
 from tests_support import run_command as run
+from tiedlm import matmul
 from tiedlm.arithmetic import arithmetic, in_use
 from tiedlm.cli import main
 from tiedlm.evaluation import subspace
+from tiedlm.native import routes
+from tiedlm.training import hardware
 from tiedlm.training.hardware import fast_arithmetic
 
 TINY = ["--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=2", "--threads=1"]
@@ -30,7 +33,17 @@ def trained(tiny_corpus, tmp_path_factory):
     return folder / "small", folder / "small-real"
 
 
-def test_train_and_check_tell_of_marks_of_other_tools(capsys, tiny_corpus, tmp_path):
+def test_a_run_is_evaluated_without_a_writable_cache(capsys, trained, tmp_path, monkeypatch):
+    expected = run(capsys, "evaluate", trained[0])[1]
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TIEDLM_CACHE", str(tmp_path / "file" / "cache"))
+    status, out, err = run(capsys, "evaluate", trained[0])
+    assert (status, out) == (0, expected)
+    assert err.startswith("note: cannot write ")
+    assert err.endswith("until then each command encodes the text again\n")
+
+
+def test_train_and_check_warn_of_marks_of_other_tools(capsys, tiny_corpus, tmp_path):
     for part in ("train", "valid", "test"):
         lines = (tiny_corpus / f"{part}.txt").read_text().splitlines()
         text = "".join(f"<s> {line} </s>\n" for line in lines)
@@ -102,8 +115,22 @@ def test_train_help_begins_with_an_example_and_has_every_flag_in_its_group(capsy
     ]  # fmt: skip
     for field in dataclasses.fields(Settings):
         if field.name != "recipe":
-            flag = f"--{field.name.replace('_', '-')}"
+            name = {"options": "option"}.get(field.name, field.name)  # given one by one
+            flag = f"--{name.replace('_', '-')}"
             assert re.search(rf"^\S+ {flag} ", text[field.metadata["group"]], re.MULTILINE), flag
+
+
+@pytest.mark.parametrize(
+    ("command", "groups"),
+    [
+        ("score", ["Text", "Output", "Adapting", "Machine"]),
+        ("rescore", ["List", "Weights", "N-gram model", "Output", "Machine"]),
+    ],
+)
+def test_the_help_of_scoring_has_its_flags_in_groups(capsys, command, groups):
+    _, out, _ = run(capsys, command, "--help")
+    names = re.findall(r"^\S+ (\w[\w -]*\w) [^\w\s]+$", out, flags=re.MULTILINE)
+    assert names == ["Arguments", *groups]
 
 
 def test_a_long_help_is_one_line_in_the_list_of_commands(capsys):
@@ -112,7 +139,7 @@ def test_a_long_help_is_one_line_in_the_list_of_commands(capsys):
     assert "small-real" not in out
 
 
-def test_train_shows_progress_and_says_what_came_of_it(capsys, tiny_corpus, tmp_path):
+def test_train_shows_progress_and_the_result(capsys, tiny_corpus, tmp_path):
     status, out, err = run(
         capsys, "train", "small-re", "--data", tiny_corpus, "--out", tmp_path / "run", *TINY
     )
@@ -143,7 +170,7 @@ def test_the_same_command_again_and_resume_find_the_finished_run(capsys, trained
     assert (real / "result.json").read_text() == before
 
 
-def test_a_run_knows_its_text_in_every_folder_and_goes_on_where_the_text_was_moved(
+def test_a_run_finds_its_text_from_any_folder_and_resumes_after_the_text_moved(
     capsys, tiny_corpus, tmp_path, monkeypatch
 ):
     text = tmp_path / "texts" / "mine"
@@ -175,8 +202,9 @@ def test_whether_a_text_is_tokenized_can_be_decided_by_hand(capsys, tiny_corpus,
     assert run(capsys, "evaluate", tmp_path / "run")[0] == 0
 
 
-def test_a_run_that_does_not_say_what_its_text_held_is_evaluated(capsys, trained, tmp_path):
-    # An exported folder is such a one.
+def test_a_run_without_a_digest_of_its_text_is_evaluated(capsys, trained, tmp_path):
+    # An exported folder has none.
+
     shutil.copytree(trained[1], tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     del config["corpus"]["sha256"]
@@ -255,7 +283,7 @@ def test_predict_names_the_words_that_it_reads_as_unk(capsys, trained):
     assert err == "read as <unk>: Blorbistan\n" or "blorbistan" in err
 
 
-def test_a_context_of_several_sentences_is_read_as_the_corpus_has_it(capsys, tmp_path):
+def test_a_context_of_several_sentences_is_split_as_the_corpus_was(capsys, tmp_path):
     line = "The cat doesn't see a dog. It sees the bird, and the bird sees it!\n"
     (tmp_path / "text.txt").write_text(line * 40)
     out = tmp_path / "run"
@@ -313,7 +341,7 @@ def test_compare_takes_a_folder_of_runs(capsys, trained):
     assert {str(folder) for folder in trained} <= found
 
 
-def test_what_has_no_epoch_is_left_out_of_a_folder_of_runs_and_named(capsys, trained, tmp_path):
+def test_compare_leaves_out_and_names_runs_without_a_finished_epoch(capsys, trained, tmp_path):
     shutil.copytree(trained[1], tmp_path / "run")
     (tmp_path / "begun").mkdir()
     shutil.copy(trained[1] / "config.json", tmp_path / "begun")
@@ -348,6 +376,30 @@ def test_info_names_versions_threads_and_processor(capsys):
     status, out, _ = run(capsys, "info", "--json")
     assert status == 0
     assert {"torch", "python", "processor", "threads", "device"} <= json.loads(out).keys()
+
+
+def test_info_measures_the_ways_of_products_and_shows_the_choice(capsys, monkeypatch):
+    monkeypatch.setattr(hardware, "WIDTHS", (40,))
+    monkeypatch.setattr(matmul, "_LEAST_PRODUCT", 0)
+    monkeypatch.setattr(routes, "_choices", {})
+    monkeypatch.setattr(routes, "_SECONDS", 0)
+    status, out, _ = run(capsys, "info", "--measure", "--json")
+    assert status == 0
+    rows = [row for row in json.loads(out)["products"] if row["in"] == "library"]
+    assert [row["product"] for row in rows] == [
+        "scores", "gradient of hidden", "gradient of the classifier", "input of a layer",
+        "recurrent step", "recurrent step, backward",
+    ]  # fmt: skip
+    for row in rows:
+        assert row["route"] in row["milliseconds"]
+        assert row["errors"][row["route"]] < routes.FP32_LEVEL
+    status, text, _ = run(capsys, "info", "--measure")
+    assert status == 0
+    for row in rows:  # the times that are kept: nothing is measured again
+        times = row["milliseconds"]
+        shown = next(line for line in text.splitlines() if f"| {row['product']} |" in line)
+        assert f"| {row['route']} |" in shown
+        assert all(f"| {time:.2f} |" in shown for time in times.values())
 
 
 @pytest.mark.parametrize(
@@ -438,7 +490,7 @@ def test_a_mistake_is_one_line_and_exit_2(
     ["[]", "{}", '{"settings": {}, "corpus": {}}', "3", "[" * 99_999, '{"a": 1, "a": 2}'],
     ids=lambda text: text[:40],
 )
-def test_what_is_no_runs_configuration_or_result_is_one_line(capsys, trained, tmp_path, name, text):
+def test_a_malformed_configuration_or_result_is_one_line(capsys, trained, tmp_path, name, text):
     folder = tmp_path / "run"
     shutil.copytree(trained[1], folder)
     (folder / name).write_text(text)
@@ -448,7 +500,7 @@ def test_what_is_no_runs_configuration_or_result_is_one_line(capsys, trained, tm
     for command, *options in commands:
         more = {"predict": ["the"], "score": [trained[1] / "config.json"]}.get(command, [])
         if (command, text) == ("compare", '{"settings": {}, "corpus": {}}') and name[0] == "c":
-            continue  # enough for it
+            continue  # compare needs no more than these two keys
         status, _, err = run(capsys, command, folder, *more, *options)
         assert status == 2, (command, err)
         assert name in err
@@ -457,7 +509,7 @@ def test_what_is_no_runs_configuration_or_result_is_one_line(capsys, trained, tm
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), 10**30, 10**12, 8.5, "8", [], None])
 @pytest.mark.parametrize("name", ["d_hidden", "n_layers", "vocab_size", "dropout_input"])
-def test_a_model_that_cannot_be_made_is_one_line(capsys, trained, tmp_path, name, value):
+def test_a_model_that_cannot_be_built_is_one_line(capsys, trained, tmp_path, name, value):
     for file in ("config.json", "vocabulary.txt", "model.safetensors"):
         shutil.copy(trained[1] / file, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -489,7 +541,7 @@ def test_a_run_whose_name_is_not_utf8_is_read_and_named_byte_for_byte(
 
 
 @pytest.mark.skipif(not os.path.exists("/bin/sh"), reason="needs a shell")
-def test_closed_streams_lead_nowhere(trained, tiny_corpus, tmp_path):
+def test_closed_standard_streams_are_handled(trained, tiny_corpus, tmp_path):
     def shell(line):
         return subprocess.run(
             ["/bin/sh", "-c", f'exec "$0" -m tiedlm {line}', sys.executable],
@@ -498,7 +550,7 @@ def test_closed_streams_lead_nowhere(trained, tiny_corpus, tmp_path):
 
     score = f"score {trained[1]} {tiny_corpus}/test.txt"
     plain = shell(score)
-    assert shell(f"{score} 2>&-").stdout == plain.stdout  # and not the summary after it
+    assert shell(f"{score} 2>&-").stdout == plain.stdout  # without the summary after it
     assert shell("train --list >&-").returncode == 0
     empty = shell(f"score {trained[1]} - <&-")
     assert (empty.returncode, empty.stderr.count("\n")) == (2, 1)

@@ -1,4 +1,4 @@
-"""The same code on a GPU gives the same numbers; skipped where there is none."""
+"""A GPU gives the same numbers as the CPU. The tests are skipped without a GPU."""
 
 from functools import partial
 
@@ -79,7 +79,7 @@ def test_without_triton_fused_equals_the_reference_too(monkeypatch, alpha, targe
         (20, 2, 9000),
     ],
 )
-def test_an_lstm_layer_on_a_gpu_is_the_float64_one(
+def test_an_lstm_layer_on_a_gpu_equals_the_float64_one(
     monkeypatch, streams, steps, hidden, masked, products
 ):
     generator = torch.Generator().manual_seed(0)
@@ -118,13 +118,31 @@ def test_an_lstm_layer_on_a_gpu_is_the_float64_one(
         assert (one.double() - wanted).norm() <= rtol * wanted.norm()
 
 
+@pytest.mark.parametrize("has_triton", [True, False])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(("alpha", "target_grad"), [(0.0, True), (13.0, False), (13.0, True)])
+def test_a_bare_call_never_waits_for_the_gpu(
+    monkeypatch, has_triton, reduction, alpha, target_grad
+):
+    if not has_triton:
+        monkeypatch.setenv("TIEDLM_TRITON", "0")
+    options = {"alpha": alpha, "target_grad": target_grad, "reduction": reduction}
+    hidden, weight, targets = tensors(torch.float32)
+    for mode in ("default", "error"):  # the first call compiles and allocates
+        try:
+            torch.cuda.set_sync_debug_mode(mode)
+            augmented_cross_entropy(hidden, weight, targets, **options).loss.sum().backward()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
 def test_a_cuda_graph_of_the_loss_gives_what_eager_gives():
     hidden, weight, targets = tensors(torch.float32)
     targets = targets.where(targets >= 0, 0)
     out = augmented_cross_entropy(hidden, weight, targets)
     out.loss.backward()
     expected, eager = out.loss.detach(), weight.grad.clone()
-    del out  # and what it keeps of the stream it was made in
+    del out  # and the tensors that it keeps from its stream
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -142,7 +160,7 @@ def test_a_cuda_graph_of_the_loss_gives_what_eager_gives():
     torch.testing.assert_close(weight.grad, eager, rtol=1e-3, atol=1e-5)
 
 
-def test_the_models_output_is_that_of_the_cpu():
+def test_the_models_output_equals_the_cpus():
     model = LanguageModel(ModelConfig(vocab_size=50, d_embed=16, d_hidden=16, tied=True)).eval()
     tokens = torch.randint(50, (3, 9))
     with torch.no_grad():
@@ -172,10 +190,10 @@ def weights(folder):
 
 @pytest.mark.parametrize("alpha", [0.0, 13.0])
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_recorded_step_is_the_step(settings, tmp_path, monkeypatch, tied, alpha):
+def test_a_recorded_step_equals_an_ordinary_step(settings, tmp_path, monkeypatch, tied, alpha):
     settings = settings.replace(
         tied=tied, alpha=alpha, lr=0.01, epochs=1
-    )  # more, and rounding alone makes other models
+    )  # after more steps, rounding alone makes the models differ
     corpus = load_corpus(settings.data, progress=False)
     recorded = train(settings, corpus, tmp_path / "recorded")
     monkeypatch.setattr(updater, "can_capture", lambda *_: False)
@@ -187,7 +205,7 @@ def test_a_recorded_step_is_the_step(settings, tmp_path, monkeypatch, tied, alph
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_a_run_of_figure_1_is_that_of_the_cpu(tiny_corpus):
+def test_a_run_of_figure_1_equals_the_cpus(tiny_corpus):
     shared = {
         "data": str(tiny_corpus), "fraction": 1.0, "skip": 0.0, "d_embed": 8, "d_hidden": 8,
         "batch_size": 4, "bptt": 7, "alpha": 500.0, "threads": 1,
@@ -201,7 +219,7 @@ def test_a_run_of_figure_1_is_that_of_the_cpu(tiny_corpus):
         assert on_gpu[name] == pytest.approx(on_cpu[name], rel=0.02)
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(settings, tmp_path):
+def test_a_stopped_run_resumes_bit_for_bit(settings, tmp_path):
     corpus = load_corpus(settings.data, progress=False)
     whole = train(settings, corpus, tmp_path / "whole")
     steps = iter([False] * 5 + [True])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -25,7 +26,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 
 def run(cwd: Path, *arguments: str, limit: int | None = None, **environment: str):
-    """Run ``tiedlm data`` as a person would, with a cache of the test's own."""
+    """Run ``tiedlm data`` as a user would, with a cache of its own."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("TIEDLM_")}
     cache = {"TIEDLM_CACHE": str(cwd / "cache"), "COLUMNS": "200"}
 
@@ -60,7 +61,7 @@ def book(tmp_path: Path) -> Path:
     return path
 
 
-def test_list_names_every_corpus_and_where_to_put_what_is_missing(tmp_path: Path):
+def test_list_names_every_corpus_and_the_place_of_missing_ones(tmp_path: Path):
     result = run(tmp_path, "list")
     assert result.returncode == 0
     for name in ("sotu", "sotu-modern", "sotu-short", "ptb", "wikitext-2"):
@@ -120,7 +121,7 @@ def test_check_verifies_the_demo_corpus(tmp_path: Path):
     assert "warning" not in result.stdout
 
 
-def test_the_text_itself_is_not_overwritten(tmp_path: Path):
+def test_prepare_does_not_overwrite_its_input(tmp_path: Path):
     for part in ("train", "valid", "test"):
         (tmp_path / f"{part}.txt").write_text("Some words, and some words.\n")
     result = run(tmp_path, "prepare", ".", "--out", str(tmp_path / "."))
@@ -134,7 +135,7 @@ def test_a_text_that_this_command_did_not_write_is_not_overwritten(book: Path, t
     result = run(tmp_path, "prepare", str(book), "--out", "other")
     assert_one_line_error(result, "train.txt was not written by this command")
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["train.txt"]
-    for _ in range(2):  # its own it writes again
+    for _ in range(2):  # it replaces a text that it wrote itself
         assert run(tmp_path, "prepare", str(book), "--out", "prepared").returncode == 0
 
 
@@ -196,7 +197,7 @@ def test_a_corrupt_download_is_one_clear_line_and_is_removed(tmp_path: Path):
         thread.join()
     assert_one_line_error(result, f"{mirror}/ptb/ptb.train.txt gave a file with SHA-256", "removed")
     left = {path.name for path in tmp_path.glob("cache/sources/ptb/*")}
-    assert left <= {".lock"}  # which locks nothing by being there
+    assert left <= {".lock"}  # the file alone locks nothing
 
 
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(book: Path, tmp_path: Path):
@@ -228,3 +229,17 @@ def test_torch_is_not_imported(tmp_path: Path):
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tmp_path)
+
+
+def test_a_text_is_checked_and_written_without_a_writable_cache(book: Path):
+    cache = str(book / "is-a-file")  # no one can make a folder in a file
+    expected = run(book.parent, "check", str(book), "--json").stdout
+    for arguments in (["check", str(book), "--json"], ["prepare", str(book), "--out", "prepared"]):
+        result = run(book.parent, *arguments, TIEDLM_CACHE=cache)
+        assert result.returncode == 0
+        assert re.fullmatch(
+            r"note: cannot write .*/corpora: Not a directory; set TIEDLM_CACHE to another folder; "
+            r"until then each command encodes the text again\n", result.stderr,
+        )  # fmt: skip
+        assert expected.startswith(result.stdout) or "written to prepared" in result.stdout
+    assert_one_line_error(run(book.parent, "prepare", str(book), TIEDLM_CACHE=cache), "set TIEDLM")

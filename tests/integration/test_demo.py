@@ -1,4 +1,4 @@
-"""The demo, from its start to its report, stopped and killed on the way."""
+"""The demo runs from start to report, also when it is stopped or killed on the way."""
 
 import json
 import os
@@ -24,7 +24,7 @@ TINY = {"d_embed": 12, "d_hidden": 12, "batch_size": 4, "bptt": 5, "epochs": 2, 
 
 @pytest.fixture(scope="module")
 def demo(tiny_corpus, tmp_path_factory):
-    """Return (folder, report, what was shown) of a demo on a tiny corpus."""
+    """Return (folder, report, progress lines) of a demo on a tiny corpus."""
     os.environ["TIEDLM_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
     out = tmp_path_factory.mktemp("demo")
     shown = (out / "shown.txt").open("w+")
@@ -68,7 +68,7 @@ def test_progress_of_every_model_is_shown(demo):
     assert shown.count("epoch   2/2") == 4
 
 
-def test_the_demo_again_trains_nothing_again(demo, tiny_corpus, capsys):
+def test_a_second_demo_trains_nothing(demo, tiny_corpus, capsys):
     out, _, _ = demo
     before = {p: p.stat().st_mtime_ns for p in out.glob("*/model.safetensors")}
     assert len(before) == 4
@@ -86,7 +86,7 @@ def test_fewer_epochs_than_were_trained_are_refused(demo, tiny_corpus):
         run_demo(out, view, jobs=2, data=str(tiny_corpus), **{**TINY, "epochs": 1})
 
 
-def test_a_model_trained_beside_others_is_the_one_trained_alone(demo, tiny_corpus, tmp_path):
+def test_a_model_trained_beside_others_equals_one_trained_alone(demo, tiny_corpus, tmp_path):
     out, _, _ = demo
     settings = get_recipe("demo-real").replace(data=str(tiny_corpus), **TINY)
     train(settings, settings.load_corpus(progress=False), tmp_path)
@@ -94,7 +94,7 @@ def test_a_model_trained_beside_others_is_the_one_trained_alone(demo, tiny_corpu
     assert (tmp_path / "model.safetensors").read_bytes() == together
 
 
-def test_a_model_that_diverges_is_said_and_stops_the_others(tiny_corpus, tmp_path):
+def test_a_model_that_diverges_is_reported_and_stops_the_others(tiny_corpus, tmp_path):
     settings = Settings(data=str(tiny_corpus), threads=1, **TINY)
     wild = settings.replace(lr=1e30, clip=1e30)
     jobs = [Job(wild, tmp_path / "wild"), Job(settings.replace(epochs=200), tmp_path / "tame")]
@@ -115,7 +115,7 @@ def demo_command(out):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_demo_that_was_ended_goes_on_in_the_model_it_was_in(tmp_path, how):
+def test_an_interrupted_demo_resumes_within_the_same_model(tmp_path, how):
     whole = demo_command(tmp_path / "whole")
     _, err = whole.communicate(timeout=500)
     assert whole.returncode == 0, err

@@ -1,4 +1,4 @@
-"""Several processes train the model that one process trains."""
+"""Several processes train the same model as one process."""
 
 import json
 import signal
@@ -14,7 +14,7 @@ from tiedlm.training.distributed import Ranks
 OPTIONS = {
     "d-embed": 12, "d-hidden": 12, "batch-size": 4, "bptt": 5, "epochs": 3, "threads": 1,
     "decay-after": 1, "alpha": 2, "temperature": 5,
-    "decoder-bias": "false",  # else so narrow a model learns its bias only: J_aug is rounding
+    "decoder-bias": "false",  # else it learns only its bias, so narrow it is
 }  # fmt: skip
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
@@ -51,7 +51,7 @@ def test_two_ranks_have_the_curve_of_one_process(tiny_corpus, tmp_path, dropout)
 
 
 @pytest.mark.slow
-def test_a_dead_rank_ends_all_and_the_run_goes_on(tiny_corpus, tmp_path):
+def test_a_dead_rank_ends_all_and_the_run_can_be_resumed(tiny_corpus, tmp_path):
     long = {"epochs": 60}
     whole = train(tiny_corpus, tmp_path / "whole", **long, processes=2)
     assert whole.returncode == 0, whole.stderr

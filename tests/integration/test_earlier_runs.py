@@ -1,4 +1,4 @@
-"""A run folder that an earlier version wrote still works: nobody's training is lost."""
+"""A run folder written by an earlier version still works, so no training is lost."""
 
 import importlib.util
 import json
@@ -26,7 +26,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def settings(run):
-    """Return the settings of the run; where its text lies may be told anew."""
+    """Return the settings of the run, with its text at a new place if one is given."""
     return Settings.of_run(run).replace(data=str(FOLDER / "text"))
 
 
@@ -35,7 +35,7 @@ def corpus(settings):
     return settings.load_corpus(progress=False)
 
 
-def test_it_loads_and_has_the_perplexity_that_it_had(run, corpus):
+def test_it_loads_with_its_old_perplexity(run, corpus):
     model = load(run)
     assert model.vocabulary == corpus.vocabulary
     for part, perplexity in EXPECTED["when stopped"].items():
@@ -43,7 +43,7 @@ def test_it_loads_and_has_the_perplexity_that_it_had(run, corpus):
         assert found == pytest.approx(perplexity, rel=1e-4)
 
 
-def test_it_goes_on_from_its_checkpoint_to_the_same_end(run, settings, corpus, tmp_path):
+def test_it_resumes_from_its_checkpoint_to_the_same_result(run, settings, corpus, tmp_path):
     parts = shutil.copytree(run, tmp_path / "parts")
     result = train(settings, corpus, run)
     steps = 0

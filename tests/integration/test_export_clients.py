@@ -1,4 +1,4 @@
-"""Programs that people already use read an exported folder and agree with tiedlm: offline."""
+"""Existing programs read an exported folder offline and agree with tiedlm."""
 
 import json
 import math
@@ -31,7 +31,7 @@ def exported(request, tmp_path_factory):
 
 
 def run_offline(program, *arguments, cache):
-    """Run a program without tiedlm and without network; return what it printed as JSON."""
+    """Run a program without tiedlm and without network, and return its JSON output."""
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
@@ -48,7 +48,7 @@ def run_offline(program, *arguments, cache):
 
 
 def losses(model, text):
-    """Return the nats of every word of a text that is read after <eos>."""
+    """Return the surprisal of every word in nats, with the text read after <eos>."""
     words = ["<eos>", *text.replace("\n", " <eos> ").split()]
     return token_losses(model, model.vocabulary.encode(words))
 

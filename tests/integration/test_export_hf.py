@@ -1,6 +1,7 @@
-"""``tiedlm export --to hf``: transformers gets the same numbers, keeps ties, and generates."""
+"""After ``tiedlm export --to hf``, transformers gets the same numbers, keeps ties and generates."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def from_pretrained(folder):
 
 
 def state_name(loaded):
-    """Return what the installed transformers calls the state."""
+    """Return the installed transformers' name for the state."""
     return sys.modules[type(loaded).__module__].STATE
 
 
@@ -91,6 +92,27 @@ def test_a_fresh_process_without_tiedlm_gets_the_same_logits(tmp_path):
     for model, folder in zip(models, folders, strict=True):
         logits = torch.from_numpy(np.load(folder / "logits.npy"))
         torch.testing.assert_close(logits, expected_logits(model, ids_BT), rtol=0, atol=1e-5)
+
+
+def test_a_user_without_a_home_folder_exports_and_gets_no_folder_called_tilde(tmp_path):
+    program = (
+        "import os, pwd, sys\n"
+        "def no_entry(number): raise KeyError(number)\n"
+        "pwd.getpwuid = no_entry\n"
+        "import tiedlm.cli\n"
+        "tiedlm.cli.main(['export', '../run', '--to', 'hf', '../hf'])\n"
+    )
+    make_run(tmp_path / "run", "one-layer")
+    (tmp_path / "here").mkdir()
+    gone = ("HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_MODULES_CACHE")
+    kept = {name: value for name, value in os.environ.items() if name not in gone}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path / "here", env=kept, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "hf" / "config.json").is_file()
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 def test_parameters_are_counted_as_in_tiedlm_and_a_tie_is_one_parameter(exported):
@@ -265,7 +287,7 @@ def test_the_pipeline_puts_a_blank_between_prompt_and_continuation(
     folder = folder_for_pipelines
     options = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-    if saved_by != "tiedlm":  # what transformers writes has the pipeline too
+    if saved_by != "tiedlm":  # a folder that transformers saved has the pipeline too
         loaded = transformers.pipeline("text-generation", model=str(folder), trust_remote_code=True)
         (loaded.model if saved_by == "model" else loaded).save_pretrained(tmp_path)
         folder = tmp_path
@@ -330,7 +352,7 @@ def test_logits_are_kept_for_a_count_or_for_positions(exported, kept):
     torch.testing.assert_close(loaded(**inputs).logits, logits, rtol=0, atol=0)
 
 
-def test_generation_goes_on_from_a_state_that_was_kept(exported):
+def test_generation_resumes_from_a_kept_state(exported):
     _, model, folder = exported
     loaded = from_pretrained(folder).double()  # no near ties
     ids_BT = random_words(model, 1, 9)
@@ -380,7 +402,7 @@ def test_an_exported_folder_names_no_path_of_the_machine_it_comes_from(tmp_path)
         assert str(tmp_path).encode() not in path.read_bytes()
 
 
-def test_the_command_says_what_it_checked(capsys, tmp_path):
+def test_the_command_prints_what_it_checked(capsys, tmp_path):
     make_run(tmp_path / "run", "tied")
     status, out, _ = run_command(capsys, "export", tmp_path / "run", "--to", "hf", tmp_path / "hf")
     assert status == 0

@@ -1,4 +1,4 @@
-"""``tiedlm export --to onnx``: onnxruntime gets the same numbers, for speech tools too."""
+"""After ``tiedlm export --to onnx``, onnxruntime and speech tools get the same numbers."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ EOS = 0
 
 @pytest.fixture(scope="module", params=SHAPES)
 def exported(request, tmp_path_factory):
-    """Return (tiedlm's model, the folder with its ONNX files, eight-bit ones among them)."""
+    """Return (tiedlm's model, the folder with its ONNX files, including eight-bit ones)."""
     folder = tmp_path_factory.mktemp(request.param)
     model = make_run(folder / "run", request.param)
     export_onnx(folder / "run", folder / "onnx", int8_text=random_words(model, 400))
@@ -52,7 +52,7 @@ def names(values):
     return [value.name for value in values]
 
 
-def test_five_thousand_words_word_by_word_keep_to_the_model(exported):
+def test_five_thousand_words_word_by_word_stay_near_the_model(exported):
     model, folder = exported
     step = session(folder / "step.onnx")
     assert names(step.get_inputs()) == ["tokens", "h", "c"]
@@ -159,7 +159,7 @@ def test_every_eight_bit_file_runs_and_stays_near(exported):
         assert 0 < np.abs(outputs[0] - outputs[1]).max() < 0.1 * np.abs(outputs[0]).max()
 
 
-def test_the_report_beside_the_files_says_what_was_measured(exported):
+def test_the_report_beside_the_files_holds_the_measurements(exported):
     _, folder = exported
     report = json.loads((folder / "export.json").read_text())
     assert report["opset"] == onnx.load(folder / "step.onnx").opset_import[0].version == 17
@@ -187,7 +187,7 @@ def test_int8_is_measured_on_the_validation_text(capsys, tiny_corpus, tmp_path):
     assert report["perplexity"] == pytest.approx(valid, rel=1e-5)
     assert report["perplexity_int8"] == pytest.approx(valid, rel=0.05)
     assert list((tmp_path / "onnx").glob("*.int8.onnx"))
-    # An export of another run into the same folder leaves no twin of the first.
+    # Exporting another run into the same folder removes the first one's eight-bit files.
     make_run(tmp_path / "other", "tied")
     assert (
         run_command(capsys, "export", tmp_path / "other", "--to", "onnx", tmp_path / "onnx")[0] == 0

@@ -1,4 +1,4 @@
-"""``tiedlm import``: from a checkpoint to a table, and one line for each mistake."""
+"""``tiedlm import`` turns checkpoints into working runs, and each mistake gives one line."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ def test_an_imported_run_scores_as_the_checkpoint_would(capsys, checkpoint):
     assert [row[3] for row in rows] == ["1", "1", "1", "1", "0", "1", "1"]
 
 
-def test_a_checkpoint_of_several_gpus_is_imported_and_the_command_says_what_it_left_out(
+def test_a_checkpoint_of_several_gpus_is_imported_and_left_out_tensors_are_named(
     capsys, checkpoint
 ):
     folder, net, _ = checkpoint

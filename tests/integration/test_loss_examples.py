@@ -1,4 +1,4 @@
-"""The examples that show the loss outside tiedlm run, learn, and stay short."""
+"""The examples of the loss outside tiedlm run, learn and stay short."""
 
 import importlib.util
 import os
@@ -29,7 +29,7 @@ def test_python_blocks_of_the_page_run():
     for block in blocks((ROOT / "docs" / "loss.md").read_text(encoding="utf-8"), "python"):
         exec(compile(block, "loss.md", "exec"), namespace)
     assert namespace["per_example"].shape == (2, 1000, 200)
-    mean = namespace["per_example"].mean(0)  # of two examples with as many targets each
+    mean = namespace["per_example"].mean(0)  # two examples with equally many targets
     torch.testing.assert_close(mean, namespace["embedding"].grad, rtol=1e-4, atol=1e-6)
 
 

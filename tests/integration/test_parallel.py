@@ -1,4 +1,4 @@
-"""Several models at once, when the process that started them is stopped or fails."""
+"""Parallel models end cleanly when the process that started them is stopped or fails."""
 
 import multiprocessing
 import os
@@ -53,7 +53,7 @@ if __name__ == "__main__":
 
 
 def write_program(folder, before="", program=PROGRAM):
-    """Write what trains two models at once without end, and return the file."""
+    """Write a program that trains two models at once without end, and return its path."""
     options = ", ".join(f"{name}={value}" for name, value in ENDLESS.items())
     file = folder / "program.py"
     file.write_text(before + program.format(options=options))
@@ -69,12 +69,12 @@ def children_of(pid):
     ("number", "wait"),
     [(signal.SIGINT, 0.3), pytest.param(signal.SIGTERM, 1.0, marks=pytest.mark.slow)],
 )
-def test_a_signal_to_all_while_they_start_is_no_failure(tiny_corpus, tmp_path, number, wait):
+def test_a_signal_to_all_during_start_is_not_a_failure(tiny_corpus, tmp_path, number, wait):
     process = subprocess.Popen(
         [sys.executable, write_program(tmp_path), tiny_corpus, tmp_path],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    while len(children_of(process.pid)) < 3:  # two models, and what tracks their resources
+    while len(children_of(process.pid)) < 3:  # two models and a resource tracker
         assert process.poll() is None
         time.sleep(0.01)
     time.sleep(wait)
@@ -133,7 +133,7 @@ parallel._train = dies_as_it_writes
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe is no file there")
-def test_a_model_that_is_killed_as_it_reports_holds_nobody(tiny_corpus, tmp_path):
+def test_a_model_that_is_killed_while_it_reports_blocks_nobody(tiny_corpus, tmp_path):
     done = subprocess.run(
         [sys.executable, write_program(tmp_path, DIES_AS_IT_WRITES), tiny_corpus, tmp_path],
         capture_output=True, text=True, timeout=120,
@@ -169,10 +169,10 @@ def test_figure_1_leaves_no_process_behind(tiny_corpus, tmp_path, number, to_all
         [sys.executable, write_program(tmp_path, program=FIGURE1), tiny_corpus, tmp_path],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    while len(children := children_of(process.pid)) < 3:  # two runs, and what tracks resources
+    while len(children := children_of(process.pid)) < 3:  # two runs and a resource tracker
         assert process.poll() is None
         time.sleep(0.01)
-    # They train when the model's memory is there: torch is imported and the text is read.
+    # Large memory shows that they train: torch is imported and the text is read.
     while any(
         int(Path(f"/proc/{child}/stat").read_text().split()[13]) < 50 for child in children[1:]
     ):

@@ -1,4 +1,4 @@
-"""The README is true: its code runs, its commands run, its files exist."""
+"""The README is correct: its code and commands run, and its linked files exist."""
 
 import os
 import re
@@ -12,12 +12,12 @@ from tests_support import blocks, run_command
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-# Run by `make demo` and by CI, or needing the network: not run again here.
+# Not run here: CI runs them, or they need the network.
 ELSEWHERE = {"make demo", "make test", "pip install torch", "pip install '.[demo]'"}
 
 
 def commands():
-    """Every line of the README's shell blocks, without its comment."""
+    """Return the lines of the README's shell blocks without their comments."""
     lines = [line for block in blocks(README, "sh") for line in block.splitlines()]
     return [line.split("  #")[0].split("   #")[0].strip() for line in lines if line.strip()]
 
@@ -49,13 +49,13 @@ def test_commands_with_penn_treebank_run(tmp_path, monkeypatch, capsys):
     ran = [line for line in commands() if "ptb" in line]
     assert ran
     for line in ran:
-        # The README's run takes an hour: here, one epoch of a hundredth of the text.
+        # The README's run takes an hour. This one trains an epoch on a hundredth of the text.
         short = ["--epochs", "1", "--fraction", "0.01"]
         status, _, err = run_command(capsys, *shlex.split(line)[1:], *short)
         assert status == 0, f"{line}: {err}"
 
 
-def test_commands_run_elsewhere_are_what_the_makefile_has():
+def test_commands_run_elsewhere_are_targets_of_the_makefile():
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for line in commands():
         if line.startswith("make "):

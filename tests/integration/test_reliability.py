@@ -1,4 +1,4 @@
-"""Disks that fill up, strangers' files, settings that are nonsense: one line, nothing lost."""
+"""Full disks, untrusted files and senseless settings give one line and lose nothing."""
 
 import json
 import pickle
@@ -28,7 +28,7 @@ def command(corpus, out, epochs):
 
 
 def limited(size):
-    """Return what makes a child process unable to write longer files: a full disk."""
+    """Return a function that limits a child's file size, as a full disk would."""
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
@@ -41,7 +41,7 @@ def outcome(out):
 
 @pytest.fixture(scope="module")
 def whole(tiny_corpus, tmp_path_factory):
-    """Return the outcome of three epochs that nothing disturbed."""
+    """Return the outcome of three undisturbed epochs."""
     out = tmp_path_factory.mktemp("whole")
     subprocess.run(command(tiny_corpus, out, 3), check=True, capture_output=True)
     return outcome(out)
@@ -66,7 +66,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tiny_corpus, tmp_path, whole,
     assert line.startswith("tiedlm: error: cannot write")
     assert str(out) in line
     assert "Traceback" not in full.stderr
-    load(out)  # whole: the old one or a new one
+    load(out)  # the old file or the new one, whole
     if size < 12_000:
         assert (out / "model.safetensors").read_bytes() == before
     assert not list(out.rglob("*.tmp"))
@@ -75,7 +75,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tiny_corpus, tmp_path, whole,
 
 
 def test_a_full_disk_at_the_very_start_does_not_block_the_folder(tiny_corpus, tmp_path, whole):
-    """Between the first two files: env.json has less than a kilobyte, config.json more."""
+    """The limit of a kilobyte lies between the first two files, env.json and config.json."""
     out = tmp_path / "run"
     full = subprocess.run(
         command(tiny_corpus, out, 3), capture_output=True, text=True, preexec_fn=limited(1024)

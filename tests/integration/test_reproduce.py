@@ -1,4 +1,4 @@
-"""A table of the paper, run in small: sessions, budget, going on, what is kept."""
+"""A small table of the paper is trained within a budget, resumed and kept."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ needs_shell = pytest.mark.skipif(not Path("/bin/sh").exists(), reason="needs a s
 
 
 def gpu_runs(tmp_path, python, *rows, **environment):
-    """Begin studies/gpu_runs.sh for two minutes, with a shell script instead of Python."""
+    """Start studies/gpu_runs.sh for two minutes, with a shell script instead of Python."""
     fake = tmp_path / "python3"
     fake.write_text(f"#!/bin/sh\ncd {tmp_path}\n{python}\n")
     fake.chmod(0o755)
@@ -45,7 +45,7 @@ def gpu_runs(tmp_path, python, *rows, **environment):
 
 
 @needs_shell
-def test_gpu_runs_goes_on_after_a_table_that_fails_and_says_so(tmp_path):
+def test_gpu_runs_continues_after_a_failed_table_and_reports_it(tmp_path):
     for fails in (0, 1):
         (tmp_path / "asked").unlink(missing_ok=True)
         python = 'echo "$*" >> asked\nexit $((3 * FAILS))'
@@ -58,12 +58,12 @@ def test_gpu_runs_goes_on_after_a_table_that_fails_and_says_so(tmp_path):
 @needs_shell
 def test_gpu_runs_trains_rows_that_are_named_side_by_side(tmp_path):
     rows = ("table1 --only ptb* --jobs 2", "table2 --jobs 4")
-    # Each waits for the other, so one after the other would not end.
+    # Each waits for the other, so they would hang if they ran in sequence.
     python = (
         'echo "$* for $TIEDLM_GPU_SHARED_BY" > $4\n'
         "until [ -e table1 ] && [ -e table2 ]; do sleep 0.01; done\n[ $4 = table2 ]"
     )
-    # What failed is said, and did not stop the other.
+    # The failure is reported and does not stop the other.
     assert gpu_runs(tmp_path, python, *rows).wait(timeout=60) == 1
     for table, row in zip(("table1", "table2"), rows, strict=True):
         asked = (tmp_path / table).read_text().strip()
@@ -73,7 +73,7 @@ def test_gpu_runs_trains_rows_that_are_named_side_by_side(tmp_path):
 
 @needs_shell
 @pytest.mark.parametrize("rows", [(), ("table1", "table2")])
-def test_gpu_runs_that_is_stopped_stops_what_it_began(tmp_path, rows):
+def test_gpu_runs_stops_its_processes_when_it_is_stopped(tmp_path, rows):
     python = "trap 'echo > saved-$4; exit 130' TERM\necho > began-$4\nwhile :; do sleep 0.01; done"
     running = gpu_runs(tmp_path, python, *rows)
     while len(began := {path.name[6:] for path in tmp_path.glob("began-*")}) < max(1, len(rows)):
@@ -84,7 +84,7 @@ def test_gpu_runs_that_is_stopped_stops_what_it_began(tmp_path, rows):
     assert {path.name[6:] for path in tmp_path.glob("saved-*")} == began
 
 
-def test_a_table_stops_in_time_goes_on_and_keeps_both_sessions(tiny_corpus, tmp_path, capsys):
+def test_a_table_stops_in_time_resumes_and_keeps_both_sessions(tiny_corpus, tmp_path, capsys):
     settings = Settings(data=str(tiny_corpus), **TINY)
     cells = [
         Cell("twice", settings, Published(50.0, 60.0), sessions=2),
@@ -99,13 +99,13 @@ def test_a_table_stops_in_time_goes_on_and_keeps_both_sessions(tiny_corpus, tmp_
         json.loads((tmp_path / "runs" / name / "result.json").read_text())
         for name in ("twice-seed1", "twice-seed1-session2")
     )
-    assert second["valid_ppl"] < first["valid_ppl"]  # it began from the best weights
+    assert second["valid_ppl"] < first["valid_ppl"]  # it started from the best weights
     found = find_results(tmp_path / "results")
     line = line_of(Cell("twice", settings, Published(50.0, 60.0), 2), found)
     assert line.sessions[0] == f"{first['valid_ppl']:.1f} / {first['test_ppl']:.1f} (1 seed)"
     assert line.difference == (f"{second['valid_ppl'] - 50:+.1f} / {second['test_ppl'] - 60:+.1f}")
     capsys.readouterr()
-    # Nothing is left to do, wherever the folder lies now and whatever computes.
+    # Nothing is left to do, even in a moved folder and with other hardware options.
     (tmp_path / "runs").rename(tmp_path / "moved")
     reproduce(cells, tmp_path, out="moved", threads=2)
     assert "3 runs, 3 finished" in capsys.readouterr().err
@@ -113,7 +113,9 @@ def test_a_table_stops_in_time_goes_on_and_keeps_both_sessions(tiny_corpus, tmp_
 
 
 @pytest.mark.parametrize(("error", "expected"), [(Stopped, 130), (OutOfTime, 0)])
-def test_a_signal_is_not_the_end_of_a_budget(capsys, tmp_path, monkeypatch, error, expected):
+def test_a_signal_is_not_reported_as_the_end_of_the_budget(
+    capsys, tmp_path, monkeypatch, error, expected
+):
     def stop(*arguments, **options):
         raise error("saved")
 
@@ -160,7 +162,7 @@ def test_a_table_is_shown_without_training(capsys, tmp_path):
 
 @pytest.fixture
 def kept(tmp_path):
-    """Return a folder of results that holds a baseline and REAL of Table 1, made up."""
+    """Return a folder of results with an invented baseline and REAL of Table 1."""
     for number, recipe in enumerate(("ptb-small", "ptb-small-real")):
         folder = tmp_path / "results" / f"2026-01-01_{recipe}-seed1"
         folder.mkdir(parents=True)
@@ -175,7 +177,7 @@ def kept(tmp_path):
     return ("--out", tmp_path / "runs", "--results", tmp_path / "results")
 
 
-def test_figure2_is_drawn_from_what_is_kept(capsys, tmp_path, kept):
+def test_figure2_is_drawn_from_kept_runs(capsys, tmp_path, kept):
     pytest.importorskip("matplotlib")
     status, out, err = run(capsys, "reproduce", "figure2", *kept)
     assert status == 0, err
@@ -183,7 +185,7 @@ def test_figure2_is_drawn_from_what_is_kept(capsys, tmp_path, kept):
     assert "figure2-small.png" in out
 
 
-def test_table3_has_what_others_report_and_what_is_kept(capsys, kept, monkeypatch):
+def test_table3_has_others_numbers_and_kept_runs(capsys, kept, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     status, out, _ = run(capsys, "reproduce", "table3", *kept)
     assert status == 0

@@ -1,4 +1,4 @@
-"""``tiedlm rescore`` as a person types it, on lists made so that the model can mend them."""
+"""``tiedlm rescore`` corrects n-best lists that are made so that a model can correct them."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from tests_support import run_command as run
 
 TINY = [
     "--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=6", "--threads=1",
-    "--init-range=0.3",  # with 0.1 so narrow a model learns no more than its bias
+    "--init-range=0.3",  # with 0.1, so narrow a model learns only its bias
 ]  # fmt: skip
 
 
@@ -29,8 +29,8 @@ def trained(tiny_corpus, tmp_path_factory):
 def lists(tiny_corpus, tmp_path_factory):
     """Return a folder with one list in every layout, and its references.
 
-    Each utterance has what was said and what swaps of its words make of it; the scores tell
-    nothing.
+    An utterance has the spoken sentence and versions with swapped words. The recogniser's scores
+    carry no information.
     """
     folder = tmp_path_factory.mktemp("lists")
     rng = random.Random(0)
@@ -104,7 +104,7 @@ def test_every_layout_gives_the_same_result(capsys, trained, lists, monkeypatch)
     standard_input = io.TextIOWrapper(io.BytesIO((lists / "lists.jsonl").read_bytes()))
     monkeypatch.setattr(sys, "stdin", standard_input)
     assert run(capsys, "rescore", trained, "-", *weights)[1] == expected
-    # ESPnet has one score, so the recogniser's language model is not told apart.
+    # ESPnet has a single score, without a part for the recogniser's language model.
     acoustic_only = run(capsys, "rescore", trained, kaldi / "words_text", *costs[:2], *weights)
     assert run(capsys, "rescore", trained, lists / "espnet", *weights)[1] == acoustic_only[1]
 
@@ -126,7 +126,7 @@ def test_json_lines_have_every_score_and_can_be_rescored_again(capsys, trained, 
     assert run(capsys, "rescore", trained, out, *flags)[1] == best
 
 
-def test_lists_are_not_written_over(capsys, trained, lists):
+def test_lists_are_not_overwritten(capsys, trained, lists):
     before = (lists / "lists.jsonl").read_bytes()
     path = lists / "lists.jsonl"
     status, out, err = run(capsys, "rescore", trained, path, "--json", "--out", path)
@@ -222,7 +222,7 @@ def test_a_run_that_knows_few_words_of_a_list_is_named(capsys, trained, tmp_path
     assert f"note: {trained} does not know 67% of the words" in err
 
 
-def test_an_impossible_hypothesis_goes_last_and_lists_of_nothing_else_are_named(
+def test_an_impossible_hypothesis_comes_last_and_lists_of_only_such_are_named(
     capsys, trained, tmp_path
 ):
     path = tmp_path / "n.jsonl"

@@ -1,4 +1,4 @@
-"""``tiedlm score`` as a person types it."""
+"""``tiedlm score`` works as a user types it."""
 
 import csv
 import gzip
@@ -23,7 +23,7 @@ HEADER = (
 
 @pytest.fixture(scope="module")
 def corpus(tiny_corpus, tmp_path_factory):
-    """Return the tiny corpus with words in the test text that training has not."""
+    """Return the tiny corpus with new words in its test text."""
     folder = tmp_path_factory.mktemp("corpus")
     for part in ("train", "valid", "test"):
         text = (tiny_corpus / f"{part}.txt").read_text()
@@ -79,7 +79,7 @@ def test_a_document_totals_what_evaluate_says(capsys, corpus, trained):
     assert count == f"{said['tokens']:,}"
 
 
-def test_raw_text_is_cut_as_the_run_s_corpus_was(capsys, tmp_path):
+def test_raw_text_is_split_as_the_run_s_corpus_was(capsys, tmp_path):
     line = "The cat doesn't see a dog. It hears {}, now, at home.\n"
     for part in ("train", "valid", "test"):
         text = "".join(line.format(word) for word in ("fish", "birds", "it") * 9)
@@ -110,7 +110,7 @@ def test_order_of_sentences_changes_no_digit(capsys, corpus, trained, tmp_path):
     assert first == second
 
 
-def test_the_columns_fit_together(capsys, corpus, trained):
+def test_the_columns_are_consistent(capsys, corpus, trained):
     rows = table(run(capsys, "score", trained, corpus / "test.txt")[1])
     total = 0.0
     for row, after in zip(rows, [*rows[1:], None], strict=True):
@@ -136,7 +136,7 @@ def test_every_first_word_is_predicted_after_eos_or_not_at_all(capsys, corpus, t
     assert len({row["surprisal"] for row in document if row["position"] == "1"}) > 10
 
 
-def test_bases_are_one_factor_apart(capsys, corpus, trained):
+def test_bases_differ_by_a_constant_factor(capsys, corpus, trained):
     columns = {}
     for base in ("2", "e", "10"):
         rows = table(run(capsys, "score", trained, corpus / "test.txt", "--base", base)[1])
@@ -162,14 +162,14 @@ def test_standard_input_gzip_and_a_file_give_the_same_table(
     assert (tmp_path / "t").read_text() == expected
 
 
-def test_without_eos_rows_the_others_stay(capsys, corpus, trained):
+def test_no_eos_leaves_the_other_rows_unchanged(capsys, corpus, trained):
     _, out, err = run(capsys, "score", trained, corpus / "test.txt")
     _, without, said = run(capsys, "score", trained, corpus / "test.txt", "--no-eos")
     assert table(without) == [row for row in table(out) if row["word"] != "<eos>"]
     assert said == err  # the perplexity counts <eos> either way
 
 
-def test_adaptation_changes_what_follows_the_first_sentence(capsys, corpus, trained):
+def test_adaptation_changes_the_sentences_after_the_first(capsys, corpus, trained):
     plain = table(run(capsys, "score", trained, corpus / "test.txt")[1])
     status, out, _ = run(capsys, "score", trained, corpus / "test.txt", "--adapt")
     assert status == 0
@@ -178,7 +178,7 @@ def test_adaptation_changes_what_follows_the_first_sentence(capsys, corpus, trai
     assert [adapted[i] for i in first] == [plain[i] for i in first]
     assert sum(column(adapted, "surprisal")) < sum(column(plain, "surprisal"))
     again = run(capsys, "score", trained, corpus / "test.txt")[1]
-    assert table(again) == plain  # the run itself has not learnt
+    assert table(again) == plain  # the run itself is unchanged
 
 
 def test_single_precision_is_close(capsys, corpus, trained):
@@ -206,7 +206,7 @@ def test_pieces_are_summed_where_the_vocabulary_has_them(capsys, tmp_path):
     pieces = table(run(capsys, "score", out, tmp_path / "test.txt", "--no-sum-pieces")[1])
     assert [row["word"] for row in pieces[:3]] == ["▁the", "▁c", "at"]
     total = sum(column(words[:6], "surprisal"))
-    assert total <= sum(column(pieces[:9], "surprisal"))  # the first begins a word for certain
+    assert total <= sum(column(pieces[:9], "surprisal"))  # the first piece always begins a word
     (tmp_path / "plain.txt").write_text("the cat sees a dog\n")
     status, shown, err = run(capsys, "score", out, tmp_path / "plain.txt")
     assert (status, shown, err.count("\n")) == (2, "", 1)
@@ -257,7 +257,7 @@ def test_a_mistake_is_one_line_and_leaves_no_file(
     assert run(capsys, "score", trained, *arguments)[:2] == (2, "")
 
 
-def test_a_folder_that_is_no_run_is_one_line(capsys, tmp_path):
+def test_a_folder_that_is_not_a_run_is_one_line(capsys, tmp_path):
     status, _, err = run(capsys, "score", tmp_path, "-")
     assert (status, err.count("\n")) == (2, 1)
     assert "is not a run folder" in err
@@ -299,7 +299,7 @@ def raw(tmp_path_factory):
 STIMULI = "The cat sees a dog. It doesn't see the bird.\n\nThe dog sees the cat.\n"
 
 
-def test_a_line_can_be_one_unit_and_a_cut_one_is_told(capsys, raw, tmp_path):
+def test_a_line_can_be_one_unit_and_a_split_line_is_reported(capsys, raw, tmp_path):
     (tmp_path / "s.txt").write_text(STIMULI)
     status, out, err = run(capsys, "score", raw, tmp_path / "s.txt")
     assert status == 0
@@ -313,7 +313,7 @@ def test_a_line_can_be_one_unit_and_a_cut_one_is_told(capsys, raw, tmp_path):
     alike = [a["surprisal"] == b["surprisal"] for a, b in zip(by_line, by_sentence, strict=True)]
     assert alike[:7] == [True] * 7  # the first sentence and its <eos>
     assert not any(alike[7:15])
-    assert alike[15:] == [True] * 7  # the next line is read afresh
+    assert alike[15:] == [True] * 7  # the next line starts from <eos
     _, out, _ = run(capsys, "score", raw, tmp_path / "s.txt", "--unit=document", "--start=eos")
     document = table(out)
     for row, of_document in zip(by_line[:15], document, strict=False):
@@ -338,7 +338,7 @@ def test_a_row_says_which_part_of_its_line_it_is_of(capsys, raw, tmp_path):
     [("\t", "", "\n"), (",", "\ufeff", "\r\n"), (";", "sep=;\n\n", "\n")],
     ids=["tabs", "commas", "semicolons"],
 )
-def test_the_text_can_be_a_column_and_the_others_come_along(
+def test_the_text_can_be_a_column_and_the_others_are_copied(
     capsys, monkeypatch, raw, tmp_path, delimiter, begin, end
 ):
     (tmp_path / "plain.txt").write_text(STIMULI)
@@ -371,7 +371,7 @@ def test_the_text_can_be_a_column_and_the_others_come_along(
     )
 
 
-def test_one_word_a_line_is_told(capsys, raw, tmp_path):
+def test_a_file_of_one_word_per_line_is_warned_about(capsys, raw, tmp_path):
     (tmp_path / "words.txt").write_text("The\ncat\nsees\n")
     assert (
         "put the words of an item on one line"
@@ -381,7 +381,7 @@ def test_one_word_a_line_is_told(capsys, raw, tmp_path):
     assert "note" not in run(capsys, "score", raw, tmp_path / "one.txt")[2]
 
 
-def test_a_run_that_does_not_tokenize_tells_raw_text(capsys, trained, tmp_path):
+def test_a_run_that_does_not_tokenize_warns_of_raw_text(capsys, trained, tmp_path):
     (tmp_path / "s.txt").write_text(STIMULI)
     assert "looks like raw text" in run(capsys, "score", trained, tmp_path / "s.txt")[2]
     assert (
@@ -392,7 +392,7 @@ def test_a_run_that_does_not_tokenize_tells_raw_text(capsys, trained, tmp_path):
     assert "note" not in run(capsys, "score", trained, tmp_path / "t.txt")[2]
 
 
-def test_what_is_read_is_not_written_over(capsys, trained, tmp_path):
+def test_the_input_is_not_overwritten(capsys, trained, tmp_path):
     path = tmp_path / "s.txt"
     path.write_text("the cat sees a dog .\n")
     (tmp_path / "link.txt").symlink_to(path)
@@ -401,3 +401,20 @@ def test_what_is_read_is_not_written_over(capsys, trained, tmp_path):
         assert (status, shown, err.count("\n")) == (2, "", 1)
         assert "is an input of this command; choose another" in err
     assert path.read_text() == "the cat sees a dog .\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("<s> the cat sees the dog . </s>\n" * 3, "</s> 3 times, <s> 3 times in 3 lines: read as"),
+        ("the cat <pad>\n", "<pad> 1 time: padding is read as words"),
+        ("猫看见了狗老师卖了房子没有人知道今天天气很好\n", "has no spaces between words"),
+        ("le chien voit une pomme .\n", "does not know 83% of the words: does the text differ"),
+    ],
+)
+def test_score_gives_the_notes_of_data_check(capsys, trained, tmp_path, text, says):
+    path = tmp_path / "t.txt"
+    path.write_text(text, encoding="utf-8")
+    assert says in run(capsys, "score", trained, path)[2]
+    path.write_text("the cat sees the dog .\n" * 3)
+    assert "note" not in run(capsys, "score", trained, path)[2]

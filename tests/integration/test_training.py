@@ -1,4 +1,4 @@
-"""Whole runs: what they leave behind, and that nothing breaks them."""
+"""Whole training runs write the right files and survive interruptions and damage."""
 
 import contextlib
 import dataclasses
@@ -16,10 +16,11 @@ import time
 import pytest
 import torch
 
-from tiedlm import load
+from tiedlm import load, matmul
 from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate
+from tiedlm.native import routes
 from tiedlm.native.processor import has_fast_bf16
 from tiedlm.progress import ProgressView, Silent
 from tiedlm.training import checkpoint, loop, resume, updater
@@ -50,7 +51,7 @@ def corpus(tiny_corpus):
 
 
 def files_that_must_agree(out):
-    """Everything that exact resume promises, without what measures time."""
+    """Return the outputs that exact resume promises, without measured times."""
     metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     result = json.loads((out / "result.json").read_text())
     for line in [*metrics, result]:
@@ -59,7 +60,7 @@ def files_that_must_agree(out):
     return (out / "model.safetensors").read_bytes(), metrics, result
 
 
-def test_a_run_folder_holds_what_the_contract_says(settings, corpus, tmp_path):
+def test_a_run_folder_holds_the_promised_files(settings, corpus, tmp_path):
     result = train(settings, corpus, tmp_path)
     names = {path.name for path in tmp_path.iterdir()} - {".lock"}
     assert names == {
@@ -135,7 +136,7 @@ def uninterrupted(tiny_corpus, tmp_path_factory):
 
 
 @pytest.mark.parametrize("steps", [1, 7, 43, 44, 45, 100])
-def test_a_stopped_run_goes_on_bit_for_bit(settings, corpus, tmp_path, uninterrupted, steps):
+def test_a_stopped_run_resumes_bit_for_bit(settings, corpus, tmp_path, uninterrupted, steps):
     count = 0
 
     def stop_now():
@@ -145,12 +146,12 @@ def test_a_stopped_run_goes_on_bit_for_bit(settings, corpus, tmp_path, uninterru
 
     with pytest.raises(Stopped, match="the same command goes on"):
         train(settings, corpus, tmp_path / "parts", stop_requested=stop_now)
-    torch.manual_seed(12345)  # whatever the next process did before
+    torch.manual_seed(12345)  # whatever random state the next process has
     train(settings, corpus, tmp_path / "parts")
     assert files_that_must_agree(tmp_path / "parts") == uninterrupted
 
 
-def test_a_run_from_before_networks_had_names_goes_on_bit_for_bit(settings, corpus, tmp_path):
+def test_a_run_from_before_networks_had_names_resumes_bit_for_bit(settings, corpus, tmp_path):
     train(settings, corpus, tmp_path / "whole")
     stop = iter([False] * 50 + [True]).__next__
     with pytest.raises(Stopped):
@@ -163,7 +164,7 @@ def test_a_run_from_before_networks_had_names_goes_on_bit_for_bit(settings, corp
     assert files_that_must_agree(tmp_path / "parts") == files_that_must_agree(tmp_path / "whole")
 
 
-def test_a_run_with_an_averaged_soft_target_goes_on_bit_for_bit(settings, corpus, tmp_path):
+def test_a_run_with_an_averaged_soft_target_resumes_bit_for_bit(settings, corpus, tmp_path):
     settings = settings.replace(soft_target="average")
     train(settings, corpus, tmp_path / "whole")
     with pytest.raises(Stopped):
@@ -177,7 +178,7 @@ def test_a_run_with_an_averaged_soft_target_goes_on_bit_for_bit(settings, corpus
     assert files_that_must_agree(tmp_path / "parts") == files_that_must_agree(tmp_path / "whole")
 
 
-def test_a_frozen_soft_target_stays_what_it_was_when_its_run_is_trained_further(
+def test_a_frozen_soft_target_stays_fixed_when_its_run_is_trained_further(
     settings, corpus, tmp_path
 ):
     source = tmp_path / "source"
@@ -191,7 +192,7 @@ def test_a_frozen_soft_target_stays_what_it_was_when_its_run_is_trained_further(
     train(settings.replace(epochs=3), corpus, source)
     train(frozen, corpus, tmp_path / "parts")
     assert files_that_must_agree(tmp_path / "parts") == files_that_must_agree(tmp_path / "whole")
-    (source / "result.json").unlink()  # it is being trained further
+    (source / "result.json").unlink()  # as while it is trained further
     train(frozen, corpus, tmp_path / "parts2")
     assert files_that_must_agree(tmp_path / "parts2") == files_that_must_agree(tmp_path / "whole")
     with pytest.raises(UserError, match="is not a finished run"):
@@ -201,7 +202,7 @@ def test_a_frozen_soft_target_stays_what_it_was_when_its_run_is_trained_further(
         train(frozen.replace(soft_target_from=str(tmp_path / "whole")), corpus, tmp_path / "parts")
 
 
-def test_what_a_finished_run_was_trained_with_is_not_rewritten(
+def test_the_record_of_how_a_finished_run_was_trained_is_kept(
     settings, corpus, tmp_path, monkeypatch
 ):
     def described(name):
@@ -226,14 +227,14 @@ def test_a_finished_run_is_not_trained_again(settings, corpus, tmp_path, monkeyp
     assert train(settings, corpus, tmp_path) == result
 
 
-def test_more_epochs_go_on_where_fewer_ended(settings, corpus, tmp_path):
+def test_more_epochs_continue_where_fewer_ended(settings, corpus, tmp_path):
     train(settings.replace(epochs=2), corpus, tmp_path / "grown")
     train(settings.replace(epochs=3), corpus, tmp_path / "grown")
     train(settings.replace(epochs=3), corpus, tmp_path / "whole")
     assert files_that_must_agree(tmp_path / "grown") == files_that_must_agree(tmp_path / "whole")
 
 
-def test_fewer_epochs_than_are_behind_it_do_not_end_a_run(settings, corpus, tmp_path):
+def test_a_run_cannot_end_before_the_epochs_it_has_trained(settings, corpus, tmp_path):
     with pytest.raises(Stopped):  # in the third
         train(settings, corpus, tmp_path, stop_requested=iter([False] * 100 + [True]).__next__)
     with pytest.raises(UserError, match="has trained 2 epochs, which --epochs 1 would not say"):
@@ -243,7 +244,7 @@ def test_fewer_epochs_than_are_behind_it_do_not_end_a_run(settings, corpus, tmp_
     assert Settings.of_run(tmp_path).epochs == 2
 
 
-def test_a_result_of_fewer_epochs_is_gone_before_the_configuration_says_more(
+def test_the_old_result_is_removed_before_the_configuration_asks_for_more_epochs(
     settings, corpus, tmp_path, monkeypatch
 ):
     train(settings.replace(epochs=1), corpus, tmp_path)
@@ -274,7 +275,7 @@ def test_resuming_with_other_settings_is_refused_and_names_them(settings, corpus
     assert files_that_must_agree(tmp_path) == before
 
 
-def test_a_run_from_before_a_setting_existed_goes_on(settings, corpus, tmp_path):
+def test_a_run_from_before_a_setting_existed_resumes(settings, corpus, tmp_path):
     train(settings.replace(epochs=1), corpus, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     del config["settings"]["accumulate"]
@@ -282,7 +283,7 @@ def test_a_run_from_before_a_setting_existed_goes_on(settings, corpus, tmp_path)
     assert train(settings, corpus, tmp_path)["epochs"] == settings.epochs
 
 
-def test_a_run_goes_on_with_a_default_spelled_out(settings, corpus, tmp_path):
+def test_a_run_resumes_with_a_default_spelled_out(settings, corpus, tmp_path):
     train(settings.replace(epochs=1), corpus, tmp_path)
     spelled = settings.replace(precision="fp32", decoder_bias=False)
     assert train(spelled, corpus, tmp_path)["epochs"] == settings.epochs
@@ -301,14 +302,14 @@ def test_another_corpus_is_refused(settings, corpus, tmp_path, tiny_corpus):
 
 
 @pytest.mark.parametrize("part", ["valid", "test"])
-def test_a_part_of_one_token_is_a_mistake_before_training(settings, corpus, tmp_path, part):
+def test_a_part_of_one_token_is_refused_before_training(settings, corpus, tmp_path, part):
     short = dataclasses.replace(corpus, **{part: corpus.valid[:1]})
     with pytest.raises(UserError, match=f"the {part} text of .* has 1 tokens"):
         train(settings, short, tmp_path)
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
-def test_a_text_too_short_for_its_batch_is_said_once(settings, corpus, tmp_path, capsys):
+def test_a_text_too_short_for_its_batch_is_reported_once(settings, corpus, tmp_path, capsys):
     enough = len(corpus.train) // (settings.bptt * FEW_UPDATES) - 1
     for batch_size, is_short in ((enough, False), (enough * 2, True)):
         own = settings.replace(batch_size=batch_size, epochs=1)
@@ -320,7 +321,8 @@ def test_a_text_too_short_for_its_batch_is_said_once(settings, corpus, tmp_path,
 
 
 def test_patience_stops_a_run_that_no_longer_improves(settings, corpus, tmp_path):
-    # A learning rate this small never changes a digit that matters, so no epoch is better.
+    # With a learning rate this small, no epoch is better.
+
     stuck = settings.replace(lr=1e-30, epochs=50, patience=2)
     result = train(stuck, corpus, tmp_path)
     assert result["best_epoch"] == 1
@@ -332,11 +334,11 @@ def test_a_second_session_starts_from_the_best_weights(settings, corpus, tmp_pat
     second = settings.replace(init_from=str(tmp_path / "first"), epochs=1, lr=1e-30)
     result = train(second, corpus, tmp_path / "second")
     assert result["valid_ppl"] == pytest.approx(first["valid_ppl"], rel=1e-6)
-    shutil.rmtree(tmp_path / "first")  # its checkpoint has all that it needs
+    shutil.rmtree(tmp_path / "first")  # its checkpoint is enough to resume
     assert train(second.replace(epochs=2), corpus, tmp_path / "second")["epochs"] == 2
 
 
-def test_the_newest_damaged_checkpoint_is_passed_over(settings, corpus, tmp_path):
+def test_a_damaged_newest_checkpoint_is_skipped(settings, corpus, tmp_path):
     train(settings, corpus, tmp_path / "whole")
     train(settings.replace(epochs=2), corpus, tmp_path / "hurt")
     newest = max((tmp_path / "hurt" / "last").glob("*.safetensors"))
@@ -355,8 +357,8 @@ def test_when_every_checkpoint_is_damaged_the_run_is_refused(settings, corpus, t
         train(settings, corpus, tmp_path)
 
 
-def test_no_sound_checkpoint_is_ever_written_over(settings, corpus, tmp_path, monkeypatch):
-    """A stop at the end of an epoch and the end itself are of one step."""
+def test_a_sound_checkpoint_is_never_overwritten(settings, corpus, tmp_path, monkeypatch):
+    """A stop at the end of an epoch and the epoch's end save at the same step."""
     one_window = settings.replace(bptt=10_000)
     train(one_window, corpus, tmp_path / "whole")
     out = tmp_path / "killed"
@@ -375,7 +377,7 @@ def test_no_sound_checkpoint_is_ever_written_over(settings, corpus, tmp_path, mo
     assert files_that_must_agree(out) == files_that_must_agree(tmp_path / "whole")
 
 
-def test_what_a_killed_process_left_half_written_is_removed(settings, corpus, tmp_path):
+def test_half_written_files_of_a_killed_process_are_removed(settings, corpus, tmp_path):
     train(settings.replace(epochs=1), corpus, tmp_path)
     for folder in (tmp_path, tmp_path / "last"):
         (folder / ".model.safetensors.123-abc.tmp").write_bytes(b"half")
@@ -384,7 +386,7 @@ def test_what_a_killed_process_left_half_written_is_removed(settings, corpus, tm
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_the_result_is_measured_is_a_stop(
+def test_a_signal_during_the_final_evaluation_is_a_stop(
     settings, corpus, tmp_path, monkeypatch, number
 ):
     train(settings, corpus, tmp_path / "whole")
@@ -437,7 +439,7 @@ def test_a_diverging_run_keeps_its_best_model(settings, corpus, tmp_path, monkey
     train(settings, corpus, tmp_path)
 
 
-def test_an_endless_training_perplexity_is_divergence(settings, corpus, tmp_path, monkeypatch):
+def test_an_infinite_training_perplexity_is_divergence(settings, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "perplexity", lambda *_: math.inf)
     with pytest.raises(Diverged, match="epoch 1, training perplexity is inf; nothing is saved"):
         train(settings, corpus, tmp_path)
@@ -553,7 +555,7 @@ def test_files_of_another_run_are_refused(settings, corpus, tmp_path, name):
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut"])
-def test_without_the_best_model_a_run_does_not_go_on(settings, corpus, tmp_path, damage):
+def test_without_the_best_model_a_run_does_not_resume(settings, corpus, tmp_path, damage):
     train(settings.replace(epochs=1), corpus, tmp_path)
     path = tmp_path / "model.safetensors"
     if damage == "gone":
@@ -571,7 +573,7 @@ def test_without_checkpoints_a_run_is_not_silently_trained_again(settings, corpu
     with pytest.raises(UserError, match="none of its checkpoints"):
         train(settings.replace(epochs=2), corpus, tmp_path)
     assert json.loads((tmp_path / "result.json").read_text()) == result
-    (tmp_path / "metrics.jsonl").unlink()  # as of a run of which only the model is kept
+    (tmp_path / "metrics.jsonl").unlink()  # as in a run that kept only its model
     with pytest.raises(UserError, match="none of its checkpoints"):
         train(settings.replace(epochs=2), corpus, tmp_path)
     assert train(settings.replace(epochs=1), corpus, tmp_path) == result
@@ -581,7 +583,7 @@ def test_without_checkpoints_a_run_is_not_silently_trained_again(settings, corpu
     assert "has no checkpoint" in done.stderr
 
 
-def test_another_arithmetic_is_said_when_a_run_goes_on(settings, corpus, tmp_path):
+def test_resuming_with_another_arithmetic_is_reported(settings, corpus, tmp_path):
     train(settings.replace(epochs=1), corpus, tmp_path)
     path = tmp_path / "env.json"
     path.write_text(path.read_text().replace('"threads": 1', '"threads": 3'))
@@ -592,7 +594,36 @@ def test_another_arithmetic_is_said_when_a_run_goes_on(settings, corpus, tmp_pat
     assert any("not bit for bit as it began (threads: 3 -> 1)" in note for note in notes)
 
 
-def test_a_run_goes_on_on_another_device_and_says_so(settings, corpus, tmp_path):
+def test_a_run_goes_on_with_the_products_that_it_began_with(
+    settings, corpus, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(matmul, "_LEAST_PRODUCT", 0)
+    monkeypatch.setattr(matmul, "_LEAST_STEP", 0)
+    monkeypatch.setattr(routes, "_choices", {})
+
+    def session(epochs, chosen):
+        """Train on a machine whose cache is empty and that would choose a certain way."""
+        monkeypatch.setenv("TIEDLM_CACHE", str(tmp_path / f"cache-{epochs}"))
+        monkeypatch.setattr(
+            routes, "measure", lambda trial: routes.Choice([*trial.ways][chosen], {}, {})
+        )
+        train(settings.replace(epochs=epochs), corpus, tmp_path / "run")
+        assert routes._choices == {}
+        return checkpoint.products_of(tmp_path / "run" / "last")
+
+    first, second = session(1, -1), session(2, 0)
+    assert "oneDNN" in first["choices"].values()
+    assert first == second
+
+
+def test_a_checkpoint_of_an_earlier_version_does_not_say_how_products_were_made(tmp_path):
+    assert checkpoint.products_of(tmp_path) is None
+    for content in ("{}", "[]", "no JSON", '{"products": 3}'):
+        (tmp_path / "000000001-00001.json").write_text(content)
+        assert checkpoint.products_of(tmp_path) is None
+
+
+def test_a_run_resumes_on_another_device_and_reports_it(settings, corpus, tmp_path):
     train(settings.replace(epochs=1, device="auto"), corpus, tmp_path)
     path = tmp_path / "env.json"
     path.write_text(path.read_text().replace('"device": "cpu"', '"device": "cuda"'))
@@ -605,7 +636,7 @@ def test_a_run_goes_on_on_another_device_and_says_so(settings, corpus, tmp_path)
 
 
 @pytest.mark.skipif(not has_fast_bf16(), reason="this CPU does not multiply bfloat16")
-def test_the_result_is_what_evaluate_says_whatever_the_products(settings, corpus, tmp_path):
+def test_the_result_equals_evaluate_for_any_precision(settings, corpus, tmp_path):
     result = train(settings.replace(precision="bf16", init_range=0.8), corpus, tmp_path)
     model = load(tmp_path)
     for name in ("valid", "test"):
@@ -643,10 +674,10 @@ def command(settings, out):
 
 @pytest.mark.slow
 def test_sigkill_at_random_moments_changes_nothing(settings, tmp_path):
-    """Thirty kills: after each the run goes on, and in the end it is the uninterrupted one.
+    """A run that is killed and resumed thirty times ends as the uninterrupted one.
 
-    An epoch takes about a tenth of a second and ends with a checkpoint, so that many of the kills
-    fall into the writing of one.
+    An epoch takes about a tenth of a second and ends with a checkpoint, so many kills interrupt the
+    writing of one.
     """
     rng = random.Random(0)
     settings = settings.replace(epochs=400)
@@ -675,9 +706,7 @@ def checkpoints(out):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes")
-def test_a_folder_whose_name_is_not_utf8_is_trained_loaded_and_gone_on_with(
-    settings, corpus, tmp_path
-):
+def test_a_folder_whose_name_is_not_utf8_is_trained_loaded_and_resumed(settings, corpus, tmp_path):
     out = tmp_path / os.fsdecode(b"r\xe9sum\xe9")
     first = train(settings.replace(epochs=1), corpus, out)
     assert load(out).vocabulary == corpus.vocabulary

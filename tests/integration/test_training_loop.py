@@ -1,4 +1,4 @@
-"""The training loop against an obvious one, which shares nothing with it but the model."""
+"""The training loop equals an obvious loop that shares only the model with it."""
 
 import math
 from types import SimpleNamespace
@@ -33,7 +33,7 @@ def corpus(tiny_corpus):
 
 
 def soft_rows(source, weight_VE, average_VE, seed):
-    """Return the rows of a soft target; "permuted" is the one cycle that its docstring tells."""
+    """Return the rows of a soft target. "permuted" is the cycle that its docstring describes."""
     if source == "own":
         return weight_VE
     if source == "average":
@@ -45,7 +45,7 @@ def soft_rows(source, weight_VE, average_VE, seed):
 
 
 def obvious(settings, corpus, source):
-    """Train; return (validation perplexity, training perplexity, weights) of each epoch."""
+    """Train and return each epoch's validation perplexity, training perplexity and weights."""
     torch.manual_seed(settings.seed)
     model = LanguageModel(model_config(settings, len(corpus.vocabulary)))
     average_VE = model.embedding.weight.detach().clone()
@@ -83,8 +83,8 @@ def obvious(settings, corpus, source):
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize(("source", "alpha"), [("own", 0.0), *((s, 6.0) for s in
                          ("own", "permuted", "average"))])  # fmt: skip
-def test_a_run_is_what_an_obvious_loop_makes(corpus, tmp_path, monkeypatch, tied, source, alpha):
-    # An average that moves as slowly as the default's would hardly be seen in so few steps.
+def test_a_run_equals_an_obvious_loop(corpus, tmp_path, monkeypatch, tied, source, alpha):
+    # The default's average moves too slowly to show in so few steps.
     monkeypatch.setattr("tiedlm.training.soft_targets.AVERAGE_DECAY", 0.7)
     monkeypatch.setitem(globals(), "AVERAGE_DECAY", 0.7)
     settings = Settings(
@@ -103,7 +103,7 @@ def test_a_run_is_what_an_obvious_loop_makes(corpus, tmp_path, monkeypatch, tied
         torch.testing.assert_close(p.detach(), epochs[best][2][name], rtol=1e-3, atol=1e-4)
 
 
-def test_the_soft_targets_differ_by_more_than_the_comparison_above_lets_pass(corpus):
+def test_the_soft_targets_differ_by_more_than_the_tolerance_of_the_comparison(corpus):
     settings = Settings(data="-", tied=True, alpha=6.0, temperature=2.0, **SHAPE, **SCHEDULE)
     weights = [
         obvious(settings, corpus, source)[-1][2]["embedding.weight"]
@@ -131,7 +131,7 @@ def test_patience_counts_from_the_best_epoch_whose_weights_are_kept(corpus, tmp_
 
 
 @pytest.mark.skipif(not has_fast_bf16(), reason="this CPU does not multiply bfloat16")
-def test_bfloat16_is_another_arithmetic(corpus, tmp_path):
+def test_bfloat16_gives_other_numbers(corpus, tmp_path):
     weights = []
     for precision in ("fp32", "bf16"):
         settings = Settings(data="-", **(SHAPE | SCHEDULE | {"precision": precision}))

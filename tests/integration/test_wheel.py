@@ -1,4 +1,4 @@
-"""The wheel has everything that the package needs, and works away from the repository."""
+"""The wheel is complete: it works without the repository."""
 
 import os
 import subprocess

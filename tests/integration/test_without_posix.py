@@ -1,4 +1,4 @@
-"""The package where Python has no POSIX modules, signals or system calls, as on Windows."""
+"""The package works in a Python without POSIX modules, signals and system calls, as on Windows."""
 
 import ast
 import subprocess
@@ -55,7 +55,7 @@ assert tiedlm.load(out).vocabulary is not None
 """
 
 
-def test_no_module_imports_what_only_posix_has():
+def test_no_module_imports_posix_only_modules():
     for path in Path(tiedlm.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [name.name for name in node.names] if isinstance(node, ast.Import) else []

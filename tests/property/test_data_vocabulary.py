@@ -11,7 +11,7 @@ from tiedlm.data import Vocabulary, load_corpus
 
 any_word = st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1, max_size=6)
 few_words = st.sampled_from(["a", "b", "c", "d", "<unk>", "été", "n't", ","])
-# Every line has a word often enough to be known: a part without one is refused.
+# A part without a known word is refused, so every line has a frequent word.
 lines = st.lists(
     st.lists(few_words, min_size=1, max_size=6).map(lambda line: ["z"] * 3 + line),
     min_size=1,

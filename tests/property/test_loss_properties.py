@@ -1,4 +1,4 @@
-"""What must hold of the augmented loss whatever the numbers: hypothesis draws them."""
+"""Properties of the augmented loss hold for all numbers that hypothesis draws."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ few = settings(max_examples=25, deadline=None)
 
 
 class Case:
-    """Tensors drawn from a case, and the loss of them."""
+    """The tensors of a random case, and their loss."""
 
     def __init__(self, case, impl="fused"):
         self.generator = torch.Generator().manual_seed(case["seed"])
@@ -182,7 +182,7 @@ def test_augmented_loss_is_zero_where_scores_are_the_soft_targets_up_to_a_consta
 @given(case=CASES, step=st.floats(0.1, 10.0))
 @few
 def test_augmented_loss_is_positive_where_scores_differ_by_more_than_a_constant(impl, case, step):
-    """In a range where no softmax is saturated to the last bit."""
+    """The range avoids softmaxes that are saturated to the last bit."""
     mild = {"tied": False, "scale": 1.0, "temperature": max(case["temperature"], 10.0)}
     loss = Case(case | mild, impl)
     weight, hidden = matching(loss)

@@ -1,7 +1,7 @@
-"""The equations of docs/loss.md in float64 NumPy, one function each, against the library.
+"""The library agrees with the equations of docs/loss.md, one float64 NumPy function each.
 
-Shape letters: N tokens, V vocabulary, D hidden width, E embedding width. Python's ``n`` runs over
-tokens: nothing here is clever.
+Shape letters: N tokens, V vocabulary, D hidden width, E embedding width. Plain loops run over the
+tokens ``n``, to stay close to the equations.
 """
 
 import itertools
@@ -69,14 +69,14 @@ def eq9_gradient_of_scores(z_V, logits_V, L_VE, word, alpha, tau):
 
 
 def eq10_gradient_of_soft_scores(z_V, L_VE, word, tau):
-    """With respect to L^T u / tau, of one token."""
+    """Return the gradient of one token with respect to L^T u / tau."""
     soft_V = eq4_soft_target(L_VE, word, tau)
     log_ratio_V = log_softmax(L_VE @ L_VE[word] / tau) - log_softmax(z_V / tau)
     return soft_V * (log_ratio_V - (soft_V * log_ratio_V).sum())
 
 
 def eq11_residual(scores, L_VE, word, words, weights, tau):
-    """r_u: over the tokens whose target is ``word``."""
+    """Return r_u, summed over the tokens whose target is ``word``."""
     mine = [n for n, other in enumerate(words) if other == word]
     return sum(weights[n] * (L_VE @ L_VE[word] - scores[n]) / tau for n in mine)
 
@@ -93,7 +93,7 @@ def eq12_gradient_of_embedding(scores, L_VE, words, weights, alpha, tau):
 
 
 def everything(h, W, b, L, targets, alpha, tau, reduction, target_grad, upstream):
-    """Return loss, ce, aug and the gradients for h, W, b, L of their upstream-weighted sum."""
+    """Return loss, ce, aug and the gradients of their weighted sum for h, W, b and L."""
     counted = targets != -100
     weights = counted / max(1, counted.sum()) if reduction == "mean" else counted * 1.0
     results = {key: np.zeros(len(targets)) for key in ("loss", "ce", "aug")}
@@ -126,7 +126,7 @@ def case(tied, seed=0, tokens=9):
     rng = np.random.default_rng(seed)
     h, W, b = rng.normal(size=(tokens, D)), rng.normal(size=(V, D)), rng.normal(size=V)
     L = W if tied else rng.normal(size=(V, E))
-    targets = rng.integers(0, 4, size=tokens)  # few words: they repeat
+    targets = rng.integers(0, 4, size=tokens)  # few words, so that targets repeat
     targets[2] = -100
     return h, W, b, L, targets
 
@@ -180,7 +180,7 @@ def test_library_equals_the_equations_over_all_options(impl):
 
 
 def test_equations_are_each_others_derivatives():
-    """Central differences of eq. 5 give eqs. 8 and 10: the reference is right on its own."""
+    """Central differences of eq. 5 give eqs. 8 and 10. This checks the reference on its own."""
     h, W, b, L, _ = case(tied=False)
     z_V, _ = eq1_scores_and_logits(h[0], W, b)
     word, tau, step = 3, 1.7, 1e-6

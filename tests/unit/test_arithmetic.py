@@ -1,10 +1,18 @@
-"""The five switches of the process: chosen for a block, restored after it."""
+"""The five switches of the process are set for a block and restored after it."""
 
 import pytest
 import torch
 
 from tiedlm import native
-from tiedlm.arithmetic import arithmetic, gemm_dtype, in_use, is_compiled, is_reusing, kernels_for
+from tiedlm.arithmetic import (
+    LEAST_WORK,
+    arithmetic,
+    gemm_dtype,
+    in_use,
+    is_compiled,
+    is_reusing,
+    kernels_for,
+)
 from tiedlm.arithmetic import resolve_precision as resolve
 from tiedlm.native import memory, processor
 
@@ -12,7 +20,7 @@ ONE = torch.zeros(1)
 
 
 def state():
-    """Return everything that a block may change."""
+    """Return all values that a block may change."""
     switch = processor.fp32_switch()
     cuda = torch.backends.cuda.matmul
     return (
@@ -22,15 +30,22 @@ def state():
     )
 
 
+@pytest.fixture(autouse=True)
+def one_answer(monkeypatch):
+    """Let the switch give one answer for any number of threads."""
+    reason = processor.why_not_fast_fp32()
+    monkeypatch.setattr(processor, "why_not_fast_fp32", lambda: reason)
+
+
 ALL = {"precision": "bf16", "route": "fastest", "kernels": True, "reuse": True, "threads": 1}
 NONE = {"precision": "fp32", "route": "default", "kernels": False, "reuse": False, "threads": 2}
 
 
 def possible(choices):
-    """Return what this machine makes of choices."""
+    """Return the choices that this machine supports."""
     return {
         **choices,
-        "route": "default" if processor.why_not_fast_fp32() else choices["route"],
+        "route": choices["route"],
         "kernels": choices["kernels"] and not native.why_not(),
         "reuse": choices["reuse"] and memory._glibc() is not None,
     }
@@ -91,12 +106,12 @@ def test_a_function_can_be_a_block():
     assert gemm_dtype(ONE) == torch.float32
 
 
-def test_a_machine_that_cannot_do_it_says_so(monkeypatch):
+def test_an_unsupported_choice_is_refused_with_the_reason(monkeypatch):
     monkeypatch.setattr(processor, "why_not_fast_fp32", lambda: "no AVX-512")
     monkeypatch.setattr(native, "why_not", lambda: "no compiler")
     monkeypatch.setattr(memory, "_glibc", lambda: None)
     with arithmetic(route="fastest", kernels=True, reuse=True) as used:
-        assert (used.route, used.kernels, used.reuse) == ("default", False, False)
+        assert (used.route, used.kernels, used.reuse) == ("auto", False, False)
 
 
 def test_freed_memory_is_returned_by_the_block_that_kept_it(monkeypatch):
@@ -112,11 +127,12 @@ def test_freed_memory_is_returned_by_the_block_that_kept_it(monkeypatch):
 
 @pytest.mark.skipif(bool(native.why_not()), reason=native.why_not() or "-")
 def test_the_kernels_serve_only_while_they_are_chosen():
-    assert kernels_for(ONE, products=torch.float32) is None
+    with arithmetic(kernels=False):
+        assert kernels_for(ONE, products=torch.float32, work=LEAST_WORK) is None
     with arithmetic(kernels=True):
-        assert kernels_for(ONE, None, products=torch.float32) is not None
-        assert kernels_for(ONE.double(), products=torch.float32) is None
-        assert kernels_for(ONE, products=torch.float64) is None
+        assert kernels_for(ONE, None, products=torch.float32, work=1) is not None
+        assert kernels_for(ONE.double(), products=torch.float32, work=1) is None
+        assert kernels_for(ONE, products=torch.float64, work=1) is None
 
 
 def test_precision_of_a_float32_gemm_follows_the_innermost_block():
@@ -152,7 +168,7 @@ def test_unknown_choices_are_named():
     with pytest.raises(ValueError, match="precision: expected 'auto', 'fp32' or 'bf16', got 'x'"):
         resolve("x")
     with (
-        pytest.raises(ValueError, match="route: expected 'fastest' or 'default', got 'x'"),
+        pytest.raises(ValueError, match="route: expected 'auto', 'fastest' or 'default', got 'x'"),
         arithmetic(route="x"),
     ):
         pass

@@ -1,4 +1,4 @@
-"""Cores: the affinity mask and the quotas of both versions of control groups."""
+"""The number of cores follows the affinity mask and the quotas of control groups v1 and v2."""
 
 import os
 
@@ -66,7 +66,7 @@ def test_without_control_groups_the_affinity_mask_counts(tmp_path, monkeypatch):
     assert cores.available_cores(*nothing) == 1
 
 
-def test_what_limits_the_cores_is_said(machine, monkeypatch):
+def test_the_limit_of_the_cores_is_named(machine, monkeypatch):
     free = machine("0::/\n")
     assert cores.cores_and_limits(*free) == "8 cores"
     quota = machine("0::/\n", **{"cpu.max": "150000 100000\n"})

@@ -1,4 +1,4 @@
-"""One table of environment variables, in the code and in the documentation."""
+"""The code and the documentation share one table of environment variables."""
 
 import ast
 import re
@@ -22,7 +22,7 @@ def test_the_page_of_the_documentation_has_the_tables_names_meanings_and_default
 
 
 def reads_environment(node):
-    """Tell whether a node of a syntax tree takes the environment into its hands."""
+    """Return whether a node of a syntax tree reads the environment."""
     if isinstance(node, ast.ImportFrom):
         return node.module == "os" and any("env" in name.name for name in node.names)
     return isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
@@ -52,12 +52,12 @@ def test_a_variable_that_is_not_set_has_its_default(monkeypatch):
     assert read(CC) == "gcc -m64"
 
 
-def test_what_the_user_has_set_stays(monkeypatch):
+def test_the_users_value_is_kept(monkeypatch):
     monkeypatch.setenv(GPU_SHARED_BY, "5")
     set_default(GPU_SHARED_BY, "2")
     assert read(GPU_SHARED_BY) == "5"
 
 
-def test_a_name_outside_the_table_is_a_mistake_of_the_code():
+def test_a_name_outside_the_table_raises():
     with pytest.raises(KeyError):
         read("TIEDLM_NO_SUCH_THING")

@@ -1,4 +1,4 @@
-"""What a person reads when a package is absent."""
+"""Errors are clear when a package is absent."""
 
 import sys
 
@@ -16,14 +16,14 @@ def test_an_absent_package_is_named_with_its_extra(monkeypatch):
             require(module, "onnx", "export to ONNX")
 
 
-def test_a_package_that_lacks_one_of_its_own_is_not_called_absent(monkeypatch, tmp_path):
+def test_a_package_with_a_missing_dependency_is_not_reported_as_absent(monkeypatch, tmp_path):
     (tmp_path / "half_installed.py").write_text("import a_part_that_is_missing\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="a_part_that_is_missing"):
         require("half_installed", "hf", "checking the export")
 
 
-def test_a_message_shows_what_cannot_be_seen_and_stays_one_line(capsys):
+def test_a_message_escapes_invisible_characters_and_stays_one_line(capsys):
     quoted = "a\tb  \x1b[1m\n\u202e\u2028\xa0\udcff c \\t é 猫"
     shown = r"a\tb  \x1b[1m\n\u202e\u2028\xa0\udcff c \t é 猫"
     assert str(UserError(quoted)) == shown

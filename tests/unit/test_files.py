@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files are written whole or not at all."""
 
 import errno
 import math
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tiedlm import native
+from tiedlm.data import list_sources
 from tiedlm.data.standard import data_root
 from tiedlm.errors import UserError, did_you_mean
 from tiedlm.files import (
@@ -23,12 +24,12 @@ from tiedlm.files import (
     files_together,
     keep_input,
     lock,
-    parse_json,
     read_json,
     readable,
     write_json,
     write_text,
 )
+from tiedlm.json_text import parse_json
 from tiedlm.native import library
 
 
@@ -70,13 +71,13 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         write_text(blocker / "a.txt", "x")
 
 
-def test_half_a_character_is_named_with_the_file(tmp_path):
+def test_a_broken_character_is_named_with_the_file(tmp_path):
     with pytest.raises(UserError, match=r"cannot write .*a\.txt: '\\udce9' in it is not a char"):
         write_text(tmp_path / "a.txt", "x\udce9")
     assert not list(tmp_path.iterdir())
 
 
-def test_an_input_is_not_written_over_and_what_lies_beside_it_is(tmp_path):
+def test_an_input_is_not_overwritten_but_other_files_are(tmp_path):
     read, beside = tmp_path / "read.txt", tmp_path / "beside.txt"
     for path in (read, beside):
         path.write_text("")
@@ -87,7 +88,7 @@ def test_an_input_is_not_written_over_and_what_lies_beside_it_is(tmp_path):
         keep_input(tmp_path / "." / "read.txt", beside, str(read))
 
 
-def test_json_round_trips_and_refuses_what_json_has_not(tmp_path):
+def test_json_round_trips_and_refuses_nan(tmp_path):
     write_json(tmp_path / "a.json", {"ä": [1, 2.5, None, True]})
     assert read_json(tmp_path / "a.json") == {"ä": [1, 2.5, None, True]}
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -108,7 +109,7 @@ def test_only_a_near_name_is_suggested():
     assert did_you_mean("qqq", ["sotu", "ptb"]) == ""
 
 
-def test_a_new_folder_an_empty_one_and_an_earlier_export_are_taken(tmp_path):
+def test_a_new_folder_an_empty_one_and_an_earlier_export_are_accepted(tmp_path):
     check_folder(tmp_path / "new", "step.onnx", "export")
     check_folder(tmp_path, "step.onnx", "export")
     (tmp_path / "step.onnx").touch()
@@ -151,7 +152,7 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
         pass
 
 
-def test_a_link_is_followed_and_a_pipe_stays_a_pipe(tmp_path):
+def test_a_link_is_followed_and_a_pipe_is_written_to(tmp_path):
     (tmp_path / "target").write_text("old")
     (tmp_path / "link").symlink_to("target")
     write_text(tmp_path / "link", "new")
@@ -168,7 +169,7 @@ def test_a_link_is_followed_and_a_pipe_stays_a_pipe(tmp_path):
 
 @pytest.fixture
 def no_home(monkeypatch):
-    """A user without a home folder: no HOME, and a number that has no entry."""
+    """Simulate a user without a home folder: no HOME and no entry for the user id."""
     for name in ("HOME", "XDG_CACHE_HOME", "TIEDLM_CACHE", "TIEDLM_DATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
@@ -182,6 +183,17 @@ def test_without_a_home_folder_the_cache_is_asked_for_by_name(no_home, monkeypat
         cache_folder()
     monkeypatch.setenv("TIEDLM_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
+
+
+def test_without_a_home_folder_the_corpora_are_listed(no_home, monkeypatch, tmp_path):
+    ptb = next(source for source in list_sources() if source.name == "ptb")
+    assert not ptb.present
+    assert ptb.advice.endswith("into <folder>/ptb and set TIEDLM_DATA=<folder>")
+    monkeypatch.setenv("TIEDLM_DATA", str(tmp_path))
+    (tmp_path / "ptb").mkdir()
+    for part in ("train", "valid", "test"):
+        (tmp_path / "ptb" / f"ptb.{part}.txt").write_text("a")
+    assert [source.name for source in list_sources() if source.place == str(tmp_path / "ptb")]
 
 
 def test_without_a_home_folder_the_data_folder_is_named(no_home, monkeypatch):
@@ -249,7 +261,7 @@ def test_a_folder_is_held_by_one_at_a_time(tmp_path):
         assert os.listdir(tmp_path / "new") == [".lock"]
 
 
-def test_the_lock_of_a_process_that_was_killed_is_not_in_the_way(tmp_path):
+def test_the_lock_of_a_killed_process_does_not_block(tmp_path):
     program = (
         "import sys, time; from pathlib import Path; from tiedlm.files import lock\n"
         "with lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
@@ -301,3 +313,8 @@ def test_a_number_beyond_any_float_is_infinite():
     assert parse_json(f"[1{'0' * 400}, -1{'0' * 5000}]", "list") == [math.inf, -math.inf]
     assert parse_json("[1e999, 7]", "list") == [math.inf, 7]
     assert parse_json('["\\ud83d\\ude00 \\u00e9"]', "list") == ["\N{GRINNING FACE} é"]
+
+
+def test_a_number_too_large_is_shown_as_it_was_written():
+    written = f"[1{'0' * 400}, 1e999, -1e999, Infinity, -Infinity, NaN, 0.5]"
+    assert repr(parse_json(written, "list")) == written

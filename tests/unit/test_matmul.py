@@ -3,6 +3,7 @@ import torch
 
 from tiedlm import matmul
 from tiedlm.arithmetic import arithmetic
+from tiedlm.native import routes, ways
 
 
 def relative_error(c, a, b):
@@ -14,7 +15,7 @@ def relative_error(c, a, b):
 @pytest.mark.parametrize("accumulate", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_matmul_writes_or_adds_into_a_float32_result(dtype, accumulate, monkeypatch):
-    monkeypatch.setattr(matmul, "_PART", 7)  # two rows, so that there are three parts
+    monkeypatch.setattr(ways, "_PART", 7)  # two rows, so that there are three parts
     a, b = torch.randn(5, 7).to(dtype), torch.randn(7, 3).to(dtype)
     out = torch.ones(5, 3)
     result = matmul.matmul(a, b, out, accumulate=accumulate)
@@ -24,6 +25,16 @@ def test_matmul_writes_or_adds_into_a_float32_result(dtype, accumulate, monkeypa
     torch.testing.assert_close(out, expected, atol=tolerance, rtol=tolerance)
 
 
+LAYOUTS = [(False, False), (False, True), (True, False), (True, True)]
+
+
+def laid_out(x, transposed):
+    """Return a matrix with the same numbers that lies in memory column by column."""
+    return x.t().contiguous().t() if transposed else x
+
+
+@pytest.mark.parametrize("way", list(ways.WAYS))
+@pytest.mark.parametrize(("a_transposed", "b_transposed"), LAYOUTS)
 @pytest.mark.parametrize(
     ("dtype", "out_dtype"),
     [
@@ -32,35 +43,88 @@ def test_matmul_writes_or_adds_into_a_float32_result(dtype, accumulate, monkeypa
         (torch.bfloat16, torch.float32),
     ],
 )
-def test_matmul_writes_the_same_numbers_by_blocks_of_columns(dtype, out_dtype, monkeypatch):
-    hidden, weight = torch.randn(5, 16).to(dtype), torch.randn(11, 16).to(dtype)
-    whole = torch.empty(5, 11, dtype=out_dtype)
-    wider = torch.full((5, 13), 7.0, dtype=out_dtype)
-    for accumulate in (False, True):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        monkeypatch.setattr(matmul, "_COLUMNS", 2048)
-        matmul.matmul(hidden, weight.t(), whole, accumulate=accumulate)
-        times = 2 if accumulate else 1
-        torch.testing.assert_close(whole, times * (hidden @ weight.t()).to(out_dtype))
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-        monkeypatch.setattr(matmul, "_COLUMNS", 4)
-        by_blocks = matmul.matmul(hidden, weight.t(), wider[:, :11], accumulate=accumulate)
-        torch.testing.assert_close(by_blocks, whole)
-    assert bool((wider[:, 11:] == 7).all())
+def test_every_way_writes_and_adds_the_same_product(
+    way, a_transposed, b_transposed, dtype, out_dtype, monkeypatch
+):
+    monkeypatch.setattr(ways, "BLOCK", 4)
+    monkeypatch.setattr(ways, "_EVEN", 5)
+    a, b = torch.randn(9, 16).to(dtype), torch.randn(16, 11).to(dtype)
+    factors, exact = (laid_out(a, a_transposed), laid_out(b, b_transposed)), a.double() @ b.double()
+    # A part of a wider matrix, without the columns that b has for a GEMM alone.
+    wide = torch.full((9, 13), 7.0, dtype=out_dtype)
+    rtol = 1e-5 if dtype == torch.float32 else 2e-2
+    for out in (wide[:, :10], torch.full((9, 11), 7.0, dtype=out_dtype)):
+        for times in (1, 2):
+            assert ways.WAYS[way](*factors, out, times == 2) is out
+            expected = times * exact[:, : out.shape[1]]
+            torch.testing.assert_close(out.double(), expected, atol=4 * rtol, rtol=rtol)
+    assert bool((wide[:, 10:] == 7).all())
 
 
-@pytest.mark.parametrize("out_dtype", [torch.float32, torch.bfloat16])
-def test_matmul_of_a_transposed_factor_is_the_same_made_transposed(out_dtype, monkeypatch):
-    # As W's gradient: rows that a stride keeps apart, and columns that are there for a GEMM alone.
-    grad, hidden = torch.randn(7, 24)[:, :19].bfloat16(), torch.randn(7, 8).bfloat16()
-    expected = (grad.double().t() @ hidden.double())[:, :5]
-    for has_amx in (False, True):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has_amx=has_amx: has_amx)
-        out = torch.full((19, 5), torch.nan, dtype=out_dtype)
-        assert matmul.matmul(grad.t(), hidden, out) is out
-        torch.testing.assert_close(out.double(), expected, atol=5e-2, rtol=2e-2)
-        matmul.matmul(grad.t(), hidden, out, accumulate=True)
-        torch.testing.assert_close(out.double(), 2 * expected, atol=1e-1, rtol=4e-2)
+def test_onednn_meets_few_shapes_however_many_tokens_a_call_has(monkeypatch):
+    shapes = set()
+    monkeypatch.setattr(
+        ways, "onednn_linear", lambda x, w: shapes.add((*x.shape, *w.shape)) or x @ w.t()
+    )
+    for tokens in range(192, 256):
+        hidden, weight = torch.randn(tokens, 4), torch.randn(9, 4)
+        grad = hidden @ weight.t()
+        ways.WAYS["oneDNN"](hidden, weight.t(), torch.empty(tokens, 9), False)
+        ways.WAYS["oneDNN"](grad.t(), hidden, torch.empty(9, 4), False)
+    assert len(shapes) == 2 * 2
+
+
+@pytest.mark.parametrize("way", list(ways.WAYS))
+def test_matmul_makes_large_products_the_chosen_way_and_small_ones_as_pytorch_does(
+    way, monkeypatch
+):
+    called = []
+    monkeypatch.setattr(matmul, "_LEAST_PRODUCT", 9 * 16 * 11)
+    monkeypatch.setattr(routes, "choose", lambda *_: routes.Choice(way, {}, {}))
+    for name in ways.WAYS:
+        monkeypatch.setitem(matmul.WAYS, name, lambda *given, name=name: called.append(name))
+    a, b, out = torch.randn(9, 16), torch.randn(16, 11), torch.empty(9, 11)
+    matmul.matmul(a, b, out)
+    assert called == [way]
+    matmul.matmul(a[:8], b, out[:8])
+    matmul.matmul(a.double(), b.double(), out.double())
+    with arithmetic(route="default"):
+        matmul.matmul(a, b, out)
+    monkeypatch.setenv("TIEDLM_NATIVE", "0")
+    matmul.matmul(a, b, out)
+    assert called == [way, *["plain"] * 4]
+
+
+def test_rows_of_a_batch_do_not_change_the_kind_and_lengths_of_rows_do():
+    def kind(rows, hidden, words):
+        h, grad = torch.empty(rows, hidden), torch.empty(rows, words)
+        return matmul._kind(h, torch.empty(words, hidden).t(), h.dtype), matmul._kind(
+            grad.t(), h, h.dtype
+        )
+
+    assert kind(700, 650, 1000) == kind(650, 650, 1000)
+    assert None not in kind(700, 650, 1000)
+    assert all(map(lambda a, b: a != b, kind(700, 650, 1000), kind(700, 651, 1000)))
+    assert all(map(lambda a, b: a != b, kind(700, 650, 1000), kind(700, 650, 1001)))
+
+
+def test_what_is_measured_of_a_huge_product_is_a_part_of_the_same_alignment():
+    hidden, words = torch.empty(65536, 100), torch.empty(300_001, 100)
+    kind = matmul._kind(hidden, words.t(), torch.float32)
+    assert (kind.M, kind.K) == (508, 100)
+    assert 8192 <= kind.P < 8192 + 64
+    assert kind.P % 64 == 300_001 % 64
+
+
+@pytest.mark.parametrize("way", ["plain", "oneDNN"])
+def test_linear_adds_the_bias_whatever_the_way(way, monkeypatch):
+    monkeypatch.setattr(matmul, "_LEAST_PRODUCT", 0)
+    monkeypatch.setattr(routes, "choose", lambda *_: routes.Choice(way, {}, {}))
+    x, weight, bias = torch.randn(5, 7), torch.randn(3, 7), torch.randn(3)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        given = [tensor.to(dtype) for tensor in (x, weight, bias)]
+        expected = torch.nn.functional.linear(*given)
+        torch.testing.assert_close(matmul.linear(*given), expected)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -82,14 +146,45 @@ def test_adder_adds_the_product_with_the_weight_it_was_given(dtype, rows, transp
             assert relative_error(out - 1, a, weight.t()) < level + 1e-6 * (wide != dtype)
 
 
-@pytest.mark.parametrize("rows", [1, 20])
-def test_float32_weights_are_laid_out_for_the_library_of_their_products(rows):
-    weight, a = torch.randn(33, 17), torch.randn(rows, 17)
-    if matmul._can_pack("MKL", torch.float32):
-        assert matmul._packing(weight) == "MKL"
-        assert matmul._packing(weight.t()) is None
-    for _ in range(2):
-        assert relative_error(matmul.multiplier(weight, rows)(a), a, weight.t()) < 1e-6
+@pytest.mark.parametrize("layout", ["plain", "MKL", "oneDNN"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_every_layout_of_a_weight_gives_the_same_product(layout, transposed, monkeypatch):
+    if layout != "plain" and not matmul._can_pack(layout, torch.float32):
+        pytest.skip(f"this PyTorch cannot lay out weights for {layout}")
+    monkeypatch.setattr(matmul, "_LEAST_STEP", 0)
+    monkeypatch.setattr(routes, "choose", lambda *_: routes.Choice(layout, {}, {}))
+    weight = laid_out(torch.randn(33, 17), transposed)
+    for rows in (1, 20):
+        multiply = matmul.multiplier(weight, rows)
+        for _ in range(2):
+            a = torch.randn(rows, 17)
+            assert relative_error(multiply(a), a, weight.t()) < 1e-6
+
+
+def test_small_weights_are_laid_out_for_the_library_of_the_usual_products():
+    weight = torch.randn(33, 17)
+    with arithmetic(route="default"):
+        if matmul._can_pack("MKL", torch.float32):
+            assert matmul._layout(weight, 20) == "MKL"
+            assert matmul._layout(weight.t(), 20) == "plain"
+
+
+def test_layouts_are_measured_for_the_window_that_they_serve(monkeypatch):
+    monkeypatch.setattr(matmul, "_LEAST_STEP", 0)
+    asked = []
+
+    def choose(kind, usual, trial):
+        asked.append((kind, usual, trial()))
+        return routes.Choice("plain", {}, {})
+
+    monkeypatch.setattr(routes, "choose", choose)
+    assert matmul._layout(torch.randn(33, 17), 20) == "plain"
+    ((kind, usual, trial),) = asked
+    assert "16 x 17 with a weight 33 x 17" in kind
+    assert usual == next(iter(trial.ways))
+    assert set(trial.ways) == {"plain", "MKL", "oneDNN"}
+    assert trial.uses == 35
+    assert trial.error(trial.ways["plain"]()()) < trial.level
 
 
 def test_adder_without_the_operations_that_lay_out_weights_gives_the_same(monkeypatch):

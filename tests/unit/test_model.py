@@ -1,4 +1,4 @@
-"""The language model: its four variants, its shapes, its loss."""
+"""The language model has four variants, the right shapes and the right loss."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_each_variant_learns_a_repeating_text(tied, alpha):
         optimizer.step()
         losses.append(out.ce.item())
     assert losses[0] > 2.2  # log 11 = 2.4
-    assert losses[-1] < 0.8  # log 6 = 1.8: words without their order
+    assert losses[-1] < 0.8  # log 6 = 1.8, the loss without word order
 
 
 def test_shapes_at_the_edges_are_batch_first():
@@ -104,7 +104,7 @@ def test_weights_start_within_their_range_and_biases_at_zero():
 def test_a_wrong_option_is_named(options, name):
     with pytest.raises(ValueError, match=name):
         small(**options)
-    with pytest.raises(ValueError, match=name):  # already where nothing is built
+    with pytest.raises(ValueError, match=name):  # even before the model is built
         ModelConfig(**{"vocab_size": 7} | options)
 
 
@@ -114,14 +114,14 @@ def test_tokens_of_a_wrong_shape_are_refused():
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_head_of_ones_own_trains_with_any_optimizer(tied):
+def test_a_custom_head_trains_with_any_optimizer(tied):
     model = LanguageModel(ModelConfig(vocab_size=9, d_embed=4, d_hidden=4, tied=tied))
     model(torch.tensor([[1, 2, 3]]))[0].sum().backward()
     assert model.embedding.weight.grad.layout == torch.strided
     torch.optim.Adam([model.embedding.weight]).step()
 
 
-def test_modules_come_back_in_the_mode_they_were_in():
+def test_the_mode_of_modules_is_restored():
     model = LanguageModel(ModelConfig(vocab_size=11, d_embed=4, d_hidden=4))
     model.lstm.eval()
     with model.mode(training=True):
@@ -129,7 +129,7 @@ def test_modules_come_back_in_the_mode_they_were_in():
     assert (model.training, model.lstm.training, model.embedding.training) == (True, False, True)
 
 
-def test_sampling_drops_nothing_and_leaves_the_mode_alone():
+def test_sampling_drops_nothing_and_keeps_the_mode():
     torch.manual_seed(0)
     model = LanguageModel(ModelConfig(vocab_size=11, d_embed=4, d_hidden=4, dropout_hidden=0.9))
     model.vocabulary = Vocabulary([*"abcdefghi", "<unk>", "<eos>"])

@@ -1,4 +1,4 @@
-"""What is shown while a model is trained."""
+"""Progress is shown while a model is trained."""
 
 import io
 
@@ -31,13 +31,13 @@ def test_without_a_terminal_there_are_plain_lines_now_and_then(monkeypatch):
             now[0] += 10
             task.step(100, 1, 2, 123.4)
     lines = out.getvalue().splitlines()
-    assert len(lines) == 1  # one in each 30 seconds: at 40 s; the next would come after 70 s
+    assert len(lines) == 1  # one line per 30 seconds, at 40 s; the next would come after 70 s
     # 400 targets in 40 s: 10 tokens/s, and 60 s for the other 600.
     assert lines[0].split() == ["run", "40%", "epoch", "1/2", "ppl", "123.4", "10", "tokens/s",
                                 "ETA", "1:00"]  # fmt: skip
 
 
-def test_eta_counts_only_what_this_process_did(monkeypatch):
+def test_eta_counts_only_the_work_of_this_process(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     out, shown = view()

@@ -1,4 +1,4 @@
-"""The loss and the model without values, and recorded: shapes, graphs, shards."""
+"""The loss and the model work without values, when recorded, and on shards."""
 
 from contextlib import nullcontext
 
@@ -36,7 +36,7 @@ def loss_of(tensors, targets, **options):
 
 
 def shapes_of(tensors, targets, **options):
-    """Shape and type of every loss and gradient."""
+    """Return the shape and type of every loss and gradient."""
     leaves = [x.detach().requires_grad_() for x in tensors]
     out = loss_of(leaves, targets, **options)
     grads = torch.autograd.grad(out.loss.sum(), leaves)
@@ -44,7 +44,7 @@ def shapes_of(tensors, targets, **options):
 
 
 def without_values(tensors, targets, place):
-    """The same on the meta device, or fake."""
+    """Return the same on the meta device or as fake tensors."""
     if place == "meta":
         return [x.to("meta") for x in tensors], targets.to("meta")
     mode = FakeTensorMode()
@@ -52,7 +52,7 @@ def without_values(tensors, targets, place):
 
 
 def around(targets, inside):
-    """The mode of fake tensors, which they need not be in."""
+    """Return the mode of fake tensors. They work outside it too."""
     return targets.fake_mode if inside else nullcontext()
 
 
@@ -65,8 +65,10 @@ PLACES = pytest.mark.parametrize(
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("tied", [True, False])
-def test_shapes_without_values_are_those_with(place, inside, impl, reduction, tied, pointwise):
-    """Forward and backward, the compiled kernels on as well: they may not follow an address."""
+def test_shapes_without_values_equal_those_with_values(
+    place, inside, impl, reduction, tied, pointwise
+):
+    """Compiled kernels may not follow an address, forward or backward."""
     for dtype in (torch.float32, torch.bfloat16):
         real, options = problem(dtype, tied), dict(impl=impl, reduction=reduction)
         want, _ = shapes_of(*real, **options)
@@ -97,10 +99,10 @@ class Criterion(torch.nn.Module):
 
 
 @pytest.mark.parametrize("impl", IMPLS)
-def test_exported_and_traced_losses_are_the_loss_for_other_targets_too(impl):
+def test_exported_and_traced_losses_equal_the_loss_for_other_targets_too(impl):
     (hidden, weight, _), targets = problem()
     criterion, inputs = Criterion(impl=impl), (hidden, weight, targets)
-    others = targets.flip(1).clamp(min=2)  # of which fewer are distinct, and none is ignored
+    others = targets.flip(1).clamp(min=2)  # fewer distinct targets, none ignored
     graphs = [
         torch.export.export(criterion, inputs, strict=False).module(),
         make_fx(criterion)(*inputs),
@@ -158,7 +160,7 @@ def test_a_model_without_values_has_shapes_and_gradients(tied, place, pointwise)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_an_exported_model_is_the_model_for_other_words_too(training):
+def test_an_exported_model_equals_the_model_for_other_words_too(training):
     torch.manual_seed(0)
     loss = TrainingLoss(LanguageModel(config(dropout=0.3)).train(training))
     graphs = [
@@ -182,7 +184,7 @@ def test_masks_are_the_numbers_that_pytorch_draws_in_place():
 
 @pytest.fixture
 def mesh():
-    """One process that stands for a group: its shards are whole, and DTensors all the same."""
+    """Make a group of one process: its shards are whole but still DTensors."""
     from torch.distributed.device_mesh import init_device_mesh
 
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
@@ -190,7 +192,7 @@ def mesh():
     dist.destroy_process_group()
 
 
-def test_a_sharded_weight_is_refused_with_what_to_call_and_that_works(mesh):
+def test_a_sharded_weight_is_refused_with_advice_that_works(mesh):
     from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
     (hidden, weight, bias), targets = problem()

@@ -1,4 +1,4 @@
-"""The loss and the model inside torch.func transforms and forward-mode differentiation."""
+"""The loss and the model work in torch.func transforms and forward-mode differentiation."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, line
 
 from tiedlm import LanguageModel, ModelConfig, augmented_cross_entropy
 
-# Of forward mode and of linearize, about PyTorch's own code.
+# Warnings of forward mode and linearize about PyTorch's own code.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`torch.jit.script` is deprecated", "ignore:Attempted to insert a get_attr Node"
 )
@@ -17,7 +17,7 @@ IMPLS = ["auto", "reference", "quadratic"]
 
 
 def problem(examples=3, n=5, vocab=11, width=4):
-    """Hidden states (examples, n, width), a classifier, targets of which one is ignored."""
+    """Return hidden states (examples, n, width), a classifier and targets with one ignored."""
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(examples, n, width, dtype=torch.float64, generator=generator)
     weight = torch.randn(vocab, width, dtype=torch.float64, generator=generator)
@@ -34,7 +34,7 @@ def loss_of(**options):
 
 
 def by_autograd(loss, hidden, weight, targets):
-    """Gradients for hidden states and classifier, without any transform."""
+    """Return gradients for hidden states and classifier without any transform."""
     leaves = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
     return torch.autograd.grad(loss(*leaves, targets).sum(), leaves)
 
@@ -53,7 +53,7 @@ def summed(loss):
     return lambda *inputs: loss(*inputs).sum()
 
 
-def test_functional_gradients_are_those_of_autograd(loss):
+def test_functional_gradients_equal_those_of_autograd(loss):
     hidden, weight, targets = problem()
     want = by_autograd(loss, hidden, weight, targets)
     assert_close(grad(summed(loss), (0, 1))(hidden, weight, targets), want)
@@ -61,7 +61,7 @@ def test_functional_gradients_are_those_of_autograd(loss):
     assert_close(pull_back(torch.ones((), dtype=torch.float64)), want)
 
 
-def test_jacobians_are_those_of_autograd_both_ways(loss):
+def test_jacobians_of_both_modes_equal_those_of_autograd(loss):
     hidden, weight, targets = problem()
     want = by_autograd(loss, hidden, weight, targets)
     for jacobian in (jacrev, jacfwd):
@@ -113,7 +113,7 @@ def test_second_derivatives_agree_with_differences_of_gradients(impl, tied, targ
     hidden, weight, targets = problem(examples=1)
     embedding = None if tied else 1.5 * weight.cos()
     loss = loss_of(impl=impl, target_grad=target_grad, embedding=embedding)
-    if tied and not target_grad:  # then the target stays where it is
+    if tied and not target_grad:  # the target stays fixed
         embedding = weight.clone()
     frozen = loss_of(impl=impl, target_grad=target_grad, embedding=embedding)
     step = 1e-5
@@ -141,7 +141,7 @@ def test_hessian_vector_product_is_the_hessians_product_with_the_vector(impl):
 
 
 @pytest.mark.parametrize("impl", IMPLS)
-def test_what_is_for_logging_has_no_derivative(impl):
+def test_the_logged_parts_have_no_derivative(impl):
     hidden, weight, targets = problem()
 
     def logged(w):
@@ -160,7 +160,7 @@ def test_auto_is_the_reference_bit_for_bit():
     assert all(torch.equal(a, b) for a, b in zip(auto, reference, strict=True))
 
 
-def test_a_target_that_is_no_word_is_found_where_it_can_be_read():
+def test_a_target_outside_the_vocabulary_is_refused_if_it_can_be_read():
     hidden, weight, targets = problem()
     targets[2, 2] = 11
     with pytest.raises(ValueError, match=r"targets: expected ids in \[0, 11\) .*got 11"):
@@ -199,7 +199,7 @@ def test_a_checkpoint_and_a_retained_graph_give_the_same_gradients(loss, reentra
 
 
 class TrainingLoss(torch.nn.Module):
-    """Model and loss as one module, as functional_call wants it."""
+    """Model and loss in one module, for functional_call."""
 
     def __init__(self, tied=True, dropout=0.0):
         super().__init__()
@@ -249,7 +249,7 @@ def test_a_model_has_a_gradient_for_each_example():
         )
 
 
-def test_each_mapped_example_draws_its_own_mask_where_that_is_asked_for():
+def test_each_mapped_example_draws_its_own_mask_on_request():
     lstm = TrainingLoss(dropout=0.5).model.lstm.train()
     same_inputs = torch.ones(4, 1, 6, 4, dtype=torch.float64)
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Ties: one parameter, by identity, through everything that happens to a model."""
+"""A tie is one parameter by identity, whatever happens to the model."""
 
 import copy
 

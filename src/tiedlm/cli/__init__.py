@@ -11,9 +11,11 @@ import io
 import os
 import sys
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn, TypeVar
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group
 from cyclopts.exceptions import MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
 from tiedlm import __version__
@@ -102,6 +104,21 @@ def until_the_end(context: AbstractContextManager[T]) -> T:
     return _UNTIL_THE_END.enter_context(context)
 
 
+def temporary_cache(error: UserError) -> Path:
+    """Return a folder in place of a cache that cannot be written; it lasts until the command ends.
+
+    Raises:
+        UserError: ``error`` itself, if there is no temporary folder either.
+    """
+    try:
+        folder = until_the_end(TemporaryDirectory(prefix="tiedlm-"))
+    except OSError:
+        raise error from None
+    if is_first_rank():
+        note(f"{error}; until then each command encodes the text again")
+    return Path(folder)
+
+
 def _open_streams() -> None:
     """Open ``os.devnull`` for each standard stream that was closed, as by ``2>&-``.
 
@@ -140,6 +157,11 @@ def _explain(error: CycloptsError) -> str:
     if isinstance(error, UnknownOptionError) and command in _WITH_CONTEXT:
         text += "; write -- before a context that begins with -"
     return text
+
+
+def help_groups(*names: str) -> tuple[Group, ...]:
+    """Return the groups of flags that ``--help`` shows, in this order."""
+    return tuple(Group(name, sort_key=place) for place, name in enumerate(names))
 
 
 def note(text: str) -> None:

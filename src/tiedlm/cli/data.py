@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from tiedlm.cli import temporary_cache
 from tiedlm.cli.numbers import MaybeWhole
 
 app = App(name="data", help="List, prepare and check corpora.", help_format="plaintext")
@@ -67,7 +68,13 @@ def prepare(
     from tiedlm.data.corpus import find_source, load_corpus
     from tiedlm.data.prepare import write_corpus
 
-    loaded = load_corpus(corpus, vocab_size=vocab_size, min_count=min_count, tokenize=tokenize)
+    loaded = load_corpus(
+        corpus,
+        vocab_size=vocab_size,
+        min_count=min_count,
+        tokenize=tokenize,
+        without_cache=None if out is None else temporary_cache,
+    )
     if out is not None:
         write_corpus(loaded, out, keep=find_source(corpus).files)
     tokens = ", ".join(f"{part} {n['tokens']:,}" for part, n in loaded.info["parts"].items())
@@ -99,7 +106,13 @@ def check(
     from tiedlm.data.corpus import load_corpus
 
     found = check_corpus(
-        load_corpus(corpus, vocab_size=vocab_size, min_count=min_count, tokenize=tokenize)
+        load_corpus(
+            corpus,
+            vocab_size=vocab_size,
+            min_count=min_count,
+            tokenize=tokenize,
+            without_cache=temporary_cache,
+        )
     )
     if json_:
         print(json.dumps(found, indent=2))

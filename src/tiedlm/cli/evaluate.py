@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from tiedlm.cli import note
+from tiedlm.cli import note, temporary_cache
 from tiedlm.cli.numbers import MaybeSeed, MaybeWhole
 from tiedlm.errors import UserError
 from tiedlm.training.settings import Settings
+
+if TYPE_CHECKING:
+    from tiedlm.data import Corpus, Vocabulary
+    from tiedlm.evaluation import Evaluation
 
 
 def evaluate(
@@ -57,35 +61,12 @@ def evaluate(
     from tiedlm.evaluation import evaluate as evaluate_model
     from tiedlm.evaluation import monte_carlo_evaluate
     from tiedlm.progress import token_progress
-    from tiedlm.training.run_files import corpus_info, text_hashes
 
-    if window is not None and window < 1:
-        raise UserError(f"--window: expected at least 1, got {window}")
-    if mc is not None and mc < 1:
-        raise UserError(f"--mc: expected at least 1, got {mc}")
-    if mc is not None and window is not None:
-        raise UserError("--window: the masks of --mc last for the run's --bptt; leave it out")
-    if seed is not None and mc is None:
-        raise UserError("--seed needs --mc; without it nothing is drawn at random")
+    _check_options(window, mc, seed)
     seed = 1 if seed is None else seed
     model, vocabulary = load_model(run, device)
     settings = Settings.of_run(run)
-    if data is not None:
-        settings = settings.replace(data=data)
-    elif os.sep in settings.data and not Path(settings.data).exists():
-        raise UserError(
-            f"{settings.data}, the text of {run}, does not exist; give its new place as --data"
-        )
-    corpus = settings.load_corpus()
-    if corpus.vocabulary != vocabulary:
-        raise UserError(
-            f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) differs "
-            f"from {run}'s ({len(vocabulary)} words): has the text or its split changed since "
-            "training? (`tiedlm score` takes any text)"
-        )
-    trained_on = text_hashes(corpus_info(run))
-    if trained_on and trained_on != text_hashes(corpus.info):
-        note(f"the text of {corpus.name!r} has changed since {run} was trained on it")
+    corpus = _load_corpus(run, settings, data, vocabulary)
     ids, unk_id = getattr(corpus, split), corpus.vocabulary.unk_id
     if mc is None:
         at_once = {} if window is None else {"window": window}
@@ -102,6 +83,50 @@ def evaluate(
         return
     sampled = "" if mc is None else f", {mc} samples of the dropout masks (seed {seed})"
     print(f"{run}  {corpus.name} {split}{sampled}")
+    _print(out)
+
+
+def _check_options(window: int | None, mc: int | None, seed: int | None) -> None:
+    """Refuse values out of range, and flags that cannot be combined."""
+    if window is not None and window < 1:
+        raise UserError(f"--window: expected at least 1, got {window}")
+    if mc is not None and mc < 1:
+        raise UserError(f"--mc: expected at least 1, got {mc}")
+    if mc is not None and window is not None:
+        raise UserError("--window: the masks of --mc last for the run's --bptt; leave it out")
+    if seed is not None and mc is None:
+        raise UserError("--seed needs --mc; without it nothing is drawn at random")
+
+
+def _load_corpus(run: Path, settings: Settings, data: str | None, vocabulary: Vocabulary) -> Corpus:
+    """Load the run's corpus from its place or a new one. Note a text that has changed.
+
+    Raises:
+        UserError: if the text is missing, or its vocabulary is not the run's.
+    """
+    from tiedlm.training.run_files import corpus_info, text_hashes
+
+    if data is not None:
+        settings = settings.replace(data=data)
+    elif os.sep in settings.data and not Path(settings.data).exists():
+        raise UserError(
+            f"{settings.data}, the text of {run}, does not exist; give its new place as --data"
+        )
+    corpus = settings.load_corpus(without_cache=temporary_cache)
+    if corpus.vocabulary != vocabulary:
+        raise UserError(
+            f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) differs "
+            f"from {run}'s ({len(vocabulary)} words): has the text or its split changed since "
+            "training? (`tiedlm score` takes any text)"
+        )
+    trained_on = text_hashes(corpus_info(run))
+    if trained_on and trained_on != text_hashes(corpus.info):
+        note(f"the text of {corpus.name!r} has changed since {run} was trained on it")
+    return corpus
+
+
+def _print(out: Evaluation) -> None:
+    """Print the perplexity and its denominators."""
     print(f"  perplexity              {out.perplexity:.4f}")
     print(f"  bits per word           {out.bits_per_word:.4f}")
     print(f"  predicted tokens        {out.tokens:,} (all but the first)")

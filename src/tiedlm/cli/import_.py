@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 
-def import_(checkpoint: Path, /, *, vocabulary: Path, out: Path) -> None:
-    """Convert an LSTM checkpoint of pytorch/examples or neural-complexity to a run folder.
+def import_(
+    checkpoint: Path,
+    /,
+    *,
+    vocabulary: Path,
+    out: Path,
+    option: Annotated[list[str] | None, Parameter(negative="")] = None,
+) -> None:
+    """Convert a checkpoint of pytorch/examples or neural-complexity to a run folder.
+
+    It may be an LSTM, GRU or RNN of either program, or a Transformer of the first one.
 
     The checkpoint must be a state dict. For a pickled module the error shows the lines that convert
     it. The run is ready for `tiedlm score`, `predict` and `rescore`.
@@ -19,17 +31,35 @@ def import_(checkpoint: Path, /, *, vocabulary: Path, out: Path) -> None:
         File with the model's words, one per line, ordered by id; must contain `<eos>`.
     out
         Run folder to write.
+    option
+        What a checkpoint does not record, as name=value. Of a Transformer: n_heads (2 unless given)
+        and context, the words of a window in training (35 unless given). Of an RNN: activation,
+        tanh unless given, or relu. Give the flag once for each.
     """
     from tiedlm.importers.pytorch_examples import import_checkpoint, write_run
+    from tiedlm.networks import options_class, parse_options
 
-    imported = import_checkpoint(checkpoint, vocabulary)
+    is_of_rnn = any(text.startswith("activation") for text in option or [])
+    network = "elman" if is_of_rnn else "encoder"
+    options = parse_options(network, options_class(network), option or [])
+    imported = import_checkpoint(checkpoint, vocabulary, options)
     write_run(imported, out)
     config = imported.model.config
     tie = "tied: the two matrices are equal" if config.tied else "not tied: the matrices differ"
+    kinds = {"lstm": "LSTM", "gru": "GRU", "elman": "RNN", "encoder": "Transformer"}
+    kind = kinds[config.network]
     print(
-        f"LSTM, {config.n_layers} layers, d_embed {config.d_embed}, d_hidden {config.d_hidden}, "
+        f"{kind}, {config.n_layers} layers, d_embed {config.d_embed}, d_hidden {config.d_hidden}, "
         f"{config.vocab_size:,} words; {tie}"
     )
+    if config.network == "encoder":
+        chosen = " and ".join(f"{name}={config.options[name]}" for name in ("n_heads", "context"))
+        print(f"the checkpoint does not record {chosen}; if they were others, pass --option")
+    if config.network == "elman":
+        print(
+            f"the checkpoint does not record activation={config.options['activation']}; if it was "
+            "the other, pass --option activation=relu"
+        )
     if imported.wrappers:
         names = " and ".join(f"{wrapper}." for wrapper in imported.wrappers)
         print(f"names of tensors are read without {names}, which PyTorch's wrappers add")

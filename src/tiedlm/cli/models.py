@@ -8,12 +8,23 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tiedlm.cli import until_the_end
+from tiedlm.cli import note, until_the_end
 from tiedlm.data import Vocabulary, split_sentences, tokenize
 from tiedlm.model import LanguageModel
 from tiedlm.training.hardware import choose_device, fast_arithmetic
 from tiedlm.training.run import load
 from tiedlm.training.run_files import corpus_info
+
+MOST_UNKNOWN = 0.5  # share of unknown words above which scores mean little
+
+
+def note_unknown(model: str, share: float, text: str) -> None:
+    """Warn that a model knows too few words of a text or a list for its scores to mean much."""
+    if share > MOST_UNKNOWN:
+        note(
+            f"{model} does not know {share:.0%} of the words: does the {text} differ from it in "
+            "language, in capitals, or in how words are split?"
+        )
 
 
 def load_model(run: Path, device: str = "cpu") -> tuple[LanguageModel, Vocabulary]:

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from tiedlm.cli import note
+from tiedlm.cli import help_groups, note
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
+    from tiedlm.scoring.arpa import Mixture
     from tiedlm.scoring.rescore import ScoredLists, Weights
 
-MOST_UNKNOWN = 0.5  # share of unknown words above which scores mean little
+_LIST, _WEIGHTS, _NGRAMS, _OUTPUT, _MACHINE = help_groups(
+    "List", "Weights", "N-gram model", "Output", "Machine"
+)
 
 
 def rescore(
@@ -24,18 +27,18 @@ def rescore(
     nbest: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     *,
-    acoustic_cost: Path | None = None,
-    lm_cost: Path | None = None,
-    weight: float | None = None,
-    penalty: float | None = None,
-    lm_scale: float | None = None,
-    tune: Path | None = None,
-    arpa: Path | None = None,
-    arpa_weight: float | None = None,
-    tokenize: bool | None = None,
-    out: Path | None = None,
-    device: str = "cpu",
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    acoustic_cost: Annotated[Path | None, Parameter(group=_LIST)] = None,
+    lm_cost: Annotated[Path | None, Parameter(group=_LIST)] = None,
+    weight: Annotated[float | None, Parameter(group=_WEIGHTS)] = None,
+    penalty: Annotated[float | None, Parameter(group=_WEIGHTS)] = None,
+    lm_scale: Annotated[float | None, Parameter(group=_WEIGHTS)] = None,
+    tune: Annotated[Path | None, Parameter(group=_WEIGHTS)] = None,
+    arpa: Annotated[Path | None, Parameter(group=_NGRAMS)] = None,
+    arpa_weight: Annotated[float | None, Parameter(group=_NGRAMS)] = None,
+    tokenize: Annotated[bool | None, Parameter(group=_LIST)] = None,
+    out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
+    device: Annotated[str, Parameter(group=_MACHINE)] = "cpu",
+    json_: Annotated[bool, Parameter(name="--json", group=_OUTPUT, negative="")] = False,
 ) -> None:
     """Rerank the hypotheses of a speech recogniser, and write the best of each list.
 
@@ -84,19 +87,12 @@ def rescore(
     from tiedlm.scoring import arpa as ngrams
     from tiedlm.scoring.nbest import files_of, read_nbest, read_table
     from tiedlm.scoring.rescore import ScoredLists, Weights, log_probs
-    from tiedlm.scoring.table import count
     from tiedlm.training.run_files import corpus_info, model_files
 
     given = _given_weights({"weight": weight, "penalty": penalty, "lm_scale": lm_scale}, tune)
-    if arpa_weight is not None and arpa is None:
-        raise UserError("--arpa-weight needs --arpa")
-    arpa_weight = 0.5 if arpa_weight is None else arpa_weight
-    if not 0 < arpa_weight < 1:
-        raise UserError(f"--arpa-weight: expected 0 < weight < 1, got {arpa_weight}")
-    inputs = (acoustic_cost, lm_cost, tune, arpa)
-    keep_input(
-        out, *files_of(nbest), *(path for path in inputs if path is not None), *model_files(run)
-    )
+    arpa_weight = _given_arpa_weight(arpa_weight, arpa)
+    inputs = [path for path in (acoustic_cost, lm_cost, tune, arpa) if path is not None]
+    keep_input(out, *files_of(nbest), *inputs, *model_files(run))
     mixture = None if arpa is None else ngrams.Mixture(ngrams.load_arpa(arpa), arpa_weight)
     lists = read_nbest(nbest, acoustic_cost, lm_cost)
     references = read_table(tune) if tune is not None else None
@@ -104,41 +100,16 @@ def rescore(
     model.double()
     if tokenize is None:
         tokenize = corpus_info(run)["tokenizer"] == "tiedlm"
+    split = tokenizer if tokenize else str.split
 
-    new, unknown = log_probs(
-        model,
-        vocabulary,
-        lists,
-        tokenizer if tokenize else str.split,
-        mixture,
-    )
+    new, unknown = log_probs(model, vocabulary, lists, split, mixture)
     scored = ScoredLists(lists, new)
+    lines = [_counts(run, scored, unknown, arpa, mixture)]
+    _note_impossible(scored)
     weights = Weights(**given)
-    lines = [
-        f"{count(len(lists), 'utterance')}, {len(new):,} hypotheses, "
-        f"{unknown:.2%} of their words unknown"
-    ]
-    _note_unknown(str(run), unknown)
-    if mixture is not None:
-        share = mixture.unknown / max(mixture.words, 1)
-        lines[0] += f", {share:.2%} unknown to --arpa"
-        _note_unknown(f"--arpa {arpa}", share)
-    if impossible := scored.impossible():
-        others = f" and of {count(len(impossible) - 1, 'other')}" * (len(impossible) > 1)
-        note(
-            f"every hypothesis of {impossible[0]!r}{others} is impossible; the first of the list "
-            "is used"
-        )
     if references is not None:
-        found = scored.tune(references)
-        weights = found.weights
-        lines += [
-            f"word error rate on this list, {found.words:,} words: {found.first:.2%} as ranked, "
-            f"{found.without:.2%} tuned without this model, {found.best:.2%} with it, "
-            f"{found.oracle:.2%} at best",
-        ]
-        if found.best > found.first:
-            note("no weights on the grid match the recogniser's own ranking of this list")
+        weights, rates = _tuned(scored, references)
+        lines.append(rates)
     lines.append(f"used {_flags(weights, arpa, arpa_weight)}")
     text = _as_json(scored, weights) if json_ else _as_text(scored, weights)
     if out is None:
@@ -148,13 +119,48 @@ def rescore(
     print("\n".join(lines), file=sys.stderr)
 
 
-def _note_unknown(model: str, share: float) -> None:
-    """Warn that a model knows too few words for its scores to mean much."""
-    if share > MOST_UNKNOWN:
+def _counts(
+    run: Path, scored: ScoredLists, unknown: float, arpa: Path | None, mixture: Mixture | None
+) -> str:
+    """Return the sizes of the lists and the shares of unknown words. Warn of large shares."""
+    from tiedlm.cli.models import note_unknown
+    from tiedlm.scoring.table import count
+
+    hypotheses = sum(map(len, scored.nbest.values()))
+    line = (
+        f"{count(len(scored.nbest), 'utterance')}, {hypotheses:,} hypotheses, "
+        f"{unknown:.2%} of their words unknown"
+    )
+    note_unknown(str(run), unknown, "list")
+    if mixture is not None:
+        share = mixture.unknown / max(mixture.words, 1)
+        line += f", {share:.2%} unknown to --arpa"
+        note_unknown(f"--arpa {arpa}", share, "list")
+    return line
+
+
+def _note_impossible(scored: ScoredLists) -> None:
+    """Warn of utterances that have only impossible hypotheses."""
+    from tiedlm.scoring.table import count
+
+    if impossible := scored.impossible():
+        others = f" and of {count(len(impossible) - 1, 'other')}" * (len(impossible) > 1)
         note(
-            f"{model} does not know {share:.0%} of the words: does the list differ from it in "
-            "capitals, or in how words are split?"
+            f"every hypothesis of {impossible[0]!r}{others} is impossible; the first of the list "
+            "is used"
         )
+
+
+def _tuned(scored: ScoredLists, references: dict[str, str]) -> tuple[Weights, str]:
+    """Find the best weights. Return them and a line with the word error rates."""
+    found = scored.tune(references)
+    if found.best > found.first:
+        note("no weights on the grid match the recogniser's own ranking of this list")
+    return found.weights, (
+        f"word error rate on this list, {found.words:,} words: {found.first:.2%} as ranked, "
+        f"{found.without:.2%} tuned without this model, {found.best:.2%} with it, "
+        f"{found.oracle:.2%} at best"
+    )
 
 
 def _given_weights(weights: dict[str, float | None], tune: Path | None) -> dict[str, float]:
@@ -173,6 +179,20 @@ def _given_weights(weights: dict[str, float | None], tune: Path | None) -> dict[
     if given.get("lm_scale", 1.0) <= 0:
         raise UserError(f"--lm-scale: expected a positive number, got {given['lm_scale']:g}")
     return given
+
+
+def _given_arpa_weight(weight: float | None, arpa: Path | None) -> float:
+    """Return the share of --arpa in the mixture.
+
+    Raises:
+        UserError: if it is out of range, or --arpa is missing.
+    """
+    if weight is not None and arpa is None:
+        raise UserError("--arpa-weight needs --arpa")
+    weight = 0.5 if weight is None else weight
+    if not 0 < weight < 1:
+        raise UserError(f"--arpa-weight: expected 0 < weight < 1, got {weight}")
+    return weight
 
 
 def _flags(weights: Weights, arpa: Path | None, arpa_weight: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tiedlm.cli import note
+from tiedlm.cli import help_groups, note
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tiedlm.scoring.text import Sentence
 
 DEFAULT_ADAPT_LR = 2.0
+_TEXT, _OUTPUT, _ADAPTING, _MACHINE = help_groups("Text", "Output", "Adapting", "Machine")
 
 
 def score(
@@ -30,18 +31,18 @@ def score(
     file: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     *,
-    column: str | None = None,
-    unit: Literal["sentence", "line", "document"] = "sentence",
-    base: Literal["2", "e", "10"] = "2",
-    start: Literal["eos", "none"] | None = None,
-    eos: bool = True,
-    adapt: Annotated[bool, Parameter(negative="")] = False,
-    adapt_lr: float | None = None,
-    tokenize: bool | None = None,
-    sum_pieces: bool | None = None,
-    out: Path | None = None,
-    precision: Literal["fp64", "fp32"] = "fp64",
-    device: str = "cpu",
+    column: Annotated[str | None, Parameter(group=_TEXT)] = None,
+    unit: Annotated[Literal["sentence", "line", "document"], Parameter(group=_TEXT)] = "sentence",
+    base: Annotated[Literal["2", "e", "10"], Parameter(group=_OUTPUT)] = "2",
+    start: Annotated[Literal["eos", "none"] | None, Parameter(group=_TEXT)] = None,
+    eos: Annotated[bool, Parameter(group=_OUTPUT)] = True,
+    adapt: Annotated[bool, Parameter(group=_ADAPTING, negative="")] = False,
+    adapt_lr: Annotated[float | None, Parameter(group=_ADAPTING)] = None,
+    tokenize: Annotated[bool | None, Parameter(group=_TEXT)] = None,
+    sum_pieces: Annotated[bool | None, Parameter(group=_OUTPUT)] = None,
+    out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
+    precision: Annotated[Literal["fp64", "fp32"], Parameter(group=_MACHINE)] = "fp64",
+    device: Annotated[str, Parameter(group=_MACHINE)] = "cpu",
 ) -> None:
     """Write a table with a row per word: surprisal, entropy, entropy reduction, rank.
 
@@ -84,7 +85,8 @@ def score(
     device
         auto, cpu, cuda or cuda:N.
     """
-    from tiedlm.cli.models import load_model
+    from tiedlm.cli.models import load_model, note_unknown
+    from tiedlm.data.marks import Marks, notes_on_scored
     from tiedlm.files import keep_input
     from tiedlm.scoring import pieces, sentences
     from tiedlm.training.run_files import corpus_info, model_files
@@ -100,32 +102,34 @@ def score(
         sum_pieces = pieces.has_pieces(vocabulary)
     document = unit == "document"
     start = start or ("none" if document else "eos")
+    adapt_lr = (adapt_lr or DEFAULT_ADAPT_LR) if adapt else None
     lines, given, notes = _read(file, column, tokenize)
+    marks, sample = Marks(tokenized=not tokenize), list[str]()
     text = sentences(
-        lines,
+        _sampled(lines, sample),
         vocabulary,
         tokenizer=tokenize,
         blank_lines=document and not tokenize,
         whole_lines=unit == "line",
+        marks=marks,
     )
-    scored = _score(
-        model,
-        text,
-        first=vocabulary.eos_id if start == "eos" else None,
-        starts_V=pieces.word_starts(vocabulary).to(model.embedding.weight) if sum_pieces else None,
-        carry_state=document,
-        adapt_lr=(adapt_lr or DEFAULT_ADAPT_LR) if adapt else None,
-    )
-    first_scored, scored = _first_words(scored, file)
+    first = vocabulary.eos_id if start == "eos" else None
     if sum_pieces:
+        starts_V = pieces.word_starts(vocabulary).to(model.embedding.weight)
+        scored = _score(model, text, first, document, adapt_lr, starts_V)
+        first_scored, scored = _first_words(scored, file)
         pieces.check_pieces(first_scored, file)
         scored = (pieces.sum_pieces(one, vocabulary.unk_id) for one in scored)
+    else:
+        _, scored = _first_words(_score(model, text, first, document, adapt_lr), file)
     for line in notes:
         note(line)
     summary = _write(
         out, scored, unk_id=vocabulary.unk_id, base=base, unit=unit, eos_rows=eos, given=given
     )
     _advise(summary, unit)
+    _advise_on_text(sample, notes_on_scored(marks.counts(), None if tokenize else vocabulary))
+    note_unknown(str(run), summary.unknown / max(summary.words, 1), "text")
     print(summary.line(), file=sys.stderr)
 
 
@@ -172,11 +176,10 @@ def _read(
 def _score(
     model: LanguageModel,
     text: Iterator[Sentence],
-    *,
     first: int | None,
-    starts_V: Tensor | None,
     carry_state: bool,
     adapt_lr: float | None,
+    starts_V: Tensor | None = None,
 ) -> Iterator[Scored]:
     """Score sentences: in order if each depends on the previous one, else in batches."""
     from tiedlm.scoring import score_in_order, score_sentences
@@ -218,6 +221,27 @@ def _write(out: Path | None, scored: Iterator[Scored], **options: Any) -> Summar
         return write_table(sys.stdout, scored, **options)
     with atomic_path(out) as path, path.open("w", encoding="utf-8") as target:
         return write_table(target, scored, **options)
+
+
+def _sampled(lines: Iterator[str], sample: list[str]) -> Iterator[str]:
+    """Yield all lines, and keep the first ones as a sample of the text."""
+    from tiedlm.data.text import SAMPLE
+
+    characters = 0
+    for line in lines:
+        if characters <= SAMPLE:
+            sample.append(line)
+            characters += len(line)
+        yield line
+
+
+def _advise_on_text(sample: list[str], notes: list[str]) -> None:
+    """Print the notes that `tiedlm data check` has for such a text."""
+    from tiedlm.data.check import LACKS_BLANKS
+    from tiedlm.data.text import lacks_blanks
+
+    for line in [LACKS_BLANKS] * lacks_blanks(sample) + notes:
+        note(line)
 
 
 def _advise(summary: Summary, unit: str) -> None:

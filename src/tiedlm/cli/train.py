@@ -8,9 +8,9 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
-from tiedlm.cli import leave, note
+from tiedlm.cli import help_groups, leave, note, temporary_cache
 from tiedlm.cli.numbers import whole_number
 from tiedlm.environment_variables import is_first_rank
 from tiedlm.errors import UserError
@@ -116,7 +116,7 @@ def run(
     is_first = is_first_rank()
     quiet = quiet or not is_first
     board = TensorBoard(out) if tensorboard and is_first else None
-    corpus = settings.load_corpus(progress=not quiet)
+    corpus = settings.load_corpus(progress=not quiet, without_cache=temporary_cache)
     if is_first:
         for line in notes_on_text(corpus):
             note(line)
@@ -169,8 +169,8 @@ def _flag_options(name: str, kind: Any) -> dict[str, Any]:
 
 def _signature() -> inspect.Signature:
     """Return the signature of the command: its own flags, then one for each setting."""
-    order = enumerate(typing.get_args(FlagGroup))
-    groups = {name: Group(name, sort_key=place) for place, name in order}
+    names = typing.get_args(FlagGroup)
+    groups = dict(zip(names, help_groups(*names), strict=True))
     hints = typing.get_type_hints(Settings)
     keyword = inspect.Parameter.KEYWORD_ONLY
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tiedlm.data.sotu import speeches
 from tiedlm.data.standard import STANDARD, candidates, locate
+from tiedlm.environment_variables import DATA
+from tiedlm.errors import UserError
 from tiedlm.files import cache_folder
 
 
@@ -59,16 +61,21 @@ def list_sources(data_root: Path | None = None, cache: Path | None = None) -> li
         data_root: folder with ptb/ and wikitext-2/; default ``$TIEDLM_DATA``.
         cache: cache folder; default ``$TIEDLM_CACHE``, else ``tiedlm`` in the user's cache folder.
     """
-    folder = cache_folder(cache)
+    try:
+        folder = cache_folder(cache)
+    except UserError:  # no home folder; what is in other places can be listed
+        folder = None
     sources = []
     for name, description in _DESCRIPTIONS.items():
         if name in STANDARD:
             found = locate(name, data_root, folder)
             place = str(found) if found else None
             wanted = ", ".join(STANDARD[name].files.values())
+            places = candidates(name, data_root, folder)
             advice = (
-                f"downloaded on first use; or put {wanted} into "
-                f"{candidates(name, data_root, folder)[0]}"
+                f"downloaded on first use; or put {wanted} into {places[0]}"
+                if places
+                else f"put {wanted} into <folder>/{name} and set {DATA}=<folder>"
             )
         else:
             place = "package sotu" if speeches() else None

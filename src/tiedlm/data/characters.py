@@ -20,7 +20,7 @@ _PICTURES = "\U0001f000-\U0001faff"  # emoji and similar pictures
 MARKS = (
     BLANK + r"!-/:-@\[-^`{-~"  # ASCII without the underscore
     r"\u00a1-\u00a9\u00ab-\u00b1\u00b4\u00b6-\u00b8\u00bb\u00bf\u00d7\u00f7"
-    r"\u055d\u0589\u05c0\u05c3\u05c6"  # Armenian, Hebrew
+    r"\u055b-\u055f\u0589\u05c0\u05c3\u05c6"  # Armenian, Hebrew
     r"\u060c\u061b\u061d-\u061f\u066a\u066d\u06d4\u0700-\u070d\u07f8\u07f9"  # Arabic, Syriac, N'Ko
     r"\u0964\u0965\u0df4\u0e5a\u0e5b\u0f08\u0f0d-\u0f12\u104a\u104b"  # from India to Myanmar
     r"\u10fb\u1360-\u1368\u166e\u17d4-\u17d6\u17d8-\u17da\u1800-\u1805\u1808\u1809\u1944\u1945"
@@ -32,6 +32,10 @@ MARKS = (
 CHAR = f"[^{MARKS}]"
 DIGIT = f"[{DIGITS}]"
 LETTER = f"[^{MARKS}{DIGITS}_{_PICTURES}]"
+
+# Armenian marks of emphasis, exclamation, question and abbreviation, written inside a word.
+ARMENIAN_INSIDE = "\u055b\u055c\u055e\u055f"
+ARMENIAN = "\u0531-\u0556\u0560-\u0588"  # letters
 
 SENTENCE_ENDS = frozenset({*".!?", *"։؟۔।॥።፧፨။។៕。！？．｡﹒﹖﹗‼‽⁇⁈⁉᠃᠉"})
 CLOSERS = frozenset({"''", *"')]}»›」』）】》〉］｝｣＂"})

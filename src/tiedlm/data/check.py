@@ -19,7 +19,7 @@ _TINY = 5_000  # tokens: with fewer, a perplexity is uncertain by several per ce
 _OVERLAP = 0.05
 _UNKNOWN = 0.10
 _UNENDED = 0.4
-_LACKS_BLANKS = (
+LACKS_BLANKS = (
     "the text has no spaces between words, as in Chinese, Japanese or Thai, so whatever stands "
     "between spaces or punctuation counts as one word; split the text into words first"
 )
@@ -125,6 +125,6 @@ def notes_on_text(corpus: Corpus) -> list[str]:
             "the text into a file of its own"
             for name in tables
         ),
-        *([_LACKS_BLANKS] if corpus.info.get("lacks_blanks") else []),
+        *([LACKS_BLANKS] if corpus.info.get("lacks_blanks") else []),
         *notes_on(corpus.info.get("marks", {})),
     ]

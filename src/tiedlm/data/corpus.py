@@ -26,10 +26,14 @@ from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.environment_variables import CACHE
 from tiedlm.errors import UserError, did_you_mean
 
-_FORMAT = 4  # raised when the tokenizer or the cached files change, to invalidate old caches
+_FORMAT = 5  # raised when the tokenizer or the cached files change, to invalidate old caches
 MOST_BYTES = 80  # bytes of a text's name that are kept in a folder's name
 VocabFrom = Literal["part", "whole"]
 _VOCABULARY, _INFO = "vocabulary.txt", "info.json"
+
+
+class CacheError(UserError):
+    """The cache cannot be written, for another reason than a full disk."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ def load_corpus(
     cache: Path | None = None,
     download: bool = True,
     progress: bool = True,
+    without_cache: Callable[[UserError], Path] | None = None,
 ) -> Corpus:
     """Load a corpus as token ids, from the cache if it was encoded before.
 
@@ -140,9 +145,12 @@ def load_corpus(
         cache: cache folder; default ``$TIEDLM_CACHE``, else ``tiedlm`` in the user's cache folder.
         download: whether a missing corpus may be downloaded.
         progress: whether to show progress on a terminal.
+        without_cache: called with the error if the cache cannot be written, unless its disk is
+            full; returns a folder to use in its place. By default the error is raised.
 
     Raises:
-        UserError: if an argument is invalid or the text cannot be used.
+        UserError: if an argument is invalid, the text cannot be used or the cache cannot be
+            written.
     """
     if not 0.0 < fraction <= 1.0:
         raise UserError(f"fraction must be above 0 and at most 1, not {fraction}")
@@ -150,7 +158,12 @@ def load_corpus(
         raise UserError(f"skip must be at least 0 and below 1, not {skip}")
     if vocab_from not in ("part", "whole"):
         raise UserError(f"vocab_from must be 'part' or 'whole', not {vocab_from!r}")
-    folder = files.cache_folder(cache)
+    try:
+        folder = files.cache_folder(cache)
+    except UserError as error:
+        if without_cache is None:
+            raise
+        folder = without_cache(error)
     source = find_source(
         name_or_path, data_root=data_root, cache=folder, download=download, progress=progress
     )
@@ -158,7 +171,17 @@ def load_corpus(
     choice = _Choice(tokenized, vocab_size, min_count, fraction, skip, vocab_from)
     identity = [_FORMAT, source.name, source.origin, source.split, source.sha256, asdict(choice)]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
-    place = folder / "corpora" / f"{files.cut_name(source.name, MOST_BYTES)}-{key}"
+    name = f"{files.cut_name(source.name, MOST_BYTES)}-{key}"
+    try:
+        return _encode_once(source, folder / "corpora" / name, choice, progress)
+    except CacheError as error:
+        if without_cache is None:
+            raise
+        return _encode_once(source, without_cache(error) / name, choice, progress)
+
+
+def _encode_once(source: Source, place: Path, choice: _Choice, progress: bool) -> Corpus:
+    """Return the corpus in the folder ``place``, encoded there if it is not there yet."""
     corpus = _read(source.name, place)
     if corpus is None:
         with _whole_folder(place, lambda: _read(source.name, place) is not None) as unfinished:
@@ -289,9 +312,13 @@ def _whole_folder(place: Path, is_whole: Callable[[], bool]) -> Iterator[Path]:
                     raise
     except OSError as error:
         reason = error.strerror or str(error)
-        full = "make room there or " * (error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
-        raise UserError(
-            f"cannot write {place.parent}: {reason}; {full}set {CACHE} to another folder"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise UserError(
+                f"cannot write {place.parent}: {reason}; make room there or set {CACHE} to another "
+                "folder"
+            ) from error
+        raise CacheError(
+            f"cannot write {place.parent}: {reason}; set {CACHE} to another folder"
         ) from error
     finally:
         if unfinished is not None:

@@ -1,11 +1,13 @@
-"""Guess the encoding of a text that is not UTF-8."""
+"""Guess the encoding of a text that is not UTF-8, and write the command that converts it."""
 
 from __future__ import annotations
 
 import codecs
 import re
+import shlex
 import unicodedata
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 # Python's name -> iconv's. Of encodings that fit equally well, the earlier is suggested first.
@@ -34,7 +36,26 @@ class _Reading(NamedTuple):
     oddity: float
 
 
-def how_to_convert(data: bytes, wrong: int, known: int) -> str:
+def command(tool: str, name: Path | str) -> str:
+    """Return the shell command with which a tool writes a text to a new file.
+
+    Args:
+        tool: the tool with its options; it reads standard input and writes standard output.
+        name: the file. For the name of a stream, which is no file, the command is the tool alone.
+    """
+    path = Path(name)
+    if not path.is_file():
+        return tool
+    old = shlex.quote(str(name))
+    if path.suffix.lower() == ".gz":
+        path = path.with_suffix("")
+        run = f"gunzip -c < {old} | {tool}"
+    else:
+        run = f"{tool} < {old}"
+    return f"{run} > {shlex.quote(str(path.with_name(f'{path.stem}.new{path.suffix}')))}"
+
+
+def how_to_convert(data: bytes, wrong: int, known: int, name: Path | str = "") -> str:
     """Return advice on how to convert a text that is not UTF-8.
 
     Each candidate encoding decodes the text. The fewer characters end up where nobody writes them,
@@ -44,15 +65,16 @@ def how_to_convert(data: bytes, wrong: int, known: int) -> str:
         data: the text from the start of its first line that is not UTF-8.
         wrong: offset in ``data`` of the first byte that is not UTF-8.
         known: how many of the lines before are UTF-8 beyond ASCII.
+        name: the file, or the name of the stream.
     """
     if wrong == 0 and data.startswith(_UTF16):
-        return "convert it, for example with: iconv -f utf-16 -t utf-8"
+        return f"convert it, for example with: {command('iconv -f utf-16 -t utf-8', name)}"
     lines = [line for line in data.split(b"\n")[:-1] if not line.isascii()]
     known += sum(map(_is_utf8, lines))
     if 10 * known >= max(1, len(lines)):
         return (
             "other lines are UTF-8: correct this one, or drop the invalid bytes with: "
-            "iconv -c -f utf-8 -t utf-8"
+            + command("iconv -c -f utf-8 -t utf-8", name)
         )
     readings = _readings(data)
     if not readings:
@@ -60,8 +82,9 @@ def how_to_convert(data: bytes, wrong: int, known: int) -> str:
     best, *others = readings
     start = len(data[:wrong].decode(_python_name(best)))
     advice = (
-        f"convert it, for example with: iconv -f {best.encoding} -t utf-8 (which reads "
-        f"{_word(best.text, start)!r})"
+        "convert it, for example with: "
+        f"{command(f'iconv -f {best.encoding} -t utf-8', name)} "
+        f"(which reads {_word(best.text, start)!r})"
     )
     for other in others:
         pairs = zip(best.text, other.text, strict=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from tiedlm.data.tokenizer import EOS, UNK
@@ -71,14 +71,11 @@ def notes_on(counts: Mapping[str, Any]) -> list[str]:
     Args:
         counts: the result of :meth:`Marks.counts`.
     """
-    lines = counts.get("lines", 0)
-    kinds: dict[str, dict[str, int]] = {"sentence": {}, "unknown": {}, "padding": {}}
-    for mark, number in counts.get("found", {}).items():
-        kinds[_kind(mark)][mark] = number
+    kinds, lines = _by_kind(counts), _lines(counts)
     notes = []
-    if sum(kinds["sentence"].values()) > _PER_LINE * lines:
+    if kinds["sentence"]:
         notes.append(
-            f"{_listed(kinds['sentence'])} in {lines:,} lines: tiedlm ends each line with an {EOS} "
+            f"{_listed(kinds['sentence'])} in {lines}: tiedlm ends each line with an {EOS} "
             "already, and more sentence marks are so predictable that perplexity looks too good; "
             "remove them"
         )
@@ -93,6 +90,52 @@ def notes_on(counts: Mapping[str, Any]) -> list[str]:
             "perplexity looks too good; remove it"
         )
     return notes
+
+
+def notes_on_scored(counts: Mapping[str, Any], vocabulary: Container[str] | None) -> list[str]:
+    """Return one line for each kind of special token in a text that a run scores.
+
+    Args:
+        counts: the result of :meth:`Marks.counts`.
+        vocabulary: the run's words if the text is already split into words; then a mark that is not
+            among them is read as ``<unk>``.
+    """
+    kinds, lines = _by_kind(counts), _lines(counts)
+    own = "unless the run was trained with"
+    notes = []
+    if kinds["sentence"]:
+        notes.append(
+            f"{_listed(kinds['sentence'])} in {lines}: read as words, although tiedlm ends "
+            f"each line with an {EOS} already; remove them, {own} them"
+        )
+    unknown = {
+        mark: number
+        for mark, number in kinds["unknown"].items()
+        if vocabulary is None or mark in vocabulary
+    }
+    if unknown:
+        notes.append(
+            f"{_listed(unknown)}: read as an ordinary word, not as {UNK}; replace it with {UNK}, "
+            f"{own} it"
+        )
+    if kinds["padding"]:
+        notes.append(f"{_listed(kinds['padding'])}: padding is read as words; remove it, {own} it")
+    return notes
+
+
+def _lines(counts: Mapping[str, Any]) -> str:
+    number = counts.get("lines", 0)
+    return f"{number:,} line{'s' * (number != 1)}"
+
+
+def _by_kind(counts: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Return the special tokens of each kind; too few sentence marks do not count."""
+    kinds: dict[str, dict[str, int]] = {"sentence": {}, "unknown": {}, "padding": {}}
+    for mark, number in counts.get("found", {}).items():
+        kinds[_kind(mark)][mark] = number
+    if sum(kinds["sentence"].values()) <= _PER_LINE * counts.get("lines", 0):
+        kinds["sentence"] = {}
+    return kinds
 
 
 def _kind(mark: str) -> str:

@@ -62,14 +62,14 @@ def data_root(given: Path | None) -> Path | None:
     return folder_in_environment(DATA) if given is None else given
 
 
-def candidates(name: str, root: Path | None, cache: Path) -> list[Path]:
+def candidates(name: str, root: Path | None, cache: Path | None) -> list[Path]:
     """Return the folders to search for a corpus, in order; downloads go to the last."""
     root = data_root(root)
     own = [root / name] if root else []
-    return [*own, cache / "sources" / name]
+    return [*own, cache / "sources" / name] if cache else own
 
 
-def locate(name: str, root: Path | None, cache: Path) -> Path | None:
+def locate(name: str, root: Path | None, cache: Path | None) -> Path | None:
     """Return the first folder that holds all files of a corpus, or None."""
     wanted = STANDARD[name].files.values()
     for folder in candidates(name, root, cache):

@@ -9,22 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from tiedlm.data.characters import HAN_AND_KANA, LETTER, SOUTH_EAST_ASIAN
-from tiedlm.data.encodings import how_to_convert
+from tiedlm.data.characters import ARMENIAN, ARMENIAN_INSIDE, HAN_AND_KANA, LETTER, SOUTH_EAST_ASIAN
+from tiedlm.data.encodings import command, how_to_convert
 from tiedlm.data.tokenizer import ABBREVIATIONS
 from tiedlm.errors import UserError
 
 MAX_LINE = 10_000_000  # bytes
 _CHUNK = 1 << 20
 _HEAD = 8192  # bytes: a zero in them gives a binary file away, however long its lines are
-_SAMPLE = 200_000  # characters that decide whether a text is tokenized
+SAMPLE = 200_000  # characters that decide whether a text is tokenized
 # A word, but not an abbreviation, with punctuation attached. Korean words and the punctuation of
 # other scripts count at any length, because these scripts have no such abbreviations.
 _CLOSERS = r"""["'”’»)\]]*$"""
 _ATTACHED = re.compile(
     rf"(?!(?i:{ABBREVIATIONS})\.){LETTER}{{3,}}[,;:!?.]{_CLOSERS}"
     rf"|{LETTER}*[\uac00-\ud7a3][,;:!?.]{_CLOSERS}"
-    rf"|{LETTER}+[؟،؛۔।॥։՝።፣፤፥፧။၊។]{_CLOSERS}"
+    rf"|{LETTER}+[؟،؛۔।॥։՝{ARMENIAN_INSIDE}።፣፤፥፧။၊។]{_CLOSERS}"
+    rf"|[{ARMENIAN}]+[{ARMENIAN_INSIDE}][{ARMENIAN}]"
     rf"|.*[{HAN_AND_KANA}][，、。！？；：．]"
 )
 _UNBROKEN = re.compile(f"[{HAN_AND_KANA}]{{6,}}|[{SOUTH_EAST_ASIAN}]{{13,}}")  # too long for a word
@@ -113,7 +114,7 @@ def lines_of(file: IO[bytes], name: Path | str) -> Iterator[str]:
     while line := file.readline(MAX_LINE + 1):
         number += 1
         if number == 1 and line.startswith(_GZIP):
-            raise UserError(f"{name} is compressed; unpack it first: gunzip -c")
+            raise UserError(f"{name} is compressed; unpack it first: {command('gunzip -c', name)}")
         try:
             text = _decode(line, name, number)
         except UnicodeDecodeError as error:
@@ -137,7 +138,7 @@ def _decode(line: bytes, name: Path | str, number: int) -> str:
     if "\r" in text:
         raise UserError(
             f"line {number} of {name} has carriage returns inside; if lines end with them, convert "
-            "it, for example with: tr '\\r' '\\n'"
+            "it, for example with: " + command(r"tr '\r' '\n'", name)
         )
     return text
 
@@ -156,7 +157,7 @@ def _not_utf8(
         data = data[: max(data.rfind(b"\n"), data.rfind(b" ")) + 1] or data
     return UserError(
         f"{name} is not UTF-8 text (byte 0x{line[wrong]:02x} in line {number}); "
-        + how_to_convert(data, wrong - begin, known)
+        + how_to_convert(data, wrong - begin, known, name)
     )
 
 
@@ -206,5 +207,5 @@ def _sample(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         yield line
         characters += len(line)
-        if characters > _SAMPLE:
+        if characters > SAMPLE:
             return

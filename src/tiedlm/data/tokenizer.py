@@ -18,6 +18,8 @@ from itertools import groupby
 from typing import NamedTuple
 
 from tiedlm.data.characters import (
+    ARMENIAN,
+    ARMENIAN_INSIDE,
     BLANK,
     CHAR,
     CLOSERS,
@@ -88,6 +90,25 @@ NOT_ASCII = (  # not needed for ASCII text
     _rule(f"Σ(?<={CHAR}.)(?!{CHAR})", "ς"),
     _rule("Σ", "σ"),  # after this, lower-casing a letter does not depend on its neighbours
 )
+_MOST_BEHIND = 12  # Armenian letters behind a mark; a mark with more stays and splits its word
+_BEHIND = f"[{ARMENIAN}{ARMENIAN_INSIDE}]"
+_WORD_END = f"(?<=[{ARMENIAN}])(?![{ARMENIAN_INSIDE}]*{CHAR})"
+
+
+def _moves(mark: str) -> Rule:
+    """Return the rule that repeats a mark at the end of the Armenian word that it stands in."""
+    found = (f"(?<={_BEHIND}{mark}{_BEHIND}{{{n}}}[{ARMENIAN}])" for n in range(_MOST_BEHIND))
+    return _rule(f"{_WORD_END}(?:{'|'.join(found)})", mark)
+
+
+# Armenian marks over a vowel move behind the word, as in Universal Dependencies.
+ARMENIAN_MARKS = (
+    *map(_moves, ARMENIAN_INSIDE),
+    _rule(
+        f"[{ARMENIAN_INSIDE}](?<={_BEHIND}.)(?={_BEHIND}{{0,{_MOST_BEHIND - 1}}}{_WORD_END})", ""
+    ),
+)
+_HAS_ARMENIAN_MARK = re.compile(f"[{ARMENIAN_INSIDE}]")
 WRITTEN = (
     _rule(f"`(?<={LETTER}.)(?={LETTER})", "'"),
     _rule(r"(?<=[a-z]{2}\.)(?=[A-Z])", " "),  # "peace.We", but not "ssa.gov" or "U.S."
@@ -130,6 +151,8 @@ def tokenize(text: str) -> list[str]:
     if not is_ascii:
         text = UNSEEN_BLANK.pattern.sub(UNSEEN_BLANK.content, text).translate(_REPLACED)
         text = _replace(NOT_ASCII, _compose(text))
+        if _HAS_ARMENIAN_MARK.search(text):
+            text = _replace(ARMENIAN_MARKS, text)
     text = _replace(WRITTEN, text).lower()
     if not is_ascii:
         text = _compose(text)

@@ -8,6 +8,9 @@ Shape letters: B sequences, T steps, V vocabulary.
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +21,7 @@ from safetensors.torch import save as save_tensors
 from tiedlm import files
 from tiedlm.data import Vocabulary
 from tiedlm.data.corpus import has_name
+from tiedlm.environment_variables import HF_MODULES_CACHE, read, set_default
 from tiedlm.errors import UserError, require
 from tiedlm.export.model_card import RECORDED, card_library, model_card, result_of
 from tiedlm.export.supported import require_network
@@ -27,8 +31,8 @@ from tiedlm.training.run import load, read_tensors
 from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS, corpus_info
 from tiedlm.training.settings import Settings
 
-CODE = ("configuration_tiedlm.py", "modeling_tiedlm.py", "pipeline_tiedlm.py")
-SOURCE = Path(__file__).with_name("huggingface")  # modeling_tiedlm.py there imports network_lstm
+SOURCE = Path(__file__).with_name("huggingface")
+CODE = sorted(path.name for path in SOURCE.glob("*_*.py") if path.name != "__init__.py")
 TOLERANCE = 1e-5
 
 
@@ -70,10 +74,10 @@ def export_hf(
     """
     files.check_utf8(folder, "transformers cannot read such a folder")
     model = load(run)
-    network = model.config.network
     require_network(model, "hf", networks())
     card_library()
     if check:
+        _copy_code_to_temporary_folder()
         require("transformers", "hf", "checking the export (or pass --no-check)")
     vocabulary = model.vocabulary
     assert vocabulary is not None
@@ -82,7 +86,7 @@ def export_hf(
     raw_text = corpus["tokenizer"] == "tiedlm"
 
     result = result_of(run)
-    with files.files_together(folder, CODE[1], "export") as new:
+    with files.files_together(folder, "modeling_tiedlm.py", "export") as new:
         files.write_json(new / CONFIG, _config(model, vocabulary, run_config) | {RECORDED: result})
         _copy_weights(run / WEIGHTS, new / WEIGHTS)
         vocabulary.save(new / VOCABULARY)
@@ -91,10 +95,8 @@ def export_hf(
         files.write_json(new / "generation_config.json", ids)
         for name, value in tokenizer_files(vocabulary, raw_text).items():
             files.write_json(new / name, value)
-        for name in (*CODE, f"network_{network}.py"):
-            code = (SOURCE / name).read_text(encoding="utf-8")
-            code = code.replace("from .network_lstm import", f"from .network_{network} import")
-            files.write_text(new / name, code)
+        for name in CODE:
+            files.write_text(new / name, (SOURCE / name).read_text(encoding="utf-8"))
         title = files.readable(run.resolve().name)
         card = model_card(
             title, model, Settings.of_run(run), result, corpus["name"], raw_text, licence, language
@@ -109,9 +111,21 @@ def export_hf(
     return HuggingFaceReport(folder, model.num_params(), difference)
 
 
+def _copy_code_to_temporary_folder() -> None:
+    """Have transformers copy the code that it checks to a temporary folder, unless the user chose.
+
+    Its own choice is below the home folder, which may be missing or read-only; without one it makes
+    a folder called ``~``. It reads the variable when it is first imported.
+    """
+    if not read(HF_MODULES_CACHE):
+        folder = tempfile.mkdtemp(prefix="tiedlm-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        set_default(HF_MODULES_CACHE, folder)
+
+
 def networks() -> list[str]:
     """Return the names of the networks that have code for transformers."""
-    return sorted(path.stem.removeprefix("network_") for path in SOURCE.glob("network_*.py"))
+    return [name.removeprefix("network_")[:-3] for name in CODE if name.startswith("network_")]
 
 
 def _copy_weights(source: Path, target: Path) -> None:

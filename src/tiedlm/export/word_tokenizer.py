@@ -11,7 +11,9 @@ version of one of the two libraries, because each lower-cases only the letters t
 The offsets of a word are the positions of its characters in the text. A number has only the offset
 of its first character, and a run of dots or dashes only the offset of its last. The library takes a
 token's string and offsets from the same stretch of the replaced text, where each character stands
-for one of the original. A stretch over all digits would no longer be the word ``N``.
+for one of the original. A stretch over all digits has two characters or more. It would need a word
+of that length in the vocabulary, in the place of ``N``, and every lookup of ``N`` would give
+``<unk>``. docs/export.md has a function that widens the offsets.
 """
 
 from __future__ import annotations
@@ -89,7 +91,7 @@ def _tiedlm_normalizer() -> dict[str, Any]:
             *_replacements([rules.UNSEEN_BLANK]),
             *(_replace(f"[{''.join(found)}]", content) for content, found in plain.items()),
             {"type": "NFC"},
-            *_replacements(rules.NOT_ASCII + rules.WRITTEN),
+            *_replacements(rules.NOT_ASCII + rules.ARMENIAN_MARKS + rules.WRITTEN),
             {"type": "Lowercase"},
             {"type": "NFC"},
             *_replacements(rules.LOWERED),

@@ -5,13 +5,15 @@ The losses and the networks are plain PyTorch, which passes over memory once for
 use, and the user's cache keeps the result (``library.py``). Without a compiler, and in float64, the
 PyTorch code runs. On a GPU Triton's kernels do the same work.
 
-``triton.py`` detects whether Triton works, and ``processor.py`` which matrix products are fast.
+``ways.py`` has ways to make a matrix product, and ``routes.py`` measures which one is fast here.
+``triton.py`` detects whether Triton works, and ``processor.py`` what else makes products fast.
 ``memory.py`` has the C library's switch for freed memory. :mod:`tiedlm.arithmetic` is what turns
 all of this on. Except for ``kernels.c`` nothing in this folder knows the losses or the networks.
 """
 
 from tiedlm.native.library import (
     declare,
+    is_off,
     kernels_info,
     pointer,
     rows_of,
@@ -24,6 +26,7 @@ from tiedlm.native.triton import gpu_shared_by, share_gpu
 __all__ = [
     "declare",
     "gpu_shared_by",
+    "is_off",
     "kernels_info",
     "pointer",
     "rows_of",

@@ -21,19 +21,29 @@ from torch import Tensor
 
 from tiedlm.environment_variables import CC, NATIVE, read
 from tiedlm.errors import UserError
-from tiedlm.files import cache_folder, write_bytes
+from tiedlm.files import cache_folder, lock, write_bytes
+from tiedlm.native.locks import ForkSafeLock
+from tiedlm.native.routes import processor_lines
 from tiedlm.tracing import is_recording
 
 SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -fPIC -fvisibility=hidden -fopenmp"
+_loading = ForkSafeLock()
+_PATIENCE = 120  # seconds to wait for another process that compiles
 _TYPES = {torch.float32: 1, torch.bfloat16: 2}  # their numbers in kernels.c; 0 is no matrix
 
 
 def why_not() -> str:
     """Return why the kernels do not work here, or "" where they do; compile them at first."""
-    if read(NATIVE) == "0":
+    if is_off():
         return f"{NATIVE}=0"
-    return _library()[1]
+    with _loading:
+        return _library()[1]
+
+
+def is_off() -> bool:
+    """Tell whether the user has turned off all that is made for this machine."""
+    return read(NATIVE) == "0"
 
 
 def suitable_kernels(*tensors: Tensor | None, products: torch.dtype) -> ctypes.CDLL | None:
@@ -50,7 +60,7 @@ def suitable_kernels(*tensors: Tensor | None, products: torch.dtype) -> ctypes.C
             continue
         if tensor.device.type != "cpu" or tensor.dtype != torch.float32 or is_recording(tensor):
             return None
-    return _library()[0]
+    return None if why_not() else _library()[0]
 
 
 def declare(kernels: ctypes.CDLL, signatures: Mapping[str, Sequence[Any]]) -> None:
@@ -97,11 +107,7 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
         path = cache_folder() / "native" / f"kernels-{_fingerprint(compiler)}.so"
         # RTLD_GLOBAL gives its symbols to what is loaded later.
         ctypes.CDLL(openmp, mode=ctypes.RTLD_GLOBAL)
-        library = _load(path) if path.is_file() else None
-        if library is None:  # not compiled yet, or a broken file
-            code = _compile(compiler)
-            write_bytes(path, code + hashlib.sha256(code).digest())
-            library = _load(path)
+        library = _load(path) or _make(path, compiler)
     except subprocess.SubprocessError as error:
         output = " ".join(str(getattr(error, "stderr", None) or error).split())
         return None, f"{compiler[0]} cannot compile them: {output[:200]}"
@@ -110,12 +116,26 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
     return library, "" if library else f"{path} cannot be loaded"
 
 
+def _make(path: Path, compiler: list[str]) -> ctypes.CDLL | None:
+    """Compile the kernels into the cache and load them; wait for a process that does so already."""
+    with lock(path.parent, _PATIENCE):
+        library = _load(path)
+        if library is None:
+            code = _compile(compiler)
+            write_bytes(path, code + hashlib.sha256(code).digest())
+            library = _load(path)
+        return library
+
+
 def _load(path: Path) -> ctypes.CDLL | None:
-    """Return the kernels of a file, or None if the file is damaged.
+    """Return the kernels of a file, or None if there is none or it is damaged.
 
     The file ends with its checksum, because loading a damaged library would kill the process.
     """
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
     if hashlib.sha256(content[:-32]).digest() != content[-32:]:
         return None
     try:
@@ -152,15 +172,9 @@ def _fingerprint(compiler: list[str]) -> str:
     version = subprocess.run(
         [*compiler, "--version"], check=True, capture_output=True, text=True, timeout=60
     ).stdout
-    cpu = "".join(
-        sorted({line for line in Path("/proc/cpuinfo").read_text().splitlines() if _names(line)})
-    )
+    cpu = "\n".join(processor_lines())
     parts = (SOURCE.read_text(), *compiler, version, cpu, _FLAGS, *_processor_flags())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _names(line: str) -> bool:
-    return line.split("\t")[0].strip() in ("flags", "Features", "model name", "CPU part")
 
 
 def _openmp() -> str | None:

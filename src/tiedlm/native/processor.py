@@ -1,25 +1,22 @@
 """Detect which matrix products this machine makes fast, and whether they are exact.
 
 - **bfloat16** is fast where the hardware multiplies it natively.
-- **float32**: on AMD CPUs with AVX-512 PyTorch's default float32 GEMM (MKL) runs at about half the
-  speed of oneDNN's. PyTorch has one switch that sends float32 products to oneDNN:
-  ``torch.backends.mkldnn.matmul.fp32_precision = "bf16"``. The switch *permits* bfloat16
-  arithmetic. oneDNN uses it only on CPUs with AMX; elsewhere the products stay float32. So the
-  switch serves only on AMD, with AVX-512 and without AMX, and only if products agree with float64.
+- **float32**: PyTorch's usual library is MKL. One switch of PyTorch's sends float32 products to
+  oneDNN: ``torch.backends.mkldnn.matmul.fp32_precision = "bf16"``. The switch *permits* bfloat16
+  arithmetic, which oneDNN uses only on CPUs with AMX. So the switch serves where oneDNN is measured
+  to be the faster one, and its products agree with float64.
 """
 
 from __future__ import annotations
 
-import platform
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
-# The largest |C - C_exact| / (|A| |B|) that still counts as float32 arithmetic: 16 units in the
-# last place. bfloat16 operands leave about 2**-9.
-FP32_LEVEL = 16 * 2.0**-24
+from tiedlm.native import routes
+from tiedlm.native.routes import FP32_LEVEL, Trial
 
 
 def has_fast_bf16(device: torch.device | str = "cpu") -> bool:
@@ -34,59 +31,64 @@ def fp32_switch() -> Any:
     return getattr(torch.backends.mkldnn, "matmul", None)
 
 
-@cache
 def why_not_fast_fp32() -> str:
-    """Return why float32 products do not go to oneDNN here, or "" where they can."""
+    """Return why float32 products do not go to oneDNN here, or "" where they do."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return "this PyTorch has no oneDNN"
-    if not torch.cpu._is_avx512_supported():
-        return "the CPU has no AVX-512"
-    if torch.cpu._is_amx_tile_supported():
-        return "with AMX the switch would round to bfloat16"
-    if not _is_amd():
-        return "MKL is fast on CPUs that are not AMD's"
-    switch = fp32_switch()
-    if switch is None:
+    if fp32_switch() is None:
         return f"PyTorch {torch.__version__} has no switch for it"
-    before = switch.fp32_precision
-    switch.fp32_precision = "bf16"
-    try:
-        error = _relative_error()
-    finally:
-        switch.fp32_precision = before
-    return "" if error <= FP32_LEVEL else f"its relative error is {error:.1e}: not float32"
+    choice = routes.choose("float32 products of PyTorch", "default", _trial)
+    if choice.route == "oneDNN":
+        return ""
+    if routes.why_not() or not choice.milliseconds:
+        return f"not measured: {routes.why_not()}"
+    error = choice.errors.get("oneDNN", 1.0)
+    if error > FP32_LEVEL:
+        return f"oneDNN's relative error is {error:.1e}: not float32"
+    return f"oneDNN takes {_share(choice):.2f} of the usual time"
+
+
+def _share(choice: routes.Choice) -> float:
+    return choice.milliseconds["oneDNN"] / choice.milliseconds["default"]
 
 
 def is_fast_fp32_on() -> bool:
     """Tell whether float32 products go to oneDNN now."""
     switch = fp32_switch()
-    return switch is not None and switch.fp32_precision == "bf16" and not why_not_fast_fp32()
+    return switch is not None and switch.fp32_precision == "bf16"
 
 
-def _is_amd() -> bool:
-    """Tell whether the CPU is AMD's, as far as the operating system says."""
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.exists() else platform.processor()
-    return "AuthenticAMD" in text
-
-
-def _relative_error() -> float:
-    """Return the largest error of float32 products against float64, relative to ``|A| |B|``."""
+def _trial() -> Trial:
+    """Return what is measured: the products of a training step, with the switch off and on."""
     generator = torch.Generator().manual_seed(0)
-    worst = 0.0
-    for m, k, n in ((20, 200, 800), (256, 512, 512)):
-        a = torch.randn(m, k, generator=generator)
-        b = torch.randn(k, n, generator=generator)
-        exact = a.double() @ b.double()
-        scale = a.double().abs() @ b.double().abs()
-        products = (
-            a @ b,
-            a @ b.t().contiguous().t(),
-            a.t().contiguous().t() @ b,
-            torch.addmm(torch.zeros(n), a, b),
-        )
-        worst = max(worst, *(((c - exact).abs() / scale).max().item() for c in products))
-    return worst
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+
+    h, w, grad, step, w_step = (
+        draw(*shape) for shape in ((512, 650), (10_000, 650), (512, 10_000), (20, 650), (2600, 650))
+    )
+    factors = ((h, w.t()), (grad, w), (grad.t(), h), *[(step, w_step.t())] * 16)
+
+    def with_switch(value: str) -> Callable[[], list[Tensor]]:
+        def run() -> list[Tensor]:
+            switch = fp32_switch()
+            before, switch.fp32_precision = switch.fp32_precision, value
+            try:
+                return [torch.mm(a, b) for a, b in factors]
+            finally:
+                switch.fp32_precision = before
+
+        return run
+
+    def error(products: list[Tensor]) -> float:
+        return max(routes.error_of(p, a, b) for p, (a, b) in zip(products, factors, strict=True))
+
+    ways: dict[str, routes.Way] = {
+        "default": lambda: with_switch("none"),
+        "oneDNN": lambda: with_switch("bf16"),
+    }
+    return Trial(ways, error)
 
 
 def gemm_info() -> dict[str, object]:
@@ -96,5 +98,5 @@ def gemm_info() -> dict[str, object]:
         "bf16": has_fast_bf16(),
         "amx": torch.cpu._is_amx_tile_supported(),
         "fp32_gemm": "default" if reason else "oneDNN",
-        "fp32_gemm_reason": reason or "AMD with AVX-512: about twice as fast, checked as float32",
+        "fp32_gemm_reason": reason or "measured: faster, and exact to float32",
     }

@@ -5,6 +5,7 @@ Importing the module of a network registers it. So each built-in one is imported
 
 from tiedlm.networks.awd_lstm import AWDLSTM
 from tiedlm.networks.elman import Elman
+from tiedlm.networks.encoder import EncoderOptions, TransformerEncoder
 from tiedlm.networks.gru import GRU
 from tiedlm.networks.lstm import LSTMState, VariationalLSTM
 from tiedlm.networks.network import (
@@ -18,15 +19,20 @@ from tiedlm.networks.network import (
 from tiedlm.networks.options import describe_options, option, parse_options
 from tiedlm.networks.rhn import RHN
 from tiedlm.networks.state import State
+from tiedlm.networks.transformer import Transformer, TransformerOptions
 
 __all__ = [
     "AWDLSTM",
     "GRU",
     "RHN",
     "Elman",
+    "EncoderOptions",
     "LSTMState",
     "Network",
     "State",
+    "Transformer",
+    "TransformerEncoder",
+    "TransformerOptions",
     "VariationalLSTM",
     "builder_of",
     "describe_options",

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from tiedlm.arithmetic import gemm_dtype, kernels_for
-from tiedlm.matmul import adder, matmul, operand
+from tiedlm.matmul import adder, linear, matmul, operand
 from tiedlm.networks.backends import compiled, triton
 from tiedlm.tracing import is_batched
 
@@ -49,7 +49,7 @@ def _run(
     H = h_BH.shape[-1]
     x_NE, weight_ih_GE = operand(x_TBE.reshape(T * B, E), gemm), operand(weight_ih_GE, gemm)
     if gemm == bias_G.dtype:
-        gates_NG = torch.addmm(bias_G, x_NE, weight_ih_GE.t())
+        gates_NG = linear(x_NE, weight_ih_GE, bias_G)
     else:
         # Adding two tensors of different types would be several times slower.
         gates_NG = (x_NE @ weight_ih_GE.t()).to(bias_G.dtype).add_(bias_G)
@@ -68,15 +68,17 @@ def _run(
 
 
 def _recurrence(
-    *tensors: Tensor | None, products: torch.dtype
+    gates_TBG: Tensor, *tensors: Tensor | None, products: torch.dtype
 ) -> tuple[Callable[..., None], Callable[..., tuple[Tensor, Tensor, Tensor]]]:
     """Return the fastest ``(run_forward, run_backward)`` that works on these tensors.
 
     Args:
-        tensors: the gates first, then the others that are read.
+        gates_TBG: the gates.
+        tensors: the others that are read.
         products: type of the matrix products' operands.
     """
-    kernels = kernels_for(*tensors, products=products)
+    tensors = (gates_TBG, *tensors)
+    kernels = kernels_for(*tensors, products=products, work=gates_TBG.numel())
     if kernels is not None:
         return partial(compiled.run_forward, kernels), partial(compiled.run_backward, kernels)
     if triton.serves(*tensors, products=products):

@@ -93,7 +93,8 @@ def describe(
     for first in range(0, len(hidden_NH), rows):
         targets_R = targets_N[first : first + rows]
         z_RV = _scores(model, hidden_NH[first : first + rows], buffer_RV)
-        parts.append(_describe(z_RV, targets_R, starts_V, other_RV[: len(z_RV)]))
+        other_NV = other_RV[: len(z_RV)]
+        parts.append(_describe(z_RV, targets_R, starts_V, other_NV, work=len(hidden_NH) * V))
     boundaries = [part.boundary for part in parts if part.boundary is not None]
     return Distributions(
         torch.cat([part.surprisal for part in parts]),
@@ -123,10 +124,10 @@ def padded(count: int, multiple: int = 8) -> int:
 
 
 def _describe(
-    z_NV: Tensor, targets_N: Tensor, starts_V: Tensor | None, e_NV: Tensor
+    z_NV: Tensor, targets_N: Tensor, starts_V: Tensor | None, e_NV: Tensor, *, work: int
 ) -> Distributions:
     """Return the measures of the distributions; both matrices are overwritten."""
-    kernels = kernels_for(z_NV, starts_V, products=z_NV.dtype)
+    kernels = kernels_for(z_NV, starts_V, products=z_NV.dtype, work=work)
     if kernels is not None:
         return _describe_compiled(kernels, z_NV, targets_N, starts_V)
     z_NV -= z_NV.max(dim=-1, keepdim=True).values

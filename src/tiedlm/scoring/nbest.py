@@ -9,7 +9,8 @@ from reprlib import repr as brief
 from typing import Any, NamedTuple
 
 from tiedlm.errors import UserError
-from tiedlm.files import parse_json, read_json
+from tiedlm.files import read_json
+from tiedlm.json_text import parse_json
 from tiedlm.scoring.text import read_lines
 
 _KALDI_KEY = re.compile(r"(.+)-(\d+)")
@@ -117,8 +118,9 @@ def _score(value: object, where: str, sign: int = 1) -> float:
     except (TypeError, ValueError):
         score = math.nan
     if not score < math.inf:  # true for NaN too
+        number = "a finite number" if math.isinf(score) else "a number"
         kind = "score" if sign == 1 else "cost"
-        raise UserError(f"{where}: expected a number as the {kind}, got {brief(value)}")
+        raise UserError(f"{where}: expected {number} as the {kind}, got {brief(value)}")
     return score
 
 

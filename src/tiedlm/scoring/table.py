@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import starmap
 from typing import IO, Literal, NamedTuple
 
 import numpy as np
@@ -100,9 +101,50 @@ def write_table(
         elif not is_cut:
             cut_lines, is_cut = cut_lines + 1, True
         cells = [] if given is None else given.of_row(line)
-        parts = one.sentence.parts
-        most_parts = max(most_parts, len(parts))
-        rows = zip(
+        most_parts = max(most_parts, len(one.sentence.parts))
+        rows = []
+        for position, word in enumerate(_words_of(one, unk_id, scale), start=1):
+            if not word.is_predicted and position > 1:  # only a first word may have no surprisal
+                raise UserError(
+                    f"line {line}: the model's probabilities are not finite; with --adapt, give a "
+                    "lower --adapt-lr"
+                )
+            words += word.text != EOS
+            unknown += not word.is_known
+            if word.is_predicted:
+                predicted += 1
+                nll += word.nats
+            if word.text == EOS and not eos_rows:
+                continue
+            if word.is_predicted:
+                cumulative += word.nats * scale
+            rows.append("\t".join([*_row(one, position, word, scale, cumulative), *cells]) + "\n")
+        file.write("".join(rows))
+        sentences += 1
+    return Summary(sentences, words, unknown, predicted, nll, cut_lines, most_parts)
+
+
+class _Word(NamedTuple):
+    """A word with its numbers. ``entropy`` and ``reduction`` are in the table's base."""
+
+    text: str
+    region: int
+    is_known: bool
+    nats: float
+    entropy: float
+    reduction: float
+    rank: int
+
+    @property
+    def is_predicted(self) -> bool:
+        return not math.isnan(self.nats)
+
+
+def _words_of(one: Scored, unk_id: int | None, scale: float) -> Iterator[_Word]:
+    """Return the words of a sentence with their numbers."""
+    return starmap(
+        _Word,
+        zip(
             one.sentence.words,
             one.sentence.regions or [0] * len(one.sentence.words),
             (one.sentence.ids != (-1 if unk_id is None else unk_id)).tolist(),
@@ -111,33 +153,20 @@ def write_table(
             (np.maximum(one.entropy - one.entropy_after, 0.0) * scale).tolist(),
             one.rank.tolist(),
             strict=True,
-        )
-        lines = []
-        for position, row in enumerate(rows, start=1):
-            word, region, known, nats, entropy, reduction, rank = row
-            is_predicted = not math.isnan(nats)
-            if not is_predicted and position > 1:  # only a first word may have no surprisal
-                raise UserError(
-                    f"line {line}: the model's probabilities are not finite; with --adapt, give a "
-                    "lower --adapt-lr"
-                )
-            words += word != EOS
-            unknown += not known
-            if is_predicted:
-                predicted += 1
-                nll += nats
-            if word == EOS and not eos_rows:
-                continue
-            values = [MISSING] * 5
-            if is_predicted:
-                cumulative += nats * scale
-                values = [
-                    f"{nats * scale:.6f}", f"{entropy:.6f}", f"{reduction:.6f}",
-                    str(rank or MISSING), f"{cumulative:.6f}",
-                ]  # fmt: skip
-            before = [str(one.sentence.number), str(position), word, f"{known:d}"]
-            written = [str(region), parts[region - 1]] if region else [MISSING] * 2
-            lines.append("\t".join([*before, *values, str(line), *written, *cells]) + "\n")
-        file.write("".join(lines))
-        sentences += 1
-    return Summary(sentences, words, unknown, predicted, nll, cut_lines, most_parts)
+        ),
+    )
+
+
+def _row(one: Scored, position: int, word: _Word, scale: float, cumulative: float) -> list[str]:
+    """Return the cells of a word's row, without the cells of a given table."""
+    values = [MISSING] * 5
+    if word.is_predicted:
+        values = [
+            f"{word.nats * scale:.6f}", f"{word.entropy:.6f}", f"{word.reduction:.6f}",
+            str(word.rank or MISSING), f"{cumulative:.6f}",
+        ]  # fmt: skip
+    written = [str(word.region), one.sentence.parts[word.region - 1]] if word.region else None
+    return [
+        str(one.sentence.number), str(position), word.text, f"{word.is_known:d}", *values,
+        str(one.sentence.line), *(written or [MISSING] * 2),
+    ]  # fmt: skip

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from tiedlm.data import EOS, Vocabulary, split_sentences, tokenize
+from tiedlm.data.marks import Marks
 from tiedlm.data.text import lines_of
 from tiedlm.data.vocabulary import Ids
 from tiedlm.errors import UserError
@@ -86,6 +87,7 @@ def sentences(
     tokenizer: bool,
     blank_lines: bool,
     whole_lines: bool = False,
+    marks: Marks | None = None,
 ) -> Iterator[Sentence]:
     """Cut lines into sentences exactly as a corpus is cut, so that both count the same tokens.
 
@@ -97,11 +99,14 @@ def sentences(
         blank_lines: whether a line without words yields a sentence of only ``<eos>``, as in a
             corpus that came tokenized.
         whole_lines: whether to keep a line in one unit, with the ``<eos>`` of each sentence in it.
+        marks: counts other tools' special tokens in the lines, if given.
     """
     number = 0
     for line_number, line in enumerate(lines, start=1):
         parts = tuple(line.split())
         cut = split_sentences(tokenize(line)) if tokenizer else [list(parts)]
+        if marks is not None:
+            marks.see(line, cut)
         origin = chain.from_iterable(
             [region] * (_words_of(part) if tokenizer else 1)
             for region, part in enumerate(parts, start=1)

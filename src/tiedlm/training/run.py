@@ -22,7 +22,8 @@ from tiedlm.arithmetic import is_compiled
 from tiedlm.cores import available_cores
 from tiedlm.data.vocabulary import Vocabulary
 from tiedlm.errors import UserError
-from tiedlm.files import parse_json, read_json, write_bytes
+from tiedlm.files import read_json, write_bytes
+from tiedlm.json_text import parse_json
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.native import triton
 from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS

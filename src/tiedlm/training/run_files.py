@@ -15,6 +15,7 @@ from typing import Any
 from tiedlm import files
 from tiedlm.errors import UserError
 from tiedlm.files import read_json
+from tiedlm.json_text import parse_json
 
 CONFIG = "config.json"
 VOCABULARY = "vocabulary.txt"
@@ -115,7 +116,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / METRICS
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        metrics = [dict(files.parse_json(line, str(path))) for line in lines]
+        metrics = [dict(parse_json(line, str(path))) for line in lines]
         for line in metrics:
             float(line["valid_ppl"])
     except FileNotFoundError:

@@ -22,6 +22,8 @@ from tiedlm.training.ranges import (
 from tiedlm.training.run_files import read_config
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tiedlm.data import Corpus
 
 IMPORTED = "imported"  # the recipe of a run that tiedlm did not train
@@ -336,8 +338,18 @@ class Settings:
         """
         return cls.from_dict(read_config(folder)["settings"])
 
-    def load_corpus(self, *, progress: bool = True) -> Corpus:
-        """Load the corpus that the settings name, encoded as they say."""
+    def load_corpus(
+        self,
+        *,
+        progress: bool = True,
+        without_cache: Callable[[UserError], Path] | None = None,
+    ) -> Corpus:
+        """Load the corpus that the settings name, encoded as they say.
+
+        Args:
+            progress: whether to show progress on a terminal.
+            without_cache: as in :func:`tiedlm.data.load_corpus`.
+        """
         if not self.data:
             raise UserError(
                 "this run has no corpus of its own, as imported and exported ones have none: "
@@ -354,6 +366,7 @@ class Settings:
             vocab_from=self.vocab_from,
             tokenize=self.tokenize,
             progress=progress,
+            without_cache=without_cache,
         )
 
     def lr_at(self, epoch: int) -> float:

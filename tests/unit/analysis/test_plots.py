@@ -1,4 +1,4 @@
-"""The two pictures: valid, not blank, honest axes, labels apart; an error without matplotlib."""
+"""The two plots are valid and not blank, with honest axes and labels that do not overlap."""
 
 import itertools
 import sys
@@ -21,7 +21,7 @@ from tiedlm.errors import UserError
 
 
 def made_up_models(epochs=4, last=(111.0, 108.0, 107.0, 106.0)):
-    """Models with invented numbers."""
+    """Return models with invented numbers."""
     return {
         name: {
             "valid_ppl": value,
@@ -58,7 +58,7 @@ def test_equal_models_and_one_epoch_can_be_drawn(plot, tmp_path):
 
 
 @pytest.mark.parametrize("plot", [plot_curves, plot_bars])
-def test_other_numbers_give_another_picture(plot, tmp_path):
+def test_different_numbers_give_a_different_picture(plot, tmp_path):
     plot(made_up_models(), tmp_path / "one.png")
     plot(made_up_models(), tmp_path / "same.png")
     plot(made_up_models(last=(111.0, 108.0, 107.0, 121.0)), tmp_path / "two.png")

@@ -1,4 +1,4 @@
-"""What a model says next, against reading everything again and NumPy."""
+"""Predictions agree with rereading the whole text and with NumPy."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ CONTEXT = np.array([3, 1, 4, 1, 5])
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    # Weights so large that what was read long ago still tells.
+    # With weights this large, words read long ago still count.
     config = ModelConfig(vocab_size=9, d_embed=6, d_hidden=6, dropout_hidden=0.5, init_range=2.0)
     return LanguageModel(config).eval()
 
@@ -25,13 +25,13 @@ def next_logits(model, ids):
         return model.decode(hidden[0, -1])
 
 
-def test_greedy_words_are_those_of_reading_it_all_again(model):
+def test_greedy_words_equal_those_of_rereading_the_whole_text(model):
     ids = CONTEXT.tolist()
     for word in generate(model, CONTEXT, 12, temperature=0):
         assert is_a_best_word(word, next_logits(model, ids))
         ids.append(word)
     assert len(ids) == 17
-    # Were nothing carried, other words would follow.
+    # Without the carried state, other words would follow.
     without = [int(next_logits(model, ids[n : n + 1]).argmax()) for n in range(4, 16)]
     assert without != ids[5:]
 

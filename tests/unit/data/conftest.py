@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder of the test's own, and no corpora but those it makes."""
+    """Use a cache folder of the test's own, without other corpora."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("TIEDLM_CACHE", str(folder))
     monkeypatch.delenv("TIEDLM_DATA", raising=False)
@@ -17,7 +17,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A corpus folder of tokenized text."""
+    """Return a corpus folder of tokenized text."""
     text = tmp_path / "text"
     text.mkdir()
     (text / "train.txt").write_text("the cat sat\nthe dog sat\nthe cat ran\n", encoding="utf-8")

@@ -149,7 +149,7 @@ def test_the_second_load_reads_the_cache(folder: Path, cache: Path, monkeypatch)
         assert np.array_equal(getattr(first, part), getattr(second, part))
 
 
-def test_others_may_read_the_cache_where_the_umask_lets_them(folder: Path, cache: Path):
+def test_the_cache_is_readable_by_others_if_the_umask_allows(folder: Path, cache: Path):
     before = os.umask(0o022)
     try:
         load_corpus(str(folder))
@@ -303,7 +303,7 @@ def test_the_part_that_is_kept_and_the_part_that_is_skipped_share_no_line(
     assert second.info["skip"] == cut
 
 
-def test_the_vocabulary_is_of_the_part_unless_it_is_asked_of_the_whole(folder: Path):
+def test_the_vocabulary_comes_from_the_part_unless_the_whole_is_asked_for(folder: Path):
     part = load_corpus(str(folder), fraction=0.5, min_count=1)
     whole = load_corpus(str(folder), fraction=0.5, min_count=1, vocab_from="whole")
     assert len(part.vocabulary) < len(whole.vocabulary)
@@ -318,7 +318,7 @@ def test_a_wrong_skip_or_vocabulary_rule_is_an_error(folder: Path):
         load_corpus(str(folder), vocab_from="valid")
 
 
-def test_text_without_blanks_is_said_to_have_no_words_instead_of_too_few(tmp_path: Path):
+def test_text_without_blanks_is_reported_as_having_no_words(tmp_path: Path):
     text = tmp_path / "book.txt"
     line = "他昨天早上去北京大学看朋友了，大家都很高兴{}。"
     text.write_text("\n".join(line.format(chr(0x4E10 + i)) for i in range(40)), encoding="utf-8")
@@ -331,7 +331,7 @@ def test_text_without_blanks_is_said_to_have_no_words_instead_of_too_few(tmp_pat
     assert any("is <unk>" in warning and "told apart" in warning for warning in warnings)
 
 
-def test_text_with_blanks_is_said_nothing_of(folder: Path):
+def test_text_with_blanks_gives_no_warning(folder: Path):
     assert notes_on_text(load_corpus(str(folder))) == []
 
 

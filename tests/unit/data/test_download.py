@@ -21,7 +21,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """A server that can break off, and that notes the ranges it was asked for."""
+    """A server that can cut a download and records the requested ranges."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -75,7 +75,7 @@ def server() -> Iterator[Server]:
     server.server_close()
 
 
-def test_two_that_want_a_file_at_once_fetch_it_once(server, tmp_path):
+def test_two_callers_at_once_download_a_file_once(server, tmp_path):
     path = tmp_path / "new" / "file"
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(download, f"{server.url}/file", path, SHA256, False) for _ in range(2)]
@@ -97,7 +97,7 @@ def test_a_cut_download_asks_for_the_rest_only(server: Server, tmp_path: Path):
     assert server.asked == [None, "bytes=100000-", "bytes=150000-"]
 
 
-def test_the_next_run_goes_on_where_this_one_gave_up(server: Server, tmp_path: Path):
+def test_the_next_run_resumes_a_failed_download(server: Server, tmp_path: Path):
     server.cut_after = [100_000, 0, 0, 0]
     with pytest.raises(UnreachableError, match="cut 4 times"):
         download(f"{server.url}/file", tmp_path / "file", SHA256)
@@ -115,7 +115,7 @@ def test_a_server_without_ranges_starts_anew(server: Server, tmp_path: Path):
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
-def test_a_part_that_is_whole_already_is_taken(server: Server, tmp_path: Path):
+def test_a_complete_partial_file_is_used(server: Server, tmp_path: Path):
     (tmp_path / "file.part").write_bytes(CONTENT)
     download(f"{server.url}/file", tmp_path / "file", SHA256)
     assert (tmp_path / "file").read_bytes() == CONTENT
@@ -143,7 +143,7 @@ def test_a_folder_that_cannot_be_written_is_named(server: Server, tmp_path: Path
 
 @pytest.fixture
 def small_ptb(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A treebank of three lines, and a mirror that has it."""
+    """Serve a treebank of three lines from a mirror."""
     real = STANDARD["ptb"]
     texts = {part: f"the {part} line of <unk>\n".encode() for part in real.files}
     hashes = {part: hashlib.sha256(text).hexdigest() for part, text in texts.items()}
@@ -176,7 +176,7 @@ def test_offline_one_line_says_where_to_put_which_file(cache: Path, monkeypatch,
         load_corpus("ptb", download=False)
 
 
-def test_a_mirror_that_is_no_address_is_named(monkeypatch):
+def test_a_mirror_that_is_not_an_address_is_named(monkeypatch):
     monkeypatch.setenv("TIEDLM_MIRROR", "my/mirror")
     with pytest.raises(UserError, match="TIEDLM_MIRROR is 'my/mirror'"):
         load_corpus("wikitext-2")

@@ -1,9 +1,12 @@
-"""What a text that is not UTF-8 may be is told from all its bytes."""
+"""The likely encodings of a text that is not UTF-8 are found from all its bytes."""
 
 import codecs
+import gzip
 import io
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ from tiedlm.data import text
 from tiedlm.data.encodings import how_to_convert
 from tiedlm.data.text import lines_of
 from tiedlm.errors import UserError
+from tiedlm.scoring import read_lines
 
 FRENCH = "Le café était très agréable.\nL’élève « reçu » à l’école – Éric, où êtes-vous ?\n"
 GERMAN = "Die Größe der Straßen bleibt schön.\nÜber die Brücke fährt Müller natürlich öfter.\n"
@@ -38,7 +42,7 @@ def message(data, source=io.BytesIO):
     ("written", "encoding", "named"),
     [
         (FRENCH, "cp1252", "cp1252"),
-        (FRENCH.translate(PLAIN_QUOTES), "latin-1", "cp1252"),  # which reads it alike
+        (FRENCH.translate(PLAIN_QUOTES), "latin-1", "cp1252"),  # the same text in both
         (FRENCH.translate(PLAIN_QUOTES), "cp850", "cp850"),
         (FRENCH, "mac-roman", "macintosh"),
         (GERMAN, "cp1252", "cp1252"),
@@ -74,28 +78,28 @@ def test_the_encoding_that_is_named_reads_the_text(written, encoding, named):
         (KOREAN, "cp949", "if '고양이가' should be '绊剧捞啊', from gb18030"),
     ],
 )
-def test_where_several_are_as_likely_the_words_by_which_to_choose_are_shown(
+def test_if_several_encodings_are_as_likely_the_words_that_differ_are_shown(
     written, encoding, shown
 ):
     assert shown in message(written.encode(encoding))
 
 
-def test_bytes_far_behind_the_first_one_decide_too():
-    # The first byte alone is that of Latin 1; the last is one that Latin 1 does not have.
+def test_bytes_far_from_the_start_count_too():
+    # The first byte fits Latin 1. The last one does not exist in it.
     lines = b"d\xe9j\xe0\n" + b"word " * 50_000 + b"\nit\x92s \x93so\x94\n"
     assert "(byte 0xe9 in line 1); convert it, for example with: iconv -f cp1252" in message(lines)
-    # 0x81 is nothing in cp1252.
+    # cp1252 does not define 0x81.
     assert "iconv -f cp850" in message(b"\x81ber\n" + b"word " * 50_000 + b"\nsch\x94n\n")
 
 
-def test_a_character_that_is_cut_off_where_the_sample_ends_is_not_held_against_it(monkeypatch):
+def test_a_character_cut_off_at_the_end_of_the_sample_does_not_count(monkeypatch):
     monkeypatch.setattr(text, "_CHUNK", len(RUSSIAN) + 15)
     for encoding, named in (("cp1251", "cp1251"), ("gb18030", "gb18030")):
         written = RUSSIAN if encoding == "cp1251" else SIMPLIFIED * 20
         assert f"iconv -f {named} " in message((written * 3).encode(encoding))
 
 
-def test_a_stream_that_cannot_be_read_again_will_do():
+def test_a_stream_that_cannot_seek_is_accepted():
     program = (
         "import sys; from tiedlm.data.text import lines_of\n"
         "try: list(lines_of(sys.stdin.buffer, 'standard input'))\n"
@@ -109,7 +113,7 @@ def test_a_stream_that_cannot_be_read_again_will_do():
     assert b"iconv -f cp1252" in done.stdout
 
 
-def test_a_text_that_is_utf8_but_for_a_line_is_not_converted_as_a_whole():
+def test_a_text_with_one_line_that_is_not_utf8_is_not_converted_as_a_whole():
     utf8, other = "Größe\n".encode(), b"d\xe9j\xe0\n"
     for data, line in [(utf8 + other, 2), (other + utf8 * 3, 1), (utf8 + b"a\n\xc3", 3)]:
         said = message(data)
@@ -124,7 +128,7 @@ def test_utf16_is_named_with_and_without_its_mark():
     assert "if it is UTF-16, save it as UTF-8" in said
 
 
-def test_what_no_encoding_reads_is_only_asked_to_be_utf8():
+def test_bytes_that_no_encoding_reads_get_the_plain_utf8_message():
     data = b"\xb2\xb2x\x9d\xbc\xb9\xb2\x9d\xb9\xa6\n"
     assert how_to_convert(data, 0, 0) == "save it as UTF-8"
 
@@ -134,3 +138,26 @@ def test_a_long_line_is_not_read_whole_in_every_encoding(monkeypatch):
     monkeypatch.setattr(text, "how_to_convert", lambda data, *_: sizes.append(len(data)) or "")
     message(b"word " * 1_000_000 + b"it\x92s" + b" word" * 800_000)
     assert sizes[0] <= text._CHUNK
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("the book's.txt", FRENCH.encode("cp1252"), FRENCH),
+        ("-utf16", codecs.BOM_UTF16_LE + "猫".encode("utf-16-le"), "猫"),
+        ("mac.txt", b"one\rtwo\r", "one\ntwo\n"),
+        ("packed.txt", gzip.compress(FRENCH.encode()), FRENCH),
+        ("packed.txt.gz", gzip.compress(FRENCH.encode("cp1252")), FRENCH),
+        ("mixed.v1.txt", FRENCH.encode() * 9 + b"\xff", FRENCH * 9),
+    ],
+)
+def test_the_command_that_is_advised_converts_the_file(tmp_path, monkeypatch, name, data, expected):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        list(read_lines(name))
+    advised = re.search(r"(?:with|first): (.+? > \S+(?: .*\.new\S*)?)", str(caught.value))[1]
+    subprocess.run(advised, shell=True, check=False)  # iconv -c fails where it drops something
+    (new,) = set(tmp_path.iterdir()) - {tmp_path / name}
+    assert new.read_text(encoding="utf-8") == expected
+    assert Path(name).read_bytes() == data

@@ -44,7 +44,7 @@ def test_held_out_addresses_are_spread_over_terms_and_centuries():
         assert max(Counter(year % 4 for year in held_out).values()) <= 8
 
 
-def test_the_published_counts_are_what_is_loaded():
+def test_the_loaded_text_has_the_published_counts():
     known = {source.name: source for source in list_sources()}
     for name in ("sotu-modern", "sotu-short"):
         corpus = load_corpus(name, progress=False)

@@ -12,7 +12,7 @@ from tiedlm.errors import UserError
 @pytest.mark.parametrize(
     ("lines", "block"), [(10, 1), (199, 1), (250, 2), (1000, 10), (200_000, 1000)]
 )
-def test_one_file_is_dealt_in_blocks_of_lines(tmp_path: Path, lines: int, block: int):
+def test_one_file_is_split_in_blocks_of_lines(tmp_path: Path, lines: int, block: int):
     path = tmp_path / "book.txt"
     path.write_text("".join(f"{number}\n" for number in range(lines)))
     source = from_one_file(path)
@@ -30,7 +30,9 @@ def test_one_file_is_dealt_in_blocks_of_lines(tmp_path: Path, lines: int, block:
 
 
 @pytest.mark.parametrize("lines", [30, 250])
-def test_blank_lines_go_with_the_line_before_and_change_no_deal(tmp_path: Path, lines: int):
+def test_blank_lines_stay_with_the_line_before_and_do_not_change_the_split(
+    tmp_path: Path, lines: int
+):
     words = [f"word{number}" for number in range(lines)]
     plain, spaced = tmp_path / "plain.txt", tmp_path / "spaced.txt"
     plain.write_text("".join(f"{word}\n" for word in words))

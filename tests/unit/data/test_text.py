@@ -37,7 +37,7 @@ def test_only_a_newline_ends_a_line_and_blank_lines_count(tmp_path: Path):
         (b"good\ncaf\xe9\n", r"not UTF-8 text \(byte 0xe9 in line 2\)"),
     ],
 )
-def test_what_is_no_utf8_text_is_named_with_its_place(tmp_path: Path, content, message):
+def test_bytes_that_are_not_utf8_are_named_with_their_place(tmp_path: Path, content, message):
     path = tmp_path / "t.txt"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
@@ -46,7 +46,7 @@ def test_what_is_no_utf8_text_is_named_with_its_place(tmp_path: Path, content, m
     assert "\n" not in str(error.value)
 
 
-def test_an_endless_line_is_refused_before_it_is_read_whole(tmp_path: Path, monkeypatch):
+def test_an_overlong_line_is_refused_before_it_is_read_whole(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(text, "MAX_LINE", 1000)
     path = tmp_path / "t.txt"
     path.write_bytes(b"a\n" + b"x " * 500 + b"\n")
@@ -73,12 +73,12 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path):
         ("", True),
     ],
 )
-def test_punctuation_on_words_tells_raw_text(line: str, tokenized: bool):
+def test_punctuation_on_words_marks_raw_text(line: str, tokenized: bool):
     assert looks_tokenized([line] * 20) is tokenized
 
 
 @pytest.mark.parametrize("name", ["a.csv", "A.CSV", "A.Tsv", "a.csv.gz", "/A B/c.TSV.GZ"])
-def test_a_table_is_known_by_its_name_in_capitals_too(name: str):
+def test_a_table_is_recognised_by_its_name_in_capitals_too(name: str):
     assert names_table(name)
     assert not names_table(name + ".txt")
 
@@ -89,6 +89,7 @@ OTHER_SCRIPTS = {
     "Bengali": "আমি ভাত খাই। সে, তুমি আসো।",
     "Tamil": "அவன் வந்தான். அவள், நான் போனேன்.",
     "Armenian": "Տղան գնաց տուն։ Կատուն տեսաւ։",
+    "Armenian questions": "Ինչո՞ւ գնաց տուն",
     "Amharic": "ልጁ ወደ ቤት ሄደ። ድመቷ መጣች።",
     "vocalised Arabic": "ذَهَبَ الوَلَدُ، إلى البَيْتِ.",
     "vocalised Hebrew": "הַיֶּלֶד הָלַךְ, הַבַּיְתָה.",
@@ -99,7 +100,7 @@ OTHER_SCRIPTS = {
 
 
 @pytest.mark.parametrize("language", OTHER_SCRIPTS)
-def test_punctuation_on_words_of_any_script_tells_raw_text(language: str):
+def test_punctuation_on_words_of_any_script_marks_raw_text(language: str):
     line = OTHER_SCRIPTS[language]
     assert not looks_tokenized([line] * 20)
     assert looks_tokenized([" ".join(tokenize(line))] * 20)

@@ -38,7 +38,10 @@ def test_worked_examples(text: str, words: str):
         ("the well\u2011known author", "the well-known author"),
         ("the well\u2010known author", "the well-known author"),
         ("doesn\u00b4t doesn`t doesn\uff07t doesn\u2032t doesn\u201bt", "doesn't " * 5),
-        ("workers\u00b4 5\u20326", "workers \u00b4 5 \u2032 6"),  # no apostrophes: not in a word
+        (
+            "workers\u00b4 5\u20326",
+            "workers \u00b4 5 \u2032 6",
+        ),  # not apostrophes, since they are outside words
         ("cat \u2764\ufe0f \u2600\ufe0f.", "cat \u2764 \u2600."),
         ("the \u200ecat\u200f", "the cat"),
         ("\u202athe\u202c \u202bcat\u202c \u202dsees\u202e", "the cat sees"),
@@ -52,24 +55,24 @@ def test_worked_examples(text: str, words: str):
         ("one\u00a0two\u2009three\u3000four\x85five\u2028six", "one two three four five six"),
     ],
 )
-def test_what_a_reader_does_not_see_makes_no_other_word(written: str, plain: str):
+def test_invisible_characters_do_not_change_a_word(written: str, plain: str):
     assert tokenize(written) == tokenize(plain)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian: a non-joiner in a verb
-        "\u0d05\u0d35\u0d28\u0d4d\u200d",  # Malayalam: the joiner makes another letter of the last
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # a Persian verb with a non-joiner
+        "\u0d05\u0d35\u0d28\u0d4d\u200d",  # in Malayalam, the joiner changes the last letter
         "\U0001f469\u200d\U0001f4bb",  # a woman with a computer
         "\U0001f44d\U0001f3fd",  # a skin tone
     ],
 )
-def test_joiners_that_a_reader_sees_are_kept(text: str):
+def test_visible_joiners_are_kept(text: str):
     assert tokenize(text) == [text]
 
 
-def test_a_width_less_blank_parts_words_where_others_are_not_written():
+def test_a_zero_width_space_separates_words():
     assert tokenize("\u1781\u17d2\u1789\u17bb\u17c6\u200b\u1791\u17c5") == [
         "\u1781\u17d2\u1789\u17bb\u17c6",
         "\u1791\u17c5",
@@ -85,7 +88,7 @@ def test_a_width_less_blank_parts_words_where_others_are_not_written():
         ("İstanbul ISSUE", "i\u0307stanbul issue"),
     ],
 )
-def test_letters_of_other_scripts_are_known_in_capitals_too(text: str, words: str):
+def test_letters_of_other_scripts_are_lowercased_too(text: str, words: str):
     assert tokenize(text) == words.split()
 
 
@@ -102,12 +105,37 @@ def test_letters_of_other_scripts_are_known_in_capitals_too(text: str, words: st
         "သွားပြီ။ လာပြီ။",
     ],
 )
-def test_sentence_ends_of_other_scripts_are_cut_off_and_end_sentences(text: str):
+def test_sentence_ends_of_other_scripts_are_split_off_and_end_sentences(text: str):
     cut = split_sentences(tokenize(text))
     assert len(cut) == 2
     for sentence in cut:
         assert sentence[-1] == sentence[-1][0]
         assert not set(sentence[-1]) & set("".join(sentence[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Ինչպե՞ս ես։ Ինչո՞ւ", "ինչպես ՞ ես ։ ինչու ՞"),
+        ("Ի՛նչ լավ է, այնքա՜ն։", "ինչ ՛ լավ է , այնքան ՜ ։"),
+        ("Հա՞։ հա՞ հա ՞", "հա ՞ ։ հա ՞ հա ՞"),  # it stands at the end already
+        ("«Գալի՞ս», ասաց", "« գալիս ՞ » , ասաց"),
+        ("ե՞՜ս", "ես ՞ ՜"),
+        ("այնուամենա՛յնիվ", "այնուամենայնիվ ՛"),
+        ("՞ինչ 5՞5 a՞b", "՞ ինչ N ՞ N a ՞ b"),  # not inside an Armenian word
+        ("ա՜՜՜խ", "ախ ՜"),
+        ("ժ՟ամ", "ժամ ՟"),
+        ("դ՚Արկ", "դ՚արկ"),  # an apostrophe
+    ],
+)
+def test_an_armenian_mark_inside_a_word_moves_behind_it(text: str, words: str):
+    assert tokenize(text) == words.split()
+
+
+def test_an_armenian_word_is_the_same_word_wherever_its_mark_stands():
+    word = "ինչպեսներիցդ"
+    for place in range(1, len(word) + 1):
+        assert tokenize(f"{word[:place]}՞{word[place:]}") == [word, "՞"]
 
 
 def test_a_quotation_closes_after_its_full_stop():

@@ -73,7 +73,7 @@ def test_line_ends_and_the_mark_of_another_system_are_read(tmp_path: Path):
         (b"<eos>\n\xff\n", "not UTF-8"),
     ],
 )
-def test_a_file_that_is_no_vocabulary_is_named(tmp_path: Path, content: bytes, message: str):
+def test_a_file_that_is_not_a_vocabulary_is_named(tmp_path: Path, content: bytes, message: str):
     path = tmp_path / "vocabulary.txt"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as error:

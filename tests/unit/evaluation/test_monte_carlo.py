@@ -1,4 +1,4 @@
-"""Monte-Carlo dropout: an average of probabilities over masks that last for a window."""
+"""Monte-Carlo dropout averages probabilities over masks that last for a window."""
 
 import numpy as np
 import pytest
@@ -43,14 +43,14 @@ def test_it_is_the_mean_probability_over_streams_that_each_have_their_own_masks(
 
 
 def test_the_mean_probability_beats_the_mean_sample():
-    # Jensen: -log of the mean is below the mean of -log, and above the best sample's.
+    # By Jensen, -log of the mean is below the mean of -log. It is above the best sample's.
     m = model()
     alone = np.stack([monte_carlo_losses(m, IDS, 1, seed=s) for s in range(20)])
     assert monte_carlo_losses(m, IDS, 20).mean() < alone.mean()
     assert alone.std(0).max() > 0.01
 
 
-def test_it_repeats_leaves_the_random_state_alone_and_puts_the_mode_back():
+def test_it_is_repeatable_and_restores_the_random_state_and_the_mode():
     m = model().eval()
     torch.manual_seed(9)
     before = torch.get_rng_state()

@@ -1,4 +1,4 @@
-"""Perplexity: its denominator, and what does not change it."""
+"""Perplexity has the right denominator and does not depend on how a text is read."""
 
 import itertools
 import math
@@ -67,7 +67,7 @@ def test_unk_is_counted_as_a_word_and_its_share_is_shown():
     assert out.perplexity == evaluate(model(), IDS).perplexity
 
 
-def test_nothing_is_dropped_and_the_mode_is_put_back():
+def test_nothing_is_dropped_and_the_mode_is_restored():
     m = model(dropout_hidden=0.9).train()
     assert evaluate(m, IDS) == evaluate(m, IDS)
     assert m.training

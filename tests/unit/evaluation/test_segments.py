@@ -1,4 +1,4 @@
-"""Reading in segments gives what reading one stream gives, for models that forget or do not."""
+"""Reading in segments equals reading one stream, for models that forget and that do not."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def model(forget=0.0, scale=0.5, **options):
     m = LanguageModel(ModelConfig(init_range=scale, **config)).double()
     with torch.no_grad():
         for layer in m.lstm.layers:
-            layer.bias[6:12] = forget  # the forget gate: at +20 nothing is forgotten
+            layer.bias[6:12] = forget  # the bias of the forget gate: with +20 nothing is forgotten
     return m
 
 
@@ -54,13 +54,13 @@ def test_every_token_has_a_loss_whatever_the_length(tokens, window):
 
 
 def read_tokens(m):
-    """Count the tokens that are scored, again where they come again."""
+    """Count the scored tokens, with repetitions."""
     return sum(p.size for _, _, p in segment_windows(m, IDS, 16, segments=4))
 
 
 def test_nothing_is_read_much_more_than_twice_where_segments_never_meet(monkeypatch):
     monkeypatch.setattr(segments, "KEPT_BACK", 0)
-    # Read in segments, read again, and then on from the end of the second.
+    # It is read in segments, read again, and continued from the end of the second.
     assert 2 * len(IDS) < read_tokens(model(forget=20.0)) <= 2.5 * len(IDS)
 
 
@@ -90,14 +90,14 @@ def test_blocks_of_any_length_and_any_memory_give_the_losses_of_one_stream(
     np.testing.assert_allclose(losses, one_stream.numpy(), rtol=0, atol=2e-5)
 
 
-def test_what_is_kept_back_is_scored_once(monkeypatch):
+def test_held_back_tokens_are_scored_once(monkeypatch):
     m = model(forget=-3.0)
     assert read_tokens(m) == len(IDS) - 1
     monkeypatch.setattr(segments, "KEPT_BACK", 0)
     assert len(IDS) < read_tokens(m) < 1.3 * len(IDS)
 
 
-def test_the_mode_is_put_back():
+def test_the_mode_is_restored():
     m = model(dropout_hidden=0.5).train()
     list(segment_windows(m, IDS, 16, 12))
     assert m.training

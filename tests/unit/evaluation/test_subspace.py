@@ -1,4 +1,4 @@
-"""Subspace distance and principal angles, against SciPy and by their properties."""
+"""Subspace distance and principal angles agree with SciPy and have their properties."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def random(rows, columns, seed):
 
 @given(seed=st.integers(0, 1000), columns=st.integers(1, 12), extra=st.integers(0, 30))
 @settings(max_examples=40, deadline=None)
-def test_angles_and_distance_are_scipys(seed, columns, extra):
+def test_angles_and_distance_equal_scipys(seed, columns, extra):
     a, b = random(columns + extra, columns, seed), random(columns + extra, columns, seed + 1)
     expected = np.sort(scipy.linalg.subspace_angles(a.numpy(), b.numpy()))
     np.testing.assert_allclose(principal_angles(a, b), expected, atol=1e-7)
@@ -35,7 +35,7 @@ def test_a_basis_of_the_same_space_is_at_distance_zero():
     assert principal_angles(a, a @ random(5, 5, 1)).max() < 1e-12
 
 
-def test_bases_are_made_on_one_thread_and_the_number_comes_back(monkeypatch):
+def test_bases_are_computed_on_one_thread_and_the_number_is_restored(monkeypatch):
     seen, qr = [], torch.linalg.qr
 
     def spy(matrix):

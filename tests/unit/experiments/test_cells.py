@@ -1,4 +1,4 @@
-"""What is to be trained for a table of the paper."""
+"""The cells are the runs that a table of the paper needs."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def test_table1_has_every_recipe_of_the_papers_corpora():
     paper = {
         name
         for name, settings in RECIPES.items()
-        if name.startswith(("ptb", "wikitext")) and settings.network == "lstm"
+        if settings.data in ("ptb", "wikitext-2") and settings.network == "lstm"
     }
     names = [cell.name for cell in table1()]
     assert set(names[: len(paper)]) == paper
@@ -74,11 +74,11 @@ def test_table2_is_two_halves_that_meet_with_the_whole_vocabulary():
         assert cell.settings.fraction == 0.5
         assert cell.settings.skip == (0.5 if "second" in cell.name else 0.0)
         assert "small" in cell.settings.recipe
-        # Of Penn Treebank, which is as long as a half.
+        # the dropout of Penn Treebank, which is as long as a half
         assert cell.settings.dropout_input == cell.settings.dropout_hidden == 0.3
 
 
-def test_a_name_is_one_cell_and_a_star_the_papers_that_begin_so():
+def test_a_name_selects_one_cell_and_a_star_the_papers_cells_with_that_prefix():
     assert [cell.name for cell in choose(table1(), ["ptb-small"])] == ["ptb-small"]
     assert [cell.name for cell in choose(table1(), ["ptb-small*", "ptb-small-real"])] == SMALL
     for beside in (["ptb-small-real-b0"], ["ptb-small-al-gamma0.8"]):

@@ -1,4 +1,4 @@
-"""Comparing runs: grouping, spread, intervals, and runs that are still going."""
+"""Runs are grouped and compared with spread and intervals, including unfinished ones."""
 
 import json
 import math
@@ -50,7 +50,7 @@ def test_runs_that_differ_in_their_seed_are_one_row(tmp_path):
     assert changed_settings([first, second]) == {"tied": [False, True]}
 
 
-def test_second_sessions_are_one_row_if_what_they_began_from_is(tmp_path):
+def test_second_sessions_are_one_row_if_their_first_sessions_are(tmp_path):
     base, other = Settings(recipe="base"), Settings(recipe="base", lr=0.5)
 
     def second(name, seed, first, **changes):
@@ -92,7 +92,7 @@ def test_frozen_runs_are_one_row_if_their_vectors_are_of_one_run(tmp_path):
     assert [len(row.runs) for row in compare_runs(frozen)] == [2, 1]
 
 
-def test_runs_that_lead_to_each_other_are_compared_all_the_same(tmp_path):
+def test_runs_that_refer_to_each_other_are_still_compared(tmp_path):
     settings = [Settings(seed=seed, init_from=str(tmp_path / "a")) for seed in (1, 2)]
     folders = [
         run_folder(tmp_path / n, s, test_ppl=9.0) for n, s in zip("ab", settings, strict=True)
@@ -100,7 +100,7 @@ def test_runs_that_lead_to_each_other_are_compared_all_the_same(tmp_path):
     assert len(compare_runs(folders)) == 2
 
 
-def test_a_run_from_before_a_setting_is_compared_by_what_it_did(tmp_path):
+def test_a_run_from_before_a_setting_counts_with_its_default(tmp_path):
     tied = Settings(recipe="re", tied=True)
     folders = [
         run_folder(tmp_path / "old", tied, test_ppl=90.0),
@@ -127,7 +127,7 @@ def test_runs_are_one_row_by_what_their_text_holds_not_where_it_lies(tmp_path):
     assert [run.seed for run in second.runs] == [2]
 
 
-def test_where_and_how_a_result_is_computed_makes_no_row_of_its_own(tmp_path):
+def test_place_and_hardware_do_not_split_a_row(tmp_path):
     base = Settings(recipe="base")
     others = {"device": "cpu", "threads": 3, "accumulate": 2, "precision": "fp32"}
     folders = [run_folder(tmp_path / "first", base, test_ppl=90.0)]
@@ -166,7 +166,9 @@ def test_a_run_under_way_shows_its_best_validation_so_far(tmp_path):
     assert rows[1].test is None
     assert rows[1].valid.mean == 93
     assert not rows[1].runs[0].finished
-    assert rows[1].difference == pytest.approx(-2)  # of validation: the test split is not read yet
+    assert rows[1].difference == pytest.approx(
+        -2
+    )  # validation only, since the test split is not read yet
 
 
 def test_the_same_seed_is_not_counted_twice_nor_the_same_folder(tmp_path):
@@ -193,7 +195,7 @@ def test_damaged_metrics_are_one_line(tmp_path, text):
         compare_runs([folder])
 
 
-def test_a_folder_that_is_no_run_is_named(tmp_path):
+def test_a_folder_that_is_not_a_run_is_named(tmp_path):
     with pytest.raises(UserError, match="is not a run folder"):
         compare_runs([tmp_path])
 

@@ -1,4 +1,4 @@
-"""The demo's rule for phrases, and its table."""
+"""The demo chooses its phrases by rule and shows a correct table."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""What is added to a model, and what that does to the perplexity."""
+"""The effect of an addition to a model is its change of the perplexity."""
 
 import math
 
@@ -31,7 +31,7 @@ def test_an_effect_is_a_mean_of_log_ratios_over_shared_seeds():
     )
 
 
-def test_a_session_is_compared_with_its_like():
+def test_a_session_is_compared_with_the_same_session():
     found = [
         run("ptb-small", 1, 92, 88), run("ptb-small", 2, 92, 89),
         run("ptb-small-real", 1, 92, 86), run("ptb-small-real", 1, 89, 80, session=2),
@@ -42,7 +42,7 @@ def test_a_session_is_compared_with_its_like():
     assert effect(BASE, REAL, found).endswith("(1 seed, 2 sessions)")
 
 
-def test_one_seed_has_no_interval_and_what_is_missing_is_said():
+def test_one_seed_has_no_interval_and_missing_runs_are_shown():
     found = [run("ptb-small", 1, 92, 100), run("ptb-small-real", 1, 86, 90)]
     rows = {row[0]: dict(zip(HEADER, row, strict=True)) for row in effects(found)}
     assert rows["ptb-small"]["REAL"] == "-5.3%; **-10.0%** (1 seed)"
@@ -66,7 +66,7 @@ def test_tied_models_without_a_bias_are_compared_with_the_same_untied_ones():
 
 
 @pytest.mark.parametrize(("name", "pair"), EFFECTS.items())
-def test_what_is_added_is_what_the_recipes_differ_in(name, pair):
+def test_the_recipes_of_a_pair_differ_only_in_the_added_part(name, pair):
     base, other = (get_recipe("ptb-medium" + suffix) for suffix in pair)
     adds_al, adds_re = name.split(",")[0] in ("AL", "REAL"), name[:2] == "RE"
     assert ((base.alpha == 0) and (other.alpha > 0)) == adds_al

@@ -1,4 +1,4 @@
-"""The runs of Figure 1: what is finished, left, kept and drawn."""
+"""The runs of Figure 1 are done once, resumed, kept and drawn."""
 
 import multiprocessing
 import threading
@@ -18,9 +18,7 @@ from tiedlm.files import read_json, write_json
 from tiedlm.progress import ProgressView
 
 
-def test_finished_runs_are_not_run_again_and_a_budget_of_nothing_leaves_the_rest(
-    tmp_path, monkeypatch
-):
+def test_finished_runs_are_not_repeated_and_a_zero_budget_leaves_the_rest(tmp_path, monkeypatch):
     points = [(0.0, 10.0), (1.0, 10.0)]
     result = {"beta": 0.0, "temperature": 10.0, "distance": 0.9}
     write_json(tmp_path / TheoryRun((0.0, 10.0), 1).name(), result)
@@ -30,7 +28,7 @@ def test_finished_runs_are_not_run_again_and_a_budget_of_nothing_leaves_the_rest
     assert distances_by_point(read_figure1(tmp_path)) == {(0.0, 10.0): [0.9]}
 
 
-def test_a_process_that_is_killed_leaves_its_run_to_be_done(tmp_path):
+def test_the_run_of_a_killed_process_remains_to_be_done(tmp_path):
     others = set(multiprocessing.active_children())
 
     def kill_the_first():
@@ -43,14 +41,14 @@ def test_a_process_that_is_killed_leaves_its_run_to_be_done(tmp_path):
     with ProgressView() as view:
         left = run_figure1(
             [(1.0, 10.0)], [1, 2], tmp_path, view, at_once=1, seconds=100.0,
-            changes={"data": str(tmp_path / "none")},  # were it not killed, it would fail
+            changes={"data": str(tmp_path / "none")},  # without the kill it would fail
         )  # fmt: skip
     killer.join()
     assert len(left) == 2
     assert not list(tmp_path.iterdir())
 
 
-def test_runs_that_are_kept_come_back_where_their_folder_is_gone(tmp_path):
+def test_kept_runs_are_used_if_their_folder_is_gone(tmp_path):
     results, folder = tmp_path / "results", tmp_path / "runs"
     run = {"beta": 0.0, "temperature": 10.0, "seed": 3, "distance": 0.9}
     own, other = (TheoryRun((beta, 10.0), 3).settings().to_dict() for beta in (0.0, 1.0))

@@ -1,4 +1,4 @@
-"""Claims about predictions as statistics, checked against what they are defined as."""
+"""Statistics of predictions match their definitions."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def corpus():
     return Corpus("tiny", vocabulary, np.repeat(IDS, 10), IDS, IDS, {})
 
 
-def test_values_of_each_token_are_what_they_are_called():
+def test_values_of_each_token_match_their_definitions():
     m = model()
     near_VK = neighbours(m, 2)
     values = token_values(m, IDS, {"near": near_VK, "first": near_VK[:, :1]}, [1, 2])
@@ -60,18 +60,18 @@ def test_neighbours_are_the_largest_cosines_but_for_the_word_itself():
         assert near.tolist() == others[:3]
 
 
-def test_interval_has_the_mean_in_it_as_often_as_it_says():
+def test_interval_covers_the_mean_at_its_nominal_rate():
     rng = np.random.default_rng(1)
     intervals = [bootstrap_interval(rng.normal(0.3, 1.0, 5000), resamples=300) for _ in range(200)]
     covered = sum(low < 0.3 < high for low, high in intervals)
     assert 0.89 * 200 <= covered <= 0.99 * 200
-    # Of independent values: the width of the normal interval of the mean.
+    # For independent values this is the width of the normal interval of the mean.
     widths = [high - low for low, high in intervals]
     assert np.mean(widths) == pytest.approx(2 * 1.96 / 5000**0.5, rel=0.1)
 
 
 @pytest.mark.parametrize("length", [20, 60, 120])
-def test_the_interval_of_a_short_text_is_that_of_a_mean_too(length):
+def test_the_interval_of_a_short_text_covers_the_mean_too(length):
     rng = np.random.default_rng(2)
     intervals = [bootstrap_interval(rng.normal(0.3, 1.0, length)) for _ in range(100)]
     assert np.mean([high - low for low, high in intervals]) == pytest.approx(

@@ -1,4 +1,4 @@
-"""The report: every number shown, true sentences either way, nothing unescaped, self-contained."""
+"""The report shows every number in true sentences, escapes its text and is self-contained."""
 
 import base64
 import copy
@@ -22,7 +22,7 @@ VOID = {"meta", "img", "col"}
 def made_up_model(
     valid, test, *, tied=False, alpha=0.0, parameters=2_000, distance=0.9, unk=0.04, best=3
 ):
-    """One model's results; all numbers are invented."""
+    """Return one model's results with invented numbers."""
     curve = [
         {"epoch": e, "train_ppl": 500.0, "valid_ppl": valid + 90.0 * (3 - e)} for e in (1, 2, 3)
     ]
@@ -35,7 +35,7 @@ def made_up_model(
 
 
 def made_up_results():
-    """Results with invented numbers and words."""
+    """Return results with invented numbers and words."""
     top = [{"word": w, "probability": p} for w, p in [("zig", 0.31), ("<unk>", 0.2), ("zag", 1e-5)]]
     return {
         "corpus": {
@@ -74,7 +74,7 @@ def made_up_results():
 
 
 class Page(HTMLParser):
-    """What a browser would see: the text, the resources, and whether the tags nest."""
+    """Parse a page as a browser would: its text, its resources and the nesting of its tags."""
 
     def __init__(self, html):
         super().__init__()
@@ -119,7 +119,7 @@ def test_table_holds_every_number_of(name, made_up_page):
     assert row in made_up_page.text
 
 
-def test_the_page_says_of_each_model_what_it_has(tmp_path, made_up_page):
+def test_the_page_describes_each_model(tmp_path, made_up_page):
     for row in (
         "VD-LSTMtwo matrices L and W, and a bias bJ\n",
         "+ AL, augmented losstwo matrices L and W, and a bias bJ + α Jaug",
@@ -151,7 +151,7 @@ def test_page_holds_corpus_settings_and_machine(made_up_page):
         assert text in made_up_page.text
 
 
-def test_no_number_of_another_run_is_left_in_the_page(tmp_path, made_up_page):
+def test_the_page_holds_no_number_of_another_run(tmp_path, made_up_page):
     changed = made_up_results()
     for model in changed["models"].values():
         model["valid_ppl"] += 40
@@ -228,7 +228,7 @@ def test_page_is_self_contained_and_accessible(made_up_page):
     assert scopes == made_up_page.tags.count("th")
 
 
-def test_no_stylesheet_reaches_out(tmp_path):
+def test_no_stylesheet_loads_anything(tmp_path):
     html = write_report(made_up_results(), tmp_path).read_text(encoding="utf-8")
     style = re.search(r"<style>(.*?)</style>", html, re.DOTALL).group(1)
     assert "url(" not in style
@@ -261,7 +261,7 @@ def test_the_next_seeds_folder_has_a_name_whatever_the_first_is_called(
     assert commands[0].endswith(f"--out {Path(given).resolve()}-seed2")
 
 
-def test_missing_matplotlib_is_told_and_leaves_no_page(tmp_path, monkeypatch):
+def test_missing_matplotlib_is_reported_and_leaves_no_page(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(UserError, match="matplotlib"):
         write_report(made_up_results(), tmp_path)
@@ -310,7 +310,7 @@ def test_sentences_agree_with_the_numbers(base, al, re_, real):
 
 
 @given(st.lists(st.tuples(perplexities, perplexities), min_size=1, max_size=6))
-def test_course_says_from_when_on_real_is_ahead(pairs):
+def test_course_names_the_epoch_from_which_real_is_ahead(pairs):
     models = {"vd-lstm": {}, "vd-lstm-real": {}}
     for index, model in enumerate(models.values()):
         model["curve"] = [{"epoch": e, "valid_ppl": p[index]} for e, p in enumerate(pairs, start=1)]

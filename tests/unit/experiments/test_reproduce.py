@@ -1,4 +1,4 @@
-"""A table of the paper beside kept runs."""
+"""A table of the paper shows kept runs beside the paper's numbers."""
 
 import json
 import re
@@ -82,7 +82,7 @@ def test_markdown_has_a_row_for_each_line():
 
 
 def begin(run, epochs, finished=None):
-    """Make a run folder; ``finished`` are the settings of one that is."""
+    """Make a run folder. ``finished`` are the settings of a finished one."""
     run.mkdir(parents=True)
     lines = [{"epoch": e + 1, "valid_ppl": 100.0 - e, "seconds": 60.0} for e in range(epochs)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -93,7 +93,7 @@ def begin(run, epochs, finished=None):
         (run / "env.json").write_text("{}")
 
 
-def test_what_remains_is_said_with_its_cost(tmp_path):
+def test_remaining_runs_are_listed_with_their_cost(tmp_path):
     begin(tmp_path / "ptb-small-real-seed1", 5)
     lines = remaining([REAL], [1], tmp_path)
     assert lines[0] == (
@@ -110,7 +110,7 @@ def test_what_remains_is_said_with_its_cost(tmp_path):
     ],
     ids=["bias", "seed"],
 )
-def test_a_folder_with_the_result_of_other_settings_is_named_not_taken(tmp_path, changes, says):
+def test_a_folder_with_the_result_of_other_settings_is_refused_by_name(tmp_path, changes, says):
     job = jobs_of([REAL], [1], tmp_path, {})[0]
     begin(job.out, 2, finished=job.settings.replace(**changes))
     message = f"{job.out} holds a finished run with other settings ({says}); move it away, or"

@@ -1,4 +1,4 @@
-"""What figures and Table 3 take of the runs that exist."""
+"""Figures and Table 3 choose the right runs of those that exist."""
 
 import pytest
 
@@ -42,7 +42,7 @@ def test_the_pair_is_of_one_session_the_later_first_and_the_recipes_real_first(t
     assert pair() == ["ptb-medium-seed1", "ptb-medium-real-seed1"]
 
 
-def test_a_model_of_several_seeds_has_the_curves_of_the_others_beside_its_own():
+def test_other_seeds_of_a_model_are_drawn_beside_its_curve():
     found = [kept("ptb-small", seed=seed, curve=[seed]) for seed in (3, 1, 2)]
     model = figure2_models("small", found)["vd-lstm"]
     assert (model["curve"], model["others"]) == ([1], [[2], [3]])

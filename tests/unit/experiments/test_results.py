@@ -1,4 +1,4 @@
-"""What is kept of a run."""
+"""A kept run has its settings, its result and its environment."""
 
 import json
 
@@ -34,7 +34,7 @@ def test_a_study_keeps_all_its_runs(tmp_path):
     assert [run["seed"] for run in metrics["runs"]] == [1, 2]
 
 
-def test_a_kept_run_unpacks_to_what_it_was_without_weights(tmp_path):
+def test_a_kept_run_unpacks_to_the_same_run_without_weights(tmp_path):
     runs = [finished_run(tmp_path / name, seed) for name, seed in (("a", 1), ("b", 2))]
     keep(runs, "study", tmp_path / "results", "make it")
     keep(runs[:1], "one", tmp_path / "results", "make it")
@@ -49,7 +49,7 @@ def test_a_kept_run_unpacks_to_what_it_was_without_weights(tmp_path):
     assert not (again / "model.safetensors").exists()
 
 
-def test_a_result_is_found_only_when_all_of_it_is_there(tmp_path, monkeypatch):
+def test_only_a_complete_result_is_found(tmp_path, monkeypatch):
     def full(path, value):
         if path.name == "config.json":
             raise UserError("no space")

@@ -1,4 +1,4 @@
-"""Tasks in processes of their own; tests/integration/test_parallel.py stops and kills them."""
+"""Tasks run in processes of their own. tests/integration/test_parallel.py kills them."""
 
 import operator
 
@@ -14,7 +14,7 @@ def test_each_result_comes_with_the_number_of_its_task():
     assert results == {0: False, 1: False}
 
 
-def test_a_task_that_fails_is_not_taken_for_one_that_was_killed(capfd):
+def test_a_failed_task_is_distinguished_from_a_killed_one(capfd):
     work = Work(operator.truediv, lambda *_: None, name="division by {}".format)
     with pytest.raises(ChildDied, match="division by 7: the process ended with 1") as found:
         supervise([7], work, at_once=1)
@@ -23,12 +23,12 @@ def test_a_task_that_fails_is_not_taken_for_one_that_was_killed(capfd):
     assert "TypeError" in capfd.readouterr().err
 
 
-def test_without_time_nothing_begins():
+def test_nothing_starts_without_time_left():
     with pytest.raises(OutOfTime, match="stopped before every model had begun"):
         supervise([1], Work(operator.truediv, lambda *_: None), at_once=1, seconds=0.0)
 
 
-def test_tasks_that_wait_for_one_that_is_not_there_are_left():
+def test_tasks_that_wait_for_a_missing_task_are_left_out():
     work = Work(operator.truediv, lambda *_: None, may_begin=lambda task: False)
     with pytest.raises(Stopped):
         supervise([1], work, at_once=1)

@@ -1,4 +1,4 @@
-"""Figure 1: its settings, and that the augmented loss alone brings the two spaces together."""
+"""The augmented loss alone brings the two spaces of Figure 1 together."""
 
 import pytest
 import torch
@@ -24,14 +24,14 @@ def test_each_seed_reads_another_part_that_is_within_the_text():
     assert all(0 <= skip <= 1 - fraction for skip in skips)
 
 
-def test_what_was_asked_of_the_arithmetic_reaches_a_run():
+def test_arithmetic_options_reach_a_run():
     settings = TheoryRun((1.0, 10.0), 1, changes={"precision": "bf16", "threads": 2}).settings()
     assert (settings.precision, settings.threads) == ("bf16", 2)
 
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """Let runs be of a small model on a text in which every word says which one is next."""
+    """Make runs small: a text in which every word determines the next one."""
     text = (" ".join(f"w{i}" for i in range(20)) + "\n") * 20
     for part in ("train", "valid", "test"):
         (tmp_path / f"{part}.txt").write_text(text)
@@ -53,7 +53,7 @@ def test_the_augmented_loss_alone_brings_the_spaces_together_and_cross_entropy_d
     alone, without = (
         train_theory_run(TheoryRun((beta, 10.0), 1, epochs=150, **rates)) for beta in (1.0, 0.0)
     )
-    # One direction of W, the constant one, is free: the first distance may stay at 4^-1/2.
+    # The constant direction of W is free, so the first distance may stay at 4^-1/2.
     assert alone["distance"] < 0.3 < 0.6 < without["distance"]
     assert alone["centred_distance"] < 0.15
     assert alone["distances"][-1] == alone["distance"] < alone["distances"][0]

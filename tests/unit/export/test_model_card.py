@@ -1,4 +1,4 @@
-"""The model card: what it says is taken from the model, and the Hub can read it."""
+"""The model card describes the model, and the Hub can read it."""
 
 import json
 import sys
@@ -36,7 +36,7 @@ def test_the_metadata_names_licence_language_corpus_and_perplexities(capsys, tmp
     }
 
 
-def test_what_is_not_known_is_left_out(capsys, tmp_path):
+def test_unknown_metadata_is_left_out(capsys, tmp_path):
     data = card_of(capsys, tmp_path).data
     assert (data.license, data.language, data.eval_results) == (None, None, None)
 
@@ -49,7 +49,7 @@ def test_what_is_not_known_is_left_out(capsys, tmp_path):
         ("untied", "embeddings not tied, a bias"),
     ],
 )
-def test_the_card_says_of_the_model_what_it_has(capsys, tmp_path, shape, said):
+def test_the_card_describes_the_model(capsys, tmp_path, shape, said):
     card = card_of(capsys, tmp_path, shape=shape)
     assert said in card.text.replace("\n", " ")
     assert "LSTM language model" in card.text

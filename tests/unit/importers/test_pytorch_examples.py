@@ -1,4 +1,4 @@
-"""Imported checkpoints compute what the module they come from computes."""
+"""Imported checkpoints compute the same as their original module."""
 
 import importlib
 import math
@@ -18,15 +18,17 @@ from tiedlm.importers import import_checkpoint, write_run
 
 WORDS = ["<eos>", "<unk>", *(f"w{i}" for i in range(21))]
 
-# What both programs save, in the fewest lines: their RNNModel has these three children.
+# A minimal version of what both programs save: their RNNModel has these three children.
 MODULE = """
 from torch import nn
 
 class RNNModel(nn.Module):
-    def __init__(self, kind="LSTM", words=23, width=7, hidden=7, layers=2, tied=False):
+    def __init__(
+        self, kind="LSTM", words=23, width=7, hidden=7, layers=2, tied=False, **options
+    ):
         super().__init__()
         self.encoder = nn.Embedding(words, width)
-        self.rnn = getattr(nn, kind)(width, hidden, layers)
+        self.rnn = getattr(nn, kind)(width, hidden, layers, **options)
         self.decoder = nn.Linear(hidden, words)
         nn.init.normal_(self.decoder.bias)
         if tied:
@@ -142,7 +144,7 @@ def test_a_pickled_module_is_refused_with_the_lines_that_convert_it(
     assert imported.model.config.n_layers == 2
 
 
-def test_refusing_a_pickle_runs_nothing_of_it(tmp_path, vocabulary_file):
+def test_refusing_a_pickle_does_not_execute_it(tmp_path, vocabulary_file):
     class Payload:
         def __reduce__(self):
             return (open, (str(tmp_path / "ran"), "w"))
@@ -153,11 +155,37 @@ def test_refusing_a_pickle_runs_nothing_of_it(tmp_path, vocabulary_file):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(("kind", "says"), [("GRU", "GRU"), ("RNN", "RNN_TANH or RNN_RELU")])
-def test_other_networks_are_refused_by_name(tmp_path, vocabulary_file, kind, says):
-    path = save(RNNModel(kind).state_dict(), tmp_path)
-    with pytest.raises(UserError, match=f"is a {says} model; supported are LSTM checkpoints"):
-        import_checkpoint(path, vocabulary_file)
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "module_options", "options"),
+    [
+        ("GRU", {}, {}),
+        ("RNN", {"nonlinearity": "tanh"}, {}),
+        ("RNN", {"nonlinearity": "relu"}, {"activation": "relu"}),
+    ],
+)
+def test_gru_and_rnn_give_the_module_s_logits(
+    tmp_path, vocabulary_file, kind, module_options, options, tied
+):
+    torch.manual_seed(0)
+    legacy = RNNModel(kind, tied=tied, **module_options)
+    path = save(legacy.state_dict(), tmp_path)
+    model = import_checkpoint(path, vocabulary_file, options).model
+    assert model.config.network == {"GRU": "gru", "RNN": "elman"}[kind]
+    assert model.config.tied is tied
+    tokens_TB = torch.randint(len(WORDS), (11, 3))
+    with torch.no_grad():
+        expected, h = legacy(tokens_TB)
+        hidden, state = model(tokens_TB.t())
+        found = model.decode(hidden)
+    for one, other in ((found, expected.transpose(0, 1)), (state.h, h)):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_an_option_of_another_network_is_refused(tmp_path, vocabulary_file):
+    path = save(RNNModel("GRU").state_dict(), tmp_path)
+    with pytest.raises(UserError, match="network gru has no option 'activation'; it has none"):
+        import_checkpoint(path, vocabulary_file, {"activation": "relu"})
 
 
 @pytest.mark.parametrize(
@@ -168,7 +196,7 @@ def test_other_networks_are_refused_by_name(tmp_path, vocabulary_file, kind, say
         ({"rnn.weight_ih_l0_reverse": torch.ones(2)}, "unknown tensor 'rnn.weight_ih_l0_reverse'"),
     ],
 )
-def test_a_tensor_too_few_or_too_many_is_named(tmp_path, vocabulary_file, change, says):
+def test_a_missing_or_extra_tensor_is_named(tmp_path, vocabulary_file, change, says):
     state = RNNModel().state_dict() | change
     state = {name: tensor for name, tensor in state.items() if tensor is not None}
     with pytest.raises(UserError, match=says):
@@ -200,7 +228,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path, vocabulary_file):
 
 def test_another_state_dict_is_refused(tmp_path, vocabulary_file):
     path = save(nn.Linear(2, 2).state_dict(), tmp_path)
-    with pytest.raises(UserError, match="supported are LSTM checkpoints"):
+    with pytest.raises(UserError, match="supported are LSTM, GRU and RNN checkpoints"):
         import_checkpoint(path, vocabulary_file)
 
 
@@ -208,7 +236,7 @@ def test_another_state_dict_is_refused(tmp_path, vocabulary_file):
     "value",
     [{"model": RNNModel().state_dict(), "epoch": 3}, torch.ones(3), {1: torch.ones(3)}],
 )
-def test_what_is_no_state_dict_is_refused(tmp_path, vocabulary_file, value):
+def test_a_file_without_a_state_dict_is_refused(tmp_path, vocabulary_file, value):
     with pytest.raises(UserError, match="is not a state dict"):
         import_checkpoint(save(value, tmp_path), vocabulary_file)
 
@@ -222,7 +250,7 @@ def test_numbers_that_are_not_finite_are_refused_by_name(tmp_path, vocabulary_fi
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "format-before-1.6"])
-def test_a_flipped_bit_is_one_line_or_nothing(tmp_path, vocabulary_file, zipped):
+def test_a_flipped_bit_gives_at_most_one_line(tmp_path, vocabulary_file, zipped):
     path = tmp_path / "flipped.pt"
     torch.save(RNNModel().state_dict(), path, _use_new_zipfile_serialization=zipped)
     data = path.read_bytes()
@@ -237,7 +265,7 @@ def test_a_flipped_bit_is_one_line_or_nothing(tmp_path, vocabulary_file, zipped)
     assert all(str(path) in line or str(vocabulary_file) in line for line in refused)
 
 
-def test_a_file_of_another_kind_is_told(tmp_path, vocabulary_file):
+def test_a_file_of_another_kind_is_named(tmp_path, vocabulary_file):
     contents = (b"", b"plain text", b"PK\x03\x04 cut", b"hello\n", b"apple\nbanknote\n<eos>\n")
     for index, data in enumerate(contents):
         name = f"{index}.pt"

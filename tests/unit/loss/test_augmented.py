@@ -14,7 +14,7 @@ EXACT = ["reference", "fused"]
 
 
 def problem(n=7, vocab=11, width=4, dtype=torch.float64, seed=0):
-    """Hidden states, a classifier and targets, of which gradients are wanted."""
+    """Return hidden states and a classifier that require gradients, and targets."""
     generator = torch.Generator().manual_seed(seed)
     hidden = torch.randn(n, width, dtype=torch.float64, generator=generator)
     weight = torch.randn(vocab, width, dtype=torch.float64, generator=generator)
@@ -24,7 +24,9 @@ def problem(n=7, vocab=11, width=4, dtype=torch.float64, seed=0):
 
 @pytest.mark.parametrize("impl", EXACT)
 def test_worked_example(impl):
-    """Two words, d = 1, L = W = (0, ln 3), h = 2, target 1, tau = 2, alpha = 10, b = (ln 9, 0).
+    """The loss of a case worked by hand.
+
+    Two words, d = 1, L = W = (0, ln 3), h = 2, target 1, tau = 2, alpha = 10, b = (ln 9, 0).
 
     z = (0, 2 ln 3), with b the logits are (ln 9, ln 9): p = (1/2, 1/2), J = ln 2.
     z / tau = (0, ln 3): y^ = (1/4, 3/4). u = ln 3: L u / tau = (0, (ln 3)^2 / 2).
@@ -105,7 +107,7 @@ def test_default_is_the_exact_loss_of_the_tied_classifier():
     assert torch.equal(default.loss, spelled_out.loss)
 
 
-def test_module_is_the_function_with_its_options_kept():
+def test_module_stores_the_options_of_the_function():
     options = dict(
         alpha=2.0, temperature=3.0, ignore_index=5, reduction="sum", target_grad=False,
         impl="reference",
@@ -146,7 +148,7 @@ def test_non_contiguous_inputs_are_the_same_numbers(impl):
 
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_what_is_ignored_may_be_nan(impl, reduction):
+def test_ignored_tokens_may_be_nan(impl, reduction):
     hidden, classifier = torch.randn(4, 5), torch.randn(7, 5, requires_grad=True)
     hidden[1] = torch.nan
     hidden.requires_grad_()
@@ -166,7 +168,7 @@ def test_what_is_ignored_may_be_nan(impl, reduction):
 def test_ignored_targets_weigh_nothing_where_word_0_is_forbidden(
     impl, reduction, recording, monkeypatch
 ):
-    """What is recorded, as in a CUDA graph, cannot leave tokens out: word 0 stands for them."""
+    """A recorded graph cannot leave tokens out, so word 0 stands for the ignored ones."""
     for module in ("augmented", "stream", "operator"):
         monkeypatch.setattr(f"tiedlm.loss.{module}.is_recording", lambda *_: recording)
     hidden, weight, targets = problem()
@@ -187,7 +189,7 @@ def test_ignored_targets_weigh_nothing_where_word_0_is_forbidden(
 
 
 @pytest.mark.parametrize("impl", IMPLS)
-def test_ignored_targets_count_nowhere(impl):
+def test_ignored_targets_do_not_count(impl):
     hidden, weight, targets = problem()
     keep = torch.tensor([True, False, True, True, False, True, True])
     padded = targets.where(keep, torch.tensor(-1))
@@ -225,7 +227,7 @@ def test_no_token_that_counts_gives_zero_loss_and_zero_gradients(impl, reduction
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 20.0, 1e6])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_huge_scores_stay_finite_and_right(impl, temperature, dtype):
-    """Scores of +-1e4; the reference in float64 is the judge."""
+    """Scores of +-1e4 are compared with the float64 reference."""
     hidden, weight, targets = problem(dtype=dtype)
     scale = 1e4 / (hidden @ weight.t()).abs().max().item()
     inputs = (hidden.detach() * scale).requires_grad_(), weight, targets
@@ -256,7 +258,7 @@ def test_half_precision_gives_float32_losses_and_gradients_of_its_own_type(impl,
 @pytest.mark.parametrize("alpha", [0.0, 13.0])
 @pytest.mark.parametrize("tied", [True, False])
 def test_many_tokens_cost_float16_no_digits(pointwise, alpha, tied):
-    """h / N is subnormal in float16: the gradient must not be made of it."""
+    """h / N is subnormal in float16, so the gradient must not be computed from it."""
     generator = torch.Generator().manual_seed(0)
     hidden = 0.05 * torch.randn(2**15, 8, generator=generator)
     weight = torch.randn(11, 8, generator=generator).requires_grad_()
@@ -401,7 +403,7 @@ def test_half_precision_beside_float32_outside_autocast_names_both_ways_out(half
         augmented_cross_entropy(hidden, weight, targets)
 
 
-def test_numbers_of_numpy_are_numbers():
+def test_numpy_numbers_are_accepted():
     given = dict(alpha=np.float32(2), temperature=np.int64(3), ignore_index=np.int64(-100))
     plain = dict(alpha=2.0, temperature=3.0)
     assert augmented_cross_entropy(*problem(), **given) == augmented_cross_entropy(

@@ -11,7 +11,7 @@ from tiedlm.loss import buffers, gradients, stream
 
 
 def problem(n=41, vocab=31, width=5, embed=None, dtype=torch.float64, words=None, seed=0):
-    """(hidden, classifier, bias, embedding), all wanting gradients, and targets that repeat."""
+    """Return (hidden, classifier, bias, embedding) with gradients, and repeating targets."""
     generator = torch.Generator().manual_seed(seed)
     shapes = [(n, width), (vocab, width), (vocab,), (vocab, embed or width)]
     tensors = [
@@ -24,7 +24,7 @@ def problem(n=41, vocab=31, width=5, embed=None, dtype=torch.float64, words=None
 
 
 def run(tensors, targets, impl="fused", upstream=1.0, **options):
-    """Return the three losses and the gradients (None where there is none)."""
+    """Return the three losses and the gradients, None for inputs without one."""
     hidden, classifier, bias, embedding = tensors
     out = augmented_cross_entropy(
         hidden, classifier, targets, bias, embedding, impl=impl, **options
@@ -44,7 +44,7 @@ def assert_same(got, want, **tolerance):
 
 @pytest.fixture
 def small_budget(monkeypatch):
-    """Chunks of a few tokens, pieces of fewer, groups of a few words."""
+    """Make chunks of a few tokens, smaller pieces, and groups of a few words."""
     monkeypatch.setattr(buffers, "LEAST_ROWS", 1)
     monkeypatch.setattr(buffers, "CHUNK", 31 * 9)
     monkeypatch.setattr(buffers, "PIECE", 31 * 4)
@@ -77,10 +77,10 @@ def test_fused_equals_reference_for_odd_shapes(n, vocab, width):
 
 
 @pytest.mark.parametrize(("embed", "target_grad", "alpha", "reduction"), OPTIONS)
-def test_gradients_are_the_numerical_ones(embed, target_grad, alpha, reduction):
+def test_gradients_pass_gradcheck(embed, target_grad, alpha, reduction):
     tensors, targets = problem(n=6, vocab=5, width=3, embed=embed)
     targets[2] = -100
-    if not target_grad:  # the numerical gradient cannot be detached: hold the embedding fixed
+    if not target_grad:  # a numerical gradient cannot be detached, so the embedding is held fixed
         tensors[3] = tensors[3].detach().clone()
 
     def loss(*tensors):
@@ -95,7 +95,7 @@ def test_gradients_are_the_numerical_ones(embed, target_grad, alpha, reduction):
 
 
 class Products:
-    """Counts the GEMMs of the fused loss by the names of what they read and write."""
+    """Count the matrix products of the fused loss by their operands and results."""
 
     def __init__(self, monkeypatch):
         self.count = 0
@@ -164,8 +164,8 @@ def test_same_inputs_give_the_same_bits(pointwise, target_grad):
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_a_recorded_graph_may_not_look_at_the_targets_and_gives_the_same(monkeypatch, reduction):
-    """What a CUDA graph would record: every token is a word of its own, ignored ones weigh 0."""
+def test_recording_gives_the_same_without_reading_the_targets(monkeypatch, reduction):
+    """As in a CUDA graph, every token is a distinct word and ignored ones weigh 0."""
     tensors, targets = problem(words=5)
     targets[7] = -100
     want = run(tensors, targets, reduction=reduction)
@@ -194,11 +194,11 @@ def test_at_most_two_chunks_and_the_distinct_targets_are_held(
     naive = peak_numbers(
         lambda: run(tensors, targets, "reference", alpha=alpha, target_grad=target_grad)
     )
-    assert naive >= 3 * n * vocab  # the measure sees what the reference holds
+    assert naive >= 3 * n * vocab  # the measurement sees the memory of the reference
 
 
 def naive_losses(tensors, targets, alpha, temperature):
-    """Return what people write, every step in the tensors' type: of each token, and gradients."""
+    """Return the loss as usually written, each step in the tensors' type: per token, gradients."""
     hidden, weight = tensors[:2]
     scores = hidden @ weight.t()
     loss_N = functional.cross_entropy(scores, targets, reduction="none")
@@ -215,11 +215,11 @@ def naive_losses(tensors, targets, alpha, temperature):
 def test_low_precision_error_is_at_most_the_naive_implementations(
     pointwise, dtype, temperature, scale
 ):
-    """With a slack of a factor 2.5 and one rounding of the largest number.
+    """The bound allows a factor of 2.5 and one rounding of the largest number.
 
-    The factor is needed for peaked soft targets (scale 1, tau 1): the residual form of the gradient
-    through them sums before it centres; and for single numbers of the compiled form, where one
-    product sums the gradients of both losses (their mean error is below the naive one).
+    Two cases need the factor. With peaked soft targets (scale 1, tau 1), the residual form of the
+    gradient through them sums before it centres. In the compiled form, one product sums the
+    gradients of both losses; single numbers then exceed the naive error, their mean does not.
     """
     is_special = temperature == scale == 1 or pointwise == "compiled"
     tensors, targets = problem(n=401, vocab=1271, width=41, words=200)
@@ -249,7 +249,7 @@ def test_bf16_products_change_gradients_by_less_than_a_percent(pointwise, target
 
 
 def train(impl, dtype, steps=200, target_grad=True):
-    """Train a tiny tied network to predict each word's successor; return the losses."""
+    """Train a tiny tied network to predict each word's successor and return the losses."""
     generator = torch.Generator().manual_seed(0)
     vocab, width = 60, 12
     embedding = (torch.rand(vocab, width, generator=generator) - 0.5).to(dtype).requires_grad_()
@@ -271,7 +271,7 @@ def train(impl, dtype, steps=200, target_grad=True):
 
 
 @pytest.mark.parametrize("target_grad", [False, True])
-def test_training_curve_is_the_references_to_float_noise(pointwise, target_grad):
+def test_training_curve_equals_the_references_up_to_rounding(pointwise, target_grad):
     exact = train("reference", torch.float64, target_grad=target_grad)
     assert exact[-1] < 0.8 * exact[0]
     fused = train("fused", torch.float64, target_grad=target_grad)
@@ -283,8 +283,10 @@ def test_training_curve_is_the_references_to_float_noise(pointwise, target_grad)
 
 @pytest.mark.parametrize("products", ["fp32", "bf16"])
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("vocab", [331, 336])  # rows that do not end on 16 bytes, and that do
-def test_what_a_buffer_held_before_changes_nothing(pointwise, monkeypatch, vocab, tied, products):
+@pytest.mark.parametrize(
+    "vocab", [331, 336]
+)  # rows whose length is and is not a multiple of 16 bytes
+def test_old_contents_of_buffers_change_nothing(pointwise, monkeypatch, vocab, tied, products):
     embed = None if tied else 24
     tensors, targets = problem(97, vocab, 19, embed, torch.float32, words=50)
     taken = []

@@ -16,7 +16,7 @@ def no_buffers():
     release_buffers()
 
 
-def test_a_buffer_is_used_again_for_what_fits_and_grows_for_what_does_not():
+def test_a_buffer_is_reused_if_it_is_large_enough_and_else_grows():
     like, buffer = torch.zeros(1), Buffer("a")
     first = buffer.take(4, 5, like)
     assert buffer.take(2, 3, like).data_ptr() == first.data_ptr()
@@ -47,7 +47,7 @@ def test_a_large_buffer_lasts_for_a_pass_or_until_it_is_released(monkeypatch):
     assert Buffer("a").take(4, 5, like).data_ptr() != first.data_ptr()
 
 
-def test_nothing_is_kept_where_the_c_library_keeps_freed_memory(monkeypatch):
+def test_buffers_are_not_kept_if_the_c_library_keeps_freed_memory(monkeypatch):
     monkeypatch.setattr(_switches, "reuse", True)
     first = Buffer("a").take(4, 5, torch.zeros(1))
     assert Buffer("a").take(4, 5, torch.zeros(1)).data_ptr() != first.data_ptr()
@@ -62,9 +62,26 @@ def test_threads_do_not_share_a_buffer():
     assert seen[0].data_ptr() != mine.data_ptr()
 
 
+@pytest.mark.parametrize("vocabulary", [1, 10_000, 33_278, 128_256, 2**25])
+@pytest.mark.parametrize("tokens", [0, 1, 255, 257, 700, 8192, 65_536])
+@pytest.mark.parametrize("times", [1, 2])
+def test_chunks_are_equal_few_and_little_above_the_budget(tokens, vocabulary, times):
+    budget = max(buffers.CHUNK // vocabulary, buffers.LEAST_ROWS) * times
+    rows = buffers.chunk_rows(tokens, vocabulary, buffers.CHUNK, times)
+    assert 1 <= rows <= max(1.5 * budget, 1)
+    assert rows <= max(1, tokens)
+    chunks = -(-tokens // rows)
+    assert chunks <= max(1, -(-tokens // budget))
+    assert chunks * rows - tokens <= max(1, chunks)  # none is much shorter than the others
+
+
+def test_a_window_of_wikitext_2_is_one_chunk():
+    assert buffers.chunk_rows(700, 33_278, buffers.CHUNK) == 700
+
+
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_no_result_is_a_view_of_a_buffer_that_is_used_again(reduction):
-    """Losses and gradients of one call stay as they are through the next."""
+def test_no_result_is_a_view_of_a_reused_buffer(reduction):
+    """The next call does not change the losses and gradients of this one."""
 
     def call(seed):
         generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Which implementation and which backend serve a call."""
+"""Each call gets the right implementation and backend."""
 
 import weakref
 
@@ -33,7 +33,7 @@ def problem(dtype=torch.float32, gemm_dtype=None):
         ("quadratic", True, ["reference_losses", "quadratic_losses"]),
     ],
 )
-def test_an_implementation_is_chosen_by_name_and_by_what_pytorch_does(
+def test_an_implementation_is_chosen_by_name_and_by_pytorchs_mode(
     monkeypatch, impl, transformed, chosen
 ):
     seen = []
@@ -61,7 +61,7 @@ def test_backends_stand_beside_each_other():
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_a_graph_whose_backward_is_done_keeps_no_input_alive(reduction):
+def test_a_graph_keeps_no_input_alive_after_backward(reduction):
     hidden, weight = torch.randn(5, 3), torch.randn(7, 3, requires_grad=True)
     alive = weakref.ref(hidden)
     loss = augmented_cross_entropy(hidden, weight, torch.arange(5), reduction=reduction).loss

@@ -46,7 +46,7 @@ def fresh_compiler():
         (True, True, 13.0, "mean", "quadratic"),
     ],
 )
-def test_compiled_is_eager_in_one_graph(tied, target_grad, alpha, reduction, impl):
+def test_compiled_equals_eager_in_one_graph(tied, target_grad, alpha, reduction, impl):
     tensors, targets = problem(tied)
     upstream = torch.linspace(1, 2, len(targets)) if reduction == "none" else torch.tensor(2.0)
     options = dict(target_grad=target_grad, alpha=alpha, reduction=reduction, impl=impl)
@@ -77,7 +77,7 @@ def test_compiled_follows_the_precision_around_it():
     + [(False, w) for w in itertools.product((False, True), repeat=4) if w[0] == w[2]],
 )
 def test_operator_keeps_its_promises_to_the_compiler(per_token, wanted):
-    """Schema, shapes without data, and gradients, as torch.library.opcheck sees them."""
+    """torch.library.opcheck accepts its schema, its shapes without data and its gradients."""
     tensors, targets = problem(tied=False)
     inputs = [x.detach().requires_grad_(w) for x, w in zip(tensors, wanted, strict=True)]
     weight = torch.linspace(0, 1, len(targets), dtype=torch.float64)
@@ -93,7 +93,7 @@ def test_operator_keeps_its_promises_to_the_compiler(per_token, wanted):
 
 @pytest.mark.parametrize("alpha", [0.0, 13.0])
 @pytest.mark.parametrize("target", [-1, 31])
-def test_a_target_that_is_no_word_is_refused_when_the_graph_runs(pointwise, alpha, target):
+def test_a_target_outside_the_vocabulary_is_refused_when_the_graph_runs(pointwise, alpha, target):
     tensors, targets = problem(dtype=torch.float32)
     compiled = torch.compile(step, backend="aot_eager", fullgraph=True)
     compiled(tensors, targets, torch.tensor(1.0), {"alpha": alpha})

@@ -16,7 +16,7 @@ def problem(tied, n=15, vocab=23, width=4, embed=6):
 
 
 def eq14_half_variance(hidden, weight, embedding, targets, tau, target_grad):
-    """Half the variance over the vocabulary of (W h - L^T u) / tau, of each token, written out."""
+    """Return each token's half variance of (W h - L^T u) / tau over the vocabulary."""
     embedding = embedding if target_grad else embedding.detach()
     difference = hidden @ weight.t() - embedding[targets] @ embedding.t()
     return difference.var(dim=-1, unbiased=False) / (2 * tau**2)
@@ -46,7 +46,7 @@ def test_quadratic_is_half_the_variance_in_value_and_gradient(tied, target_grad,
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_error_against_the_exact_loss_falls_faster_than_the_loss(tied):
-    """KL = quadratic + O(1 / tau^3): ten times the temperature, at most a ninth of the error."""
+    """Ten times the temperature leaves at most a ninth of the error, which is O(1 / tau^3)."""
     hidden, weight, embedding, targets = problem(tied)
     errors = []
     for tau in (10.0, 100.0):
@@ -70,7 +70,7 @@ def test_tied_form_is_a_mahalanobis_distance_of_hidden_to_the_embedding():
     torch.testing.assert_close(out.aug, distance.detach() / (2 * 2.0**2))
 
 
-def test_no_second_pass_over_tokens_times_vocabulary(monkeypatch):
+def test_only_one_pass_over_tokens_times_vocabulary(monkeypatch):
     calls = []
     monkeypatch.setattr(
         stream, "matmul", lambda a, b, out, **_: calls.append(out.shape) or torch.mm(a, b)

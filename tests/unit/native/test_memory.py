@@ -1,4 +1,4 @@
-"""Freed memory: kept, and returned."""
+"""Freed memory is kept for reuse and returned afterwards."""
 
 import resource
 
@@ -16,11 +16,11 @@ def page_faults_of_a_step():
 
 
 @pytest.mark.skipif(memory._glibc() is None, reason="only glibc has a switch for it")
-def test_freed_memory_is_used_again_and_given_back_afterwards():
+def test_freed_memory_is_reused_and_returned_afterwards():
     assert memory.keep_freed_memory()
     try:
         steps = [page_faults_of_a_step() for _ in range(12)]
-        assert max(steps[-3:]) < 1000  # the first ones find where their blocks fit
+        assert max(steps[-3:]) < 1000  # the first allocations find a place for their blocks
     finally:
         memory.return_freed_memory()
     assert page_faults_of_a_step() > 10_000

@@ -1,43 +1,60 @@
-"""Which products are fast here, and exact."""
+"""Whether PyTorch's switch for float32 products serves here, by measurement."""
 
 import pytest
 import torch
 
 from tiedlm.arithmetic import arithmetic
-from tiedlm.native import processor
+from tiedlm.native import processor, routes
+from tiedlm.native.routes import Choice
 
 
-@pytest.fixture
-def detects_again():
-    processor.why_not_fast_fp32.cache_clear()
-    yield
-    processor.why_not_fast_fp32.cache_clear()
+def found(monkeypatch, route, milliseconds=None, errors=None):
+    choice = Choice(route, milliseconds or {}, errors or {})
+    monkeypatch.setattr(routes, "choose", lambda *_: choice)
 
 
-def test_detection_leaves_pytorchs_switch_alone(detects_again):
+def test_measuring_leaves_pytorchs_switch_alone():
     switch = processor.fp32_switch()
-    before = switch and switch.fp32_precision
-    processor.why_not_fast_fp32()
-    assert (switch and switch.fp32_precision) == before
+    if switch is None:
+        pytest.skip("this PyTorch has no switch")
+    before = switch.fp32_precision
+    trial = processor._trial()
+    for way in trial.ways.values():
+        trial.error(way()())
+        assert switch.fp32_precision == before
 
 
-def test_products_that_are_not_float32_are_refused(monkeypatch, detects_again):
-    if processor.why_not_fast_fp32():
-        pytest.skip(f"the route is not used here: {processor.why_not_fast_fp32()}")
-    monkeypatch.setattr(processor, "_relative_error", lambda: 2.0**-9)
-    processor.why_not_fast_fp32.cache_clear()
-    with arithmetic(route="fastest") as used:
-        assert used.route == "default"
-    assert "not float32" in processor.gemm_info()["fp32_gemm_reason"]
+def test_products_that_are_rounded_are_seen():
+    trial = processor._trial()
+    products = trial.ways["default"]()()
+    assert trial.error(products) < trial.level
+    assert trial.error([product.bfloat16().float() for product in products]) > trial.level
 
 
 @pytest.mark.parametrize(
-    ("avx512", "amx", "reason"), [(False, False, "no AVX-512"), (True, True, "with AMX")]
+    ("milliseconds", "errors", "reason"),
+    [
+        ({"default": 1.0, "oneDNN": 0.5}, {"oneDNN": 2.0**-9}, "not float32"),
+        ({"default": 1.0, "oneDNN": 0.95}, {"oneDNN": 1e-7}, "takes 0.95 of the usual time"),
+        ({}, {}, "not measured"),
+    ],
 )
-def test_the_cpu_feature_that_rules_the_route_out_is_named(
-    monkeypatch, detects_again, avx512, amx, reason
-):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: avx512)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+def test_the_reason_against_the_switch_is_named(monkeypatch, milliseconds, errors, reason):
+    found(monkeypatch, "default", milliseconds, errors)
     assert reason in processor.gemm_info()["fp32_gemm_reason"]
     assert processor.gemm_info()["fp32_gemm"] == "default"
+    with arithmetic(route="fastest") as used:
+        assert used.route == "auto"
+        assert not processor.is_fast_fp32_on()
+
+
+def test_the_switch_is_on_where_it_was_measured_to_be_faster(monkeypatch):
+    if processor.fp32_switch() is None or not torch.backends.mkldnn.is_available():
+        pytest.skip("this PyTorch has no switch")
+    found(monkeypatch, "oneDNN")
+    with arithmetic(route="fastest") as used:
+        assert used.route == "fastest"
+        assert processor.is_fast_fp32_on()
+        with arithmetic(route="auto"):
+            assert not processor.is_fast_fp32_on()
+    assert not processor.is_fast_fp32_on()

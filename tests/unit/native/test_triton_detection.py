@@ -1,4 +1,4 @@
-"""Where a GPU's kernels serve: Triton must work, and everybody knows who shares the GPU."""
+"""Triton is used if it works, and processes know how many share the GPU."""
 
 import multiprocessing
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ def reason(monkeypatch, installed=True, capability=(9, 0)):
     return triton._why_not.__wrapped__(0)
 
 
-def test_it_is_said_why_triton_is_not_used(monkeypatch):
+def test_the_reason_for_not_using_triton_is_given(monkeypatch):
     assert reason(monkeypatch, installed=False) == "Triton is not installed"
     assert reason(monkeypatch, capability=(6, 1)) == "the GPU is too old for Triton"
     with monkeypatch.context() as patch:
@@ -44,19 +44,19 @@ def test_bfloat16_needs_a_gpu_that_multiplies_it(monkeypatch, capability, serves
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "two"])
-def test_who_shares_the_gpu_must_be_a_number(monkeypatch, text):
+def test_the_number_of_gpu_sharers_must_be_a_number(monkeypatch, text):
     monkeypatch.setenv(GPU_SHARED_BY, text)
     with pytest.raises(UserError, match=f"{GPU_SHARED_BY}: expected a whole number of at least 1"):
         gpu_shared_by()
 
 
-def test_what_the_user_says_of_sharing_stays(monkeypatch):
+def test_the_users_setting_for_sharing_is_kept(monkeypatch):
     monkeypatch.setenv(GPU_SHARED_BY, "5")
     share_gpu(2)
     assert gpu_shared_by() == 5
 
 
-def test_a_task_among_others_is_told_how_many_they_are(monkeypatch):
+def test_a_parallel_task_gets_the_number_of_tasks(monkeypatch):
     monkeypatch.setenv(GPU_SHARED_BY, "1")
     monkeypatch.delenv(GPU_SHARED_BY)
     monkeypatch.setattr(supervisor.signal, "signal", lambda *_: None)  # this process still listens

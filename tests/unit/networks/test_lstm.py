@@ -1,4 +1,4 @@
-"""The variational LSTM: what it computes, what its masks do, and that fast equals readable."""
+"""The variational LSTM computes its equations and masks, and its fast layer equals the readable."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def mask(B=3, H=6):
 
 
 def all_outputs(function, inputs, mask_BH):
-    """Every output, and every gradient of a function that uses every output."""
+    """Return every output, and every gradient of a function of all outputs."""
     leaves = [tensor.detach().clone().requires_grad_() for tensor in inputs]
     outputs = function(*leaves, mask_BH)
     sum((output.sin() * (i + 1)).sum() for i, output in enumerate(outputs)).backward()
@@ -59,7 +59,7 @@ def test_gradient_of_fast_layer_agrees_with_finite_differences(mask_BH):
 
 
 @pytest.mark.parametrize("wanted", range(6))
-def test_gradient_of_each_input_alone_is_the_one_it_has_among_all(wanted):
+def test_gradient_of_one_input_does_not_depend_on_the_others_having_one(wanted):
     inputs = layer_inputs(requires_grad=False)
     inputs[wanted].requires_grad_()
     output, h, c = lstm_layer(*inputs, mask())
@@ -74,7 +74,7 @@ def test_gradient_of_each_input_alone_is_the_one_it_has_among_all(wanted):
 
 def test_second_derivative_is_refused_with_a_reason():
     inputs = layer_inputs()
-    for function in (torch.sin, torch.clone):  # of a linear one PyTorch would not notice
+    for function in (torch.sin, torch.clone):  # PyTorch would not notice for a linear function
         output, _, _ = lstm_layer(*inputs)
         with pytest.raises(RuntimeError, match="no second derivative; set fast=False"):
             torch.autograd.grad(function(output).sum(), inputs[0], create_graph=True)
@@ -89,7 +89,7 @@ def test_a_batch_of_gradients_is_refused_with_a_reason():
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_without_dropout_it_is_torch_nn_lstm(fast):
+def test_without_dropout_it_equals_torch_nn_lstm(fast):
     torch.manual_seed(0)
     ours = VariationalLSTM(5, 7, n_layers=2, fast=fast).double()
     theirs = torch.nn.LSTM(5, 7, num_layers=2, batch_first=True).double()
@@ -134,8 +134,9 @@ def test_each_example_and_each_call_has_a_mask_of_its_own():
 
 
 def test_the_mask_on_the_recurrent_input_is_the_mask_on_the_output():
-    # A unit that the output drops must not reach the next step either: with the weights of every
-    # kept unit at zero, what re-enters the layer comes from dropped units alone, so nothing does.
+    # A unit dropped from the output must not reach the next step either. The weights of every kept
+    # unit are zero, so only dropped units could re-enter the layer.
+
     torch.manual_seed(0)
     lstm = VariationalLSTM(3, 8, dropout_hidden=0.5)
     input_mask, masks = lstm.sample_masks(1)
@@ -264,7 +265,7 @@ def test_a_wrong_shape_is_named():
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
-def test_a_state_of_any_layout_is_taken(pointwise, name):
+def test_a_state_of_any_layout_is_accepted(pointwise, name):
     x, h, c, *weights = (tensor.detach().float() for tensor in layer_inputs(T=3))
     with arithmetic(precision=name):
         wanted = all_outputs(lstm_layer, (x, h, c, *weights), None)
@@ -275,7 +276,7 @@ def test_a_state_of_any_layout_is_taken(pointwise, name):
         torch.testing.assert_close(a, b)
 
 
-def test_no_stream_costs_nothing(pointwise):
+def test_zero_streams_are_accepted(pointwise):
     inputs = [tensor.detach().float() for tensor in layer_inputs(B=0)]
     *outputs, grad_x, grad_h, grad_c, grad_w_ih, grad_w_hh, grad_b = all_outputs(
         lstm_layer, inputs, None
@@ -335,8 +336,8 @@ def test_evaluation_leaves_the_precision_of_other_threads_alone(monkeypatch):
     assert seen == [torch.bfloat16]
 
 
-def test_bfloat16_products_are_as_near_as_bfloat16_autograd(pointwise):
-    # The error of our bf16 layer is bounded by that of the readable layer under autocast.
+def test_bfloat16_products_are_as_accurate_as_bfloat16_autograd(pointwise):
+    # The error of our bf16 layer is at most the error of the readable layer under autocast.
     inputs = [0.3 * tensor.detach().float() for tensor in layer_inputs(T=12, B=8, E=40, H=48)]
     mask_BH = mask(8, 48).float() * 2
     exact = all_outputs(lstm_layer_reference, [t.double() for t in inputs], mask_BH.double())

@@ -58,7 +58,7 @@ def test_join_undoes_split(state, parts):
     assert same(states.join(pieces), state)
 
 
-def test_names_are_the_fields_and_lead_back_to_the_state(state):
+def test_the_state_round_trips_through_named_tensors(state):
     tensors = states.named(state)
     assert list(tensors) == ["h", "keys", "count"]
     shuffled = dict(reversed(tensors.items()))

@@ -1,4 +1,4 @@
-"""A small model in float64, and text for it."""
+"""Share a small float64 model and text for it."""
 
 import random
 

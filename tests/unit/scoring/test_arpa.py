@@ -1,4 +1,4 @@
-"""The n-gram mixture: by hand, against KenLM where it is installed, refused where it is not."""
+"""The n-gram mixture agrees with hand calculation and, where it is installed, with KenLM."""
 
 import math
 import sys
@@ -40,12 +40,12 @@ def test_a_mixture_by_hand():
     np.testing.assert_allclose(np.exp(mixed), [0.8 * 0.5 + 0.2 * 0.25, 0.8 * 0.1 + 0.2 * 0.3])
 
 
-def test_a_mixture_of_equals_is_either():
+def test_a_mixture_of_equal_models_is_that_model():
     values = -np.random.default_rng(0).exponential(size=9)
     np.testing.assert_allclose(interpolate(values, values, 0.3), values, atol=1e-14)
 
 
-def test_a_mixture_is_between_the_two_even_where_one_is_nothing():
+def test_a_mixture_is_between_the_two_even_if_one_is_zero():
     mixed = interpolate(np.array([-800.0, -1.0]), np.array([-2.0, -np.inf]), 0.5)
     np.testing.assert_allclose(mixed, [-2 + math.log(0.5), -1 + math.log(0.5)], rtol=1e-14)
 
@@ -72,7 +72,7 @@ def test_a_mixture_counts_the_words_that_the_n_grams_do_not_know():
     assert (mixture.words, mixture.unknown) == (4, 1)
 
 
-def test_kenlm_tells_known_words_from_unknown_ones(arpa_file):
+def test_kenlm_distinguishes_known_from_unknown_words(arpa_file):
     pytest.importorskip("kenlm")
     mixture = Mixture(load_arpa(arpa_file), 0.5)
     mixture(["the", "cat", "CAT"], np.zeros(4))
@@ -89,13 +89,13 @@ def test_kenlm_gives_the_file_s_own_numbers(arpa_file):
     pytest.importorskip("kenlm")
     model = load_arpa(arpa_file)
     found = word_log_probs(model, ["the", "cat", "barks"]) / math.log(10)
-    # <s> the, the cat, and twice a back-off from what has no weight: <unk>, </s>
+    # <s> the; the cat; then two back-offs from a context without weight: <unk>, </s
     np.testing.assert_allclose(found, [-0.125, -0.2, -1.0, -0.75], rtol=1e-6)
     assert found.sum() == pytest.approx(model.score("the cat barks"), rel=1e-6)
     assert len(word_log_probs(model, [])) == 1
 
 
-def test_what_is_no_arpa_file_is_told(tmp_path):
+def test_a_file_that_is_not_arpa_is_named(tmp_path):
     pytest.importorskip("kenlm")
     with pytest.raises(UserError, match="does not exist"):
         load_arpa(tmp_path / "none.arpa")

@@ -1,4 +1,4 @@
-"""Text in a column of a table."""
+"""Text is read from a column of a table."""
 
 import re
 
@@ -8,11 +8,11 @@ from tiedlm.errors import UserError
 from tiedlm.scoring.columns import TextColumn, unlike
 
 
-def test_rows_that_were_asked_for_are_let_go():
+def test_rows_already_read_are_released():
     column = TextColumn(["item,text", *(f"{n},word" for n in range(1, 1001))], "text", "a table")
     for number, text in enumerate(column, start=1):
         assert text == "word"
-        if number % 10 == 0:  # as where several are read before one is written
+        if number % 10 == 0:  # several are read before one is written
             for row in range(number - 9, number + 1):
                 assert column.of_row(row) == column.of_row(row) == [str(row)]
         assert len(column._kept) <= 10
@@ -26,7 +26,7 @@ def test_a_cell_may_be_long_and_a_header_may_hold_another_delimiter():
 
 
 @pytest.mark.parametrize("header", ['id, my  col ,"the\ttext"', 'id,"my\ncol","the\ntext"'])
-def test_names_are_one_line_as_cells_are(header):
+def test_column_names_are_one_line_like_cells(header):
     lines = ["sep=,", *header.split("\n"), '1,2,"a\nb"', "", "3,4,c,d"]
     column = TextColumn(lines, "the text", "a table")
     assert column.others == ["id", "my col"]
@@ -38,7 +38,7 @@ def test_names_are_one_line_as_cells_are(header):
         next(rows)
 
 
-def test_names_that_are_taken_are_prefixed_until_they_are_not():
+def test_names_in_use_are_prefixed_until_they_are_free():
     assert unlike(["line", "given_line", "x"], ["line"], "given_") == [
         "given_given_line", "given_line", "x",
     ]  # fmt: skip

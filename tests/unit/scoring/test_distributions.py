@@ -1,4 +1,4 @@
-"""Surprisal, entropy, rank: by hand, against NumPy, at the limits."""
+"""Surprisal, entropy and rank agree with hand calculation, NumPy and their limits."""
 
 import math
 
@@ -13,7 +13,7 @@ from tiedlm.scoring.distributions import Shared, describe
 
 
 def decoder_of(probabilities):
-    """Return a model whose next-word distribution is this whenever the hidden state is 0."""
+    """Return a model with this next-word distribution for a hidden state of 0."""
     config = ModelConfig(vocab_size=len(probabilities), d_embed=1, d_hidden=1)
     model = LanguageModel(config).double()
     with torch.no_grad():
@@ -27,7 +27,7 @@ def test_a_distribution_worked_by_hand():
     bits = 1 / math.log(2)
     np.testing.assert_allclose(out.surprisal * bits, [1, 2, 3, 3], rtol=1e-14)
     np.testing.assert_allclose(out.entropy * bits, [1.75] * 4, rtol=1e-14)
-    assert out.rank.tolist() == [1, 2, 3, 3]  # of equal words both have the better rank
+    assert out.rank.tolist() == [1, 2, 3, 3]  # equal words share the better rank
     assert out.boundary is None
 
 
@@ -46,7 +46,7 @@ def test_random_distributions_against_numpy(model):
 
 
 @pytest.mark.parametrize("with_starts", [False, True])
-def test_one_distribution_before_many_words_is_the_same_before_each(model, with_starts):
+def test_one_distribution_scores_many_words_alike(model, with_starts):
     V = model.config.vocab_size
     with torch.no_grad():
         model.decoder.weight[3] = model.decoder.weight[7]  # equal words
@@ -96,10 +96,10 @@ def test_chunks_change_nothing(model, monkeypatch):
     monkeypatch.setattr(distributions, "CELLS", 5 * model.config.vocab_size)
     for one, other in zip(whole, describe(model, hidden_NH, targets_N, starts_V), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
-    assert whole.boundary.abs().max() < 1e-12  # certain: every piece begins a word
+    assert whole.boundary.abs().max() < 1e-12  # certain, since every piece begins a word
 
 
-def test_no_distribution_gives_no_number(model):
+def test_an_undefined_distribution_gives_nan(model):
     out = describe(model, torch.full((1, 11), torch.nan).double(), torch.tensor([3]))
     assert out.surprisal.isnan().all()
     assert out.entropy.isnan().all()
@@ -127,7 +127,7 @@ def wide_model(scale=1.0, vocab_size=1203):
 @pytest.mark.parametrize("scale", [0.01, 1.0, 10.0])
 @pytest.mark.parametrize("with_starts", [True, False])
 @pytest.mark.usefixtures("compiled")
-def test_compiled_numbers_are_as_near_the_exact_ones_as_pytorchs(scale, with_starts):
+def test_compiled_numbers_are_as_accurate_as_pytorchs(scale, with_starts):
     model = wide_model(scale)
     hidden_NH, targets_N = torch.randn(70, 19), torch.randint(1203, (70,))
     starts_V = (torch.rand(1203) < 0.3).float() if with_starts else None
@@ -146,7 +146,7 @@ def test_compiled_numbers_are_as_near_the_exact_ones_as_pytorchs(scale, with_sta
 
 
 @pytest.mark.usefixtures("compiled")
-def test_compiled_numbers_take_every_kind_of_id_and_refuse_those_of_no_word():
+def test_compiled_numbers_accept_every_id_type_and_refuse_ids_outside_the_vocabulary():
     model, hidden_NH, targets_N = wide_model(), torch.randn(3, 19), torch.tensor([0, 5, 1202])
     expected = describe(model, hidden_NH, targets_N)
     for one, other in zip(describe(model, hidden_NH, targets_N.int()), expected, strict=True):

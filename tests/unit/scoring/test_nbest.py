@@ -1,4 +1,4 @@
-"""Every layout of an n-best list says the same; what is wrong is named."""
+"""Every layout of an n-best list gives the same lists, and mistakes are named."""
 
 import gzip
 import json
@@ -127,8 +127,16 @@ def test_json_lines(tmp_path):
             '{"id": "u", "hypotheses": [{"text": "a", "score": NaN}]}\n',
             "expected a number as the score",
         ),
-        ('{"id": "u", "hypotheses": [{"text": "a", "score": Infinity}]}\n', "score, got inf"),
-        ('{"id": "u", "hypotheses": [{"text": "a", "score": 1' + "0" * 400 + "}]}\n", "got inf"),
+        ('{"id": "u", "hypotheses": [{"text": "a", "score": Infinity}]}\n', "score, got Infinity"),
+        (
+            '{"id": "u", "hypotheses": [{"text": "a", "score": NaN}]}\n',
+            "a number as the score, got NaN",
+        ),
+        (
+            '{"id": "u", "hypotheses": [{"text": "a", "score": 1e999}]}\n',
+            "a finite number as the score, got 1e999",
+        ),
+        ('{"id": "u", "hypotheses": [{"text": "a", "score": 1' + "0" * 400 + "}]}\n", "got 1000"),
         ('{"id": "u", "hypotheses": ' + "[" * 99_999 + "]" * 99_999 + "}\n", "nested too deeply"),
         (
             '{"id": "u", "hypotheses": [{"text": ' + "[" * 800 + "]" * 800 + ', "score": 1}]}\n',
@@ -163,7 +171,7 @@ def test_mistakes_in_json_lines_are_named(tmp_path, text, says):
         ("u-1 a\n", "u-2 1\n", "'u-1' has no acoustic cost"),
         ("u-1 a\nu-1 b\n", "u-1 1\n", "line 2: 'u-1' occurs twice"),
         ("u-1 a\n", "u-1 one\n", "u-1: expected a number as the cost, got 'one'"),
-        ("u-1 a\n", "u-1 -inf\n", "a number as the cost, got '-inf'"),
+        ("u-1 a\n", "u-1 -inf\n", "a finite number as the cost, got '-inf'"),
         ("u-1 a\n", "\n", "blank lines"),
     ],
 )

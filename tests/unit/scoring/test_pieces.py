@@ -1,4 +1,4 @@
-"""Pieces summed to words: a probability over words again."""
+"""Pieces are summed to words, which gives a probability over words."""
 
 import itertools
 import math
@@ -48,7 +48,7 @@ def test_words_worked_by_hand():
 
 
 def test_probabilities_of_all_next_words_sum_to_one():
-    """Every word of at most three pieces, and what is left for the longer ones."""
+    """The sum is over all words of at most three pieces and the remainder for longer ones."""
     model = make_model()
     starts, inside = ["▁a", "▁b", "▁"], ["c", "unheard-of"]
     context = "▁b c"

@@ -1,4 +1,4 @@
-"""Shared prefixes: the same numbers as one by one, and not a step more than needed."""
+"""Shared prefixes give the same numbers as single sequences, with the fewest steps."""
 
 import random
 
@@ -13,7 +13,7 @@ EOS = 0
 
 @pytest.fixture
 def sequences():
-    """Return 60 sequences with much in common, some equal, one empty."""
+    """Return 60 sequences with long common prefixes, some equal and one empty."""
     rng = random.Random(0)
     drawn = [[rng.choice([2, 3, 4]) for _ in range(rng.randint(0, 9))] for _ in range(57)]
     return [np.array(ids, dtype=np.int32) for ids in [*drawn, drawn[3], [], [42]]]
@@ -56,13 +56,13 @@ def test_every_distinct_prefix_is_one_step(model, sequences):
     assert len(steps) == max(len(ids) for ids in sequences) + 1  # a call for each depth
 
 
-def test_order_and_company_change_nothing(model, sequences):
+def test_order_and_other_sequences_change_nothing(model, sequences):
     whole = sequence_log_probs(model, sequences, EOS)
     assert_equal(sequence_log_probs(model, sequences[::-1], EOS), whole[::-1])
     assert_equal(sequence_log_probs(model, sequences[5:6], EOS), whole[5:6])
 
 
-def test_an_empty_sequence_is_an_end_after_a_beginning(model):
+def test_an_empty_sequence_is_an_eos_after_the_start(model):
     (found,) = sequence_log_probs(model, [np.array([], dtype=np.int32)], EOS)
     assert found.shape == (1,)
     assert found[0] < 0

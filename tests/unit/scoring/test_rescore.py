@@ -1,4 +1,4 @@
-"""Scores put together by their formula; weights that are found because they were planted."""
+"""Scores combine by their formula, and tuning finds planted weights."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_weight_zero_is_the_recogniser_and_ties_keep_its_order():
     assert ScoredLists(equal, np.zeros(2)).best(Weights(penalty=3.0)).tolist() == [0]
 
 
-def test_a_penalty_shortens_and_its_opposite_lengthens():
+def test_a_word_penalty_shortens_and_a_bonus_lengthens():
     nbest = {"u": [Hypothesis("a b", 0.0), Hypothesis("a b c", 0.0), Hypothesis("a", 0.0)]}
     lists = ScoredLists(nbest, np.zeros(3))
     assert lists.best(Weights(penalty=1.0)).tolist() == [2]
@@ -41,7 +41,7 @@ def test_a_penalty_shortens_and_its_opposite_lengthens():
 
 
 def planted(weights, separate):
-    """Lists whose right hypothesis is the best at ``weights``, and few others elsewhere."""
+    """Return lists whose right hypothesis is best at ``weights`` and rarely elsewhere."""
     rng = np.random.default_rng(0)
     nbest, new, references = {}, [], {}
     for number in range(300):
@@ -85,7 +85,7 @@ def test_tuning_reports_the_rates_it_names():
 
 @pytest.mark.parametrize(("size", "separate"), [(0.2, True), (12.0, False)])
 def test_scores_of_any_size_are_tuned(size, separate):
-    """End-to-end recognisers' scores are small beside a language model's, Kaldi's are large."""
+    """Beside a language model's scores, end-to-end recognisers' are small and Kaldi's are large."""
     lists, references = planted(Weights(weight=0.5, lm_scale=size), separate)
     found = lists.tune(references)
     assert found.best < 0.02

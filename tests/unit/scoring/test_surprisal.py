@@ -1,4 +1,4 @@
-"""Reading: batches, order, windows and cuts change nothing; adaptation does what it says."""
+"""Batches, order, windows and cuts do not change surprisals, and adaptation follows its rule."""
 
 import copy
 import itertools
@@ -79,7 +79,7 @@ def test_entropy_after_a_word_is_the_entropy_before_the_next(model, text):
         np.testing.assert_array_equal(one.entropy_after[:-1], one.entropy[1:])
 
 
-def test_sentences_are_not_hoarded(model, vocabulary):
+def test_sentences_are_not_all_held_in_memory(model, vocabulary):
     taken = 0
 
     def endless():
@@ -112,7 +112,7 @@ def test_adaptation_begins_after_the_first_sentence_and_helps_with_repetition(mo
     assert all(later < earlier for earlier, later in itertools.pairwise(totals))
 
 
-def test_adaptation_at_rate_zero_is_none(model, text):
+def test_adaptation_at_rate_zero_changes_nothing(model, text):
     for carry_state in (False, True):
         plain = in_order(model, text[:9], carry_state=carry_state)
         assert_same(in_order(model, text[:9], carry_state=carry_state, adapt_lr=0.0), plain)
@@ -121,7 +121,7 @@ def test_adaptation_at_rate_zero_is_none(model, text):
 @pytest.mark.parametrize("carry_state", [False, True], ids=["sentence", "document"])
 @pytest.mark.parametrize("start", [EOS, None], ids=["after-eos", "from-nothing"])
 def test_adaptation_is_sgd_on_the_mean_surprisal(model, text, start, carry_state):
-    """The twin: plain cross-entropy, torch.optim, the readable LSTM layer."""
+    """The reference uses plain cross-entropy, torch.optim and the readable LSTM layer."""
     twin = copy.deepcopy(model)
     twin.lstm.fast = False
     found = in_order(model, text[:5], start=start, carry_state=carry_state, adapt_lr=3.0)

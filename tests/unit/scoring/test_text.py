@@ -1,4 +1,4 @@
-"""Text from anywhere, cut as a corpus is cut; a mistake is one line."""
+"""Text from any source is split as the corpus was, and a mistake gives one line."""
 
 import gzip
 import io
@@ -41,7 +41,7 @@ def test_file_gzip_and_standard_input_give_the_same_lines(tmp_path, monkeypatch)
         ("empty.gz", gzip.compress(b""), "is empty"),
     ],
 )
-def test_what_is_no_text_is_told_in_one_line(tmp_path, name, data, says):
+def test_a_file_that_is_not_text_is_reported_in_one_line(tmp_path, name, data, says):
     if data is not None:
         (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError, match=says) as caught:
@@ -50,13 +50,13 @@ def test_what_is_no_text_is_told_in_one_line(tmp_path, name, data, says):
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_is_no_text(tmp_path):
+def test_a_folder_is_not_accepted_as_text(tmp_path):
     with pytest.raises(UserError, match="cannot read"):
         list(read_lines(tmp_path))
 
 
 @pytest.mark.parametrize("tokenizer", [True, False], ids=["raw", "tokenized"])
-def test_sentences_are_cut_as_the_corpus_is(tmp_path, tokenizer):
+def test_sentences_are_split_as_in_the_corpus(tmp_path, tokenizer):
     raw = "The cat sees a dog. It barks!\n\nWe heard it, at home, in 1980.\nNo, no, no.\n" * 9
     split = "the cat sees a dog .\n\nno <eos>\nthe dog <unk> it\n" * 9
     for part in ("train", "valid", "test"):
@@ -88,7 +88,7 @@ WHOLE = ["<unk>", "<eos>", "n't", "'s", "Mr.", "u.s.", "..", "--", "``", "''", "
 
 @given(text=st.lists(st.sampled_from(PIECES + WHOLE), max_size=14).map("".join))
 @settings(max_examples=300, deadline=None)
-def test_no_word_reaches_over_a_blank_so_each_is_of_one_part_of_its_line(text):
+def test_no_word_contains_a_blank_so_each_belongs_to_one_part_of_its_line(text):
     vocabulary = Vocabulary(("<eos>", "<unk>"))
     for whole in (False, True):
         found = list(
@@ -117,7 +117,7 @@ def test_the_written_form_stays_beside_the_word_that_is_known():
     assert written == ["The", "well\u2011known", "\u200ecat\u202c", "."]
 
 
-def test_text_that_came_tokenized_keeps_what_it_has():
+def test_tokenized_text_keeps_its_words():
     vocabulary = Vocabulary(["<eos>", "<unk>", "well-known"])
     (sentence,) = sentences(["well\u2011known"], vocabulary, tokenizer=False, blank_lines=False)
     assert sentence.words == ("well\u2011known", "<eos>")

@@ -1,4 +1,4 @@
-"""Word errors: by hand, against the definition, and as a metric."""
+"""Word errors agree with hand calculation and the definition, and are a metric."""
 
 from functools import cache
 

@@ -1,9 +1,9 @@
-"""The plot of the gains: valid, with and without intervals."""
+"""The plot of the gains is valid with and without intervals."""
 
 from studies.gains_plot import plot_gains
 
 
-def test_gains_are_drawn_with_the_intervals_that_there_are(tmp_path):
+def test_gains_are_drawn_with_and_without_intervals(tmp_path):
     rows = [
         {
             "fraction": share,

@@ -1,4 +1,4 @@
-"""The embedding's gradient, taken apart by path."""
+"""The embedding's gradient is split by path."""
 
 import pytest
 import torch

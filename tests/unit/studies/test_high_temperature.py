@@ -1,4 +1,4 @@
-"""Equation 4.3: the gradient of J_aug at high temperature."""
+"""Equation 4.3 holds: the gradient of J_aug reaches its limit at high temperature."""
 
 import pytest
 import torch

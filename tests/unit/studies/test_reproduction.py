@@ -1,4 +1,4 @@
-"""The generated pages are what results/ says."""
+"""The generated pages match results/."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The studies: their --help, and what they make of runs in --out and of runs only kept."""
+"""The studies have a --help and handle runs in --out and kept runs."""
 
 import importlib
 import json
@@ -83,7 +83,7 @@ def jobs(out):
     }
 
 
-def test_to_show_a_study_takes_kept_runs_its_own_first_and_writes_none_of_them_to_out(tmp_path):
+def test_show_prefers_the_studys_own_kept_runs_and_writes_none_to_out(tmp_path):
     results, out = tmp_path / "results", tmp_path / "out"
     for folder, name, own in (("a", "the-study", 10.0), ("b", "zz-another", 20.0)):
         runs = [finished(job, own).out for job in jobs(tmp_path / folder).values()]
@@ -98,7 +98,7 @@ def test_to_show_a_study_takes_kept_runs_its_own_first_and_writes_none_of_them_t
         "the-study", {**found, ("RE", 4): other}, [], Namespace(show=True, results=results)
     )
 
-    # Here before kept, the study's own before another's; a second session is another run.
+    # Runs in --out come before kept ones, the study's own before others. A second session differs.
     values = harness.values_by_seed(shown, ("RE",), "test_ppl")
     assert values == {1: 30.0, 2: 10.0, 3: 20.0}
     assert [path.name for path in out.iterdir()] == ["RE-1"]
@@ -107,7 +107,7 @@ def test_to_show_a_study_takes_kept_runs_its_own_first_and_writes_none_of_them_t
     assert harness.has_weights(shown["RE", 1])
 
 
-def test_what_is_only_kept_does_not_count_as_trained(tmp_path):
+def test_a_kept_run_does_not_count_as_trained(tmp_path):
     found = jobs(tmp_path / "out")
     keep([finished(job, 1.0).out for job in jobs(tmp_path / "a").values()], "s", tmp_path, "it")
     options = Namespace(show=False, results=tmp_path, out=tmp_path / "out", jobs=1, budget=1.0)
@@ -116,8 +116,8 @@ def test_what_is_only_kept_does_not_count_as_trained(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["bias", "strength"])
-def test_a_kept_table_is_made_again_from_what_is_kept(name, monkeypatch, tmp_path, capsys):
-    """No number of theirs was written by hand, and none needs the models."""
+def test_a_kept_table_is_regenerated_from_kept_runs(name, monkeypatch, tmp_path, capsys):
+    """The tables need neither numbers written by hand nor the models."""
     folders = sorted((ROOT / "results").glob(f"*_{name}"))
     assert len(folders) == 1
     results = tmp_path / "results"
@@ -137,7 +137,7 @@ def test_a_kept_table_is_made_again_from_what_is_kept(name, monkeypatch, tmp_pat
     assert json.loads(made.with_name("measured.json").read_text()) == kept
 
 
-def test_noise_is_pooled_over_kinds_and_what_is_not_of_the_study_is_no_kind(tmp_path):
+def test_noise_is_pooled_over_kinds_of_the_study_only(tmp_path):
     results, wanted = tmp_path / "results", semantic.jobs(tmp_path, 3, "bf16", long=True)[1]
     offsets = {
         "RE": (0.0, 1.0, 2.0),

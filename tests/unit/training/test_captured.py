@@ -1,4 +1,6 @@
-"""What a recorded step computes, here without the recording: that needs a GPU (`test_cuda.py`)."""
+"""A recorded step computes the same as an ordinary one.
+
+Here nothing is recorded, since that needs a GPU (`test_cuda.py`)."""
 
 from types import SimpleNamespace
 
@@ -49,7 +51,7 @@ def steps(tied, recorded, clip=5.0):
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("clip", [0.1, 5.0])
-def test_it_is_the_step(tied, clip):
+def test_it_equals_an_ordinary_step(tied, clip):
     one, weights, state = steps(tied, True, clip)
     other, expected, expected_state = steps(tied, False, clip)
     torch.testing.assert_close(one, other)
@@ -67,7 +69,7 @@ def small_step():
     return model, tokens, CapturedStep(objective, settings, tokens[:, :5], model.initial_state(2))
 
 
-def test_no_state_is_zeros_whatever_the_last_window_left():
+def test_without_a_state_it_starts_from_zeros():
     _, tokens, captured = small_step()
     first = captured(tokens[:, :5], tokens[:, 1:], None, 0.0, False)
     again = captured(tokens[:, :5], tokens[:, 1:], None, 0.0, True)
@@ -84,7 +86,7 @@ def test_a_loss_that_is_not_finite_is_an_error():
         captured(tokens[:, :5], tokens[:, 1:], None, 1.0, False)
 
 
-def test_only_one_gpu_and_one_group_is_recorded():
+def test_only_steps_of_one_gpu_and_one_group_are_recorded():
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
     assert can_capture(Settings(), Ranks(), gpu)
     assert not can_capture(Settings(), Ranks(), cpu)

@@ -1,4 +1,4 @@
-"""The plain files of a run folder."""
+"""The plain files of a run folder are read and checked."""
 
 import json
 

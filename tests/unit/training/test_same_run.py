@@ -1,4 +1,4 @@
-"""Whether two runs are the same: each setting, asked by each of the five places."""
+"""Each setting counts correctly in the five questions about whether two runs are the same."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from tiedlm.training import same_run
 from tiedlm.training.settings import Settings
 
 BASE = Settings(recipe="base", alpha=1.0)
-# What is not said here: the value decides, may not change, and is the same in a cell.
+# By default a value decides the result, may not change, and belongs to a cell.
 DECIDES_NOTHING = {"accumulate", "device", "threads"}
 MAY_CHANGE = {"data", "device", "epochs", "init_from", "patience", "threads"}
 NOT_OF_A_CELL = {"accumulate", "device", "init_from", "precision", "recipe", "seed", "threads"}

@@ -1,4 +1,4 @@
-"""Settings and recipes: the paper's numbers, and what is refused."""
+"""Recipes have the paper's numbers, and wrong settings are refused."""
 
 import dataclasses
 from typing import get_args
@@ -37,6 +37,40 @@ def test_awd_lstm_has_the_published_numbers_in_our_scale():
     assert drops == [0.4, 0.25, 0.1]
     assert recipe.options == {"dropout_output": 0.4, "dropconnect": 0.5}
     assert (recipe.optimizer, recipe.average_trigger, recipe.epochs) == ("nt-asgd", 5, 500)
+
+
+def test_the_transformer_has_the_published_24_million_parameters():
+    """The published one has relative positions, biases and a plain feed-forward layer of 900."""
+    attention, norms = 4 * 380 * 380, 2 * 380
+    words = 10_000 * 380 + 10_000
+    layer = attention + 3 * 380 * 600 + norms
+    theirs = attention + (2 * 380 * 900 + 900 + 380) + 2 * norms
+    found = model_config(get_recipe("ptb-transformer"), 10_000).num_params()
+    assert found == words + 16 * layer + 380 == 24_008_140
+    assert words + 16 * theirs == 24_040_400
+    assert round(found, -5) == 24_000_000
+
+
+def test_the_transformer_has_the_published_numbers_in_our_scale():
+    recipe = get_recipe("ptb-transformer")
+    found = [recipe.clip, recipe.ar, recipe.tar, recipe.weight_decay]
+    assert found == pytest.approx([17.5, 14, 7, 8.4e-5])
+    assert (recipe.lr, recipe.lr_min, recipe.warmup) == (3e-4, 1e-4, 3000)
+    assert recipe.epochs - recipe.average_from + 1 == 50
+    network = model_config(recipe, 100).network_options
+    assert (network.n_heads, network.memory, network.dropout_output) == (10, 140, 0.5)
+
+
+@pytest.mark.parametrize(("suffix", "tied", "augmented"), [
+    ("", False, False), ("-al", False, True), ("-re", True, False), ("-real", True, True),
+])  # fmt: skip
+def test_a_transformer_for_ones_own_text_is_there_as_each_variant(suffix, tied, augmented):
+    recipe = get_recipe(f"transformer{suffix}")
+    assert (recipe.tied, recipe.alpha > 0, recipe.data) == (tied, augmented, "")
+    config = model_config(recipe, 10_000)
+    words = (1 if tied else 2) * 10_000 * 200 + 10_000
+    layer = 4 * 200 * 200 + 3 * 200 * 400 + 2 * 200
+    assert config.num_params() == words + 4 * layer + 200
 
 
 @pytest.mark.parametrize(("suffix", "tied", "augmented"), [
@@ -78,7 +112,7 @@ def test_recipe_has_the_papers_numbers(corpus, size, keep, width, clip):
         assert recipe.recipe == f"{corpus}-{size}{suffix}"
         assert recipe.data == corpus
         assert (recipe.d_embed, recipe.d_hidden, recipe.n_layers) == (width, width, 2)
-        # The paper gives the probability of keeping; ours is that of dropping.
+        # The paper gives the probability of keeping a unit, ours the probability of dropping it.
         assert recipe.dropout_input == recipe.dropout_hidden == pytest.approx(1 - keep)
         assert (recipe.lr, recipe.batch_size, recipe.bptt, recipe.clip) == (1.0, 20, 35, clip)
         assert recipe.tied is tied
@@ -189,3 +223,43 @@ def test_every_setting_but_the_recipe_has_a_flag_in_a_group():
     assert research == {
         "skip", "vocab_from", "soft_target", "soft_target_from", "ce_weight", "unit_norm",
     }  # fmt: skip
+
+
+# Millions, as the authors give them: tied, with a bias, 10,000 words.
+@pytest.mark.parametrize(("depth", "millions"), [(9, 23.42), (10, 23.48)])
+def test_recurrent_highway_recipes_have_the_published_number_of_parameters(depth, millions):
+    count = model_config(get_recipe(f"ptb-rhn-{depth}"), 10_000).num_params()
+    assert round(count / 1e6, 2) == millions
+
+
+def test_recurrent_highway_recipes_have_the_published_settings():
+    for depth in range(1, 11):
+        recipe = get_recipe(f"ptb-rhn-{depth}")
+        assert recipe.options == {"depth": depth, "dropout_output": 0.75}
+        assert (recipe.tied, recipe.decoder_bias, recipe.alpha) == (True, True, 0)
+        drops = (recipe.dropout_words, recipe.dropout_input, recipe.dropout_hidden)
+        assert drops == (0.25, 0.75, 0.25)
+        assert (recipe.weight_decay, recipe.weight_decay_inside, recipe.clip) == (1e-7, True, 10)
+        assert recipe.lr_at(20) == 0.2
+        assert recipe.lr_at(21) == pytest.approx(0.2 / 1.02)
+    plain, tied, both = (get_recipe(f"ptb-rhn-9{suffix}") for suffix in ("", "-re", "-real"))
+    assert tied.replace(recipe="ptb-rhn-9") == plain
+    assert both.replace(recipe="ptb-rhn-9", alpha=0.0) == plain
+    assert both.alpha == get_recipe("ptb-small-real").alpha
+
+
+@pytest.mark.parametrize("network", ["rhn", "gru"])
+def test_recipes_for_text_of_ones_own_differ_in_tying_and_loss_only(network):
+    recipes = [get_recipe(network + suffix) for suffix in ("", "-al", "-re", "-real")]
+    assert [(recipe.tied, recipe.alpha > 0) for recipe in recipes] == [
+        (False, False), (False, True), (True, False), (True, True),
+    ]  # fmt: skip
+    same = {repr(r.replace(recipe="", tied=False, alpha=0.0)) for r in recipes}
+    assert len(same) == 1
+    assert recipes[0].network == network
+    model_config(recipes[0], 100)  # its options are the network's
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_options_of_every_recipe_are_its_network_s(name):
+    assert model_config(get_recipe(name), 100).num_params() > 0

@@ -1,4 +1,4 @@
-"""What the soft target can be made of."""
+"""Each kind of soft target is made of the right rows."""
 
 import math
 
@@ -32,7 +32,7 @@ def model(corpus):
 
 
 def soft(model, corpus, source, **settings):
-    """Return y~ of every word as its target, ``(V, V)``, and the rows it is made of."""
+    """Return the soft targets y~ of all words, ``(V, V)``, and the rows they are made of."""
     chosen = Settings(data="-", **SMALL).replace(soft_target=source, **settings)
     rows = TargetSource(model, chosen, corpus)(model.embedding.weight)
     return torch.softmax(rows @ rows.t() / TAU, dim=1).detach(), rows
@@ -146,7 +146,7 @@ def test_smoothing_is_at_temperature_one():
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 def test_smoothing_is_label_smoothing(corpus, tied, bias):
-    """alpha = e / (1 - e): ``(1 - e) (J + alpha J_aug)`` is the smoothed loss less its entropy."""
+    """At alpha = e / (1 - e), ``(1 - e) (J + alpha J_aug)`` is smoothed loss less its entropy."""
     torch.manual_seed(0)
     smoothing, V, T = 0.1, len(corpus.vocabulary), 19
     shape = {**SMALL, "alpha": smoothing / (1 - smoothing), "temperature": 1.0}
@@ -173,7 +173,7 @@ def test_smoothing_is_label_smoothing(corpus, tied, bias):
 
 
 def test_smoothing_is_the_same_bit_for_bit_on_several_threads(corpus):
-    """Words that come often: their rows' gradients must be summed in one order."""
+    """The gradients of a frequent word's row must be summed in one order."""
     torch.manual_seed(0)
     settings = Settings(
         data="-", soft_target="smoothing", temperature=1.0, alpha=0.1, tied=True, decoder_bias=True,

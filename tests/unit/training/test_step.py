@@ -1,4 +1,4 @@
-"""One update: its scale, its clip, and what it refuses."""
+"""One update has the right scale and clip, and refuses losses that are not finite."""
 
 import math
 

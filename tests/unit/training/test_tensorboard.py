@@ -1,4 +1,4 @@
-"""Metrics as TensorBoard's files."""
+"""Metrics are written as TensorBoard's files."""
 
 import sys
 
@@ -21,12 +21,12 @@ def read(folder, name):
     return [(event.step, event.value) for event in events.Scalars(name)]
 
 
-def test_every_epoch_is_there_once_also_after_a_run_was_killed(tmp_path):
+def test_every_epoch_is_written_once_even_after_a_kill(tmp_path):
     pytest.importorskip("tensorboard")
     board = TensorBoard(tmp_path)
     for count in (0, 1, 2):
         board(HISTORY[:count])
-    # Killed in epoch 2 after its metrics were shown, and going on from the checkpoint before it.
+    # A kill in epoch 2 after its metrics were written, resumed from the checkpoint before it.
     board = TensorBoard(tmp_path)
     board(HISTORY[:1])
     for count in (2, 3):

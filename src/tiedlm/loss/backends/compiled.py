@@ -47,7 +47,7 @@ class CompiledBackend:
     by_level = False
 
     def __init__(self, problem: Problem, grad_bias_V: Tensor | None) -> None:
-        kernels = kernels_for(problem.weight, products=problem.gemm_dtype)
+        kernels = _kernels_for(problem)
         assert kernels is not None
         _declare(kernels)
         self.kernels, self.grad_bias_V = kernels, grad_bias_V
@@ -62,7 +62,7 @@ class CompiledBackend:
     @staticmethod
     def serves(problem: Problem) -> bool:
         """Where the kernels are on: on a CPU, in float32 with products in float32 or bfloat16."""
-        return kernels_for(problem.weight, products=problem.gemm_dtype) is not None
+        return _kernels_for(problem) is not None
 
     @property
     def chunk(self) -> int:
@@ -129,6 +129,11 @@ class CompiledBackend:
         """Add up what the threads summed."""
         if self.grad_bias_V is not None and shares is not None:
             self.grad_bias_V += shares.sum(0)
+
+
+def _kernels_for(problem: Problem) -> ctypes.CDLL | None:
+    work = len(problem.targets_N) * len(problem.classifier_VD)
+    return kernels_for(problem.weight, products=problem.gemm_dtype, work=work)
 
 
 def _first(rows: Tensor | None) -> int | None:

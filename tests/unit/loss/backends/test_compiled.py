@@ -1,4 +1,4 @@
-"""The compiled kernels of the loss give the numbers of the PyTorch code."""
+"""The compiled kernels of the loss give the same numbers as the PyTorch code."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ OPTIONS = list(
 
 
 def tensors(n=83, vocab=1203, width=19, embed=None, seed=0):
-    """Hidden states, classifier, bias and embedding in float32, and targets that repeat."""
+    """Return hidden states, classifier, bias and embedding in float32, and repeating targets."""
     generator = torch.Generator().manual_seed(seed)
     shapes = [(n, width), (vocab, width), (vocab,), (vocab, embed or width)]
     drawn = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
@@ -30,7 +30,7 @@ def tensors(n=83, vocab=1203, width=19, embed=None, seed=0):
 
 
 def losses(drawn, targets, with_bias=True, **options):
-    """The three losses, and the gradients of what wants one."""
+    """Return the three losses and the gradients that are required."""
     hidden, classifier, bias, embedding = drawn
     bias = bias if with_bias else None
     out = augmented_cross_entropy(hidden, classifier, targets, bias, embedding, **options)
@@ -52,7 +52,7 @@ def errors(got, exact):
 
 @pytest.mark.parametrize("chunks", [False, True], ids=["one chunk", "chunks"])
 @pytest.mark.parametrize(("embed", "target_grad", "alpha", "with_bias", "reduction"), OPTIONS)
-def test_losses_are_as_near_the_exact_ones_as_pytorchs(
+def test_losses_are_as_accurate_as_pytorchs(
     monkeypatch, chunks, embed, target_grad, alpha, with_bias, reduction
 ):
     if chunks:
@@ -75,14 +75,15 @@ def test_losses_are_as_near_the_exact_ones_as_pytorchs(
 
 @pytest.mark.parametrize("target_grad", [True, False])
 @pytest.mark.parametrize("embed", [None, 7])
-def test_losses_with_bfloat16_products_are_pytorchs(embed, target_grad):
+def test_losses_with_bfloat16_products_equal_pytorchs(embed, target_grad):
     drawn, targets = tensors(embed=embed)
     with arithmetic(precision="bf16"):
         plain = losses(drawn, targets, target_grad=target_grad)
         with arithmetic(kernels=True):
             compiled = losses(drawn, targets, target_grad=target_grad)
-    # The same roundings of operands and scores, but products are rounded once where those were
-    # twice; a unit in the last place is 8e-3.
+    # Operands and scores are rounded alike, but products once instead of twice. A unit in the last
+    # place is 8e-3.
+
     assert [x is None for x in plain] == [x is None for x in compiled]
     plain = [None if x is None else x.double() for x in plain]
     assert all(error < 5e-3 for error in errors(compiled, plain))
@@ -91,7 +92,7 @@ def test_losses_with_bfloat16_products_are_pytorchs(embed, target_grad):
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
 @pytest.mark.parametrize("target_grad", [True, False])
 @pytest.mark.parametrize("embed", [None, 24])
-def test_word_by_word_all_numbers_are_those_of_the_steps(monkeypatch, embed, target_grad, name):
+def test_the_fused_step_equals_the_separate_steps(monkeypatch, embed, target_grad, name):
     drawn, targets = tensors(embed=embed)
     work, calls = CompiledBackend.words, []
 
@@ -108,16 +109,14 @@ def test_word_by_word_all_numbers_are_those_of_the_steps(monkeypatch, embed, tar
         assert len(calls) == 1
     for one, other in zip(at_once[:3], by_steps[:3], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=0)
-    # Of tied ones one product sums what two did; a unit in the last place of bfloat16 is 8e-3.
+    # Tied, one product sums what two did. A unit in the last place of bfloat16 is 8e-3.
     rtol = 5e-3 if name == "bf16" and embed is None else 1e-6
     exact = [None if x is None else x.double() for x in by_steps[3:]]
     assert all(error < rtol for error in errors(at_once[3:], exact))
 
 
 @pytest.mark.parametrize(("target_grad", "matrices"), [(True, 2), (False, 1)])
-def test_in_one_chunk_neither_soft_targets_nor_residuals_are_in_memory(
-    monkeypatch, target_grad, matrices
-):
+def test_one_chunk_allocates_neither_soft_targets_nor_residuals(monkeypatch, target_grad, matrices):
     monkeypatch.setattr(buffers, "MOST_KEPT", 0)
     n, vocab, width = 100, 20_000, 2
     drawn, _ = tensors(n, vocab, width)
@@ -130,14 +129,14 @@ def test_in_one_chunk_neither_soft_targets_nor_residuals_are_in_memory(
         at_once = peak()
         monkeypatch.setattr(stream._Stream, "_is_one_chunk", lambda self, group: False)
         by_steps = peak()
-    # Four rows are at work; the gradients, and what is made on the way to them, are narrow.
+    # Four rows are in work. The gradients and their intermediate results are narrow.
     narrow = 4 * (2 * vocab * width + n * width + vocab)
     assert at_once <= (n + 90 + 4) * vocab + narrow
     assert by_steps >= (n + 90 * matrices) * vocab
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_same_numbers_twice_and_without_a_bias_whatever_the_threads(threads):
+def test_results_repeat_for_any_number_of_threads(threads):
     drawn, targets = tensors(n=211)
 
     def bits(count, with_bias):
@@ -153,7 +152,7 @@ def test_same_numbers_twice_and_without_a_bias_whatever_the_threads(threads):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
-def test_what_is_not_a_number_does_not_get_lost(value, name):
+def test_nan_is_propagated(value, name):
     drawn, targets = tensors()
     with torch.no_grad():
         drawn[0][3, 2] = value
@@ -166,7 +165,7 @@ def test_what_is_not_a_number_does_not_get_lost(value, name):
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
 @pytest.mark.parametrize("temperature", [0.1, 20.0, 1e6])
-def test_scores_and_temperatures_of_any_size(scale, temperature):
+def test_scores_and_temperatures_may_have_any_size(scale, temperature):
     drawn, targets = tensors()
     with torch.no_grad():
         drawn[1].mul_(scale)
@@ -175,7 +174,7 @@ def test_scores_and_temperatures_of_any_size(scale, temperature):
     with arithmetic(kernels=True):
         compiled = losses(drawn, targets, **options)
     for one, other in zip(compiled, plain, strict=True):
-        # J_aug is a difference of numbers about log V: below 1e-6 it is their rounding.
+        # J_aug is a difference of numbers near log V, so below 1e-6 it is rounding error.
         atol = max(2e-6, 1e-5 * max(1.0, scale / temperature) * other.abs().max().item())
         torch.testing.assert_close(one, other, rtol=1e-4, atol=atol)
 
@@ -185,14 +184,14 @@ def test_float64_is_left_to_pytorch():
     wide = [x.detach().double().requires_grad_() for x in drawn]
     plain = losses(wide, targets)
     with arithmetic(kernels=True):
-        assert kernels_for(drawn[0], products=torch.float32)
-        assert not kernels_for(wide[0], products=torch.float64)
+        assert kernels_for(drawn[0], products=torch.float32, work=1)
+        assert not kernels_for(wide[0], products=torch.float64, work=1)
         assert all(torch.equal(a, b) for a, b in zip(losses(wide, targets), plain, strict=True))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 13.0])
 @pytest.mark.parametrize("count", [0, 4])
-def test_no_token_and_no_token_that_counts_cost_nothing(alpha, count):
+def test_a_batch_without_counted_tokens_has_zero_loss(alpha, count):
     drawn, _ = tensors(n=count)
     with arithmetic(kernels=True):
         found = losses(drawn, torch.full((count,), -100), alpha=alpha)

@@ -1,6 +1,6 @@
-"""Triton's kernels in Triton's interpreter: the numbers of the PyTorch code, on a CPU.
+"""Triton's kernels give the same numbers as the PyTorch code, in Triton's interpreter on a CPU.
 
-Builds of PyTorch for CUDA bring Triton; elsewhere `pip install triton` (a gigabyte) runs these.
+PyTorch for CUDA includes Triton. Elsewhere the tests need `pip install triton` (a gigabyte).
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from tiedlm.environment_variables import TRITON
 from tiedlm.loss import buffers
 from tiedlm.native import triton
 
-# Triton must not be imported before it is told to interpret: so a process of its own.
+# Triton must be told to interpret before it is imported, hence a process of its own.
 INTERPRETER = os.environ.get("TRITON_INTERPRET") == "1"
 pytestmark = [
     pytest.mark.skipif(
@@ -69,7 +69,7 @@ OPTIONS = [
 @pytest.mark.parametrize(
     ("embed", "target_grad", "alpha", "with_bias", "reduction", "products"), OPTIONS
 )
-def test_losses_and_gradients_are_pytorchs(
+def test_losses_and_gradients_equal_pytorchs(
     interpreter, monkeypatch, embed, target_grad, alpha, with_bias, reduction, products
 ):
     monkeypatch.setattr(buffers, "LEAST_ROWS", 1)
@@ -100,7 +100,7 @@ def test_losses_and_gradients_are_pytorchs(
 
 
 @pytest.mark.parametrize("target_grad", [True, False])
-def test_words_may_be_forbidden_a_whole_block_of_them(interpreter, monkeypatch, target_grad):
+def test_a_whole_block_of_words_may_be_forbidden(interpreter, monkeypatch, target_grad):
     generator = torch.Generator().manual_seed(0)
     shapes = [(9, 5), (73, 5), (73,)]
     hidden, classifier, bias = (torch.randn(shape, generator=generator) for shape in shapes)

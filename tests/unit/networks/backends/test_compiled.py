@@ -1,4 +1,4 @@
-"""The LSTM's compiled steps: the numbers of the PyTorch code."""
+"""The LSTM's compiled steps give the same numbers as the PyTorch code."""
 
 import pytest
 import torch

@@ -1,7 +1,7 @@
-"""The LSTM's recurrence in Triton: where it fits on a GPU, and PyTorch's numbers.
+"""The LSTM's recurrence in Triton serves if it fits on the GPU, and gives PyTorch's numbers.
 
-Triton's interpreter computes them on a CPU. Builds of PyTorch for CUDA bring Triton; elsewhere
-`pip install triton` (a gigabyte) runs these.
+Triton's interpreter computes them on a CPU. PyTorch for CUDA includes Triton. Elsewhere the tests
+need `pip install triton` (a gigabyte).
 """
 
 import functools
@@ -19,7 +19,7 @@ from tiedlm.native import triton as detection
 from tiedlm.networks.backends import triton
 from tiedlm.networks.lstm_function import lstm_layer
 
-# Triton must not be imported before it is told to interpret: so a process of its own.
+# Triton must be told to interpret before it is imported, hence a process of its own.
 INTERPRETER = os.environ.get("TRITON_INTERPRET") == "1"
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None,
@@ -38,7 +38,7 @@ OLD = SimpleNamespace(multi_processor_count=40, shared_memory_per_multiprocessor
 
 
 class OnGpu:
-    """The shape of gates on a GPU that is not there."""
+    """A stand-in for gates on a GPU, with a shape only."""
 
     is_cuda, device = True, "cuda"
 
@@ -55,7 +55,7 @@ class OnGpu:
 
 @pytest.fixture
 def serves(monkeypatch):
-    """Return whether a card serves windows of a shape."""
+    """Return whether a GPU serves windows of a shape."""
 
     def ask(card, gates):
         monkeypatch.setattr(detection, "is_for", lambda *_, **__: True)
@@ -88,7 +88,7 @@ def test_it_serves_where_all_programs_fit(
     assert serves(gpu_card, OnGpu(35, streams, hidden)) == fits
 
 
-def test_a_window_whose_places_need_more_than_32_bits_is_pytorchs(serves):
+def test_a_window_with_indices_beyond_32_bits_is_left_to_pytorch(serves):
     assert serves(H200, OnGpu(7000, 20, 2000))
     assert not serves(H200, OnGpu(9000, 20, 2000))
 
@@ -118,7 +118,7 @@ def interpreter(monkeypatch):
 @pytest.mark.parametrize(
     ("streams", "steps", "hidden"), [(3, 5, 10), (17, 4, 70), (1, 1, 16), (70, 1, 150)]
 )
-def test_an_lstm_layer_and_its_gradients_are_pytorchs(
+def test_an_lstm_layer_and_its_gradients_equal_pytorchs(
     interpreter, monkeypatch, streams, steps, hidden, with_mask, products
 ):
     generator = torch.Generator().manual_seed(0)
@@ -137,7 +137,7 @@ def test_an_lstm_layer_and_its_gradients_are_pytorchs(
         grads = torch.autograd.grad(outputs, inputs, upstream)
         return [*(part.detach() for part in outputs), *grads]
 
-    if steps == 1:  # nobody waits for anybody: several programs can run one after the other
+    if steps == 1:  # no program waits for another, so several can run in sequence
         monkeypatch.setattr(
             triton, "_blocks", lambda _, dtype: triton._cut(streams, hidden, dtype, 64, 16)
         )

@@ -1,0 +1,112 @@
+"""The ways to make a matrix product ``a @ b``: each writes or adds it to a matrix.
+
+They change nothing of the process, such as PyTorch's switches. :mod:`tiedlm.matmul` chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+BLOCK = 2048  # rows or columns of a product that is made in blocks
+_EVEN = 32  # of which the tokens of a product by oneDNN are a multiple
+_PART = 2**18  # numbers that are added at a time; they fit a cache
+
+
+def plain(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
+    """Make a product in PyTorch's usual way."""
+    if out.dtype == a.dtype and out.shape[1] == b.shape[1]:
+        return out.addmm_(a, b) if accumulate else torch.mm(a, b, out=out)
+    return _put(torch.mm(a, b)[:, : out.shape[1]], out, accumulate)
+
+
+def _by_blocks(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
+    """Make a wide or a high product in blocks, so that what it reads and writes fits a cache."""
+    for a_block, b_block, out_block in _blocks(a, b, out):
+        plain(a_block, b_block, out_block, accumulate)
+    return out
+
+
+def _by_onednn(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
+    """Make a product by oneDNN, which returns it: in blocks, so that the copies fit a cache."""
+    for a_block, b_block, out_block in _blocks(a, b, out):
+        _mostly(_copied_from_onednn, a_block, b_block, out_block, accumulate)
+    return out
+
+
+def _copied_from_onednn(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
+    return _put(onednn_linear(a, b.t())[:, : out.shape[1]], out, accumulate)
+
+
+def _mostly(
+    way: Callable[..., Tensor], a: Tensor, b: Tensor, out: Tensor, accumulate: bool
+) -> Tensor:
+    """Make a product by oneDNN but for the last tokens.
+
+    oneDNN keeps about 1 MB of compiled code for each shape it meets, and the number of tokens
+    changes from call to call.
+    """
+    if is_transposed(a):  # the tokens are what is summed over
+        even = a.shape[1] - a.shape[1] % _EVEN
+        if even:
+            way(a[:, :even], b[:even], out, accumulate)
+        if even < a.shape[1]:
+            plain(a[:, even:], b[even:], out, accumulate or even > 0)
+        return out
+    even = len(a) - len(a) % _EVEN
+    if even:
+        way(a[:even], b, out[:even], accumulate)
+    if even < len(a):
+        plain(a[even:], b, out[even:], accumulate)
+    return out
+
+
+def _transposed(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
+    """Make a product as ``(b^T a^T)^T``: a library may copy a transposed a, and b is smaller."""
+    product_PM = torch.mm(b.t().contiguous(), a.t())
+    return _put(product_PM[: out.shape[1]].t(), out, accumulate)
+
+
+WAYS = {
+    "plain": plain,
+    "blocks": _by_blocks,
+    "transposed": _transposed,
+    "oneDNN": _by_onednn,
+}
+
+
+def _blocks(a: Tensor, b: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield the parts of a product: rows where a is transposed, else columns."""
+    is_high = is_transposed(a)
+    for start in range(0, out.shape[0 if is_high else 1], BLOCK):
+        block = slice(start, start + BLOCK)
+        yield (a[block], b, out[block]) if is_high else (a, b[:, block], out[:, block])
+
+
+def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return ``x @ weight.t() + bias`` as ``torch.compile`` has oneDNN make it.
+
+    The weight may be laid out for oneDNN.
+    """
+    product: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
+    return product
+
+
+def _put(product: Tensor, out: Tensor, accumulate: bool) -> Tensor:
+    """Write or add a product to a matrix."""
+    if not accumulate:
+        return out.copy_(product)
+    if out.is_cuda or out.dtype == product.dtype:
+        return out.add_(product)
+    # Adding two types copies one of them. A part of the copy fits the cache.
+    rows = max(1, _PART // product.shape[1])
+    for start in range(0, len(out), rows):
+        out[start : start + rows].add_(product[start : start + rows])
+    return out
+
+
+def is_transposed(x: Tensor) -> bool:
+    """Tell whether a matrix lies in memory column by column."""
+    return x.stride(0) == 1 and x.stride(1) > 1
