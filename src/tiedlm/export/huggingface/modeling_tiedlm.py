@@ -18,7 +18,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .configuration_tiedlm import TiedLMConfig
-from .network_awd_lstm import Network as AWDLSTMNetwork
+from .network_awd_lstm import Network as AWDNetwork
 from .network_elman import Network as ElmanNetwork
 from .network_encoder import Network as EncoderNetwork
 from .network_gru import Network as GRUNetwork
@@ -33,7 +33,7 @@ _TIES_ARE_NAMED_PAIRS = int(transformers.__version__.split(".")[0]) >= 5
 
 NETWORKS: dict[str, Any] = {
     "lstm": LSTMNetwork,
-    "awd_lstm": AWDLSTMNetwork,
+    "awd_lstm": AWDNetwork,
     "gru": GRUNetwork,
     "elman": ElmanNetwork,
     "rhn": RHNNetwork,
