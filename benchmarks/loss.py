@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from machine import machine
 from tiedlm import augmented_cross_entropy
 from tiedlm.arithmetic import arithmetic, route_in_use
 from tiedlm.data import load_corpus
@@ -265,26 +266,6 @@ def table_of(found: Sequence[Row]) -> str:
         ]
         body.append((f"{row.vocab:,}", f"{row.dim:,}", *cells))
     return markdown_table(("V", "D", *names), body)
-
-
-def machine(device: str) -> str:
-    """Return a line on the processor, its instruction set, and what limits that."""
-    if device == "cuda":
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "a CPU")
-    flags = next((x.split() for x in lines if x.startswith("flags")), [])
-    known = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
-    has = next(
-        (name for flag, name in known.items() if flag in flags), "an unknown instruction set"
-    )
-    limits = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
-    limited = ", ".join(f"{name}={os.environ[name]}" for name in limits if name in os.environ)
-    return (
-        f"{model} with {has}{f', limited by {limited}' * bool(limited)}; "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}"
-    )
 
 
 def main() -> None:

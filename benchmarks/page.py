@@ -16,11 +16,11 @@ import subprocess
 import sys
 import time
 
-import loss
 import torch
+
+import loss
 import training
 from machine import machine
-
 from tiedlm.cores import available_cores
 from tiedlm.experiments.reproduce import markdown_table
 
@@ -51,7 +51,9 @@ def main() -> None:
     torch.set_num_threads(available_cores())
     print(f"{machine()}; load {os.getloadavg()[0]:.1f}\n", flush=True)
 
-    print("The loss, forward and backward, N = 700, float32, a bare call: ms, and in brackets times")
+    print(
+        "The loss, forward and backward, N = 700, float32, a bare call: ms, and in brackets times"
+    )
     print("plain, F.cross_entropy(F.linear(h, W), y). The floor is plain's three products.\n")
     print(loss.table_of(list(loss.rows(options.vocab, options.dims, seconds=2, only=LOSSES))))
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from machine import machine
 from tiedlm.arithmetic import arithmetic
 from tiedlm.evaluation import evaluate
 from tiedlm.loss import release_buffers
@@ -380,29 +380,6 @@ def show(row: Row) -> None:
         f"| {row.dim} | {row.way} | {row.least_ms:.1f} | {row.median_ms:.1f} | {row.tokens:,.0f} "
         f"| {row.beside_median:.2f} | {row.beside_least:.2f} |",
         flush=True,
-    )
-
-
-def machine() -> str:
-    """Describe the processor, what limits its instructions, and PyTorch."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = [f"model name: {platform.processor()}"]
-    known = {line.split(":")[0].strip(): line.split(":", 1)[-1].strip() for line in lines}
-    flags = known.get("flags", "").split()
-    newest = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_tile") if name in flags]
-    limits = [
-        f"{name}={os.environ[name]}"
-        for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "CC")
-        if name in os.environ
-    ]
-    return (
-        f"{known.get('model name', '?')} (family {known.get('cpu family', '?')}, model "
-        f"{known.get('model', '?')}; {', '.join(newest)}), {os.cpu_count()} cores"
-        + (f", limited by {' '.join(limits)}" if limits else "")
-        + f"; torch {torch.__version__} ({torch.backends.cpu.get_cpu_capability()}), "
-        f"{torch.get_num_threads()} threads"
     )
 
 
