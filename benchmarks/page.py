@@ -32,7 +32,7 @@ def step_table(dims: list[int]) -> str:
     """Return milliseconds of a training step, and in brackets how many times as fast as nn.LSTM."""
     cells: dict[str, dict[int, str]] = {}
     for dim in dims:
-        for row in training.rows([dim], list(STEPS), rounds=2):
+        for row in training.rows([dim], list(STEPS), rounds=1):
             beside = f" ({row.beside_least:.2f})" if row.beside_least else ""
             cells.setdefault(row.way, {})[dim] = f"{row.least_ms:.1f}{beside}"
     body = [(way, *(own.get(dim, "") for dim in dims)) for way, own in cells.items()]
@@ -55,7 +55,7 @@ def main() -> None:
         "The loss, forward and backward, N = 700, float32, a bare call: ms, and in brackets times"
     )
     print("plain, F.cross_entropy(F.linear(h, W), y). The floor is plain's three products.\n")
-    print(loss.table_of(list(loss.rows(options.vocab, options.dims, seconds=2, only=LOSSES))))
+    print(loss.table_of(list(loss.rows(options.vocab, options.dims, seconds=1, only=LOSSES))))
 
     print("A training step, batch 20, 35 steps, V = 10,000, float32: ms, and in brackets how many")
     print("times as fast as nn.LSTM. GEMMs are the products of RE's step alone.\n")
