@@ -31,8 +31,8 @@ from tiedlm.training.run import load, read_tensors
 from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS, corpus_info
 from tiedlm.training.settings import Settings
 
-CODE = ("configuration_tiedlm.py", "modeling_tiedlm.py", "pipeline_tiedlm.py")
-SOURCE = Path(__file__).with_name("huggingface")  # modeling_tiedlm.py there imports network_lstm
+SOURCE = Path(__file__).with_name("huggingface")
+CODE = sorted(path.name for path in SOURCE.glob("*_*.py") if path.name != "__init__.py")
 TOLERANCE = 1e-5
 
 
@@ -74,7 +74,6 @@ def export_hf(
     """
     files.check_utf8(folder, "transformers cannot read such a folder")
     model = load(run)
-    network = model.config.network
     require_network(model, "hf", networks())
     card_library()
     if check:
@@ -87,7 +86,7 @@ def export_hf(
     raw_text = corpus["tokenizer"] == "tiedlm"
 
     result = result_of(run)
-    with files.files_together(folder, CODE[1], "export") as new:
+    with files.files_together(folder, "modeling_tiedlm.py", "export") as new:
         files.write_json(new / CONFIG, _config(model, vocabulary, run_config) | {RECORDED: result})
         _copy_weights(run / WEIGHTS, new / WEIGHTS)
         vocabulary.save(new / VOCABULARY)
@@ -96,13 +95,8 @@ def export_hf(
         files.write_json(new / "generation_config.json", ids)
         for name, value in tokenizer_files(vocabulary, raw_text).items():
             files.write_json(new / name, value)
-        for name in (*CODE, f"network_{network}.py"):
-            code = (SOURCE / name).read_text(encoding="utf-8")
-            code = code.replace("from .network_lstm import", f"from .network_{network} import")
-            # transformers tells classes of configurations apart by this file's text, and would
-            # build the network of another export with the same one.
-            code = code.replace('network: str = "lstm"', f'network: str = "{network}"')
-            files.write_text(new / name, code)
+        for name in CODE:
+            files.write_text(new / name, (SOURCE / name).read_text(encoding="utf-8"))
         title = files.readable(run.resolve().name)
         card = model_card(
             title, model, Settings.of_run(run), result, corpus["name"], raw_text, licence, language
@@ -131,7 +125,7 @@ def _copy_code_to_temporary_folder() -> None:
 
 def networks() -> list[str]:
     """Return the names of the networks that have code for transformers."""
-    return sorted(path.stem.removeprefix("network_") for path in SOURCE.glob("network_*.py"))
+    return [name.removeprefix("network_")[:-3] for name in CODE if name.startswith("network_")]
 
 
 def _copy_weights(source: Path, target: Path) -> None:
