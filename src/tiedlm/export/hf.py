@@ -28,7 +28,7 @@ from tiedlm.export.supported import require_network
 from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.model import LanguageModel
 from tiedlm.training.run import load, read_tensors
-from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS, corpus_info
+from tiedlm.training.run_files import CHECKPOINT, CONFIG, KEPT, VOCABULARY, WEIGHTS, corpus_info
 from tiedlm.training.settings import Settings
 
 CODE = ("configuration_tiedlm.py", "modeling_tiedlm.py", "pipeline_tiedlm.py")
@@ -72,49 +72,95 @@ def export_hf(
         UserError: if the run cannot be read, the folder holds something else or has a name that is
             not UTF-8, a library is missing, or the logits differ by more than 1e-5.
     """
+    model = prepare(run, folder, check)
+    with files.files_together(folder, CODE[1], "export") as new:
+        difference = write(model, run, new, check=check, licence=licence, language=language)
+        refuse_difference(difference, folder)
+    return HuggingFaceReport(folder, model.num_params(), difference)
+
+
+def prepare(run: Path, folder: Path, check: bool) -> LanguageModel:
+    """Load the model to export, and refuse what cannot be exported before anything is written.
+
+    Raises:
+        UserError: as :func:`export_hf`.
+    """
     files.check_utf8(folder, "transformers cannot read such a folder")
     model = load(run)
-    network = model.config.network
     require_network(model, "hf", networks())
     card_library()
     if check:
         _copy_code_to_temporary_folder()
         require("transformers", "hf", "checking the export (or pass --no-check)")
-    vocabulary = model.vocabulary
+    return model
+
+
+def write(
+    model: LanguageModel,
+    run: Path,
+    new: Path,
+    *,
+    check: bool,
+    licence: str | None = None,
+    language: str | None = None,
+) -> float | None:
+    """Write the files of an export into a temporary folder, and compare their logits.
+
+    Args:
+        model: loaded from ``run``.
+        run: as in :func:`export_hf`.
+        new: an empty folder with the name of the export.
+        check: as in :func:`export_hf`.
+        licence: as in :func:`export_hf`.
+        language: as in :func:`export_hf`.
+
+    Returns:
+        The largest difference of a logit, or None if it was not checked.
+
+    Raises:
+        UserError: if a file cannot be written.
+    """
+    network, vocabulary = model.config.network, model.vocabulary
     assert vocabulary is not None
     run_config = files.read_json(run / CONFIG)
     corpus = corpus_info(run)
     raw_text = corpus["tokenizer"] == "tiedlm"
 
     result = result_of(run)
-    with files.files_together(folder, CODE[1], "export") as new:
-        files.write_json(new / CONFIG, _config(model, vocabulary, run_config) | {RECORDED: result})
-        _copy_weights(run / WEIGHTS, new / WEIGHTS)
-        vocabulary.save(new / VOCABULARY)
-        ids = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
-        ids["pad_token_id"] = vocabulary.eos_id
-        files.write_json(new / "generation_config.json", ids)
-        for name, value in tokenizer_files(vocabulary, raw_text).items():
-            files.write_json(new / name, value)
-        for name in (*CODE, f"network_{network}.py"):
-            code = (SOURCE / name).read_text(encoding="utf-8")
-            code = code.replace("from .network_lstm import", f"from .network_{network} import")
-            # transformers tells classes of configurations apart by this file's text, and would
-            # build the network of another export with the same one.
-            code = code.replace('network: str = "lstm"', f'network: str = "{network}"')
-            files.write_text(new / name, code)
-        title = files.readable(run.resolve().name)
-        card = model_card(
-            title, model, Settings.of_run(run), result, corpus["name"], raw_text, licence, language
+    files.write_json(new / CONFIG, _config(model, vocabulary, run_config) | {RECORDED: result})
+    _copy_weights(run / WEIGHTS, new / WEIGHTS)
+    vocabulary.save(new / VOCABULARY)
+    ids = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
+    ids["pad_token_id"] = vocabulary.eos_id
+    files.write_json(new / "generation_config.json", ids)
+    for name, value in tokenizer_files(vocabulary, raw_text).items():
+        files.write_json(new / name, value)
+    for name in (*CODE, f"network_{network}.py"):
+        code = (SOURCE / name).read_text(encoding="utf-8")
+        code = code.replace("from .network_lstm import", f"from .network_{network} import")
+        # transformers tells classes of configurations apart by this file's text, and would
+        # build the network of another export with the same one.
+        code = code.replace('network: str = "lstm"', f'network: str = "{network}"')
+        files.write_text(new / name, code)
+    title = files.readable(_title(run))
+    card = model_card(
+        title, model, Settings.of_run(run), result, corpus["name"], raw_text, licence, language
+    )
+    files.write_text(new / "README.md", card)
+    return largest_difference(model, new) if check else None
+
+
+def refuse_difference(difference: float | None, folder: Path) -> None:
+    """Refuse to write ``folder`` if a logit differs by more than 1e-5.
+
+    Raises:
+        UserError: with the difference.
+    """
+    if difference is not None and difference > TOLERANCE:
+        raise UserError(
+            f"{folder} was not written: logits in transformers differ by {difference:.1e} from "
+            "tiedlm's; please report this"
         )
-        files.write_text(new / "README.md", card)
-        difference = largest_difference(model, new) if check else None
-        if difference is not None and difference > TOLERANCE:
-            raise UserError(
-                f"{folder} was not written: logits in transformers differ by {difference:.1e} from "
-                "tiedlm's; please report this"
-            )
-    return HuggingFaceReport(folder, model.num_params(), difference)
 
 
 def _copy_code_to_temporary_folder() -> None:
@@ -132,6 +178,14 @@ def _copy_code_to_temporary_folder() -> None:
 def networks() -> list[str]:
     """Return the names of the networks that have code for transformers."""
     return sorted(path.stem.removeprefix("network_") for path in SOURCE.glob("network_*.py"))
+
+
+def _title(run: Path) -> str:
+    """Return the name of a run, with the number of words for weights kept by ``--keep-at``."""
+    run = run.resolve()
+    if run.parent.name == KEPT:
+        return f"{run.parent.parent.name} after {run.name} words"
+    return run.name
 
 
 def _copy_weights(source: Path, target: Path) -> None:
@@ -184,6 +238,7 @@ def _config(
         "settings": settings,
         "model": run_config["model"],
         "corpus": {"name": corpus["name"], "tokenizer": corpus["tokenizer"]},
+        **({CHECKPOINT: run_config[CHECKPOINT]} if CHECKPOINT in run_config else {}),
     }
 
 
