@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
-from tests_support import run_command
+from tests_support import blocks, run_command
 from tiedlm import files, load
 from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
@@ -105,6 +107,24 @@ def test_an_export_that_fails_at_the_last_revision_leaves_nothing(run, tmp_path,
         revisions.export_revisions(run, out, check=False)
     assert sorted(path.name for path in out.iterdir()) == ["chck_101", "chck_500", "main"]
     assert not list(out.rglob(".*"))
+
+
+def test_the_upload_of_the_documentation_sends_each_folder_to_its_branch_main_first(
+    run, tmp_path, monkeypatch
+):
+    import huggingface_hub
+
+    revisions.export_revisions(run, tmp_path / "mine-hf", check=False)
+    api = mock.create_autospec(huggingface_hub.HfApi, instance=True)  # refuses wrong arguments
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    (snippet,) = [block for block in blocks(page, "python") if "upload_folder" in block]
+    exec(snippet, {})
+    sent = [(one.kwargs["revision"], one.kwargs["folder_path"].name)
+            for one in api.upload_folder.call_args_list]  # fmt: skip
+    assert sent[0] == ("main", "main")
+    assert sorted(sent[1:]) == [("chck_101", "chck_101"), ("chck_500", "chck_500")]
 
 
 def test_mistakes_are_one_line_and_write_nothing(run, tmp_path, capsys):

@@ -51,8 +51,8 @@ def export(
     language
         Language of the text, for the model card of an hf folder, such as en.
     revisions
-        Write the best model to DIR/main, and the weights that `train --keep-at` kept to
-        DIR/chck_1M, DIR/chck_2M and so on: an hf folder for each revision of a repository.
+        Write an hf folder for each revision of a repository: the best model to PATH/main, and the
+        weights that `train --keep-at` kept to PATH/chck_1M, PATH/chck_2M and so on.
     json_
         Print JSON instead of text.
     """
