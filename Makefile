@@ -44,8 +44,8 @@ format: $(VENV)/made ## put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/made ## benchmarks of the loss
-	$(BIN)/python benchmarks/loss.py
+bench: $(VENV)/made ## a page of benchmarks for a report, in minutes
+	$(BIN)/python benchmarks/page.py
 
 clean: ## remove the environment and caches; runs stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

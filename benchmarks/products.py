@@ -1,10 +1,11 @@
-"""The bfloat16 products of the loss as PyTorch makes them, and by the routes of tiedlm.matmul.
+"""The products of the loss as PyTorch makes them, and by the measured ways of tiedlm.matmul.
 
     python benchmarks/products.py                       # widths 200, 650, 1500; 10,000 words
-    python benchmarks/products.py --vocab 33278 --dims 200
+    python benchmarks/products.py --vocab 33278 --dims 200 --precision bf16
 
-Milliseconds on one thread, the median of rounds in which the ways take turns; before each product
-the cache is filled with something else, as it is inside a step. Without AMX both are the same.
+Milliseconds on one thread, the median of rounds in which the two take turns; before each product
+the cache is filled with something else, as it is inside a step. `tiedlm info --measure` shows the
+time of each way.
 """
 
 from __future__ import annotations
@@ -24,15 +25,22 @@ TOKENS = 700  # a window of 20 streams and 35 steps
 _CACHE = 2**24  # numbers: more than any cache holds
 
 
-def ways(dim: int, vocab: int) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
+def ways(
+    dim: int, vocab: int, dtype: torch.dtype
+) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
     """Return each product made by PyTorch alone and by :func:`tiedlm.matmul.matmul`."""
-    hidden, weight = torch.randn(TOKENS, dim).bfloat16(), torch.randn(vocab, dim).bfloat16()
-    grad = torch.randn(TOKENS, vocab).bfloat16()
-    scores, of_weight = torch.empty(TOKENS, vocab).bfloat16(), torch.empty(vocab, dim)
+    hidden, weight = torch.randn(TOKENS, dim).to(dtype), torch.randn(vocab, dim).to(dtype)
+    grad = torch.randn(TOKENS, vocab).to(dtype)
+    scores, of_weight = torch.empty(TOKENS, vocab, dtype=dtype), torch.empty(vocab, dim)
+    of_hidden = torch.empty(TOKENS, dim)
     return {
         "scores, h W^T": (
             lambda: torch.mm(hidden, weight.t(), out=scores),
             lambda: matmul(hidden, weight.t(), scores),
+        ),
+        "of the hidden states, G W": (
+            lambda: of_hidden.copy_(torch.mm(grad, weight)),
+            lambda: matmul(grad, weight, of_hidden),
         ),
         "of the weight, G^T h": (
             lambda: of_weight.copy_(torch.mm(grad.t(), hidden)),
@@ -54,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dims", nargs="+", type=int, default=[200, 650, 1500])
     parser.add_argument("--vocab", type=int, default=10_000)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--rounds", type=int, default=25)
     options = parser.parse_args()
     with arithmetic(threads=1):
@@ -64,8 +73,9 @@ def main() -> None:
 def measure(options: argparse.Namespace) -> list[tuple[str, ...]]:
     """Return the rows of the table."""
     waste, body = torch.zeros(_CACHE), []
+    dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     for dim in options.dims:
-        for name, calls in ways(dim, options.vocab).items():
+        for name, calls in ways(dim, options.vocab, dtype).items():
             for call in calls:
                 call()
             times = [[milliseconds(call, waste) for call in calls] for _ in range(options.rounds)]

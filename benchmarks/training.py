@@ -4,8 +4,12 @@ The plain model is two-layer `nn.LSTM`, a tied linear layer, `cross_entropy`, cl
 variational dropout, no augmented loss. Ours has both dropouts on. A step is forward, loss,
 backward, clip and update, on one batch; every way takes its steps in turn, round after round.
 
+A "bare" way is the step of a library user who calls nothing but the model and its loss. The others
+are the steps of `tiedlm train`. The first lines name the machine and its limits: an AVX2 machine is
+stood for by ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 CC="cc -mno-avx512f".
+
     python benchmarks/training.py                       # the table of docs/performance.md
-    python benchmarks/training.py --dims 200 --rounds 20
+    python benchmarks/training.py --dims 200 --rounds 20 --ways "RE, bare" "RE, fp32" GEMMs
     python benchmarks/training.py --vary vocab          # how cost grows: vocab, hidden, batch, bptt
     python benchmarks/training.py --memory              # peak memory of a step
     python benchmarks/training.py --profile --dims 650  # where the time of a REAL step goes
@@ -18,20 +22,23 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from machine import machine
 from tiedlm.arithmetic import arithmetic
 from tiedlm.evaluation import evaluate
 from tiedlm.loss import release_buffers
+from tiedlm.matmul import matmul, multiplier
 from tiedlm.model import LanguageModel
 from tiedlm.native.processor import has_fast_bf16
 from tiedlm.networks import State
@@ -123,7 +130,8 @@ class Elsewhere:
 
 def serve(pipe: Connection, threads: int, kind: type, arguments: tuple[Any, ...]) -> None:
     """Take a step whenever asked."""
-    with arithmetic(threads=threads), suppress(EOFError):  # the end of the other process
+    torch.set_num_threads(threads)
+    with suppress(EOFError):  # the end of the other process
         step = kind(*arguments)
         while True:
             pipe.recv()
@@ -149,6 +157,30 @@ class OurSteps:
             self.objective, self.optimizer, self.tokens_BT[:, :-1], self.tokens_BT[:, 1:],
             self.state, self.settings,
         ).state  # fmt: skip
+
+
+class BareSteps:
+    """Steps that a library user writes with this package's model: nothing else of it is called."""
+
+    def __init__(self, settings: Settings, tokens_BT: Tensor, vocab: int) -> None:
+        torch.manual_seed(1)
+        self.model = LanguageModel(model_config(settings, vocab))
+        self.optimizer = torch.optim.SGD(self.model.parameters(), settings.lr)
+        self.alpha, self.clip = settings.alpha, settings.clip
+        self.tokens_BT = tokens_BT
+        self.state: State | None = None
+
+    def __call__(self) -> None:
+        """Take one step."""
+        inputs_BT, targets_BT = self.tokens_BT[:, :-1], self.tokens_BT[:, 1:]
+        self.optimizer.zero_grad()
+        hidden, state = self.model(inputs_BT, self.state)
+        out = self.model.loss(hidden, targets_BT, alpha=self.alpha)
+        (out.loss * targets_BT.shape[1]).backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.optimizer.step()
+        out.loss.item()
+        self.state = state.detach()
 
 
 class EvaluationSteps(OurSteps):
@@ -183,7 +215,11 @@ class ScoringSteps(EvaluationSteps):
 
 
 class GemmFloor:
-    """The matrix products of a tied model's step, forward and backward, and nothing else."""
+    """The matrix products of a tied model's step, forward and backward, and nothing else.
+
+    PyTorch makes them in its usual way; with the settings of a run each takes the route that this
+    package measured to be the fastest here.
+    """
 
     def __init__(self, shape: Settings, vocab: int, settings: Settings | None = None) -> None:
         batch, steps, width = shape.batch_size, shape.bptt, shape.d_hidden
@@ -198,17 +234,29 @@ class GemmFloor:
     @torch.no_grad()
     def __call__(self) -> None:
         """Multiply once."""
+        hidden_NH, gates_NG, weight_GH = self.hidden_NH, self.gates_NG, self.weight_GH
         for _ in range(self.layers):
-            self.hidden_NH @ self.weight_GH.t()
-            for _ in range(self.bptt):
-                self.hidden_BH @ self.weight_GH.t()
-                self.gates_BG @ self.weight_GH
-            self.gates_NG @ self.weight_GH
-            self.gates_NG.t() @ self.hidden_NH
-            self.gates_NG.t() @ self.hidden_NH
-        scores_NV = self.hidden_NH @ self.weight_VH.t()
-        scores_NV @ self.weight_VH
-        scores_NV.t() @ self.hidden_NH
+            self._multiply(hidden_NH, weight_GH.t())
+            self._recur(weight_GH, self.hidden_BH)
+            self._recur(weight_GH.t(), self.gates_BG)
+            self._multiply(gates_NG, weight_GH)
+            self._multiply(gates_NG.t(), hidden_NH)
+            self._multiply(gates_NG.t(), hidden_NH)
+        scores_NV = self._multiply(hidden_NH, self.weight_VH.t())
+        self._multiply(scores_NV, self.weight_VH)
+        self._multiply(scores_NV.t(), hidden_NH)
+
+    def _multiply(self, a: Tensor, b: Tensor) -> Tensor:
+        """Make one product."""
+        out = a.new_empty(len(a), b.shape[1])
+        return torch.mm(a, b, out=out) if self.settings is None else matmul(a, b, out)
+
+    def _recur(self, weight_PK: Tensor, a: Tensor) -> None:
+        """Make the products of a recurrence, one a step."""
+        usual = partial(torch.mm, mat2=weight_PK.t())
+        multiply = usual if self.settings is None else multiplier(weight_PK, len(a))
+        for _ in range(self.bptt):
+            multiply(a)
 
 
 def words(settings: Settings, vocab: int) -> Tensor:
@@ -220,8 +268,10 @@ def words(settings: Settings, vocab: int) -> Tensor:
     return tokens_N.view(settings.batch_size, -1)
 
 
-def ways(settings: Settings, vocab: int) -> dict[str, Callable[[], object]]:
-    """Return what is timed, by name."""
+def ways(
+    settings: Settings, vocab: int, wanted: Sequence[str] = ("",)
+) -> dict[str, Callable[[], object]]:
+    """Return what is timed, by name: the ways whose name has one of the wanted parts."""
     tokens_BT = words(settings, vocab)
     real = {"tied": True, "alpha": 13.0}
     models = {
@@ -231,19 +281,22 @@ def ways(settings: Settings, vocab: int) -> dict[str, Callable[[], object]]:
         "REAL, target detached": {**real, "target_grad": False},
         "REAL": real,
     }
-    table: dict[str, Callable[[], object]] = {
-        "GEMMs alone, PyTorch's route": Elsewhere(GemmFloor, settings, vocab),
-        "GEMMs alone, our route": GemmFloor(settings, vocab, settings),
-        BASE: Elsewhere(PlainSteps, settings, tokens_BT, vocab),
+    makers: dict[str, Callable[[], Callable[[], object]]] = {
+        "GEMMs alone, PyTorch's route": partial(Elsewhere, GemmFloor, settings, vocab),
+        "GEMMs alone, our route": partial(GemmFloor, settings, vocab, settings),
+        BASE: partial(Elsewhere, PlainSteps, settings, tokens_BT, vocab),
     }
+    for name in ("RE", "REAL"):
+        bare = settings.replace(**models[name])
+        makers[f"{name}, bare"] = partial(Elsewhere, BareSteps, bare, tokens_BT, vocab)
     for precision in ("fp32", "bf16") if has_fast_bf16(CPU) else ("fp32",):
         for name, changes in models.items():
             own = settings.replace(**changes, precision=precision)
-            table[f"{name}, {precision}"] = OurSteps(own, tokens_BT, vocab)
+            makers[f"{name}, {precision}"] = partial(OurSteps, own, tokens_BT, vocab)
     evaluated = settings.replace(tied=True, precision="fp32")
-    table["evaluation, fp32"] = EvaluationSteps(evaluated, tokens_BT, vocab)
-    table["scoring, fp32"] = ScoringSteps(evaluated, tokens_BT, vocab)
-    return table
+    makers["evaluation, fp32"] = partial(EvaluationSteps, evaluated, tokens_BT, vocab)
+    makers["scoring, fp32"] = partial(ScoringSteps, evaluated, tokens_BT, vocab)
+    return {name: make() for name, make in makers.items() if any(part in name for part in wanted)}
 
 
 def measure(table: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -276,18 +329,58 @@ def settings_of(dim: int, batch: int = 20, bptt: int = 35) -> Settings:
     )
 
 
-def show(times: dict[str, list[float]], tokens: int) -> None:
-    """Print the table of one shape."""
-    print("| way | min ms | median ms | tokens/s (median) | tokens/s beside nn.LSTM's |")
-    print("|---|---|---|---|---|")
-    base = statistics.median(times[BASE]) if BASE in times else None
-    for name, values in times.items():
-        median = statistics.median(values)
-        ratio = f"{base / median:.2f}" if base else ""
-        print(
-            f"| {name} | {values[0] * 1e3:.1f} | {median * 1e3:.1f} | {tokens / median:,.0f} "
-            f"| {ratio} |"
-        )
+class Row(NamedTuple):
+    """What was measured of one way at one width.
+
+    Args:
+        dim: width of the word vectors and of every layer.
+        way: what took the steps.
+        least_ms: the fastest step.
+        median_ms: the median step.
+        tokens: words a second of the median step.
+        beside_least: how many times as fast as nn.LSTM's by the fastest step; None without it.
+        beside_median: the same by the median step.
+    """
+
+    dim: int
+    way: str
+    least_ms: float
+    median_ms: float
+    tokens: float
+    beside_least: float | None
+    beside_median: float | None
+
+
+def rows(dims: list[int], wanted: list[str], rounds: int = 2, vocab: int = 10_000) -> Iterator[Row]:
+    """Time training steps with the threads in use; yield one row a way, width after width.
+
+    Args:
+        dims: widths.
+        wanted: parts of the names of ways; the first way is nn.LSTM in any case. Empty is all.
+        rounds: each is four timed steps of every way.
+        vocab: number of words.
+    """
+    for dim in dims:
+        settings = settings_of(dim)
+        names = (BASE, *wanted) if wanted else ("",)
+        times = measure(ways(settings, vocab, names), rounds)
+        base = times[BASE]
+        for name, values in times.items():
+            median = statistics.median(values)
+            yield Row(
+                dim, name, 1e3 * values[0], 1e3 * median,
+                settings.batch_size * settings.bptt / median, base[0] / values[0],
+                statistics.median(base) / median,
+            )  # fmt: skip
+
+
+def show(row: Row) -> None:
+    """Print a line of the table."""
+    print(
+        f"| {row.dim} | {row.way} | {row.least_ms:.1f} | {row.median_ms:.1f} | {row.tokens:,.0f} "
+        f"| {row.beside_median:.2f} | {row.beside_least:.2f} |",
+        flush=True,
+    )
 
 
 def vary(name: str, rounds: int) -> None:
@@ -300,8 +393,7 @@ def vary(name: str, rounds: int) -> None:
         shape[{"hidden": "dim"}.get(name, name)] = value
         vocab = shape.pop("vocab")
         settings = settings_of(**shape)
-        table = ways(settings, vocab)
-        times = measure({way: table[way] for way in wanted if way in table}, rounds)
+        times = measure(ways(settings, vocab, wanted), rounds)
         tokens = settings.batch_size * settings.bptt
         cells = [
             f"{statistics.median(times[way]) / tokens * 1e6:.0f}" if way in times else "-"
@@ -312,7 +404,7 @@ def vary(name: str, rounds: int) -> None:
 
 def show_profile(dim: int, vocab: int, way: str) -> None:
     """Print where the time of a step goes, by operation."""
-    step = ways(settings_of(dim), vocab)[way]
+    step = ways(settings_of(dim), vocab, [way])[way]
     with arithmetic_of(step.settings, CPU):
         step()
         with torch.profiler.profile() as profile:
@@ -378,7 +470,7 @@ def main() -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Time or measure what the options ask for."""
-    print(f"torch {torch.__version__}, {options.threads} threads, load {os.getloadavg()[0]:.1f}")
+    print(f"{machine()}, load {os.getloadavg()[0]:.1f}")
     if options.profile:
         for dim in options.dims:
             show_profile(dim, options.vocab, options.profile)
@@ -389,16 +481,11 @@ def run(options: argparse.Namespace) -> None:
             show_memory(dim, options.vocab)
     if options.profile or options.vary or options.memory:
         return
-    for dim in options.dims:
-        settings = settings_of(dim)
-        print(f"\nd = {dim}, V = {options.vocab:,}, batch 20, bptt 35")
-        table = {
-            name: way
-            for name, way in ways(settings, options.vocab).items()
-            if not options.ways or any(part in name for part in (BASE, *options.ways))
-        }
-        times = measure(table, options.rounds)
-        show(times, settings.batch_size * settings.bptt)
+    print(f"V = {options.vocab:,}, batch 20, bptt 35\n")
+    print("| d | way | min ms | median ms | tokens/s (median) | beside nn.LSTM | by minima |")
+    print("|---|---|---|---|---|---|---|")
+    for row in rows(options.dims, options.ways, options.rounds, options.vocab):
+        show(row)
 
 
 if __name__ == "__main__":

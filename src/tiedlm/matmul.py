@@ -18,17 +18,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tiedlm.arithmetic import measures_routes, route_in_use
+from tiedlm.arithmetic import kernels_for, measures_routes, route_in_use
 from tiedlm.native import routes
 from tiedlm.native.processor import has_fast_bf16
-from tiedlm.native.routes import FP32_LEVEL, Trial
-from tiedlm.native.ways import BLOCK, WAYS, is_transposed, onednn_linear, plain
+from tiedlm.native.routes import FP32_LEVEL, Choice, Trial
+from tiedlm.native.ways import BLOCK, WAYS, compiled_linear, is_transposed, onednn_linear
 from tiedlm.tracing import is_recording
 
 _LEAST_PRODUCT = 2**26  # multiplications; fewer take PyTorch about a millisecond
 _LEAST_STEP = 2**21  # the same for one of many products with one weight
 _MOST_MEASURED = 2**30  # the same where time is measured, ...
 _LEAST_ROWS, _MOST_ROWS = 256, 512  # ... with so many rows at least and at most
+_ODD = 4  # so many fewer, because the number of rows is rarely an even one
 _MOST_WORDS = 8192  # longest side that is measured
 _WINDOW = 35  # products for which a weight is laid out
 BF16_LEVEL = 2.0**-8
@@ -57,20 +58,21 @@ def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool = False) -> Te
         :func:`operand` added to b.
     """
     kind = _kind(a, b, out.dtype, accumulate)
-    if kind is None:
-        return plain(a, b, out, accumulate)
-    return WAYS[routes.choose(kind.name, "plain", kind.trial).route](a, b, out, accumulate)
+    return WAYS[kind.choice().route if kind else "plain"](a, b, out, accumulate)
 
 
 def linear(x_NK: Tensor, weight_PK: Tensor, bias_P: Tensor) -> Tensor:
     """Return ``x @ weight.t() + bias``, all of one type."""
     weight_KP = weight_PK.t()
     kind = _kind(x_NK, weight_KP, x_NK.dtype)
-    if kind is not None and x_NK.dtype == torch.float32:
-        choice = routes.choose(f"{kind.name} plus a bias", "plain", kind.trial_with_bias)
-        if choice.route == "oneDNN":
-            return onednn_linear(x_NK, weight_PK, bias_P)
+    if kind and x_NK.dtype == torch.float32:
+        route = kind.choice_with_bias().route
+        if route != "plain":
+            return _LINEAR[route](x_NK, weight_PK, bias_P)
     return torch.addmm(bias_P, x_NK, weight_KP)
+
+
+_LINEAR = {"oneDNN": onednn_linear, "compiled": compiled_linear}
 
 
 # What is measured.
@@ -88,6 +90,7 @@ class _Kind(NamedTuple):
     a_transposed: bool
     b_transposed: bool
     accumulate: bool
+    compiled: bool
     M: int
     K: int
     P: int
@@ -102,7 +105,16 @@ class _Kind(NamedTuple):
             )
         )  # fmt: skip
         into = f"{'added to' if self.accumulate else 'into'} {_name(self.out_dtype)}"
-        return f"{_name(self.dtype)} {a} {b} {into}{_switch()}"
+        without = "" if self.compiled or self.dtype != torch.float32 else " without kernels"
+        return f"{_name(self.dtype)} {a} {b} {into}{_switch()}{without}"
+
+    def choice(self) -> Choice:
+        """Return the way of a product of this kind, which is measured if it is a new one."""
+        return routes.choose(self.name, "plain", self.trial)
+
+    def choice_with_bias(self) -> Choice:
+        """Return the way of :func:`linear`."""
+        return routes.choose(f"{self.name} plus a bias", "plain", self.trial_with_bias)
 
     def trial(self) -> Trial:
         """Return what is measured: each way on random matrices."""
@@ -124,20 +136,28 @@ class _Kind(NamedTuple):
         """Return what is measured for :func:`linear`."""
         x = _drawn(self.M, self.K, False, self.dtype)
         weight, bias = _drawn(self.P, self.K, False, self.dtype), torch.zeros(self.P, device="cpu")
-        ways: dict[str, routes.Way] = {
-            "plain": lambda: lambda: torch.addmm(bias, x, weight.t()),
-            "oneDNN": lambda: lambda: onednn_linear(x, weight, bias),
-        }
-        return Trial(ways, lambda product: routes.error_of(product, x, weight.t()), FP32_LEVEL)
+        plain: routes.Way = lambda: lambda: torch.addmm(bias, x, weight.t())  # noqa: E731
+
+        def way(name: str) -> routes.Way:
+            return lambda: lambda: _LINEAR[name](x, weight, bias)
+
+        others = {name: way(name) for name in self.ways() if name in _LINEAR}
+        return Trial(
+            {"plain": plain, **others},
+            lambda product: routes.error_of(product, x, weight.t()),
+            FP32_LEVEL,
+        )
 
     def ways(self) -> list[str]:
         """Return the ways that a product of this kind can take."""
+        is_float = self.dtype == self.out_dtype == torch.float32
         is_long = (self.M if self.a_transposed else self.P) > BLOCK
         return [
             "plain",
             *(["blocks"] if is_long else []),
             *(["transposed"] if self.a_transposed else []),
-            *(["oneDNN"] if self.dtype == torch.float32 else []),
+            *(["oneDNN"] if is_float else []),
+            *(["compiled"] if self.compiled else []),
         ]
 
 
@@ -152,7 +172,10 @@ def _kind(a: Tensor, b: Tensor, out_dtype: torch.dtype, accumulate: bool = False
         M = _rounded(M, K * P)
     elif not b_transposed:
         K = _rounded(K, M * P)
-    return _Kind(a.dtype, out_dtype, a_transposed, b_transposed, accumulate, M, K, P)
+    compiled = a.dtype == torch.float32 and (
+        kernels_for(a, b, products=a.dtype, work=M * K * P) is not None
+    )
+    return _Kind(a.dtype, out_dtype, a_transposed, b_transposed, accumulate, compiled, M, K, P)
 
 
 def _is_measured(x: Tensor) -> bool:
@@ -171,7 +194,7 @@ def _rounded(rows: int, others: int) -> int:
     """Return about so many rows, a power of two, but few enough to be measured fast."""
     rounded = 1 << max(0, round(math.log2(rows)))
     fitting = max(_LEAST_ROWS, 1 << int(math.log2(max(1, _MOST_MEASURED // others))))
-    return min(rounded, fitting, _MOST_ROWS)
+    return min(rounded, fitting, _MOST_ROWS) - _ODD
 
 
 def _switch() -> str:
@@ -253,11 +276,15 @@ def _layout(weight_PK: Tensor, rows: int) -> str:
     """Return how a weight is laid out for many products with so many rows."""
     if weight_PK.device.type != "cpu" or is_recording(weight_PK):
         return "plain"
-    usual = _usual_layout(weight_PK)
     if rows * weight_PK.numel() < _LEAST_STEP or not _is_measured(weight_PK):
-        return usual
+        return _usual_layout(weight_PK)
+    return _measured_layout(weight_PK, rows).route
+
+
+def _measured_layout(weight_PK: Tensor, rows: int) -> Choice:
+    usual = _usual_layout(weight_PK)
     (P, K), transposed, dtype = weight_PK.shape, is_transposed(weight_PK), weight_PK.dtype
-    some = 1 << round(math.log2(rows))
+    some = 1 << round(math.log2(rows))  # streams: the same in every call, and often an even number
 
     def trial() -> Trial:
         weight, a = _drawn(P, K, transposed, dtype), _drawn(some, K, False, dtype)
@@ -270,7 +297,7 @@ def _layout(weight_PK: Tensor, rows: int) -> str:
         return Trial(ways, error, _level(dtype), _WINDOW)
 
     kind = f"{_name(dtype)} {some} x {K} with a weight {P} x {K}{'^T' if transposed else ''}"
-    return routes.choose(kind + _switch(), usual, trial).route
+    return routes.choose(kind + _switch(), usual, trial)
 
 
 def _usual_layout(weight: Tensor) -> str:
@@ -293,3 +320,27 @@ def _can_pack(library: str, dtype: torch.dtype) -> bool:
     except (AttributeError, RuntimeError):
         return False
     return routes.error_of(product, a, weight.t()) <= _level(dtype)
+
+
+def measured_products(d_hidden: int, rows: int = 20, vocab: int = 10_000) -> dict[str, Choice]:
+    """Return how a training step's products are made, measuring those that are new here.
+
+    Args:
+        d_hidden: width of the embedding and of every layer.
+        rows: streams, of 35 words each.
+        vocab: number of words.
+    """
+    h_NH, W_VH = torch.empty(rows * _WINDOW, d_hidden), torch.empty(vocab, d_hidden)
+    grad_NV, w_GH = torch.empty(len(h_NH), vocab), torch.empty(4 * d_hidden, d_hidden)
+    products = {
+        "scores": _kind(h_NH, W_VH.t(), h_NH.dtype),
+        "gradient of hidden": _kind(grad_NV, W_VH, h_NH.dtype),
+        "gradient of the classifier": _kind(grad_NV.t(), h_NH, h_NH.dtype),
+    }
+    layer = _kind(h_NH, w_GH.t(), h_NH.dtype)
+    return {
+        **{name: kind.choice() for name, kind in products.items() if kind},
+        **({"input of a layer": layer.choice_with_bias()} if layer else {}),
+        "recurrent step": _measured_layout(w_GH, rows),
+        "recurrent step, backward": _measured_layout(w_GH.t(), rows),
+    }

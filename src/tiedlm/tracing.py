@@ -55,6 +55,11 @@ def is_batched(tensor: Tensor) -> bool:
     return False
 
 
+def is_asynchronous(tensor: Tensor) -> bool:
+    """Return whether reading a value of the tensor makes the program wait for a GPU."""
+    return tensor.is_cuda
+
+
 def is_recording(tensor: Tensor) -> bool:
     """Return whether code must not read the values of tensors like this one.
 

@@ -11,9 +11,12 @@ import sys
 import pytest
 
 from tests_support import run_command as run
+from tiedlm import matmul
 from tiedlm.arithmetic import arithmetic, in_use
 from tiedlm.cli import main
 from tiedlm.evaluation import subspace
+from tiedlm.native import routes
+from tiedlm.training import hardware
 from tiedlm.training.hardware import fast_arithmetic
 
 TINY = ["--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=2", "--threads=1"]
@@ -373,6 +376,30 @@ def test_info_names_versions_threads_and_processor(capsys):
     status, out, _ = run(capsys, "info", "--json")
     assert status == 0
     assert {"torch", "python", "processor", "threads", "device"} <= json.loads(out).keys()
+
+
+def test_info_measures_the_ways_of_products_and_shows_the_choice(capsys, monkeypatch):
+    monkeypatch.setattr(hardware, "WIDTHS", (40,))
+    monkeypatch.setattr(matmul, "_LEAST_PRODUCT", 0)
+    monkeypatch.setattr(routes, "_choices", {})
+    monkeypatch.setattr(routes, "_SECONDS", 0)
+    status, out, _ = run(capsys, "info", "--measure", "--json")
+    assert status == 0
+    rows = [row for row in json.loads(out)["products"] if row["in"] == "library"]
+    assert [row["product"] for row in rows] == [
+        "scores", "gradient of hidden", "gradient of the classifier", "input of a layer",
+        "recurrent step", "recurrent step, backward",
+    ]  # fmt: skip
+    for row in rows:
+        assert row["route"] in row["milliseconds"]
+        assert row["errors"][row["route"]] < routes.FP32_LEVEL
+    status, text, _ = run(capsys, "info", "--measure")
+    assert status == 0
+    for row in rows:  # the times that are kept: nothing is measured again
+        times = row["milliseconds"]
+        shown = next(line for line in text.splitlines() if f"| {row['product']} |" in line)
+        assert f"| {row['route']} |" in shown
+        assert all(f"| {time:.2f} |" in shown for time in times.values())
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,24 @@ def test_an_lstm_layer_on_a_gpu_equals_the_float64_one(
         assert (one.double() - wanted).norm() <= rtol * wanted.norm()
 
 
+@pytest.mark.parametrize("has_triton", [True, False])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(("alpha", "target_grad"), [(0.0, True), (13.0, False), (13.0, True)])
+def test_a_bare_call_never_waits_for_the_gpu(
+    monkeypatch, has_triton, reduction, alpha, target_grad
+):
+    if not has_triton:
+        monkeypatch.setenv("TIEDLM_TRITON", "0")
+    options = {"alpha": alpha, "target_grad": target_grad, "reduction": reduction}
+    hidden, weight, targets = tensors(torch.float32)
+    for mode in ("default", "error"):  # the first call compiles and allocates
+        try:
+            torch.cuda.set_sync_debug_mode(mode)
+            augmented_cross_entropy(hidden, weight, targets, **options).loss.sum().backward()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
 def test_a_cuda_graph_of_the_loss_gives_what_eager_gives():
     hidden, weight, targets = tensors(torch.float32)
     targets = targets.where(targets >= 0, 0)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,10 +11,13 @@ import time
 import pytest
 from rich.console import Console
 
+from tests_support import run_command
+from tiedlm import load
 from tiedlm.errors import UserError
 from tiedlm.experiments.demo import MODELS, run_demo
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.recipes import get_recipe
+from tiedlm.experiments.report import NETWORKS
 from tiedlm.progress import ProgressView
 from tiedlm.training.loop import train
 from tiedlm.training.outcomes import Diverged
@@ -141,3 +145,26 @@ def test_an_interrupted_demo_resumes_within_the_same_model(tmp_path, how):
     for name in MODELS:
         expected = (tmp_path / "whole" / name / "model.safetensors").read_bytes()
         assert (tmp_path / "parts" / name / "model.safetensors").read_bytes() == expected
+
+
+@pytest.mark.parametrize("network", ["rhn", pytest.param("transformer", marks=pytest.mark.slow)])
+def test_another_network_is_compared_in_the_same_way(tiny_corpus, tmp_path, network):
+    with (tmp_path / "shown.txt").open("w") as shown:
+        view = ProgressView(Console(file=shown, width=120))
+        changes = {**TINY, "epochs": 1}
+        with view:
+            page = run_demo(tmp_path / "out", view, 2, network, data=str(tiny_corpus), **changes)
+    text = page.read_text(encoding="utf-8")
+    name = NETWORKS[network][1]
+    assert f"VD-{name}" in text
+    assert "LSTM" not in re.sub('base64,[^"]*', "", text)
+    assert f"vd-{network}-real" in text
+    for folder in (f"vd-{network}", f"vd-{network}-real"):
+        assert load(tmp_path / "out" / folder).config.network == network
+
+
+def test_a_network_without_a_demo_is_refused(capsys, tmp_path):
+    status, _, err = run_command(capsys, "demo", "--network", "rnh", "--out", tmp_path / "out")
+    assert status == 2
+    assert "--network 'rnh': the demo compares lstm, gru, rhn, transformer (did you mean" in err
+    assert not (tmp_path / "out").exists()

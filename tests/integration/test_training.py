@@ -16,10 +16,11 @@ import time
 import pytest
 import torch
 
-from tiedlm import load
+from tiedlm import load, matmul
 from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate
+from tiedlm.native import routes
 from tiedlm.native.processor import has_fast_bf16
 from tiedlm.progress import ProgressView, Silent
 from tiedlm.training import checkpoint, loop, resume, updater
@@ -591,6 +592,35 @@ def test_resuming_with_another_arithmetic_is_reported(settings, corpus, tmp_path
     watcher.line = notes.append
     train(settings.replace(epochs=2), corpus, tmp_path, watcher=watcher)
     assert any("not bit for bit as it began (threads: 3 -> 1)" in note for note in notes)
+
+
+def test_a_run_goes_on_with_the_products_that_it_began_with(
+    settings, corpus, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(matmul, "_LEAST_PRODUCT", 0)
+    monkeypatch.setattr(matmul, "_LEAST_STEP", 0)
+    monkeypatch.setattr(routes, "_choices", {})
+
+    def session(epochs, chosen):
+        """Train on a machine whose cache is empty and that would choose a certain way."""
+        monkeypatch.setenv("TIEDLM_CACHE", str(tmp_path / f"cache-{epochs}"))
+        monkeypatch.setattr(
+            routes, "measure", lambda trial: routes.Choice([*trial.ways][chosen], {}, {})
+        )
+        train(settings.replace(epochs=epochs), corpus, tmp_path / "run")
+        assert routes._choices == {}
+        return checkpoint.products_of(tmp_path / "run" / "last")
+
+    first, second = session(1, -1), session(2, 0)
+    assert "oneDNN" in first["choices"].values()
+    assert first == second
+
+
+def test_a_checkpoint_of_an_earlier_version_does_not_say_how_products_were_made(tmp_path):
+    assert checkpoint.products_of(tmp_path) is None
+    for content in ("{}", "[]", "no JSON", '{"products": 3}'):
+        (tmp_path / "000000001-00001.json").write_text(content)
+        assert checkpoint.products_of(tmp_path) is None
 
 
 def test_a_run_resumes_on_another_device_and_reports_it(settings, corpus, tmp_path):

@@ -27,8 +27,9 @@ class Style(NamedTuple):
     line: str = "-"
 
 
+BASELINE = "vd-lstm"
 STYLES = {
-    "vd-lstm": Style("VD-LSTM", "#555555"),
+    BASELINE: Style("VD-LSTM", "#555555"),
     "vd-lstm-al": Style("+ AL", "#009E73"),
     "vd-lstm-re": Style("+ RE", "#0072B2"),
     "vd-lstm-real": Style("+ REAL", "#D55E00"),
@@ -61,7 +62,9 @@ def require_matplotlib(extra: str = "plots") -> None:
     require("matplotlib.figure", extra, "a plot")
 
 
-def plot_curves(models: Models, path: Path, what: str = "") -> None:
+def plot_curves(
+    models: Models, path: Path, what: str = "", *, baseline: str = STYLES[BASELINE].label
+) -> None:
     """Plot validation perplexity by epoch, with one line per model and a dot at its best epoch.
 
     The axis ends at 1.6 times the best perplexity, or above the worst last epoch. Earlier epochs
@@ -72,6 +75,7 @@ def plot_curves(models: Models, path: Path, what: str = "") -> None:
             ``best_epoch``. The curves in an optional ``others`` are other seeds, drawn thin.
         path: the PNG file.
         what: the models and the session, for the title.
+        baseline: the name of the first model.
 
     Raises:
         UserError: if matplotlib is missing or the file cannot be written.
@@ -102,7 +106,8 @@ def plot_curves(models: Models, path: Path, what: str = "") -> None:
             epochs[best], curve[best], "o", color=style.colour, markerfacecolor=fill, markersize=5
         )
         end = (epochs[-1], curve[-1])
-        label_line(axes, f"{style.label}  {curve[best]:.1f}", end, height, style.colour)
+        label = baseline if name == BASELINE else style.label
+        label_line(axes, f"{label}  {curve[best]:.1f}", end, height, style.colour)
     axes.set_xlim(0.5, last_epoch + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch (dot: best on validation)")
@@ -110,7 +115,7 @@ def plot_curves(models: Models, path: Path, what: str = "") -> None:
     save_png(figure, path)
 
 
-def plot_bars(models: Models, path: Path) -> None:
+def plot_bars(models: Models, path: Path, *, baseline: str = STYLES[BASELINE].label) -> None:
     """Plot validation and test perplexity as bars, each with its value.
 
     The test bars also show the difference from the first model, which a dashed line marks.
@@ -119,6 +124,7 @@ def plot_bars(models: Models, path: Path) -> None:
         models: results by model, with keys of :data:`STYLES`; the baseline comes first. Each has
             ``valid_ppl`` and ``test_ppl``.
         path: the PNG file.
+        baseline: the name of the first model.
 
     Raises:
         UserError: if matplotlib is missing or the file cannot be written.
@@ -143,11 +149,12 @@ def plot_bars(models: Models, path: Path) -> None:
     axes.axvline(base, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
     largest = max(max(model["valid_ppl"], model["test_ppl"]) for model in models.values())
     axes.set_xlim(0, 1.18 * largest)  # room for the differences
-    axes.set_yticks(range(len(models)), [STYLES[name].label for name in models])
+    labels = {name: STYLES[name].label for name in models} | {first: baseline}
+    axes.set_yticks(range(len(models)), list(labels.values()))
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_color(INK)
-    axes.set_xlabel(f"perplexity (dashed: {STYLES[first].label} on test)")
+    axes.set_xlabel(f"perplexity (dashed: {baseline} on test)")
     save_png(figure, path)
 
 

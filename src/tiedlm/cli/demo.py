@@ -11,7 +11,8 @@ from tiedlm.errors import UserError
 
 def demo(
     *,
-    out: Path = Path("runs/demo"),
+    out: Path | None = None,
+    network: str = "lstm",
     jobs: MaybeWhole = None,
     epochs: MaybeWhole = None,
     seed: MaybeSeed = None,
@@ -23,7 +24,10 @@ def demo(
     Parameters
     ----------
     out
-        Folder for the runs, results.json, the plots and report.html.
+        Folder for the runs, results.json, the plots and report.html. Default: runs/demo, or
+        runs/demo-NETWORK.
+    network
+        Network of the four models: lstm, gru, rhn or transformer.
     jobs
         Number of models to train at once; one per core by default.
     epochs
@@ -39,11 +43,12 @@ def demo(
 
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs: expected at least 1, got {jobs}")
+    out = out or Path("runs/demo" if network == "lstm" else f"runs/demo-{network}")
     changes = {"epochs": epochs, "seed": seed}
     given = {name: value for name, value in changes.items() if value is not None}
     try:
         with ProgressView() as view:
-            report = run_demo(out, view, jobs, **given)
+            report = run_demo(out, view, jobs, network, **given)
     except Stopped as stopped:
         leave(str(stopped), 130)
     except Diverged as diverged:

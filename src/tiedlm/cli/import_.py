@@ -18,7 +18,7 @@ def import_(
 ) -> None:
     """Convert a checkpoint of pytorch/examples or neural-complexity to a run folder.
 
-    It may be an LSTM of either program, or a Transformer of the first one.
+    It may be an LSTM, GRU or RNN of either program, or a Transformer of the first one.
 
     The checkpoint must be a state dict. For a pickled module the error shows the lines that convert
     it. The run is ready for `tiedlm score`, `predict` and `rescore`.
@@ -32,18 +32,22 @@ def import_(
     out
         Run folder to write.
     option
-        What a Transformer's checkpoint does not record, as name=value: n_heads (2 unless given) and
-        context, the words of a window in training (35 unless given). Give the flag once for each.
+        What a checkpoint does not record, as name=value. Of a Transformer: n_heads (2 unless given)
+        and context, the words of a window in training (35 unless given). Of an RNN: activation,
+        tanh unless given, or relu. Give the flag once for each.
     """
     from tiedlm.importers.pytorch_examples import import_checkpoint, write_run
-    from tiedlm.networks import EncoderOptions, parse_options
+    from tiedlm.networks import options_class, parse_options
 
-    options = parse_options("encoder", EncoderOptions, option or [])
+    is_of_rnn = any(text.startswith("activation") for text in option or [])
+    network = "elman" if is_of_rnn else "encoder"
+    options = parse_options(network, options_class(network), option or [])
     imported = import_checkpoint(checkpoint, vocabulary, options)
     write_run(imported, out)
     config = imported.model.config
     tie = "tied: the two matrices are equal" if config.tied else "not tied: the matrices differ"
-    kind = {"lstm": "LSTM", "encoder": "Transformer"}[config.network]
+    kinds = {"lstm": "LSTM", "gru": "GRU", "elman": "RNN", "encoder": "Transformer"}
+    kind = kinds[config.network]
     print(
         f"{kind}, {config.n_layers} layers, d_embed {config.d_embed}, d_hidden {config.d_hidden}, "
         f"{config.vocab_size:,} words; {tie}"
@@ -51,6 +55,11 @@ def import_(
     if config.network == "encoder":
         chosen = " and ".join(f"{name}={config.options[name]}" for name in ("n_heads", "context"))
         print(f"the checkpoint does not record {chosen}; if they were others, pass --option")
+    if config.network == "elman":
+        print(
+            f"the checkpoint does not record activation={config.options['activation']}; if it was "
+            "the other, pass --option activation=relu"
+        )
     if imported.wrappers:
         names = " and ".join(f"{wrapper}." for wrapper in imported.wrappers)
         print(f"names of tensors are read without {names}, which PyTorch's wrappers add")

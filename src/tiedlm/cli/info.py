@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -11,6 +11,7 @@ from cyclopts import Parameter
 def info(
     *,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    measure: Annotated[bool, Parameter(negative="")] = False,
     networks: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Show versions, threads, and the arithmetic in use and why.
@@ -19,21 +20,44 @@ def info(
     ----------
     json_
         Print JSON instead of text.
+    measure
+        Show how the matrix products of training are made, and the time of each way; those that are
+        new on this machine are measured.
     networks
         Show the networks that `tiedlm train --network` takes, and their options.
     """
     if networks:
         _show_networks(json_)
         return
-    from tiedlm.training.hardware import machine_info
+    from tiedlm.training.hardware import machine_info, measured_products
 
     found = machine_info()
+    if measure:
+        found["products"] = measured_products()
     if json_:
         print(json.dumps(found))
         return
+    products = found.pop("products", [])
     width = max(map(len, found))
     for name, value in found.items():
         print(f"{name:<{width}}  {value}")
+    if products:
+        print(f"\n{_table(products)}")
+
+
+def _table(products: list[dict[str, Any]]) -> str:
+    """Return the measured products as a table of milliseconds."""
+    from tiedlm.experiments.reproduce import markdown_table
+
+    ways = list(dict.fromkeys(way for row in products for way in row["milliseconds"]))
+    body = []
+    for row in products:
+        times, errors, route = row["milliseconds"], row["errors"], row["route"]
+        each = (f"{times[way]:.2f}" if way in times else "" for way in ways)
+        error = f"{errors[route]:.0e}" if route in errors else ""
+        body.append((row["in"], f"{row['d']}", row["product"], route, *each, error))
+    heading = ("in", "d", "product", "made by", *(f"{way}, ms" for way in ways), "error")
+    return markdown_table(heading, body)
 
 
 def _show_networks(as_json: bool) -> None:

@@ -13,11 +13,11 @@ from tiedlm.analysis.plots import require_matplotlib
 from tiedlm.analysis.predictions import distributions, mean_probability, next_words
 from tiedlm.cores import available_cores
 from tiedlm.data import Corpus
-from tiedlm.errors import UserError
+from tiedlm.errors import UserError, did_you_mean
 from tiedlm.evaluation.subspace import subspace_distance
 from tiedlm.experiments.parallel import Job, train_all
-from tiedlm.experiments.recipes import get_recipe
-from tiedlm.experiments.report import write_report
+from tiedlm.experiments.recipes import DEMO_NETWORKS, get_recipe
+from tiedlm.experiments.report import for_network, write_report
 from tiedlm.files import read_json, write_json
 from tiedlm.model import LanguageModel
 from tiedlm.progress import ProgressView
@@ -38,13 +38,20 @@ PHRASE_LENGTHS = range(5, 16)  # words in a context
 COMMON_WORDS = 100  # number of frequent words that are never a phrase's next word
 
 
-def run_demo(out: Path, view: ProgressView, jobs: int | None = None, **changes: Any) -> Path:
+def run_demo(
+    out: Path,
+    view: ProgressView,
+    jobs: int | None = None,
+    network: str = "lstm",
+    **changes: Any,
+) -> Path:
     """Train the four models, measure them, and write ``results.json`` and the report.
 
     Args:
         out: the output folder, which gets one run folder per model.
         view: shows the progress.
         jobs: number of models trained in parallel; the default is one per core.
+        network: which network is compared, with settings of its own; one of ``DEMO_NETWORKS``.
         changes: settings that replace the recipes', for example for a quick look.
 
     Returns:
@@ -52,12 +59,19 @@ def run_demo(out: Path, view: ProgressView, jobs: int | None = None, **changes: 
     """
     require_matplotlib("demo")  # fail now, not after minutes of training
     started = time.monotonic()
+    if network not in DEMO_NETWORKS:
+        raise UserError(
+            f"--network {network!r}: the demo compares {', '.join(DEMO_NETWORKS)}"
+            f"{did_you_mean(network, DEMO_NETWORKS)}"
+        )
+    changes = DEMO_NETWORKS[network] | changes
     settings = {name: get_recipe(recipe).replace(**changes) for name, recipe in MODELS.items()}
+    folders = {name: out / for_network(name, network) for name in MODELS}
     first = settings["vd-lstm"]
-    for name in MODELS:
-        if (epochs := len(read_metrics(out / name))) > first.epochs:
+    for folder in folders.values():
+        if (epochs := len(read_metrics(folder))) > first.epochs:
             raise UserError(
-                f"{out / name} was trained for {epochs} epochs already; give --epochs {epochs} or "
+                f"{folder} was trained for {epochs} epochs already; give --epochs {epochs} or "
                 "more, or another --out"
             )
     corpus = first.load_corpus()
@@ -68,16 +82,16 @@ def run_demo(out: Path, view: ProgressView, jobs: int | None = None, **changes: 
         f"four models, {first.epochs} epochs each of {len(corpus.train):,} words of {corpus.name}, "
         f"{at_once} at once: minutes on two cores; stopped, the same command goes on"
     )
-    train_all([Job(settings[name], out / name) for name in order], at_once, view)
+    train_all([Job(settings[name], folders[name]) for name in order], at_once, view)
     view.line("measuring the four models")
     with default_arithmetic():
         results = {
             "corpus": {**corpus.info, "types": len(corpus.vocabulary)},
             "settings": first.to_dict()
             | {"alpha": settings["vd-lstm-real"].alpha, "recipe": "demo", "tied": None},
-            "models": {name: _measure(out / name, corpus) for name in MODELS},
-            "phrases": _phrases({name: load(out / name) for name in SIDE_BY_SIDE}, corpus.test),
-            "environment": read_json(out / "vd-lstm" / ENVIRONMENT),
+            "models": {name: _measure(folders[name], corpus) for name in MODELS},
+            "phrases": _phrases({name: load(folders[name]) for name in SIDE_BY_SIDE}, corpus.test),
+            "environment": read_json(folders["vd-lstm"] / ENVIRONMENT),
             "seconds": time.monotonic() - started,
         }
     write_json(out / "results.json", results)

@@ -10,6 +10,8 @@ paper's numbers with a bias and miss them without one (docs/experiments.md).
 
 from __future__ import annotations
 
+from typing import Any
+
 from tiedlm.errors import UserError, did_you_mean
 from tiedlm.training.settings import Settings
 
@@ -58,6 +60,17 @@ _DEMO = _SIZES["small"].replace(
     lr_decay=0.85,
     threads=1,
 )
+
+# What the demo changes for another network: our choice, so that it takes about as long.
+DEMO_NETWORKS: dict[str, dict[str, Any]] = {
+    "lstm": {},
+    "gru": {"network": "gru"},
+    "rhn": {"network": "rhn", "n_layers": 1, "options": {"depth": 3, "dropout_output": 0.3}},
+    "transformer": {
+        "network": "transformer", "optimizer": "adam", "schedule": "cosine", "lr": 1e-3,
+        "lr_min": 1e-4, "warmup": 100, "init_range": 0.05, "options": {"memory": 70},
+    },
+}  # fmt: skip
 
 # Merity et al. (2018) and the README of their program: PTB 61.2 / 58.8 (validation / test),
 # WikiText-2 68.7 / 65.6, tied and with a bias. They average the loss over the steps of a window, we
@@ -110,6 +123,53 @@ _PTB_TRANSFORMER = Settings(
     epochs=175, average_from=126,
 )  # fmt: skip
 
+# For your own text, on two cores: our choice of widths and of weaker dropout.
+_TRANSFORMER_SMALL = Settings(
+    network="transformer", d_embed=200, d_hidden=200, n_layers=4, dropout_words=0.1,
+    dropout_input=0.3, dropout_hidden=0.2, init_range=0.05,
+    options={"n_heads": 4, "d_inner": 400, "memory": 64, "dropout_output": 0.3},
+    optimizer="adam", lr=1e-3, lr_min=1e-4, schedule="cosine", warmup=200, clip=0.25 * 35,
+    epochs=30, patience=5,
+)  # fmt: skip
+
+
+# VD-RHN: Zilly et al. (2017) and the setting ptb_sota of rhn_train.py in their repository. Depth ->
+# width, tied and with a bias: 23.42M parameters at depth 9, 23.48M at 10. Validation / test of
+# their README: 1: 93.2 / 90.6; 2: 76.9 / 75.1; 3: 72.7 / 70.6; 4: 70.8 / 68.6; 5: 69.7 / 67.7;
+# 6: 69.1 / 66.6; 7: 68.7 / 66.4; 8: 68.2 / 66.1; 9: 68.1 / 66.0; 10: 68.3 / 66.0. They sum the loss
+# over the steps of a window, as we do, so rate, clip and weight decay carry over. Depth 9 is the
+# paper's VD-RHN + RE: `ptb-rhn-9` and `ptb-rhn-9-re` are the same model. Nobody has published REAL.
+RHN_WIDTHS = {
+    1: 1275, 2: 1180, 3: 1110, 4: 1050, 5: 1000, 6: 960, 7: 920, 8: 890, 9: 860, 10: 830,
+}  # fmt: skip
+_RHN = Settings(
+    network="rhn", n_layers=1, tied=True, decoder_bias=True, init_range=0.04,
+    dropout_words=0.25, dropout_input=0.75, dropout_hidden=0.25,
+    lr=0.2, lr_decay=1 / 1.02, decay_after=20, clip=10, weight_decay=1e-7,
+    weight_decay_inside=True, epochs=500,
+)  # fmt: skip
+
+# For your own text, on two cores: our choice of widths, of weaker dropout for the smaller model,
+# and of a schedule that ends sooner.
+_RHN_SMALL = _RHN.replace(
+    d_embed=400, d_hidden=400, dropout_words=0.1, dropout_input=0.4, dropout_hidden=0.2,
+    options={"depth": 5, "dropout_output": 0.4}, lr_decay=1 / 1.05, epochs=100, patience=8,
+)  # fmt: skip
+_GRU_SMALL = _SIZES["small"].replace(
+    network="gru", dropout_input=_DROPOUT["ptb"]["small"], dropout_hidden=_DROPOUT["ptb"]["small"],
+    patience=5,
+)  # fmt: skip
+
+
+def _published_rhn(depth: int, suffix: str = "") -> Settings:
+    """Return the recipe of VD-RHN with some depth, with AL where the suffix asks for it."""
+    width = RHN_WIDTHS[depth]
+    return _RHN.replace(
+        recipe=f"ptb-rhn-{depth}{suffix}", data="ptb", d_embed=width, d_hidden=width,
+        options={"depth": depth, "dropout_output": 0.75},
+        alpha=_GAMMA["ptb"] * _TEMPERATURE if suffix == "-real" else 0.0,
+    )  # fmt: skip
+
 
 def _variants(name: str, base: Settings, gamma: float) -> dict[str, Settings]:
     return {
@@ -138,7 +198,12 @@ def _all_recipes() -> dict[str, Settings]:
         name = f"{corpus}-awd-lstm"
         recipes[name] = base.replace(recipe=name, data=corpus)
     recipes |= _variants("awd-lstm", _AWD_SMALL, _GAMMA["ptb"])
+    recipes |= _variants("transformer", _TRANSFORMER_SMALL, _GAMMA["ptb"])
     recipes["ptb-transformer"] = _PTB_TRANSFORMER.replace(recipe="ptb-transformer")
+    recipes |= {f"ptb-rhn-{depth}": _published_rhn(depth) for depth in RHN_WIDTHS}
+    recipes |= {f"ptb-rhn-9{suffix}": _published_rhn(9, suffix) for suffix in TIED}
+    recipes |= _variants("rhn", _RHN_SMALL, _GAMMA["ptb"])
+    recipes |= _variants("gru", _GRU_SMALL, _GAMMA["ptb"])
     return recipes | _variants("demo", _DEMO, _GAMMA["ptb"])
 
 

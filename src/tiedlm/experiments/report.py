@@ -31,6 +31,22 @@ IDEAS = {
 }
 
 
+# Network -> its name as a model with variational dropout, its short name and what that means.
+NETWORKS = {
+    "lstm": ("VD-LSTM", "LSTM", "long short-term memory"),
+    "gru": ("VD-GRU", "GRU", "gated recurrent units"),
+    "rhn": ("VD-RHN", "RHN", "recurrent highway network"),
+    "transformer": ("VD-Transformer", "Transformer", "Transformer"),
+}
+
+
+def for_network(text: str, network: str) -> str:
+    """Return a text about the LSTM, or the name of a folder, for another network."""
+    for ours, theirs in zip(NETWORKS["lstm"], NETWORKS[network], strict=True):
+        text = text.replace(ours, theirs)
+    return text.replace("vd-lstm", f"vd-{network}")
+
+
 def write_report(results: Mapping[str, Any], folder: Path) -> Path:
     """Write ``curves.png``, ``perplexity.png`` and a self-contained ``report.html``.
 
@@ -46,19 +62,21 @@ def write_report(results: Mapping[str, Any], folder: Path) -> Path:
         UserError: if matplotlib is missing or a file cannot be written.
     """
     curves, bars, page = (folder / n for n in ("curves.png", "perplexity.png", "report.html"))
-    plot_curves(results["models"], curves)
-    plot_bars(results["models"], bars)
+    network = results["settings"].get("network", "lstm")
+    plot_curves(results["models"], curves, baseline=NETWORKS[network][0])
+    plot_bars(results["models"], bars, baseline=NETWORKS[network][0])
     next_seed = results["models"]["vd-lstm"]["seed"] + 1
     values = {
         **_corpus_values(results["corpus"]),
         **_setting_values(results),
-        **_finding_values(results),
-        **_commands(folder, next_seed),
+        **_finding_values(results, network),
+        **_commands(folder, next_seed, network),
         "curves_src": _inline(curves),
         "bars_src": _inline(bars),
     }
     template = resources.files("tiedlm.experiments").joinpath("report.html")
-    html = _environment().from_string(template.read_text(encoding="utf-8")).render(values)
+    text = for_network(template.read_text(encoding="utf-8"), network)
+    html = _environment().from_string(text).render(values)
     write_text(page, html)
     return page
 
@@ -110,11 +128,11 @@ def _setting_values(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _finding_values(results: Mapping[str, Any]) -> dict[str, Any]:
+def _finding_values(results: Mapping[str, Any], network: str) -> dict[str, Any]:
     """Return the template's values for the models, the phrases and the findings."""
     corpus, models = results["corpus"], results["models"]
-    labels = {name: STYLES[name].label for name in models}
-    valid, test = (_spoken(models, key) for key in ("valid_ppl", "test_ppl"))
+    labels = {name: for_network(STYLES[name].label, network) for name in models}
+    valid, test = (for_network(_spoken(models, key), network) for key in ("valid_ppl", "test_ppl"))
     return {
         "models": models,
         "labels": labels,
@@ -129,17 +147,20 @@ def _finding_values(results: Mapping[str, Any]) -> dict[str, Any]:
         "untied_bias": " + b" if models["vd-lstm"]["has_bias"] else "",
         "tied_bias": " + b" if models["vd-lstm-real"]["has_bias"] else "",
         "bias_note": findings.bias(models),
-        "headline": findings.headline(models),
-        "verdict": findings.verdict(models),
+        "headline": for_network(findings.headline(models), network),
+        "verdict": for_network(findings.verdict(models), network),
         "readings": [
-            findings.parts(models),
-            findings.course(models),
-            findings.unfinished(models, labels),
-            findings.distance(models, corpus["types"], results["settings"]["d_hidden"]),
-            findings.unknown(models, corpus["parts"]["test"]),
+            for_network(reading, network)
+            for reading in (
+                findings.parts(models),
+                findings.course(models),
+                findings.unfinished(models, labels),
+                findings.distance(models, corpus["types"], results["settings"]["d_hidden"]),
+                findings.unknown(models, corpus["parts"]["test"]),
+            )
         ],
         "phrases": [_phrase(phrase) for phrase in results["phrases"]],
-        "phrase_count": findings.phrase_count(results["phrases"]),
+        "phrase_count": for_network(findings.phrase_count(results["phrases"]), network),
         "curves_alt": f"Line chart of validation perplexity by epoch. Best values: {valid}",
         "bars_alt": f"Bar chart. Validation perplexity: {valid} Test perplexity: {test}",
     }
@@ -183,18 +204,20 @@ def _inline(png: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(png.read_bytes()).decode("ascii")
 
 
-def _commands(folder: Path, next_seed: int) -> dict[str, list[str]]:
+def _commands(folder: Path, next_seed: int, network: str = "lstm") -> dict[str, list[str]]:
     """Return the commands that the page suggests next."""
     named = folder if folder.name not in ("", "..") else folder.resolve()
     second = named.with_name(f"{named.name}-seed{next_seed}")
-    runs = [str(place / name) for place in (folder, second) for name in SIDE_BY_SIDE]
+    names = [for_network(name, network) for name in SIDE_BY_SIDE]
+    runs = [str(place / name) for place in (folder, second) for name in names]
+    again = [] if network == "lstm" else ["--network", network]
     use = [
-        ["tiedlm", "predict", str(folder / "vd-lstm-real"), "we must"],
+        ["tiedlm", "predict", str(folder / names[-1]), "we must"],
         ["tiedlm", "train", "small-real", "--data", "my.txt", "--out", "runs/mine"],
         ["tiedlm", "predict", "runs/mine", "once upon a"],
     ]
     seed = [
-        ["tiedlm", "demo", "--seed", str(next_seed), "--out", str(second)],
+        ["tiedlm", "demo", *again, "--seed", str(next_seed), "--out", str(second)],
         ["tiedlm", "compare", *runs],
     ]
     return {

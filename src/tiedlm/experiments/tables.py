@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tiedlm.experiments.findings import headline, verdict
+from tiedlm.experiments.report import for_network
 
 NAMES = {
     "vd-lstm": "VD-LSTM",
@@ -22,9 +23,10 @@ def print_demo_table(results: dict[str, Any], console: Console | None = None) ->
     table = Table("model", "valid", "test", "parameters", "distance", "P(<unk>)", "tokens/s")
     for column in table.columns[1:]:
         column.justify = "right"
+    network = results.get("settings", {}).get("network", "lstm")
     for name, model in results["models"].items():
         table.add_row(
-            NAMES[name],
+            for_network(NAMES[name], network),
             f"{model['valid_ppl']:.2f}",
             f"{model['test_ppl']:.2f}",
             f"{model['parameters']:,}",
@@ -35,4 +37,5 @@ def print_demo_table(results: dict[str, Any], console: Console | None = None) ->
     console = console or Console()
     console.print(table)
     for sentence in (headline(results["models"]), verdict(results["models"])):
+        sentence = for_network(sentence, network)
         console.print(sentence, highlight=False, soft_wrap=True, markup=False)

@@ -31,8 +31,9 @@ from tiedlm.training.run import load, read_tensors
 from tiedlm.training.run_files import CHECKPOINT, CONFIG, KEPT, VOCABULARY, WEIGHTS, corpus_info
 from tiedlm.training.settings import Settings
 
-CODE = ("configuration_tiedlm.py", "modeling_tiedlm.py", "pipeline_tiedlm.py")
-SOURCE = Path(__file__).with_name("huggingface")  # modeling_tiedlm.py there imports network_lstm
+SOURCE = Path(__file__).with_name("huggingface")
+CODE = sorted(path.name for path in SOURCE.glob("*_*.py") if path.name != "__init__.py")
+MARKER = "modeling_tiedlm.py"  # every export has it
 TOLERANCE = 1e-5
 
 
@@ -73,7 +74,7 @@ def export_hf(
             not UTF-8, a library is missing, or the logits differ by more than 1e-5.
     """
     model = prepare(run, folder, check)
-    with files.files_together(folder, CODE[1], "export") as new:
+    with files.files_together(folder, MARKER, "export") as new:
         difference = write(model, run, new, check=check, licence=licence, language=language)
         refuse_difference(difference, folder)
     return HuggingFaceReport(folder, model.num_params(), difference)
@@ -120,7 +121,7 @@ def write(
     Raises:
         UserError: if a file cannot be written.
     """
-    network, vocabulary = model.config.network, model.vocabulary
+    vocabulary = model.vocabulary
     assert vocabulary is not None
     run_config = files.read_json(run / CONFIG)
     corpus = corpus_info(run)
@@ -135,13 +136,8 @@ def write(
     files.write_json(new / "generation_config.json", ids)
     for name, value in tokenizer_files(vocabulary, raw_text).items():
         files.write_json(new / name, value)
-    for name in (*CODE, f"network_{network}.py"):
-        code = (SOURCE / name).read_text(encoding="utf-8")
-        code = code.replace("from .network_lstm import", f"from .network_{network} import")
-        # transformers tells classes of configurations apart by this file's text, and would
-        # build the network of another export with the same one.
-        code = code.replace('network: str = "lstm"', f'network: str = "{network}"')
-        files.write_text(new / name, code)
+    for name in CODE:
+        files.write_text(new / name, (SOURCE / name).read_text(encoding="utf-8"))
     title = files.readable(_title(run))
     card = model_card(
         title, model, Settings.of_run(run), result, corpus["name"], raw_text, licence, language
@@ -177,7 +173,7 @@ def _copy_code_to_temporary_folder() -> None:
 
 def networks() -> list[str]:
     """Return the names of the networks that have code for transformers."""
-    return sorted(path.stem.removeprefix("network_") for path in SOURCE.glob("network_*.py"))
+    return [name.removeprefix("network_")[:-3] for name in CODE if name.startswith("network_")]
 
 
 def _title(run: Path) -> str:

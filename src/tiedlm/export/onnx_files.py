@@ -132,7 +132,9 @@ def _graphs(model: LanguageModel, vocabulary: Vocabulary, tokenizer: str | None)
     with_state = icefall | {"comment": "rnnlm state"} | sizes
     no_state = icefall | {"comment": "rnnlm without state"}
     graphs = {STEP: step_model(model, step)}
-    if list(named(model.initial_state(1))) == ["h", "c"]:
+    of_lstm = [model.config.n_layers, 1, model.config.d_hidden]
+    state = named(model.initial_state(1))
+    if list(state) == ["h", "c"] and list(state["h"].shape) == of_lstm:
         graphs[WITH_STATE] = icefall_with_state(model, with_state)
     return graphs | {NO_STATE: icefall_no_state(model, vocabulary.eos_id, no_state)}
 

@@ -12,19 +12,22 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from tiedlm.errors import require
-from tiedlm.networks import VariationalLSTM
+from tiedlm.errors import UserError, require
+from tiedlm.networks import AWDLSTM, GRU, RHN, Elman, VariationalLSTM
+from tiedlm.networks.rhn import RHNLayer
 
 OPSET = 17
 IR_VERSION = 8  # read by onnxruntime since 1.12
 
 Shape = list[int | str]
+Floats = npt.NDArray[np.float32]
 
 
 class Graph:
     """A graph under construction, which names the outputs of its operators."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix  # of the names in a graph within another one's
         onnx = require("onnx", "onnx", "export to ONNX")
         self.helper = onnx.helper
         self.types = onnx.TensorProto
@@ -63,26 +66,29 @@ class Graph:
 
     def ops(self, kind: str, *inputs: str, count: int, **attributes: Any) -> list[str]:
         """Append an operator and return the names of its outputs."""
-        outputs = [f"{kind}_{len(self.nodes)}_{index}" for index in range(count)]
+        outputs = [f"{self.prefix}{kind}_{len(self.nodes)}_{index}" for index in range(count)]
         self.nodes.append(self.helper.make_node(kind, inputs, outputs, **attributes))
         return outputs
 
-    def model(self, name: str, metadata: dict[str, str]) -> Any:
-        """Return the model that has this graph."""
-        graph = self.helper.make_graph(
+    def graph(self, name: str) -> Any:
+        """Return the graph, for a model or for an operator that has one within."""
+        return self.helper.make_graph(
             self.nodes, name, self.inputs, self.outputs, list(self.constants.values())
         )
+
+    def model(self, name: str, metadata: dict[str, str]) -> Any:
+        """Return the model that has this graph."""
         opset = self.helper.make_opsetid("", OPSET)
         model = self.helper.make_model(
-            graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="tiedlm"
+            self.graph(name), opset_imports=[opset], ir_version=IR_VERSION, producer_name="tiedlm"
         )
         self.helper.set_model_props(model, metadata)
         return model
 
 
-def array(tensor: Tensor) -> npt.NDArray[np.float32]:
+def array(tensor: Tensor) -> Floats:
     """Return a tensor's numbers."""
-    numbers: npt.NDArray[np.float32] = tensor.detach().float().cpu().numpy()
+    numbers: Floats = tensor.detach().float().cpu().numpy()
     return numbers
 
 
@@ -110,6 +116,134 @@ def _lstm(
     return out, [graph.op("Concat", *last_h, axis=0), graph.op("Concat", *last_c, axis=0)]
 
 
+def _gru(graph: Graph, network: GRU, out: str, state: list[str]) -> tuple[str, list[str]]:
+    def weights(layer: Any) -> list[Floats]:
+        zeros_2H = np.zeros(2 * network.d_hidden, np.float32)
+        recurrent_bias_G = _with_update_first(zeros_2H, array(layer.recurrent_bias))
+        bias_G = _with_update_first(array(layer.bias))
+        return [
+            _with_update_first(array(layer.weight_ih)),
+            _with_update_first(array(layer.weight_hh)),
+            np.concatenate([bias_G, recurrent_bias_G]),
+        ]
+
+    return _stack(graph, network, out, state, "GRU", weights, linear_before_reset=1)
+
+
+def _elman(graph: Graph, network: Elman, out: str, state: list[str]) -> tuple[str, list[str]]:
+    def weights(layer: Any) -> list[Floats]:
+        bias_H = array(layer.bias)
+        return [
+            array(layer.weight_ih),
+            array(layer.weight_hh),
+            np.concatenate([bias_H, 0 * bias_H]),
+        ]
+
+    activation = {"tanh": "Tanh", "relu": "Relu"}[network.activation]
+    return _stack(graph, network, out, state, "RNN", weights, activations=[activation])
+
+
+def _stack(
+    graph: Graph,
+    network: GRU | Elman,
+    out: str,
+    state: list[str],
+    kind: str,
+    weights: Callable[[Any], list[Floats]],
+    **attributes: Any,
+) -> tuple[str, list[str]]:
+    """Append a stack of one of ONNX's own recurrent layers."""
+    h, last = _layers_of(graph, state[0], network.n_layers), []
+    for index, layer in enumerate(network.layers):
+        names = [
+            graph.constant(f"{kind}_{index}_{letter}", value[None])
+            for letter, value in zip("WRB", weights(layer), strict=True)
+        ]
+        out_T1BH, h_1BH = graph.ops(
+            kind, out, *names, "", h[index], count=2, hidden_size=network.d_hidden, **attributes
+        )
+        out = graph.op("Squeeze", out_T1BH, graph.integers(1))
+        last.append(h_1BH)
+    return out, [graph.op("Concat", *last, axis=0)]
+
+
+def _rhn(graph: Graph, network: RHN, out: str, state: list[str]) -> tuple[str, list[str]]:
+    H = network.d_hidden
+    first = graph.integers(0)
+    if state[0] == "":
+        batch = graph.op("Shape", out, start=1, end=2)
+        shape = graph.op("Concat", graph.integers(1), batch, graph.integers(H), axis=0)
+        zeros = graph.op("ConstantOfShape", shape)  # of float32, as ONNX has it
+        parts = [zeros] * network.n_layers
+    else:
+        parts = _layers_of(graph, state[0], network.n_layers)
+    last = []
+    for index, layer in enumerate(network.layers):
+        assert isinstance(layer, RHNLayer)
+        weight_EG = graph.constant(f"rhn_{index}_W", array(layer.weight_ih).T)
+        input_TBG = graph.op("MatMul", out, weight_EG)
+        s_BH = graph.op("Squeeze", parts[index], first)
+        s_BH, out = graph.ops(
+            "Scan", s_BH, input_TBG, count=2, num_scan_inputs=1, body=_highway(graph, layer, index)
+        )
+        last.append(graph.op("Unsqueeze", s_BH, first))
+    return out, [graph.op("Concat", *last, axis=0)]
+
+
+def _highway(graph: Graph, layer: RHNLayer, index: int) -> Any:
+    """Return the graph of one step of a recurrent highway layer; its weights are the caller's."""
+    body = Graph(prefix := f"rhn_{index}_step_")
+    D, G, H = layer.weight_hh.shape
+    s, inputs = body.input(f"{prefix}s", ["B", H]), body.input(f"{prefix}x", ["B", G])
+    for depth in range(D):
+        weight_HG = graph.constant(f"rhn_{index}_R_{depth}", array(layer.weight_hh[depth]).T)
+        bias_G = graph.constant(f"rhn_{index}_B_{depth}", array(layer.bias[depth]))
+        gates = body.op("Add", body.op("MatMul", s, weight_HG), bias_G)
+        if depth == 0:
+            gates = body.op("Add", gates, inputs)
+        h, t = body.ops("Split", gates, count=2, axis=1)
+        change = body.op("Sub", body.op("Tanh", h), s)
+        s = body.op("Add", s, body.op("Mul", body.op("Sigmoid", t), change))
+    body.output(f"{prefix}next_s", s, ["B", H])
+    body.output(f"{prefix}y", s, ["B", H])
+    return body.graph(f"rhn_{index}")
+
+
+def _with_update_first(*rows_G: Floats) -> Floats:
+    """Reorder the gates from PyTorch's r, z, n to ONNX's z, r, n."""
+    r, z, n = np.split(np.concatenate(rows_G), 3)
+    return np.concatenate([z, r, n])
+
+
+def _awd_lstm(graph: Graph, network: AWDLSTM, out: str, state: list[str]) -> tuple[str, list[str]]:
+    if any(len(layer.gates) for layer in network.typed_layers()):
+        raise UserError(
+            "--to onnx is for the network awd_lstm without mogrifier_rounds, whose gates are no "
+            "ONNX layer; --to hf exports it"
+        )
+    sizes = graph.integers(*network.widths)
+    n_layers = len(network.widths)
+    h, c = (
+        [""] * n_layers if part == "" else graph.ops("Split", part, sizes, count=n_layers, axis=2)
+        for part in state
+    )
+    last_h, last_c = [], []
+    for index, layer in enumerate(network.typed_layers()):
+        biases = [_gates_as_onnx(layer.bias_ih), _gates_as_onnx(layer.bias_hh)]
+        weights = (
+            graph.constant(f"awd_lstm_{index}_W", _gates_as_onnx(layer.weight_ih)[None]),
+            graph.constant(f"awd_lstm_{index}_R", _gates_as_onnx(layer.weight_hh)[None]),
+            graph.constant(f"awd_lstm_{index}_B", np.concatenate(biases)[None]),
+        )
+        out_T1BH, h_1BH, c_1BH = graph.ops(
+            "LSTM", out, *weights, "", h[index], c[index], count=3, hidden_size=layer.d_hidden
+        )
+        out = graph.op("Squeeze", out_T1BH, graph.integers(1))
+        last_h.append(h_1BH)
+        last_c.append(c_1BH)
+    return out, [graph.op("Concat", *last_h, axis=2), graph.op("Concat", *last_c, axis=2)]
+
+
 def _layers_of(graph: Graph, part: str, n_layers: int) -> list[str]:
     """Return each layer's part ``(1, B, H)`` of a state; an empty name stands for zeros."""
     if part == "" or n_layers == 1:
@@ -117,7 +251,7 @@ def _layers_of(graph: Graph, part: str, n_layers: int) -> list[str]:
     return graph.ops("Split", part, count=n_layers, axis=0)
 
 
-def _gates_as_onnx(rows_G: Tensor) -> npt.NDArray[np.float32]:
+def _gates_as_onnx(rows_G: Tensor) -> Floats:
     """Reorder the gates from PyTorch's i, f, g, o to ONNX's i, o, f, g."""
     i, f, g, o = np.split(array(rows_G), 4)
     return np.concatenate([i, o, f, g])
@@ -125,4 +259,10 @@ def _gates_as_onnx(rows_G: Tensor) -> npt.NDArray[np.float32]:
 
 # Name of a network -> a function that appends it to a graph. It takes the graph, the network, the
 # word vectors (T, B, E) and the parts of the state, and returns the outputs and the next state.
-NETWORKS: dict[str, Network] = {"lstm": _lstm}
+NETWORKS: dict[str, Network] = {
+    "lstm": _lstm,
+    "awd_lstm": _awd_lstm,
+    "gru": _gru,
+    "elman": _elman,
+    "rhn": _rhn,
+}

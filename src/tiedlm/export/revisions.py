@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tiedlm import files
 from tiedlm.errors import UserError
-from tiedlm.export.hf import CODE, HuggingFaceReport, prepare, refuse_difference, write
+from tiedlm.export.hf import MARKER, HuggingFaceReport, prepare, refuse_difference, write
 from tiedlm.training.run_files import CHECKPOINT, CONFIG, KEPT
 from tiedlm.training.word_counts import short_words
 
@@ -63,7 +63,7 @@ def export_revisions(
         UserError: as there, or if there is nothing to export.
     """
     sources = revisions_of(run)
-    files.check_folder(folder, f"{BEST}/{CODE[1]}", "revisions")
+    files.check_folder(folder, f"{BEST}/{MARKER}", "revisions")
     is_new = not folder.exists()
     reports = []
     try:
@@ -71,7 +71,7 @@ def export_revisions(
             for name, source in sources.items():
                 out = folder / name
                 model = prepare(source, out, check)
-                new = stack.enter_context(files.files_together(out, CODE[1], "export"))
+                new = stack.enter_context(files.files_together(out, MARKER, "export"))
                 difference = write(
                     model, source, new, check=check, licence=licence, language=language
                 )

@@ -1,8 +1,9 @@
 """Import checkpoints of pytorch/examples' word_language_model and of neural-complexity.
 
-Both save a module with ``encoder`` (an embedding), ``rnn`` (``nn.LSTM``) and ``decoder`` (a linear
-layer with a bias). State dicts are read. A pickle of the whole module is refused, because
-unpickling runs code from the file. ``pytorch_transformer.py`` reads the first one's Transformer.
+Both save a module with ``encoder`` (an embedding), ``rnn`` (``nn.LSTM``, ``nn.GRU`` or ``nn.RNN``)
+and ``decoder`` (a linear layer with a bias). State dicts are read. A pickle of the whole module is
+refused, because unpickling runs code from the file. ``pytorch_transformer.py`` reads the first
+one's Transformer.
 
 Source: ``RNNModel`` of pytorch/examples, word_language_model/model.py, and of
 vansky/neural-complexity, model.py.
@@ -24,19 +25,18 @@ from tiedlm.errors import UserError
 from tiedlm.files import files_together, readable, write_json
 from tiedlm.importers.pytorch_transformer import is_transformer, read_transformer
 from tiedlm.model import LanguageModel, ModelConfig
-from tiedlm.networks import network_options
 from tiedlm.training.run import config_of, environment, save_weights
 from tiedlm.training.run_files import CONFIG, ENVIRONMENT, VOCABULARY, WEIGHTS
 from tiedlm.training.settings import IMPORTED, Settings
 
 SUPPORTED = (
-    "LSTM checkpoints of pytorch/examples' word_language_model and of neural-complexity, and the "
-    "former's Transformers"
+    "LSTM, GRU and RNN checkpoints of pytorch/examples' word_language_model and of "
+    "neural-complexity, and the former's Transformers"
 )
 # Modules that PyTorch wraps around another one and whose names appear in its state dict:
 # DataParallel and DistributedDataParallel, torch.compile, FSDP, activation checkpointing.
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-_KINDS = {1: "RNN_TANH or RNN_RELU", 3: "GRU"}  # by rows of a recurrent weight per hidden unit
+_KINDS = {1: "elman", 3: "gru", 4: "lstm"}  # by rows of a recurrent weight per hidden unit
 
 
 class Imported(NamedTuple):
@@ -60,15 +60,16 @@ def import_checkpoint(
 ) -> Imported:
     """Load a model from a state dict and its vocabulary.
 
-    The two biases of an LSTM layer are added up. The model is tied if the two matrices of the
-    checkpoint are equal. A state dict does not record dropout, so it is 0. The names in
+    Where only the sum of two biases counts, it is stored. The model is tied if the two matrices of
+    the checkpoint are equal. A state dict does not record dropout, so it is 0. The names in
     ``WRAPPERS`` are removed from the names of tensors.
 
     Args:
         checkpoint: a state dict written by ``torch.save``.
         vocabulary_file: a text file with one word per line, in the order of the ids.
         options: what a state dict does not record of the network: n_heads and context of a
-            Transformer, by default 2 and 35 as in the program.
+            Transformer, by default 2 and 35 as in the program; activation of an RNN, by default
+            tanh.
 
     Raises:
         UserError: if a file is missing or damaged, the checkpoint is a pickled module or has
@@ -78,7 +79,7 @@ def import_checkpoint(
     if is_transformer(state):
         config, tensors = read_transformer(state, checkpoint, options or {})
     else:
-        config, tensors = _read_lstm(state, checkpoint, options or {})
+        config, tensors = _read_recurrent(state, checkpoint, options or {})
     vocabulary = Vocabulary.load(vocabulary_file)
     if len(vocabulary) != config.vocab_size:
         raise UserError(
@@ -95,20 +96,26 @@ def import_checkpoint(
     return Imported(model.eval(), checkpoint, vocabulary_file, wrappers)
 
 
-def _read_lstm(
+def _read_recurrent(
     state: dict[str, Tensor], path: Path, options: Mapping[str, Any]
 ) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """Return the configuration of an LSTM model, and its tensors by their names in it."""
-    config = _config(state, path)
-    network_options(config.network, options)  # an LSTM has none
+    """Return the configuration of a recurrent model, and its tensors by their names in it."""
+    config = _config(state, path, options)
     tensors = {"embedding.weight": state["encoder.weight"], "decoder.bias": state["decoder.bias"]}
     if not config.tied:
         tensors["decoder.weight"] = state["decoder.weight"]
     for layer in range(config.n_layers):
+        prefix = f"{config.network}.layers.{layer}."
         for name in ("weight_ih", "weight_hh"):
-            tensors[f"lstm.layers.{layer}.{name}"] = state[f"rnn.{name}_l{layer}"]
-        biases = (state[f"rnn.{name}_l{layer}"].double() for name in ("bias_ih", "bias_hh"))
-        tensors[f"lstm.layers.{layer}.bias"] = sum(biases, torch.zeros(()))
+            tensors[prefix + name] = state[f"rnn.{name}_l{layer}"]
+        bias, recurrent_bias = (
+            state[f"rnn.{name}_l{layer}"].double() for name in ("bias_ih", "bias_hh")
+        )
+        if config.network == "gru":  # the recurrent bias of n is within the product with r
+            gates = 2 * config.d_hidden
+            tensors[prefix + "recurrent_bias"] = recurrent_bias[gates:]
+            recurrent_bias = torch.cat([recurrent_bias[:gates], 0 * recurrent_bias[gates:]])
+        tensors[prefix + "bias"] = bias + recurrent_bias
     return config, tensors
 
 
@@ -164,20 +171,17 @@ def _unwrapped(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor],
     return found, tuple(wrapper for wrapper in WRAPPERS if wrapper in seen)
 
 
-def _config(state: dict[str, Tensor], path: Path) -> ModelConfig:
+def _config(state: dict[str, Tensor], path: Path, options: Mapping[str, Any]) -> ModelConfig:
     """Return the model configuration that the tensors' shapes imply.
 
     Raises:
-        UserError: if the checkpoint is not an LSTM of one of the two programs.
+        UserError: if the checkpoint is no recurrent model of one of the two programs.
     """
     for name in ("rnn.weight_hh_l0", "encoder.weight", "decoder.weight"):
         if name in state and (state[name].dim() != 2 or not state[name].numel()):
             raise UserError(
                 f"{path}: tensor {name!r} is not a matrix (its shape is {tuple(state[name].shape)})"
             )
-    recurrent = state.get("rnn.weight_hh_l0")
-    if recurrent is not None and (kind := _KINDS.get(recurrent.shape[0] // recurrent.shape[1])):
-        raise UserError(f"{path} is a {kind} model; supported are {SUPPORTED}")
     n_layers = sum(name.startswith("rnn.weight_hh_l") for name in state)
     expected = {"encoder.weight", "decoder.weight", "decoder.bias"} | {
         f"rnn.{name}_l{layer}"
@@ -188,7 +192,14 @@ def _config(state: dict[str, Tensor], path: Path) -> ModelConfig:
         what = "has no" if name in expected else "has an unknown"
         raise UserError(f"{path} {what} tensor {name!r}; supported are {SUPPORTED}")
     embedding, decoder = state["encoder.weight"], state["decoder.weight"]
+    rows, width = state["rnn.weight_hh_l0"].shape
+    network = _KINDS.get(rows // width, "lstm")
+    for name, bias in state.items():
+        if ".bias_" in name and len(bias) != rows:
+            raise UserError(f"{path} has tensors of wrong shapes: {name!r} has {len(bias)} numbers")
     return ModelConfig(
+        network=network,
+        options=options,
         vocab_size=embedding.shape[0],
         d_embed=embedding.shape[1],
         d_hidden=decoder.shape[1],

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tiedlm.arithmetic import is_autocast
-from tiedlm.tracing import is_recording, is_sharded
+from tiedlm.tracing import is_asynchronous, is_recording, is_sharded
 
 _REDUCTIONS = ("mean", "sum", "none")
 _IMPLEMENTATIONS = ("auto", "fused", "reference", "quadratic")
@@ -161,18 +161,24 @@ def _mixed_advice(name: str, hidden: Tensor, tensor: Tensor) -> str:
 def check_range(targets: Tensor, vocab_size: int, ignore_index: int | None = None) -> None:
     """Check that every target is a word or ``ignore_index``, if that is still among them.
 
+    A GPU checks it while the program goes on, as it does for PyTorch's own losses.
+
     Raises:
-        ValueError: with the first that is not.
+        ValueError: with the first that is not; on a GPU CUDA's error, at a later call.
     """
     if targets.numel() == 0:
         return
-    low, high = (int(bound) for bound in targets.aminmax())
-    if low >= 0 and high < vocab_size:
-        return
+    waits = not is_asynchronous(targets)
+    if waits:
+        low, high = (int(bound) for bound in targets.aminmax())
+        if low >= 0 and high < vocab_size:
+            return
     is_wrong = (targets < 0) | (targets >= vocab_size)
     if ignore_index is not None:
         is_wrong = is_wrong & (targets != ignore_index)
-    if is_wrong.any():
-        wrong = int(targets[is_wrong][0])
-        other = "ignore_index" if ignore_index is None else f"ignore_index {ignore_index}"
-        raise ValueError(f"targets: expected ids in [0, {vocab_size}) or {other}, got {wrong}")
+    other = "ignore_index" if ignore_index is None else f"ignore_index {ignore_index}"
+    expected = f"targets: expected ids in [0, {vocab_size}) or {other}"
+    if not waits:
+        torch._assert_async(~is_wrong.any(), expected)
+    elif is_wrong.any():
+        raise ValueError(f"{expected}, got {int(targets[is_wrong][0])}")

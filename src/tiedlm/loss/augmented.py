@@ -15,7 +15,7 @@ from tiedlm.arithmetic import gemm_dtype
 from tiedlm.loss.arguments import check_arguments
 from tiedlm.loss.dispatch import Implementation, compute_losses
 from tiedlm.loss.problem import Problem
-from tiedlm.tracing import is_recording, is_sharded
+from tiedlm.tracing import is_asynchronous, is_recording, is_sharded
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -106,16 +106,19 @@ def _counted(
     """Return hidden states, targets and weights of the tokens, flattened.
 
     Tokens that do not count are left out. Where that is not possible, because each token has a
-    result or nothing may depend on the values, their target is word 0 and their weight 0.
+    result or the values cannot be read, or not without waiting for a GPU, their target is word 0
+    and their weight 0.
     """
     hidden_ND = hidden.reshape(-1, hidden.shape[-1])
     targets_N = targets.reshape(-1)
     counted_N = targets_N != ignore_index
     weight = counted_N.to(torch.promote_types(hidden.dtype, torch.float32))
-    recording = is_recording(hidden) or is_recording(targets) or is_sharded(hidden)
-    if reduction == "none" or recording:
+    unread = is_recording(hidden) or is_recording(targets) or is_sharded(hidden)
+    # In float16 a weight for each token would cost the gradient through the soft target its digits.
+    unread = unread or (is_asynchronous(targets) and gemm_dtype(hidden) != torch.float16)
+    if reduction == "none" or unread:
         targets_N = targets_N.masked_fill(~counted_N, 0)
-        if recording or not counted_N.all():
+        if unread or not counted_N.all():
             # NaN times no weight would be NaN.
             hidden_ND = hidden_ND.masked_fill(~counted_N[:, None], 0)
         if reduction == "mean":
@@ -124,7 +127,7 @@ def _counted(
     if not counted_N.all():
         hidden_ND, targets_N = hidden_ND[counted_N], targets_N[counted_N]
     count = max(1, len(targets_N)) if reduction == "mean" else 1
-    return hidden_ND, targets_N, weight.new_tensor(1 / count)
+    return hidden_ND, targets_N, weight.new_full((), 1 / count)
 
 
 class AugmentedCrossEntropy(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor
 from tiedlm.arithmetic import without_autocast
 from tiedlm.loss.problem import Losses, Problem, Wanted
 from tiedlm.loss.stream import stream
-from tiedlm.tracing import is_batched
+from tiedlm.tracing import is_asynchronous, is_batched
 
 
 def node_losses(problem: Problem, wanted: Wanted) -> Losses:
@@ -67,7 +67,7 @@ class _Fused(torch.autograd.Function):
         if gradients is None:
             problem = Problem(*tensors, *ctx.options)
             gradients = stream(problem.with_weight(problem.weight * grad), ctx.wanted).gradients
-        elif grad.is_cuda or grad != 1:
+        elif is_asynchronous(grad) or grad != 1:
             for g in gradients:
                 if g is not None:
                     g.mul_(grad)

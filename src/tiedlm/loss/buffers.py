@@ -18,12 +18,18 @@ CHUNK = 2**24  # scores of the tokens that one matrix product sees
 GPU_CHUNK = 2**26  # the same for Triton: a GPU has memory enough, and no cache to spare
 LEAST_ROWS = 256  # tokens of a chunk at least: with fewer, adding up its products costs too much
 PIECE = 2**21  # what PyTorch's pointwise work sees: it fits a cache, and few threads are started
-MOST_KEPT = 2**24  # a larger buffer ends with the pass
+MOST_KEPT = 3 * 2**24  # a larger buffer ends with the pass
 
 
-def most_rows(tokens: int, vocabulary: int, numbers: int) -> int:
-    """Return the rows of a matrix of scores that has so many numbers, if those are not too few."""
-    return max(1, min(tokens, max(numbers // vocabulary, LEAST_ROWS)))
+def chunk_rows(tokens: int, vocabulary: int, numbers: int, times: int = 1) -> int:
+    """Return how many tokens a chunk has: about ``times`` so many numbers, or ``LEAST_ROWS``.
+
+    Chunks are equally long. They are up to 1.5 times as large where that makes them fewer: each one
+    reads and writes the classifier's gradient, and products of few rows are slow.
+    """
+    most = max(1, numbers // vocabulary, LEAST_ROWS) * times
+    chunks = max(1, -(-(2 * tokens - most) // (2 * most)))  # tokens / most, rounded, a half down
+    return max(1, -(-tokens // chunks))
 
 
 class _Kept(threading.local):

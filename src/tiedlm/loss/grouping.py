@@ -11,6 +11,7 @@ Shape letters: N tokens, U distinct targets.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -69,19 +70,28 @@ class Group(NamedTuple):
 def group_by_word(targets_N: Tensor, most_words: int, *, by_level: bool = True) -> Iterator[Group]:
     """Yield groups of at most ``most_words`` distinct targets, each with all its tokens.
 
-    Without ``by_level`` the tokens are word by word, and no segments are made.
+    Without ``by_level`` the tokens are word by word, and no segments are made. The values are read
+    once, so that a program waits once for a GPU.
     """
-    words_U, word_of_N, count_U = torch.unique(targets_N, return_inverse=True, return_counts=True)
+    # N rows for the words too, until their number is read; those behind the last have no token.
+    sorted_N, order_N = torch.sort(targets_N, stable=True)
+    is_first_N = torch.ones_like(sorted_N)
+    is_first_N[1:] = sorted_N[1:] != sorted_N[:-1]
+    word_of_N = is_first_N.cumsum(0) - 1
+    rows_N = torch.arange(len(targets_N), device=targets_N.device)
+    words_U = torch.zeros_like(sorted_N).scatter_(0, word_of_N, sorted_N)
+    count_U = torch.zeros_like(sorted_N).scatter_add_(0, word_of_N, torch.ones_like(sorted_N))
     by_count_U = torch.argsort(count_U, descending=True, stable=True)
     place_U = torch.empty_like(by_count_U)
-    place_U[by_count_U] = torch.arange(len(words_U), device=targets_N.device)
+    place_U[by_count_U] = rows_N
     words_U, count_U, word_of_N = words_U[by_count_U], count_U[by_count_U], place_U[word_of_N]
 
-    tokens_N = torch.argsort(word_of_N, stable=True)
-    word_of_N = word_of_N[tokens_N]
+    by_word_N = torch.argsort(word_of_N, stable=True)
+    tokens_N, word_of_N = order_N[by_word_N], word_of_N[by_word_N]
     end_U = count_U.cumsum(0)
-    level_N = torch.arange(len(tokens_N), device=targets_N.device) - (end_U - count_U)[word_of_N]
-    counts, ends = count_U.tolist(), end_U.tolist()
+    level_N = rows_N - (end_U - count_U)[word_of_N]
+    counts = [count for count in count_U.tolist() if count]
+    ends = list(itertools.accumulate(counts))
     for first in range(0, len(counts), most_words):
         last = min(first + most_words, len(counts))
         mine = slice(ends[first] - counts[first], ends[last - 1])

@@ -37,9 +37,11 @@ from tiedlm.loss.gradients import Gradients
 from tiedlm.loss.grouping import Group, add_rows, group_by_word, in_order, single_tokens
 from tiedlm.loss.problem import Problem, Streamed, Wanted, weighted
 from tiedlm.matmul import matmul, operand
-from tiedlm.tracing import is_recording
+from tiedlm.tracing import is_asynchronous, is_recording
 
 _NARROW = 16  # rounding an embedding of fewer columns saves nothing
+# Multiplications that a GPU makes in bfloat16 in about the time that it costs to wait for it.
+_CHEAP = 2**33
 
 
 def stream(problem: Problem, wanted: Wanted) -> Streamed:
@@ -78,8 +80,9 @@ class _Stream:
         self.backend = backend_for(problem)(problem, self.gradients.bias_V)
         # Scores half as wide may be twice as many.
         scores_dtype = dtype if self.backend.in_place else like.dtype
-        self.words = buffers.most_rows(N, V, self.backend.chunk)
-        self.rows = max(1, min(N, self.words * (like.itemsize // scores_dtype.itemsize)))
+        self.words = buffers.chunk_rows(N, V, self.backend.chunk)
+        times = like.itemsize // scores_dtype.itemsize
+        self.rows = buffers.chunk_rows(N, V, self.backend.chunk, times)
         self.scores, self.gradient = buffers.Buffer("scores"), buffers.Buffer("gradient")
         self.soft, self.residual = buffers.Buffer("soft"), buffers.Buffer("residual")
 
@@ -102,7 +105,9 @@ class _Stream:
         targets_N = self.problem.targets_N
         if self.problem.alpha == 0:
             return in_order(targets_N)
-        if is_recording(targets_N):
+        # To count the distinct words of a GPU's targets is to wait for it.
+        is_cheap = len(targets_N) * self.embedding_VE.numel() <= _CHEAP
+        if is_recording(targets_N) or (is_asynchronous(targets_N) and is_cheap):
             return single_tokens(targets_N, self.words)
         return group_by_word(targets_N, self.words, by_level=self.backend.by_level)
 
@@ -224,14 +229,17 @@ class _Stream:
     def _stream_at_once(self, group: Group, soft: SoftTargets) -> None:
         """Stream all tokens with their words' scores below theirs in one matrix.
 
-        G lies above M there, and where the embedding is tied two products do the work of four.
+        G lies above M there, and where the embedding is tied three products do the work of six.
         """
         tokens_C = group.tokens_N
         hidden_CD = self.hidden_ND[tokens_C]
         C, U = len(tokens_C), len(soft.vectors_UE)
         held = self._take_scores(C + U, hidden_CD)
-        matmul(hidden_CD, self.classifier_VD.t(), held[:C])
-        matmul(soft.vectors_UE, self.embedding_VE.t(), held[C:])
+        if self.tied:
+            matmul(torch.cat((hidden_CD, soft.vectors_UE)), self.classifier_VD.t(), held)
+        else:
+            matmul(hidden_CD, self.classifier_VD.t(), held[:C])
+            matmul(soft.vectors_UE, self.embedding_VE.t(), held[C:])
         chunk = self._chunk_of(held[:C], tokens_C, group, 0)
         dot_U = self._do_words(chunk, soft, held[C:])
         self._keep_losses(chunk, tokens_C, soft)

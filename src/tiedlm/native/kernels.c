@@ -1,8 +1,7 @@
-/* The pointwise work of the losses and of the LSTM, each row in one pass while a cache holds it.
+/* The pointwise work of the losses, each row in one pass while a cache holds it.
  *
- * The same equations as tiedlm/loss/backends/eager.py and tiedlm/networks/lstm_function.py, which
- * run where there is no compiler and which these are tested against; matrix products are not made
- * here.
+ * The same equations as tiedlm/loss/backends/eager.py, which runs where there is no compiler and
+ * which these are tested against; matrix products are not made here. lstm.c has the LSTM's kernels.
  * Shape letters are theirs: C tokens of a chunk, U distinct targets, V vocabulary, B streams,
  * H hidden width. All matrices are contiguous, rows first, but where a stride says how many numbers
  * a row is from the next.
@@ -418,82 +417,6 @@ EXPORT void distributions(
   }
 }
 
-/* Read a row of a product, or of zeros, and add it to x. */
-static inline void add_row(float *restrict x, const void *product, int type, int64_t row,
-                           int64_t n) {
-  if (type == NONE) return;
-  if (type == F32) {
-    const float *p = (const float *)product + row * n;
-#pragma omp simd
-    for (int64_t h = 0; h < n; h++) x[h] += p[h];
-  } else {
-    const uint16_t *p = (const uint16_t *)product + row * n;
-#pragma omp simd
-    for (int64_t h = 0; h < n; h++) x[h] += from_bf16(p[h]);
-  }
-}
+#include "product.c"
 
-/* A step of an LSTM layer. gates (B, 4H) hold x W^T + b; the product h U^T is added, and they become
- * i, f, g, o. out = o tanh(cell) mask, and the same in bfloat16 if out_low is given. */
-EXPORT void lstm_step(
-    int64_t B, int64_t H, int threads, float *gates, const void *product, int type, const float *c,
-    const float *mask, float *cell, float *tanh_cell, float *out, uint16_t *out_low) {
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && B * H * 4 > SMALL)
-  for (int64_t b = 0; b < B; b++) {
-    float *gates_G = gates + b * 4 * H;
-    add_row(gates_G, product, type, b, 4 * H);
-    float *restrict i = gates_G, *restrict f = i + H, *restrict g = f + H, *restrict o = g + H;
-    const float *restrict before = c + b * H, *restrict mask_H = mask ? mask + b * H : NULL;
-    float *restrict after = cell + b * H, *restrict t = tanh_cell + b * H;
-    float *restrict out_H = out + b * H;
-#pragma omp simd
-    for (int64_t h = 0; h < H; h++) {
-      float i_ = sigmoid_(i[h]), f_ = sigmoid_(f[h]), g_ = tanh_(g[h]), o_ = sigmoid_(o[h]);
-      float c_ = f_ * before[h] + i_ * g_, t_ = tanh_(c_);
-      i[h] = i_, f[h] = f_, g[h] = g_, o[h] = o_;
-      after[h] = c_, t[h] = t_, out_H[h] = o_ * t_;
-    }
-    if (mask) {
-#pragma omp simd
-      for (int64_t h = 0; h < H; h++) out_H[h] *= mask_H[h];
-    }
-    if (out_low) write_block(out_low + b * H, BF16, 0, H, out_H);
-  }
-}
-
-/* A step backward. grad_hidden (B, H) is the gradient of the masked output without the product
- * d(gates of the next step) U, which is added here; grad_last, or NULL, that of the unmasked one.
- * grad_cell goes from d(cell) to d(c); grad_gates is d(gate inputs), and grad_low the same in
- * bfloat16 if it is given. grad_hidden is spoiled. */
-EXPORT void lstm_step_backward(
-    int64_t B, int64_t H, int threads, const float *gates, const float *c, const float *tanh_cell,
-    const float *mask, float *grad_hidden, const void *product, int type, const float *grad_last,
-    float *grad_cell, float *grad_gates, uint16_t *grad_low) {
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && B * H * 4 > SMALL)
-  for (int64_t b = 0; b < B; b++) {
-    const float *restrict i = gates + b * 4 * H, *restrict f = i + H, *restrict g = f + H,
-                *restrict o = g + H;
-    const float *restrict before = c + b * H, *restrict t = tanh_cell + b * H;
-    float *restrict dh = grad_hidden + b * H, *restrict dc = grad_cell + b * H;
-    float *gates_G = grad_gates + b * 4 * H;
-    float *restrict di = gates_G, *restrict df = di + H, *restrict dg = df + H,
-          *restrict d_o = dg + H;
-    add_row(dh, product, type, b, H);
-    if (mask) {
-      const float *restrict mask_H = mask + b * H;
-#pragma omp simd
-      for (int64_t h = 0; h < H; h++) dh[h] *= mask_H[h];
-    }
-    if (grad_last) add_row(dh, grad_last, F32, b, H);
-#pragma omp simd
-    for (int64_t h = 0; h < H; h++) {
-      float cell = dc[h] + dh[h] * o[h] * (1.0f - t[h] * t[h]);
-      di[h] = cell * g[h] * i[h] * (1.0f - i[h]);
-      df[h] = cell * before[h] * f[h] * (1.0f - f[h]);
-      dg[h] = cell * i[h] * (1.0f - g[h] * g[h]);
-      d_o[h] = dh[h] * t[h] * o[h] * (1.0f - o[h]);
-      dc[h] = cell * f[h];
-    }
-    if (grad_low) write_block(grad_low + b * 4 * H, BF16, 0, 4 * H, gates_G);
-  }
-}
+#include "lstm.c"

@@ -26,7 +26,7 @@ from tiedlm.native.locks import ForkSafeLock
 from tiedlm.native.routes import processor_lines
 from tiedlm.tracing import is_recording
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCE = Path(__file__).with_name("kernels.c")  # which includes the others
 _FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -fPIC -fvisibility=hidden -fopenmp"
 _loading = ForkSafeLock()
 _PATIENCE = 120  # seconds to wait for another process that compiles
@@ -173,7 +173,8 @@ def _fingerprint(compiler: list[str]) -> str:
         [*compiler, "--version"], check=True, capture_output=True, text=True, timeout=60
     ).stdout
     cpu = "\n".join(processor_lines())
-    parts = (SOURCE.read_text(), *compiler, version, cpu, _FLAGS, *_processor_flags())
+    sources = (path.read_text() for path in sorted(SOURCE.parent.glob("*.c")))
+    parts = (*sources, *compiler, version, cpu, _FLAGS, *_processor_flags())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -5,12 +5,17 @@ They change nothing of the process, such as PyTorch's switches. :mod:`tiedlm.mat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ctypes
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import torch
 from torch import Tensor
 
+from tiedlm.native.library import declare, pointer, suitable_kernels
+
 BLOCK = 2048  # rows or columns of a product that is made in blocks
+_EVEN = 32  # of which the tokens of a product by oneDNN are a multiple
 _PART = 2**18  # numbers that are added at a time; they fit a cache
 
 
@@ -31,8 +36,34 @@ def _by_blocks(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
 def _by_onednn(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
     """Make a product by oneDNN, which returns it: in blocks, so that the copies fit a cache."""
     for a_block, b_block, out_block in _blocks(a, b, out):
-        product = onednn_linear(a_block, b_block.t())
-        _put(product[:, : out_block.shape[1]], out_block, accumulate)
+        _mostly(_copied_from_onednn, a_block, b_block, out_block, accumulate)
+    return out
+
+
+def _copied_from_onednn(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
+    return _put(onednn_linear(a, b.t())[:, : out.shape[1]], out, accumulate)
+
+
+def _mostly(
+    way: Callable[..., Tensor], a: Tensor, b: Tensor, out: Tensor, accumulate: bool
+) -> Tensor:
+    """Make a product by oneDNN but for the last tokens.
+
+    oneDNN keeps about 1 MB of compiled code for each shape it meets, and the number of tokens
+    changes from call to call.
+    """
+    if is_transposed(a):  # the tokens are what is summed over
+        even = a.shape[1] - a.shape[1] % _EVEN
+        if even:
+            way(a[:, :even], b[:even], out, accumulate)
+        if even < a.shape[1]:
+            plain(a[:, even:], b[even:], out, accumulate or even > 0)
+        return out
+    even = len(a) - len(a) % _EVEN
+    if even:
+        way(a[:even], b, out[:even], accumulate)
+    if even < len(a):
+        plain(a[even:], b, out[even:], accumulate)
     return out
 
 
@@ -42,8 +73,43 @@ def _transposed(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
     return _put(product_PM[: out.shape[1]].t(), out, accumulate)
 
 
+def _compiled(
+    a: Tensor, b: Tensor, out: Tensor, accumulate: bool, bias: Tensor | None = None
+) -> Tensor:
+    """Make a float32 product by the kernel of ``product.c``, perhaps plus a bias."""
+    kernels = suitable_kernels(a, b, out, products=out.dtype)
+    if kernels is None:
+        raise RuntimeError("the compiled kernels do not serve these matrices")
+    assert out.stride(1) == 1
+    _declare(kernels)
+    kernels.product(
+        *a.shape, out.shape[1], torch.get_num_threads(), a.data_ptr(), *a.stride(), b.data_ptr(),
+        *b.stride(), pointer(bias), out.data_ptr(), out.stride(0), accumulate,
+    )  # fmt: skip
+    return out
+
+
+def compiled_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return ``x @ weight.t() + bias`` by the compiled kernel, all of float32."""
+    out = x.new_empty(len(x), len(weight))
+    return _compiled(x, weight.t(), out, False, bias.contiguous())
+
+
+@cache
+def _declare(kernels: ctypes.CDLL) -> None:
+    size, pointer_ = ctypes.c_int64, ctypes.c_void_p
+    factor = [pointer_, size, size]
+    declare(
+        kernels,
+        {"product": [
+            *[size] * 3, ctypes.c_int, *factor, *factor, *[pointer_] * 2, size, ctypes.c_int,
+        ]},
+    )  # fmt: skip
+
+
 WAYS = {
     "plain": plain,
+    "compiled": _compiled,
     "blocks": _by_blocks,
     "transposed": _transposed,
     "oneDNN": _by_onednn,

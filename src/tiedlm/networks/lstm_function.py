@@ -40,10 +40,10 @@ def _run(
     bias_G: Tensor,
     mask_BH: Tensor | None,
     gemm: torch.dtype,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Run forward; return ``output_TBH, h_BH, recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH``.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Run forward; return ``hidden_SBH, h_BH, gates_TBG, cells_TBH, tanh_cells_TBH``.
 
-    ``recurrent_BH`` is the masked hidden state before the first step.
+    ``hidden_SBH`` has the masked hidden states, of the state before the first step too: S = T + 1.
     """
     T, B, E = x_TBE.shape
     H = h_BH.shape[-1]
@@ -54,17 +54,17 @@ def _run(
         # Adding two tensors of different types would be several times slower.
         gates_NG = (x_NE @ weight_ih_GE.t()).to(bias_G.dtype).add_(bias_G)
     gates_TBG = gates_NG.view(T, B, 4 * H)
-    cells_TBH, tanh_cells_TBH, output_TBH = torch.empty(
-        3, T, B, H, dtype=gates_TBG.dtype, device=gates_TBG.device
-    ).unbind(0)
-    recurrent_BH = h_BH if mask_BH is None else h_BH * mask_BH
+    cells_TBH, tanh_cells_TBH = gates_TBG.new_empty(2, T, B, H).unbind(0)
+    hidden_SBH = gates_TBG.new_empty(T + 1, B, H)
+    recurrent_BH, output_TBH = hidden_SBH[0], hidden_SBH[1:]
+    recurrent_BH.copy_(h_BH if mask_BH is None else h_BH * mask_BH)
     run, _ = _recurrence(gates_TBG, h_BH, c_BH, mask_BH, products=gemm)
     run(
         gates_TBG, c_BH, recurrent_BH, weight_hh_GH.to(gemm), mask_BH,
         cells_TBH, tanh_cells_TBH, output_TBH,
     )  # fmt: skip
     last_h_BH = gates_TBG[-1, :, 3 * H :] * tanh_cells_TBH[-1]
-    return output_TBH, last_h_BH, recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH
+    return hidden_SBH, last_h_BH, gates_TBG, cells_TBH, tanh_cells_TBH
 
 
 def _recurrence(
@@ -206,14 +206,14 @@ class _LSTMLayer(torch.autograd.Function):
         ctx.gemm = gemm_dtype(x_TBE)
         # Both passes use the weights in the type of the GEMMs.
         weight_ih_GE, weight_hh_GH = weight_ih_GE.to(ctx.gemm), weight_hh_GH.to(ctx.gemm)
-        output_TBH, last_h_BH, recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH = _run(
+        hidden_SBH, last_h_BH, gates_TBG, cells_TBH, tanh_cells_TBH = _run(
             x_TBE, h_BH, c_BH, weight_ih_GE, weight_hh_GH, bias_G, mask_BH, ctx.gemm
         )
         ctx.save_for_backward(
             x_TBE, c_BH, weight_ih_GE, weight_hh_GH, mask_BH,
-            recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH, output_TBH,
+            hidden_SBH, gates_TBG, cells_TBH, tanh_cells_TBH,
         )  # fmt: skip
-        return output_TBH, last_h_BH, cells_TBH[-1].clone()
+        return hidden_SBH[1:], last_h_BH, cells_TBH[-1].clone()
 
     @staticmethod
     def backward(
@@ -231,7 +231,7 @@ class _LSTMLayer(torch.autograd.Function):
             )
         (
             x_TBE, c_BH, weight_ih_GE, weight_hh_GH, mask_BH,
-            recurrent_BH, gates_TBG, cells_TBH, tanh_cells_TBH, output_TBH,
+            hidden_SBH, gates_TBG, cells_TBH, tanh_cells_TBH,
         ) = ctx.saved_tensors  # fmt: skip
         T, B, H = cells_TBH.shape
         gemm = ctx.gemm
@@ -253,10 +253,7 @@ class _LSTMLayer(torch.autograd.Function):
             matmul(grad_NG.t(), x_TBE.reshape(T * B, x_TBE.shape[-1]).to(gemm), out=grad_w_ih)
         if need_w_hh:
             grad_w_hh = grad_cell_BH.new_empty(4 * H, H)
-            previous_TBH = torch.empty_like(output_TBH, dtype=gemm)
-            previous_TBH[0].copy_(recurrent_BH)
-            previous_TBH[1:].copy_(output_TBH[:-1])
-            matmul(grad_NG.t(), previous_TBH.view(T * B, H), out=grad_w_hh)
+            matmul(grad_NG.t(), hidden_SBH[:-1].view(T * B, H).to(gemm), out=grad_w_hh)
         if need_h:
             grad_h0 = torch.empty_like(grad_cell_BH)
             matmul(grad_NG[:B], weight_hh_GH, out=grad_h0)
@@ -286,5 +283,5 @@ def lstm_layer(
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
         output_TBH, last_h_BH, last_c_BH = _LSTMLayer.apply(*inputs, mask_BH)  # type: ignore[no-untyped-call]
         return output_TBH, last_h_BH, last_c_BH
-    output_TBH, last_h_BH, _, _, cells_TBH, _ = _run(*inputs, mask_BH, gemm or gemm_dtype(x_TBE))
-    return output_TBH, last_h_BH, cells_TBH[-1].clone()
+    hidden_SBH, last_h_BH, _, cells_TBH, _ = _run(*inputs, mask_BH, gemm or gemm_dtype(x_TBE))
+    return hidden_SBH[1:], last_h_BH, cells_TBH[-1].clone()

@@ -34,7 +34,8 @@ class Network(Protocol[S]):
     Attributes:
         d_hidden: width of what the classifier reads.
         forgets: whether two different states become equal after the same words, to rounding. Then
-            a long text is read in segments at once; else it is read as one stream.
+            a long text is read in segments at once; else it is read as one stream. A network that
+            reads all words of a window at once gains nothing from segments, and says False.
     """
 
     d_hidden: int

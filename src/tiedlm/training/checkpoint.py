@@ -2,7 +2,8 @@
 
 A checkpoint is two files in ``last/``: ``<step>-<epoch>.safetensors`` holds the parameters, the
 carried state and the state of the random generator; ``<step>-<epoch>.json``, written after it,
-holds the progress, the run that it belongs to, the SHA-256 of the first and its own. The newest two
+holds the progress, the run that it belongs to, how matrix products were made
+(``tiedlm.native.routes``), the SHA-256 of the first and its own. The newest two
 are kept. If a checkpoint lacks its JSON, has a wrong digest or belongs to another run, a message
 names it and the one before it is used. The end of an epoch and a stop just before it have the same
 step, so the name contains the epoch: no file of a sound checkpoint is ever overwritten.
@@ -14,6 +15,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +28,7 @@ from tiedlm.errors import UserError
 from tiedlm.evaluation import perplexity
 from tiedlm.files import read_json, write_bytes, write_json
 from tiedlm.model import LanguageModel
+from tiedlm.native import routes
 from tiedlm.networks.state import State, from_named, named
 from tiedlm.training.run_files import INSIDE
 
@@ -149,6 +152,7 @@ def save_checkpoint(
         "run": run_id,
         "sha256": hashlib.sha256(data).hexdigest(),
         "progress": asdict(progress),
+        "products": routes.in_use(),
     }
     write_json(stem.with_suffix(".json"), {**described, "own_sha256": _own_digest(described)})
     for old in sorted(folder.glob("*.json"))[:-KEPT]:
@@ -162,6 +166,20 @@ def save_checkpoint(
 def _own_digest(described: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a checkpoint's description, whatever the layout of its JSON."""
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def products_of(folder: Path) -> dict[str, Any] | None:
+    """Return how the newest checkpoint's run made matrix products; None where nothing says so.
+
+    Args:
+        folder: ``last/`` of a run, perhaps one of an earlier version, or damaged.
+    """
+    for sidecar in sorted(folder.glob("*.json"), reverse=True):
+        with suppress(UserError, AttributeError):
+            found = read_json(sidecar).get("products")
+            if isinstance(found, dict):
+                return found
+    return None
 
 
 def restore_checkpoint(

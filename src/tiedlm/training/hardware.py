@@ -9,17 +9,18 @@ from typing import Any
 
 import torch
 
-from tiedlm import cores, native
+from tiedlm import cores, matmul, native
 from tiedlm.arithmetic import Arithmetic, arithmetic
 from tiedlm.cores import available_cores
 from tiedlm.environment_variables import OMP_NUM_THREADS, read
 from tiedlm.errors import UserError
-from tiedlm.native import processor, triton
+from tiedlm.native import processor, routes, triton
 from tiedlm.training.run import environment
 from tiedlm.training.settings import Settings
 
 # Small products do not fill more cores. More threads would only wait for each other.
 MOST_THREADS = 8
+WIDTHS = (200, 650, 1500)  # of the paper's models
 
 
 def choose_device(name: str) -> torch.device:
@@ -122,18 +123,35 @@ def arithmetic_of(settings: Settings, device: torch.device) -> Iterator[None]:
 
 def machine_info() -> dict[str, Any]:
     """Return what ``tiedlm info`` shows."""
-    gemm = processor.gemm_info()
     with default_arithmetic() as used:
-        known = environment()
+        known, gemm = environment(), processor.gemm_info()
     del known["compiled"]  # true or false only during a run
     return {
         **known,
         "device": str(choose_device("auto")),
         "threads": _threads_info(used.threads),
         "fp32 products": f"{gemm['fp32_gemm']} ({gemm['fp32_gemm_reason']})",
+        "tiedlm's products": routes.info(),
         "bf16 products": "native" if gemm["bf16"] else "not native: --precision bf16 is refused",
         "pointwise work": native.kernels_info(),
         **({"GPU's pointwise work": triton.triton_info()} if torch.cuda.is_available() else {}),
         "precision auto": "fp32, by the fastest route that is exact"
         + ("; bf16 is faster, and asked for with --precision bf16" if gemm["bf16"] else ""),
     }
+
+
+def measured_products() -> list[dict[str, Any]]:
+    """Return how the products of training steps are made here, and what each way takes.
+
+    A bare call of the library leaves PyTorch's switch alone. Commands turn it on where that pays:
+    then they have rows of their own.
+    """
+    rows: list[dict[str, Any]] = []
+    for where, context in (("library", default_arithmetic()), ("commands", fast_arithmetic())):
+        with context as used:
+            if where == "commands" and used.route != "fastest":
+                continue
+            for width in WIDTHS:
+                for product, choice in matmul.measured_products(width).items():
+                    rows.append({"in": where, "d": width, "product": product, **choice._asdict()})
+    return rows

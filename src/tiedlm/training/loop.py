@@ -23,11 +23,12 @@ from tiedlm.evaluation import evaluate, perplexity
 from tiedlm.evaluation.subspace import subspace_distance
 from tiedlm.files import check_folder, read_json, write_json, write_text
 from tiedlm.model import LanguageModel
+from tiedlm.native.routes import as_recorded
 from tiedlm.networks import State
 from tiedlm.progress import Silent, Watcher, short_duration
 from tiedlm.training import run, run_files
 from tiedlm.training.build import build_model
-from tiedlm.training.checkpoint import Progress, save_checkpoint
+from tiedlm.training.checkpoint import Progress, products_of, save_checkpoint
 from tiedlm.training.distributed import Ranks, join
 from tiedlm.training.hardware import arithmetic_of, device_of, threads_of
 from tiedlm.training.kept_weights import KeptWeights
@@ -84,7 +85,8 @@ def train(
         training = _Training(settings, corpus, out, save_every, watcher, ranks, on_metrics)
         # Rank 0 holds the folder; the others only read it.
         holder = run_files.lock(out) if ranks.is_first else nullcontext()
-        with holder, arithmetic_of(settings, training.device):
+        made_before = as_recorded(products_of(out / run_files.LAST))
+        with holder, made_before, arithmetic_of(settings, training.device):
             return training.run(stop_requested)
 
 

@@ -201,7 +201,7 @@ class Settings:
         0.999, "Decay of Adam's mean of squared gradients.", group="Schedule", later=True
     )
     weight_decay: float = _setting(
-        0.0, "Pull of every parameter to zero: x times it is added to the gradient.",
+        0.0, "Weight decay: so many times a parameter is added to its gradient.",
         group="Schedule", later=True,
     )  # fmt: skip
     weight_decay_inside: bool = _setting(

@@ -23,10 +23,12 @@ MODULE = """
 from torch import nn
 
 class RNNModel(nn.Module):
-    def __init__(self, kind="LSTM", words=23, width=7, hidden=7, layers=2, tied=False):
+    def __init__(
+        self, kind="LSTM", words=23, width=7, hidden=7, layers=2, tied=False, **options
+    ):
         super().__init__()
         self.encoder = nn.Embedding(words, width)
-        self.rnn = getattr(nn, kind)(width, hidden, layers)
+        self.rnn = getattr(nn, kind)(width, hidden, layers, **options)
         self.decoder = nn.Linear(hidden, words)
         nn.init.normal_(self.decoder.bias)
         if tied:
@@ -153,11 +155,37 @@ def test_refusing_a_pickle_does_not_execute_it(tmp_path, vocabulary_file):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(("kind", "says"), [("GRU", "GRU"), ("RNN", "RNN_TANH or RNN_RELU")])
-def test_other_networks_are_refused_by_name(tmp_path, vocabulary_file, kind, says):
-    path = save(RNNModel(kind).state_dict(), tmp_path)
-    with pytest.raises(UserError, match=f"is a {says} model; supported are LSTM checkpoints"):
-        import_checkpoint(path, vocabulary_file)
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "module_options", "options"),
+    [
+        ("GRU", {}, {}),
+        ("RNN", {"nonlinearity": "tanh"}, {}),
+        ("RNN", {"nonlinearity": "relu"}, {"activation": "relu"}),
+    ],
+)
+def test_gru_and_rnn_give_the_module_s_logits(
+    tmp_path, vocabulary_file, kind, module_options, options, tied
+):
+    torch.manual_seed(0)
+    legacy = RNNModel(kind, tied=tied, **module_options)
+    path = save(legacy.state_dict(), tmp_path)
+    model = import_checkpoint(path, vocabulary_file, options).model
+    assert model.config.network == {"GRU": "gru", "RNN": "elman"}[kind]
+    assert model.config.tied is tied
+    tokens_TB = torch.randint(len(WORDS), (11, 3))
+    with torch.no_grad():
+        expected, h = legacy(tokens_TB)
+        hidden, state = model(tokens_TB.t())
+        found = model.decode(hidden)
+    for one, other in ((found, expected.transpose(0, 1)), (state.h, h)):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_an_option_of_another_network_is_refused(tmp_path, vocabulary_file):
+    path = save(RNNModel("GRU").state_dict(), tmp_path)
+    with pytest.raises(UserError, match="network gru has no option 'activation'; it has none"):
+        import_checkpoint(path, vocabulary_file, {"activation": "relu"})
 
 
 @pytest.mark.parametrize(
@@ -200,7 +228,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path, vocabulary_file):
 
 def test_another_state_dict_is_refused(tmp_path, vocabulary_file):
     path = save(nn.Linear(2, 2).state_dict(), tmp_path)
-    with pytest.raises(UserError, match="supported are LSTM checkpoints"):
+    with pytest.raises(UserError, match="supported are LSTM, GRU and RNN checkpoints"):
         import_checkpoint(path, vocabulary_file)
 
 

@@ -62,6 +62,23 @@ def test_threads_do_not_share_a_buffer():
     assert seen[0].data_ptr() != mine.data_ptr()
 
 
+@pytest.mark.parametrize("vocabulary", [1, 10_000, 33_278, 128_256, 2**25])
+@pytest.mark.parametrize("tokens", [0, 1, 255, 257, 700, 8192, 65_536])
+@pytest.mark.parametrize("times", [1, 2])
+def test_chunks_are_equal_few_and_little_above_the_budget(tokens, vocabulary, times):
+    budget = max(buffers.CHUNK // vocabulary, buffers.LEAST_ROWS) * times
+    rows = buffers.chunk_rows(tokens, vocabulary, buffers.CHUNK, times)
+    assert 1 <= rows <= max(1.5 * budget, 1)
+    assert rows <= max(1, tokens)
+    chunks = -(-tokens // rows)
+    assert chunks <= max(1, -(-tokens // budget))
+    assert chunks * rows - tokens <= max(1, chunks)  # none is much shorter than the others
+
+
+def test_a_window_of_wikitext_2_is_one_chunk():
+    assert buffers.chunk_rows(700, 33_278, buffers.CHUNK) == 700
+
+
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_no_result_is_a_view_of_a_reused_buffer(reduction):
     """The next call does not change the losses and gradients of this one."""

@@ -64,6 +64,18 @@ def test_the_transformer_has_the_published_numbers_in_our_scale():
 @pytest.mark.parametrize(("suffix", "tied", "augmented"), [
     ("", False, False), ("-al", False, True), ("-re", True, False), ("-real", True, True),
 ])  # fmt: skip
+def test_a_transformer_for_ones_own_text_is_there_as_each_variant(suffix, tied, augmented):
+    recipe = get_recipe(f"transformer{suffix}")
+    assert (recipe.tied, recipe.alpha > 0, recipe.data) == (tied, augmented, "")
+    config = model_config(recipe, 10_000)
+    words = (1 if tied else 2) * 10_000 * 200 + 10_000
+    layer = 4 * 200 * 200 + 3 * 200 * 400 + 2 * 200
+    assert config.num_params() == words + 4 * layer + 200
+
+
+@pytest.mark.parametrize(("suffix", "tied", "augmented"), [
+    ("", False, False), ("-al", False, True), ("-re", True, False), ("-real", True, True),
+])  # fmt: skip
 def test_awd_lstm_for_ones_own_text_is_there_as_each_variant(suffix, tied, augmented):
     recipe = get_recipe(f"awd-lstm{suffix}")
     assert (recipe.tied, recipe.alpha > 0, recipe.data) == (tied, augmented, "")
@@ -211,3 +223,43 @@ def test_every_setting_but_the_recipe_has_a_flag_in_a_group():
     assert research == {
         "skip", "vocab_from", "soft_target", "soft_target_from", "ce_weight", "unit_norm",
     }  # fmt: skip
+
+
+# Millions, as the authors give them: tied, with a bias, 10,000 words.
+@pytest.mark.parametrize(("depth", "millions"), [(9, 23.42), (10, 23.48)])
+def test_recurrent_highway_recipes_have_the_published_number_of_parameters(depth, millions):
+    count = model_config(get_recipe(f"ptb-rhn-{depth}"), 10_000).num_params()
+    assert round(count / 1e6, 2) == millions
+
+
+def test_recurrent_highway_recipes_have_the_published_settings():
+    for depth in range(1, 11):
+        recipe = get_recipe(f"ptb-rhn-{depth}")
+        assert recipe.options == {"depth": depth, "dropout_output": 0.75}
+        assert (recipe.tied, recipe.decoder_bias, recipe.alpha) == (True, True, 0)
+        drops = (recipe.dropout_words, recipe.dropout_input, recipe.dropout_hidden)
+        assert drops == (0.25, 0.75, 0.25)
+        assert (recipe.weight_decay, recipe.weight_decay_inside, recipe.clip) == (1e-7, True, 10)
+        assert recipe.lr_at(20) == 0.2
+        assert recipe.lr_at(21) == pytest.approx(0.2 / 1.02)
+    plain, tied, both = (get_recipe(f"ptb-rhn-9{suffix}") for suffix in ("", "-re", "-real"))
+    assert tied.replace(recipe="ptb-rhn-9") == plain
+    assert both.replace(recipe="ptb-rhn-9", alpha=0.0) == plain
+    assert both.alpha == get_recipe("ptb-small-real").alpha
+
+
+@pytest.mark.parametrize("network", ["rhn", "gru"])
+def test_recipes_for_text_of_ones_own_differ_in_tying_and_loss_only(network):
+    recipes = [get_recipe(network + suffix) for suffix in ("", "-al", "-re", "-real")]
+    assert [(recipe.tied, recipe.alpha > 0) for recipe in recipes] == [
+        (False, False), (False, True), (True, False), (True, True),
+    ]  # fmt: skip
+    same = {repr(r.replace(recipe="", tied=False, alpha=0.0)) for r in recipes}
+    assert len(same) == 1
+    assert recipes[0].network == network
+    model_config(recipes[0], 100)  # its options are the network's
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_options_of_every_recipe_are_its_network_s(name):
+    assert model_config(get_recipe(name), 100).num_params() > 0

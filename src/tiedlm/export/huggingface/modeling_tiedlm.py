@@ -3,7 +3,7 @@
 The forward pass has no dropout. To continue training with variational dropout, use tiedlm itself.
 Tensors have the same names as in a tiedlm run.
 
-The network between the word vectors and the classifier is in a file of its own.
+Each network between the word vectors and the classifier is in a file of its own.
 
 Shape letters: B sequences, T steps, V vocabulary, E embedding width, H hidden width, L layers.
 """
@@ -18,12 +18,28 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .configuration_tiedlm import TiedLMConfig
-from .network_lstm import Network
+from .network_awd_lstm import Network as AWDNetwork
+from .network_elman import Network as ElmanNetwork
+from .network_encoder import Network as EncoderNetwork
+from .network_gru import Network as GRUNetwork
+from .network_lstm import Network as LSTMNetwork
+from .network_rhn import Network as RHNNetwork
+from .network_transformer import Network as TransformerNetwork
 
 if TYPE_CHECKING:  # so that save_pretrained copies the pipeline, which config.json names
     from .pipeline_tiedlm import TiedLMTextGenerationPipeline  # noqa: F401
 
 _TIES_ARE_NAMED_PAIRS = int(transformers.__version__.split(".")[0]) >= 5
+
+NETWORKS: dict[str, Any] = {
+    "lstm": LSTMNetwork,
+    "awd_lstm": AWDNetwork,
+    "gru": GRUNetwork,
+    "elman": ElmanNetwork,
+    "rhn": RHNNetwork,
+    "transformer": TransformerNetwork,
+    "encoder": EncoderNetwork,
+}
 
 # The name of a model's returned state, which version 5 of transformers changed.
 STATE = next(
@@ -98,7 +114,7 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
     base_model_prefix = ""
     main_input_name = "input_ids"
     _is_stateful = True
-    _no_split_modules = list(Network.unsplittable)  # noqa: RUF012
+    _no_split_modules = [name for kind in NETWORKS.values() for name in kind.unsplittable]  # noqa: RUF012
     _tied_weights_keys = (
         {"decoder.weight": "embedding.weight"} if _TIES_ARE_NAMED_PAIRS else ["decoder.weight"]
     )
@@ -106,17 +122,15 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
     def __init__(self, config: TiedLMConfig) -> None:
         super().__init__(config)
         self.embedding = nn.Embedding(config.vocab_size, config.d_embed)
-        network = Network(config)
+        network = NETWORKS[config.network](config)
         self.add_module(config.network, network)
         self.decoder = Decoder(config, network.d_hidden)
         self.post_init()
 
     @property
-    def network(self) -> Network:
+    def network(self) -> Any:
         """The network between the word vectors and the classifier."""
-        network = self._modules[self.config.network]
-        assert isinstance(network, Network)
-        return network
+        return self._modules[self.config.network]
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:

@@ -1,6 +1,8 @@
-"""The recurrence of an LSTM layer in compiled steps, for a CPU.
+"""The recurrence of an LSTM layer compiled for a CPU (``native/lstm.c``).
 
-A step is one matrix product and one pass over memory.
+In float32 one call runs a whole window: its products are compiled, too. With bfloat16 operands a
+step is a library's matrix product and one pass over memory. That way also serves short windows, in
+which laying the weight out would take longer than it saves.
 
 Shape letters: B streams, T steps, H hidden width, G = 4H gates (i, f, g, o).
 """
@@ -17,9 +19,16 @@ from torch import Tensor
 from tiedlm.matmul import multiplier
 from tiedlm.native import declare, pointer, type_of
 
+_LEAST_STEPS = 4  # of a window that is one call
+_LEAST_SHARED = 2**17  # multiplications of a quarter of a step; one thread does fewer faster
+_PANEL = 32  # the widest panel of lstm.c
+
 _pointer, _int = ctypes.c_void_p, ctypes.c_int
 _SIZES = [ctypes.c_int64, ctypes.c_int64, _int]
+_WINDOW = [*[ctypes.c_int64] * 3, _int]
 _SIGNATURES = {
+    "lstm_forward": [*_WINDOW, *[_pointer] * 9],
+    "lstm_backward": [*_WINDOW, *[_pointer] * 11],
     "lstm_step": [*_SIZES, _pointer, _pointer, _int, *[_pointer] * 6],
     "lstm_step_backward": [*_SIZES, *[_pointer] * 6, _int, *[_pointer] * 4],
 }
@@ -27,7 +36,7 @@ _SIGNATURES = {
 
 @cache
 def _declare(kernels: ctypes.CDLL) -> None:
-    """Declare the argument types of the steps in ``kernels.c``."""
+    """Declare the argument types of the kernels in ``lstm.c``."""
     declare(kernels, _SIGNATURES)
 
 
@@ -48,11 +57,18 @@ def run_forward(
     """
     _declare(kernels)
     T, B, H = cells_TBH.shape
+    c_BH, mask_BH = c_BH.contiguous(), None if mask_BH is None else mask_BH.contiguous()
+    factor_BH = recurrent_BH.to(weight_hh_GH.dtype).contiguous()
+    if _is_one_call(weight_hh_GH, T):
+        weight_hh_GH, packed = weight_hh_GH.contiguous(), _room_for(weight_hh_GH)
+        kernels.lstm_forward(
+            T, B, H, _threads_for(B, H), pointer(weight_hh_GH), pointer(packed),
+            pointer(gates_TBG), pointer(factor_BH), pointer(c_BH), pointer(mask_BH),
+            pointer(cells_TBH), pointer(tanh_cells_TBH), pointer(output_TBH),
+        )  # fmt: skip
+        return
     multiply = multiplier(weight_hh_GH, B)
     type_, threads = type_of(weight_hh_GH), torch.get_num_threads()
-    c_BH = c_BH.contiguous()
-    mask_BH = None if mask_BH is None else mask_BH.contiguous()
-    factor_BH = recurrent_BH.to(weight_hh_GH.dtype).contiguous()
     low_BH = torch.empty_like(factor_BH) if weight_hh_GH.dtype != output_TBH.dtype else None
     before, mask, low = pointer(c_BH), pointer(mask_BH), pointer(low_BH)
     gates, cells, tanh_cells, outputs = map(
@@ -83,14 +99,24 @@ def run_backward(
     """Return the gradients of the gates' inputs, also in the GEMMs' type, and of ``c_BH``."""
     _declare(kernels)
     T, B, H = cells_TBH.shape
-    multiply = multiplier(weight_hh_GH.t(), B)
-    type_, threads = type_of(weight_hh_GH), torch.get_num_threads()
     c_BH, grad_h_BH = c_BH.contiguous(), grad_h_BH.contiguous()
     mask_BH = None if mask_BH is None else mask_BH.contiguous()
-    # A copy, because the step adds to the gradient of its output, and autograd owns that.
-    grad_hidden_TBH = grad_output_TBH.clone(memory_format=torch.contiguous_format)
     grad_cell_BH = grad_c_BH.clone(memory_format=torch.contiguous_format)
     grad_gates_TBG = torch.empty_like(gates_TBG)
+    if _is_one_call(weight_hh_GH, T):
+        grad_output_TBH = grad_output_TBH.contiguous()
+        weight_hh_GH, packed = weight_hh_GH.contiguous(), _room_for(weight_hh_GH)
+        kernels.lstm_backward(
+            T, B, H, _threads_for(B, H), pointer(weight_hh_GH), pointer(packed),
+            pointer(gates_TBG), pointer(c_BH), pointer(mask_BH), pointer(cells_TBH),
+            pointer(tanh_cells_TBH), pointer(grad_output_TBH), pointer(grad_h_BH),
+            pointer(grad_cell_BH), pointer(grad_gates_TBG),
+        )  # fmt: skip
+        return grad_gates_TBG, grad_gates_TBG, grad_cell_BH
+    multiply = multiplier(weight_hh_GH.t(), B)
+    type_, threads = type_of(weight_hh_GH), torch.get_num_threads()
+    # A copy, because the step adds to the gradient of its output, and autograd owns that.
+    grad_hidden_TBH = grad_output_TBH.clone(memory_format=torch.contiguous_format)
     factor_TBG = grad_gates_TBG
     low: Sequence[int | None] = [None] * T
     if weight_hh_GH.dtype != gates_TBG.dtype:
@@ -111,6 +137,22 @@ def run_backward(
             grad_cell, grad_gates[t], low[t],
         )  # fmt: skip
     return grad_gates_TBG, factor_TBG, grad_cell_BH
+
+
+def _is_one_call(weight_hh_GH: Tensor, steps: int) -> bool:
+    """Tell whether a window is one call: float32, and long enough to lay the weight out for it."""
+    return weight_hh_GH.dtype == torch.float32 and steps >= _LEAST_STEPS
+
+
+def _room_for(weight_hh_GH: Tensor) -> Tensor:
+    """Return room for the weight as ``lstm.c`` lays it out."""
+    G, H = weight_hh_GH.shape
+    return weight_hh_GH.new_empty(G, -(-H // _PANEL) * _PANEL)
+
+
+def _threads_for(B: int, H: int) -> int:
+    """Return how many threads share the steps of a window: they meet after every step."""
+    return torch.get_num_threads() if B * H * H >= _LEAST_SHARED else 1
 
 
 def _pointers(x_TBX: Tensor) -> list[int]:
