@@ -105,10 +105,12 @@ def temporary_name(path: Path) -> Path:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove temporary files that killed processes left in a folder."""
+    """Remove temporary files and folders that killed processes left in a folder."""
     for path in folder.glob(".*.tmp"):
         if path.is_file():
             path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
@@ -231,6 +233,27 @@ def files_together(folder: Path, marker: str, kind: str) -> Iterator[Path]:
         if is_new:
             with suppress(OSError):  # fails unless the folder is empty, as after an error
                 folder.rmdir()
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes ``path`` on success and is removed on failure.
+
+    Args:
+        path: a folder that does not exist; missing parent folders are created.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    temporary = temporary_name(path)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise explain(error, path) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_utf8(path: Path, why: str) -> None:

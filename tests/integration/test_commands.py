@@ -111,7 +111,7 @@ def test_train_help_begins_with_an_example_and_has_every_flag_in_its_group(capsy
     assert panels[::2] == names
     text = dict(zip(names, panels[1::2], strict=True))
     assert re.findall(r"^\S+ (--[a-z]+)", text["Output"], re.MULTILINE) == [
-        "--out", "--resume", "--quiet", "--tensorboard", "--list", "--show"
+        "--out", "--resume", "--quiet", "--tensorboard", "--list", "--show", "--keep", "--evaluate",
     ]  # fmt: skip
     for field in dataclasses.fields(Settings):
         if field.name != "recipe":

@@ -1,5 +1,6 @@
 """Files are written whole or not at all."""
 
+import contextlib
 import errno
 import math
 import os
@@ -15,6 +16,7 @@ from tiedlm.data import list_sources
 from tiedlm.data.standard import data_root
 from tiedlm.errors import UserError, did_you_mean
 from tiedlm.files import (
+    atomic_folder,
     atomic_path,
     cache_folder,
     check_folder,
@@ -26,6 +28,7 @@ from tiedlm.files import (
     lock,
     read_json,
     readable,
+    remove_temporary,
     write_json,
     write_text,
 )
@@ -318,3 +321,29 @@ def test_a_number_beyond_any_float_is_infinite():
 def test_a_number_too_large_is_shown_as_it_was_written():
     written = f"[1{'0' * 400}, 1e999, -1e999, Infinity, -Infinity, NaN, 0.5]"
     assert repr(parse_json(written, "list")) == written
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    for died in (True, False):
+        with contextlib.suppress(KeyError), atomic_folder(tmp_path / "a" / "b") as new:
+            (new / "file").write_text("text")
+            assert not (tmp_path / "a" / "b").exists()
+            if died:
+                raise KeyError
+        assert (tmp_path / "a" / "b").exists() != died
+    assert (tmp_path / "a" / "b" / "file").read_text() == "text"
+    assert len(list((tmp_path / "a").iterdir())) == 1
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UserError, match=r"cannot write .*file/b: Not a directory"),
+        atomic_folder(tmp_path / "file" / "b"),
+    ):
+        pass
+
+
+def test_temporary_files_and_folders_of_killed_processes_are_removed(tmp_path):
+    (tmp_path / ".a.1.tmp").write_text("")
+    (tmp_path / ".b.1.tmp" / "inside").mkdir(parents=True)
+    (tmp_path / "kept").write_text("")
+    remove_temporary(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -25,6 +25,7 @@ def export(
     check: bool = True,
     license_: Annotated[str | None, Parameter(name="--license")] = None,
     language: str | None = None,
+    revisions: Annotated[bool, Parameter(negative="")] = False,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Write a run's best model for other programs, and check that they get the same numbers.
@@ -49,6 +50,9 @@ def export(
         Licence of the weights, for the model card of an hf folder, such as apache-2.0.
     language
         Language of the text, for the model card of an hf folder, such as en.
+    revisions
+        Write an hf folder for each revision of a repository: the best model to PATH/main, and the
+        weights that `train --keep-at` kept to PATH/chck_1M, PATH/chck_2M and so on.
     json_
         Print JSON instead of text.
     """
@@ -59,18 +63,12 @@ def export(
     if kind == "hf":
         if int8:
             raise UserError("--int8 needs `--to onnx`; leave it out, or export to ONNX")
-        from tiedlm.export.hf import export_hf
-
-        out = export_hf(run, folder, check=check, licence=license_, language=language)
-        if json_:
-            print(json.dumps(out._asdict() | {"folder": str(out.folder)}))
-            return
-        unchecked = "" if check else ", not checked (--no-check)"
-        print(f"{out.folder}  {out.parameters:,} parameters{unchecked}")
-        if out.largest_difference is not None:
-            print(f"  largest difference of a logit in transformers: {out.largest_difference:.1e}")
+        options = {"check": check, "licence": license_, "language": language}
+        _export_hf(run, folder, options, revisions, json_)
         return
 
+    if revisions:
+        raise UserError("--revisions needs `--to hf`; leave it out, or export to Hugging Face")
     if not check:
         raise UserError("--no-check needs `--to hf`; ONNX files are always checked")
     if license_ is not None or language is not None:
@@ -90,6 +88,31 @@ def export(
             f"  validation perplexity {report.perplexity:.3f}, int8 "
             f"{report.perplexity_int8:.3f} ({report.perplexity_int8 - report.perplexity:+.3f})"
         )
+
+
+def _export_hf(
+    run: Path, folder: Path, options: dict[str, Any], revisions: bool, as_json: bool
+) -> None:
+    """Export to Hugging Face, and print a report for each folder written."""
+    if revisions:
+        from tiedlm.export.revisions import export_revisions
+
+        reports = export_revisions(run, folder, **options)
+    else:
+        from tiedlm.export.hf import export_hf
+
+        reports = [export_hf(run, folder, **options)]
+    if as_json:
+        found = [report._asdict() | {"folder": str(report.folder)} for report in reports]
+        print(json.dumps(found if revisions else found[0]))
+        return
+    unchecked = "" if options["check"] else ", not checked (--no-check)"
+    for report in reports:
+        print(f"{report.folder}  {report.parameters:,} parameters{unchecked}")
+        if report.largest_difference is not None:
+            print(
+                f"  largest difference of a logit in transformers: {report.largest_difference:.1e}"
+            )
 
 
 def _validation_ids(run: Path) -> npt.NDArray[np.int32]:

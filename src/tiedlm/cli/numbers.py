@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter, Token
 
+from tiedlm.training.word_counts import parse_words
+
 
 def whole_number(kind: type, tokens: Sequence[Token]) -> int:
     """Read a whole number; cyclopts alone would round 3.5.
@@ -31,6 +33,15 @@ def seed_number(kind: type, tokens: Sequence[Token]) -> int:
     if not -(2**63) <= value < 2**63:
         raise ValueError(f"expected a 64-bit integer, got {value}")
     return value
+
+
+def word_count(kind: type, tokens: Sequence[Token]) -> int:
+    """Read a number of words: 1000, 500k or 1M.
+
+    Raises:
+        ValueError: for anything else; cyclopts adds the flag.
+    """
+    return parse_words(tokens[0].value)
 
 
 Whole = Annotated[int, Parameter(converter=whole_number)]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tiedlm.cli import help_groups, leave, note, temporary_cache
-from tiedlm.cli.numbers import whole_number
+from tiedlm.cli.numbers import whole_number, word_count
 from tiedlm.environment_variables import is_first_rank
 from tiedlm.errors import UserError
 from tiedlm.experiments.recipes import RECIPES, VARIANTS, get_recipe
@@ -164,6 +164,8 @@ def _flag_options(name: str, kind: Any) -> dict[str, Any]:
     """Return what cyclopts needs to know of the flag of a setting."""
     if name == "options":
         return {"name": "--option", "negative": ""}
+    if name == "evaluate_every":
+        return {"converter": word_count}
     return {"converter": whole_number} if kind in (int, int | None) else {}
 
 

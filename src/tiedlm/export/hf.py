@@ -28,11 +28,12 @@ from tiedlm.export.supported import require_network
 from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.model import LanguageModel
 from tiedlm.training.run import load, read_tensors
-from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS, corpus_info
+from tiedlm.training.run_files import CHECKPOINT, CONFIG, KEPT, VOCABULARY, WEIGHTS, corpus_info
 from tiedlm.training.settings import Settings
 
 SOURCE = Path(__file__).with_name("huggingface")
 CODE = sorted(path.name for path in SOURCE.glob("*_*.py") if path.name != "__init__.py")
+MARKER = "modeling_tiedlm.py"  # every export has it
 TOLERANCE = 1e-5
 
 
@@ -72,6 +73,19 @@ def export_hf(
         UserError: if the run cannot be read, the folder holds something else or has a name that is
             not UTF-8, a library is missing, or the logits differ by more than 1e-5.
     """
+    model = prepare(run, folder, check)
+    with files.files_together(folder, MARKER, "export") as new:
+        difference = write(model, run, new, check=check, licence=licence, language=language)
+        refuse_difference(difference, folder)
+    return HuggingFaceReport(folder, model.num_params(), difference)
+
+
+def prepare(run: Path, folder: Path, check: bool) -> LanguageModel:
+    """Load the model to export, and refuse what cannot be exported before anything is written.
+
+    Raises:
+        UserError: as :func:`export_hf`.
+    """
     files.check_utf8(folder, "transformers cannot read such a folder")
     model = load(run)
     require_network(model, "hf", networks())
@@ -79,6 +93,34 @@ def export_hf(
     if check:
         _copy_code_to_temporary_folder()
         require("transformers", "hf", "checking the export (or pass --no-check)")
+    return model
+
+
+def write(
+    model: LanguageModel,
+    run: Path,
+    new: Path,
+    *,
+    check: bool,
+    licence: str | None = None,
+    language: str | None = None,
+) -> float | None:
+    """Write the files of an export into a temporary folder, and compare their logits.
+
+    Args:
+        model: loaded from ``run``.
+        run: as in :func:`export_hf`.
+        new: an empty folder with the name of the export.
+        check: as in :func:`export_hf`.
+        licence: as in :func:`export_hf`.
+        language: as in :func:`export_hf`.
+
+    Returns:
+        The largest difference of a logit, or None if it was not checked.
+
+    Raises:
+        UserError: if a file cannot be written.
+    """
     vocabulary = model.vocabulary
     assert vocabulary is not None
     run_config = files.read_json(run / CONFIG)
@@ -86,29 +128,35 @@ def export_hf(
     raw_text = corpus["tokenizer"] == "tiedlm"
 
     result = result_of(run)
-    with files.files_together(folder, "modeling_tiedlm.py", "export") as new:
-        files.write_json(new / CONFIG, _config(model, vocabulary, run_config) | {RECORDED: result})
-        _copy_weights(run / WEIGHTS, new / WEIGHTS)
-        vocabulary.save(new / VOCABULARY)
-        ids = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
-        ids["pad_token_id"] = vocabulary.eos_id
-        files.write_json(new / "generation_config.json", ids)
-        for name, value in tokenizer_files(vocabulary, raw_text).items():
-            files.write_json(new / name, value)
-        for name in CODE:
-            files.write_text(new / name, (SOURCE / name).read_text(encoding="utf-8"))
-        title = files.readable(run.resolve().name)
-        card = model_card(
-            title, model, Settings.of_run(run), result, corpus["name"], raw_text, licence, language
+    files.write_json(new / CONFIG, _config(model, vocabulary, run_config) | {RECORDED: result})
+    _copy_weights(run / WEIGHTS, new / WEIGHTS)
+    vocabulary.save(new / VOCABULARY)
+    ids = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
+    ids["pad_token_id"] = vocabulary.eos_id
+    files.write_json(new / "generation_config.json", ids)
+    for name, value in tokenizer_files(vocabulary, raw_text).items():
+        files.write_json(new / name, value)
+    for name in CODE:
+        files.write_text(new / name, (SOURCE / name).read_text(encoding="utf-8"))
+    title = files.readable(_title(run))
+    card = model_card(
+        title, model, Settings.of_run(run), result, corpus["name"], raw_text, licence, language
+    )
+    files.write_text(new / "README.md", card)
+    return largest_difference(model, new) if check else None
+
+
+def refuse_difference(difference: float | None, folder: Path) -> None:
+    """Refuse to write ``folder`` if a logit differs by more than 1e-5.
+
+    Raises:
+        UserError: with the difference.
+    """
+    if difference is not None and difference > TOLERANCE:
+        raise UserError(
+            f"{folder} was not written: logits in transformers differ by {difference:.1e} from "
+            "tiedlm's; please report this"
         )
-        files.write_text(new / "README.md", card)
-        difference = largest_difference(model, new) if check else None
-        if difference is not None and difference > TOLERANCE:
-            raise UserError(
-                f"{folder} was not written: logits in transformers differ by {difference:.1e} from "
-                "tiedlm's; please report this"
-            )
-    return HuggingFaceReport(folder, model.num_params(), difference)
 
 
 def _copy_code_to_temporary_folder() -> None:
@@ -126,6 +174,14 @@ def _copy_code_to_temporary_folder() -> None:
 def networks() -> list[str]:
     """Return the names of the networks that have code for transformers."""
     return [name.removeprefix("network_")[:-3] for name in CODE if name.startswith("network_")]
+
+
+def _title(run: Path) -> str:
+    """Return the name of a run, with the number of words for weights kept by ``--keep-at``."""
+    run = run.resolve()
+    if run.parent.name == KEPT:
+        return f"{run.parent.parent.name} after {run.name} words"
+    return run.name
 
 
 def _copy_weights(source: Path, target: Path) -> None:
@@ -178,6 +234,7 @@ def _config(
         "settings": settings,
         "model": run_config["model"],
         "corpus": {"name": corpus["name"], "tokenizer": corpus["tokenizer"]},
+        **({CHECKPOINT: run_config[CHECKPOINT]} if CHECKPOINT in run_config else {}),
     }
 
 

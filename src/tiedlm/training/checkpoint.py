@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -24,10 +25,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tiedlm.errors import UserError
+from tiedlm.evaluation import perplexity
 from tiedlm.files import read_json, write_bytes, write_json
 from tiedlm.model import LanguageModel
 from tiedlm.native import routes
 from tiedlm.networks.state import State, from_named, named
+from tiedlm.training.run_files import INSIDE
 
 KEPT = 2
 
@@ -47,7 +50,8 @@ class Progress:
         epoch_seconds: the part of it that belongs to this epoch.
         best_valid: lowest validation perplexity so far; None before the first.
         best_epoch: its epoch.
-        history: the lines of metrics.jsonl.
+        history: the lines of metrics.jsonl that are about an epoch.
+        evaluations: the others, about evaluations inside an epoch.
     """
 
     epoch: int = 1
@@ -61,6 +65,7 @@ class Progress:
     best_valid: float | None = None
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
 
     def add_window(self, tokens: int, ce: float, aug: float) -> None:
         """Count an update: its targets and the means of its losses over them."""
@@ -69,6 +74,30 @@ class Progress:
         self.epoch_nll += ce * tokens
         self.epoch_aug += aug * tokens
         self.epoch_tokens += tokens
+
+    def add_evaluation(self, tokens: int, lr: float, valid: float, seconds: float) -> None:
+        """Add the line of an evaluation inside the epoch.
+
+        Args:
+            tokens: words read in all epochs so far.
+            lr: learning rate of the last update.
+            valid: validation perplexity.
+            seconds: how long the evaluation took.
+        """
+        trained = perplexity(self.epoch_nll, self.epoch_tokens)
+        line: dict[str, Any] = {INSIDE: self.epoch, "step": self.step, "tokens": tokens, "lr": lr}
+        for name, value in (("train_ppl", trained), ("valid_ppl", valid)):
+            line[name] = value if math.isfinite(value) else None
+        self.evaluations.append(line | {"seconds": seconds})
+
+    def training_seconds(self) -> float:
+        """Return the seconds of this epoch that its evaluations did not take."""
+        own = [float(line["seconds"]) for line in self.evaluations if line[INSIDE] == self.epoch]
+        return self.epoch_seconds - sum(own)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the lines of metrics.jsonl, in the order of training."""
+        return sorted([*self.history, *self.evaluations], key=lambda line: int(line["tokens"]))
 
     def next_epoch(self) -> None:
         """Go to the start of the next epoch."""

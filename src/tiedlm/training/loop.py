@@ -31,6 +31,7 @@ from tiedlm.training.build import build_model
 from tiedlm.training.checkpoint import Progress, products_of, save_checkpoint
 from tiedlm.training.distributed import Ranks, join
 from tiedlm.training.hardware import arithmetic_of, device_of, threads_of
+from tiedlm.training.kept_weights import KeptWeights
 from tiedlm.training.outcomes import diverged, is_over, result_of, stopped
 from tiedlm.training.resume import RunFolder
 from tiedlm.training.schedules import is_averaging, learning_rate
@@ -66,7 +67,7 @@ def train(
         save_every: seconds between two checkpoints within an epoch.
         watcher: what to report to; None reports to nobody.
         stop_requested: asked after every step, besides the signals SIGINT and SIGTERM.
-        on_metrics: called with the metrics of all epochs so far, first and after each epoch.
+        on_metrics: called with the lines of ``metrics.jsonl`` so far, first and after each new one.
 
     Returns:
         What ``result.json`` holds.
@@ -138,21 +139,20 @@ class _Training:
         self.progress = Progress()
         self.state: State | None = None
         self.averages = False
+        self.kept = KeptWeights(out, settings)
         self.run_id = ""
 
     def run(self, stop_requested: StopRequested) -> dict[str, Any]:
         """Train to the end and return the result, which may be there already."""
         notes, is_finished = self._open_folder()
+        if notes or not is_finished:
+            total = self.settings.epochs * self.epoch_tokens
+            self.watcher.start(self.out.name, total, self._seen())
+            for note in notes:
+                self.watcher.line(note)
         if is_finished:
             return dict(read_json(self.out / run_files.RESULT))
         self.ranks.wait()
-        self.watcher.start(
-            self.out.name,
-            self.settings.epochs * self.epoch_tokens,
-            (self.progress.epoch - 1) * self.epoch_tokens + self.progress.epoch_tokens,
-        )
-        for note in notes:
-            self.watcher.line(note)
         with stop_signals() as signalled:
             while not is_over(self.settings, self.progress):
                 self._train_epoch(lambda: signalled() or stop_requested())
@@ -173,7 +173,9 @@ class _Training:
             folder.write(start)
             self._write_metrics()
         notes = self.windows.warnings() if folder.earlier is None else []
-        return [*notes, *start.notes], start.is_finished
+        notes += start.notes
+        notes += self.kept.notes(self._seen(), self.settings.epochs * self.epoch_tokens)
+        return notes, start.is_finished
 
     def _train_epoch(self, stop_requested: StopRequested) -> None:
         progress = self.progress
@@ -216,7 +218,7 @@ class _Training:
             self.updater.add_to_average()
         self.target_source.update(self.model.embedding.weight)
         self.state = out.state
-        count = targets_BT.numel() * self.ranks.world
+        count, before = targets_BT.numel() * self.ranks.world, self._seen()
         progress.add_window(count, out.ce, out.aug)
         self.watcher.step(
             count,
@@ -224,7 +226,39 @@ class _Training:
             self.settings.epochs,
             perplexity(progress.epoch_nll, progress.epoch_tokens),
         )
+        self._after_update(before)
         return out.stop
+
+    def _seen(self) -> int:
+        """Return the words read in all epochs so far: the targets predicted."""
+        return (self.progress.epoch - 1) * self.epoch_tokens + self.progress.epoch_tokens
+
+    def _after_update(self, before: int) -> None:
+        """Keep the weights or evaluate if the update reached a number of words that asks for it.
+
+        This comes before a checkpoint of the same step, so that a run that goes on from there lacks
+        nothing. It draws no random number and changes no weight.
+        """
+        seen, every = self._seen(), self.settings.evaluate_every
+        if self.ranks.is_first:
+            for line in self.kept.keep(self.updater.evaluated, before, seen, self.progress):
+                self.watcher.line(line)
+        # After the last window of an epoch comes the epoch's own evaluation.
+        is_inside = self.progress.window < len(self.windows)
+        if every is not None and is_inside and before // every < seen // every:
+            self._evaluate_inside(seen)
+
+    def _evaluate_inside(self, seen: int) -> None:
+        """Add a line about the validation perplexity inside an epoch to ``metrics.jsonl``."""
+        progress, started = self.progress, time.monotonic()
+        valid = self._measure(self.updater.evaluated, self.corpus.valid)
+        lr = self._rate(progress.window - 1, progress.step - 1)
+        progress.add_evaluation(seen, lr, valid, time.monotonic() - started)
+        self.watcher.line(
+            f"epoch {progress.epoch:>3}/{self.settings.epochs}  {seen:,} words  "
+            f"valid ppl {valid:8.2f}"
+        )
+        self._write_metrics()
 
     def _rate(self, window: int, step: int) -> float:
         """Return the learning rate of a window of this epoch, for ``bptt`` steps."""
@@ -235,7 +269,7 @@ class _Training:
     def _end_epoch(self) -> None:
         """Validate, keep the best weights, and save."""
         progress = self.progress
-        train_seconds, started = progress.epoch_seconds, time.monotonic()
+        train_seconds, started = progress.training_seconds(), time.monotonic()
         valid = self._measure(self.updater.evaluated, self.corpus.valid)
         trained = perplexity(progress.epoch_nll, progress.epoch_tokens)
         for name, value in (("training", trained), ("validation", valid)):
@@ -317,7 +351,7 @@ class _Training:
     def _write_metrics(self) -> None:
         if not self.ranks.is_first:
             return
-        lines = [json.dumps(metrics) + "\n" for metrics in self.progress.history]
+        lines = [json.dumps(line) + "\n" for line in self.progress.lines()]
         write_text(self.out / run_files.METRICS, "".join(lines))
         if self.on_metrics is not None:
-            self.on_metrics(self.progress.history)
+            self.on_metrics(self.progress.lines())

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tiedlm.errors import UserError, did_you_mean
+from tiedlm.training.word_counts import parse_word_list
 
 if TYPE_CHECKING:
     from tiedlm.training.settings import Settings
@@ -42,7 +43,7 @@ def check_ranges(settings: Settings) -> None:
     at_least_one = (
         "d_embed", "d_hidden", "n_layers", "batch_size", "bptt", "epochs",
         "accumulate", "vocab_size", "min_count", "patience", "threads",
-        "plateau_patience", "average_from", "average_trigger",
+        "plateau_patience", "average_from", "average_trigger", "evaluate_every",
     )  # fmt: skip
     for name in at_least_one:
         require(name, lambda x: x is None or x >= 1, "at least 1")
@@ -76,6 +77,10 @@ def check_ranges(settings: Settings) -> None:
     require("seed", lambda x: -(2**63) <= x < 2**63, "a 64-bit integer")
     require("threads", lambda x: x is None or x <= 4096, "at most 4096")
     require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
+    try:
+        parse_word_list(settings.keep_at)
+    except ValueError as error:
+        raise UserError(f"--keep-at (setting 'keep_at'): {error}") from error
 
 
 def _check_schedule(settings: Settings) -> None:

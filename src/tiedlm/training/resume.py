@@ -102,7 +102,7 @@ class RunFolder:
 
     def write(self, start: Start) -> None:
         """Write the files that come first, so that the folder says which run it holds."""
-        for folder in (self.out, self.out / run_files.LAST):
+        for folder in (self.out, self.out / run_files.LAST, self.out / run_files.KEPT):
             remove_temporary(folder)  # of a process that was killed as it wrote
         if start.is_finished:
             self._write_new_place()
@@ -138,6 +138,11 @@ class RunFolder:
 
     def _check_same_run(self, earlier: dict[str, Any]) -> None:
         """Refuse to go on with a run that another text or other settings made."""
+        if run_files.CHECKPOINT in earlier:
+            raise UserError(
+                f"{self.out} is a checkpoint kept by --keep-at, and training would overwrite it; "
+                f"choose another --out (--init-from {self.out} starts from its weights)"
+            )
         # A run from before a setting existed had its default.
         old = Settings.from_dict(earlier["settings"])
         changed = same_run.changes(old, self.settings, same_run.fixed(self.settings))

@@ -2,7 +2,8 @@
 
 ``config.json`` (complete, resolved), ``vocabulary.txt``, ``model.safetensors`` (best on
 validation; a tied tensor is stored once), ``metrics.jsonl``, ``env.json`` and, at the end,
-``result.json``. ``last/`` holds what exact resume needs.
+``result.json``. ``last/`` holds what exact resume needs. ``checkpoints/`` holds a run folder for
+each number of words in ``--keep-at``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ METRICS = "metrics.jsonl"
 ENVIRONMENT = "env.json"
 RESULT = "result.json"
 LAST = "last"
+KEPT = "checkpoints"  # by words seen
+CHECKPOINT = "checkpoint"  # in config.json of a folder there: its place in training
+
+INSIDE = "inside_epoch"  # the key that only a line about an evaluation inside an epoch has
 
 LOCK_PATIENCE = 3.0  # seconds: a run that was just killed may still be saving
 
@@ -110,6 +115,8 @@ def text_hashes(corpus: Mapping[str, Any]) -> list[str]:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Read ``metrics.jsonl``: a dictionary for each finished epoch.
 
+    Lines about evaluations inside an epoch (``--evaluate-every``) are left out.
+
     Raises:
         UserError: if it is damaged.
     """
@@ -117,6 +124,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         metrics = [dict(parse_json(line, str(path))) for line in lines]
+        metrics = [line for line in metrics if INSIDE not in line]
         for line in metrics:
             float(line["valid_ppl"])
     except FileNotFoundError:

@@ -290,6 +290,24 @@ class Settings:
         of_cell=False,
     )
 
+    keep_at: str | None = _setting(
+        None,
+        "Keep the weights after so many words, such as 1M,2M,500k, as run folders in "
+        "OUT/checkpoints.",
+        group="Output",
+        decides="nothing",
+        may_change=True,
+        of_cell=False,
+    )
+    evaluate_every: int | None = _setting(
+        None,
+        "Evaluate on validation each time so many words have been read, such as 500k.",
+        group="Output",
+        decides="nothing",
+        may_change=True,
+        of_cell=False,
+    )
+
     def __post_init__(self) -> None:
         check_ranges(self)
 

@@ -7,12 +7,16 @@ from typing import Any
 
 from tiedlm.errors import require
 from tiedlm.files import check_utf8
+from tiedlm.training.run_files import INSIDE
 
 FOLDER = "tensorboard"
 
 
 class TensorBoard:
-    """Write each epoch's metrics once.
+    """Write each epoch's metrics once, and each evaluation inside an epoch.
+
+    An epoch's values are plotted over epochs. Those inside an epoch are tagged ``inside_epoch/``
+    and plotted over the words read.
 
     Event files can only grow. So those of an earlier process are replaced, and a run that was
     killed and goes on has each epoch once.
@@ -35,14 +39,17 @@ class TensorBoard:
         self._written = 0
 
     def __call__(self, history: list[dict[str, Any]]) -> None:
-        """Write the epochs of ``history`` that are new."""
+        """Write the lines of ``history`` that are new."""
         if self._writer is None:
             for old in self.folder.glob("events.out.tfevents.*"):
                 old.unlink()
             self._writer = self._make_writer(str(self.folder))
         for metrics in history[self._written :]:
             for name, value in metrics.items():
-                if name not in ("epoch", "step"):
-                    self._writer.add_scalar(name, value, metrics["epoch"])
+                if INSIDE not in metrics:
+                    if name not in ("epoch", "step"):
+                        self._writer.add_scalar(name, value, metrics["epoch"])
+                elif name in ("lr", "train_ppl", "valid_ppl") and value is not None:
+                    self._writer.add_scalar(f"{INSIDE}/{name}", value, metrics["tokens"])
         self._written = len(history)
         self._writer.flush()

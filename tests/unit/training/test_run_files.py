@@ -20,6 +20,12 @@ def test_damaged_metrics_are_one_line(tmp_path, line):
     assert "\n" not in str(found.value)
 
 
+def test_evaluations_inside_an_epoch_are_left_out_of_the_metrics(tmp_path):
+    lines = [{"inside_epoch": 1, "valid_ppl": None}, {"epoch": 1, "valid_ppl": 2.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_metrics(tmp_path) == lines[1:]
+
+
 def test_metrics_are_a_dictionary_an_epoch(tmp_path):
     assert read_metrics(tmp_path) == []
     lines = [{"epoch": 1, "valid_ppl": 2.5}, {"epoch": 2, "valid_ppl": 2}]

@@ -9,9 +9,18 @@ from tiedlm.training.settings import Settings
 
 BASE = Settings(recipe="base", alpha=1.0)
 # By default a value decides the result, may not change, and belongs to a cell.
-DECIDES_NOTHING = {"accumulate", "device", "threads"}
-MAY_CHANGE = {"data", "device", "epochs", "init_from", "patience", "threads"}
-NOT_OF_A_CELL = {"accumulate", "device", "init_from", "precision", "recipe", "seed", "threads"}
+WRITES_MORE = {"evaluate_every", "keep_at"}
+DECIDES_NOTHING = {"accumulate", "device", "threads"} | WRITES_MORE
+MAY_CHANGE = {"data", "device", "epochs", "init_from", "patience", "threads"} | WRITES_MORE
+NOT_OF_A_CELL = {
+    "accumulate",
+    "device",
+    "init_from",
+    "precision",
+    "recipe",
+    "seed",
+    "threads",
+} | WRITES_MORE
 OTHER_VALUES = {
     "network": "own", "options": {"depth": 3}, "dropout_words": 0.5,
     "recipe": "other", "data": "elsewhere", "tokenize": True, "fraction": 0.5, "skip": 0.5,
@@ -20,7 +29,7 @@ OTHER_VALUES = {
     "unit_norm": True, "accumulate": 2, "patience": 3, "init_from": "a/first", "precision": "bf16",
     "device": "cpu", "threads": 3, "lr_decay": 0.5, "optimizer": "adam", "schedule": "plateau",
     "beta1": 0.5, "beta2": 0.5, "lr_min": 0.5, "weight_decay_inside": True, "bptt_jitter": True,
-    "average_from": 3,
+    "average_from": 3, "keep_at": "1M", "evaluate_every": 1000,
 }  # fmt: skip
 ALL = [field.name for field in dataclasses.fields(Settings)]
 
@@ -40,7 +49,7 @@ def test_each_setting_counts_where_it_should(name):
         name in MAY_CHANGE - {"init_from"}  # a second session is not a first
     )
     is_same_file = same_run.trajectory(old) == same_run.trajectory(new)
-    assert is_same_file == (name in {"device", "epochs", "patience", "threads"})
+    assert is_same_file == (name in {"device", "epochs", "patience", "threads"} | WRITES_MORE)
     assert same_run.same_length(old, new) == (name not in {"epochs", "patience"})
     assert (same_run.of_cell(old) == same_run.of_cell(new)) == (name in NOT_OF_A_CELL)
     is_one_row = same_run.of_result(old) == same_run.of_result(new)

@@ -35,6 +35,20 @@ def test_every_epoch_is_written_once_even_after_a_kill(tmp_path):
     assert found == [(1, 100.0), (2, 50.0), (3, pytest.approx(100 / 3))]
 
 
+def test_evaluations_inside_an_epoch_are_plotted_over_words(tmp_path):
+    pytest.importorskip("tensorboard")
+    inside = [
+        {"inside_epoch": epoch, "step": 5, "tokens": words, "lr": 1.0, "valid_ppl": value}
+        for epoch, words, value in ((1, 500, 150.0), (1, 700, None), (2, 1500, 90.0))
+    ]
+    lines = [*inside[:2], HISTORY[0], inside[2], HISTORY[1]]
+    board = TensorBoard(tmp_path)
+    for count in range(len(lines) + 1):
+        board(lines[:count])
+    assert read(tmp_path / "tensorboard", "inside_epoch/valid_ppl") == [(500, 150.0), (1500, 90.0)]
+    assert read(tmp_path / "tensorboard", "valid_ppl") == [(1, 100.0), (2, 50.0)]
+
+
 def test_the_missing_package_is_named_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)

@@ -1,0 +1,84 @@
+"""Export a run and its checkpoints by words seen, each as the folder of a revision.
+
+BabyLM's evaluation pipeline asks a repository for the revisions ``chck_1M``, ``chck_2M``, ...
+Revisions are branches on the Hub. Here each is a folder, which loads from where it lies.
+
+Source: https://github.com/babylm/evaluation-pipeline-2025
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from tiedlm import files
+from tiedlm.errors import UserError
+from tiedlm.export.hf import MARKER, HuggingFaceReport, prepare, refuse_difference, write
+from tiedlm.training.run_files import CHECKPOINT, CONFIG, KEPT
+from tiedlm.training.word_counts import short_words
+
+BEST = "main"
+
+
+def revisions_of(run: Path) -> dict[str, Path]:
+    """Return the folders to export, by the name of their revision, in the order of training.
+
+    Raises:
+        UserError: if the run has no checkpoints by words seen.
+    """
+    marks = {}
+    for path in (run / KEPT).glob(f"*/{CONFIG}"):
+        if place := files.read_json(path).get(CHECKPOINT):
+            marks[int(place["keep_at"])] = path.parent
+    if not marks and (run / CONFIG).is_file():  # else it is not a run, which `load` says
+        raise UserError(
+            f"--revisions: {run} has no checkpoints by words seen; train with --keep-at 1M,2M to "
+            "keep them, or leave --revisions out"
+        )
+    kept = {f"chck_{short_words(mark)}": marks[mark] for mark in sorted(marks)}
+    return {BEST: run} | kept
+
+
+def export_revisions(
+    run: Path,
+    folder: Path,
+    *,
+    check: bool = True,
+    licence: str | None = None,
+    language: str | None = None,
+) -> list[HuggingFaceReport]:
+    """Export a run's best model and its checkpoints, all of them or none.
+
+    Args:
+        run: a run folder with checkpoints by words seen.
+        folder: a new or empty folder, or an earlier export of revisions.
+        check: as in :func:`tiedlm.export.hf.export_hf`.
+        licence: as there.
+        language: as there.
+
+    Returns:
+        A report for each folder written, ``main`` first, then by the number of words.
+
+    Raises:
+        UserError: as there, or if there is nothing to export.
+    """
+    sources = revisions_of(run)
+    files.check_folder(folder, f"{BEST}/{MARKER}", "revisions")
+    is_new = not folder.exists()
+    reports = []
+    try:
+        with ExitStack() as stack:  # the folders appear when the last one is written
+            for name, source in sources.items():
+                out = folder / name
+                model = prepare(source, out, check)
+                new = stack.enter_context(files.files_together(out, MARKER, "export"))
+                difference = write(
+                    model, source, new, check=check, licence=licence, language=language
+                )
+                refuse_difference(difference, out)
+                reports.append(HuggingFaceReport(out, model.num_params(), difference))
+    finally:
+        if is_new:
+            with suppress(OSError):  # fails unless the folder is empty, as after an error
+                folder.rmdir()
+    return reports
