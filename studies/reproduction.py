@@ -123,6 +123,7 @@ def figure1(images: Path) -> str:
                 f"{statistics.fmean(distances):.3f}",
                 f"{statistics.median(distances):.3f}",
                 f"{min(distances):.3f} to {max(distances):.3f}",
+                f"{statistics.fmean(run['centred_distance'] for run in runs):.3f}",
                 f"{statistics.fmean(angles):.0f}, {max(angles):.0f}",
                 f"{statistics.fmean(run['scaled_aug'] for run in runs):.3g}" if beta else "-",
                 f"{statistics.fmean(run['ce'] for run in runs):.3g}" if beta < 1 else "-",
@@ -130,8 +131,8 @@ def figure1(images: Path) -> str:
         )  # fmt: skip
     header = (
         "beta", "temperature", "runs", "learned nothing", "mean distance", "median", "range",
-        "principal angles: mean, largest (degrees)", "tau^2 V J_aug at the end",
-        "J at the end",
+        "mean distance, centred", "principal angles: mean, largest (degrees)",
+        "tau^2 V J_aug at the end", "J at the end",
     )  # fmt: skip
     return (
         "![Figure 1](images/figure1.png)\n\n"

@@ -63,6 +63,29 @@ def subspace_distance(first_VC: Tensor, second_VD: Tensor) -> float:
     return float(residual_VD.square().sum().div(q_VD.shape[1]).sqrt())
 
 
+def share_outside(first_VC: Tensor, second_VD: Tensor) -> float:
+    r"""Return the share of a matrix's squared norm outside of another one's column space.
+
+    .. math:: \|W - U U^T W\|_F^2 / \|W\|_F^2
+
+    U is an orthonormal basis of the second matrix's columns. :func:`subspace_distance` counts every
+    direction alike. This counts a direction as much as the first matrix uses it.
+
+    Args:
+        first_VC: W.
+        second_VD: any matrix of full column rank with as many rows.
+
+    Returns:
+        The share, between 0 and 1.
+
+    Source: PAPER section 4; the measure is ours.
+    """
+    with arithmetic(threads=1), torch.no_grad():
+        first_VC, basis_VD = first_VC.double(), torch.linalg.qr(second_VD.double()).Q
+        outside_VC = first_VC - basis_VD @ (basis_VD.t() @ first_VC)
+        return float(outside_VC.square().sum() / first_VC.square().sum())
+
+
 def _bases(first_VC: Tensor, second_VD: Tensor) -> tuple[Tensor, Tensor]:
     """Return orthonormal bases of the two column spaces, the wider one first."""
     if first_VC.shape[0] != second_VD.shape[0]:

@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from tiedlm.data.streams import batch_streams
-from tiedlm.evaluation.subspace import principal_angles, subspace_distance
+from tiedlm.evaluation.subspace import principal_angles, share_outside, subspace_distance
 from tiedlm.experiments.paper import SIZES
 from tiedlm.model import LanguageModel
 from tiedlm.training.build import build_model
@@ -129,9 +129,10 @@ def train_theory_run(
 
     Returns:
         The settings and the environment; the distance, at the end and after every tenth epoch; the
-        distance of the matrices with columns centred over the vocabulary; the principal angles in
-        degrees; the last epoch's mean J and tau^2 |V| J_aug; and the number of steps that clipped
-        W's gradient.
+        distance of the matrices with columns centred over the vocabulary; the distance of W from
+        the span of L^T and the constant vector, and the share of W's squared norm outside of that
+        span; the principal angles in degrees; the last epoch's mean J and tau^2 |V| J_aug; and the
+        number of steps that clipped W's gradient.
 
     Raises:
         Stopped: if a stop was requested; nothing is kept.
@@ -155,11 +156,12 @@ def _train_and_measure(
         ran_in = environment()
         course = _train(model, run, settings, streams_BS, stop_requested)
     scale = settings.temperature**2 * len(corpus.vocabulary)
-    angles = principal_angles(model.decoder.weight, model.embedding.weight)
-    centred = [
-        weight.detach().double() - weight.detach().double().mean(0)
-        for weight in (model.decoder.weight, model.embedding.weight)
-    ]
+    classifier_VD, embedding_VD = (
+        weight.detach().double() for weight in (model.decoder.weight, model.embedding.weight)
+    )
+    angles = principal_angles(classifier_VD, embedding_VD)
+    centred = [weight_VD - weight_VD.mean(0) for weight_VD in (classifier_VD, embedding_VD)]
+    widened = torch.cat([embedding_VD, embedding_VD.new_ones(len(embedding_VD), 1)], 1)
     return {
         "beta": run.point[0],
         "temperature": run.point[1],
@@ -169,6 +171,8 @@ def _train_and_measure(
         "vocabulary": len(corpus.vocabulary),
         "distance": course.distances[-1],
         "centred_distance": subspace_distance(*centred),
+        "distance_besides_constant": subspace_distance(classifier_VD, widened),
+        "share_outside": share_outside(classifier_VD, widened),
         "distances": course.distances,
         "principal_angles_degrees": [round(angle, 4) for angle in angles.rad2deg().tolist()],
         "clipped_steps": course.clipped,

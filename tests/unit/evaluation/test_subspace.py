@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from tiedlm.arithmetic import arithmetic
 from tiedlm.data.vocabulary import Vocabulary
 from tiedlm.errors import UserError
-from tiedlm.evaluation.subspace import describe_geometry, principal_angles, subspace_distance
+from tiedlm.evaluation.subspace import (
+    describe_geometry,
+    principal_angles,
+    share_outside,
+    subspace_distance,
+)
 from tiedlm.model import LanguageModel, ModelConfig
 
 
@@ -78,6 +83,20 @@ def test_matrices_of_other_widths_have_the_angles_of_the_narrower_in_either_orde
     inside = b @ random(widths[1], 1, 7)
     assert subspace_distance(inside, b) < 1e-12
     assert subspace_distance(b, inside) < 1e-12
+
+
+def test_share_outside_is_the_squared_norm_that_least_squares_leave():
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(9, 3, generator=generator, dtype=torch.float64)
+    second = torch.randn(9, 4, generator=generator, dtype=torch.float64)
+    solution = torch.linalg.lstsq(second, first).solution
+    expected = ((first - second @ solution).square().sum() / first.square().sum()).item()
+    assert share_outside(first, second) == pytest.approx(expected, rel=1e-9)
+    assert share_outside(second @ torch.ones(4, 2, dtype=torch.float64), second) < 1e-28
+    # A direction that the first matrix hardly uses hardly counts, at any angle.
+    tiny = torch.cat([second[:, :2], 1e-6 * first[:, :1]], 1)
+    assert share_outside(tiny, second) < 1e-11
+    assert subspace_distance(tiny, second) > 0.1
 
 
 def test_different_numbers_of_rows_are_refused():
