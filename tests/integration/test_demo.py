@@ -104,9 +104,10 @@ def test_a_model_that_diverges_is_reported_and_stops_the_others(tiny_corpus, tmp
     jobs = [Job(wild, tmp_path / "wild"), Job(settings.replace(epochs=200), tmp_path / "tame")]
     with (
         ProgressView(Console(quiet=True)) as view,
-        pytest.raises(Diverged, match="nothing is saved"),
+        pytest.raises(Diverged, match="nothing is saved") as found,
     ):
         train_all(jobs, 2, view)
+    assert found.value.out == tmp_path / "wild"
     assert not (tmp_path / "tame" / "result.json").exists()
 
 

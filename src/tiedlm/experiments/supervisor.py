@@ -126,7 +126,7 @@ def supervise(
                     work.on_result(number, values[0])
                 elif kind in _FAILURES:
                     running.pop(number).end()
-                    failure = failure or _FAILURES[kind](values[0])
+                    failure = failure or _FAILURES[kind](*values)
                 elif kind == "died":
                     code = running.pop(number).end()
                     failure = failure or ChildDied(work.name(tasks[number]), code)
@@ -215,7 +215,7 @@ def work_in_child(
     except Stopped as stopped:
         channel.send("stopped", str(stopped))
     except Diverged as diverged:
-        channel.send("diverged", str(diverged))
+        channel.send("diverged", str(diverged), diverged.out)
     except UserError as error:
         channel.send("mistake", str(error))
 

@@ -22,7 +22,19 @@ class OutOfTime(Stopped):
 
 
 class Diverged(Exception):
-    """The loss or the gradient is not finite; the last good checkpoint is kept."""
+    """The loss or the gradient is not finite; the last good checkpoint is kept.
+
+    Args:
+        message: what happened.
+        out: the run folder.
+    """
+
+    def __init__(self, message: str, out: Path) -> None:
+        super().__init__(message, out)
+        self.out = out
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def stopped(out: Path, where: str) -> Stopped:
@@ -37,7 +49,9 @@ def diverged(out: Path, epoch: int, what: str) -> Diverged:
     kept = (
         f"the last good checkpoint in {out} is kept" if has_checkpoint(out) else "nothing is saved"
     )
-    return Diverged(f"epoch {epoch}, {what}; {kept}; try a lower --lr or --clip, in another --out")
+    return Diverged(
+        f"epoch {epoch}, {what}; {kept}; try a lower --lr or --clip, in another --out", out
+    )
 
 
 def is_over(settings: Settings, progress: Progress) -> bool:

@@ -1,0 +1,281 @@
+"""Does the augmented loss carry over to other networks?
+
+Trains VD, AL, RE and REAL with gamma 0.65 and 2.6 as an LSTM, RHN, GRU, AWD-LSTM and Transformer,
+each by its recipe for a text of your own. The texts are the demo's and Penn Treebank's first 22.5%.
+
+All cells are tuned by the same search. Seed 1 trains the recipe, half and twice its learning rate,
+and 0.7 and 1.3 times all its dropout: the augmented loss is a regulariser too, so a baseline with
+too little dropout would be unfair. The best validation perplexity chooses; the test text does not.
+The chosen setting is then trained with seeds 2 to N. Only these count: seed 1 chose, so its numbers
+are too good.
+
+The same command resumes what was stopped. --texts, --networks and --cells train a part, so that
+several evenings share the work. Finished runs that are kept in results/ are not trained again. With
+--show the program trains nothing, and says how long the missing runs may take.
+
+    python -m studies.networks --texts demo --networks lstm gru --budget 120
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from studies.harness import (
+    differences,
+    keep_table,
+    kept_measurements,
+    paired,
+    start,
+    train,
+    training_parser,
+    values_by_seed,
+    with_kept,
+)
+from tiedlm.errors import UserError
+from tiedlm.experiments.cells import FLOPS
+from tiedlm.experiments.comparison import interval95
+from tiedlm.experiments.parallel import Job
+from tiedlm.experiments.recipes import get_recipe
+from tiedlm.experiments.reproduce import markdown_table
+from tiedlm.files import read_json, write_text
+from tiedlm.training.build import model_config
+from tiedlm.training.outcomes import Diverged
+from tiedlm.training.run_files import RESULT
+
+Cell = tuple[str, str, str]  # text, network, model
+Point = tuple[float, float]  # factors on the recipe's learning rate and on its dropout
+Key = tuple[Cell, Any]  # the second is the point in the search, and then the seed
+Runs = dict[Key, Job]
+
+NAME = "networks"
+
+_DEMO = get_recipe("demo")
+TEXTS: dict[str, dict[str, Any]] = {  # the cheaper first
+    "demo": {name: getattr(_DEMO, name) for name in ("data", "fraction", "min_count")},
+    "ptb": {"data": "ptb", "fraction": 0.225, "min_count": 2},
+}
+SIZES = {"demo": (59_667, 2_834), "ptb": (209_145, 7_168)}  # training words and vocabulary
+NETWORKS = {  # the recipe for a text of your own
+    "lstm": "small", "gru": "gru", "transformer": "transformer", "awd-lstm": "awd-lstm",
+    "rhn": "rhn",
+}  # fmt: skip
+MODELS = {  # suffix of the recipe, gamma
+    "VD": ("", 0.0), "AL-0.65": ("-al", 0.65), "AL-2.6": ("-al", 2.6),
+    "RE": ("-re", 0.0), "REAL-0.65": ("-real", 0.65), "REAL-2.6": ("-real", 2.6),
+}  # fmt: skip
+POINTS: dict[Point, str] = {
+    (1, 1): "recipe", (0.5, 1): "rate x 0.5", (2, 1): "rate x 2",
+    (1, 0.7): "dropout x 0.7", (1, 1.3): "dropout x 1.3",
+}  # fmt: skip
+SEARCH_SEED = 1
+DIVERGED = "diverged.txt"  # in the folder of a run that cannot finish
+
+
+def make_job(cell: Cell, point: Point, seed: int, options: argparse.Namespace) -> Job:
+    """Return one run: a recipe with its learning rate and all its dropout scaled."""
+    text, network, model = cell
+    (rate, drop), (suffix, gamma) = point, MODELS[model]
+    recipe = get_recipe(NETWORKS[network] + suffix)
+    dropped = {
+        name: round(drop * getattr(recipe, name), 6)
+        for name in ("dropout_input", "dropout_hidden", "dropout_words")
+    }
+    of_network = {  # dropout_output and dropconnect are options
+        name: round(drop * value, 6) if name.startswith("drop") else value
+        for name, value in recipe.options.items()
+    }
+    settings = recipe.replace(
+        **TEXTS[text], **dropped, options=of_network, alpha=gamma * recipe.temperature,
+        lr=rate * recipe.lr, lr_min=rate * recipe.lr_min, seed=seed, threads=1,
+        precision=options.precision,
+    )  # fmt: skip
+    name = f"{text}-{network}-{model}-rate{rate:g}-dropout{drop:g}-seed{seed}"
+    return Job(settings, options.out / name)
+
+
+def search_jobs(cells: Iterable[Cell], options: argparse.Namespace) -> Runs:
+    """Return the runs of the search."""
+    pairs = itertools.product(cells, POINTS)
+    return {(c, point): make_job(c, point, SEARCH_SEED, options) for c, point in pairs}
+
+
+def counted_jobs(chosen: Mapping[Cell, Point], options: argparse.Namespace) -> Runs:
+    """Return the runs that count: each cell's chosen setting with the other seeds."""
+    return {
+        (cell, seed): make_job(cell, point, seed, options)
+        for cell, point in chosen.items()
+        for seed in range(SEARCH_SEED + 1, options.seeds + 1)
+    }
+
+
+def choices(search: Runs, found: Runs, gone: set[str]) -> dict[Cell, Point]:
+    """Return the point with the best validation perplexity, for each cell that is searched.
+
+    Args:
+        search: all runs of the search.
+        found: the finished ones.
+        gone: names of the runs that diverged; they count as searched and are never chosen.
+    """
+    open_cells = {
+        key[0] for key, job in search.items() if key not in found and job.out.name not in gone
+    }
+    best: dict[Cell, tuple[float, Point]] = {}
+    for (cell, point), job in found.items():
+        here = (read_json(job.out / RESULT)["valid_ppl"], point)
+        best[cell] = min(best.get(cell, here), here, key=lambda pair: pair[0])
+    return {cell: point for cell, (_, point) in best.items() if cell not in open_cells}
+
+
+def diverged(options: argparse.Namespace) -> set[str]:
+    """Return the names of the runs that diverged, of --out and of the kept results."""
+    shown = argparse.Namespace(results=options.results, show=True)
+    kept = kept_measurements(NAME, shown).get("diverged", [])
+    return {*kept, *(path.parent.name for path in options.out.glob(f"*/{DIVERGED}"))}
+
+
+def train_missing(jobs: Runs, options: argparse.Namespace, deadline: float) -> bool:
+    """Train the runs that have no result, and return whether none is left.
+
+    A run that diverges is marked and left out; the others go on.
+    """
+    known = with_kept(NAME, jobs, options.results)
+    while True:
+        gone = diverged(options)
+        missing = [j for key, j in jobs.items() if key not in known and j.out.name not in gone]
+        left = argparse.Namespace(jobs=options.jobs, budget=(deadline - time.monotonic()) / 60)
+        try:
+            return not missing or train(missing, left)
+        except Diverged as error:
+            print(f"{error.out} diverged and is left out")
+            write_text(error.out / DIVERGED, f"{error}\n")
+
+
+def with_interval(values: list[float]) -> str:
+    """Format a mean with its 95% interval."""
+    half = interval95(values)
+    return f"{statistics.fmean(values):.2f} " + ("(1 seed)" if half is None else f"± {half:.2f}")
+
+
+def table(found: Runs, chosen: Mapping[Cell, Point]) -> str:
+    """Return the table of the runs that count, with differences paired by seed."""
+    body = []
+    for cell, point in chosen.items():
+        text, network, model = cell
+        valid, test = (values_by_seed(found, (cell,), name) for name in ("valid_ppl", "test_ppl"))
+        if not test:
+            continue
+        pairs = [
+            differences(test, values_by_seed(found, ((text, network, base),), "test_ppl"))
+            if model != base and model.startswith(bases)
+            else []
+            for base, bases in (("VD", ""), ("RE", "REAL"))
+        ]
+        body.append(
+            (
+                *cell, POINTS[point], str(len(test)), with_interval(list(valid.values())),
+                with_interval(list(test.values())), *(paired(p) if p else "-" for p in pairs),
+            )
+        )  # fmt: skip
+    return markdown_table(
+        (
+            "text", "network", "model", "chosen", "seeds", "validation, 95% interval",
+            "test, 95% interval", "test, against VD, paired", "test, against RE, paired",
+        ),
+        body,
+    )  # fmt: skip
+
+
+def search_table(search: Runs, found: Runs, chosen: Mapping[Cell, Point], gone: set[str]) -> str:
+    """Return the log of the search: validation perplexities of seed 1, the chosen one in bold."""
+    body = []
+    for cell in dict.fromkeys(cell for cell, _ in found):
+        row = []
+        for point in POINTS:
+            text = "diverged" if search[cell, point].out.name in gone else "-"
+            if (cell, point) in found:
+                text = f"{read_json(found[cell, point].out / RESULT)['valid_ppl']:.2f}"
+            row.append(f"**{text}**" if chosen.get(cell) == point else text)
+        body.append((*cell, *row))
+    return markdown_table(("text", "network", "model", *POINTS.values()), body)
+
+
+def hours(text: str, network: str) -> float:
+    """Estimate the hours of one run on one core, from its operations and all of its epochs."""
+    settings = get_recipe(NETWORKS[network] + "-re")
+    words, vocab_size = SIZES[text]
+    # Forward and backward take three products: six operations per weight and word.
+    operations = 6 * model_config(settings, vocab_size).num_params() * words * settings.epochs
+    return operations / (FLOPS / 2) / 3600
+
+
+def cost_table(cells: Sequence[Cell], finished: Runs, over: set[Key], seeds: int) -> str:
+    """Return the hours that the runs which are not ``over`` may take on two cores.
+
+    Where a text and network have finished runs, their mean time counts, else the estimate.
+    """
+    body, total = [], 0.0
+    for text, network in dict.fromkeys(cell[:2] for cell in cells):
+        group = [cell for cell in cells if cell[:2] == (text, network)]
+        missing = len(group) * (len(POINTS) + seeds - 1) - sum(key[0] in group for key in over)
+        times = [
+            read_json(job.out / RESULT)["seconds"] / 3600
+            for (cell, _), job in finished.items()
+            if cell[:2] == (text, network)
+        ]
+        cost = missing * (statistics.fmean(times) if times else hours(text, network)) / 2
+        total += cost
+        body.append((text, network, str(missing), f"{cost:.1f}"))
+    body.append(("all", "", "", f"{total:.1f}"))
+    return markdown_table(("text", "network", "missing runs", "hours on two cores"), body)
+
+
+def arguments() -> argparse.Namespace:
+    """Return the flags."""
+    parser = training_parser(NAME, __doc__, seeds=3, precision=True, show=True)
+    for name, known in (("texts", TEXTS), ("networks", NETWORKS), ("cells", MODELS)):
+        parser.add_argument(
+            f"--{name}", nargs="+", choices=list(known), default=list(known), metavar="NAME",
+            help=f"the {name} to train, of {', '.join(known)} (default: all)",
+        )  # fmt: skip
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train the missing runs, network by network, print the tables and write them."""
+    options = arguments()
+    deadline = time.monotonic() + 60 * options.budget
+    cells = list(itertools.product(options.texts, options.networks, options.cells))
+    for group in () if options.show else dict.fromkeys(cell[:2] for cell in cells):
+        search = search_jobs([cell for cell in cells if cell[:2] == group], options)
+        if not train_missing(search, options, deadline):
+            break
+        found = with_kept(NAME, search, options.results)
+        chosen = choices(search, found, diverged(options))
+        if not train_missing(counted_jobs(chosen, options), options, deadline):
+            break
+
+    search = search_jobs(itertools.product(TEXTS, NETWORKS, MODELS), options)
+    found, gone = with_kept(NAME, search, options.results), diverged(options)
+    chosen = choices(search, found, gone)
+    counted = counted_jobs(chosen, options)
+    counting = with_kept(NAME, counted, options.results)
+    finished = found | counting
+    over = {k for k, job in (search | counted).items() if k in finished or job.out.name in gone}
+    if options.show:
+        print(cost_table(cells, finished, over, options.seeds))
+    if finished:
+        text = table(counting, chosen) + "\n" + search_table(search, found, chosen, gone)
+        text += f"\nDiverged: {', '.join(sorted(gone))}\n" if gone else ""
+        runs = [job.out for job in finished.values()]
+        keep_table(NAME, runs, options, text, {"diverged": sorted(gone)})
+    elif not options.show:
+        raise UserError(f"no run of this study is finished in {options.out}")
+
+
+if __name__ == "__main__":
+    start(main)
