@@ -564,3 +564,12 @@ def test_a_folder_that_cannot_be_written_is_named(capsys, tiny_corpus):
     assert status == 2
     assert err.count("\n") == 1
     assert "/proc/run" in err
+
+
+def test_adam_with_the_rate_of_sgd_is_noted(capsys, tiny_corpus, tmp_path):
+    common = ["train", "small", "--data", tiny_corpus, "--optimizer", "adam", "--epochs", "1"]
+    sizes = ["--d-embed", "8", "--d-hidden", "8", "--quiet"]
+    _, _, err = run(capsys, *common, *sizes, "--lr", "0.01", "--out", tmp_path / "fine")
+    assert "too large" not in err
+    _, _, err = run(capsys, *common, *sizes, "--lr", "1", "--out", tmp_path / "large")
+    assert "--lr 1 is far too large for adam; 0.003 is usual" in err

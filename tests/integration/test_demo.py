@@ -148,7 +148,8 @@ def test_an_interrupted_demo_resumes_within_the_same_model(tmp_path, how):
         assert (tmp_path / "parts" / name / "model.safetensors").read_bytes() == expected
 
 
-@pytest.mark.parametrize("network", ["rhn", pytest.param("transformer", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["rhn", "transformer"])
 def test_another_network_is_compared_in_the_same_way(tiny_corpus, tmp_path, network):
     with (tmp_path / "shown.txt").open("w") as shown:
         view = ProgressView(Console(file=shown, width=120))

@@ -113,6 +113,8 @@ def run(
 
     # Refuse an unknown network, or a wrong option, before reading the text.
     network_options(settings.network, settings.options)
+    if settings.optimizer in ("adam", "adamw") and settings.lr > 0.1 and is_first_rank():
+        note(f"--lr {settings.lr:g} is far too large for {settings.optimizer}; 0.003 is usual")
     is_first = is_first_rank()
     quiet = quiet or not is_first
     board = TensorBoard(out) if tensorboard and is_first else None

@@ -83,7 +83,10 @@ def summarize_run(folder: Path) -> RunSummary:
         )  # fmt: skip
     metrics = read_metrics(folder)
     if not metrics:
-        raise UserError(f"{folder}: no epoch has ended yet; there is nothing to compare")
+        raise UserError(
+            f"{folder}: no epoch has ended in it, so there is nothing to compare; weights of "
+            "--keep-at have no results of their own, and `tiedlm evaluate` makes them"
+        )
     best = min(line["valid_ppl"] for line in metrics)
     return RunSummary(folder, settings, seed, best, None, None, len(metrics), False, text)
 

@@ -114,7 +114,8 @@ def parse_options(network: str, options: type[Any], texts: list[str]) -> dict[st
         texts: each ``name=value``.
 
     Raises:
-        UserError: for a text without ``=``, an unknown name, or a value of another type.
+        UserError: for a text without ``=``, an unknown name, a name that comes twice, or a value of
+            another type.
     """
     hints = typing.get_type_hints(options)
     values = {}
@@ -123,6 +124,8 @@ def parse_options(network: str, options: type[Any], texts: list[str]) -> dict[st
         if not equals:
             raise UserError(f"--option {text!r}: expected name=value, such as depth=5")
         _require_known(network, hints, name)
+        if name in values:
+            raise UserError(f"--option {name} is given twice; give it once")
         values[name] = _parsed(name, hints[name], value)
     return values
 

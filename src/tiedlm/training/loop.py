@@ -288,7 +288,7 @@ class _Training:
         progress.history.append(metrics)
         assert progress.best_valid is not None
         self.watcher.epoch_end(
-            f"epoch {progress.epoch:>3}/{self.settings.epochs}  lr {metrics['lr']:.4f}  "
+            f"epoch {progress.epoch:>3}/{self.settings.epochs}  lr {metrics['lr']:<7.4g} "
             f"train ppl {trained:8.2f}  valid ppl {valid:8.2f}"
             f"{' *' if is_best else '  '}  {metrics['tokens_per_second']:,.0f} tokens/s  "
             f"{short_duration(progress.epoch_seconds)}",

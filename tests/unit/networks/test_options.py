@@ -10,7 +10,7 @@ import own_network
 from tests_support import run_command
 from tiedlm import LanguageModel, ModelConfig
 from tiedlm.errors import UserError
-from tiedlm.networks import network, option, options_class, register
+from tiedlm.networks import network, option, options_class, parse_options, register
 from tiedlm.training import same_run
 from tiedlm.training.build import _architectures
 from tiedlm.training.settings import Settings
@@ -181,3 +181,8 @@ def test_networks_are_listed_with_their_options(capsys):
     assert "lstm  no options\n" in out
     assert "  --option shape=tanh" in out
     assert "The squashing function." in out
+
+
+def test_an_option_that_is_given_twice_is_refused():
+    with pytest.raises(UserError, match="--option depth is given twice"):
+        parse_options("rhn", options_class("rhn"), ["depth=3", "depth=4"])
