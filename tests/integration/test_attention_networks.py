@@ -191,8 +191,11 @@ def test_it_predicts_and_generates(capsys, real):
     ],
 )
 def test_a_wrong_option_is_one_line_and_nothing_is_written(
-    capsys, tiny_corpus, tmp_path, network, given, says
+    capsys, tiny_corpus, tmp_path, monkeypatch, network, given, says
 ):
+    name = given.partition("=")[0]
+    others = {one: value for one, value in OPTIONS[network].items() if one != name}
+    monkeypatch.setitem(OPTIONS, network, others)
     command = arguments(network, tiny_corpus, tmp_path / "run")
     status, _, err = run_command(capsys, *command, "--option", given)
     assert (status, err.count("\n")) == (2, 1)
