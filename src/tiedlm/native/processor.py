@@ -52,12 +52,6 @@ def _share(choice: routes.Choice) -> float:
     return choice.milliseconds["oneDNN"] / choice.milliseconds["default"]
 
 
-def is_fast_fp32_on() -> bool:
-    """Tell whether float32 products go to oneDNN now."""
-    switch = fp32_switch()
-    return switch is not None and switch.fp32_precision == "bf16"
-
-
 def _trial() -> Trial:
     """Return what is measured: the products of a training step, with the switch off and on."""
     generator = torch.Generator().manual_seed(0)
