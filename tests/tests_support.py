@@ -1,8 +1,12 @@
 """Share helpers between tests."""
 
+import csv
+import io
 import itertools
+import json
 import re
 
+import numpy as np
 from torch.profiler import ProfilerActivity, profile
 
 from tiedlm.cli import main
@@ -36,3 +40,19 @@ def run_command(capsys, *arguments):
         status = leaving.code or 0
     captured = capsys.readouterr()
     return status, captured.out, captured.err
+
+
+def outcome(out):
+    """Return what exact resume promises, without what measures time."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    result = json.loads((out / "result.json").read_text())
+    for line in [*lines, result]:
+        for key in ("seconds", "tokens_per_second"):
+            line.pop(key, None)
+    return (out / "model.safetensors").read_bytes(), lines, result
+
+
+def surprisals(text):
+    """Return the surprisals of a table, NaN for NA."""
+    rows = csv.DictReader(io.StringIO(text), delimiter="\t")
+    return np.array([float(row["surprisal"].replace("NA", "nan")) for row in rows])

@@ -1,7 +1,5 @@
 """Networks with a memory of words, in the commands: what must hold for every network."""
 
-import csv
-import io
 import json
 import signal
 import subprocess
@@ -11,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from tests_support import run_command
+from tests_support import outcome, run_command, surprisals
 from tiedlm import load
 from tiedlm.cli import main
 from tiedlm.data import load_corpus
@@ -39,22 +37,6 @@ def arguments(network, corpus, out, **changes):
     given = [f"--option={name}={value}" for name, value in OPTIONS[network].items()]
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in named.items()]
     return ["train", "small-real", *flags, *given, "--quiet"]
-
-
-def outcome(out):
-    """Return what exact resume promises, without what measures time."""
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    result = json.loads((out / "result.json").read_text())
-    for line in [*lines, result]:
-        for key in ("seconds", "tokens_per_second"):
-            line.pop(key, None)
-    return (out / "model.safetensors").read_bytes(), lines, result
-
-
-def table(text):
-    """Return the surprisals of a table, NaN for NA."""
-    rows = csv.DictReader(io.StringIO(text), delimiter="\t")
-    return np.array([float(row["surprisal"].replace("NA", "nan")) for row in rows])
 
 
 @pytest.fixture(scope="module", params=OPTIONS)
@@ -137,13 +119,13 @@ def test_perplexity_does_not_depend_on_the_window_and_the_text_is_one_stream(cap
 
 def test_scores_are_those_of_evaluate_and_of_any_batch(capsys, monkeypatch, tiny_corpus, real):
     text = tiny_corpus / "test.txt"
-    document = table(run_command(capsys, "score", real, text, "--unit", "document")[1])
+    document = surprisals(run_command(capsys, "score", real, text, "--unit", "document")[1])
     corpus = load_corpus(str(tiny_corpus), progress=False)
     expected = evaluate(load(real), corpus.test).bits_per_word
     assert np.nanmean(document) == pytest.approx(expected, rel=1e-4)
-    together = table(run_command(capsys, "score", real, text)[1])
+    together = surprisals(run_command(capsys, "score", real, text)[1])
     monkeypatch.setattr(surprisal, "BATCH", 1)
-    alone = table(run_command(capsys, "score", real, text)[1])
+    alone = surprisals(run_command(capsys, "score", real, text)[1])
     np.testing.assert_allclose(alone, together, rtol=1e-5)
 
 
@@ -151,7 +133,7 @@ def test_it_adapts_while_it_reads(capsys, tiny_corpus, real):
     text = tiny_corpus / "test.txt"
     status, out, err = run_command(capsys, "score", real, text, "--adapt", "--adapt-lr", 0.1)
     assert status == 0, err
-    adapted, fixed = table(out), table(run_command(capsys, "score", real, text)[1])
+    adapted, fixed = surprisals(out), surprisals(run_command(capsys, "score", real, text)[1])
     np.testing.assert_allclose(adapted[:8], fixed[:8], rtol=1e-5)
     assert abs(adapted[8:] - fixed[8:]).max() > 1e-3
 
@@ -167,7 +149,9 @@ def test_n_best_lists_are_scored_prefix_by_prefix_as_sentence_by_sentence(
     status, out, err = run_command(capsys, "rescore", real, tmp_path / "lists.jsonl", "--json")
     assert status == 0, err
     found = {h["text"]: h["log_prob"] for h in json.loads(out)["hypotheses"]}
-    scores = table(run_command(capsys, "score", real, tmp_path / "lines.txt", "--base", "e")[1])
+    scores = surprisals(
+        run_command(capsys, "score", real, tmp_path / "lines.txt", "--base", "e")[1]
+    )
     for text, nats in zip(texts, scores.reshape(4, -1).sum(1), strict=True):
         assert found[text] == pytest.approx(-nats, rel=1e-5)
 

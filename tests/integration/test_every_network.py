@@ -3,8 +3,6 @@
 A new network adds its name, and options that make it small, to ``NETWORKS``.
 """
 
-import csv
-import io
 import json
 import signal
 import subprocess
@@ -16,7 +14,7 @@ import pytest
 import torch
 
 import own_network
-from tests_support import run_command
+from tests_support import outcome, run_command, surprisals
 from tiedlm import LanguageModel, ModelConfig, load
 from tiedlm.cli import main
 from tiedlm.data import load_corpus
@@ -57,16 +55,6 @@ def flags(network, corpus, out, **changes):
     named = {**settings, "network": network, "data": corpus, "out": out, **changes}
     given = [f"--{name.replace('_', '-')}={value}" for name, value in named.items()]
     return [*given, *(f"--option={name}={value}" for name, value in NETWORKS[network].items())]
-
-
-def outcome(out):
-    """Return what exact resume promises, without what measures time."""
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    result = json.loads((out / "result.json").read_text())
-    for line in [*lines, result]:
-        for key in ("seconds", "tokens_per_second"):
-            line.pop(key, None)
-    return (out / "model.safetensors").read_bytes(), lines, result
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -180,28 +168,22 @@ def test_monte_carlo_dropout_samples_its_masks(capsys, real):
     assert json.loads(out)["perplexity"] != pytest.approx(exact, rel=1e-6)
 
 
-def table(text):
-    """Return the surprisals of a table, NaN for NA."""
-    rows = csv.DictReader(io.StringIO(text), delimiter="\t")
-    return np.array([float(row["surprisal"].replace("NA", "nan")) for row in rows])
-
-
 def test_scores_are_those_of_evaluate_and_of_any_batch(capsys, monkeypatch, tiny_corpus, real):
     text = tiny_corpus / "test.txt"
-    document = table(run_command(capsys, "score", real, text, "--unit", "document")[1])
+    document = surprisals(run_command(capsys, "score", real, text, "--unit", "document")[1])
     corpus = load_corpus(str(tiny_corpus), progress=False)
     expected = evaluate(load(real), corpus.test).bits_per_word
     assert np.nanmean(document) == pytest.approx(expected, rel=1e-4)
-    together = table(run_command(capsys, "score", real, text)[1])
+    together = surprisals(run_command(capsys, "score", real, text)[1])
     monkeypatch.setattr(surprisal, "BATCH", 1)
-    np.testing.assert_allclose(table(run_command(capsys, "score", real, text)[1]), together)
+    np.testing.assert_allclose(surprisals(run_command(capsys, "score", real, text)[1]), together)
 
 
 def test_it_adapts_while_it_reads(capsys, tiny_corpus, real):
     text = tiny_corpus / "test.txt"
     status, out, err = run_command(capsys, "score", real, text, "--adapt", "--adapt-lr", 0.5)
     assert status == 0, err
-    adapted, fixed = table(out), table(run_command(capsys, "score", real, text)[1])
+    adapted, fixed = surprisals(out), surprisals(run_command(capsys, "score", real, text)[1])
     np.testing.assert_allclose(adapted[:8], fixed[:8])  # nothing is learnt before it is scored
     assert abs(adapted[8:] - fixed[8:]).max() > 1e-3
 
@@ -217,7 +199,9 @@ def test_n_best_lists_are_scored_prefix_by_prefix_as_sentence_by_sentence(
     status, out, err = run_command(capsys, "rescore", real, tmp_path / "lists.jsonl", "--json")
     assert status == 0, err
     found = {h["text"]: h["log_prob"] for h in json.loads(out)["hypotheses"]}
-    scores = table(run_command(capsys, "score", real, tmp_path / "lines.txt", "--base", "e")[1])
+    scores = surprisals(
+        run_command(capsys, "score", real, tmp_path / "lines.txt", "--base", "e")[1]
+    )
     for text, nats in zip(texts, scores.reshape(4, -1).sum(1), strict=True):
         assert found[text] == pytest.approx(-nats, rel=1e-5)
 

@@ -1,6 +1,5 @@
 """A network defined outside tiedlm, in twenty lines, is trained and refused where it must be."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -25,16 +24,6 @@ def options(corpus, out, **changes):
     """Return the arguments of ``train`` after the recipe."""
     named = {**TINY, "network": "own", "data": corpus, "out": out, **changes}
     return [f"--{name.replace('_', '-')}={value}" for name, value in named.items()]
-
-
-def outcome(out):
-    """Return what exact resume promises, without what measures time."""
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    result = json.loads((out / "result.json").read_text())
-    for line in [*lines, result]:
-        for key in ("seconds", "tokens_per_second"):
-            line.pop(key, None)
-    return (out / "model.safetensors").read_bytes(), lines, result
 
 
 @pytest.fixture(scope="module")
