@@ -9,6 +9,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 from tiedlm import augmented_cross_entropy
+from tiedlm.loss import release_buffers
 
 
 def augmented_loss(model, outputs, labels, num_items_in_batch=None, alpha=13.0):
@@ -16,6 +17,7 @@ def augmented_loss(model, outputs, labels, num_items_in_batch=None, alpha=13.0):
     hidden, weight = outputs.hidden_states[-1][:, :-1], model.lm_head.weight
     out = augmented_cross_entropy(hidden, weight, labels[:, 1:], alpha=alpha, temperature=20.0,
                                   reduction="sum")  # fmt: skip
+    release_buffers()  # the model's backward pass needs the memory
     return out.loss / (labels[:, 1:].numel() if num_items_in_batch is None else num_items_in_batch)
 
 

@@ -27,11 +27,15 @@ from tiedlm.tracing import is_recording
 
 _LEAST_PRODUCT = 2**26  # multiplications; fewer take PyTorch about a millisecond
 _LEAST_STEP = 2**21  # the same for one of many products with one weight
-_MOST_MEASURED = 2**30  # the same where time is measured, ...
+_MOST_IN_NAME = 2**30  # multiplications of a kind, ...
 _LEAST_ROWS, _MOST_ROWS = 256, 512  # ... with so many rows at least and at most
 _ODD = 4  # so many fewer, because the number of rows is rarely an even one
-_MOST_WORDS = 8192  # longest side that is measured
+_MOST_WORDS = 8192  # longest side of a kind
+# What is measured is a part of the kind's matrices, with their distance from row to row.
+_MEASURED = 2**29  # multiplications of it, but ...
+_LEAST_WORDS = 2 * BLOCK  # ... so much of the longest side at least
 _WINDOW = 35  # products for which a weight is laid out
+_DRAWN = 2**16 + 1  # numbers that are drawn; a matrix repeats them
 BF16_LEVEL = 2.0**-8
 
 
@@ -118,9 +122,10 @@ class _Kind(NamedTuple):
 
     def trial(self) -> Trial:
         """Return what is measured: each way on random matrices."""
-        a = _drawn(self.M, self.K, self.a_transposed, self.dtype)
-        b = _drawn(self.K, self.P, self.b_transposed, self.dtype)
-        out = torch.zeros(self.M, self.P, dtype=self.out_dtype, device="cpu")
+        M, K, P = self.measured_sides()
+        a = _drawn(M, K, self.a_transposed, self.dtype, self.M if self.a_transposed else self.K)
+        b = _drawn(K, P, self.b_transposed, self.dtype, self.K if self.b_transposed else self.P)
+        out = torch.zeros(M, self.P, dtype=self.out_dtype, device="cpu")[:, :P]
 
         def way(name: str) -> routes.Way:
             return lambda: lambda: WAYS[name](a, b, out, self.accumulate)
@@ -134,8 +139,9 @@ class _Kind(NamedTuple):
 
     def trial_with_bias(self) -> Trial:
         """Return what is measured for :func:`linear`."""
-        x = _drawn(self.M, self.K, False, self.dtype)
-        weight, bias = _drawn(self.P, self.K, False, self.dtype), torch.zeros(self.P, device="cpu")
+        M, K, P = self.measured_sides()
+        x, weight = _drawn(M, K, False, self.dtype), _drawn(P, K, False, self.dtype)
+        bias = torch.zeros(P, device="cpu")
         plain: routes.Way = lambda: lambda: torch.addmm(bias, x, weight.t())  # noqa: E731
 
         def way(name: str) -> routes.Way:
@@ -147,6 +153,21 @@ class _Kind(NamedTuple):
             lambda product: routes.error_of(product, x, weight.t()),
             FP32_LEVEL,
         )
+
+    def measured_sides(self) -> tuple[int, int, int]:
+        """Return M, K, P of what is measured: fewer tokens, and less of the longest side."""
+        sides = [self.M, self.K, self.P]
+        if not self.a_transposed:
+            sides[0] = min(sides[0], _LEAST_ROWS - _ODD)
+        elif not self.b_transposed:
+            sides[1] = min(sides[1], _LEAST_ROWS - _ODD)
+        longest = max(range(3), key=sides.__getitem__)
+        side = sides[longest]
+        fitting = _MEASURED * side // math.prod(sides) // 64 * 64
+        most = max(fitting, _LEAST_WORDS)
+        if side > most + 64:
+            sides[longest] = most + side % 64  # of the same alignment
+        return sides[0], sides[1], sides[2]
 
     def ways(self) -> list[str]:
         """Return the ways that a product of this kind can take."""
@@ -193,7 +214,7 @@ def _shortened(side: int) -> int:
 def _rounded(rows: int, others: int) -> int:
     """Return about so many rows, a power of two, but few enough to be measured fast."""
     rounded = 1 << max(0, round(math.log2(rows)))
-    fitting = max(_LEAST_ROWS, 1 << int(math.log2(max(1, _MOST_MEASURED // others))))
+    fitting = max(_LEAST_ROWS, 1 << int(math.log2(max(1, _MOST_IN_NAME // others))))
     return min(rounded, fitting, _MOST_ROWS) - _ODD
 
 
@@ -211,11 +232,24 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _drawn(rows: int, columns: int, transposed: bool, dtype: torch.dtype) -> Tensor:
-    """Return a random matrix that leaves PyTorch's own generator alone."""
+def _drawn(
+    rows: int, columns: int, transposed: bool, dtype: torch.dtype, apart: int | None = None
+) -> Tensor:
+    """Return a random matrix that leaves PyTorch's own generator alone.
+
+    Args:
+        rows: number of rows.
+        columns: number of columns.
+        transposed: whether it lies in memory column by column.
+        dtype: its type.
+        apart: numbers from the beginning of a row (column) in memory to that of the next.
+    """
+    count, length = (columns, rows) if transposed else (rows, columns)
+    apart = apart or length
     generator = torch.Generator().manual_seed(0)
-    shape = (columns, rows) if transposed else (rows, columns)
-    drawn = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu").to(dtype)
+    some = torch.randn(_DRAWN, generator=generator, dtype=torch.float32, device="cpu").to(dtype)
+    numbers = some.repeat(-(-count * apart // _DRAWN))[: count * apart]
+    drawn = numbers.view(count, apart)[:, :length]
     return drawn.t() if transposed else drawn
 
 

@@ -400,6 +400,16 @@ def test_info_measures_the_ways_of_products_and_shows_the_choice(capsys, monkeyp
         shown = next(line for line in text.splitlines() if f"| {row['product']} |" in line)
         assert f"| {row['route']} |" in shown
         assert all(f"| {time:.2f} |" in shown for time in times.values())
+    table, legend = text.split("\nused by  ")
+    heading = next(line for line in table.splitlines() if "made by" in line)
+    columns = {cell.strip().removesuffix(", ms") for cell in heading.strip(" |").split("|")}
+    assert {name for name in columns - {"product"} if name not in f"used by{legend}"} == set()
+
+
+def test_info_shows_networks_or_measurements_and_refuses_both(capsys):
+    status, out, err = run(capsys, "info", "--networks", "--measure")
+    assert (status, out) == (2, "")
+    assert "--networks and --measure" in err
 
 
 @pytest.mark.parametrize(

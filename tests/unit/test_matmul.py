@@ -63,6 +63,16 @@ def test_every_way_writes_and_adds_the_same_product(
     assert bool((wide[:, 10:] == 7).all())
 
 
+def test_onednn_is_given_weights_without_gaps():
+    # With gaps it takes its readable implementation, which is a thousand times as slow.
+    wide = torch.randn(6, 10)
+    for dense in (wide, wide.t(), wide[:3], wide.t()[:, :3]):
+        assert ways._dense(dense) is dense
+    for gaps in (wide[:, :5], wide.t()[:5], wide[:, ::2]):
+        assert ways._dense(gaps).is_contiguous()
+        assert torch.equal(ways._dense(gaps), gaps)
+
+
 def test_onednn_meets_few_shapes_however_many_tokens_a_call_has(monkeypatch):
     shapes = set()
     monkeypatch.setattr(
@@ -116,6 +126,53 @@ def test_what_is_measured_of_a_huge_product_is_a_part_of_the_same_alignment():
     assert (kind.M, kind.K) == (508, 100)
     assert 8192 <= kind.P < 8192 + 64
     assert kind.P % 64 == 300_001 % 64
+
+
+@pytest.mark.parametrize(("width", "most"), [(100, 8192 + 64), (650, 4096 + 64), (4096, 4096 + 64)])
+def test_what_is_timed_has_few_tokens_and_enough_words_of_the_same_alignment(width, most):
+    words, tokens = 8192 + 33, 508
+
+    def kind(a_transposed, b_transposed, *sides):
+        dtype = torch.float32
+        return matmul._Kind(dtype, dtype, a_transposed, b_transposed, False, False, *sides)
+
+    _, _, long = scores = kind(False, True, tokens, width, words).measured_sides()
+    assert scores == (252, width, long)
+    assert kind(False, False, tokens, words, width).measured_sides() == (252, long, width)
+    assert kind(True, False, words, tokens, width).measured_sides() == (long, 252, width)
+    assert 2 * ways.BLOCK <= long < most
+    assert long % 64 == 33
+
+
+def test_what_is_timed_lies_in_memory_as_the_whole_does():
+    grad, hidden = torch.empty(300, 9000), torch.empty(300, 700)
+    whole = matmul._kind(grad.t(), hidden, torch.float32)
+    seen = []
+
+    def way(a, b, out, accumulate):
+        seen.append((a.stride(), b.stride(), out.stride(), a.shape[0]))
+        return out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(matmul.WAYS, "plain", way)
+        whole.trial().ways["plain"]()()
+    ((a, b, out, rows),) = seen
+    assert rows < whole.M
+    assert (a, b, out) == ((1, whole.M), (700, 1), (700, 1))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_drawn_matrix_is_random_of_its_type_and_the_same_every_time(transposed):
+    state = torch.get_rng_state()
+    for dtype in (torch.float32, torch.bfloat16):
+        drawn = matmul._drawn(300, 500, transposed, dtype, 512)
+        assert (drawn.shape, drawn.dtype) == ((300, 500), dtype)
+        assert max(drawn.stride()) == 512
+        assert ways.is_transposed(drawn) == transposed
+        assert torch.equal(drawn, matmul._drawn(300, 500, transposed, dtype, 512))
+        assert 0.9 < drawn.float().std() < 1.1
+        assert torch.linalg.matrix_rank(drawn.float()) == 300
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("way", ["plain", "oneDNN"])

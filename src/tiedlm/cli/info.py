@@ -7,6 +7,20 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from tiedlm.errors import UserError
+
+_USED_BY = {"library": "bare calls", "commands": "commands"}
+_LEGEND = """
+used by     bare calls: a script that calls the library and changes no setting;
+            commands: `tiedlm train` and the others, where PyTorch's own way is oneDNN
+d           width of the embedding and of every layer, at 10,000 words and 20 streams
+made by     the way in use: plain, unless another one takes at most 0.95 of its time
+the ways    milliseconds of a part of such a product, so compare inside a row only.
+            plain: PyTorch's own way; blocks: the same, block by block; compiled: tiedlm's kernel;
+            transposed: the product of the transposed factors; MKL, oneDNN: by that library, for
+            the recurrent steps with the weight laid out once
+error       largest error against float64, relative to |a| |b|; float32 has up to 1e-06"""
+
 
 def info(
     *,
@@ -26,6 +40,8 @@ def info(
     networks
         Show the networks that `tiedlm train --network` takes, and their options.
     """
+    if networks and measure:
+        raise UserError("--networks and --measure show different things: give one of them")
     if networks:
         _show_networks(json_)
         return
@@ -42,7 +58,7 @@ def info(
     for name, value in found.items():
         print(f"{name:<{width}}  {value}")
     if products:
-        print(f"\n{_table(products)}")
+        print(f"\n{_table(products)}{_LEGEND}")
 
 
 def _table(products: list[dict[str, Any]]) -> str:
@@ -55,8 +71,8 @@ def _table(products: list[dict[str, Any]]) -> str:
         times, errors, route = row["milliseconds"], row["errors"], row["route"]
         each = (f"{times[way]:.2f}" if way in times else "" for way in ways)
         error = f"{errors[route]:.0e}" if route in errors else ""
-        body.append((row["in"], f"{row['d']}", row["product"], route, *each, error))
-    heading = ("in", "d", "product", "made by", *(f"{way}, ms" for way in ways), "error")
+        body.append((_USED_BY[row["in"]], f"{row['d']}", row["product"], route, *each, error))
+    heading = ("used by", "d", "product", "made by", *(f"{way}, ms" for way in ways), "error")
     return markdown_table(heading, body)
 
 
