@@ -1,10 +1,16 @@
-"""Time training steps on a GPU: a plain PyTorch model, and ours with and without each of its means.
+"""Time the loss and training steps on a GPU.
 
-The ways take steps in turn, round by round. The median of the rounds is printed, in words per
-second and as a ratio to the plain model in the same precision.
+The loss is timed as by ``loss.py --device cuda``: 8,192 tokens, width 2,048, bfloat16, beside plain
+cross-entropy, and beside Liger-Kernel's and Apple's where they are installed. The goals are 1.0
+times plain at alpha = 0 and 1.3 times with the augmented loss.
 
+A step is a plain PyTorch model's, and ours with and without each of its means. The ways take steps
+in turn, round by round. The median of the rounds is printed, in words per second and as a ratio to
+the plain model in the same precision.
 
-    python benchmarks/gpu.py                      # the table of docs/performance.md
+    pip install liger-kernel cut-cross-entropy    # for the loss; optional
+    python benchmarks/gpu.py                      # both
+    python benchmarks/gpu.py --parts loss
     python benchmarks/gpu.py --dims 650 --rounds 5 --recipes real
     python benchmarks/gpu.py --dims 650 --recipes real --profile   # the kernels of a step
 """
@@ -21,6 +27,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+import loss
+from machine import machine
 from tiedlm.arithmetic import arithmetic
 from tiedlm.environment_variables import TRITON
 from tiedlm.experiments.recipes import get_recipe
@@ -141,8 +149,15 @@ def profile(step: Callable[[], None]) -> None:
         )
 
 
+def loss_table() -> str:
+    """Return the times of the loss and of others' at vocabularies of today's language models."""
+    shapes = {"vocabs": (32_000, 128_256), "dims": (2048,), "tokens": 8192}
+    return loss.table_of(list(loss.rows(**shapes, seconds=2, device="cuda", dtype=torch.bfloat16)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", nargs="+", default=["loss", "step"], choices=["loss", "step"])
     parser.add_argument("--dims", type=int, nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--vocab", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
@@ -150,7 +165,12 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["re", "real", "al"])
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, V = {args.vocab:,}")
+    print(machine("cuda"), flush=True)
+    if "loss" in args.parts and not args.profile:
+        print(f"\nThe loss, ms (ratio to plain)\n\n{loss_table()}", flush=True)
+    if "step" not in args.parts:
+        return
+    print(f"Steps, V = {args.vocab:,}")
     generator = torch.Generator().manual_seed(0)
     for dim in args.dims:
         for suffix in args.recipes:

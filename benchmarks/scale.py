@@ -1,9 +1,9 @@
 """How the loss grows with vocabulary, number of tokens and width, in time and in memory.
 
 The ways are timed in turn in one process, as in ``loss.py``: after a round of at most 1,024 tokens
-that does not count, rounds until ``--seconds`` have passed, and at least one. "Plain" is what one writes today,
-`F.cross_entropy(F.linear(h, W), y)`. Where its matrices would not fit ``--memory-limit``, it takes
-the tokens in pieces that do, each forward and backward.
+that does not count, rounds until ``--seconds`` have passed, and at least one. "Plain" is what one
+writes today, `F.cross_entropy(F.linear(h, W), y)`. Where its matrices would not fit
+``--memory-limit``, it takes the tokens in pieces that do, each forward and backward.
 
 With ``--memory``, each way also runs once in a fresh process, as in ``memory.py``: MiB of its peak
 above inputs and gradients. "Promised" is the bound of docs/loss.md: one chunk of scores and as much
