@@ -10,15 +10,18 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tiedlm.cores import available_cores
 from tiedlm.data.counts import WordCounts
 from tiedlm.data.encoder import FIRST_EOS, Block, Encoder
 from tiedlm.data.marks import Marks
 from tiedlm.data.source import PARTS, Source
 from tiedlm.data.vocabulary import Ids, Vocabulary
+from tiedlm.data.workers import encode_blocks
 from tiedlm.errors import UserError
 from tiedlm.progress import byte_progress
 
 BLOCK = 1 << 22  # characters that are encoded at a time
+PARALLEL = 8_000_000  # bytes of text for each process that encodes
 
 
 class Stored(NamedTuple):
@@ -81,31 +84,34 @@ def encode(source: Source, encoder: Encoder, folder: Path, progress: bool) -> En
     marks = Marks(encoder.tokenizer is None)
     try:
         with byte_progress(f"encoding {source.name}", source.size, show=progress) as advance:
-            for part, lines in _blocks(source):
-                block = encoder.encode_lines(lines)
+            processes = min(available_cores(), source.size // PARALLEL)
+            for (part, size), block in encode_blocks(encoder, _blocks(source), processes):
                 writers[part].write(block)
                 if block.marks is not None:
                     marks.add(block.marks)
-                advance(sum(map(len, lines)) + len(lines))
+                advance(size)
     finally:
         for writer in writers.values():
             writer.close()
     return Encoded(parts, marks.counts())
 
 
-def _blocks(source: Source) -> Iterator[tuple[str, list[str]]]:
-    """Yield the lines of a source in blocks of one part, those of a part in order."""
+def _blocks(source: Source) -> Iterator[tuple[tuple[str, int], list[str]]]:
+    """Yield the lines of a source in blocks of one part, those of a part in order.
+
+    With each block goes its part and its number of characters.
+    """
     lines: dict[str, list[str]] = {part: [] for part in PARTS}
     sizes = dict.fromkeys(PARTS, 0)
     for part, line in source.lines():
         lines[part].append(line)
         sizes[part] += len(line) + 1
         if sizes[part] >= BLOCK:
-            yield part, lines[part]
+            yield (part, sizes[part]), lines[part]
             lines[part], sizes[part] = [], 0
     for part in PARTS:
         if lines[part]:
-            yield part, lines[part]
+            yield (part, sizes[part]), lines[part]
 
 
 class _Writer:
