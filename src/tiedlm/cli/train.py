@@ -47,7 +47,7 @@ def train(
     _check_together(settings)
     if not settings.data:
         raise UserError(f"recipe {recipe!r} has no corpus of its own; give --data NAME-or-PATH")
-    from tiedlm.data.corpus import place_of  # imports NumPy, which --list does not need
+    from tiedlm.data.find import place_of  # imports NumPy, which --list does not need
 
     settings = settings.replace(data=place_of(settings.data))
     out = out or Path("runs") / f"{recipe}-seed{settings.seed}"

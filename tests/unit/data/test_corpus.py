@@ -10,6 +10,7 @@ import pytest
 
 from tiedlm.data import Vocabulary, load_corpus
 from tiedlm.data.check import check_corpus, notes_on_text
+from tiedlm.data.encoder import Block
 from tiedlm.errors import UserError
 from tiedlm.files import cache_folder
 
@@ -194,7 +195,7 @@ def test_a_damaged_cache_is_rebuilt(folder: Path, cache: Path, file: str, damage
     assert {part: getattr(second, part).tolist() for part in before} == before
 
 
-def test_a_corpus_that_another_process_cached_meanwhile_is_used(folder: Path, cache: Path):
+def test_without_locks_a_corpus_that_another_process_cached_is_used(folder: Path, cache: Path):
     import tiedlm.data.encode as module
 
     original = module.encode
@@ -207,6 +208,7 @@ def test_a_corpus_that_another_process_cached_meanwhile_is_used(folder: Path, ca
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "encode", slow)
+        patch.setattr("tiedlm.data.place._locked", lambda *arguments: None)
         corpus = load_corpus(str(folder))
     assert len(corpus.train) == 12
     assert [path.name[0] for path in (cache / "corpora").iterdir()] != ["."]
@@ -342,3 +344,74 @@ def test_the_name_of_a_text_may_be_as_long_as_the_file_system_allows(tmp_path: P
     assert loaded.name == path.stem
     (folder,) = (cache / "corpora").iterdir()
     assert folder.name.startswith("语" * 26 + "-")
+
+
+def test_the_ids_do_not_depend_on_the_length_of_a_block(folder: Path, tmp_path: Path, monkeypatch):
+    (folder / "train.txt").write_text("the cat sat .\nwe saw it , we saw it\n\nthe end .\n" * 40)
+    options = {"min_count": 1, "fraction": 0.7, "skip": 0.2}
+    whole = load_corpus(str(folder), **options)
+    monkeypatch.setattr("tiedlm.data.encode.BLOCK", 50)
+    blocks = load_corpus(str(folder), cache=tmp_path / "other", **options)
+    assert blocks.vocabulary == whole.vocabulary
+    assert blocks.info == whole.info
+    for part in ("train", "valid", "test"):
+        assert getattr(blocks, part).tolist() == getattr(whole, part).tolist()
+
+
+class Letters:
+    """An encoder with a vocabulary of its own, which has no ``<unk>``."""
+
+    key, tokenizer = "letters", "letters"
+    vocabulary = Vocabulary([*"abcdeghmnorstw", "<eos>"])
+
+    def encode_lines(self, lines):
+        ids = [self.vocabulary.encode([*line.replace(" ", ""), "<eos>"]) for line in lines]
+        return Block(np.concatenate(ids), np.array([len(part) for part in ids]))
+
+
+def test_an_encoder_with_its_own_vocabulary_gives_the_ids(folder: Path):
+    corpus = load_corpus(str(folder), encoder=Letters())
+    assert corpus.vocabulary == Letters.vocabulary
+    text = "".join(corpus.vocabulary.decode(corpus.train))
+    assert text == "thecatsat<eos>thedogsat<eos>thecatran<eos>"
+    assert corpus.info["tokenizer"] == "letters"
+    assert corpus.info["parts"]["test"] == {"tokens": 9, "unk": 0}
+    assert "<unk>" in load_corpus(str(folder)).vocabulary
+
+
+def test_a_document_begins_with_the_text_and_after_blank_lines(folder: Path, monkeypatch):
+    for part, text in (("train", "\na a\na\n\n\nb b b\n \nc\n\n"), ("valid", "a"), ("test", "b")):
+        (folder / f"{part}.txt").write_text(text)
+    corpus = load_corpus(str(folder), min_count=1)
+    text = " ".join(corpus.vocabulary.decode(corpus.train))
+    assert text == "<eos> a a <eos> a <eos> <eos> <eos> b b b <eos> <eos> c <eos> <eos>"
+    assert corpus.documents.tolist() == [0, 1, 8, 13]
+    monkeypatch.setattr("tiedlm.data.encode.BLOCK", 3)
+    again = load_corpus(str(folder), min_count=1, vocab_size=6)
+    assert again.documents.tolist() == [0, 1, 8, 13]
+    part = load_corpus(str(folder), min_count=1, skip=0.3, fraction=0.6)
+    assert len(part.train) == 9
+    assert part.documents.tolist() == [0, 4]
+
+
+def test_a_long_text_in_the_cache_is_not_read_again(folder: Path, monkeypatch):
+    monkeypatch.setattr("tiedlm.data.facts.LONG", 1)
+    monkeypatch.setattr("tiedlm.data.corpus.LONG", 1)
+    first = load_corpus(str(folder))
+    with monkeypatch.context() as patch:
+        for name in ("corpus.digest", "text.hashlib", "documents.examine"):
+            patch.setattr(f"tiedlm.data.{name}", None)
+        assert load_corpus(str(folder)).train.tolist() == first.train.tolist()
+    (folder / "train.txt").write_text("the dog sat\nthe dog sat\nthe cat ran\n")
+    assert "dog" in load_corpus(str(folder)).vocabulary
+    assert load_corpus(str(folder)).info["sha256"] != first.info["sha256"]
+
+
+@pytest.mark.parametrize("file", ["train.npy", "documents.npy", "vocabulary.txt"])
+def test_a_long_file_of_the_cache_that_was_changed_is_made_anew(
+    folder: Path, cache: Path, monkeypatch, file: str
+):
+    monkeypatch.setattr("tiedlm.data.corpus.LONG", 1)
+    before = load_corpus(str(folder)).train.tolist()
+    flip_a_bit(cached_folder(cache) / file)
+    assert load_corpus(str(folder)).train.tolist() == before
