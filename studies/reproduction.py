@@ -19,11 +19,12 @@ from studies.pages.markers import fill, wrap
 from studies.pages.printed_table import printed_table1
 from studies.pages.question_tables import tables
 from studies.pages.results_index import index
-from tiedlm.analysis.plots import plot_theory
+from tiedlm.analysis.plots import STYLES, plot_curves, plot_theory
 from tiedlm.errors import UserError
 from tiedlm.experiments.cells import table1, table2
 from tiedlm.experiments.effects import HEADER, effects
 from tiedlm.experiments.figure1 import by_point, distances_by_point
+from tiedlm.experiments.findings import headline, verdict
 from tiedlm.experiments.reproduce import (
     Found,
     find_results,
@@ -261,6 +262,17 @@ def page(found: Kept, images: Path) -> str:
     )
 
 
+def demo(images: Path) -> str:
+    """Return what `make demo` says at its end, and draw its curves, from its kept runs."""
+    study = newest("demo")
+    if study is None:
+        return "Not run.\n"
+    names = dict(zip(("demo", "demo-al", "demo-re", "demo-real"), STYLES, strict=True))
+    models = {names[run["recipe"]]: run for run in study["runs"]}
+    plot_curves(models, images / "demo.png")
+    return f"```text\n{headline(models)}\n{verdict(models)}\n```\n"
+
+
 def filled(page: str, new: Mapping[str, str]) -> str:
     """Return a page of the repository with new tables between its markers."""
     return fill((ROOT / page).read_text(encoding="utf-8"), new)
@@ -273,8 +285,12 @@ def main() -> None:
     )
     out = parser.parse_args().out
     found = find_results(RESULTS)
+    (out / "docs" / "images").mkdir(parents=True, exist_ok=True)
     pages = {
-        "README.md": filled("README.md", {"results": printed_table1(found)}),
+        "README.md": filled(
+            "README.md",
+            {"results": printed_table1(found), "demo": demo(out / "docs" / "images")},
+        ),
         "docs/questions.md": filled(
             "docs/questions.md", tables(found, RESULTS, newest("predictions"))
         ),
