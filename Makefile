@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-all check format bench clean
+.PHONY: help demo test test-all check format bench pages clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|'
@@ -46,6 +46,9 @@ format: $(VENV)/made ## put the code into its format
 
 bench: $(VENV)/made ## a page of benchmarks for a report, in minutes
 	$(BIN)/python benchmarks/page.py
+
+pages: $(VENV)/made ## the pages and tables that are made from results/
+	$(BIN)/python -m studies.reproduction
 
 clean: ## remove the environment and caches; runs stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -34,8 +34,8 @@ FAR = 3.0  # leave out kinds beyond this many times the median deviation
 Values = Sequence[Mapping[int, float]]  # a kind's perplexities by seed
 
 
-def kinds(results: Path) -> dict[str, dict[str, dict[int, float]]]:
-    """Return perplexities by kind, part and seed, for the kinds that have several seeds."""
+def kinds(results: Path, least: int = 2) -> dict[str, dict[str, dict[int, float]]]:
+    """Return perplexities by kind, part and seed, for the kinds that have at least some seeds."""
     base = what_it_is(jobs(Path(), 1, "auto", long=True)[1][BASE, 1].settings.to_dict())
     same = {name: getattr(base, name) for name in OF_A_KIND}
     found: dict[str, dict[str, dict[int, float]]] = {}
@@ -47,7 +47,7 @@ def kinds(results: Path) -> dict[str, dict[str, dict[int, float]]]:
         parts = found.setdefault(name_of(which), {part: {} for part in PARTS})
         for part in PARTS:
             parts[part].setdefault(settings.seed, run.metrics[part])
-    return {name: parts for name, parts in sorted(found.items()) if len(parts["test_ppl"]) > 1}
+    return {name: parts for name, parts in sorted(found.items()) if len(parts["test_ppl"]) >= least}
 
 
 def name_of(kind: Settings) -> str:
@@ -57,7 +57,7 @@ def name_of(kind: Settings) -> str:
         detached = kind.soft_target == "own" and not kind.target_grad
         gamma = kind.alpha / kind.temperature
         name = f"{kind.soft_target}{', detached' if detached else ''}"
-        name += f", gamma {gamma:.2g}, temperature {kind.temperature:g}"
+        name += f", gamma {gamma:.3g}, temperature {kind.temperature:g}"
     return name if kind.decoder_bias else f"{name}, b = 0"
 
 

@@ -1,12 +1,12 @@
 """How do our numbers compare with the paper's?
 
-Generates docs/reproduction.md, its pictures and the README's table from results/ alone.
+Generates from results/ alone: docs/reproduction.md with its pictures, docs/questions_appendix.md,
+the tables of README.md and docs/questions.md, and results/README.md, the list of all kept runs.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,18 +14,23 @@ from typing import Any
 
 from studies import noise
 from studies.harness import start, study_parser
-from tiedlm.analysis.plots import plot_theory
+from studies.pages.appendix import appendix
+from studies.pages.markers import fill, wrap
+from studies.pages.printed_table import printed_table1
+from studies.pages.question_tables import tables
+from studies.pages.results_index import index
+from tiedlm.analysis.plots import STYLES, plot_curves, plot_theory
 from tiedlm.errors import UserError
 from tiedlm.experiments.cells import table1, table2
 from tiedlm.experiments.effects import HEADER, effects
 from tiedlm.experiments.figure1 import by_point, distances_by_point
+from tiedlm.experiments.findings import headline, verdict
 from tiedlm.experiments.reproduce import (
     Found,
     find_results,
     line_of,
     markdown,
     markdown_table,
-    runs_of,
 )
 from tiedlm.experiments.reproduce_figures import TABLE3_HEADER, draw_figure2, table3_rows
 from tiedlm.files import read_json, write_text
@@ -257,27 +262,44 @@ def page(found: Kept, images: Path) -> str:
     )
 
 
-def readme(found: Kept) -> str:
-    """Return README.md with a new table of results."""
-    cells = [*table1(), *table2()]
-    table = markdown([line_of(cell, found) for cell in cells if runs_of(cell, found, 1)])
-    return re.sub(
-        r"(<!-- results: begin -->\n).*?(<!-- results: end -->)",
-        lambda match: f"{match[1]}{table}{match[2]}",
-        (ROOT / "README.md").read_text(encoding="utf-8"),
-        flags=re.DOTALL,
-    )
+def demo(images: Path) -> str:
+    """Return what `make demo` says at its end, and draw its curves, from its kept runs."""
+    study = newest("demo")
+    if study is None:
+        return "Not run.\n"
+    names = dict(zip(("demo", "demo-al", "demo-re", "demo-real"), STYLES, strict=True))
+    models = {names[run["recipe"]]: run for run in study["runs"]}
+    plot_curves(models, images / "demo.png")
+    return f"```text\n{headline(models)}\n{verdict(models)}\n```\n"
+
+
+def filled(page: str, new: Mapping[str, str]) -> str:
+    """Return a page of the repository with new tables between its markers."""
+    return fill((ROOT / page).read_text(encoding="utf-8"), new)
 
 
 def main() -> None:
-    """Write the page, its pictures and the README's table."""
+    """Write the pages and the pictures."""
     parser = study_parser(
-        "reproduction", __doc__, out="folder for README.md and docs/", default=ROOT
+        "reproduction", __doc__, out="folder for README.md, docs/ and results/", default=ROOT
     )
     out = parser.parse_args().out
     found = find_results(RESULTS)
-    write_text(out / "docs" / "reproduction.md", page(found, out / "docs" / "images"))
-    write_text(out / "README.md", readme(found))
+    (out / "docs" / "images").mkdir(parents=True, exist_ok=True)
+    pages = {
+        "README.md": filled(
+            "README.md",
+            {"results": printed_table1(found), "demo": demo(out / "docs" / "images")},
+        ),
+        "docs/questions.md": filled(
+            "docs/questions.md", tables(found, RESULTS, newest("predictions"))
+        ),
+        "docs/questions_appendix.md": wrap(appendix(found, RESULTS)),
+        "docs/reproduction.md": wrap(page(found, out / "docs" / "images")),
+        "results/README.md": index(RESULTS),
+    }
+    for name, text in pages.items():
+        write_text(out / name, text)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Make the pages of docs/ and results/ that studies.reproduction writes."""
