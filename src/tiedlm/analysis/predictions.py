@@ -5,6 +5,7 @@ Shape letters: T tokens of a window, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -56,20 +57,48 @@ def next_words(
         top: number of words.
     """
     assert model.vocabulary is not None
-    probabilities_V = _next_distribution(model, context)
+    probabilities_V = next_distribution(model, context)
     values, indices = probabilities_V.topk(min(top, len(probabilities_V)))
     words = model.vocabulary.decode(indices.tolist())
     return [Prediction(*pair) for pair in zip(words, values.tolist(), strict=True)]
 
 
-def _next_distribution(model: LanguageModel, context: npt.NDArray[np.integer]) -> Tensor:
+def next_hidden(model: LanguageModel, context: npt.NDArray[np.integer]) -> Tensor:
+    """Return the hidden state ``(H,)`` after a context of ``(T,)`` word ids, at least one."""
     tokens = torch.as_tensor(
         np.asarray(context, dtype=np.int64), device=model.embedding.weight.device
     )
     with model.mode(training=False), torch.no_grad():
         hidden, _ = model(tokens[None])
-        probabilities_V: Tensor = model.decode(hidden[0, -1]).float().softmax(-1)
-    return probabilities_V
+    last_H: Tensor = hidden[0, -1]
+    return last_H
+
+
+def next_distribution(model: LanguageModel, context: npt.NDArray[np.integer]) -> Tensor:
+    """Return the probabilities ``(V,)`` of the next word after a context."""
+    with torch.no_grad():
+        return model.decode(next_hidden(model, context)).float().softmax(-1)
+
+
+def jensen_shannon(first_V: Tensor, second_V: Tensor) -> float:
+    r"""Return how far two distributions over the same words are apart, in bits.
+
+    .. math:: \frac{1}{2} KL(p \| m) + \frac{1}{2} KL(q \| m), \qquad m = (p + q) / 2
+
+    Args:
+        first_V: p, ``(V,)`` probabilities.
+        second_V: q, with as many words.
+
+    Returns:
+        0 if they are equal, 1 if no word has a probability above 0 in both.
+
+    Source: Lin (1991), "Divergence measures based on the Shannon entropy".
+    """
+    p_V, q_V = first_V.double(), second_V.double()
+    middle_V = (p_V + q_V) / 2
+    nats = (torch.xlogy(p_V, p_V) + torch.xlogy(q_V, q_V)).sum() / 2
+    nats -= torch.xlogy(middle_V, middle_V).sum()
+    return max(0.0, float(nats) / math.log(2))
 
 
 def generate(

@@ -102,7 +102,7 @@ def _bases(first_VC: Tensor, second_VD: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def nearest_words(model: LanguageModel, word: str, top: int = 8) -> list[tuple[str, float]]:
-    """Return the words nearest to a word by cosine similarity, nearest first.
+    """Return the words nearest to a word by cosine similarity of their vectors, nearest first.
 
     Raises:
         UserError: if the model does not know the word.
@@ -111,13 +111,28 @@ def nearest_words(model: LanguageModel, word: str, top: int = 8) -> list[tuple[s
     assert vocabulary is not None
     if word not in vocabulary:
         raise UserError(f"{word!r} is not among the {len(vocabulary)} words of this model")
-    with torch.no_grad():
-        vectors_VE = torch.nn.functional.normalize(model.embedding.weight.double(), dim=1)
-        index = int(vocabulary.encode([word])[0])
-        cosines_V = vectors_VE @ vectors_VE[index]
-    cosines_V[index] = -torch.inf
-    values, indices = cosines_V.topk(min(top, len(vocabulary) - 1))
+    units_VE = unit_rows(model.embedding.weight.double())
+    values, indices = nearest_rows(units_VE, int(vocabulary.encode([word])[0]), top)
     return list(zip(vocabulary.decode(indices.tolist()), values.tolist(), strict=True))
+
+
+def unit_rows(matrix_VE: Tensor) -> Tensor:
+    """Return a matrix with each row scaled to norm 1, without a gradient."""
+    return torch.nn.functional.normalize(matrix_VE.detach(), dim=1)
+
+
+def nearest_rows(units_VE: Tensor, row: int, top: int) -> tuple[Tensor, Tensor]:
+    """Return the cosines and the indices of the rows nearest to a row, nearest first.
+
+    Args:
+        units_VE: rows of norm 1, from :func:`unit_rows`.
+        row: the index of the row, which is left out.
+        top: the number of rows to return, at most all others.
+    """
+    cosines_V = units_VE @ units_VE[row]
+    cosines_V[row] = -torch.inf
+    found = cosines_V.topk(min(top, len(units_VE) - 1))
+    return found.values, found.indices
 
 
 def describe_geometry(model: LanguageModel, words: Sequence[str] = ()) -> dict[str, Any]:

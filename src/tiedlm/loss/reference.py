@@ -25,9 +25,18 @@ def reference_losses(problem: Problem) -> Losses:
         vectors_VE = problem.vectors_VE if problem.target_grad else problem.vectors_VE.detach()
         vectors_VE = vectors_VE.to(dtype)
         soft_scores_NV = (vectors_VE[targets_N] @ vectors_VE.t()).to(weight.dtype)
-        log_soft_NV = torch.log_softmax(soft_scores_NV / temperature, dim=-1)
-        log_prediction_NV = torch.log_softmax(scores_NV / temperature, dim=-1)
-        kl_N = (log_soft_NV.exp() * (log_soft_NV - log_prediction_NV)).sum(dim=-1)
+        log_soft_NV = log_softened(soft_scores_NV, temperature)
+        kl_N = divergence(log_soft_NV, log_softened(scores_NV, temperature))
         aug_N = weighted(kl_N, weight)
     ce, aug = (ce_N, aug_N) if problem.per_token else (ce_N.sum(), aug_N.sum())
     return ce + problem.alpha * aug, ce.detach(), aug.detach()
+
+
+def log_softened(scores_NV: Tensor, temperature: float) -> Tensor:
+    """Return ``log softmax(scores / tau)``: eq. 3 of the scores W h, eq. 4 of the scores L^T u."""
+    return torch.log_softmax(scores_NV / temperature, dim=-1)
+
+
+def divergence(log_soft_NV: Tensor, log_prediction_NV: Tensor) -> Tensor:
+    """Return ``KL(y~ || y^)`` of each token, in nats (eq. 5), from the logarithms of both."""
+    return (log_soft_NV.exp() * (log_soft_NV - log_prediction_NV)).sum(dim=-1)

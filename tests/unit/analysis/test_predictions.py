@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import distance
 
 from tests_support import is_a_best_word
-from tiedlm.analysis.predictions import generate, mean_probability
+from tiedlm.analysis.predictions import (
+    generate,
+    jensen_shannon,
+    mean_probability,
+    next_distribution,
+)
 from tiedlm.model import LanguageModel, ModelConfig
 
 CONTEXT = np.array([3, 1, 4, 1, 5])
@@ -62,3 +68,17 @@ def test_the_mean_probability_of_a_word_is_over_every_position_but_the_first(mod
     assert mean_probability(model, ids, word) == pytest.approx(
         p_TV[:, word].mean().item(), rel=1e-5
     )
+
+
+def test_the_next_distribution_is_the_softmax_after_the_context(model):
+    expected = next_logits(model, CONTEXT.tolist()).softmax(-1)
+    torch.testing.assert_close(next_distribution(model, CONTEXT), expected)
+
+
+def test_the_jensen_shannon_divergence_is_scipys_and_runs_from_equal_to_disjoint():
+    p = torch.tensor([0.5, 0.25, 0.25, 0.0])
+    q = torch.tensor([0.1, 0.1, 0.2, 0.6])
+    expected = distance.jensenshannon(p.numpy(), q.numpy(), base=2) ** 2
+    assert jensen_shannon(p, q) == pytest.approx(expected, rel=1e-6)
+    assert jensen_shannon(p, p) == 0
+    assert jensen_shannon(torch.tensor([1.0, 0]), torch.tensor([0, 1.0])) == pytest.approx(1)
