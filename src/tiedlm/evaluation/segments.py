@@ -33,6 +33,8 @@ LEAST_LENGTH = 2048  # tokens of a segment; too much of a shorter one is read tw
 MOST_LENGTH = 8192  # longer segments are not faster, and more states are kept to compare
 LEAST_STEP = 32  # tokens of a segment read at a time; the state after each step is kept
 KEPT_BACK = 2**24  # numbers in the windows held back
+BLOCK_NUMBERS = 2**25  # numbers in the hidden states of an ordered block
+STREAM_WORDS = 2048  # tokens of an ordered block that is read as one stream
 SAME = 1e-5  # states have met if they differ by less, relative to max(1, their size)
 
 
@@ -77,6 +79,53 @@ def segment_windows(
                 state = yield from reader.segments(start, length, segments, state)
             # The rest of a block is read as one stream.
             state = yield from reader.stream(start + length * segments, stop, state)
+
+
+class Block(NamedTuple):
+    """Consecutive words of a text in order: hidden states, next words, and the state after."""
+
+    hidden_NH: Tensor
+    targets_N: Tensor
+    state: State
+
+
+def read_block(
+    model: LanguageModel, ids: npt.NDArray[np.integer], start: int, state: State | None
+) -> Block:
+    """Read the next block of a text, in segments where that is faster.
+
+    The length of a block depends on the model and the text alone, not on ``start``.
+
+    Args:
+        model: the model; its mode is restored at the end.
+        ids: ``(N,)`` word ids of the whole text.
+        start: number of words read before.
+        state: the state after them; None at the beginning of the text.
+
+    Returns:
+        The block: the classifier's input after each word, and the word that follows it.
+    """
+    count, width = segments_for(model, len(ids)), model.decoder.weight.shape[1]
+    length = min(MOST_LENGTH, max(LEAST_LENGTH, BLOCK_NUMBERS // (count * width)))
+    stop = min(start + (count * length if count > 1 else STREAM_WORDS), len(ids) - 1)
+    reader = _Reader(model, ids[start : stop + 1], STREAM_WORDS)
+    hidden_NH = model.decoder.weight.new_empty(stop - start, width)
+    length = (stop - start) // count if count > 1 else 0
+
+    def pieces(state: State) -> Generator[Piece, None, State]:
+        if length:
+            state = yield from reader.segments(0, length, count, state)
+        return (yield from reader.stream(length * count, stop - start, state))
+
+    with model.mode(training=False), torch.no_grad():
+        found = pieces(model.initial_state(1) if state is None else state)
+        while True:
+            try:
+                piece = next(found)
+            except StopIteration as end:
+                return Block(hidden_NH, reader.text[1:], end.value)
+            at_BT = torch.from_numpy(piece.positions_BT).to(hidden_NH.device)
+            hidden_NH[at_BT] = piece.hidden_BTH
 
 
 class _Reader:

@@ -1,0 +1,324 @@
+r"""Adapt a model to a text while it is evaluated (dynamic evaluation).
+
+The text is cut into segments of a few words. Each is predicted first. Then the weights take one
+step on its mean loss L, so that a word is predicted by weights that have learnt from earlier words
+only. With the rule "rms", all weights of a model being :math:`\theta`:
+
+.. math::
+    \theta \leftarrow \theta
+        - \eta \, \frac{\nabla L}{\sqrt{MS_g} + \epsilon}
+        + \min\left(\lambda \frac{\sqrt{MS_g}}{avg(\sqrt{MS_g})}, 1\right) (\theta_g - \theta)
+
+:math:`\theta_g` are the trained weights and :math:`MS_g` is the mean square of their gradients on
+the training text (:mod:`tiedlm.evaluation.gradients`). The average is the mean over the parameter
+tensors of each one's mean. Weights whose gradients are large return faster. With the rule "sgd":
+
+.. math:: \theta \leftarrow \theta - \eta \, \nabla L + \lambda (\theta_g - \theta)
+
+Source: Krause et al. (2018), "Dynamic Evaluation of Neural Sequence Models", sections 4 and 5. The
+average and the bound of the decay are as in ``dynamiceval.py`` of benkrause/dynamic-evaluation.
+
+Shape letters: T words of a segment, V vocabulary, H width that the classifier reads.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tiedlm.errors import UserError
+from tiedlm.evaluation.unfinished import saved_state, state_tensors
+from tiedlm.evaluation.update import Update
+from tiedlm.model import LanguageModel
+from tiedlm.networks.network import run_with_raw
+from tiedlm.networks.state import State, detach
+
+Rule = Literal["rms", "sgd"]
+
+PART_WORDS = 256  # most words that are handed on at a time
+WATCHED = 1000  # words over which a diverging loss is averaged
+MARGIN = 3.0  # nats a word above guessing; text unlike the training text may be above it, too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dynamic:
+    """The settings of dynamic evaluation.
+
+    The defaults are those published with the method for an AWD-LSTM on Penn Treebank.
+
+    Args:
+        rule: "rms" or "sgd".
+        lr: the learning rate, eta.
+        decay: lambda, the rate at which weights return to the trained ones; 0 never returns.
+        epsilon: added to the root mean square of the gradients; "sgd" does not use it.
+        segment: words of a segment.
+
+    Raises:
+        ValueError: naming the setting that is out of range.
+
+    Source: benkrause/dynamic-evaluation, the defaults of ``dynamiceval.py``.
+    """
+
+    rule: Rule = "rms"
+    lr: float = 5e-5
+    decay: float = 0.002
+    epsilon: float = 2e-5
+    segment: int = 5
+
+    def __post_init__(self) -> None:
+        if self.rule not in ("rms", "sgd"):
+            raise ValueError(f"rule: expected 'rms' or 'sgd', got {self.rule!r}")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr: expected a positive number, got {self.lr}")
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay: expected 0 <= decay <= 1, got {self.decay}")
+        if not 0 < self.epsilon < math.inf:
+            raise ValueError(f"epsilon: expected a positive number, got {self.epsilon}")
+        if self.segment < 1:
+            raise ValueError(f"segment: expected at least 1, got {self.segment}")
+
+
+SGD = Dynamic(rule="sgd", lr=0.1, decay=0.0)  # nobody has published a rate for it
+
+
+def defaults(rule: Rule) -> Dynamic:
+    """Return the settings of a rule before any tuning."""
+    return SGD if rule == "sgd" else Dynamic()
+
+
+class Diverged(UserError):
+    """The adapted weights no longer predict; the learning rate is too large."""
+
+
+class Segment(NamedTuple):
+    """A segment as it was predicted, before the weights learnt from it.
+
+    Args:
+        hidden_TH: the classifier's input after each word.
+        targets_T: the next words.
+        log_p_TV: the logarithm of all probabilities.
+    """
+
+    hidden_TH: Tensor
+    targets_T: Tensor
+    log_p_TV: Tensor
+
+
+class Adapter:
+    """A copy of a model that learns from each segment after predicting it.
+
+    Args:
+        model: the trained model, in any mode; it never changes.
+        settings: how to adapt.
+        rms: the root mean square of each parameter's gradient, by the parameter's name; the rule
+            "rms" needs it.
+
+    Raises:
+        ValueError: if the rule is "rms" and ``rms`` does not fit the model.
+    """
+
+    def __init__(
+        self, model: LanguageModel, settings: Dynamic, rms: Mapping[str, Tensor] | None = None
+    ) -> None:
+        self.settings = settings
+        self.model = copy.deepcopy(model).eval()
+        self.state: State | None = None
+        trained = {name: p.detach() for name, p in model.named_parameters()}
+        if settings.rule == "rms":
+            shapes = {name: p.shape for name, p in trained.items()}
+            if rms is None or {name: part.shape for name, part in rms.items()} != shapes:
+                raise ValueError("rms: expected a tensor for each parameter of the model")
+        self.updates = _updates(self.model, trained, settings, rms)
+        self._network = [p for p in self.model.parameters() if id(p) not in self._own()]
+        self._losses: deque[float] = deque(maxlen=max(1, WATCHED // settings.segment))
+        self._words = 0
+
+    def _own(self) -> set[int]:
+        """Return the ids of the parameters whose gradients are computed here, not by autograd."""
+        decoder = self.model.decoder
+        parts = (self.model.embedding.weight, decoder.weight, decoder.bias)
+        return {id(part) for part in parts if part is not None}
+
+    def read(self, tokens_T: Tensor, targets_T: Tensor) -> Segment:
+        """Predict a segment, then learn from it.
+
+        Args:
+            tokens_T: ``(T,)`` int64 word ids.
+            targets_T: ``(T,)`` the next words.
+
+        Raises:
+            Diverged: if the loss of this segment is not finite, or that of the last 1,000 words
+                is far above the one of guessing.
+        """
+        model, decoder, weight = self.model, self.model.decoder, self.model.embedding.weight
+        vectors_TE = weight.detach()[tokens_T].requires_grad_()
+        with torch.enable_grad():
+            hidden_TBH, _, state = run_with_raw(model.network, vectors_TE[:, None], self.state)
+            projected_TH = decoder.project(hidden_TBH[:, 0])
+        self.state = detach(state)
+        with torch.no_grad():
+            hidden_TH, classifier_VH = projected_TH.detach(), decoder.weight.detach()
+            logits_TV = hidden_TH @ classifier_VH.t()
+            if decoder.bias is not None:
+                logits_TV += decoder.bias
+            # The gradient of the mean cross-entropy: (softmax - one at the target) / T.
+            log_p_TV = logits_TV.log_softmax(dim=-1)
+            log_p_T1 = log_p_TV.gather(1, targets_T[:, None])
+            self._watch(-float(log_p_T1.mean()), len(targets_T))
+            grad_TV = log_p_TV.exp().div_(len(targets_T))
+            ones_T1 = torch.full_like(log_p_T1, -1 / len(targets_T))
+            grad_TV.scatter_add_(1, targets_T[:, None], ones_T1)
+            grad_TH = grad_TV @ classifier_VH
+        wanted = [vectors_TE, *self._network]
+        grads = torch.autograd.grad(projected_TH, wanted, grad_TH, allow_unused=True)
+        with torch.no_grad():
+            self._learn(tokens_T, grad_TV, hidden_TH, grads)
+        return Segment(hidden_TH, targets_T, log_p_TV)
+
+    def _learn(
+        self,
+        tokens_T: Tensor,
+        grad_TV: Tensor,
+        hidden_TH: Tensor,
+        grads: tuple[Tensor | None, ...],
+    ) -> None:
+        """Update all weights with the gradients of a segment."""
+        model, decoder = self.model, self.model.decoder
+        grad_TE, *others = grads
+        self.updates[id(decoder.weight)].low_rank(grad_TV, hidden_TH)
+        if decoder.bias is not None:
+            self.updates[id(decoder.bias)].dense(grad_TV.sum(dim=0))
+        embedding = self.updates[id(model.embedding.weight)]
+        if not model.config.tied:
+            embedding.decay()
+        if grad_TE is not None:
+            embedding.rows(tokens_T, grad_TE)
+        for parameter, gradient in zip(self._network, others, strict=True):
+            update = self.updates[id(parameter)]
+            update.decay() if gradient is None else update.dense(gradient)
+
+    def _watch(self, loss: float, words: int) -> None:
+        """Raise an error if the weights predict worse than guessing does."""
+        self._words += words
+        self._losses.append(loss)
+        mean, guess = sum(self._losses) / len(self._losses), math.log(self.model.config.vocab_size)
+        is_full = len(self._losses) == self._losses.maxlen
+        if math.isfinite(loss) and not (is_full and mean > guess + MARGIN):
+            return
+        said = f"{mean:.1f} nats a word" if math.isfinite(mean) else "no longer finite"
+        raise Diverged(
+            f"dynamic evaluation with lr {self.settings.lr:g} diverges: after {self._words:,} "
+            f"words the loss is {said}, guessing has {guess:.1f}; take a smaller lr (the run "
+            "itself has not changed)"
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the adapted weights and the state, for an evaluation that goes on later."""
+        found = {f"adapted.{name}": p.detach() for name, p in self.model.named_parameters()}
+        found |= state_tensors(self.state)
+        watched = [float(self._words), *self._losses]
+        return found | {"watched": torch.tensor(watched, dtype=torch.float64)}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the weights and the state that :meth:`tensors` returned."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(tensors[f"adapted.{name}"])
+        self.state = saved_state(self.model, tensors)
+        words, *losses = tensors["watched"].tolist()
+        self._words = int(words)
+        self._losses.extend(losses)
+
+
+def _updates(
+    model: LanguageModel,
+    trained: Mapping[str, Tensor],
+    settings: Dynamic,
+    rms: Mapping[str, Tensor] | None,
+) -> dict[int, Update]:
+    """Return the update of each parameter, by the id of the parameter."""
+    if settings.rule == "rms":
+        assert rms is not None
+        average = sum(float(part.mean()) for part in rms.values()) / len(rms)
+    found = {}
+    for name, parameter in model.named_parameters():
+        step: Tensor | float = settings.lr
+        decay: Tensor | float = settings.decay
+        if settings.rule == "rms":
+            assert rms is not None
+            part = rms[name].to(parameter)
+            step = settings.lr / (part + settings.epsilon)
+            decay = (part * (settings.decay / average)).clamp_(max=1.0) if decay else 0.0
+        found[id(parameter)] = Update(parameter.detach(), trained[name], step, decay)
+    return found
+
+
+class DynamicReader:
+    """Read a text segment by segment with weights that adapt.
+
+    Args:
+        adapter: the model that adapts.
+        ids: ``(N,)`` word ids.
+        temperatures: of the probabilities that are handed on; learning always uses 1.
+    """
+
+    def __init__(
+        self, adapter: Adapter, ids: npt.NDArray[np.integer], temperatures: tuple[float, ...]
+    ) -> None:
+        self.adapter, self.temperatures = adapter, temperatures
+        self.text = torch.from_numpy(np.asarray(ids, dtype=np.int64))
+        self.text = self.text.to(adapter.model.embedding.weight.device)
+        self.position = 0
+
+    def read(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``(hidden_TH, targets_T, nll_GT)`` of the next segments, G temperatures."""
+        length = self.adapter.settings.segment
+        segments, nll = [], []
+        for _ in range(max(1, PART_WORDS // length)):
+            stop = min(self.position + length, len(self.text) - 1)
+            if stop == self.position:
+                break
+            rows = slice(self.position, stop)
+            segment = self.adapter.read(self.text[rows], self.text[1:][rows])
+            nll.append(_losses(segment, self.temperatures))
+            segments.append(segment._replace(log_p_TV=segment.log_p_TV[:0]))
+            self.position = stop
+        hidden_TH, targets_T, _ = (torch.cat(parts) for parts in zip(*segments, strict=True))
+        return hidden_TH, targets_T, torch.cat(nll, dim=1)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what :meth:`restore` needs."""
+        return self.adapter.tensors() | {"position": torch.tensor(self.position)}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on where :meth:`tensors` was called."""
+        self.adapter.restore(tensors)
+        self.position = int(tensors["position"])
+
+
+def _losses(segment: Segment, temperatures: tuple[float, ...]) -> Tensor:
+    """Return ``-log p`` of each next word at each temperature, ``(G, T)``."""
+    log_p_GTV = (
+        segment.log_p_TV if one == 1 else (segment.log_p_TV / one).log_softmax(dim=-1)
+        for one in temperatures
+    )
+    targets_T1 = segment.targets_T[:, None]
+    return torch.stack([-log_p_TV.gather(1, targets_T1)[:, 0] for log_p_TV in log_p_GTV])
+
+
+def scaled(settings: Dynamic, *, lr: float = 1.0, decay: float = 1.0) -> Dynamic:
+    """Return the settings with the learning rate and the decay multiplied."""
+    return replace(
+        settings,
+        lr=float(f"{settings.lr * lr:.3g}"),
+        decay=min(1.0, float(f"{settings.decay * decay:.3g}")),
+    )
