@@ -82,18 +82,19 @@ _SHARED = Settings(
 )  # fmt: skip
 NETWORKS = {
     "lstm": _SHARED.replace(network="lstm", lr=2.0, dropout_input=0.3, dropout_hidden=0.3),
-    "gru": _SHARED.replace(network="gru", lr=0.5, dropout_input=0.3, dropout_hidden=0.3),
+    "gru": _SHARED.replace(network="gru", lr=1.0, dropout_input=0.3, dropout_hidden=0.3),
     "transformer": _SHARED.replace(
         network="transformer", optimizer="adam", lr=3e-3, warmup=100, clip=8.75, init_range=0.05,
-        dropout_input=0.3, dropout_hidden=0.2, options={"memory": 70, "dropout_output": 0.3},
+        dropout_input=0.3, dropout_hidden=0.2,
+        options={"n_heads": 2, "memory": 70, "dropout_output": 0.3},
     ),
     "awd-lstm": _SHARED.replace(
-        network="awd_lstm", lr=2.0, clip=8.75, ar=70, tar=35,
+        network="awd_lstm", lr=1.0, clip=8.75, ar=7, tar=3.5,
         dropout_words=0.05, dropout_input=0.3, dropout_hidden=0.2,
         options={"dropout_output": 0.3, "dropconnect": 0.2},
     ),
     "rhn": _SHARED.replace(
-        network="rhn", n_layers=1, lr=0.5, init_range=0.05, dropout_input=0.3, dropout_hidden=0.2,
+        network="rhn", n_layers=1, lr=1.0, init_range=0.05, dropout_input=0.3, dropout_hidden=0.2,
         options={"depth": 3, "dropout_output": 0.3},
     ),
 }  # fmt: skip

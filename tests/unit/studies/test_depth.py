@@ -21,16 +21,20 @@ def test_every_model_has_four_million_parameters(name):
 
 
 def test_all_models_are_tied_and_share_the_schedule(jobs):
-    shared = ("data", "tied", "decoder_bias", "alpha", "schedule", "lr_decay", "decay_after")
-    expected = {name: getattr(get_recipe("ptb-small-re"), name) for name in (*shared, "epochs")}
-    assert expected["tied"]
+    recipe = get_recipe("ptb-small-re")
     for job in jobs.values():
-        assert expected.items() <= job.settings.to_dict().items()
+        settings = job.settings
+        assert settings.tied
+        assert (settings.data, settings.alpha, settings.decoder_bias) == ("ptb", 0, True)
+        assert (settings.schedule, settings.epochs) == ("cosine", 30)
+        assert settings.lr_min == settings.lr / 50
+        assert (settings.batch_size, settings.bptt) == (recipe.batch_size, recipe.bptt)
 
 
-def test_the_lstm_is_the_recipe_with_another_width(jobs):
-    recipe = get_recipe("ptb-small-re").replace(d_embed=276, d_hidden=276)
-    assert jobs["lstm", 2].settings == recipe.replace(seed=2, threads=1, precision="fp32")
+def test_the_lstm_has_the_rate_and_the_dropout_of_the_recipe(jobs):
+    recipe, lstm = get_recipe("ptb-small-re"), jobs["lstm", 2].settings
+    for name in ("lr", "clip", "init_range", "dropout_input", "dropout_hidden", "n_layers"):
+        assert getattr(lstm, name) == getattr(recipe, name)
 
 
 def test_the_table_has_the_means_of_the_finished_runs(jobs):
