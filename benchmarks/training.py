@@ -11,6 +11,7 @@ stood for by ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 CC="cc -mno-avx512
     python benchmarks/training.py                       # the table of docs/performance.md
     python benchmarks/training.py --dims 200 --rounds 20 --ways "RE, bare" "RE, fp32" GEMMs
     python benchmarks/training.py --vary vocab          # how cost grows: vocab, hidden, batch, bptt
+    python benchmarks/training.py --network rhn --option depth=10 --layers 1 --dims 830
     python benchmarks/training.py --memory              # peak memory of a step
     python benchmarks/training.py --profile --dims 650  # where the time of a REAL step goes
 """
@@ -21,251 +22,44 @@ import argparse
 import multiprocessing
 import os
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
+from floors import NETWORKS, GemmFloor
 from machine import machine
+from steps import (
+    CPU,
+    BareSteps,
+    Elsewhere,
+    EvaluationSteps,
+    NetworkSteps,
+    OurSteps,
+    PlainSteps,
+    ScoringSteps,
+    measure,
+    settings_of,
+    words,
+)
 from tiedlm.arithmetic import arithmetic
-from tiedlm.evaluation import evaluate
 from tiedlm.loss import release_buffers
-from tiedlm.matmul import matmul, multiplier
-from tiedlm.model import LanguageModel
 from tiedlm.native.processor import has_fast_bf16
-from tiedlm.networks import State
-from tiedlm.scoring import score_sentences
-from tiedlm.scoring.text import Sentence
+from tiedlm.networks import options_class, parse_options
 from tiedlm.training.build import model_config
 from tiedlm.training.hardware import arithmetic_of, default_threads, threads_of
 from tiedlm.training.settings import Settings
-from tiedlm.training.step import Objective, train_step
 
-CPU = torch.device("cpu")
-EVALUATED = 80_000  # words
 BASE = "nn.LSTM, fp32"
-STEPS = 8  # of a way in a round
-WARM = 4  # of them that do not count
+PRODUCTS = "products alone"
 VARIED = {
     "vocab": [10_000, 33_278, 64_000, 128_000, 256_000],
     "hidden": [200, 400, 650, 1000, 1500],
     "batch": [5, 10, 20, 40, 80],
     "bptt": [9, 18, 35, 70, 140],
 }
-
-
-class PlainModel(nn.Module):
-    """What a user writes today."""
-
-    def __init__(self, settings: Settings, vocab: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocab, settings.d_embed)
-        self.lstm = nn.LSTM(settings.d_embed, settings.d_hidden, settings.n_layers)
-        self.decoder = nn.Linear(settings.d_hidden, vocab, bias=False)
-        self.decoder.weight = self.embedding.weight
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -0.1, 0.1)
-
-    def forward(
-        self, tokens_BT: Tensor, state: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the logits and the state."""
-        output_TBH, state = self.lstm(self.embedding(tokens_BT.t()), state)
-        return self.decoder(output_TBH.transpose(0, 1)), state
-
-
-class PlainSteps:
-    """Steps of the plain model."""
-
-    def __init__(self, settings: Settings, tokens_BT: Tensor, vocab: int) -> None:
-        torch.manual_seed(1)
-        self.model = PlainModel(settings, vocab)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), settings.lr)
-        self.clip = settings.clip
-        self.tokens_BT = tokens_BT
-        self.state: tuple[Tensor, Tensor] | None = None
-
-    def __call__(self) -> None:
-        """Take one step."""
-        inputs_BT, targets_BT = self.tokens_BT[:, :-1], self.tokens_BT[:, 1:]
-        self.optimizer.zero_grad()
-        logits_BTV, state = self.model(inputs_BT, self.state)
-        loss = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
-        (loss * targets_BT.shape[1]).backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        self.optimizer.step()
-        loss.item()
-        self.state = (state[0].detach(), state[1].detach())
-
-
-class Elsewhere:
-    """Another program's steps, in a process of their own.
-
-    What this package sets for a whole process - the route of products, what becomes of freed
-    memory - is not set there, nor was it ever.
-    """
-
-    def __init__(self, kind: type, *arguments: Any) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, other = context.Pipe()
-        threads = torch.get_num_threads()
-        self.process = context.Process(
-            target=serve, args=(other, threads, kind, arguments), daemon=True
-        )
-        self.process.start()
-
-    def __call__(self) -> None:
-        """Take one step there, and wait for it."""
-        self.pipe.send(None)
-        self.pipe.recv()
-
-
-def serve(pipe: Connection, threads: int, kind: type, arguments: tuple[Any, ...]) -> None:
-    """Take a step whenever asked."""
-    torch.set_num_threads(threads)
-    with suppress(EOFError):  # the end of the other process
-        step = kind(*arguments)
-        while True:
-            pipe.recv()
-            step()
-            pipe.send(None)
-
-
-class OurSteps:
-    """Steps of this package, as `tiedlm train` takes them."""
-
-    def __init__(self, settings: Settings, tokens_BT: Tensor, vocab: int) -> None:
-        torch.manual_seed(1)
-        self.settings = settings
-        self.model = LanguageModel(model_config(settings, vocab))
-        self.objective = Objective(self.model, settings)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), settings.lr)
-        self.tokens_BT = tokens_BT
-        self.state: State | None = None
-
-    def __call__(self) -> None:
-        """Take one step."""
-        self.state = train_step(
-            self.objective, self.optimizer, self.tokens_BT[:, :-1], self.tokens_BT[:, 1:],
-            self.state, self.settings,
-        ).state  # fmt: skip
-
-
-class BareSteps:
-    """Steps that a library user writes with this package's model: nothing else of it is called."""
-
-    def __init__(self, settings: Settings, tokens_BT: Tensor, vocab: int) -> None:
-        torch.manual_seed(1)
-        self.model = LanguageModel(model_config(settings, vocab))
-        self.optimizer = torch.optim.SGD(self.model.parameters(), settings.lr)
-        self.alpha, self.clip = settings.alpha, settings.clip
-        self.tokens_BT = tokens_BT
-        self.state: State | None = None
-
-    def __call__(self) -> None:
-        """Take one step."""
-        inputs_BT, targets_BT = self.tokens_BT[:, :-1], self.tokens_BT[:, 1:]
-        self.optimizer.zero_grad()
-        hidden, state = self.model(inputs_BT, self.state)
-        out = self.model.loss(hidden, targets_BT, alpha=self.alpha)
-        (out.loss * targets_BT.shape[1]).backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        self.optimizer.step()
-        out.loss.item()
-        self.state = state.detach()
-
-
-class EvaluationSteps(OurSteps):
-    """Evaluation of as many words as a validation text has."""
-
-    steps = 2
-
-    def __init__(self, settings: Settings, tokens_BT: Tensor, vocab: int) -> None:
-        super().__init__(settings, tokens_BT, vocab)
-        self.words_N = tokens_BT.flatten().repeat(EVALUATED // tokens_BT.numel() + 1).numpy()
-        self.windows = len(self.words_N) / tokens_BT[:, 1:].numel()
-
-    def __call__(self) -> None:
-        """Evaluate once."""
-        evaluate(self.model, self.words_N)
-
-
-class ScoringSteps(EvaluationSteps):
-    """Surprisal, entropy and rank of every word of as many sentences as make that text."""
-
-    def __init__(self, settings: Settings, tokens_BT: Tensor, vocab: int) -> None:
-        super().__init__(settings, tokens_BT, vocab)
-        lengths = torch.randint(5, 45, (EVALUATED // 20,)).cumsum(0)
-        pieces = np.split(self.words_N, lengths[lengths < len(self.words_N)].numpy())
-        self.sentences = [Sentence(1, 1, ("-",) * len(ids), ids) for ids in pieces]
-
-    def __call__(self) -> None:
-        """Score once."""
-        with self.model.mode(training=False):
-            for _ in score_sentences(self.model, self.sentences, start=0):
-                pass
-
-
-class GemmFloor:
-    """The matrix products of a tied model's step, forward and backward, and nothing else.
-
-    PyTorch makes them in its usual way; with the settings of a run each takes the route that this
-    package measured to be the fastest here.
-    """
-
-    def __init__(self, shape: Settings, vocab: int, settings: Settings | None = None) -> None:
-        batch, steps, width = shape.batch_size, shape.bptt, shape.d_hidden
-        self.settings = settings  # whose arithmetic is used; None is PyTorch's
-        self.bptt, self.layers = steps, shape.n_layers
-        self.hidden_NH = torch.randn(batch * steps, width)
-        self.gates_NG = torch.randn(batch * steps, 4 * width)
-        self.weight_GH = torch.randn(4 * width, width)
-        self.weight_VH = torch.randn(vocab, width)
-        self.hidden_BH, self.gates_BG = self.hidden_NH[:batch], self.gates_NG[:batch]
-
-    @torch.no_grad()
-    def __call__(self) -> None:
-        """Multiply once."""
-        hidden_NH, gates_NG, weight_GH = self.hidden_NH, self.gates_NG, self.weight_GH
-        for _ in range(self.layers):
-            self._multiply(hidden_NH, weight_GH.t())
-            self._recur(weight_GH, self.hidden_BH)
-            self._recur(weight_GH.t(), self.gates_BG)
-            self._multiply(gates_NG, weight_GH)
-            self._multiply(gates_NG.t(), hidden_NH)
-            self._multiply(gates_NG.t(), hidden_NH)
-        scores_NV = self._multiply(hidden_NH, self.weight_VH.t())
-        self._multiply(scores_NV, self.weight_VH)
-        self._multiply(scores_NV.t(), hidden_NH)
-
-    def _multiply(self, a: Tensor, b: Tensor) -> Tensor:
-        """Make one product."""
-        out = a.new_empty(len(a), b.shape[1])
-        return torch.mm(a, b, out=out) if self.settings is None else matmul(a, b, out)
-
-    def _recur(self, weight_PK: Tensor, a: Tensor) -> None:
-        """Make the products of a recurrence, one a step."""
-        usual = partial(torch.mm, mat2=weight_PK.t())
-        multiply = usual if self.settings is None else multiplier(weight_PK, len(a))
-        for _ in range(self.bptt):
-            multiply(a)
-
-
-def words(settings: Settings, vocab: int) -> Tensor:
-    """Return the words of one window and the next, ``(B, T + 1)``, frequent as Zipf's law says."""
-    generator = torch.Generator().manual_seed(0)
-    by_rank = 1 / torch.arange(1, vocab + 1, dtype=torch.float64)
-    count = settings.batch_size * (settings.bptt + 1)
-    tokens_N = torch.multinomial(by_rank, count, replacement=True, generator=generator)
-    return tokens_N.view(settings.batch_size, -1)
 
 
 def ways(
@@ -299,34 +93,40 @@ def ways(
     return {name: make() for name, make in makers.items() if any(part in name for part in wanted)}
 
 
-def measure(table: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds that each way takes for a window of words, sorted.
+def network_ways(settings: Settings, vocab: int) -> dict[str, Callable[[], object]]:
+    """Return the steps of a network by name, each group after the products of its steps.
 
-    In each round every way takes some steps, of which the first do not count: they find the caches
-    as another way left them, and memory that is not yet in its hands.
+    "Network" is forward and backward of the network alone. "Readable" is its layer without the
+    hand-written gradient, where it has one.
     """
-    times: dict[str, list[float]] = {name: [] for name in table}
-    for _ in range(rounds):
-        for name, way in table.items():
-            settings = getattr(way, "settings", None)
-            with arithmetic_of(settings, CPU) if settings else nullcontext():
-                steps = getattr(way, "steps", STEPS)
-                for number in range(steps):
-                    start = time.perf_counter()
-                    way()
-                    if number >= min(WARM, steps - 1):
-                        seconds = time.perf_counter() - start
-                        times[name].append(seconds / getattr(way, "windows", 1))
-    return {name: sorted(values) for name, values in times.items()}
+    settings = settings.replace(tied=True, precision="fp32")
+    tokens_BT = words(settings, vocab)
+    found: dict[str, Callable[[], object]] = {
+        f"network, {PRODUCTS}": GemmFloor(settings, 0, settings),
+        "network": NetworkSteps(settings),
+    }
+    if hasattr(found["network"].network, "fast"):
+        found["network, readable"] = NetworkSteps(settings, fast=False)
+    found[f"step, {PRODUCTS}"] = GemmFloor(settings, vocab, settings)
+    models = {"RE": settings, "REAL": settings.replace(alpha=13.0)}
+    for precision in ("fp32", "bf16") if has_fast_bf16(CPU) else ("fp32",):
+        for name, own in models.items():
+            own = own.replace(precision=precision)
+            found[f"{name}, {precision}"] = OurSteps(own, tokens_BT, vocab)
+    return found
 
 
-def settings_of(dim: int, batch: int = 20, bptt: int = 35) -> Settings:
-    """Return the settings of the paper's recipes, at a width."""
-    dropout = {"dropout_input": 0.35, "dropout_hidden": 0.35}
-    init_range = 0.1 if dim <= 200 else 0.04  # wide models that start larger do not forget
-    return Settings(
-        d_embed=dim, d_hidden=dim, batch_size=batch, bptt=bptt, init_range=init_range, **dropout
-    )
+def show_network(settings: Settings, vocab: int, rounds: int) -> None:
+    """Print what a step of a network takes, beside its products alone."""
+    floor = 0.0
+    for name, values in measure(network_ways(settings, vocab), rounds).items():
+        median = statistics.median(values)
+        floor = median if name.endswith(PRODUCTS) else floor
+        print(
+            f"| {settings.d_hidden} | {name} | {1e3 * values[0]:.1f} | {1e3 * median:.1f} | "
+            f"{settings.batch_size * settings.bptt / median:,.0f} | {median / floor:.2f} |",
+            flush=True,
+        )
 
 
 class Row(NamedTuple):
@@ -459,6 +259,15 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ways", nargs="+", default=[], help="only those whose name has this")
+    parser.add_argument(
+        "--network",
+        choices=NETWORKS,
+        help="steps of one network",
+    )
+    parser.add_argument("--layers", type=int, default=2, help="of --network")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="of --network"
+    )
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--vary", choices=list(VARIED), nargs="+", default=[])
     parser.add_argument("--memory", action="store_true", help="peak memory instead of time")
@@ -471,6 +280,16 @@ def main() -> None:
 def run(options: argparse.Namespace) -> None:
     """Time or measure what the options ask for."""
     print(f"{machine()}, load {os.getloadavg()[0]:.1f}")
+    if options.network:
+        print("| d | way | min ms | median ms | tokens/s (median) | of the products |")
+        print("|---|---|---|---|---|---|")
+        given = parse_options(options.network, options_class(options.network), options.option)
+        for dim in options.dims:
+            settings = settings_of(dim).replace(
+                network=options.network, n_layers=options.layers, options=given
+            )
+            show_network(settings, options.vocab, options.rounds)
+        return
     if options.profile:
         for dim in options.dims:
             show_profile(dim, options.vocab, options.profile)
