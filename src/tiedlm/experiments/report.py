@@ -24,10 +24,12 @@ from tiedlm.files import readable, write_text
 
 PARTS = {"train": "training", "valid": "validation", "test": "test"}
 SIDE_BY_SIDE = ("vd-lstm", "vd-lstm-real")
+# Of a model: whether it is tied, and whether its loss is augmented.
 IDEAS = {
-    "vd-lstm-al": ", augmented loss",
-    "vd-lstm-re": ", reused embedding",
-    "vd-lstm-real": ", both",
+    (False, False): "",
+    (False, True): ", augmented loss",
+    (True, False): ", reused embedding",
+    (True, True): ", both",
 }
 
 
@@ -136,7 +138,8 @@ def _finding_values(results: Mapping[str, Any], network: str) -> dict[str, Any]:
     return {
         "models": models,
         "labels": labels,
-        "ideas": IDEAS,
+        "ideas": {name: IDEAS[m["tied"], m["alpha"] > 0] for name, m in models.items()},
+        **_groups(models, labels),
         "side_by_side": SIDE_BY_SIDE,
         "lowest": {
             key: f"{min(model[key] for model in models.values()):.1f}"
@@ -163,6 +166,19 @@ def _finding_values(results: Mapping[str, Any], network: str) -> dict[str, Any]:
         "phrase_count": for_network(findings.phrase_count(results["phrases"]), network),
         "curves_alt": f"Line chart of validation perplexity by epoch. Best values: {valid}",
         "bars_alt": f"Bar chart. Validation perplexity: {valid} Test perplexity: {test}",
+    }
+
+
+def _groups(models: findings.Models, labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the names of the models that are not tied, that are, and with the augmented loss."""
+    members = {
+        "untied_names": [name for name, model in models.items() if not model["tied"]],
+        "tied_names": [name for name, model in models.items() if model["tied"]],
+        "augmented_names": [name for name, model in models.items() if model["alpha"] > 0],
+    }
+    return {
+        group: ", ".join(labels[name] for name in names) or "no model"
+        for group, names in members.items()
     }
 
 

@@ -140,8 +140,9 @@ def write(
         files.write_text(new / name, (SOURCE / name).read_text(encoding="utf-8"))
     title = files.readable(_title(run))
     card = model_card(
-        title, model, Settings.of_run(run), result, corpus["name"], raw_text, licence, language
-    )
+        title, model, Settings.of_run(run), result, corpus["name"], raw_text, licence, language,
+        run_config["tiedlm"],
+    )  # fmt: skip
     files.write_text(new / "README.md", card)
     return largest_difference(model, new) if check else None
 

@@ -50,6 +50,7 @@ def model_card(
     raw_text: bool,
     licence: str | None = None,
     language: str | None = None,
+    version: str = tiedlm.__version__,
 ) -> str:
     """Describe a model: what it is, how good it is, how to use it.
 
@@ -62,6 +63,7 @@ def model_card(
         raw_text: whether the tokenizer splits raw text.
         licence: of the weights, as the Hub names it, such as "apache-2.0".
         language: of the text, as ISO 639 names it, such as "en".
+        version: of the tiedlm that trained it.
 
     Raises:
         UserError: if huggingface_hub is not installed.
@@ -82,7 +84,7 @@ def model_card(
             data,
             template_str=template.read_text(encoding="utf-8"),
             title=title,
-            **_facts(model, settings, result, corpus),
+            **_facts(model, settings, result, corpus, version),
             text=_RAW if raw_text else _BLANKS,
         )
     )
@@ -106,12 +108,21 @@ def _results(hub: Any, result: dict[str, Any] | None, corpus: str) -> list[Any]:
 
 
 def _facts(
-    model: LanguageModel, settings: Settings, result: dict[str, Any] | None, corpus: str
+    model: LanguageModel,
+    settings: Settings,
+    result: dict[str, Any] | None,
+    corpus: str,
+    version: str,
 ) -> dict[str, str]:
     """Return what the template says of the model."""
     config, vocabulary = model.config, model.vocabulary
     assert vocabulary is not None
-    origin = f"trained with tiedlm {tiedlm.__version__} on the corpus `{corpus}`"
+    origin = f"trained with tiedlm {version} on the corpus `{corpus}`"
+    if settings.alpha > 0:
+        origin += (
+            f" with the augmented loss (alpha {settings.alpha:g}, "
+            f"temperature {settings.temperature:g})"
+        )
     results = "Its perplexity is not recorded here."
     if settings.recipe == IMPORTED:
         origin = "imported into tiedlm from a checkpoint of another program, not trained by it"

@@ -142,6 +142,20 @@ def test_the_page_describes_each_model(tmp_path, made_up_page):
     assert "scores Lᵀ hₜ + b" not in text
 
 
+def test_the_page_takes_tying_and_loss_from_the_models(tmp_path, made_up_page):
+    for text in ("Two: VD-LSTM, + AL", "One: + RE, + REAL", "The soft target: + AL, + REAL"):
+        assert text in made_up_page.text
+    results = made_up_results()
+    results["models"]["vd-lstm-al"] |= {"tied": True, "alpha": 0.0}
+    text = page_of(results, tmp_path).text
+    for row in (
+        "+ AL, reused embeddingone matrix, W = LT, and a bias bJ\n",
+        "Two: VD-LSTM\n", "One: + AL, + RE, + REAL", "The soft target: + REAL",
+        "given here for + REAL",
+    ):  # fmt: skip
+        assert row in text
+
+
 def test_page_holds_corpus_settings_and_machine(made_up_page):
     for text in (
         "invented-corpus", "nowhere", "by nobody", "1,000 words", "43,210", "4,321", "10.0%",

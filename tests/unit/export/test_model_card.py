@@ -55,6 +55,20 @@ def test_the_card_describes_the_model(capsys, tmp_path, shape, said):
     assert "LSTM language model" in card.text
 
 
+def test_the_card_names_the_version_and_the_loss_of_the_training(capsys, tmp_path):
+    make_run(tmp_path / "run", "tied")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["tiedlm"] = "0.0.7"
+    config["settings"] |= {"alpha": 26.0, "temperature": 13.0}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    command = ["export", tmp_path / "run", "--to", "hf", tmp_path / "hf", "--no-check"]
+    assert run_command(capsys, *command)[0] == 0
+    card = (tmp_path / "hf" / "README.md").read_text()
+    assert "tiedlm 0.0.7" in card
+    assert "the augmented loss (alpha 26, temperature 13)" in card
+    assert "augmented" not in card_of(capsys, tmp_path / "plain").text
+
+
 def test_a_card_needs_its_library_and_names_the_extra(capsys, tmp_path, monkeypatch):
     make_run(tmp_path / "run", "tied")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
