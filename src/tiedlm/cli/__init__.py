@@ -47,6 +47,7 @@ Run the same command again to resume where it stopped.""",
     "rescore": "Rescore n-best lists of a speech recogniser.",
     "export": "Export a model to Hugging Face transformers or ONNX.",
     "analyze": "Show subspace distance, principal angles, neighbours and norms of a model.",
+    "explore": "Show models in a local page: next words, soft targets, neighbours, curves.",
     "info": "Show versions, threads and arithmetic on this machine.",
 }
 

@@ -7,6 +7,7 @@ those of ``docs/loss.md``.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from tiedlm.loss.problem import Losses, Problem, weighted

@@ -1,0 +1,104 @@
+"""Read typed text as a run's corpus was read."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tiedlm.data import EOS
+from tiedlm.data.vocabulary import Ids
+from tiedlm.scoring import sentences
+from tiedlm.web.runs import Loaded
+
+MOST_WORDS = 200  # of a context: what was said earlier hardly counts, and an answer should be quick
+_SUGGESTIONS = 8
+
+
+class Context(NamedTuple):
+    """A typed text as a model reads it.
+
+    Args:
+        ids: the words before the next one, the first is ``<eos>``.
+        words: how many words were read, without ``<eos>``.
+        unknown: the words that were read as ``<unk>``.
+        unfinished: a last word that the model does not know and no space follows; it is not read.
+        left_out: how many words at the beginning were not read.
+    """
+
+    ids: Ids
+    words: int
+    unknown: list[str]
+    unfinished: str
+    left_out: int
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a page says about it."""
+        return {
+            "read": self.words, "unknown": self.unknown, "unfinished": self.unfinished,
+            "left_out": self.left_out,
+        }  # fmt: skip
+
+
+def read_context(loaded: Loaded, text: str) -> Context:
+    """Read a text up to where the next word is to be predicted.
+
+    Raises:
+        UserError: if a word is unknown and the vocabulary has no ``<unk>``.
+    """
+    parts = text.split()
+    unfinished = ""
+    if parts and not text[-1].isspace() and not _knows(loaded, parts[-1]):
+        unfinished = parts.pop()
+    used = parts[-MOST_WORDS:]
+    words: list[str] = []
+    for one in sentences(
+        [" ".join(used)],
+        loaded.vocabulary,
+        tokenizer=loaded.is_raw,
+        blank_lines=False,
+        whole_lines=True,
+    ):
+        words += one.words
+    if words and words[-1] == EOS:
+        words.pop()  # the one that ends every sentence: what follows is to be predicted
+    read = words[-MOST_WORDS:]
+    left_out = len(parts) - len(used) + len(words) - len(read)
+    if not left_out:
+        read = [EOS, *read]
+    known = [word for word in read if word != EOS]
+    return Context(
+        loaded.vocabulary.encode(read),
+        len(known),
+        list(dict.fromkeys(word for word in known if word not in loaded.vocabulary)),
+        unfinished,
+        left_out,
+    )
+
+
+def _knows(loaded: Loaded, word: str) -> bool:
+    """Tell whether each of the words that a typed word is read as is known."""
+    found = sentences(
+        [word], loaded.vocabulary, tokenizer=loaded.is_raw, blank_lines=False, whole_lines=True
+    )
+    return all(part in loaded.vocabulary for one in found for part in one.words)
+
+
+def find_word(loaded: Loaded, typed: str) -> int | None:
+    """Return the id of a typed word, in lower case if only that is known; None if it is unknown."""
+    for word in (typed, typed.lower()):
+        if word in loaded.vocabulary:
+            return int(np.asarray(loaded.vocabulary.encode([word]))[0])
+    return None
+
+
+def suggestions(loaded: Loaded, typed: str) -> list[str]:
+    """Return the first words of the vocabulary that begin as a typed word does."""
+    start = typed.lower()
+    found = []
+    for word in loaded.vocabulary.words:
+        if word.lower().startswith(start):
+            found.append(word)
+            if len(found) == _SUGGESTIONS:
+                break
+    return found

@@ -1,0 +1,206 @@
+"""Hold the runs that a page shows, and follow what happens to their folders.
+
+Models are loaded in the background, at the start and when training has saved a better one. Until
+then the earlier one answers. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from tiedlm.data import Vocabulary
+from tiedlm.errors import UserError, visible
+from tiedlm.model import LanguageModel
+from tiedlm.scoring.pieces import has_pieces
+from tiedlm.training.run import load
+from tiedlm.training.run_files import CONFIG, RESULT, WEIGHTS, corpus_info, read_config
+
+T = TypeVar("T")
+
+TEMPERATURE = 20.0  # the paper's, for a run that does not say
+
+
+class Pending(Exception):
+    """Something is being computed or loaded; ask again."""
+
+
+class Loaded:
+    """A model as it was read from its folder, with what is computed from it once.
+
+    Args:
+        folder: the run folder.
+        background: computes what takes long.
+    """
+
+    def __init__(self, folder: Path, background: Executor) -> None:
+        self.stamp = stamp_of(folder)
+        self.model: LanguageModel = load(folder)
+        vocabulary = self.model.vocabulary
+        assert vocabulary is not None
+        self.vocabulary: Vocabulary = vocabulary
+        self.is_raw = corpus_info(folder)["tokenizer"] == "tiedlm"
+        self.has_pieces = has_pieces(vocabulary)
+        settings = read_config(folder)["settings"]
+        self.temperature = _positive(settings.get("temperature"), TEMPERATURE)
+        self.alpha = _positive(settings.get("alpha"), 0.0)
+        self._background = background
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, name: Hashable, make: Callable[[], T]) -> T:
+        """Return what ``make`` returns, computed at the first call only."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: T = self._made[name]
+        return made
+
+    def later(self, name: Hashable, make: Callable[[], T]) -> T:
+        """Return what ``make`` returns, computed in the background.
+
+        Raises:
+            Pending: until it is there.
+        """
+        future: Future[T] = self.once(name, lambda: self._background.submit(make))
+        if not future.done():
+            raise Pending("is being computed")
+        return future.result()
+
+    def example(self) -> str:
+        """Return a word to begin with: long, and frequent where frequent words come first."""
+        words = self.vocabulary.words
+        found = (word for word in words[min(50, len(words) // 2) :] if len(word) > 4)
+        return next(filter(str.isalpha, found), words[-1])
+
+    def describe(self) -> str:
+        """Return the model in a few words: network, size, tie and augmented loss."""
+        config = self.model.config
+        width = (
+            f"{config.d_hidden}"
+            if config.n_layers == 1
+            else f"{config.n_layers} x {config.d_hidden}"
+        )
+        parts = [f"{config.network.replace('_', '-').upper()} {width}"]
+        parts.append("tied" if config.tied else "untied")
+        if self.alpha:
+            parts.append(f"alpha {self.alpha:g}")
+        return visible(", ".join(parts))
+
+
+def _positive(value: object, default: float) -> float:
+    """Return a setting if it is a positive number that a slider can show."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and 0 < value < 1e6 else default  # type: ignore[arg-type, operator]
+
+
+class Stamp(NamedTuple):
+    """The time and the size of a weights file."""
+
+    time: int
+    size: int
+
+
+def stamp_of(folder: Path) -> Stamp | None:
+    """Return the stamp of a run's weights; None if there are none, or no folder."""
+    try:
+        found = (folder / WEIGHTS).stat()
+    except OSError:
+        return None
+    return Stamp(found.st_mtime_ns, found.st_size)
+
+
+class Run:
+    """A run folder, with its model once that is loaded.
+
+    Args:
+        name: what the page calls it.
+        folder: the folder.
+        background: loads and computes.
+    """
+
+    def __init__(self, name: str, folder: Path, background: Executor) -> None:
+        self.name, self.folder = name, folder
+        self._background = background
+        self._loading: Future[Loaded] | None = None
+        self._tried: Stamp | None = None
+        self._loaded: Loaded | None = None
+
+    def loaded(self) -> Loaded:
+        """Return the newest model there is, and begin to load a newer one.
+
+        Raises:
+            Pending: while the first one is loaded.
+            UserError: if there is none, or it cannot be loaded.
+        """
+        stamp = stamp_of(self.folder)
+        failure: Exception | None = None
+        if self._loading is not None and self._loading.done():
+            failure = self._loading.exception()  # type: ignore[assignment]
+            if failure is None:
+                self._loaded = self._loading.result()
+                self._loading = None
+        if stamp is not None and stamp != self._tried and (self._loading is None or failure):
+            self._tried, failure = stamp, None
+            self._loading = self._background.submit(Loaded, self.folder, self._background)
+        if self._loaded is not None:
+            return self._loaded
+        if failure is not None:
+            raise failure
+        if self._loading is not None:
+            raise Pending("is being loaded")
+        if not (self.folder / CONFIG).is_file():
+            raise UserError(f"{self.folder} is gone, or is no run folder any more")
+        raise UserError(f"{self.folder} has no trained model yet; the first epoch saves one")
+
+    def state(self) -> dict[str, Any]:
+        """Return the run's name, what it is, and what is going on with it."""
+        found: dict[str, Any] = {"name": self.name, "folder": visible(str(self.folder))}
+        try:
+            loaded = self.loaded()
+        except Pending as pending:
+            return found | {"pending": str(pending)}
+        except UserError as error:
+            return found | {"error": str(error)}
+        found |= {
+            "about": loaded.describe(), "words": len(loaded.vocabulary),
+            "temperature": loaded.temperature, "gamma": loaded.alpha / loaded.temperature,
+            "example": loaded.example(),
+        }  # fmt: skip
+        if stamp_of(self.folder) is None:
+            found["note"] = "its folder is gone: the page shows what was read before"
+        elif not (self.folder / RESULT).is_file():
+            found["note"] = "not finished: the page follows it"
+        return found
+
+
+def open_runs(folders: Sequence[Path], background: Executor) -> list[Run]:
+    """Return the runs of some folders, each with a name of its own, and begin to load them.
+
+    Raises:
+        UserError: if a folder is not a run's.
+    """
+    for folder in folders:
+        if not (folder / CONFIG).is_file():
+            raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
+    return [
+        Run(name, folder, background)
+        for name, folder in zip(names_of(folders), folders, strict=True)
+    ]
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """Return the shortest ends of paths that tell them apart, unprintable characters escaped."""
+    parts = [folder.absolute().parts for folder in folders]
+    names = [visible(folder.absolute().name) or str(folder) for folder in folders]
+    for length in range(2, max(map(len, parts), default=0) + 1):
+        alike = {name for name in names if names.count(name) > 1}
+        for place, name in enumerate(names):
+            if name in alike:
+                names[place] = visible("/".join(parts[place][-length:]))
+    seen: dict[str, itertools.count[int]] = {}
+    for place, name in enumerate(names):  # one folder, given twice
+        number = next(seen.setdefault(name, itertools.count(1)))
+        names[place] = name if number == 1 else f"{name} ({number})"
+    return names

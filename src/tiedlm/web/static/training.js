@@ -1,0 +1,89 @@
+import { $, ask, el, excuse, fill, fixed, newest, remember, state, whole } from "./common.js";
+import { chart, clean, ink } from "./charts.js";
+
+const HEADS = ["Run", "Epochs", "Best validation", "Test", "Learning rate", "Words a second", "State"];
+const EVERY = 2000; // milliseconds between two looks at a run that is being trained
+const ABOVE = 1.6; // times the best perplexity: what is higher is cut off
+
+export function start(page) {
+  const boxes = ["valid", "train"].map((id) => {
+    const box = $(id);
+    if (state.has(id)) box.checked = state.get(id) === "1";
+    box.addEventListener("change", () => {
+      remember({ [id]: box.checked ? "1" : "0" });
+      update();
+    });
+    return box;
+  });
+  let timer = 0;
+
+  const update = newest(async () => {
+    const answer = await (await ask("training", { runs: page.runs() })).json();
+    if (answer.superseded) return;
+    show(answer.runs);
+    clearTimeout(timer);
+    timer = setTimeout(update, EVERY);
+  });
+
+  let shown = "";
+  function show(runs) {
+    const text = JSON.stringify([runs, boxes.map((box) => box.checked),
+      matchMedia("(prefers-color-scheme: dark)").matches]);
+    if (text === shown) return;
+    shown = text;
+    fill($("table"), el("thead", {}, el("tr", {}, HEADS.map((head) =>
+      el("th", { scope: "col", class: head === "State" ? "left" : null }, head)))), el("tbody", {}, runs.map(row)));
+    draw(runs.filter((run) => run.curve?.length));
+  }
+
+  function row(run) {
+    const head = el("th", { scope: "row" }, el("span", { class: "dot", "--c": page.colour(run.name) }),
+      " ", el("bdi", {}, run.name));
+    const why = excuse(run);
+    if (why) return el("tr", {}, head, el("td", { colspan: HEADS.length - 1, class: "left" }, why));
+    const last = run.curve.at(-1) ?? {};
+    const speeds = run.curve.map((line) => line.tokens_per_second).filter(Boolean);
+    return el("tr", {}, head,
+      el("td", {}, `${last.epoch ?? 0} of ${run.epochs ?? "?"}`),
+      el("td", {}, run.best === null ? "–" : `${fixed(run.best, 1)} `,
+        run.best === null ? null : el("small", {}, `epoch ${run.best_epoch}`)),
+      el("td", {}, fixed(run.test, 1)),
+      el("td", {}, last.lr === undefined || last.lr === null ? "–" : Number(last.lr.toPrecision(3))),
+      el("td", {}, speeds.length ? whole(speeds.at(-1)) : "–"),
+      el("td", { class: "left" }, run.state));
+  }
+
+  function draw(runs) {
+    const kinds = [["valid_ppl", "solid", boxes[0]], ["train_ppl", "dot", boxes[1]]]
+      .filter(([, , box]) => box.checked);
+    const values = runs.flatMap((run) => kinds.flatMap(([key]) =>
+      run.curve.map((line) => line[key]).filter((value) => value !== null)));
+    $("chart").hidden = !values.length;
+    if (!values.length) return;
+    const traces = runs.flatMap((run) => kinds.map(([key, dash]) => ({
+      x: run.curve.map((line) => line.epoch), y: run.curve.map((line) => line[key]),
+      mode: run.curve.length < 2 ? "markers" : "lines",
+      name: clean(run.name) + (key === "train_ppl" ? " (training)" : ""),
+      line: { color: ink(page.colour(run.name)), dash, width: 2.25 },
+      hovertemplate: "%{y:.1f}<extra>%{fullData.name}, epoch %{x}</extra>",
+    })));
+    if (boxes[0].checked) {
+      traces.push(...runs.map((run) => ({ x: [run.best_epoch], y: [run.best], mode: "markers",
+        showlegend: false, hoverinfo: "skip",
+        marker: { size: 9, color: ink("--page"), line: { color: ink(page.colour(run.name)), width: 2.25 } } })));
+    }
+    const low = Math.min(...values);
+    const ends = runs.flatMap((run) => kinds.map(([key]) => run.curve.at(-1)[key] ?? low));
+    const high = Math.min(Math.max(...values), Math.max(ABOVE * low, ...ends));
+    const margin = 0.06 * (high - low) || 0.05 * low;
+    const last = Math.max(...runs.map((run) => run.curve.at(-1).epoch));
+    chart($("chart"), traces, {
+      xaxis: { title: { text: "epoch" }, range: [0.5, last + 0.5], tickformat: "d" },
+      yaxis: { title: { text: "perplexity" }, range: [low - margin, high + margin] },
+      margin: { l: 55, r: 10, t: 10, b: 45 }, showlegend: true,
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, hovermode: "closest",
+    });
+  }
+
+  return update;
+}

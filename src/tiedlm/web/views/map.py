@@ -1,0 +1,57 @@
+"""A map of the words: their vectors in two principal components."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tiedlm.analysis.projection import Projection, principal_components
+from tiedlm.web.asked import Asked
+from tiedlm.web.reading import find_word, suggestions
+from tiedlm.web.runs import Loaded, Run
+from tiedlm.web.views import Answer, of_each
+from tiedlm.web.views.neighbours import nearest
+
+MOST = 5000
+NEIGHBOURS = 10
+
+
+def answer(runs: Sequence[Run], asked: Asked) -> Answer:
+    """Return the places of the first words of each run, and of a word with its nearest words."""
+    word, count = asked.text("word", 200).strip(), asked.whole("count", 1000, 10, MOST)
+    space = asked.choice("space", ("L", "W"))
+
+    def one(loaded: Loaded) -> Answer:
+        used = "L" if loaded.model.config.tied else space
+        matrix = loaded.model.embedding.weight if used == "L" else loaded.model.decoder.weight
+        found = loaded.later(f"map of {used}", lambda: principal_components(matrix))
+        shown = min(count, len(loaded.vocabulary))
+        return {
+            "words": loaded.vocabulary.words[:shown],
+            "places": _places(found, range(shown)),
+            "shares": found.shares, "tied": loaded.model.config.tied,
+            "vocabulary": len(loaded.vocabulary),
+            **_found(loaded, found, used, word),
+        }  # fmt: skip
+
+    return {"runs": of_each(runs, one)}
+
+
+def _found(loaded: Loaded, projection: Projection, space: str, word: str) -> Answer:
+    """Return the place of a searched word and of its nearest words."""
+    if not word:
+        return {}
+    index = find_word(loaded, word)
+    if index is None:
+        return {"missing": word, "suggestions": suggestions(loaded, word)}
+    near = nearest(loaded, space, index, NEIGHBOURS)
+    words = [loaded.vocabulary.decode([index])[0], *(n["word"] for n in near)]
+    ids = loaded.vocabulary.encode(words).tolist()
+    return {
+        "found": words, "found_ids": ids, "found_places": _places(projection, ids),
+        "cosines": [1.0, *(n["cosine"] for n in near)],
+    }  # fmt: skip
+
+
+def _places(projection: Projection, ids: Sequence[int]) -> list[list[float]]:
+    rows = projection.coordinates_VK[list(ids)].tolist()
+    return [[float(f"{value:.4g}") for value in row] for row in rows]
