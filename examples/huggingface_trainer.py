@@ -23,8 +23,7 @@ def augmented_loss(model, outputs, labels, num_items_in_batch=None, alpha=13.0):
 
 def collate(rows):
     """Make a batch whose labels are its tokens."""
-    tokens = torch.stack(rows)
-    return {"input_ids": tokens, "labels": tokens, "logits_to_keep": 1}
+    return dict.fromkeys(("input_ids", "labels"), torch.stack(rows)) | {"logits_to_keep": 1}
 
 
 if __name__ == "__main__":
