@@ -36,4 +36,4 @@ if __name__ == "__main__":
             learning_rate=1e-2, logging_steps=20, save_strategy="no", use_cpu=True,
             remove_unused_columns=False)  # fmt: skip
         Trainer(model, arguments, train_dataset=counting, data_collator=collate,
-            compute_loss_func=lambda *batch: augmented_loss(model, *batch)).train()  # fmt: skip
+            compute_loss_func=lambda *of, **n: augmented_loss(model, *of, **n)).train()  # fmt: skip
