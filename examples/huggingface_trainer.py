@@ -23,8 +23,7 @@ def augmented_loss(model, outputs, labels, num_items_in_batch=None, alpha=13.0):
 
 def collate(rows):
     """Make a batch whose labels are its tokens."""
-    tokens = torch.stack(rows)
-    return {"input_ids": tokens, "labels": tokens, "logits_to_keep": 1}
+    return dict.fromkeys(("input_ids", "labels"), torch.stack(rows)) | {"logits_to_keep": 1}
 
 
 if __name__ == "__main__":
@@ -37,4 +36,4 @@ if __name__ == "__main__":
             learning_rate=1e-2, logging_steps=20, save_strategy="no", use_cpu=True,
             remove_unused_columns=False)  # fmt: skip
         Trainer(model, arguments, train_dataset=counting, data_collator=collate,
-            compute_loss_func=lambda *batch: augmented_loss(model, *batch)).train()  # fmt: skip
+            compute_loss_func=lambda *of, **n: augmented_loss(model, *of, **n)).train()  # fmt: skip
