@@ -14,15 +14,19 @@ from tiedlm.cli import build_app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+COMMANDS, START, COMING_FROM = (
+    (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("commands", "start", "coming_from")
+)
 
 # Not run here: CI runs them, or they need the network.
 ELSEWHERE = {"make demo", "make test", "pip install torch", "pip install '.[demo]'"}
 
 
 def commands():
-    """Return the lines of both pages' shell blocks without their comments."""
-    lines = [line for block in blocks(README + COMMANDS, "sh") for line in block.splitlines()]
+    """Return the lines of the pages' shell blocks, each once and without its comment."""
+    pages = README + COMMANDS + START
+    lines = dict.fromkeys(line for block in blocks(pages, "sh") for line in block.splitlines())
     return [line.split("  #")[0].split("   #")[0].strip() for line in lines if line.strip()]
 
 
@@ -38,13 +42,14 @@ def test_python_blocks_run():
 
 def test_commands_for_your_own_text_run(tmp_path, monkeypatch, capsys, tiny_corpus):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my.txt").write_text((tiny_corpus / "train.txt").read_text())
+    for name in ("my.txt", "text.txt"):
+        (tmp_path / name).write_text((tiny_corpus / "train.txt").read_text())
     ran = [line for line in commands() if line not in ELSEWHERE and "ptb" not in line]
     assert len(ran) >= 3
     for line in ran:
         status, out, err = run_command(capsys, *shlex.split(line)[1:])
         assert status == 0, f"{line}: {err}"
-        assert out, line
+        assert out or "--out" in line, line
 
 
 @pytest.mark.skipif("TIEDLM_DATA" not in os.environ, reason="Penn Treebank is not here")
@@ -72,6 +77,14 @@ def test_every_command_is_on_the_page(capsys):
     assert named == {name for name in build_app() if not name.startswith("-")}
     for name in named:
         assert run_command(capsys, name, "--help")[0] == 0
+
+
+def test_flags_named_to_those_who_come_from_another_program_exist(capsys):
+    ours = [line.split("|")[2] for line in COMING_FROM.splitlines() if line.startswith("| `")]
+    named = {flag for cell in ours for flag in re.findall(r"--[a-z][a-z-]*", cell)}
+    helped = "".join(run_command(capsys, name, "--help")[1] for name in build_app())
+    assert len(named) > 8
+    assert not named - set(re.findall(r"--[a-z][a-z-]*", helped))
 
 
 def wishes():
