@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tiedlm.evaluation.perplexity import WINDOW, hidden_windows
 from tiedlm.model import LanguageModel
+from tiedlm.networks.state import State
 
 
 class Prediction(NamedTuple):
@@ -63,21 +64,29 @@ def next_words(
     return [Prediction(*pair) for pair in zip(words, values.tolist(), strict=True)]
 
 
-def next_hidden(model: LanguageModel, context: npt.NDArray[np.integer]) -> Tensor:
-    """Return the hidden state ``(H,)`` after a context of ``(T,)`` word ids, at least one."""
+def next_hidden(
+    model: LanguageModel, context: npt.NDArray[np.integer], state: State | None = None
+) -> tuple[Tensor, Any]:
+    """Return the hidden state ``(H,)`` after a context, and the state to read on from.
+
+    Args:
+        model: the model.
+        context: ``(T,)`` word ids, at least one.
+        state: the state after the words before, or None to start afresh.
+    """
     tokens = torch.as_tensor(
         np.asarray(context, dtype=np.int64), device=model.embedding.weight.device
     )
     with model.mode(training=False), torch.no_grad():
-        hidden, _ = model(tokens[None])
-    last_H: Tensor = hidden[0, -1]
-    return last_H
+        hidden, state = model(tokens[None], state)
+    return hidden[0, -1], state
 
 
 def next_distribution(model: LanguageModel, context: npt.NDArray[np.integer]) -> Tensor:
     """Return the probabilities ``(V,)`` of the next word after a context."""
+    hidden_H, _ = next_hidden(model, context)
     with torch.no_grad():
-        return model.decode(next_hidden(model, context)).float().softmax(-1)
+        return model.decode(hidden_H).float().softmax(-1)
 
 
 def jensen_shannon(first_V: Tensor, second_V: Tensor) -> float:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tiedlm.data import EOS
 from tiedlm.data.vocabulary import Ids
-from tiedlm.scoring import sentences
+from tiedlm.scoring import Sentence, sentences
 from tiedlm.web.runs import Loaded
 
 MOST_WORDS = 200  # of a context: what was said earlier hardly counts, and an answer should be quick
+STEP = 50  # words that are left out at a time, so that the beginning rarely moves as one types
 _SUGGESTIONS = 8
 
 
@@ -50,19 +52,13 @@ def read_context(loaded: Loaded, text: str) -> Context:
     unfinished = ""
     if parts and not text[-1].isspace() and not _knows(loaded, parts[-1]):
         unfinished = parts.pop()
-    used = parts[-MOST_WORDS:]
+    used = parts[_left_out(parts) :]
     words: list[str] = []
-    for one in sentences(
-        [" ".join(used)],
-        loaded.vocabulary,
-        tokenizer=loaded.is_raw,
-        blank_lines=False,
-        whole_lines=True,
-    ):
+    for one in _sentences(loaded, " ".join(used)):
         words += one.words
     if words and words[-1] == EOS:
         words.pop()  # the one that ends every sentence: what follows is to be predicted
-    read = words[-MOST_WORDS:]
+    read = words[_left_out(words) :]
     left_out = len(parts) - len(used) + len(words) - len(read)
     if not left_out:
         read = [EOS, *read]
@@ -76,12 +72,22 @@ def read_context(loaded: Loaded, text: str) -> Context:
     )
 
 
+def _left_out(words: Sequence[str]) -> int:
+    """Return how many of the first words are not read."""
+    return max(0, -(-(len(words) - MOST_WORDS) // STEP) * STEP)
+
+
 def _knows(loaded: Loaded, word: str) -> bool:
     """Tell whether each of the words that a typed word is read as is known."""
-    found = sentences(
-        [word], loaded.vocabulary, tokenizer=loaded.is_raw, blank_lines=False, whole_lines=True
-    )
+    found = _sentences(loaded, word)
     return all(part in loaded.vocabulary for one in found for part in one.words)
+
+
+def _sentences(loaded: Loaded, line: str) -> Iterator[Sentence]:
+    """Yield a line's words with an ``<eos>`` after each sentence, in one unit."""
+    return sentences(
+        [line], loaded.vocabulary, tokenizer=loaded.is_raw, blank_lines=False, whole_lines=True
+    )
 
 
 def find_word(loaded: Loaded, typed: str) -> int | None:

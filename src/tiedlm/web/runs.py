@@ -12,7 +12,12 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+from torch import Tensor
+
+from tiedlm.analysis.predictions import next_hidden
 from tiedlm.data import Vocabulary
+from tiedlm.data.vocabulary import Ids
 from tiedlm.errors import UserError, visible
 from tiedlm.model import LanguageModel
 from tiedlm.scoring.pieces import has_pieces
@@ -49,6 +54,24 @@ class Loaded:
         self.alpha = _positive(settings.get("alpha"), 0.0)
         self._background = background
         self._made: dict[Hashable, Any] = {}
+        self._read: tuple[Ids, Tensor, Any] | None = None
+
+    def hidden_after(self, ids: Ids) -> Tensor:
+        """Return the hidden state ``(H,)`` after a context of at least one word.
+
+        If it goes on where the last one ended, only the new words are read: as one types.
+        """
+        state = None
+        rest = ids
+        if self._read is not None:
+            before, hidden_H, reached = self._read
+            if np.array_equal(before, ids[: len(before)]):
+                if len(before) == len(ids):
+                    return hidden_H
+                rest, state = ids[len(before) :], reached
+        hidden_H, state = next_hidden(self.model, rest, state)
+        self._read = (ids, hidden_H, state)
+        return hidden_H
 
     def once(self, name: Hashable, make: Callable[[], T]) -> T:
         """Return what ``make`` returns, computed at the first call only."""

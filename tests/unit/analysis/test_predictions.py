@@ -11,6 +11,7 @@ from tiedlm.analysis.predictions import (
     jensen_shannon,
     mean_probability,
     next_distribution,
+    next_hidden,
 )
 from tiedlm.model import LanguageModel, ModelConfig
 
@@ -73,6 +74,13 @@ def test_the_mean_probability_of_a_word_is_over_every_position_but_the_first(mod
 def test_the_next_distribution_is_the_softmax_after_the_context(model):
     expected = next_logits(model, CONTEXT.tolist()).softmax(-1)
     torch.testing.assert_close(next_distribution(model, CONTEXT), expected)
+
+
+def test_a_context_may_be_read_in_parts(model):
+    whole, _ = next_hidden(model, CONTEXT)
+    _, state = next_hidden(model, CONTEXT[:2])
+    torch.testing.assert_close(next_hidden(model, CONTEXT[2:], state)[0], whole)
+    assert not torch.allclose(next_hidden(model, CONTEXT[2:])[0], whole)
 
 
 def test_the_jensen_shannon_divergence_is_scipys_and_runs_from_equal_to_disjoint():

@@ -114,6 +114,20 @@ def test_raw_text_is_split_as_the_corpus_was(runs):
     assert run["unknown"] == ["."]
 
 
+def test_what_is_typed_word_by_word_is_read_as_the_whole_text(runs):
+    folder, _, _ = runs
+    page = Page(folder / "untied")
+    typed = "the cat sees the dog now "
+    entropies = {}
+    for end in [*range(len(typed) + 1), *range(len(typed), 0, -4)]:  # and back again
+        text = typed[:end]
+        found = page.one("words", text=text)["entropy"]
+        assert entropies.setdefault(text, found) == pytest.approx(found, rel=1e-5)
+    for text in ("the cat ", "the cat sees the ", typed):
+        again = Page(folder / "untied")
+        assert again.one("words", text=text)["entropy"] == pytest.approx(entropies[text], rel=1e-5)
+
+
 def test_only_the_last_words_of_a_long_text_are_read(runs):
     _, _, page = runs
     long = page.ask("words", text="cat " * 40_000, runs=["untied"])["runs"][0]

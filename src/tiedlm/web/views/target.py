@@ -21,7 +21,6 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-from tiedlm.analysis.predictions import next_hidden
 from tiedlm.loss.reference import divergence, log_softened
 from tiedlm.web.asked import Asked
 from tiedlm.web.reading import find_word, read_context, suggestions
@@ -55,7 +54,7 @@ def _of_run(
     model, context = loaded.model, read_context(loaded, text)
     vectors_VE, bias_V = model.embedding.weight.detach(), model.decoder.bias
     with torch.no_grad():
-        projected_E = model.decoder.project(next_hidden(model, context.ids))
+        projected_E = model.decoder.project(loaded.hidden_after(context.ids))
         scores_V = (model.decoder.weight @ projected_E).double()
         soft_scores_V = (vectors_VE @ vectors_VE[index]).double()
     scores_V.requires_grad_()

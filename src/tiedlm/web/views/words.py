@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tiedlm.analysis.predictions import jensen_shannon, next_hidden
+from tiedlm.analysis.predictions import jensen_shannon
 from tiedlm.scoring.distributions import Shared
 from tiedlm.web.asked import Asked
 from tiedlm.web.reading import read_context
@@ -29,7 +29,7 @@ class _Read:
     def __init__(self, loaded: Loaded, text: str) -> None:
         self.vocabulary = loaded.vocabulary
         self.context = read_context(loaded, text)
-        hidden_H = next_hidden(loaded.model, self.context.ids)
+        hidden_H = loaded.hidden_after(self.context.ids)
         self.shared = Shared(loaded.model, hidden_H, None)
         self.entropy = float(self.shared.of_one.entropy[0])
 
