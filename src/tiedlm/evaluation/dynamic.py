@@ -45,7 +45,8 @@ from tiedlm.networks.state import State, detach
 Rule = Literal["rms", "sgd"]
 
 PART_WORDS = 256  # most words that are handed on at a time
-WATCHED = 1000  # words over which a diverging loss is averaged
+WATCHED = 200  # words over which a diverging loss is averaged
+FEWEST = 50  # words without which such a mean says nothing
 MARGIN = 3.0  # nats a word above guessing; text unlike the training text may be above it, too
 
 
@@ -156,7 +157,7 @@ class Adapter:
             targets_T: ``(T,)`` the next words.
 
         Raises:
-            Diverged: if the loss of this segment is not finite, or that of the last 1,000 words
+            Diverged: if the loss of this segment is not finite, or the mean of the last 200 words
                 is far above the one of guessing.
         """
         model, decoder, weight = self.model, self.model.decoder, self.model.embedding.weight
@@ -211,8 +212,8 @@ class Adapter:
         self._words += words
         self._losses.append(loss)
         mean, guess = sum(self._losses) / len(self._losses), math.log(self.model.config.vocab_size)
-        is_full = len(self._losses) == self._losses.maxlen
-        if math.isfinite(loss) and not (is_full and mean > guess + MARGIN):
+        enough = len(self._losses) * self.settings.segment >= FEWEST
+        if math.isfinite(loss) and not (enough and mean > guess + MARGIN):
             return
         said = f"{mean:.1f} nats a word" if math.isfinite(mean) else "no longer finite"
         raise Diverged(
