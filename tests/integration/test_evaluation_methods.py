@@ -10,6 +10,7 @@ import pytest
 
 from conftest import write_corpus
 from tests_support import run_command as run
+from tests_support import surprisals
 from tiedlm import load
 from tiedlm.cli import main
 from tiedlm.data import load_corpus
@@ -196,3 +197,58 @@ def test_a_run_whose_validation_text_is_empty_is_one_line(capsys, folder, corpus
     status, out, err = run(capsys, "evaluate", folder / "a", "--cache", "--tune")
     assert (status, out) == (2, "")
     assert "--cache-words 100: the validation text has only 2 words" in err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--temperature=1.3"],
+        ["--dynamic", "--dynamic-lr=1e-3", "--cache", "--cache-words=20"],
+        ["--mix", "{b}", "--cache", "--cache-words=20", "--temperature=fit"],
+    ],
+    ids=lambda flags: flags[0],
+)
+def test_a_document_totals_what_evaluate_says(capsys, folder, corpus, flags):
+    flags = [flag.format(b=folder / "b") for flag in flags]
+    expected = perplexity(capsys, folder / "a", *flags)["nll"]
+    arguments = ["--unit=document", "--base=e", *flags]
+    status, out, err = run(capsys, "score", folder / "a", corpus / "test.txt", *arguments)
+    assert status == 0, err
+    found = surprisals(out)
+    assert np.nansum(found) == pytest.approx(expected, rel=1e-5)
+    assert f"{folder / 'a'}: " in err
+
+
+def test_pairs_and_lists_are_scored_by_a_mixture_with_a_temperature(capsys, folder, tmp_path):
+    (tmp_path / "pairs.tsv").write_text("good\tbad\nthe cat sees a fish\tthe the cat a fish\n")
+    (tmp_path / "nbest.jsonl").write_text(
+        '{"id": "u", "hypotheses": [{"text": "the cat sees", "score": 0}, '
+        '{"text": "the a", "score": 0}]}\n'
+    )
+    for name, arguments in (("pairs", ["pairs.tsv", "--out", tmp_path / "table"]),
+                            ("rescore", ["nbest.jsonl", "--json"])):  # fmt: skip
+        arguments[0] = tmp_path / arguments[0]
+        plain = run(capsys, name, folder / "a", *arguments)
+        table = (tmp_path / "table").read_text()
+        given = ["--temperature=1.5", "--mix", folder / "b"]
+        mixed = run(capsys, name, folder / "a", *arguments, *given)
+        assert mixed[0] == plain[0] == 0, mixed[2]
+        assert "weight" in mixed[2]
+        assert "temperature 1.5 (given)" in mixed[2]
+        assert (mixed[1], (tmp_path / "table").read_text()) != (plain[1], table)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["score", "--dynamic"], "--unit sentence does not: give --unit document"),
+        (["score", "--adapt", "--cache"], "--adapt and --cache: give one of them"),
+        (["score", "--temperature=-1"], "--temperature: expected a positive number"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_in_scoring_is_one_line(capsys, runs, corpus, arguments, message):
+    command, *flags = [one.format(run=runs / "a") for one in arguments]
+    status, out, err = run(capsys, command, runs / "a", corpus / "test.txt", *flags)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert message in err

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from cyclopts import Parameter
 
-from tiedlm.cli import note, temporary_cache
 from tiedlm.cli.methods import (
     METHODS,
     MethodFlags,
@@ -27,7 +25,7 @@ from tiedlm.training.settings import Settings
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from tiedlm.data import Corpus, Vocabulary
+    from tiedlm.data import Corpus
     from tiedlm.evaluation import Evaluation
     from tiedlm.model import LanguageModel
     from tiedlm.training.run_methods import Request
@@ -82,7 +80,7 @@ def evaluate(
     json_
         Print JSON instead of text.
     """
-    from tiedlm.cli.models import load_model
+    from tiedlm.cli.models import load_model, load_run_corpus
     from tiedlm.evaluation import evaluate as evaluate_model
     from tiedlm.evaluation import summarize
 
@@ -92,7 +90,7 @@ def evaluate(
     model, vocabulary = load_model(run, device)
     settings = Settings.of_run(run)
     request = request_of(flags, samples=mc, window=settings.bptt, seed=seed)
-    corpus = _load_corpus(run, settings, data, vocabulary)
+    corpus = load_run_corpus(run, settings, data, vocabulary)
     ids, unk_id = getattr(corpus, split), corpus.vocabulary.unk_id
     found: dict[str, Any] = {"run": str(run), "corpus": corpus.name, "split": split}
     lines: list[tuple[str, str]] = []
@@ -130,8 +128,8 @@ def _with_methods(
 
     run, model, corpus = first
     with evaluated(run) as shared:
-        runs = [Evaluated(run, model, corpus, **shared)]
-        runs += load_mix(run, flags.mix, device, corpus, **shared)
+        runs = [Evaluated(run, model, lambda: corpus, **shared)]
+        runs += load_mix(runs[0], flags.mix, device, **shared)
         if tune:
             resolved = [one.tune(request, tune_words) for one in runs]
         else:
@@ -190,33 +188,6 @@ def _check_options(
     fitted = [name for name in flags.names() if name != "--temperature"]
     if tune and not fitted and flags.temperature != "fit":
         raise UserError("--tune needs --dynamic, --cache, --temperature fit or --mix: what to fit?")
-
-
-def _load_corpus(run: Path, settings: Settings, data: str | None, vocabulary: Vocabulary) -> Corpus:
-    """Load the run's corpus from its place or a new one. Note a text that has changed.
-
-    Raises:
-        UserError: if the text is missing, or its vocabulary is not the run's.
-    """
-    from tiedlm.training.run_files import corpus_info, text_hashes
-
-    if data is not None:
-        settings = settings.replace(data=data)
-    elif os.sep in settings.data and not Path(settings.data).exists():
-        raise UserError(
-            f"{settings.data}, the text of {run}, does not exist; give its new place as --data"
-        )
-    corpus = settings.load_corpus(without_cache=temporary_cache)
-    if corpus.vocabulary != vocabulary:
-        raise UserError(
-            f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) differs "
-            f"from {run}'s ({len(vocabulary)} words): has the text or its split changed since "
-            "training? (`tiedlm score` takes any text)"
-        )
-    trained_on = text_hashes(corpus_info(run))
-    if trained_on and trained_on != text_hashes(corpus.info):
-        note(f"the text of {corpus.name!r} has changed since {run} was trained on it")
-    return corpus
 
 
 def _print(out: Evaluation) -> None:

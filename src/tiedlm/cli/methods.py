@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache as once
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,9 +19,11 @@ from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
     from tiedlm.data import Corpus
+    from tiedlm.model import LanguageModel
+    from tiedlm.scoring.methods import Member
     from tiedlm.training.run_methods import Evaluated, Request, Resolved
 
-METHODS = Group("Methods", sort_key=1)
+METHODS = Group("Methods", sort_key=2.5)  # before "Output" and "Machine" of most commands
 
 
 def _flag(text: str, **options: Any) -> Parameter:
@@ -181,15 +185,14 @@ def evaluated(run: Path) -> Iterator[dict[str, Any]]:
 
 
 def load_mix(
-    run: Path, mix: list[Path] | None, device: str, corpus: Corpus | None, **shared: Any
+    first: Evaluated, mix: list[Path] | None, device: str, **shared: Any
 ) -> list[Evaluated]:
     """Load the runs of a mixture beside the first, which is loaded already.
 
     Args:
-        run: the first run.
+        first: the first run, whose text is used for all.
         mix: the others.
         device: where the models go.
-        corpus: the text of the first run.
         shared: further arguments of :class:`Evaluated`.
 
     Raises:
@@ -201,6 +204,7 @@ def load_mix(
     from tiedlm.training.run_methods import Evaluated
 
     found: list[Evaluated] = []
+    run = first.folder
     if mix is not None and not mix:
         raise UserError("--mix: expected one run or more")
     for other in mix or []:
@@ -214,8 +218,63 @@ def load_mix(
                 f"--mix {other} splits text by {theirs or 'spaces'}, {run} by {ours or 'spaces'}; "
                 "a mixture needs the same words"
             )
-        found.append(Evaluated(other, model, corpus, **shared))
+        found.append(Evaluated(other, model, first.load_text, **shared))
     return found
+
+
+def scoring_members(
+    run: Path, model: LanguageModel, flags: TemperatureFlags, device: str
+) -> list[Member]:
+    """Return the models that score a text, with their methods and their weights in a mixture.
+
+    What has to be fitted is fitted on the validation text of the run. Its settings are printed on
+    standard error.
+
+    Args:
+        run: the run.
+        model: its model.
+        flags: the methods.
+        device: where the models go.
+    """
+    from tiedlm.cli.models import load_run_corpus
+    from tiedlm.scoring.methods import Member
+    from tiedlm.training.run_methods import Evaluated, mixture_weights
+    from tiedlm.training.settings import Settings
+
+    request = request_of(flags)
+    if request == type(request)() and flags.mix is None:
+        return [Member(model)]
+
+    @once
+    def load_text() -> Corpus:
+        assert model.vocabulary is not None
+        return load_run_corpus(run, Settings.of_run(run), None, model.vocabulary)
+
+    with evaluated(run) as shared:
+        first = Evaluated(run, model, load_text, **shared)
+        runs = [first, *load_mix(first, flags.mix, device, **shared)]
+        resolved = [one.resolve(request) for one in runs]
+        weights, source = [1.0], ""
+        if len(runs) > 1:
+            weights, source = mixture_weights(runs, [request] * len(runs), resolved)
+        members = [
+            Member(one.model, found.methods, weight, one.rms_for(found.methods.dynamic))
+            for one, found, weight in zip(runs, resolved, weights, strict=True)
+        ]
+    for one, found, weight in zip(runs, resolved, weights, strict=True):
+        lines = [f"{name} {text}" for name, text in described(found)]
+        lines += [f"weight {weight:.4f} ({source})"] * (len(runs) > 1)
+        print(f"{one.folder}: {'; '.join(lines)}", file=sys.stderr)
+    return members
+
+
+def tempered(members: list[Member]) -> tuple[LanguageModel, list[tuple[LanguageModel, float]]]:
+    """Return the first model and the others with their weights, for methods without a text."""
+    from tiedlm.evaluation import with_temperature
+
+    models = [with_temperature(one.model, one.methods.temperature) for one in members]
+    others = [(model, one.weight) for model, one in zip(models, members, strict=True)]
+    return models[0], others[1:]
 
 
 def check_same_words(run: Path, ours: Any, other: Path, theirs: Any) -> None:

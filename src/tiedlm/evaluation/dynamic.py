@@ -185,6 +185,13 @@ class Adapter:
             self._learn(tokens_T, grad_TV, hidden_TH, grads)
         return Segment(hidden_TH, targets_T, log_p_TV)
 
+    @torch.no_grad()
+    def predict(self, tokens_T: Tensor) -> tuple[Tensor, Tensor]:
+        """Read words and learn nothing; return ``(hidden_TH, log_p_TV)``, as in a segment."""
+        hidden_BTH, self.state = self.model(tokens_T[None], self.state)
+        log_p_TV = self.model.decode(hidden_BTH)[0].log_softmax(dim=-1)
+        return self.model.decoder.project(hidden_BTH)[0], log_p_TV
+
     def _learn(
         self,
         tokens_T: Tensor,

@@ -114,7 +114,7 @@ class Evaluated:
     Args:
         folder: the run folder.
         model: its model.
-        corpus: its text; None where only what is fitted already can be used.
+        load_text: loads its corpus; called when something has to be fitted.
         progress: takes a title and a number of words, and returns a function that counts words.
         stop: tells whether somebody asked the evaluation to stop.
         note: takes a line for the user.
@@ -122,10 +122,15 @@ class Evaluated:
 
     folder: Path
     model: LanguageModel
-    corpus: Corpus | None = None
+    load_text: Callable[[], Corpus]
     progress: Callable[[str, int], Callable[[int], None]] = _no_progress
     stop: Callable[[], bool] = never
     note: Callable[[str], None] = lambda text: None
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The run's corpus."""
+        return self.load_text()
 
     @cached_property
     def digest(self) -> str:
@@ -167,9 +172,9 @@ class Evaluated:
         Raises:
             UserError: if there is none.
         """
-        if self.corpus is None or len(self.corpus.valid) < 2:
+        if len(self.corpus.valid) < 2:
             raise UserError(
-                f"{purpose} needs the validation text of {self.folder}, and there is none"
+                f"{purpose} needs a validation text, and that of {self.folder} is empty"
             )
         return self.corpus.valid[: words + 1]
 
@@ -185,8 +190,6 @@ class Evaluated:
             if metadata.get("weights") == self.digest and shapes == expected:
                 like = self.model.embedding.weight
                 return {name: part.to(device, like.dtype) for name, part in tensors.items()}
-        if self.corpus is None or len(self.corpus.train) < 10:
-            raise UserError(f"--dynamic needs the training text of {self.folder}: there is none")
         train = self.corpus.train
         found = gradient_rms(
             self.model,
@@ -199,7 +202,8 @@ class Evaluated:
             write_bytes(path, save(kept, metadata={"weights": self.digest}))
         return found
 
-    def _rms_for(self, dynamic: Dynamic | None) -> dict[str, Tensor] | None:
+    def rms_for(self, dynamic: Dynamic | None) -> dict[str, Tensor] | None:
+        """Return the gradient statistics if the settings need them."""
         return self.rms if dynamic is not None and dynamic.rule == "rms" else None
 
     def losses(
@@ -227,7 +231,7 @@ class Evaluated:
             self.model,
             ids,
             methods,
-            rms=self._rms_for(methods.dynamic),
+            rms=self.rms_for(methods.dynamic),
             unfinished=self.unfinished(key),
             on_tokens=on_tokens,
         )
@@ -280,7 +284,7 @@ class Evaluated:
         else:
             found, loss = self._monte_carlo_temperature(request, ids)
         if self.keeps and dynamic is None:
-            # For commands that do not have the text.
+            # Later calls then do not need the text.
             alone = dataclasses.replace(request, cache=None)
             self.tuned.put(
                 alone.key(),
@@ -312,7 +316,7 @@ class Evaluated:
             ids,
             log=self.log,
             identity=self.digest,
-            rms=self._rms_for(dynamic),
+            rms=self.rms_for(dynamic),
             progress=self.progress,
             unfinished=self.unfinished,
         )
