@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tiedlm.errors import UserError
 from tiedlm.evaluation.unfinished import saved_state, state_tensors
@@ -168,9 +169,8 @@ class Adapter:
         self.state = detach(state)
         with torch.no_grad():
             hidden_TH, classifier_VH = projected_TH.detach(), decoder.weight.detach()
-            logits_TV = hidden_TH @ classifier_VH.t()
-            if decoder.bias is not None:
-                logits_TV += decoder.bias
+            # As `linear`, because `mm` with a transposed right factor can be far slower.
+            logits_TV = functional.linear(hidden_TH, classifier_VH, decoder.bias)
             # The gradient of the mean cross-entropy: (softmax - one at the target) / T.
             log_p_TV = logits_TV.log_softmax(dim=-1)
             log_p_T1 = log_p_TV.gather(1, targets_T[:, None])
@@ -259,14 +259,13 @@ def _updates(
         average = sum(float(part.mean()) for part in rms.values()) / len(rms)
     found = {}
     for name, parameter in model.named_parameters():
-        step: Tensor | float = settings.lr
-        decay: Tensor | float = settings.decay
+        part, decay = None, settings.decay
         if settings.rule == "rms":
             assert rms is not None
-            part = rms[name].to(parameter)
-            step = settings.lr / (part + settings.epsilon)
-            decay = (part * (settings.decay / average)).clamp_(max=1.0) if decay else 0.0
-        found[id(parameter)] = Update(parameter.detach(), trained[name], step, decay)
+            part, decay = rms[name].to(parameter).contiguous(), settings.decay / average
+        found[id(parameter)] = Update(
+            parameter.detach(), trained[name], part, settings.lr, settings.epsilon, decay
+        )
     return found
 
 
