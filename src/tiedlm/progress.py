@@ -194,12 +194,20 @@ class _Task:
 
 @contextmanager
 def token_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function that counts tokens and shows the share done, the rate and the ETA."""
-    rate = _Rate()
+    """Yield a function that counts tokens and shows the share done, the rate and the ETA.
+
+    The first count is not part of the rate: an earlier process may have done that work.
+    """
+    rate: _Rate | None = None
     with ProgressView() as view:
         bar = _Bar(view, title, total, 0, PLAIN_EVERY)
 
         def advance(count: int) -> None:
+            nonlocal rate
+            if rate is None:
+                rate = _Rate()
+                bar.advance(count, "", f"{title}: {bar.percent(count)}")
+                return
             status = rate.status(count, total - bar.done - count)
             bar.advance(count, status, f"{title}: {bar.percent(count)}  {status}")
 

@@ -123,8 +123,8 @@ def test_train_help_begins_with_an_example_and_has_every_flag_in_its_group(capsy
 @pytest.mark.parametrize(
     ("command", "groups"),
     [
-        ("score", ["Text", "Output", "Adapting", "Machine"]),
-        ("rescore", ["List", "Weights", "N-gram model", "Output", "Machine"]),
+        ("score", ["Text", "Output", "Adapting", "Methods", "Machine"]),
+        ("rescore", ["List", "Weights", "N-gram model", "Methods", "Output", "Machine"]),
     ],
 )
 def test_the_help_of_scoring_has_its_flags_in_groups(capsys, command, groups):

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 from cyclopts import Parameter
 
-from tiedlm.cli import note, temporary_cache
-from tiedlm.cli.numbers import MaybeSeed, MaybeWhole
+from tiedlm.cli.methods import (
+    METHODS,
+    MethodFlags,
+    as_json,
+    described,
+    evaluated,
+    load_mix,
+    request_of,
+)
+from tiedlm.cli.numbers import MaybeSeed, MaybeWhole, MaybeWords
 from tiedlm.errors import UserError
 from tiedlm.training.settings import Settings
 
 if TYPE_CHECKING:
-    from tiedlm.data import Corpus, Vocabulary
+    import numpy.typing as npt
+
+    from tiedlm.data import Corpus
     from tiedlm.evaluation import Evaluation
+    from tiedlm.model import LanguageModel
+    from tiedlm.training.run_methods import Request
 
 
 def evaluate(
@@ -27,6 +40,9 @@ def evaluate(
     window: MaybeWhole = None,
     mc: MaybeWhole = None,
     seed: MaybeSeed = None,
+    flags: MethodFlags | None = None,
+    tune: Annotated[bool, Parameter(group=METHODS, negative="")] = False,
+    tune_words: Annotated[MaybeWords, Parameter(group=METHODS)] = None,
     device: str = "auto",
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -34,6 +50,9 @@ def evaluate(
 
     The text is one stream: the state is carried from the first word to the last, and every token
     except the very first is predicted. `<eos>` and `<unk>` count as words.
+
+    The methods can be combined. They apply in this order: --dynamic or --mc, --temperature,
+    --cache, --mix. docs/evaluation.md has their equations.
 
     Parameters
     ----------
@@ -45,47 +64,112 @@ def evaluate(
         New place of the run's corpus, if it has moved. For any other text use `tiedlm score`.
     window
         Tokens read at a time; changes only rounding and speed. The fastest by default. Cannot be
-        combined with --mc, whose masks last for the run's --bptt.
+        combined with --mc, whose masks last for the run's --bptt, nor with other methods.
     mc
         Number of dropout masks to average the probabilities over (Monte-Carlo dropout). The time
         grows with the number. By default nothing is dropped.
     seed
         Seed for the masks of --mc; 1 by default.
+    tune
+        Fit the settings of these methods on validation, and keep them in the run folder
+        (tuned.json, tuning.jsonl). Later calls with the same methods use them.
+    tune_words
+        Words of validation to fit on: 30k by default for a trial of --dynamic, 250k for the others.
     device
         auto, cpu, cuda or cuda:N.
     json_
         Print JSON instead of text.
     """
-    from tiedlm.cli.models import load_model
+    from tiedlm.cli.models import load_model, load_run_corpus
     from tiedlm.evaluation import evaluate as evaluate_model
-    from tiedlm.evaluation import monte_carlo_evaluate
-    from tiedlm.progress import token_progress
+    from tiedlm.evaluation import summarize
 
-    _check_options(window, mc, seed)
+    flags = flags or MethodFlags()
+    _check_options(window, mc, seed, flags, tune, tune_words)
     seed = 1 if seed is None else seed
     model, vocabulary = load_model(run, device)
     settings = Settings.of_run(run)
-    corpus = _load_corpus(run, settings, data, vocabulary)
+    request = request_of(flags, samples=mc, window=settings.bptt, seed=seed)
+    corpus = load_run_corpus(run, settings, data, vocabulary)
     ids, unk_id = getattr(corpus, split), corpus.vocabulary.unk_id
-    if mc is None:
+    found: dict[str, Any] = {"run": str(run), "corpus": corpus.name, "split": split}
+    lines: list[tuple[str, str]] = []
+    if mc is None and not flags.names():
         at_once = {} if window is None else {"window": window}
         out = evaluate_model(model, ids, unk_id=unk_id, **at_once)
     else:
-        with token_progress(f"{mc} samples", len(ids) - 1) as advance:
-            out = monte_carlo_evaluate(
-                model, ids, mc, window=settings.bptt, seed=seed, unk_id=unk_id, on_tokens=advance
-            )
+        first = (run, model, corpus)
+        losses, lines, said = _with_methods(first, ids, request, flags, tune, tune_words, device)
+        out = summarize(losses, ids[1:], unk_id)
+        found |= said
     if json_:
-        found = {"run": str(run), "corpus": corpus.name, "split": split, **out._asdict()}
-        found |= {"mc": mc, "seed": seed} if mc is not None else {}
+        found |= {**out._asdict(), **({"mc": mc, "seed": seed} if mc is not None else {})}
         print(json.dumps(found | {"word_perplexity": out.perplexity}))
         return
     sampled = "" if mc is None else f", {mc} samples of the dropout masks (seed {seed})"
     print(f"{run}  {corpus.name} {split}{sampled}")
+    for name, text in lines:
+        print(f"  {name:<23} {text}")
     _print(out)
 
 
-def _check_options(window: int | None, mc: int | None, seed: int | None) -> None:
+def _with_methods(
+    first: tuple[Path, LanguageModel, Corpus],
+    ids: npt.NDArray[np.integer],
+    request: Request,
+    flags: MethodFlags,
+    tune: bool,
+    tune_words: int | None,
+    device: str,
+) -> tuple[npt.NDArray[np.floating], list[tuple[str, str]], dict[str, Any]]:
+    """Return the losses of a text, and the methods in use as lines and for JSON."""
+    from tiedlm.evaluation import mixture_losses
+    from tiedlm.training.run_methods import Evaluated, mixture_weights
+
+    run, model, corpus = first
+    with evaluated(run) as shared:
+        runs = [Evaluated(run, model, lambda: corpus, **shared)]
+        runs += load_mix(runs[0], flags.mix, device, **shared)
+        if tune:
+            resolved = [one.tune(request, tune_words) for one in runs]
+        else:
+            resolved = [one.resolve(request) for one in runs]
+        said = {"methods": as_json(resolved[0])}
+        lines = described(resolved[0])
+        weights, source = [1.0], ""
+        if len(runs) > 1:
+            requests = [request] * len(runs)
+            weights, source = mixture_weights(runs, requests, resolved, tune_words)
+        names = [str(one.folder) for one in runs]
+        losses = np.stack(
+            [
+                one.losses(ids, request, settings.methods, f"{name} ({number} of {len(runs)})")
+                for number, (one, name, settings) in enumerate(
+                    zip(runs, names, resolved, strict=True), start=1
+                )
+            ]
+        )
+    if len(runs) == 1:
+        return losses[0], lines, said
+    for name, weight, one in zip(names, weights, resolved, strict=True):
+        own = "".join(f"; {key} {text}" for key, text in described(one)) if one.sources else ""
+        lines.append(("in the mixture", f"{weight:.4f} {name} ({source}){own}"))
+    members = [
+        {"run": name, "weight": weight, "methods": as_json(one)}
+        for name, weight, one in zip(names, weights, resolved, strict=True)
+    ]
+    said["mix"] = {"runs": members, "source": source}
+    return mixture_losses(losses, weights), lines[len(described(resolved[0])) :], said
+
+
+def _check_options(
+    window: int | None,
+    mc: int | None,
+    seed: int | None,
+    flags: MethodFlags,
+    tune: bool,
+    tune_words: int | None,
+) -> None:
     """Refuse values out of range, and flags that cannot be combined."""
     if window is not None and window < 1:
         raise UserError(f"--window: expected at least 1, got {window}")
@@ -95,34 +179,15 @@ def _check_options(window: int | None, mc: int | None, seed: int | None) -> None
         raise UserError("--window: the masks of --mc last for the run's --bptt; leave it out")
     if seed is not None and mc is None:
         raise UserError("--seed needs --mc; without it nothing is drawn at random")
-
-
-def _load_corpus(run: Path, settings: Settings, data: str | None, vocabulary: Vocabulary) -> Corpus:
-    """Load the run's corpus from its place or a new one. Note a text that has changed.
-
-    Raises:
-        UserError: if the text is missing, or its vocabulary is not the run's.
-    """
-    from tiedlm.data.find import is_missing
-    from tiedlm.training.run_files import corpus_info, text_hashes
-
-    if data is not None:
-        settings = settings.replace(data=data)
-    elif is_missing(settings.data):
-        raise UserError(
-            f"{settings.data}, the text of {run}, does not exist; give its new place as --data"
-        )
-    corpus = settings.load_corpus(without_cache=temporary_cache)
-    if corpus.vocabulary != vocabulary:
-        raise UserError(
-            f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) differs "
-            f"from {run}'s ({len(vocabulary)} words): has the text or its split changed since "
-            "training? (`tiedlm score` takes any text)"
-        )
-    trained_on = text_hashes(corpus_info(run))
-    if trained_on and trained_on != text_hashes(corpus.info):
-        note(f"the text of {corpus.name!r} has changed since {run} was trained on it")
-    return corpus
+    if window is not None and flags.names():
+        raise UserError(f"--window has no effect with {flags.names()[0]}; leave it out")
+    if tune_words is not None and not tune:
+        raise UserError("--tune-words needs --tune")
+    if tune_words is not None and tune_words < 2:
+        raise UserError(f"--tune-words: expected at least 2, got {tune_words}")
+    fitted = [name for name in flags.names() if name != "--temperature"]
+    if tune and not fitted and flags.temperature != "fit":
+        raise UserError("--tune needs --dynamic, --cache, --temperature fit or --mix: what to fit?")
 
 
 def _print(out: Evaluation) -> None:

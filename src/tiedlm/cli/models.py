@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tiedlm.cli import note, until_the_end
-from tiedlm.data import Vocabulary, split_sentences, tokenize
+from tiedlm.cli import note, temporary_cache, until_the_end
+from tiedlm.data import Corpus, Vocabulary, split_sentences, tokenize
 from tiedlm.data.check import LACKS_BLANKS
+from tiedlm.data.find import is_missing
 from tiedlm.data.text import lacks_blanks
+from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
 from tiedlm.training.hardware import choose_device, fast_arithmetic
 from tiedlm.training.run import load
-from tiedlm.training.run_files import corpus_info
+from tiedlm.training.run_files import corpus_info, text_hashes
+from tiedlm.training.settings import Settings
 
 MOST_UNKNOWN = 0.5  # share of unknown words above which scores mean little
 
@@ -55,6 +58,33 @@ def load_model(run: Path, device: str = "cpu") -> tuple[LanguageModel, Vocabular
     assert model.vocabulary is not None
     until_the_end(fast_arithmetic())
     return model, model.vocabulary
+
+
+def load_run_corpus(
+    run: Path, settings: Settings, data: str | None, vocabulary: Vocabulary
+) -> Corpus:
+    """Load the run's corpus from its place or a new one. Note a text that has changed.
+
+    Raises:
+        UserError: if the text is missing, or its vocabulary is not the run's.
+    """
+    if data is not None:
+        settings = settings.replace(data=data)
+    elif is_missing(settings.data):
+        raise UserError(
+            f"{settings.data}, the text of {run}, does not exist; give its new place as --data"
+        )
+    corpus = settings.load_corpus(without_cache=temporary_cache)
+    if corpus.vocabulary != vocabulary:
+        raise UserError(
+            f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) differs "
+            f"from {run}'s ({len(vocabulary)} words): has the text or its split changed since "
+            "training? (`tiedlm score` takes any text)"
+        )
+    trained_on = text_hashes(corpus_info(run))
+    if trained_on and trained_on != text_hashes(corpus.info):
+        note(f"the text of {corpus.name!r} has changed since {run} was trained on it")
+    return corpus
 
 
 def context_ids(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from tiedlm.cli import help_groups, note
+from tiedlm.cli.methods import TemperatureFlags, scoring_members, tempered
 
 if TYPE_CHECKING:
     from tiedlm.data import Vocabulary
@@ -33,6 +34,7 @@ def pairs(
     eos: Annotated[bool, Parameter(group=_PAIRS)] = True,
     out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
     base: Annotated[Literal["2", "e", "10"], Parameter(group=_OUTPUT)] = "2",
+    flags: TemperatureFlags | None = None,
     json_: Annotated[bool, Parameter(name="--json", group=_OUTPUT, negative="")] = False,
     precision: Annotated[Literal["fp64", "fp32"], Parameter(group=_MACHINE)] = "fp64",
     device: Annotated[str, Parameter(group=_MACHINE)] = "cpu",
@@ -82,12 +84,17 @@ def pairs(
     keep_input(out, file, *more, *model_files(run))
     given, notes = _read([file, *more], good, bad, by)
     model, vocabulary = load_model(run, device)
+    members = scoring_members(run, model, flags or TemperatureFlags(), device)
     if precision == "fp64":
-        model.double()
+        for one in members:
+            one.model.double()
+    model, others = tempered(members)
     if tokenize is None:
         tokenize = corpus_info(run)["tokenizer"] == "tiedlm"
     marks = Marks(tokenized=not tokenize)
-    scored = score_pairs(model, vocabulary, given, tokenizer=tokenize, eos=eos, marks=marks)
+    scored = score_pairs(
+        model, vocabulary, given, tokenizer=tokenize, eos=eos, marks=marks, others=others
+    )
     with ExitStack() as files:
         if out is not None:
             scored = written(files.enter_context(text_file(out)), scored, base)

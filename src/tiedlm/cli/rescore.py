@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from tiedlm.cli import help_groups, note
+from tiedlm.cli.methods import TemperatureFlags, scoring_members, tempered
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def rescore(
     tune: Annotated[Path | None, Parameter(group=_WEIGHTS)] = None,
     arpa: Annotated[Path | None, Parameter(group=_NGRAMS)] = None,
     arpa_weight: Annotated[float | None, Parameter(group=_NGRAMS)] = None,
+    flags: TemperatureFlags | None = None,
     tokenize: Annotated[bool | None, Parameter(group=_LIST)] = None,
     out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
     device: Annotated[str, Parameter(group=_MACHINE)] = "cpu",
@@ -104,12 +106,15 @@ def rescore(
     lists = read_nbest(nbest, acoustic_cost, lm_cost)
     references = read_table(tune) if tune is not None else None
     model, vocabulary = load_model(run, device)
-    model.double()
+    members = scoring_members(run, model, flags or TemperatureFlags(), device)
+    for one in members:
+        one.model.double()
+    model, others = tempered(members)
     if tokenize is None:
         tokenize = corpus_info(run)["tokenizer"] == "tiedlm"
     split = tokenizer if tokenize else str.split
 
-    new, unknown = log_probs(model, vocabulary, lists, split, mixture, unk_penalty)
+    new, unknown = log_probs(model, vocabulary, lists, split, mixture, unk_penalty, others)
     scored = ScoredLists(lists, new)
     lines = [_counts(run, scored, unknown, arpa, mixture)]
     _note_impossible(scored)

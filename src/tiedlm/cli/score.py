@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from tiedlm.cli import help_groups, note
+from tiedlm.cli.methods import MethodFlags, scoring_members, tempered
 from tiedlm.errors import UserError, visible
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tiedlm.model import LanguageModel
     from tiedlm.scoring.columns import TextColumn
+    from tiedlm.scoring.methods import Member
     from tiedlm.scoring.surprisal import Scored
     from tiedlm.scoring.table import Summary
     from tiedlm.scoring.text import Sentence
@@ -40,6 +41,7 @@ def score(
     eos: Annotated[bool, Parameter(group=_OUTPUT)] = True,
     adapt: Annotated[bool, Parameter(group=_ADAPTING, negative="")] = False,
     adapt_lr: Annotated[float | None, Parameter(group=_ADAPTING)] = None,
+    flags: MethodFlags | None = None,
     tokenize: Annotated[bool | None, Parameter(group=_TEXT)] = None,
     sum_pieces: Annotated[bool | None, Parameter(group=_OUTPUT)] = None,
     out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
@@ -100,14 +102,18 @@ def score(
     from tiedlm.scoring.table import write_counts, write_table
     from tiedlm.training.run_files import corpus_info, model_files
 
+    flags = flags or MethodFlags()
     _check_adapt(adapt, adapt_lr)
+    _check_methods(flags, adapt, unit)
     keep_input(out, file, *model_files(run))
     keep_input(unk_list, file, *model_files(run), flag="--unk-list")
     if out is not None and unk_list is not None and out.resolve() == unk_list.resolve():
         raise UserError(f"--out and --unk-list are both {out}; choose another file for one of them")
     model, vocabulary = load_model(run, device)
+    members = scoring_members(run, model, flags, device)
     if precision == "fp64":
-        model.double()
+        for one in members:
+            one.model.double()
     if tokenize is None:
         tokenize = corpus_info(run)["tokenizer"] == "tiedlm"
     if sum_pieces is None:
@@ -128,12 +134,12 @@ def score(
     first = vocabulary.eos_id if start == "eos" else None
     if sum_pieces:
         starts_V = pieces.word_starts(vocabulary).to(model.embedding.weight)
-        scored = _score(model, text, first, document, adapt_lr, starts_V)
+        scored = _score(members, text, first, document, adapt_lr, starts_V)
         first_scored, scored = _first_words(scored, file)
         pieces.check_pieces(first_scored, file)
         scored = (pieces.sum_pieces(one, vocabulary.unk_id) for one in scored)
     else:
-        _, scored = _first_words(_score(model, text, first, document, adapt_lr), file)
+        _, scored = _first_words(_score(members, text, first, document, adapt_lr), file)
     for line in notes:
         note(line)
     with ExitStack() as files:
@@ -197,8 +203,19 @@ def _read(
     return lines, given, notes
 
 
+def _check_methods(flags: MethodFlags, adapt: bool, unit: str) -> None:
+    """Refuse methods that contradict each other or the unit."""
+    if adapt and flags.names():
+        raise UserError(f"--adapt and {flags.names()[0]}: give one of them")
+    if flags.dynamic and unit != "document":
+        raise UserError(
+            f"--dynamic carries what it learns through the text, --unit {unit} does not: give "
+            "--unit document, or --adapt, which learns after each sentence"
+        )
+
+
 def _score(
-    model: LanguageModel,
+    members: list[Member],
     text: Iterator[Sentence],
     first: int | None,
     carry_state: bool,
@@ -207,7 +224,16 @@ def _score(
 ) -> Iterator[Scored]:
     """Score sentences: in order if each depends on the previous one, else in batches."""
     from tiedlm.scoring import score_in_order, score_sentences
+    from tiedlm.scoring.methods import score_with_methods
 
+    methods = members[0].methods
+    if len(members) > 1 or methods.dynamic is not None or methods.cache is not None:
+        return iter(
+            score_with_methods(
+                members, text, start=first, carry_state=carry_state, starts_V=starts_V
+            )
+        )
+    model, _ = tempered(members)
     if carry_state or adapt_lr is not None:
         return iter(
             score_in_order(

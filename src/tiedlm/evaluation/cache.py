@@ -19,6 +19,7 @@ theta.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -113,14 +114,14 @@ class CacheMemory:
             result_GT[:, 0] = fallback_T[0]
         return result_GT
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the entries, for an evaluation that goes on later."""
-        return {"cache.hidden": self.hidden_MH, "cache.words": self.words_M}
+    def tensors(self, number: int) -> dict[str, Tensor]:
+        """Return the entries as those of cache ``number``, for an evaluation that goes on later."""
+        return {f"cache.{number}.hidden": self.hidden_MH, f"cache.{number}.words": self.words_M}
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], number: int) -> None:
         """Take the entries that :meth:`tensors` returned."""
-        self.hidden_MH = tensors["cache.hidden"].to(self.hidden_MH)
-        self.words_M = tensors["cache.words"].to(self.words_M)
+        self.hidden_MH = tensors[f"cache.{number}.hidden"].to(self.hidden_MH)
+        self.words_M = tensors[f"cache.{number}.words"].to(self.words_M)
 
 
 def _band(queries: int, keys: int, entries: int, words: int, device: torch.device) -> Tensor:

@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tiedlm.errors import UserError
 from tiedlm.evaluation.unfinished import saved_state, state_tensors
@@ -45,7 +46,8 @@ from tiedlm.networks.state import State, detach
 Rule = Literal["rms", "sgd"]
 
 PART_WORDS = 256  # most words that are handed on at a time
-WATCHED = 1000  # words over which a diverging loss is averaged
+WATCHED = 200  # words over which a diverging loss is averaged
+FEWEST = 50  # words without which such a mean says nothing
 MARGIN = 3.0  # nats a word above guessing; text unlike the training text may be above it, too
 
 
@@ -156,7 +158,7 @@ class Adapter:
             targets_T: ``(T,)`` the next words.
 
         Raises:
-            Diverged: if the loss of this segment is not finite, or that of the last 1,000 words
+            Diverged: if the loss of this segment is not finite, or the mean of the last 200 words
                 is far above the one of guessing.
         """
         model, decoder, weight = self.model, self.model.decoder, self.model.embedding.weight
@@ -167,9 +169,8 @@ class Adapter:
         self.state = detach(state)
         with torch.no_grad():
             hidden_TH, classifier_VH = projected_TH.detach(), decoder.weight.detach()
-            logits_TV = hidden_TH @ classifier_VH.t()
-            if decoder.bias is not None:
-                logits_TV += decoder.bias
+            # As `linear`, because `mm` with a transposed right factor can be far slower.
+            logits_TV = functional.linear(hidden_TH, classifier_VH, decoder.bias)
             # The gradient of the mean cross-entropy: (softmax - one at the target) / T.
             log_p_TV = logits_TV.log_softmax(dim=-1)
             log_p_T1 = log_p_TV.gather(1, targets_T[:, None])
@@ -183,6 +184,13 @@ class Adapter:
         with torch.no_grad():
             self._learn(tokens_T, grad_TV, hidden_TH, grads)
         return Segment(hidden_TH, targets_T, log_p_TV)
+
+    @torch.no_grad()
+    def predict(self, tokens_T: Tensor) -> tuple[Tensor, Tensor]:
+        """Read words and learn nothing; return ``(hidden_TH, log_p_TV)``, as in a segment."""
+        hidden_BTH, self.state = self.model(tokens_T[None], self.state)
+        log_p_TV = self.model.decode(hidden_BTH)[0].log_softmax(dim=-1)
+        return self.model.decoder.project(hidden_BTH)[0], log_p_TV
 
     def _learn(
         self,
@@ -211,8 +219,8 @@ class Adapter:
         self._words += words
         self._losses.append(loss)
         mean, guess = sum(self._losses) / len(self._losses), math.log(self.model.config.vocab_size)
-        is_full = len(self._losses) == self._losses.maxlen
-        if math.isfinite(loss) and not (is_full and mean > guess + MARGIN):
+        enough = len(self._losses) * self.settings.segment >= FEWEST
+        if math.isfinite(loss) and not (enough and mean > guess + MARGIN):
             return
         said = f"{mean:.1f} nats a word" if math.isfinite(mean) else "no longer finite"
         raise Diverged(
@@ -251,14 +259,13 @@ def _updates(
         average = sum(float(part.mean()) for part in rms.values()) / len(rms)
     found = {}
     for name, parameter in model.named_parameters():
-        step: Tensor | float = settings.lr
-        decay: Tensor | float = settings.decay
+        part, decay = None, settings.decay
         if settings.rule == "rms":
             assert rms is not None
-            part = rms[name].to(parameter)
-            step = settings.lr / (part + settings.epsilon)
-            decay = (part * (settings.decay / average)).clamp_(max=1.0) if decay else 0.0
-        found[id(parameter)] = Update(parameter.detach(), trained[name], step, decay)
+            part, decay = rms[name].to(parameter).contiguous(), settings.decay / average
+        found[id(parameter)] = Update(
+            parameter.detach(), trained[name], part, settings.lr, settings.epsilon, decay
+        )
     return found
 
 

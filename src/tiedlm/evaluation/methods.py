@@ -15,7 +15,7 @@ Shape letters: N words, T words of a window, H hidden width, G temperatures or v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -53,12 +53,12 @@ class Part(NamedTuple):
     """Consecutive words of a text and their losses.
 
     Args:
-        nll_GT: ``-log p`` of each word at each temperature, before the cache.
-        log_cache_GT: ``log p_cache`` for each theta; None without a cache.
+        nll_GT: ``-log p`` of each word at each temperature, before any cache.
+        log_caches: for each cache ``log p_cache`` at each of its values of theta, ``(G, T)``.
     """
 
     nll_GT: Tensor
-    log_cache_GT: Tensor | None
+    log_caches: tuple[Tensor, ...]
 
 
 class Reader(Protocol):
@@ -125,33 +125,79 @@ class PlainReader:
         self.before, self.block = saved_state(self.model, tensors), None
 
 
-def read_parts(reader: Reader, memory: CacheMemory | None, length: int) -> Iterator[Part]:
-    """Yield the words of a text in order, with their losses.
+@dataclass(frozen=True)
+class Look:
+    """What to compute while a text is read once.
 
     Args:
-        reader: of the text.
-        memory: of the cache, if there is one.
-        length: number of words to predict.
+        dynamic: as in :class:`Methods`.
+        temperatures: of the model's probabilities, before any cache.
+        caches: for each cache its number of words and its values of theta.
     """
-    while reader.position < length:
-        hidden_TH, targets_T, nll_GT = reader.read()
-        if memory is None:
-            yield Part(nll_GT, None)
-        else:
-            yield Part(nll_GT, memory.log_probs(hidden_TH, targets_T, -nll_GT[0]))
+
+    dynamic: Dynamic | None = None
+    temperatures: tuple[float, ...] = (1.0,)
+    caches: tuple[tuple[int, tuple[float, ...]], ...] = ()
 
 
-def reader_of(
+def read_losses(
     model: LanguageModel,
     ids: npt.NDArray[np.integer],
-    dynamic: Dynamic | None,
-    temperatures: tuple[float, ...],
-    rms: Mapping[str, Tensor] | None,
-) -> Reader:
-    """Return the reader of a text."""
-    if dynamic is None:
-        return PlainReader(model, ids, temperatures)
-    return DynamicReader(Adapter(model, dynamic, rms), ids, temperatures)
+    look: Look,
+    combine: Callable[[Part], Tensor],
+    *,
+    rms: Mapping[str, Tensor] | None = None,
+    unfinished: Unfinished | None = None,
+    on_tokens: Callable[[int], None] = lambda count: None,
+) -> npt.NDArray[np.float32]:
+    """Read a text once and return R numbers for every token but the first.
+
+    Args:
+        model: as in :func:`method_losses`.
+        ids: as in :func:`method_losses`.
+        look: what to compute.
+        combine: turns the losses of T words into ``(R, T)`` numbers.
+        rms: as in :func:`method_losses`.
+        unfinished: as in :func:`method_losses`.
+        on_tokens: as in :func:`method_losses`.
+
+    Returns:
+        ``(R, N - 1)`` float32.
+    """
+    if len(ids) < 2:
+        raise ValueError(f"ids: expected at least 2 tokens to predict one, got {len(ids)}")
+    reader: Reader
+    if look.dynamic is None:
+        reader = PlainReader(model, ids, look.temperatures)
+    else:
+        reader = DynamicReader(Adapter(model, look.dynamic, rms), ids, look.temperatures)
+    memories = [CacheMemory(*cache, model.decoder.weight) for cache in look.caches]
+    parts: list[npt.NDArray[np.float32]] = []
+    saved = None if unfinished is None else unfinished.restore()
+    if saved is not None:
+        parts.append(saved["losses"].numpy())
+        reader.restore(saved)
+        for number, memory in enumerate(memories):
+            memory.restore(saved, number)
+        on_tokens(reader.position)
+
+    def tensors() -> dict[str, Tensor]:
+        parts[:] = [np.concatenate(parts, axis=1)]
+        found = reader.tensors() | {"losses": torch.from_numpy(parts[0])}
+        for number, memory in enumerate(memories):
+            found |= memory.tensors(number)
+        return found
+
+    while (done := reader.position) < len(ids) - 1:
+        hidden_TH, targets_T, nll_GT = reader.read()
+        found = tuple(memory.log_probs(hidden_TH, targets_T, -nll_GT[0]) for memory in memories)
+        parts.append(combine(Part(nll_GT, found)).float().cpu().numpy())
+        on_tokens(reader.position - done)
+        if unfinished is not None:
+            unfinished.checkpoint(tensors)
+    if unfinished is not None:
+        unfinished.finish()
+    return np.concatenate(parts, axis=1)
 
 
 def method_losses(
@@ -184,39 +230,22 @@ def method_losses(
         Diverged: if the adaptation diverges.
         Interrupted: if ``unfinished`` was asked to stop; the evaluation is saved.
     """
-    if len(ids) < 2:
-        raise ValueError(f"ids: expected at least 2 tokens to predict one, got {len(ids)}")
-    length, cache = len(ids) - 1, methods.cache
-    reader = reader_of(model, ids, methods.dynamic, (methods.temperature,), rms)
-    memory = None
-    if cache is not None:
-        memory = CacheMemory(cache.words, (cache.theta,), model.decoder.weight)
-    losses = np.empty(length, dtype=np.float32)
-    saved = None if unfinished is None else unfinished.restore()
-    if saved is not None:
-        losses[: len(saved["losses"])] = saved["losses"].numpy()
-        reader.restore(saved)
-        if memory is not None:
-            memory.restore(saved)
-        on_tokens(reader.position)
-    done = reader.position
-    for part in read_parts(reader, memory, length):
-        nll_T = part.nll_GT[0]
-        if cache is not None:
-            assert part.log_cache_GT is not None
-            nll_T = mixed_losses(nll_T, part.log_cache_GT[0], cache.weight)
-        losses[done : reader.position] = nll_T.float().cpu().numpy()
-        on_tokens(reader.position - done)
-        done = reader.position
-        if unfinished is not None:
-            unfinished.checkpoint(lambda: _tensors(reader, memory, losses))
-    if unfinished is not None:
-        unfinished.finish()
-    return losses
+    cache = methods.cache
+    caches = () if cache is None else ((cache.words, (cache.theta,)),)
 
+    def combine(part: Part) -> Tensor:
+        if cache is None:
+            return part.nll_GT
+        return mixed_losses(part.nll_GT[0], part.log_caches[0], cache.weight)
 
-def _tensors(
-    reader: Reader, memory: CacheMemory | None, losses: npt.NDArray[np.float32]
-) -> dict[str, Tensor]:
-    done = {"losses": torch.from_numpy(losses[: reader.position].copy())}
-    return reader.tensors() | done | ({} if memory is None else memory.tensors())
+    losses_1N = read_losses(
+        model,
+        ids,
+        Look(methods.dynamic, (methods.temperature,), caches),
+        combine,
+        rms=rms,
+        unfinished=unfinished,
+        on_tokens=on_tokens,
+    )
+    losses_N: npt.NDArray[np.float32] = losses_1N[0]
+    return losses_N

@@ -13,14 +13,18 @@ Shape letters: N tokens, K samples, T tokens of a window.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from tiedlm.evaluation.perplexity import Evaluation, summarize, target_losses
+from tiedlm.evaluation.unfinished import Unfinished, saved_state, state_tensors
 from tiedlm.model import LanguageModel
+from tiedlm.networks.state import State
 
 
 def monte_carlo_losses(
@@ -30,6 +34,7 @@ def monte_carlo_losses(
     *,
     window: int = 35,
     seed: int = 1,
+    unfinished: Unfinished | None = None,
     on_tokens: Callable[[int], None] = lambda count: None,
 ) -> npt.NDArray[np.float32]:
     """Return ``-log`` of the averaged probability of every token but the first, in nats.
@@ -40,6 +45,7 @@ def monte_carlo_losses(
         samples: K.
         window: number of tokens that share a mask; in training, the steps of back-propagation.
         seed: seed for the masks; the global random state does not change.
+        unfinished: where an interrupted evaluation goes on.
         on_tokens: called after each window with its number of tokens.
 
     Returns:
@@ -53,20 +59,47 @@ def monte_carlo_losses(
     if samples < 1:
         raise ValueError(f"samples: expected at least 1, got {samples}")
     device = model.embedding.weight.device
-    pieces = []
-    state = None
+    losses: list[npt.NDArray[np.float32]] = []
+    first, state = 0, None
+    saved = None if unfinished is None else unfinished.restore()
     own_random = torch.random.fork_rng([device] if device.type == "cuda" else [])
     with torch.no_grad(), own_random, model.mode(training=True):
         torch.manual_seed(seed)
-        for start in range(0, len(ids) - 1, window):
+        if saved is not None:
+            losses, state = [saved["losses"].numpy()], saved_state(model, saved)
+            first = len(losses[0])
+            _set_random_state(saved, device)
+            on_tokens(first)
+        for start in range(first, len(ids) - 1, window):
             piece = np.asarray(ids[start : start + window + 1], dtype=np.int64)
             tokens_KT = torch.from_numpy(piece).to(device).expand(samples, -1)
             hidden, state = model(tokens_KT[:, :-1], state)
             nll_KT = target_losses(model, model.decoder.project(hidden), tokens_KT[:, 1:])
             mean_T = math.log(samples) - torch.logsumexp(-nll_KT.double(), dim=0)
-            pieces.append(mean_T.float().cpu().numpy())
+            losses.append(mean_T.float().cpu().numpy())
             on_tokens(len(piece) - 1)
-    return np.concatenate(pieces)
+            if unfinished is not None:
+                unfinished.checkpoint(partial(_tensors, losses, state, device))
+    if unfinished is not None:
+        unfinished.finish()
+    return np.concatenate(losses)
+
+
+def _tensors(
+    losses: list[npt.NDArray[np.float32]], state: State, device: torch.device
+) -> dict[str, Tensor]:
+    """Return what an evaluation needs to go on: its losses, state and random generators."""
+    losses[:] = [np.concatenate(losses)]
+    found = {"losses": torch.from_numpy(losses[0]), "rng.cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        found["rng.cuda"] = torch.cuda.get_rng_state(device)
+    return found | state_tensors(state)
+
+
+def _set_random_state(saved: Mapping[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(saved["rng.cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(saved["rng.cuda"], device)
 
 
 def monte_carlo_evaluate(

@@ -1,18 +1,32 @@
 r"""Update one parameter in dynamic evaluation.
 
-.. math:: w \leftarrow w + d \odot (w_0 - w) - s \odot g
+.. math::
+    w \leftarrow w + \min(d \, r, 1) \odot (w_0 - w) - \frac{\eta}{r + \epsilon} \odot g
 
-The gradient g is dense, or a product of two narrow matrices that is never made as a whole, or a few
-rows. Large parameters are updated in blocks that stay in the processor's cache.
+Here r is the root mean square of the gradient on the training text, and d is the decay divided by
+the average of r. Without r the factors are d and eta. The gradient g is dense, or a product of two
+narrow matrices that is never made as a whole, or a few rows.
+
+The compiled kernel (``native/adapt.c``) passes over the numbers once. PyTorch updates large
+parameters in blocks that stay in the processor's cache.
 
 Shape letters: T words of a segment, V rows of the parameter, H its width.
 """
 
 from __future__ import annotations
 
+import ctypes
+
+import torch
 from torch import Tensor
 
+from tiedlm.arithmetic import kernels_for
+from tiedlm.native import declare, pointer
+
 BLOCK = 2**16  # numbers of a block
+_ARGUMENTS = [
+    *[ctypes.c_int64] * 3, ctypes.c_int, *[ctypes.c_float] * 3, *[ctypes.c_void_p] * 5,
+]  # fmt: skip
 
 
 class Update:
@@ -21,36 +35,41 @@ class Update:
     Args:
         weight: w, which changes in place.
         trained: w_0.
-        step: s, a number or a tensor of the parameter's shape.
-        decay: d, likewise.
+        rms: r, of the parameter's shape; None for the rule "sgd".
+        lr: eta.
+        epsilon: epsilon; without ``rms`` it is not used.
+        decay: d.
     """
 
     def __init__(
-        self, weight: Tensor, trained: Tensor, step: Tensor | float, decay: Tensor | float
+        self,
+        weight: Tensor,
+        trained: Tensor,
+        rms: Tensor | None,
+        lr: float,
+        epsilon: float,
+        decay: float,
     ) -> None:
-        self.weight, self.trained, self.step, self.rate = weight, trained, step, decay
-        self._row_block = max(1, BLOCK // max(1, weight[0].numel())) if weight.dim() else 1
+        self.weight, self.trained, self.rms = weight, trained.contiguous(), rms
+        self.lr, self.epsilon, self.rate = lr, epsilon, decay
+        self._row_block = max(1, BLOCK * len(weight) // weight.numel())
 
     def dense(self, grad: Tensor) -> None:
         """Update with a gradient of the parameter's shape."""
-        for rows in self._blocks():
-            self._block(rows, grad[rows])
+        if not self._compiled(None, grad.contiguous()):
+            for rows in self._blocks():
+                self._block(rows, grad[rows])
 
     def low_rank(self, left_TV: Tensor, right_TH: Tensor) -> None:
         """Update with the gradient ``left.T @ right``."""
-        if not isinstance(self.step, Tensor) and not isinstance(self.rate, Tensor):
-            # One pass: (1 - d) w - s left.T right, and the pull of w_0.
-            self.weight.addmm_(left_TV.t(), right_TH, beta=1 - self.rate, alpha=-self.step)
-            if self.rate:
-                self.weight.add_(self.trained, alpha=self.rate)
-            return
-        left_VT = left_TV.t()
-        for rows in self._blocks():
-            self._block(rows, left_VT[rows] @ right_TH)
+        if not self._compiled(left_TV.contiguous(), right_TH.contiguous()):
+            left_VT = left_TV.t()
+            for rows in self._blocks():
+                self._block(rows, left_VT[rows] @ right_TH)
 
     def decay(self) -> None:
         """Update with the gradient zero."""
-        if isinstance(self.rate, Tensor) or self.rate:
+        if self.rate:
             for rows in self._blocks():
                 self._pull(rows)
 
@@ -59,26 +78,45 @@ class Update:
 
         The decay is not applied: another call for the same step does that.
         """
-        if isinstance(self.step, Tensor):
-            grad_TH = grad_TH * self.step[index_T]
-            self.weight.index_add_(0, index_T, grad_TH, alpha=-1.0)
+        if self.rms is None:
+            self.weight.index_add_(0, index_T, grad_TH, alpha=-self.lr)
         else:
-            self.weight.index_add_(0, index_T, grad_TH, alpha=-self.step)
+            step_TH = grad_TH / (self.rms[index_T] + self.epsilon)
+            self.weight.index_add_(0, index_T, step_TH, alpha=-self.lr)
+
+    def _compiled(self, left_TV: Tensor | None, right: Tensor) -> bool:
+        """Update with the compiled kernel; return False if it does not work here."""
+        tensors = (self.weight, self.trained, self.rms, left_TV, right)
+        if any(part is not None and not part.is_contiguous() for part in tensors):
+            return False
+        kernels = kernels_for(*tensors, products=right.dtype, work=self.weight.numel())
+        if kernels is None:
+            return False
+        declare(kernels, {"adapt": _ARGUMENTS})
+        height, T = len(self.weight), 0 if left_TV is None else len(left_TV)
+        kernels.adapt(
+            height, self.weight.numel() // height, T, torch.get_num_threads(), self.lr,
+            self.epsilon, self.rate, pointer(left_TV), pointer(right), pointer(self.trained),
+            pointer(self.rms), pointer(self.weight),
+        )  # fmt: skip
+        return True
 
     def _blocks(self) -> list[slice]:
-        length, step = len(self.weight), self._row_block
-        return [slice(first, first + step) for first in range(0, length, step)]
+        step = self._row_block
+        return [slice(first, first + step) for first in range(0, len(self.weight), step)]
 
     def _block(self, rows: slice, grad: Tensor) -> None:
         self._pull(rows)
-        if isinstance(self.step, Tensor):
-            self.weight[rows].addcmul_(grad, self.step[rows], value=-1.0)
+        if self.rms is None:
+            self.weight[rows].add_(grad, alpha=-self.lr)
         else:
-            self.weight[rows].add_(grad, alpha=-self.step)
+            self.weight[rows].addcdiv_(grad, self.rms[rows] + self.epsilon, value=-self.lr)
 
     def _pull(self, rows: slice) -> None:
         """Move a block towards the trained weights."""
-        if isinstance(self.rate, Tensor):
-            self.weight[rows].lerp_(self.trained[rows], self.rate[rows])
-        elif self.rate:
-            self.weight[rows].lerp_(self.trained[rows], self.rate)
+        if not self.rate:
+            return
+        rate: Tensor | float = self.rate
+        if self.rms is not None:
+            rate = (self.rms[rows] * self.rate).clamp_(max=1.0)
+        self.weight[rows].lerp_(self.trained[rows], rate)

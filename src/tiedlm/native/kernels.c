@@ -420,3 +420,5 @@ EXPORT void distributions(
 #include "product.c"
 
 #include "lstm.c"
+
+#include "adapt.c"

@@ -104,6 +104,14 @@ def describe(
     )
 
 
+@torch.no_grad()
+def describe_logits(z_NV: Tensor, targets_N: Tensor, starts_V: Tensor | None) -> Distributions:
+    """Return what :func:`describe` does for given logits, which are overwritten."""
+    return _describe(
+        z_NV.contiguous(), targets_N, starts_V, torch.empty_like(z_NV), work=z_NV.numel()
+    )
+
+
 def _scores(model: LanguageModel, hidden_NH: Tensor, buffer_RV: Tensor) -> Tensor:
     """Return the logits, as a view of the buffer."""
     weight_VE, bias_V = model.decoder.weight, model.decoder.bias

@@ -26,7 +26,7 @@ from tiedlm.data.marks import Marks
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
 from tiedlm.scoring.pair_files import Pair
-from tiedlm.scoring.prefixes import Floats, sequence_log_probs
+from tiedlm.scoring.prefixes import Floats, mixed_log_probs
 from tiedlm.scoring.table import Base, units_per_nat
 from tiedlm.scoring.text import Sentence, sentences
 
@@ -129,6 +129,7 @@ def score_pairs(
     tokenizer: bool,
     eos: bool = True,
     marks: Marks | None = None,
+    others: Sequence[tuple[LanguageModel, float]] = (),
 ) -> Iterator[ScoredPair]:
     """Score pairs and yield them in order.
 
@@ -144,6 +145,8 @@ def score_pairs(
         tokenizer: whether to tokenize the sentences; otherwise words are separated by spaces.
         eos: whether every ``<eos>`` counts. If not, only the words are summed.
         marks: counts other tools' special tokens in the sentences, if given.
+        others: further models of the same vocabulary and their weights in a mixture, of which
+            ``model`` has the rest.
 
     Raises:
         UserError: if a sentence has no words, or a word is unknown and the vocabulary has no
@@ -157,7 +160,8 @@ def score_pairs(
             for pair in block
             for text in (pair.good, pair.bad)
         ]
-        found = sequence_log_probs(model, [one.ids[:-1] for one in read], vocabulary.eos_id)
+        ids = [one.ids[:-1] for one in read]
+        found = mixed_log_probs(model, others, ids, vocabulary.eos_id)
         sums = [
             _sum(values, one, None if eos else vocabulary.eos_id)
             for values, one in zip(found, read, strict=True)

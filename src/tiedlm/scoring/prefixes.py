@@ -93,6 +93,31 @@ def sequence_log_probs(model: LanguageModel, sequences: Sequence[Ids], eos_id: i
     return [np.append(word_log_probs[path[1:]], end_log_probs[path[-1]]) for path in trie.paths]
 
 
+def mixed_log_probs(
+    model: LanguageModel,
+    others: Sequence[tuple[LanguageModel, float]],
+    sequences: Sequence[Ids],
+    eos_id: int,
+) -> list[Floats]:
+    """Return what :func:`sequence_log_probs` returns, under a mixture of models.
+
+    Args:
+        model: the first model; its weight is what the others leave of 1.
+        others: further models of the same vocabulary, and their weights.
+        sequences: word ids, without ``<eos>``.
+        eos_id: the id of ``<eos>``.
+    """
+    models = [model, *(other for other, _ in others)]
+    weights = np.array([1 - sum(weight for _, weight in others), *(weight for _, weight in others)])
+    found = [sequence_log_probs(one, sequences, eos_id) for one in models]
+    with np.errstate(divide="ignore"):
+        logs = np.log(weights.clip(min=0))
+    return [
+        np.logaddexp.reduce([log + one for log, one in zip(logs, parts, strict=True)], axis=0)
+        for parts in zip(*found, strict=True)
+    ]
+
+
 def _log_probs(
     model: LanguageModel,
     hidden_MH: Tensor,

@@ -17,7 +17,7 @@ from tiedlm.data import Vocabulary
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
 from tiedlm.scoring.nbest import NBest
-from tiedlm.scoring.prefixes import sequence_log_probs
+from tiedlm.scoring.prefixes import mixed_log_probs
 from tiedlm.scoring.wer import word_errors
 
 Floats = npt.NDArray[np.float64]
@@ -76,6 +76,7 @@ def log_probs(
     split: Callable[[str], list[str]],
     mix: Callable[[Sequence[str], Floats], Floats] | None = None,
     unk_penalty: float = 0.0,
+    others: Sequence[tuple[LanguageModel, float]] = (),
 ) -> tuple[Floats, float]:
     r"""Return the log-probability of every hypothesis, and the share of unknown words.
 
@@ -91,6 +92,8 @@ def log_probs(
             returns the log-probabilities to use instead.
         unk_penalty: subtracted from the log-probability of every unknown word before ``mix``, in
             nats. A negative one is a bonus.
+        others: further models of the same vocabulary and their weights in a mixture, of which
+            ``model`` has the rest.
 
     Returns:
         The log-probabilities ``(N,)`` in nats, and the share.
@@ -104,7 +107,7 @@ def log_probs(
         words += sum(len(text) for text in block)
         is_unknown = [row == vocabulary.unk_id for row in ids]
         unknown += sum(int(row.sum()) for row in is_unknown)
-        found = sequence_log_probs(model, ids, vocabulary.eos_id)
+        found = mixed_log_probs(model, others, ids, vocabulary.eos_id)
         if unk_penalty:
             found = [
                 values - unk_penalty * np.append(row, False)

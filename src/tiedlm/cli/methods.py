@@ -1,0 +1,325 @@
+"""The flags of evaluation methods, shared by the commands that have them. Imports no PyTorch."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache as once
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from tiedlm.cli import leave, note
+from tiedlm.cli.numbers import MaybeWhole
+from tiedlm.errors import UserError
+
+if TYPE_CHECKING:
+    from tiedlm.data import Corpus
+    from tiedlm.model import LanguageModel
+    from tiedlm.scoring.methods import Member
+    from tiedlm.training.run_methods import Evaluated, Request, Resolved
+
+METHODS = Group("Methods", sort_key=2.5)  # before "Output" and "Machine" of most commands
+
+
+def _flag(text: str, **options: Any) -> Parameter:
+    return Parameter(group=METHODS, help=text, **options)
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True)
+class TemperatureFlags:
+    """The flags for which a known text does not matter."""
+
+    temperature: Annotated[
+        str | None,
+        _flag("Divide the logits by this number, or fit: by the one that is best on validation."),
+    ] = None
+    mix: Annotated[
+        list[Path] | None,
+        _flag(
+            "Further runs with the same vocabulary. Probabilities are mixed with weights fitted on "
+            "validation.",
+            consume_multiple=True,
+            negative="",
+        ),
+    ] = None
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True)
+class MethodFlags(TemperatureFlags):
+    """All flags of evaluation methods."""
+
+    dynamic: Annotated[
+        bool,
+        _flag("Dynamic evaluation: learn from each few words after predicting them.", negative=""),
+    ] = False
+    dynamic_rule: Annotated[
+        Literal["rms", "sgd"] | None,
+        _flag("rms (default): gradients are divided by their size on the training text. sgd."),
+    ] = None
+    dynamic_lr: Annotated[float | None, _flag("Learning rate.")] = None
+    dynamic_decay: Annotated[
+        float | None, _flag("Rate at which the weights return to the trained ones.")
+    ] = None
+    dynamic_epsilon: Annotated[
+        float | None, _flag("Added to the size of the gradients by the rule rms.")
+    ] = None
+    dynamic_segment: Annotated[MaybeWhole, _flag("Words of a segment; 5 by default.")] = None
+    cache: Annotated[
+        bool, _flag("Mix in a cache of the words read so far (neural cache).", negative="")
+    ] = False
+    cache_words: Annotated[MaybeWhole, _flag("Words in the cache; 500 by default.")] = None
+    cache_theta: Annotated[
+        float | None, _flag("How much similar contexts count in the cache; 0 counts words alone.")
+    ] = None
+    cache_weight: Annotated[float | None, _flag("Share of the cache in the probability.")] = None
+
+    def names(self) -> list[str]:
+        """Return the flags of the methods that were asked for."""
+        found = [f"--{name}" for name in ("dynamic", "cache") if getattr(self, name)]
+        found += ["--temperature"] * (self.temperature is not None)
+        return found + ["--mix"] * (self.mix is not None)
+
+
+def request_of(
+    flags: TemperatureFlags, *, samples: int | None = None, window: int = 35, seed: int = 1
+) -> Request:
+    """Return what the flags ask for.
+
+    Raises:
+        UserError: for a value that is out of range, or a flag without its method.
+    """
+    from tiedlm.evaluation.cache import Cache
+    from tiedlm.evaluation.dynamic import defaults
+    from tiedlm.training.run_methods import Request
+
+    dynamic = cache = None
+    if isinstance(flags, MethodFlags):
+        dynamic = _given(flags, "dynamic", ("rule", "lr", "decay", "epsilon", "segment"))
+        cache = _given(flags, "cache", ("words", "theta", "weight"))
+        if dynamic is not None:
+            dynamic = {"rule": "rms"} | dynamic
+            _check(defaults(dynamic["rule"]), dynamic, "--dynamic-")
+        if cache is not None:
+            _check(Cache(), cache, "--cache-")
+        if samples is not None and (dynamic is not None or cache is not None):
+            method = "--dynamic" if dynamic is not None else "--cache"
+            why = (
+                "it would adapt to one mask and be judged by another"
+                if dynamic is not None
+                else "each mask has hidden states of its own"
+            )
+            raise UserError(f"{method} and --mc: {why}; leave one out")
+    temperature = _temperature(flags.temperature)
+    return Request(dynamic, temperature, cache, samples, window, seed)
+
+
+def _given(flags: MethodFlags, method: str, names: Sequence[str]) -> dict[str, Any] | None:
+    """Return the settings of a method that were given; None without the method."""
+    values = {name: getattr(flags, f"{method}_{name}") for name in names}
+    given = {name: value for name, value in values.items() if value is not None}
+    if getattr(flags, method):
+        return given
+    if given:
+        raise UserError(f"--{method}-{next(iter(given))} needs --{method}")
+    return None
+
+
+def _check(start: Any, given: dict[str, Any], prefix: str) -> None:
+    """Refuse values out of range; the dataclass of the settings knows the ranges."""
+    import dataclasses
+
+    try:
+        dataclasses.replace(start, **given)
+    except ValueError as error:
+        raise UserError(f"{prefix}{error}") from error
+
+
+def _temperature(text: str | None) -> float | Literal["fit"] | None:
+    if text is None or text == "fit":
+        return text  # type: ignore[return-value]  # None or "fit"
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise UserError(f"--temperature: expected a number or fit, got {text!r}") from error
+    if not 0 < value < math.inf:
+        raise UserError(f"--temperature: expected a positive number, got {text}")
+    return value
+
+
+class Bars:
+    """Progress bars, one after the other."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack = stack
+
+    def __call__(self, title: str, total: int) -> Callable[[int], None]:
+        """Show a new bar instead of the last one; return what counts its words."""
+        from tiedlm.progress import token_progress
+
+        self.stack.close()
+        return self.stack.enter_context(token_progress(title, total))
+
+
+@contextmanager
+def evaluated(run: Path) -> Iterator[dict[str, Any]]:
+    """Yield the arguments of :class:`Evaluated` that a command has: bars, signals and notes.
+
+    A signal stops an evaluation after it has been saved, and ends the command.
+    """
+    from tiedlm.evaluation.unfinished import Interrupted
+    from tiedlm.training.signals import stop_signals
+
+    with ExitStack() as bars, stop_signals() as stop:
+        try:
+            yield {"progress": Bars(bars), "stop": stop, "note": note}
+        except Interrupted:
+            bars.close()
+            leave(f"stopped; it is saved in {run}, and the same command goes on from there", 130)
+
+
+def load_mix(
+    first: Evaluated, mix: list[Path] | None, device: str, **shared: Any
+) -> list[Evaluated]:
+    """Load the runs of a mixture beside the first, which is loaded already.
+
+    Args:
+        first: the first run, whose text is used for all.
+        mix: the others.
+        device: where the models go.
+        shared: further arguments of :class:`Evaluated`.
+
+    Raises:
+        UserError: if a run is given twice, or reads other words than the first.
+    """
+    from tiedlm.cli.models import load_model
+    from tiedlm.data import Vocabulary
+    from tiedlm.training.run_files import VOCABULARY, corpus_info
+    from tiedlm.training.run_methods import Evaluated
+
+    found: list[Evaluated] = []
+    run = first.folder
+    if mix is not None and not mix:
+        raise UserError("--mix: expected one run or more")
+    for other in mix or []:
+        if other.resolve() in [run.resolve(), *(one.folder.resolve() for one in found)]:
+            raise UserError(f"--mix {other}: the run is given twice")
+        model, vocabulary = load_model(other, device)
+        check_same_words(run, Vocabulary.load(run / VOCABULARY), other, vocabulary)
+        ours, theirs = (corpus_info(one).get("tokenizer") for one in (run, other))
+        if ours != theirs:
+            raise UserError(
+                f"--mix {other} splits text by {theirs or 'spaces'}, {run} by {ours or 'spaces'}; "
+                "a mixture needs the same words"
+            )
+        found.append(Evaluated(other, model, first.load_text, **shared))
+    return found
+
+
+def scoring_members(
+    run: Path, model: LanguageModel, flags: TemperatureFlags, device: str
+) -> list[Member]:
+    """Return the models that score a text, with their methods and their weights in a mixture.
+
+    What has to be fitted is fitted on the validation text of the run. Its settings are printed on
+    standard error.
+
+    Args:
+        run: the run.
+        model: its model.
+        flags: the methods.
+        device: where the models go.
+    """
+    from tiedlm.cli.models import load_run_corpus
+    from tiedlm.scoring.methods import Member
+    from tiedlm.training.run_methods import Evaluated, mixture_weights
+    from tiedlm.training.settings import Settings
+
+    request = request_of(flags)
+    if request == type(request)() and flags.mix is None:
+        return [Member(model)]
+
+    @once
+    def load_text() -> Corpus:
+        assert model.vocabulary is not None
+        return load_run_corpus(run, Settings.of_run(run), None, model.vocabulary)
+
+    with evaluated(run) as shared:
+        first = Evaluated(run, model, load_text, **shared)
+        runs = [first, *load_mix(first, flags.mix, device, **shared)]
+        resolved = [one.resolve(request) for one in runs]
+        weights, source = [1.0], ""
+        if len(runs) > 1:
+            weights, source = mixture_weights(runs, [request] * len(runs), resolved)
+        members = [
+            Member(one.model, found.methods, weight, one.rms_for(found.methods.dynamic))
+            for one, found, weight in zip(runs, resolved, weights, strict=True)
+        ]
+    for one, found, weight in zip(runs, resolved, weights, strict=True):
+        lines = [f"{name} {text}" for name, text in described(found)]
+        lines += [f"weight {weight:.4f} ({source})"] * (len(runs) > 1)
+        print(f"{one.folder}: {'; '.join(lines)}", file=sys.stderr)
+    return members
+
+
+def tempered(members: list[Member]) -> tuple[LanguageModel, list[tuple[LanguageModel, float]]]:
+    """Return the first model and the others with their weights, for methods without a text."""
+    from tiedlm.evaluation import with_temperature
+
+    models = [with_temperature(one.model, one.methods.temperature) for one in members]
+    others = [(model, one.weight) for model, one in zip(models, members, strict=True)]
+    return models[0], others[1:]
+
+
+def check_same_words(run: Path, ours: Any, other: Path, theirs: Any) -> None:
+    """Refuse runs whose vocabularies differ.
+
+    Raises:
+        UserError: naming the first difference.
+    """
+    if ours == theirs:
+        return
+    pairs = zip(ours.words, theirs.words, strict=False)
+    place = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(theirs)))
+    words = [repr(one.words[place]) if place < len(one) else "nothing" for one in (theirs, ours)]
+    raise UserError(
+        f"--mix {other} has another vocabulary than {run}: {len(theirs):,} and {len(ours):,} "
+        f"words, and word {place} is {words[0]} and {words[1]}; a mixture needs the same words in "
+        "the same order"
+    )
+
+
+def described(resolved: Resolved) -> list[tuple[str, str]]:
+    """Return a name and a line for each method: its settings, and where they come from."""
+    methods, sources = resolved.methods, resolved.sources
+    lines = []
+    if methods.dynamic is not None:
+        one = methods.dynamic
+        epsilon = f", epsilon {one.epsilon:g}" if one.rule == "rms" else ""
+        text = f"{one.rule}, lr {one.lr:g}, decay {one.decay:g}{epsilon}, segments of {one.segment}"
+        lines.append(("dynamic", f"{text} ({sources['dynamic']})"))
+    if "temperature" in sources:
+        lines.append(("temperature", f"{methods.temperature:g} ({sources['temperature']})"))
+    if methods.cache is not None:
+        cache = methods.cache
+        text = f"{cache.words} words, theta {cache.theta:g}, weight {cache.weight:g}"
+        lines.append(("cache", f"{text} ({sources['cache']})"))
+    return lines
+
+
+def as_json(resolved: Resolved) -> dict[str, Any]:
+    """Return the settings of each method in use and their source, as JSON-able values."""
+    import dataclasses
+
+    found: dict[str, Any] = {}
+    for name, source in resolved.sources.items():
+        value = getattr(resolved.methods, name)
+        settings = {"value": value} if name == "temperature" else dataclasses.asdict(value)
+        found[name] = settings | {"source": source}
+    return found

@@ -1,0 +1,424 @@
+"""Evaluate a run with methods on top of its model, whose settings are given, fitted or published.
+
+The settings of each method come from the first of these places that has them:
+
+1. the values that were given,
+2. ``tuned.json`` in the run folder, for exactly this combination of methods,
+3. ``tuned.json``, for the method alone,
+4. the published defaults.
+
+A temperature that is to be fitted, and the weights of a mixture, are fitted when they are needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.torch import save
+from torch import Tensor
+
+from tiedlm.data import Corpus
+from tiedlm.errors import UserError
+from tiedlm.evaluation.cache import Cache
+from tiedlm.evaluation.dynamic import Dynamic, defaults
+from tiedlm.evaluation.gradients import gradient_rms
+from tiedlm.evaluation.methods import Methods, method_losses
+from tiedlm.evaluation.mixture import fit_weights
+from tiedlm.evaluation.monte_carlo import monte_carlo_losses
+from tiedlm.evaluation.perplexity import perplexity
+from tiedlm.evaluation.temperature import GRID, with_temperature
+from tiedlm.evaluation.tuning import TrialLog, Tuner, temperature_outcome
+from tiedlm.evaluation.unfinished import Unfinished, never, text_digest
+from tiedlm.files import write_bytes
+from tiedlm.model import LanguageModel
+from tiedlm.training.run import read_tensors
+from tiedlm.training.tuned import LOG, RMS, UNFINISHED, Tuned, weights_digest
+
+FIT_WORDS = 250_000  # most words of validation for a temperature, a cache and a mixture
+SEARCH_WORDS = 30_000  # and for a trial of dynamic evaluation, as in dynamiceval.py --gridfast
+
+GIVEN = "given"
+PUBLISHED = "published default"
+FITTED = "fitted on validation"
+ALONE = "fitted on validation without the other methods"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The methods that a user asked for.
+
+    Args:
+        dynamic: None, or the settings that were given, by name, with the rule.
+        temperature: None, "fit" or a number.
+        cache: None, or the settings that were given, by name.
+        samples: number of dropout masks to average over; None drops nothing.
+        window: words that share a mask.
+        seed: seed of the masks.
+    """
+
+    dynamic: Mapping[str, Any] | None = None
+    temperature: float | Literal["fit"] | None = None
+    cache: Mapping[str, Any] | None = None
+    samples: int | None = None
+    window: int = 35
+    seed: int = 1
+
+    def key(self) -> str:
+        """Return the name of this combination in ``tuned.json``."""
+        parts = []
+        for name, given in (("dynamic", self.dynamic), ("cache", self.cache)):
+            if given is not None:
+                parts.append(" ".join([name, *(f"{k}={v}" for k, v in sorted(given.items()))]))
+        if self.temperature is not None:
+            parts.append(f"temperature {self.temperature}")
+        if self.samples is not None:
+            parts.append(f"mc {self.samples} window={self.window} seed={self.seed}")
+        return ", ".join(parts)
+
+    def alone(self, method: str) -> Request:
+        """Return the request for one of the methods alone."""
+        return Request(**{method: getattr(self, method)})
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The settings of all methods, and where each comes from.
+
+    Args:
+        methods: the settings.
+        sources: method -> where its settings come from.
+        entry: what ``tuned.json`` says about the fit, if the settings come from there.
+    """
+
+    methods: Methods
+    sources: dict[str, str] = field(default_factory=dict)
+    entry: Mapping[str, Any] | None = None
+
+
+def _no_progress(title: str, total: int) -> Callable[[int], None]:
+    return lambda count: None
+
+
+@dataclass
+class Evaluated:
+    """A run that is evaluated.
+
+    Args:
+        folder: the run folder.
+        model: its model.
+        load_text: loads its corpus; called when something has to be fitted.
+        progress: takes a title and a number of words, and returns a function that counts words.
+        stop: tells whether somebody asked the evaluation to stop.
+        note: takes a line for the user.
+    """
+
+    folder: Path
+    model: LanguageModel
+    load_text: Callable[[], Corpus]
+    progress: Callable[[str, int], Callable[[int], None]] = _no_progress
+    stop: Callable[[], bool] = never
+    note: Callable[[str], None] = lambda text: None
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The run's corpus."""
+        return self.load_text()
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the weights."""
+        return weights_digest(self.folder)
+
+    @cached_property
+    def tuned(self) -> Tuned:
+        """What was fitted for the run before."""
+        found = Tuned(self.folder, self.digest)
+        if found.is_stale:
+            self.note(f"{found.path} is for other weights of this run, and is not used")
+        return found
+
+    @cached_property
+    def keeps(self) -> bool:
+        """Whether the run folder can be written; a note tells if not."""
+        if os.access(self.folder, os.W_OK):
+            return True
+        self.note(f"{self.folder} cannot be written: what is fitted or interrupted is not kept")
+        return False
+
+    @cached_property
+    def log(self) -> TrialLog:
+        """The log of the trials."""
+        path = self.folder / LOG
+        return TrialLog(path if self.keeps or path.is_file() else None)
+
+    def unfinished(self, key: Mapping[str, Any]) -> Unfinished | None:
+        """Return where an evaluation goes on."""
+        if not self.keeps:
+            return None
+        whole = {"weights": self.digest, "dtype": str(self.model.embedding.weight.dtype), **key}
+        return Unfinished(self.folder / UNFINISHED, whole, self.stop)
+
+    def validation(self, words: int, purpose: str) -> npt.NDArray[np.integer]:
+        """Return the first words of the validation text.
+
+        Raises:
+            UserError: if there is none.
+        """
+        if len(self.corpus.valid) < 2:
+            raise UserError(
+                f"{purpose} needs a validation text, and that of {self.folder} is empty"
+            )
+        return self.corpus.valid[: words + 1]
+
+    @cached_property
+    def rms(self) -> dict[str, Tensor]:
+        """The gradient statistics, measured on the training text if the run has none."""
+        path = self.folder / RMS
+        device = self.model.embedding.weight.device
+        expected = {name: p.shape for name, p in self.model.named_parameters()}
+        if path.is_file():
+            tensors, metadata = read_tensors(path)
+            shapes = {name: part.shape for name, part in tensors.items()}
+            if metadata.get("weights") == self.digest and shapes == expected:
+                like = self.model.embedding.weight
+                return {name: part.to(device, like.dtype) for name, part in tensors.items()}
+        train = self.corpus.train
+        found = gradient_rms(
+            self.model,
+            train,
+            unfinished=self.unfinished({"rms": text_digest(train)}),
+            on_tokens=self.progress("gradient statistics", len(train)),
+        )
+        if self.keeps:
+            kept = {name: part.cpu().contiguous() for name, part in found.items()}
+            write_bytes(path, save(kept, metadata={"weights": self.digest}))
+        return found
+
+    def rms_for(self, dynamic: Dynamic | None) -> dict[str, Tensor] | None:
+        """Return the gradient statistics if the settings need them."""
+        return self.rms if dynamic is not None and dynamic.rule == "rms" else None
+
+    def losses(
+        self, ids: npt.NDArray[np.integer], request: Request, methods: Methods, title: str
+    ) -> npt.NDArray[np.float32]:
+        """Return the losses of a text, and go on where an earlier call was interrupted."""
+        if methods.cache is not None and methods.cache.words >= len(ids):
+            raise UserError(
+                f"--cache-words {methods.cache.words}: the text has only {len(ids):,} words; take "
+                "fewer"
+            )
+        key: dict[str, Any] = {"text": text_digest(ids), "methods": dataclasses.asdict(methods)}
+        on_tokens = self.progress(title, len(ids) - 1)
+        if request.samples is not None:
+            options = {"window": request.window, "seed": request.seed}
+            return monte_carlo_losses(
+                with_temperature(self.model, methods.temperature),
+                ids,
+                request.samples,
+                **options,
+                unfinished=self.unfinished(key | options | {"samples": request.samples}),
+                on_tokens=on_tokens,
+            )
+        return method_losses(
+            self.model,
+            ids,
+            methods,
+            rms=self.rms_for(methods.dynamic),
+            unfinished=self.unfinished(key),
+            on_tokens=on_tokens,
+        )
+
+    def resolve(self, request: Request) -> Resolved:
+        """Return the settings of the methods, and fit a temperature that is to be fitted."""
+        entry = self.tuned.get(request.key())
+        sources: dict[str, str] = {}
+        dynamic = cache = None
+        if request.dynamic is not None:
+            start = defaults(request.dynamic["rule"])
+            found, sources["dynamic"] = self._settings(request, entry, "dynamic", start)
+            dynamic = Dynamic(**found)
+        if request.cache is not None:
+            found, sources["cache"] = self._settings(request, entry, "cache", Cache())
+            cache = Cache(**found)
+        temperature = 1.0
+        if request.temperature == "fit":
+            sources["temperature"] = FITTED
+            temperature = entry["temperature"] if entry else self._temperature(request, dynamic)
+        elif request.temperature is not None:
+            temperature, sources["temperature"] = request.temperature, GIVEN
+        methods = Methods(dynamic=dynamic, temperature=temperature, cache=cache)
+        return Resolved(methods, sources, entry)
+
+    def _settings(
+        self, request: Request, entry: Mapping[str, Any] | None, method: str, start: Any
+    ) -> tuple[dict[str, Any], str]:
+        """Return the settings of a method, and where they come from."""
+        given = getattr(request, method)
+        values = dataclasses.asdict(start)
+        source = GIVEN if set(values) <= set(given) | {"rule"} else PUBLISHED
+        if source != GIVEN:
+            alone = self.tuned.get(request.alone(method).key())
+            if entry is not None:
+                values, source = dict(entry[method]), FITTED
+            elif alone is not None:
+                values, source = dict(alone[method]), ALONE
+            chosen = [name for name in given if name != "rule"]
+            source += "".join(f", {name} given" for name in chosen)
+        return values | dict(given), source
+
+    def _temperature(
+        self, request: Request, dynamic: Dynamic | None, words: int | None = None
+    ) -> float:
+        """Fit the temperature on validation."""
+        ids = self.validation(words or FIT_WORDS, "--temperature fit")
+        if request.samples is None:
+            found, loss = self._tuner(ids, dynamic).temperature(dynamic)
+        else:
+            found, loss = self._monte_carlo_temperature(request, ids)
+        if self.keeps and dynamic is None:
+            # Later calls then do not need the text.
+            alone = dataclasses.replace(request, cache=None)
+            self.tuned.put(
+                alone.key(),
+                {"temperature": found, "words": len(ids) - 1, "perplexity": perplexity(loss, 1)},
+            )
+        return found
+
+    def _monte_carlo_temperature(
+        self, request: Request, ids: npt.NDArray[np.integer]
+    ) -> tuple[float, float]:
+        trial = {
+            "model": self.digest, "text": text_digest(ids)[:16], "words": len(ids) - 1,
+            "method": "temperature", "mc": [request.samples, request.window, request.seed],
+            "grid": list(GRID),
+        }  # fmt: skip
+        found = self.log.find(trial)
+        if found is None:
+            rows = [
+                self.losses(ids, request, Methods(temperature=one), f"tune: temperature {one}")
+                for one in GRID
+            ]
+            found = temperature_outcome(np.stack(rows))
+            self.log.add(trial, found)
+        return float(found["temperature"]), float(found["loss"])
+
+    def _tuner(self, ids: npt.NDArray[np.integer], dynamic: Dynamic | None) -> Tuner:
+        return Tuner(
+            self.model,
+            ids,
+            log=self.log,
+            identity=self.digest,
+            rms=self.rms_for(dynamic),
+            progress=self.progress,
+            unfinished=self.unfinished,
+        )
+
+    def tune(self, request: Request, words: int | None = None) -> Resolved:
+        """Fit the settings that are not given on validation, and keep them in the run folder.
+
+        Args:
+            request: the methods; a temperature that is "fit" is fitted.
+            words: how many words of validation to use; by default 30,000 for a trial of dynamic
+                evaluation, and 250,000 for the others.
+        """
+        dynamic = cache = None
+        if request.dynamic is not None:
+            given = dict(request.dynamic)
+            dynamic = Dynamic(**(dataclasses.asdict(defaults(given["rule"])) | given))
+            if not {"lr", "decay"} <= set(given):
+                ids = self.validation(words or SEARCH_WORDS, "--tune")
+                dynamic, _ = self._tuner(ids, dynamic).dynamic(dynamic, given=list(given))
+        temperature = 1.0 if request.temperature in (None, "fit") else float(request.temperature)
+        if request.temperature == "fit":
+            temperature = self._temperature(request, dynamic, words)
+        if request.cache is not None:
+            ids = self.validation(words or FIT_WORDS, "--tune")
+            cache = self._tuned_cache(ids, request.cache, dynamic, temperature)
+        methods = Methods(dynamic=dynamic, temperature=temperature, cache=cache)
+        if self.keeps and self._is_fitted(request):
+            entry = dataclasses.asdict(methods) | {"words": words, "log": LOG}
+            self.tuned.put(request.key(), entry)
+        return self.resolve(request) if self.keeps else Resolved(methods, {})
+
+    def _tuned_cache(
+        self,
+        ids: npt.NDArray[np.integer],
+        given: Mapping[str, Any],
+        dynamic: Dynamic | None,
+        temperature: float,
+    ) -> Cache:
+        if {"words", "theta", "weight"} <= set(given):
+            return Cache(**given)
+        if given.get("words", 0) >= len(ids) or len(ids) <= 101:
+            raise UserError(
+                f"--cache-words {given.get('words', 100)}: the validation text has only "
+                f"{len(ids):,} words; take fewer"
+            )
+        found, _ = self._tuner(ids, dynamic).cache(
+            dynamic, temperature, words=given.get("words"), theta=given.get("theta")
+        )
+        return dataclasses.replace(found, **given)
+
+    @staticmethod
+    def _is_fitted(request: Request) -> bool:
+        return request.temperature == "fit" or bool(request.dynamic) or request.cache is not None
+
+
+def mixture_weights(
+    runs: Sequence[Evaluated],
+    requests: Sequence[Request],
+    resolved: Sequence[Resolved],
+    words: int | None = None,
+) -> tuple[list[float], str]:
+    """Return the weights of a mixture of runs, and where they come from.
+
+    They are fitted on the validation text of the first run, and kept in its folder.
+
+    Args:
+        runs: the runs.
+        requests: what was asked of each.
+        resolved: the settings of each.
+        words: how many words of validation to use; 250,000 by default.
+    """
+    first = runs[0]
+    members = [
+        [run.digest, request.key(), dataclasses.asdict(one.methods)]
+        for run, request, one in zip(runs, requests, resolved, strict=True)
+    ]
+    key = "mixture " + "+".join(run.digest[:12] for run in runs)
+    key += f" {requests[0].key()}".rstrip()
+    entry = first.tuned.get(key)
+    if entry is not None and entry.get("members") == members and words is None:
+        return list(entry["weights"]), FITTED
+    ids = first.validation(words or FIT_WORDS, "--mix")
+    trial = {"method": "mixture", "members": members, "text": text_digest(ids)[:16]}
+    found = first.log.find(trial)
+    if found is None:
+        title = partial("validation, run {} of {}".format, len(runs))
+        rows = [
+            run.losses(ids, request, one.methods, title(number))
+            for number, (run, request, one) in enumerate(
+                zip(runs, requests, resolved, strict=True), start=1
+            )
+        ]
+        losses_KN = np.stack(rows)
+        fitted = [round(float(one), 4) for one in fit_weights(losses_KN)]
+        found = {
+            "weights": [one / sum(fitted) for one in fitted],
+            "perplexities": [perplexity(float(row.mean(dtype=np.float64)), 1) for row in rows],
+        }
+        first.log.add(trial, found)
+    if first.keeps:
+        names = [str(run.folder) for run in runs]
+        first.tuned.put(
+            key, {"weights": found["weights"], "members": members, "runs": names, "log": LOG}
+        )
+    return list(found["weights"]), FITTED

@@ -1,0 +1,81 @@
+"""What was fitted on validation for a run, kept in its folder.
+
+``tuned.json`` has the settings of the evaluation methods that ``tiedlm evaluate --tune`` found, for
+each combination of methods. ``tuning.jsonl`` is the log of the trials. Both name the weights they
+belong to by their SHA-256: after a run has been trained further they do not count.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tiedlm.errors import UserError
+from tiedlm.files import read_json, write_json
+from tiedlm.json_text import parse_json
+from tiedlm.training.run_files import WEIGHTS
+
+TUNED = "tuned.json"
+LOG = "tuning.jsonl"
+RMS = "gradient_rms.safetensors"
+UNFINISHED = "unfinished"
+
+
+def weights_digest(folder: Path) -> str:
+    """Return the SHA-256 that a run's weights file names; it covers the run's id.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    path = folder / WEIGHTS
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = parse_json(file.read(min(size, 2**24)).decode(), str(path))
+        return str(header["__metadata__"]["sha256"])
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged; restore it or train again") from error
+
+
+class Tuned:
+    """The settings that were fitted for a run.
+
+    Args:
+        folder: the run folder.
+        digest: from :func:`weights_digest`.
+
+    Attributes:
+        is_stale: whether the folder has settings for other weights, which are not used.
+    """
+
+    def __init__(self, folder: Path, digest: str) -> None:
+        self.path, self.digest = folder / TUNED, digest
+        self.entries: dict[str, Any] = {}
+        self.is_stale = False
+        if self.path.is_file():
+            found = read_json(self.path)
+            if not isinstance(found, dict) or not isinstance(found.get("tuned"), dict):
+                raise UserError(f"{self.path} is damaged; delete it and give --tune again")
+            self.is_stale = found.get("weights") != digest
+            self.entries = {} if self.is_stale else found["tuned"]
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """Return what was fitted for a combination of methods; None if nothing was."""
+        found = self.entries.get(key)
+        return found if isinstance(found, dict) else None
+
+    def put(self, key: str, entry: dict[str, Any]) -> None:
+        """Keep what was fitted for a combination of methods.
+
+        Raises:
+            UserError: if the file cannot be written.
+        """
+        entry = json.loads(json.dumps(entry))
+        if self.entries.get(key) == entry:
+            return
+        self.entries[key] = entry
+        write_json(self.path, {"format": 1, "weights": self.digest, "tuned": self.entries})
+        self.is_stale = False

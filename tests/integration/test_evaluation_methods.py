@@ -1,0 +1,254 @@
+"""``tiedlm evaluate`` combines its methods, keeps what is fitted, and goes on."""
+
+import json
+import math
+import shutil
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+
+from conftest import write_corpus
+from tests_support import run_command as run
+from tests_support import surprisals
+from tiedlm import load
+from tiedlm.cli import main
+from tiedlm.data import load_corpus
+from tiedlm.evaluation import (
+    Cache,
+    Dynamic,
+    Methods,
+    dynamic,
+    gradient_rms,
+    method_losses,
+    methods,
+    mixture_losses,
+    summarize,
+)
+from tiedlm.training import signals
+
+FLAGS = ["--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=3",
+         "--threads=1", "--lr=0.5", "--init-range=0.3"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("methods"), lines=(150, 50, 50))
+
+
+@pytest.fixture(scope="module")
+def runs(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    for name, recipe in (("a", "small-real"), ("b", "small")):
+        main(["train", recipe, f"--data={corpus}", f"--out={folder / name}", "--quiet", *FLAGS])
+    return folder
+
+
+@pytest.fixture
+def folder(runs, tmp_path):
+    return shutil.copytree(runs, tmp_path / "runs")
+
+
+def perplexity(capsys, *arguments):
+    status, out, err = run(capsys, "evaluate", *arguments, "--json")
+    assert status == 0, err
+    return json.loads(out)
+
+
+def test_given_settings_give_the_numbers_of_the_library(capsys, folder, corpus):
+    model, text = load(folder / "a"), load_corpus(str(corpus))
+    chosen = Methods(
+        dynamic=Dynamic(lr=1e-4, decay=0.01, segment=7), temperature=1.1,
+        cache=Cache(words=50, theta=0.2, weight=0.15),
+    )  # fmt: skip
+    losses = method_losses(model, text.test, chosen, rms=gradient_rms(model, text.train))
+    found = perplexity(
+        capsys, folder / "a", "--dynamic", "--dynamic-lr=1e-4", "--dynamic-decay=0.01",
+        "--dynamic-segment=7", "--temperature=1.1", "--cache", "--cache-words=50",
+        "--cache-theta=0.2", "--cache-weight=0.15",
+    )  # fmt: skip
+    expected = summarize(losses, text.test[1:], text.vocabulary.unk_id).perplexity
+    assert found["perplexity"] == pytest.approx(expected, rel=1e-6)
+    assert found["methods"]["cache"] | {"source": "given"} == found["methods"]["cache"]
+    assert found["methods"]["dynamic"]["source"].endswith("lr given, decay given, segment given")
+    assert (folder / "a" / "gradient_rms.safetensors").is_file()
+    assert not (folder / "a" / "unfinished").exists()
+
+
+def test_tuned_settings_are_kept_used_later_and_never_touch_the_test_text(capsys, folder, corpus):
+    flags = ["--dynamic", "--temperature=fit", "--cache", "--cache-words=60"]
+    status, out, err = run(capsys, "evaluate", folder / "a", *flags, "--tune")
+    assert status == 0, err
+    assert out.count("(fitted on validation") == 3
+    weights = (folder / "a" / "model.safetensors").read_bytes()
+    log = (folder / "a" / "tuning.jsonl").read_text()
+    words = {json.loads(line)["trial"]["words"] for line in log.splitlines()}
+    assert words == {len(load_corpus(str(corpus)).valid) - 1}
+    assert run(capsys, "evaluate", folder / "a", *flags)[1] == out
+    assert run(capsys, "evaluate", folder / "a", *flags, "--tune")[1] == out
+    assert (folder / "a" / "tuning.jsonl").read_text() == log
+    assert (folder / "a" / "model.safetensors").read_bytes() == weights
+    valid = perplexity(capsys, folder / "a", "--split=valid", *flags)["perplexity"]
+    assert valid < perplexity(capsys, folder / "a", "--split=valid")["perplexity"]
+    alone = perplexity(capsys, folder / "a", "--cache", "--cache-words=60")
+    assert alone["methods"]["cache"]["source"] == "published default, words given"
+
+    tuned = json.loads((folder / "a" / "tuned.json").read_text())
+    (folder / "a" / "tuned.json").write_text(json.dumps(tuned | {"weights": "another run's"}))
+    status, out, err = run(capsys, "evaluate", folder / "a", *flags)
+    assert status == 0
+    assert "is for other weights of this run, and is not used" in err
+    assert "published default" in out
+
+
+def test_a_mixture_is_at_least_as_good_on_validation_as_each_run(capsys, folder, corpus):
+    arguments = [folder / "a", "--mix", folder / "b", "--split=valid"]
+    found = perplexity(capsys, *arguments)
+    alone = [perplexity(capsys, folder / name, "--split=valid")["perplexity"] for name in "ab"]
+    assert found["perplexity"] <= min(alone) + 1e-3
+    runs = found["mix"]["runs"]
+    assert sum(one["weight"] for one in runs) == pytest.approx(1)
+    assert found["mix"]["source"] == "fitted on validation"
+    text = load_corpus(str(corpus))
+    losses = [method_losses(load(folder / n), text.valid, Methods()) for n in "ab"]
+    mixed = mixture_losses(np.stack(losses), [one["weight"] for one in runs])
+    assert found["perplexity"] == pytest.approx(math.exp(mixed.mean()), rel=1e-6)
+    assert perplexity(capsys, *arguments) == found
+    with_cache = [*arguments, "--cache", "--cache-words=40", "--temperature=1.2"]
+    status, out, err = run(capsys, "evaluate", *with_cache)
+    assert (status, out.count("in the mixture")) == (0, 2), err
+
+
+def test_monte_carlo_dropout_takes_a_temperature(capsys, folder):
+    cold = perplexity(capsys, folder / "a", "--mc=2", "--temperature=1")
+    fitted = perplexity(capsys, folder / "a", "--mc=2", "--temperature=fit", "--split=valid")
+    assert cold["perplexity"] == pytest.approx(
+        perplexity(capsys, folder / "a", "--mc=2")["perplexity"]
+    )
+    plain = perplexity(capsys, folder / "a", "--mc=2", "--split=valid")
+    assert fitted["perplexity"] <= plain["perplexity"] + 1e-3
+
+
+@pytest.mark.parametrize("flags", [["--dynamic"], ["--cache", "--cache-words=9"], ["--mc=2"]])
+def test_a_stopped_evaluation_goes_on(capsys, folder, flags, monkeypatch):
+    monkeypatch.setattr(dynamic, "PART_WORDS", 100)
+    monkeypatch.setattr(methods, "SCORED", 100)
+    expected = perplexity(capsys, folder / "a", *flags)
+    counted = iter(range(100))
+    with monkeypatch.context() as patch:
+        # As a signal would, after some of the text.
+        patch.setattr(signals, "stop_signals", lambda: nullcontext(lambda: next(counted) == 2))
+        status, out, err = run(capsys, "evaluate", folder / "a", *flags)
+    assert (status, out) == (130, "")
+    assert err == (
+        f"tiedlm: stopped; it is saved in {folder / 'a'}, and the same command goes on from there\n"
+    )
+    assert list((folder / "a" / "unfinished").iterdir())
+    assert perplexity(capsys, folder / "a", *flags) == expected
+    assert not (folder / "a" / "unfinished").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--dynamic-lr=1"], "--dynamic-lr needs --dynamic"),
+        (["--cache-words=5"], "--cache-words needs --cache"),
+        (["--dynamic", "--dynamic-lr=-1"], "--dynamic-lr: expected a positive number, got -1.0"),
+        (["--cache", "--cache-weight=1"], "--cache-weight: expected 0 <= lambda < 1, got 1.0"),
+        (["--cache", "--cache-words=9999"], "the text has only 400 words; take fewer"),
+        (["--dynamic", "--mc=2"], "--dynamic and --mc: it would adapt to one mask"),
+        (["--cache", "--mc=2"], "--cache and --mc: each mask has hidden states of its own"),
+        (["--temperature=hot"], "--temperature: expected a number or fit, got 'hot'"),
+        (["--temperature=0"], "--temperature: expected a positive number, got 0"),
+        (["--window=5", "--cache"], "--window has no effect with --cache; leave it out"),
+        (["--tune"], "--tune needs --dynamic, --cache, --temperature fit or --mix"),
+        (["--tune", "--temperature=1.2"], "--tune needs --dynamic"),
+        (["--cache", "--tune-words=5k"], "--tune-words needs --tune"),
+        (["--cache", "--tune", "--tune-words=50"], "the validation text has only 51 words"),
+        (["--mix", "{run}"], "the run is given twice"),
+        (["--mix", "{corpus}"], "is not a run folder"),
+        (["--dynamic", "--dynamic-rule=sgd", "--dynamic-lr=1e9"], "with lr 1e+09 diverges"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_mistake_is_one_line(capsys, runs, corpus, flags, message):
+    given = [flag.format(run=runs / "a", corpus=corpus) for flag in flags]
+    status, out, err = run(capsys, "evaluate", runs / "a", *given)
+    assert (status, out) == (2, "")
+    assert err.startswith("tiedlm: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_runs_of_other_words_are_not_mixed(capsys, folder):
+    path = folder / "b" / "vocabulary.txt"
+    path.write_text(path.read_text().replace("fish", "fowl"))
+    status, _, err = run(capsys, "evaluate", folder / "a", "--mix", folder / "b")
+    assert status == 2
+    assert "is 'fowl' and 'fish'; a mixture needs the same words in the same order" in err
+
+
+def test_a_run_whose_validation_text_is_empty_is_one_line(capsys, folder, corpus, tmp_path):
+    other = shutil.copytree(corpus, tmp_path / "corpus")
+    config = json.loads((folder / "a" / "config.json").read_text())
+    config["settings"]["data"] = str(other)
+    (folder / "a" / "config.json").write_text(json.dumps(config))
+    (other / "valid.txt").write_text("the\n")
+    status, out, err = run(capsys, "evaluate", folder / "a", "--cache", "--tune")
+    assert (status, out) == (2, "")
+    assert "--cache-words 100: the validation text has only 2 words" in err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--temperature=1.3"],
+        ["--dynamic", "--dynamic-lr=1e-3", "--cache", "--cache-words=20"],
+        ["--mix", "{b}", "--cache", "--cache-words=20", "--temperature=fit"],
+    ],
+    ids=lambda flags: flags[0],
+)
+def test_a_document_totals_what_evaluate_says(capsys, folder, corpus, flags):
+    flags = [flag.format(b=folder / "b") for flag in flags]
+    expected = perplexity(capsys, folder / "a", *flags)["nll"]
+    arguments = ["--unit=document", "--base=e", *flags]
+    status, out, err = run(capsys, "score", folder / "a", corpus / "test.txt", *arguments)
+    assert status == 0, err
+    found = surprisals(out)
+    assert np.nansum(found) == pytest.approx(expected, rel=1e-5)
+    assert f"{folder / 'a'}: " in err
+
+
+def test_pairs_and_lists_are_scored_by_a_mixture_with_a_temperature(capsys, folder, tmp_path):
+    (tmp_path / "pairs.tsv").write_text("good\tbad\nthe cat sees a fish\tthe the cat a fish\n")
+    (tmp_path / "nbest.jsonl").write_text(
+        '{"id": "u", "hypotheses": [{"text": "the cat sees", "score": 0}, '
+        '{"text": "the a", "score": 0}]}\n'
+    )
+    for name, arguments in (("pairs", ["pairs.tsv", "--out", tmp_path / "table"]),
+                            ("rescore", ["nbest.jsonl", "--json"])):  # fmt: skip
+        arguments[0] = tmp_path / arguments[0]
+        plain = run(capsys, name, folder / "a", *arguments)
+        table = (tmp_path / "table").read_text()
+        given = ["--temperature=1.5", "--mix", folder / "b"]
+        mixed = run(capsys, name, folder / "a", *arguments, *given)
+        assert mixed[0] == plain[0] == 0, mixed[2]
+        assert "weight" in mixed[2]
+        assert "temperature 1.5 (given)" in mixed[2]
+        assert (mixed[1], (tmp_path / "table").read_text()) != (plain[1], table)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["score", "--dynamic"], "--unit sentence does not: give --unit document"),
+        (["score", "--adapt", "--cache"], "--adapt and --cache: give one of them"),
+        (["score", "--temperature=-1"], "--temperature: expected a positive number"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_in_scoring_is_one_line(capsys, runs, corpus, arguments, message):
+    command, *flags = [one.format(run=runs / "a") for one in arguments]
+    status, out, err = run(capsys, command, runs / "a", corpus / "test.txt", *flags)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert message in err

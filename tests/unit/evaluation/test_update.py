@@ -1,0 +1,45 @@
+"""An update of dynamic evaluation is its equation, compiled or not, for any form of gradient."""
+
+import numpy as np
+import pytest
+import torch
+
+from tiedlm.evaluation import update
+from tiedlm.evaluation.update import Update
+
+LR, EPSILON = 0.03, 0.01
+
+
+def equation(w, w0, r, g, decay):
+    """``w + min(d r, 1) (w_0 - w) - lr / (r + epsilon) g``."""
+    pull, step = (decay, LR) if r is None else (np.minimum(decay * r, 1), LR / (r + EPSILON))
+    return w + pull * (w0 - w) - step * g
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.4])
+@pytest.mark.parametrize("with_rms", [True, False])
+@pytest.mark.parametrize("shape", [(700, 13), (3, 5000), (9001,)])
+def test_an_update_is_its_equation(pointwise, shape, with_rms, decay, monkeypatch):
+    monkeypatch.setattr(update, "BLOCK", 1000)
+    torch.manual_seed(0)
+    w, w0, g = torch.randn(3, *shape)
+    r = torch.rand(shape) * 4 if with_rms else None
+    numbers = [None if part is None else part.double().numpy() for part in (w, w0, r, g)]
+    one = Update(w.clone(), w0, r, LR, EPSILON, decay)
+    one.dense(g)
+    np.testing.assert_allclose(one.weight, equation(*numbers, decay), rtol=0, atol=2e-5)
+    if len(shape) == 1:
+        return
+    left, right = torch.randn(5, shape[0]), torch.randn(5, shape[1])
+    two = Update(w.clone(), w0, r, LR, EPSILON, decay)
+    two.low_rank(left, right)
+    numbers[3] = left.double().numpy().T @ right.double().numpy()
+    np.testing.assert_allclose(two.weight, equation(*numbers, decay), rtol=0, atol=1e-4)
+    three = Update(w.clone(), w0, r, LR, EPSILON, decay)
+    index = torch.tensor([0, 2, 0])
+    grad = torch.randn(3, shape[1])
+    three.decay()
+    three.rows(index, grad)
+    numbers[3] = np.zeros(shape)
+    np.add.at(numbers[3], index.numpy(), grad.double().numpy())
+    np.testing.assert_allclose(three.weight, equation(*numbers, decay), rtol=0, atol=2e-5)
