@@ -64,7 +64,7 @@ _DEMO = _SIZES["small"].replace(
 # What the demo changes for another network: our choice, so that it takes about as long.
 DEMO_NETWORKS: dict[str, dict[str, Any]] = {
     "lstm": {},
-    "gru": {"network": "gru"},
+    "gru": {"network": "gru", "lr": 0.5},
     "rhn": {"network": "rhn", "n_layers": 1, "options": {"depth": 3, "dropout_output": 0.3}},
     "transformer": {
         "network": "transformer", "optimizer": "adam", "schedule": "cosine", "lr": 1e-3,
@@ -157,8 +157,8 @@ _RHN_SMALL = _RHN.replace(
     options={"depth": 5, "dropout_output": 0.4}, lr_decay=1 / 1.05, epochs=100, patience=8,
 )  # fmt: skip
 _GRU_SMALL = _SIZES["small"].replace(
-    network="gru", dropout_input=_DROPOUT["ptb"]["small"], dropout_hidden=_DROPOUT["ptb"]["small"],
-    patience=5,
+    network="gru", lr=0.5, dropout_input=_DROPOUT["ptb"]["small"],
+    dropout_hidden=_DROPOUT["ptb"]["small"], patience=5,
 )  # fmt: skip
 
 
