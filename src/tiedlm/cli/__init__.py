@@ -13,15 +13,20 @@ import sys
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from cyclopts import App, CycloptsError, Group
 from cyclopts.exceptions import MissingArgumentError, UnknownOptionError, UnusedCliTokensError
+from cyclopts.help import DefaultFormatter
 
 from tiedlm import __version__
 from tiedlm.environment_variables import is_first_rank
 from tiedlm.errors import UserError, visible
 from tiedlm.files import explain
+
+if TYPE_CHECKING:
+    from cyclopts.help import HelpPanel
+    from rich.console import Console, ConsoleOptions
 
 T = TypeVar("T")
 
@@ -59,6 +64,7 @@ def build_app() -> App:
         help="Tied language models: the augmented loss (AL) and reused embeddings (RE).",
         version=__version__,
         help_format="plaintext",
+        help_formatter=_HelpFormatter(),
         result_action="return_value",
     )
     for name, text in _COMMANDS.items():
@@ -66,6 +72,23 @@ def build_app() -> App:
     app.command("tiedlm.cli.data:app", name="data", help="List, prepare and check corpora.")
     app.command("tiedlm.cli.import_:import_", name="import", help="Import a legacy checkpoint.")
     return app
+
+
+class _HelpFormatter(DefaultFormatter):
+    """Break the lines of a help text where the terminal ends, and not where a docstring does.
+
+    Markup would do so too, but it would swallow ``<unk>``.
+    """
+
+    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
+        """Print a group of flags."""
+        from rich.text import Text
+
+        for entry in panel.entries:
+            text = getattr(entry.description, "primary_renderable", None)
+            if isinstance(text, Text) and "\n" in text.plain:
+                entry.description.primary_renderable = Text(" ".join(text.plain.split()))
+        super().__call__(console, options, panel)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -8,25 +8,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tiedlm.cli import until_the_end
+from tiedlm.cli import help_groups, until_the_end
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+_OUTPUT, _HF, _ONNX = help_groups("Output", "Hugging Face", "ONNX")
+
 
 def export(
     run: Path,
     /,
     *,
-    to: Annotated[tuple[Literal["hf", "onnx"], Path], Parameter(negative="")],
-    int8: bool = False,
-    check: bool = True,
-    license_: Annotated[str | None, Parameter(name="--license")] = None,
-    language: str | None = None,
-    revisions: Annotated[bool, Parameter(negative="")] = False,
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    to: Annotated[tuple[Literal["hf", "onnx"], Path], Parameter(group=_OUTPUT, negative="")],
+    int8: Annotated[bool, Parameter(group=_ONNX)] = False,
+    check: Annotated[bool, Parameter(group=_HF)] = True,
+    license_: Annotated[str | None, Parameter(name="--license", group=_HF)] = None,
+    language: Annotated[str | None, Parameter(group=_HF)] = None,
+    revisions: Annotated[bool, Parameter(group=_HF, negative="")] = False,
+    json_: Annotated[bool, Parameter(name="--json", group=_OUTPUT, negative="")] = False,
 ) -> None:
     """Write a run's best model for other programs, and check that they get the same numbers.
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from tiedlm.cli import help_groups
 from tiedlm.errors import UserError
 
 _USED_BY = {"library": "bare calls", "commands": "commands"}
@@ -21,24 +22,26 @@ the ways    milliseconds of a part of such a product, so compare inside a row on
             the recurrent steps with the weight laid out once
 error       largest error against float64, relative to |a| |b|; float32 has up to 1e-06"""
 
+_SHOWN, _OUTPUT = help_groups("What to show", "Output")
+
 
 def info(
     *,
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    measure: Annotated[bool, Parameter(negative="")] = False,
-    networks: Annotated[bool, Parameter(negative="")] = False,
+    measure: Annotated[bool, Parameter(group=_SHOWN, negative="")] = False,
+    networks: Annotated[bool, Parameter(group=_SHOWN, negative="")] = False,
+    json_: Annotated[bool, Parameter(name="--json", group=_OUTPUT, negative="")] = False,
 ) -> None:
     """Show versions, threads, and the arithmetic in use and why.
 
     Parameters
     ----------
-    json_
-        Print JSON instead of text.
     measure
         Show how the matrix products of training are made, and the time of each way; those that are
         new on this machine are measured.
     networks
         Show the networks that `tiedlm train --network` takes, and their options.
+    json_
+        Print JSON instead of text.
     """
     if networks and measure:
         raise UserError("--networks and --measure show different things: give one of them")

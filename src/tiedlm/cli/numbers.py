@@ -10,6 +10,12 @@ from cyclopts import Parameter, Token
 from tiedlm.training.word_counts import parse_words
 
 
+class Words(str):
+    """A number of words, as ``--help`` names what a flag takes."""
+
+    __slots__ = ()
+
+
 def whole_number(kind: type, tokens: Sequence[Token]) -> int:
     """Read a whole number; cyclopts alone would round 3.5.
 
@@ -42,6 +48,11 @@ def word_count(kind: type, tokens: Sequence[Token]) -> int:
         ValueError: for anything else; cyclopts adds the flag.
     """
     return parse_words(tokens[0].value)
+
+
+def plain_text(kind: type, tokens: Sequence[Token]) -> str:
+    """Return the text as it is."""
+    return tokens[0].value
 
 
 Whole = Annotated[int, Parameter(converter=whole_number)]

@@ -11,10 +11,11 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tiedlm.cli import help_groups, leave, note, temporary_cache
-from tiedlm.cli.numbers import whole_number, word_count
+from tiedlm.cli.numbers import Words, plain_text, whole_number, word_count
 from tiedlm.environment_variables import is_first_rank
 from tiedlm.errors import UserError
 from tiedlm.experiments.recipes import RECIPES, VARIANTS, get_recipe
+from tiedlm.training.effects import notes_without_effect
 from tiedlm.training.run_files import has_checkpoint
 from tiedlm.training.settings import FlagGroup, Settings
 
@@ -37,14 +38,17 @@ def train(
     if not recipe:
         raise UserError("which recipe? for example `tiedlm train small-real --data my.txt`; "
                         "`tiedlm train --list` shows all")  # fmt: skip
-    settings = _changed(
-        get_recipe(recipe), {name: value for name, value in changes.items() if value is not None}
-    )
+    given = {name: value for name, value in changes.items() if value is not None}
+    settings = _changed(_recipe(recipe), given)
     if show:
+        _check_network(settings)
         for name, value in settings.resolved().to_dict().items():
             print(f"{name:<16} {'-' if value in (None, '', {}) else _shown(value)}")
         return
     _check_together(settings)
+    if is_first_rank():
+        for line in notes_without_effect(settings, given):
+            note(line)
     if not settings.data:
         raise UserError(f"recipe {recipe!r} has no corpus of its own; give --data NAME-or-PATH")
     from tiedlm.data.find import place_of  # imports NumPy, which --list does not need
@@ -60,6 +64,26 @@ def train(
 
     if world_size() > 1:
         end_process()
+
+
+def _recipe(name: str) -> Settings:
+    """Return the settings of a recipe; the name of a network gets a hint of its own."""
+    if name not in RECIPES:
+        from tiedlm.networks import registered  # imports PyTorch
+
+        if name in registered():
+            raise UserError(
+                f"{name!r} is a network and not a recipe; take `tiedlm train small-real --network "
+                f"{name}`, or a recipe from `tiedlm train --list`"
+            )
+    return get_recipe(name)
+
+
+def _check_network(settings: Settings) -> None:
+    """Refuse an unknown network, or a wrong option."""
+    from tiedlm.networks import network_options
+
+    network_options(settings.network, settings.options)
 
 
 def _changed(recipe: Settings, changes: dict[str, Any]) -> Settings:
@@ -105,14 +129,12 @@ def run(
 ) -> dict[str, Any]:
     """Load the corpus, train, and print the result."""
     from tiedlm.data.check import notes_on_text
-    from tiedlm.networks import network_options
     from tiedlm.progress import ProgressView, Silent
     from tiedlm.training.loop import train as train_model
     from tiedlm.training.outcomes import Diverged, Stopped
     from tiedlm.training.tensorboard import TensorBoard
 
-    # Refuse an unknown network, or a wrong option, before reading the text.
-    network_options(settings.network, settings.options)
+    _check_network(settings)  # before reading the text
     if settings.optimizer in ("adam", "adamw") and settings.lr > 0.1 and is_first_rank():
         note(f"--lr {settings.lr:g} is far too large for {settings.optimizer}; 0.003 is usual")
     is_first = is_first_rank()
@@ -145,9 +167,10 @@ def run(
 
 
 def _print_recipes() -> None:
+    width = max(len(_variant(settings)) for settings in RECIPES.values())
     for name, settings in RECIPES.items():
         corpus = settings.data or "your --data"
-        print(f"{name:<24} {_variant(settings):<15} d = {settings.d_hidden:<5} {corpus}")
+        print(f"{name:<24} {_variant(settings):<{width}} d = {settings.d_hidden:<5} {corpus}")
     print("`tiedlm info --networks` lists the networks for --network, and their options")
 
 
@@ -162,12 +185,22 @@ def _variant(settings: Settings) -> str:
     return VARIANTS[suffix].replace(VARIANTS[""], network)
 
 
+_WORDS = {"evaluate_every": word_count, "keep_at": plain_text}  # flags that take words
+
+
+def _flag_kind(name: str, kind: Any) -> Any:
+    """Return the type of a flag, which ``--help`` names."""
+    if name == "options":
+        return list[str]
+    return Words if name in _WORDS else kind
+
+
 def _flag_options(name: str, kind: Any) -> dict[str, Any]:
     """Return what cyclopts needs to know of the flag of a setting."""
     if name == "options":
         return {"name": "--option", "negative": ""}
-    if name == "evaluate_every":
-        return {"converter": word_count}
+    if name in _WORDS:
+        return {"converter": _WORDS[name]}
     return {"converter": whole_number} if kind in (int, int | None) else {}
 
 
@@ -207,7 +240,7 @@ def _signature() -> inspect.Signature:
     settings = [
         flag(
             field.name,
-            (list[str] if field.name == "options" else hints[field.name]) | None,
+            _flag_kind(field.name, hints[field.name]) | None,
             None,
             field.metadata["group"],
             field.metadata["help"],

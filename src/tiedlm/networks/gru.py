@@ -1,4 +1,4 @@
-"""The gated recurrent unit with variational dropout.
+"""The gated recurrent unit with variational dropout: the module, and its readable layer.
 
 Shape letters: B streams, T steps, E input width, H hidden width.
 """
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from tiedlm.networks.gru_function import gru_layer
 from tiedlm.networks.network import register
 from tiedlm.networks.recurrent import RecurrentNetwork, masked
+from tiedlm.tracing import is_jit_tracing, is_symbolic, is_transformed
 
 if TYPE_CHECKING:
     from tiedlm.model import ModelConfig
@@ -32,10 +34,16 @@ class GRULayer(nn.Module):
         self.recurrent_bias = nn.Parameter(torch.empty(d_hidden))
 
 
-def gru_layer(
-    x_TBE: Tensor, h_BH: Tensor, layer: GRULayer, mask_BH: Tensor | None = None
+def gru_layer_reference(
+    x_TBE: Tensor,
+    h_BH: Tensor,
+    weight_ih_GE: Tensor,
+    weight_hh_GH: Tensor,
+    bias_G: Tensor,
+    recurrent_bias_H: Tensor,
+    mask_BH: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""Compute one GRU layer.
+    r"""Compute one GRU layer step by step, as the equations are written.
 
     .. math::
         r &= \sigma(W_r x_t + R_r (m \odot h_{t-1}) + b_r) \\
@@ -46,7 +54,10 @@ def gru_layer(
     Args:
         x_TBE: inputs, already masked.
         h_BH: hidden state before the first step, unmasked.
-        layer: its parameters.
+        weight_ih_GE: ``W_r`` above ``W_z`` above ``W_n``; G = 3H.
+        weight_hh_GH: ``R_r``, ``R_z`` and ``R_n`` likewise.
+        bias_G: ``b_r``, ``b_z`` and ``b_n``.
+        recurrent_bias_H: ``b_hn``.
         mask_BH: ``m``, or None for no dropout.
 
     Returns:
@@ -55,16 +66,15 @@ def gru_layer(
     Source: Cho et al. (2014), in the form of ``torch.nn.GRU``.
     """
     H = h_BH.shape[-1]
-    inputs_TBG = nn.functional.linear(x_TBE, layer.weight_ih, layer.bias)  # of all steps at once
-    zeros_2H = layer.recurrent_bias.new_zeros(2 * H)
-    recurrent_bias_G = torch.cat([zeros_2H, layer.recurrent_bias])
+    inputs_TBG = nn.functional.linear(x_TBE, weight_ih_GE, bias_G)  # of all steps at once
+    recurrent_bias_G = torch.cat([recurrent_bias_H.new_zeros(2 * H), recurrent_bias_H])
     outputs, recurrent_BH = [], masked(h_BH, mask_BH)
     for input_BG in inputs_TBG.unbind(0):
-        hidden_BG = nn.functional.linear(recurrent_BH, layer.weight_hh, recurrent_bias_G)
+        hidden_BG = nn.functional.linear(recurrent_BH, weight_hh_GH, recurrent_bias_G)
         gates_B2H = (input_BG[:, : 2 * H] + hidden_BG[:, : 2 * H]).sigmoid()
         r_BH, z_BH = gates_B2H.chunk(2, dim=-1)
         n_BH = torch.addcmul(input_BG[:, 2 * H :], r_BH, hidden_BG[:, 2 * H :]).tanh()
-        h_BH = torch.lerp(n_BH, h_BH, z_BH)
+        h_BH = n_BH + z_BH * (h_BH - n_BH)
         recurrent_BH = masked(h_BH, mask_BH)
         outputs.append(recurrent_BH)
     return torch.stack(outputs), h_BH
@@ -76,17 +86,23 @@ class GRU(RecurrentNetwork):
 
     Args:
         config: widths, number of layers and dropout.
+        fast: use the layer with the hand-written gradient; False uses the readable layer. Both give
+            the same numbers.
 
     Source: Cho et al. (2014); PAPER section 2 for the dropout.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, fast: bool = True) -> None:
         widths = [config.d_embed] + [config.d_hidden] * (config.n_layers - 1)
         super().__init__(config, [GRULayer(width, config.d_hidden) for width in widths])
+        self.fast = fast
 
     def run_layer(
         self, layer: nn.Module, x_TBE: Tensor, h_BH: Tensor, mask_BH: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Run :func:`gru_layer`."""
+        """Run the fast layer or, where it does not serve, the readable one."""
         assert isinstance(layer, GRULayer)
-        return gru_layer(x_TBE, h_BH, layer, mask_BH)
+        weights = (layer.weight_ih, layer.weight_hh, layer.bias, layer.recurrent_bias)
+        is_plain = not (is_transformed() or is_symbolic(x_TBE) or is_jit_tracing())
+        run = gru_layer if self.fast and is_plain else gru_layer_reference
+        return run(x_TBE, h_BH, *weights, mask_BH)

@@ -1,4 +1,4 @@
-"""GRU and Elman against PyTorch's own, the RHN's fast layer against the readable one."""
+"""GRU and Elman against PyTorch's own, fast layers against the readable ones."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from torch import nn
 
 from tiedlm import LanguageModel, ModelConfig
 from tiedlm.arithmetic import arithmetic
+from tiedlm.networks.gru_function import gru_layer
 from tiedlm.networks.recurrent import HiddenState
 
 SHAPE = {"vocab_size": 13, "d_embed": 6, "d_hidden": 7, "init_range": 0.5}
@@ -96,7 +97,7 @@ def test_a_layers_mask_is_the_same_where_h_re_enters_and_where_it_leaves(name):
     torch.testing.assert_close(output, expected * mask_1H, rtol=1e-12, atol=1e-12)
 
 
-def rhn_results(net, x_TBE, start, fast):
+def results(net, x_TBE, start, fast):
     net.fast = fast
     net.zero_grad()
     x, s = x_TBE.clone().requires_grad_(), start.clone().requires_grad_()
@@ -116,18 +117,62 @@ def test_the_fast_rhn_is_the_readable_one_in_value_and_gradient(dtype, depth, st
         options={"depth": depth, "dropout_output": drop},
     )  # fmt: skip
     x_TBE, start = randoms(steps, 4, 6, dtype=dtype), randoms(2, 4, 7, dtype=dtype) / 2
-    fast, readable = (rhn_results(net, x_TBE, start, way) for way in (True, False))
+    fast, readable = (results(net, x_TBE, start, way) for way in (True, False))
     close(fast, readable, TOLERANCE[dtype])
 
 
-def test_the_fast_rhn_in_bfloat16_errs_no_more_than_the_readable_one_under_autocast():
-    net = network("rhn", torch.float32, d_embed=32, d_hidden=32, n_layers=1, dropout_hidden=0.3)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("steps", [1, 12])
+@pytest.mark.parametrize("drop", [0.0, 0.4])
+def test_the_fast_gru_is_the_readable_one_in_value_and_gradient(dtype, steps, drop):
+    net = network("gru", dtype, dropout_input=drop, dropout_hidden=drop)
+    with torch.no_grad():
+        for layer in net.layers:
+            layer.bias.uniform_(-0.5, 0.5)
+            layer.recurrent_bias.uniform_(-0.5, 0.5)
+    x_TBE, start = randoms(steps, 4, 6, dtype=dtype), randoms(2, 4, 7, dtype=dtype) / 2
+    fast, readable = (results(net, x_TBE, start, way) for way in (True, False))
+    close(fast, readable, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("mask_BH", [None, 2.0 * (randoms(2, 3) > 0)])
+def test_the_gradient_of_the_fast_gru_agrees_with_finite_differences(mask_BH):
+    shapes = (4, 2, 2), (2, 3), (9, 2), (9, 3), (9,), (3,)
+    inputs = [randoms(*shape).mul(0.5).requires_grad_() for shape in shapes]
+    assert torch.autograd.gradcheck(lambda *args: gru_layer(*args, mask_BH), inputs)
+
+
+def test_a_step_of_one_stream_leaves_the_parameters_of_the_gru_alone():
+    net = network("gru").eval()
+    before = [parameter.clone() for parameter in net.parameters()]
+    with torch.no_grad():
+        net.forward_time_major(randoms(1, 1, 6), None)
+    assert all(map(torch.equal, before, net.parameters()))
+
+
+@pytest.mark.parametrize("wanted", range(6))
+def test_one_gradient_of_the_fast_gru_does_not_depend_on_the_others_being_wanted(wanted):
+    shapes = (4, 2, 2), (2, 3), (9, 2), (9, 3), (9,), (3,)
+    grads = []
+    for every in (True, False):
+        inputs = [randoms(*shape) / 2 for shape in shapes]
+        for index, tensor in enumerate(inputs):
+            tensor.requires_grad_(every or index == wanted)
+        output, last = gru_layer(*inputs)
+        (output.square().sum() + last.sin().sum()).backward()
+        grads.append(inputs[wanted].grad)
+    assert torch.equal(*grads)
+
+
+@pytest.mark.parametrize("name", ["gru", "rhn"])
+def test_a_fast_layer_in_bfloat16_errs_no_more_than_the_readable_one_under_autocast(name):
+    net = network(name, torch.float32, d_embed=32, d_hidden=32, n_layers=1, dropout_hidden=0.3)
     x_TBE, start = randoms(9, 4, 32, dtype=torch.float32), randoms(1, 4, 32, dtype=torch.float32)
-    exact = rhn_results(net, x_TBE, start, True)
+    exact = results(net, x_TBE, start, True)
     with arithmetic(precision="bf16"):
-        fast = rhn_results(net, x_TBE, start, True)
+        fast = results(net, x_TBE, start, True)
     with torch.autocast("cpu", torch.bfloat16):
-        readable = rhn_results(net, x_TBE, start, False)
+        readable = results(net, x_TBE, start, False)
     for one, other, truth in zip(fast, readable, exact, strict=True):
         assert one.dtype == torch.float32
         assert (one - truth).norm() <= 1.5 * (other - truth).norm() + 1e-6 * truth.norm()
@@ -146,8 +191,9 @@ def test_the_transform_gates_start_nearly_closed_and_all_else_as_usual():
         model.reset_parameters()
 
 
-def test_the_fast_rhn_says_that_it_has_no_second_derivative():
-    net = network("rhn")
+@pytest.mark.parametrize("name", ["gru", "rhn"])
+def test_a_fast_layer_says_that_it_has_no_second_derivative(name):
+    net = network(name)
     x_TBE = randoms(2, 1, 6).requires_grad_()
     output, _ = net.forward_time_major(x_TBE, None)
     with pytest.raises(RuntimeError, match="no second derivative"):

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from tiedlm.errors import UserError
-from tiedlm.experiments.recipes import RECIPES, get_recipe
+from tiedlm.experiments.recipes import RECIPES, RHN_WIDTHS, get_recipe
 from tiedlm.training.build import model_config
 from tiedlm.training.settings import FlagGroup, Settings
 
@@ -246,6 +246,18 @@ def test_recurrent_highway_recipes_have_the_published_settings():
     assert tied.replace(recipe="ptb-rhn-9") == plain
     assert both.replace(recipe="ptb-rhn-9", alpha=0.0) == plain
     assert both.alpha == get_recipe("ptb-small-real").alpha
+
+
+@pytest.mark.parametrize("depth", RHN_WIDTHS)
+def test_rhn_counts_parameters_as_the_authors_do_and_untied_networks_are_equally_large(depth):
+    """In rhn.py the first depth reads word vector and state, each further one the state alone."""
+    recipe, d = get_recipe(f"ptb-rhn-{depth}"), RHN_WIDTHS[depth]
+    first, further = 2 * (2 * d * d + d), 2 * (d * d + d)
+    tied = model_config(recipe, 10_000).num_params()
+    assert tied == 10_000 * d + 10_000 + first + (depth - 1) * further
+    assert 19.2e6 < tied < 23.5e6
+    untied = model_config(recipe.replace(tied=False), 10_000).num_params()
+    assert untied == pytest.approx(32e6, rel=0.01)  # "keeping the model size fixed"
 
 
 @pytest.mark.parametrize("network", ["rhn", "gru"])

@@ -1,0 +1,44 @@
+"""Find the settings that a run is given and never reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from tiedlm.training.settings import Settings
+
+# Setting -> whether it has an effect beside the others, and what it needs for that.
+_NEEDS: dict[str, tuple[Callable[[Settings], bool], str]] = {
+    **dict.fromkeys(
+        ("beta1", "beta2"),
+        (lambda s: s.optimizer in ("adam", "adamw"), "--optimizer adam or adamw"),
+    ),
+    "weight_decay_inside": (lambda s: s.weight_decay > 0, "--weight-decay above 0"),
+    "average_trigger": (lambda s: s.optimizer == "nt-asgd", "--optimizer nt-asgd"),
+    "average_from": (
+        lambda s: s.average_from is None or s.average_from <= s.epochs,
+        "an epoch that is reached: there are only {epochs} (--epochs)",
+    ),
+    "lr_min": (lambda s: s.schedule == "cosine", "--schedule cosine"),
+    "plateau_patience": (lambda s: s.schedule == "plateau", "--schedule plateau"),
+    "lr_decay": (lambda s: s.schedule != "cosine", "--schedule exponential or plateau"),
+    "decay_after": (lambda s: s.schedule == "exponential", "--schedule exponential"),
+    **dict.fromkeys(
+        ("temperature", "target_grad"), (lambda s: s.alpha > 0, "the augmented loss (--alpha)")
+    ),
+}
+
+
+def notes_without_effect(settings: Settings, given: Iterable[str]) -> list[str]:
+    """Return a line for each given setting that has no effect beside the others.
+
+    Args:
+        settings: of the run.
+        given: names of the settings that the user gave.
+    """
+    lines = []
+    for name in given:
+        has_effect, needs = _NEEDS.get(name, (lambda s: True, ""))
+        if not has_effect(settings):
+            flag, wanted = "--" + name.replace("_", "-"), needs.format(epochs=settings.epochs)
+            lines.append(f"{flag} has no effect: it needs {wanted}")
+    return lines
