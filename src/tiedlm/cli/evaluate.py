@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,6 +18,7 @@ from tiedlm.training.settings import Settings
 if TYPE_CHECKING:
     from tiedlm.data import Corpus, Vocabulary
     from tiedlm.evaluation import Evaluation
+    from tiedlm.evaluation.per_word import PerWord
 
 
 def evaluate(
@@ -60,6 +62,7 @@ def evaluate(
     from tiedlm.cli.models import load_model
     from tiedlm.evaluation import evaluate as evaluate_model
     from tiedlm.evaluation import monte_carlo_evaluate
+    from tiedlm.evaluation.per_word import of_part
     from tiedlm.progress import token_progress
 
     _check_options(window, mc, seed)
@@ -76,14 +79,21 @@ def evaluate(
             out = monte_carlo_evaluate(
                 model, ids, mc, window=settings.bptt, seed=seed, unk_id=unk_id, on_tokens=advance
             )
+    words = of_part(corpus.info, split, out.nll)
     if json_:
         found = {"run": str(run), "corpus": corpus.name, "split": split, **out._asdict()}
         found |= {"mc": mc, "seed": seed} if mc is not None else {}
-        print(json.dumps(found | {"word_perplexity": out.perplexity}))
+        found["word_perplexity"] = out.perplexity
+        if words is not None:
+            found |= words._asdict() | {"bits_per_word": out.nll / words.words / math.log(2)}
+        print(json.dumps(found))
         return
     sampled = "" if mc is None else f", {mc} samples of the dropout masks (seed {seed})"
     print(f"{run}  {corpus.name} {split}{sampled}")
-    _print(out)
+    if words is not None:
+        _print_pieces(out, words)
+    else:
+        _print(out)
 
 
 def _check_options(window: int | None, mc: int | None, seed: int | None) -> None:
@@ -112,7 +122,7 @@ def _load_corpus(run: Path, settings: Settings, data: str | None, vocabulary: Vo
         raise UserError(
             f"{settings.data}, the text of {run}, does not exist; give its new place as --data"
         )
-    corpus = settings.load_corpus(without_cache=temporary_cache)
+    corpus = settings.load_corpus(without_cache=temporary_cache, run=run)
     if corpus.vocabulary != vocabulary:
         raise UserError(
             f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) differs "
@@ -123,6 +133,18 @@ def _load_corpus(run: Path, settings: Settings, data: str | None, vocabulary: Vo
     if trained_on and trained_on != text_hashes(corpus.info):
         note(f"the text of {corpus.name!r} has changed since {run} was trained on it")
     return corpus
+
+
+def _print_pieces(out: Evaluation, words: PerWord) -> None:
+    """Print the perplexity of pieces per word and per byte, and its denominators."""
+    print(f"  perplexity per word     {words.word_perplexity:.4f}")
+    print(f"  bits per byte           {words.bits_per_byte:.4f}")
+    print(f"  perplexity per piece    {out.perplexity:.4f}")
+    print(f"  words                   {words.words:,} (all but the first, with <eos>)")
+    print(f"  bytes                   {words.bytes:,}")
+    print(f"  predicted pieces        {out.tokens:,} (all but the first)")
+    if out.unk_tokens:
+        print(f"  of them <unk>           {out.unk_tokens:,} ({out.unk_share:.2%})")
 
 
 def _print(out: Evaluation) -> None:

@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ import numpy as np
 
 from tiedlm import files
 from tiedlm.data import encode
+from tiedlm.data.piece_corpus import Pieces, Share, build_pieces, find_pieces
+from tiedlm.data.pieces import load_vocabulary
 from tiedlm.data.sotu import FIRST_YEAR, sotu_source
 from tiedlm.data.source import PARTS, Source, from_folder, from_one_file
 from tiedlm.data.standard import STANDARD, standard_source
@@ -122,6 +124,8 @@ def load_corpus(
     skip: float = 0.0,
     vocab_from: VocabFrom = "part",
     tokenize: bool | None = None,
+    pieces: str | None = None,
+    saved: Path | None = None,
     data_root: Path | None = None,
     cache: Path | None = None,
     download: bool = True,
@@ -141,6 +145,9 @@ def load_corpus(
         vocab_from: whether the vocabulary comes from the "part" that is kept or from the "whole"
             training text.
         tokenize: whether to split the text into words; by default only if it looks raw.
+        pieces: split the text into sub-word pieces instead of words: ``bpe`` or ``unigram`` trains
+            ``vocab_size`` of them on the kept part of the training text; a file has them.
+        saved: the ``vocabulary.txt`` of a run with these ``pieces``, to take its own again.
         data_root: folder with ptb/ and wikitext-2/; default ``$TIEDLM_DATA``.
         cache: cache folder; default ``$TIEDLM_CACHE``, else ``tiedlm`` in the user's cache folder.
         download: whether a missing corpus may be downloaded.
@@ -158,6 +165,11 @@ def load_corpus(
         raise UserError(f"skip must be at least 0 and below 1, not {skip}")
     if vocab_from not in ("part", "whole"):
         raise UserError(f"vocab_from must be 'part' or 'whole', not {vocab_from!r}")
+    found_pieces = None
+    if pieces is not None:
+        if min_count is not None:
+            raise UserError("--min-count: pieces are not chosen by count; leave it out")
+        found_pieces = find_pieces(pieces, vocab_size, saved)
     try:
         folder = files.cache_folder(cache)
     except UserError as error:
@@ -168,16 +180,27 @@ def load_corpus(
         name_or_path, data_root=data_root, cache=folder, download=download, progress=progress
     )
     tokenized = source.tokenized if tokenize is None else not tokenize
-    choice = _Choice(tokenized, vocab_size, min_count, fraction, skip, vocab_from)
-    identity = [_FORMAT, source.name, source.origin, source.split, source.sha256, asdict(choice)]
-    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
-    name = f"{files.cut_name(source.name, MOST_BYTES)}-{key}"
+    choice = _Choice(tokenized, vocab_size, min_count, fraction, skip, vocab_from, found_pieces)
+    name = _folder_name(source, choice)
+    if found_pieces is not None and saved is not None:
+        # The run may have trained its pieces on this text: then the text is encoded already.
+        trained = replace(choice, pieces=found_pieces._replace(given=None))
+        corpus = _read(source.name, folder / "corpora" / _folder_name(source, trained))
+        if corpus is not None and corpus.vocabulary == found_pieces.given:
+            return corpus
     try:
         return _encode_once(source, folder / "corpora" / name, choice, progress)
     except CacheError as error:
         if without_cache is None:
             raise
         return _encode_once(source, without_cache(error) / name, choice, progress)
+
+
+def _folder_name(source: Source, choice: _Choice) -> str:
+    """Return the name of the folder in the cache of a text encoded in a certain way."""
+    identity = [_FORMAT, source.name, source.origin, source.split, source.sha256, choice.identity()]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
+    return f"{files.cut_name(source.name, MOST_BYTES)}-{key}"
 
 
 def _encode_once(source: Source, place: Path, choice: _Choice, progress: bool) -> Corpus:
@@ -202,10 +225,29 @@ class _Choice:
     fraction: float
     skip: float
     vocab_from: VocabFrom
+    pieces: Pieces | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells this choice from others in the name of a cached corpus."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        del found["pieces"]
+        return found if self.pieces is None else found | {"pieces": self.pieces.identity()}
 
 
 def _build(source: Source, folder: Path, choice: _Choice, progress: bool) -> None:
     """Encode a source and write the result into ``folder``."""
+    if choice.pieces is not None:
+        build_pieces(
+            source,
+            folder,
+            choice.pieces,
+            _about(source),
+            tokenized=choice.tokenized,
+            share=Share(choice.fraction, choice.skip),
+            from_whole=choice.vocab_from == "whole",
+            progress=progress,
+        )
+        return
     encoded = encode.encode(source, choice.tokenized, folder, progress)
     train = encoded.paths["train"]
     kept = encode.whole_lines(train, choice.fraction, choice.skip)
@@ -226,11 +268,7 @@ def _build(source: Source, folder: Path, choice: _Choice, progress: bool) -> Non
     vocabulary.save(folder / _VOCABULARY)
     hashes[_VOCABULARY] = digest(folder / _VOCABULARY).sha256
     info = {
-        "name": source.name,
-        "origin": source.origin,
-        "split": source.split,
-        "sha256": source.sha256,
-        "verified": source.verified,
+        **_about(source),
         "tokenizer": None if choice.tokenized else "tiedlm",
         **({"lacks_blanks": True} if source.lacks_blanks else {}),
         "vocabulary": {
@@ -245,6 +283,12 @@ def _build(source: Source, folder: Path, choice: _Choice, progress: bool) -> Non
         **({"marks": encoded.marks} if encoded.marks else {}),
     }
     files.write_json(folder / _INFO, {"info": info, "sha256": hashes})
+
+
+def _about(source: Source) -> dict[str, Any]:
+    """Return the facts about where a text comes from."""
+    names = ("name", "origin", "split", "sha256", "verified")
+    return {name: getattr(source, name) for name in names}
 
 
 def _require_words(part: str, source: Source, counted: encode.Counted, min_count: int) -> None:
@@ -282,7 +326,7 @@ def _read(name: str, folder: Path) -> Corpus | None:
             part: np.load(folder / f"{part}.npy", mmap_mode="r", allow_pickle=False)
             for part in PARTS
         }
-        vocabulary = Vocabulary.load(folder / _VOCABULARY)
+        vocabulary = load_vocabulary(folder / _VOCABULARY, saved["info"]["tokenizer"])
         return Corpus(name, vocabulary, ids["train"], ids["valid"], ids["test"], saved["info"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
