@@ -17,6 +17,8 @@ import numpy as np
 
 from tiedlm import files
 from tiedlm.data import encode
+from tiedlm.data.counts import choose_vocabulary
+from tiedlm.data.encoder import Encoder, WordEncoder
 from tiedlm.data.piece_corpus import Pieces, Share, build_pieces, find_pieces
 from tiedlm.data.pieces import load_vocabulary
 from tiedlm.data.sotu import FIRST_YEAR, sotu_source
@@ -28,7 +30,7 @@ from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.environment_variables import CACHE
 from tiedlm.errors import UserError, did_you_mean
 
-_FORMAT = 5  # raised when the tokenizer or the cached files change, to invalidate old caches
+_FORMAT = 6  # raised when the tokenizer or the cached files change, to invalidate old caches
 MOST_BYTES = 80  # bytes of a text's name that are kept in a folder's name
 VocabFrom = Literal["part", "whole"]
 _VOCABULARY, _INFO = "vocabulary.txt", "info.json"
@@ -124,6 +126,7 @@ def load_corpus(
     skip: float = 0.0,
     vocab_from: VocabFrom = "part",
     tokenize: bool | None = None,
+    encoder: Encoder | None = None,
     pieces: str | None = None,
     saved: Path | None = None,
     data_root: Path | None = None,
@@ -145,6 +148,7 @@ def load_corpus(
         vocab_from: whether the vocabulary comes from the "part" that is kept or from the "whole"
             training text.
         tokenize: whether to split the text into words; by default only if it looks raw.
+        encoder: what maps lines to ids, in place of words; it has a vocabulary of its own.
         pieces: split the text into sub-word pieces instead of words: ``bpe`` or ``unigram`` trains
             ``vocab_size`` of them on the kept part of the training text; a file has them.
         saved: the ``vocabulary.txt`` of a run with these ``pieces``, to take its own again.
@@ -180,7 +184,8 @@ def load_corpus(
         name_or_path, data_root=data_root, cache=folder, download=download, progress=progress
     )
     tokenized = source.tokenized if tokenize is None else not tokenize
-    choice = _Choice(tokenized, vocab_size, min_count, fraction, skip, vocab_from, found_pieces)
+    encoder = encoder or WordEncoder(tokenized)
+    choice = _Choice(encoder.key, vocab_size, min_count, fraction, skip, vocab_from, found_pieces)
     name = _folder_name(source, choice)
     if found_pieces is not None and saved is not None:
         # The run may have trained its pieces on this text: then the text is encoded already.
@@ -189,11 +194,11 @@ def load_corpus(
         if corpus is not None and corpus.vocabulary == found_pieces.given:
             return corpus
     try:
-        return _encode_once(source, folder / "corpora" / name, choice, progress)
+        return _encode_once(source, encoder, folder / "corpora" / name, choice, progress)
     except CacheError as error:
         if without_cache is None:
             raise
-        return _encode_once(source, without_cache(error) / name, choice, progress)
+        return _encode_once(source, encoder, without_cache(error) / name, choice, progress)
 
 
 def _folder_name(source: Source, choice: _Choice) -> str:
@@ -203,12 +208,14 @@ def _folder_name(source: Source, choice: _Choice) -> str:
     return f"{files.cut_name(source.name, MOST_BYTES)}-{key}"
 
 
-def _encode_once(source: Source, place: Path, choice: _Choice, progress: bool) -> Corpus:
+def _encode_once(
+    source: Source, encoder: Encoder, place: Path, choice: _Choice, progress: bool
+) -> Corpus:
     """Return the corpus in the folder ``place``, encoded there if it is not there yet."""
     corpus = _read(source.name, place)
     if corpus is None:
         with _whole_folder(place, lambda: _read(source.name, place) is not None) as unfinished:
-            _build(source, unfinished, choice, progress)
+            _build(source, encoder, unfinished, choice, progress)
         corpus = _read(source.name, place)
         if corpus is None:
             raise UserError(f"{place} was damaged while it was written; check the disk")
@@ -219,7 +226,7 @@ def _encode_once(source: Source, place: Path, choice: _Choice, progress: bool) -
 class _Choice:
     """The options that decide how a text is encoded."""
 
-    tokenized: bool
+    encoder: str
     vocab_size: int | None
     min_count: int | None
     fraction: float
@@ -234,7 +241,7 @@ class _Choice:
         return found if self.pieces is None else found | {"pieces": self.pieces.identity()}
 
 
-def _build(source: Source, folder: Path, choice: _Choice, progress: bool) -> None:
+def _build(source: Source, encoder: Encoder, folder: Path, choice: _Choice, progress: bool) -> None:
     """Encode a source and write the result into ``folder``."""
     if choice.pieces is not None:
         build_pieces(
@@ -242,34 +249,38 @@ def _build(source: Source, folder: Path, choice: _Choice, progress: bool) -> Non
             folder,
             choice.pieces,
             _about(source),
-            tokenized=choice.tokenized,
+            tokenized=encoder.tokenizer is None,
             share=Share(choice.fraction, choice.skip),
             from_whole=choice.vocab_from == "whole",
             progress=progress,
         )
         return
-    encoded = encode.encode(source, choice.tokenized, folder, progress)
-    train = encoded.paths["train"]
+    encoded = encode.encode(source, encoder, folder, progress)
+    train = encoded.parts["train"]
     kept = encode.whole_lines(train, choice.fraction, choice.skip)
-    text_of_words = kept if choice.vocab_from == "part" else encode.whole(train)
-    counts = encode.count_words(encoded, text_of_words)
-    least = choice.min_count if choice.min_count is not None else 1 if UNK in counts else 2
-    vocabulary = Vocabulary.from_counts(counts, max_size=choice.vocab_size, min_count=least)
-    table = encode.renumber(encoded, vocabulary)
+    if encoder.vocabulary is None:
+        text_of_words = kept if choice.vocab_from == "part" else encode.whole(train)
+        counts = encode.count_words(train, text_of_words, folder)
+        vocabulary, least = choose_vocabulary(
+            counts, max_size=choice.vocab_size, min_count=choice.min_count
+        )
+        counts.close()
+    else:
+        vocabulary, least = encoder.vocabulary, 1
     parts, hashes = {}, {}
-    for part, path in encoded.paths.items():
-        span = kept if part == "train" else encode.whole(path)
+    for part, stored in encoded.parts.items():
+        span = kept if part == "train" else encode.whole(stored)
         target = folder / f"{part}.npy"
-        counted = encode.write_npy(path, span, table, target)
+        counted = encode.write_npy(stored, span, vocabulary, target)
         _require_words(part, source, counted, least)
-        path.unlink()
         parts[part] = {"tokens": counted.tokens, "unk": counted.unknown}
         hashes[target.name] = digest(target).sha256
+    encoded.remove()
     vocabulary.save(folder / _VOCABULARY)
     hashes[_VOCABULARY] = digest(folder / _VOCABULARY).sha256
     info = {
         **_about(source),
-        "tokenizer": None if choice.tokenized else "tiedlm",
+        "tokenizer": encoder.tokenizer,
         **({"lacks_blanks": True} if source.lacks_blanks else {}),
         "vocabulary": {
             "types": len(vocabulary),

@@ -2,93 +2,132 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tiedlm.data.counts import WordCounts
+from tiedlm.data.encoder import FIRST_EOS, Block, Encoder
 from tiedlm.data.marks import Marks
 from tiedlm.data.source import PARTS, Source
-from tiedlm.data.tokenizer import EOS, UNK, split_sentences, tokenize
 from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError
 from tiedlm.progress import byte_progress
 
-_CHUNK = 1 << 20  # ids held in memory at a time
-FIRST_EOS, FIRST_UNK = 0, 1  # provisional ids
+BLOCK = 1 << 22  # characters that are encoded at a time
 
 
-class _Types(dict[str, int]):
-    """A mapping from word to provisional id that numbers words as they first appear."""
+class Stored(NamedTuple):
+    """A block on disk: the number of its ids, and the place of its words in bytes."""
 
-    def __missing__(self, word: str) -> int:
-        self[word] = number = len(self)
-        return number
+    length: int
+    start: int
+    size: int
+
+
+@dataclass
+class EncodedPart:
+    """A part of a corpus as a file of int32 ids, in blocks.
+
+    Attributes:
+        ids: the file of ids.
+        words: the file of the words that the ids of each block number; empty if the ids are those
+            of the encoder's vocabulary.
+        eos_id: the id of ``<eos>`` in every block.
+        blocks: what the files hold.
+    """
+
+    ids: Path
+    words: Path
+    eos_id: int
+    blocks: list[Stored] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return sum(block.length for block in self.blocks)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The parts of a corpus as files of provisional ids.
+    """The parts of a corpus on disk.
 
     Attributes:
-        types: word -> provisional id.
-        paths: part -> file of int32 ids.
+        parts: name of a part -> its files.
         marks: counts of other tools' special tokens, from :class:`tiedlm.data.marks.Marks`.
     """
 
-    types: dict[str, int]
-    paths: dict[str, Path]
+    parts: dict[str, EncodedPart]
     marks: dict[str, Any]
 
+    def remove(self) -> None:
+        """Remove the files."""
+        for part in self.parts.values():
+            part.ids.unlink()
+            part.words.unlink()
 
-def encode(source: Source, tokenized: bool, folder: Path, progress: bool) -> Encoded:
-    """Write the ids of each part to ``<folder>/<part>.ids``, with an ``<eos>`` after every line.
 
-    The ids are provisional: the vocabulary is chosen later, from the counts of the training part.
-    """
-    types = _Types({EOS: FIRST_EOS, UNK: FIRST_UNK})
-    marks = Marks(tokenized)
-    number = types.__getitem__
-    paths = {part: folder / f"{part}.ids" for part in PARTS}
-    writers = {part: _Writer(path) for part, path in paths.items()}
+def encode(source: Source, encoder: Encoder, folder: Path, progress: bool) -> Encoded:
+    """Write the ids of each part to files in ``folder``, with an ``<eos>`` after every line."""
+    fixed = encoder.vocabulary
+    eos_id = FIRST_EOS if fixed is None else fixed.eos_id
+    parts = {
+        part: EncodedPart(folder / f"{part}.ids", folder / f"{part}.words", eos_id)
+        for part in PARTS
+    }
+    writers = {part: _Writer(files) for part, files in parts.items()}
+    marks = Marks(encoder.tokenizer is None)
     try:
         with byte_progress(f"encoding {source.name}", source.size, show=progress) as advance:
-            for part, line in source.lines():
-                advance(len(line.encode()) + 1)
-                sentences = [line.split()] if tokenized else split_sentences(tokenize(line))
-                marks.see(line, sentences)
-                for words in sentences:
-                    writers[part].ids.extend(map(number, words))
-                    if not words or words[-1] != EOS:
-                        writers[part].ids.append(FIRST_EOS)
-                writers[part].flush(_CHUNK)
+            for part, lines in _blocks(source):
+                block = encoder.encode_lines(lines)
+                writers[part].write(block)
+                if block.marks is not None:
+                    marks.add(block.marks)
+                advance(sum(map(len, lines)) + len(lines))
     finally:
         for writer in writers.values():
             writer.close()
-    return Encoded(dict(types), paths, marks.counts())
+    return Encoded(parts, marks.counts())
+
+
+def _blocks(source: Source) -> Iterator[tuple[str, list[str]]]:
+    """Yield the lines of a source in blocks of one part, those of a part in order."""
+    lines: dict[str, list[str]] = {part: [] for part in PARTS}
+    sizes = dict.fromkeys(PARTS, 0)
+    for part, line in source.lines():
+        lines[part].append(line)
+        sizes[part] += len(line) + 1
+        if sizes[part] >= BLOCK:
+            yield part, lines[part]
+            lines[part], sizes[part] = [], 0
+    for part in PARTS:
+        if lines[part]:
+            yield part, lines[part]
 
 
 class _Writer:
-    """A buffer of ids that is written to a file in chunks."""
+    """The open files of a part."""
 
-    def __init__(self, path: Path) -> None:
-        self.ids = array("i")
-        self._file = path.open("wb")
+    def __init__(self, part: EncodedPart) -> None:
+        self._part = part
+        self._ids: IO[bytes] = part.ids.open("wb")
+        self._words: IO[bytes] = part.words.open("wb")
 
-    def flush(self, limit: int = 0) -> None:
-        if len(self.ids) > limit:
-            self._file.write(self.ids)
-            self.ids = array("i")
+    def write(self, block: Block) -> None:
+        """Write a block behind those before it."""
+        self._ids.write(np.ascontiguousarray(block.ids, dtype=np.int32).data)
+        words = "\n".join(block.words or ()).encode()
+        self._part.blocks.append(Stored(len(block.ids), self._words.tell(), len(words)))
+        self._words.write(words)
 
     def close(self) -> None:
         try:
-            self.flush()
+            self._ids.close()
         finally:
-            self._file.close()
+            self._words.close()
 
 
 class Counted(NamedTuple):
@@ -106,74 +145,74 @@ class Span(NamedTuple):
     length: int
 
 
-def read_ids(path: Path, span: Span) -> Iterator[Ids]:
-    """Yield the ids of a span in chunks."""
-    start, length = span
-    with path.open("rb") as file:
-        file.seek(4 * start)
-        while length > 0:
-            chunk = np.fromfile(file, dtype=np.int32, count=min(_CHUNK, length))
-            length -= len(chunk)
-            yield chunk
+def read_blocks(part: EncodedPart, span: Span) -> Iterator[tuple[Ids, list[str]]]:
+    """Yield the ids of each block in a span, with the words that they number."""
+    first = 0
+    with part.ids.open("rb") as ids, part.words.open("rb") as words:
+        for block in part.blocks:
+            start = max(span.start, first)
+            stop = min(span.start + span.length, first + block.length)
+            if start < stop:
+                ids.seek(4 * start)
+                words.seek(block.start)
+                written = words.read(block.size).decode()
+                yield (
+                    np.fromfile(ids, dtype=np.int32, count=stop - start),
+                    written.split("\n") if written else [],
+                )
+            first += block.length
 
 
-def whole(path: Path) -> Span:
-    """Return the span of all ids in a file."""
-    return Span(0, path.stat().st_size // 4)
+def whole(part: EncodedPart) -> Span:
+    """Return the span of all ids of a part."""
+    return Span(0, len(part))
 
 
-def whole_lines(path: Path, fraction: float, skip: float = 0.0) -> Span:
-    """Return the span of the whole lines in a share of a file.
+def whole_lines(part: EncodedPart, fraction: float, skip: float = 0.0) -> Span:
+    """Return the span of the whole lines in a share of a part.
 
     Adjacent shares have no line in common.
 
     Args:
-        path: file of ids, with an ``<eos>`` after every line.
+        part: its ids, with an ``<eos>`` after every line.
         fraction: share of the ids to keep.
         skip: share of the ids to leave out before it.
 
     Raises:
         UserError: if no line fits.
     """
-    total = whole(path).length
-    start, stop = _line_end(path, skip), _line_end(path, min(skip + fraction, 1.0))
-    if total > 0 and stop == start:
+    start, stop = _line_end(part, skip), _line_end(part, min(skip + fraction, 1.0))
+    if len(part) > 0 and stop == start:
         raise UserError(
-            f"a fraction of {fraction} keeps no whole line of {total} training tokens; use a "
+            f"a fraction of {fraction} keeps no whole line of {len(part)} training tokens; use a "
             "larger fraction"
         )
     return Span(start, stop - start)
 
 
-def _line_end(path: Path, share: float) -> int:
-    """Return how many ids the whole lines in the first ``share`` of a file have."""
-    total = whole(path).length
+def _line_end(part: EncodedPart, share: float) -> int:
+    """Return how many ids the whole lines in the first ``share`` of a part have."""
     if share == 1.0:
-        return total
+        return len(part)
     end = seen = 0
-    for chunk in read_ids(path, Span(0, int(share * total))):
-        ends = np.flatnonzero(chunk == FIRST_EOS)
+    for ids, _ in read_blocks(part, Span(0, int(share * len(part)))):
+        ends = np.flatnonzero(ids == part.eos_id)
         if len(ends):
             end = seen + int(ends[-1]) + 1
-        seen += len(chunk)
+        seen += len(ids)
     return end
 
 
-def count_words(encoded: Encoded, span: Span) -> dict[str, int]:
-    """Count how often each word occurs in a span of the training part."""
-    counts = np.zeros(len(encoded.types), dtype=np.int64)
-    for chunk in read_ids(encoded.paths["train"], span):
-        counts += np.bincount(chunk, minlength=len(counts))
-    return {word: int(n) for word, n in zip(encoded.types, counts, strict=True) if n}
+def count_words(part: EncodedPart, span: Span, folder: Path) -> WordCounts:
+    """Count how often each word occurs in a span; ``folder`` is for what memory cannot hold."""
+    counts = WordCounts(folder)
+    for ids, words in read_blocks(part, span):
+        counts.add(words, np.bincount(ids, minlength=len(words)).tolist())
+    return counts
 
 
-def renumber(encoded: Encoded, vocabulary: Vocabulary) -> Ids:
-    """Return the vocabulary id of each provisional id; unknown words get the id of ``<unk>``."""
-    return vocabulary.encode(encoded.types)
-
-
-def write_npy(source: Path, span: Span, table: Ids, target: Path) -> Counted:
-    """Write a span of ids as a .npy file, renumbered by ``table``.
+def write_npy(part: EncodedPart, span: Span, vocabulary: Vocabulary, target: Path) -> Counted:
+    """Write a span as a .npy file of the vocabulary's ids; other words get the id of ``<unk>``.
 
     Returns:
         The counts of all tokens, of ``<unk>``, and of tokens other than ``<unk>`` and ``<eos>``.
@@ -182,9 +221,11 @@ def write_npy(source: Path, span: Span, table: Ids, target: Path) -> Counted:
     with target.open("wb") as file:
         header = {"descr": "<i4", "fortran_order": False, "shape": (span.length,)}
         np.lib.format.write_array_header_1_0(file, header)
-        for chunk in read_ids(source, span):
-            ids: npt.NDArray[np.int32] = table[chunk].astype("<i4", copy=False)
-            unknown += int(np.count_nonzero(ids == table[FIRST_UNK]))
-            ends += int(np.count_nonzero(ids == table[FIRST_EOS]))
-            file.write(ids.data)
+        for numbers, words in read_blocks(part, span):
+            table = vocabulary.encode(words) if words else None
+            ids: npt.NDArray[np.int32] = numbers if table is None else table[numbers]
+            if vocabulary.unk_id is not None:
+                unknown += int(np.count_nonzero(ids == vocabulary.unk_id))
+            ends += int(np.count_nonzero(ids == vocabulary.eos_id))
+            file.write(ids.astype("<i4", copy=False).data)
     return Counted(span.length, unknown, span.length - unknown - ends)

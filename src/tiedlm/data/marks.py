@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from tiedlm.data.tokenizer import EOS, UNK
@@ -47,6 +47,21 @@ class Marks:
             self._words += len(words)
             if EOS in words and (words != [EOS] or not self._tokenized):
                 self._found[EOS + EOS] += words.count(EOS) - (len(words) > 1 and words[-1] == EOS)
+
+    def see_split(self, lines: Sequence[str], words: int) -> None:
+        """Count the special tokens in lines that are split into ``words`` words, without ``<eos>``.
+
+        This is :meth:`see` for many lines at once.
+        """
+        self._found.update(_MARK.findall("\n".join(lines)))
+        self._lines += sum(not line.isspace() for line in lines if line)
+        self._words += words
+
+    def add(self, other: Marks) -> None:
+        """Add the counts of another part of the text."""
+        self._found.update(other._found)
+        self._lines += other._lines
+        self._words += other._words
 
     def counts(self) -> dict[str, Any]:
         """Return the counts for :func:`notes_on`, or an empty dict if there are none.

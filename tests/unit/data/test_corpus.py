@@ -10,6 +10,7 @@ import pytest
 
 from tiedlm.data import Vocabulary, load_corpus
 from tiedlm.data.check import check_corpus, notes_on_text
+from tiedlm.data.encoder import Block
 from tiedlm.errors import UserError
 from tiedlm.files import cache_folder
 
@@ -342,3 +343,36 @@ def test_the_name_of_a_text_may_be_as_long_as_the_file_system_allows(tmp_path: P
     assert loaded.name == path.stem
     (folder,) = (cache / "corpora").iterdir()
     assert folder.name.startswith("语" * 26 + "-")
+
+
+def test_the_ids_do_not_depend_on_the_length_of_a_block(folder: Path, tmp_path: Path, monkeypatch):
+    (folder / "train.txt").write_text("the cat sat .\nwe saw it , we saw it\n\nthe end .\n" * 40)
+    options = {"min_count": 1, "fraction": 0.7, "skip": 0.2}
+    whole = load_corpus(str(folder), **options)
+    monkeypatch.setattr("tiedlm.data.encode.BLOCK", 50)
+    blocks = load_corpus(str(folder), cache=tmp_path / "other", **options)
+    assert blocks.vocabulary == whole.vocabulary
+    assert blocks.info == whole.info
+    for part in ("train", "valid", "test"):
+        assert getattr(blocks, part).tolist() == getattr(whole, part).tolist()
+
+
+class Letters:
+    """An encoder with a vocabulary of its own, which has no ``<unk>``."""
+
+    key, tokenizer = "letters", "letters"
+    vocabulary = Vocabulary([*"abcdeghmnorstw", "<eos>"])
+
+    def encode_lines(self, lines):
+        ids = [self.vocabulary.encode([*line.replace(" ", ""), "<eos>"]) for line in lines]
+        return Block(np.concatenate(ids), np.array([len(part) for part in ids]))
+
+
+def test_an_encoder_with_its_own_vocabulary_gives_the_ids(folder: Path):
+    corpus = load_corpus(str(folder), encoder=Letters())
+    assert corpus.vocabulary == Letters.vocabulary
+    text = "".join(corpus.vocabulary.decode(corpus.train))
+    assert text == "thecatsat<eos>thedogsat<eos>thecatran<eos>"
+    assert corpus.info["tokenizer"] == "letters"
+    assert corpus.info["parts"]["test"] == {"tokens": 9, "unk": 0}
+    assert "<unk>" in load_corpus(str(folder)).vocabulary
