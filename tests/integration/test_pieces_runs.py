@@ -144,3 +144,52 @@ def test_a_text_with_unk_in_it_is_noted(text, tmp_path, capsys):
     status, _, err = run_command(capsys, *arguments, *options)
     assert status == 0
     assert err.count("words <unk>, so its vocabulary is fixed") == 1
+
+
+@pytest.fixture
+def lines(tmp_path):
+    path = tmp_path / "lines.txt"
+    path.write_text("The zebra sees  a fish.\n\nDon't, <eos> says Élan.\n", encoding="utf-8")
+    return path
+
+
+def test_score_writes_a_row_for_each_word_as_written(run, lines, capsys):
+    status, out, err = run_command(capsys, "score", run, lines)
+    assert status == 0
+    rows = [line.split("\t") for line in out.splitlines()[1:]]
+    first = ["The", "zebra", "sees", "a", "fish.", "<eos>"]
+    assert [row[2] for row in rows] == [*first, "Don't,", "\\<eos>", "says", "Élan.", "<eos>"]
+    assert [row[11] for row in rows[:6]] == [*first[:-1], "NA"]
+    assert "per word (15 words, <eos> included), " in err
+    status, out, err = run_command(capsys, "score", run, lines, "--per", "sentence")
+    assert [line.split("\t")[1] for line in out.splitlines()[1:]] == ["5", "4"]
+    for options in (["--unit=document", "--adapt"], ["--no-sum-pieces"], ["--no-eos"]):
+        assert run_command(capsys, "score", run, lines, *options)[0] == 0
+
+
+def test_a_run_of_pieces_refuses_to_tokenize(run, lines, capsys):
+    for command in (["score", run, lines], ["pairs", run, lines], ["predict", run, "a"]):
+        status, _, err = run_command(capsys, *command, "--tokenize")
+        assert status == 2
+        assert err.count("\n") == 1
+
+
+def test_predict_and_generate_give_whole_words(run, capsys):
+    status, out, _ = run_command(capsys, "predict", run, "The cat", "--top=3", "--json")
+    assert status == 0
+    assert len(json.loads(out)) == 3
+    status, out, _ = run_command(capsys, "generate", run, "The cat", "--words=8")
+    assert status == 0
+    assert out.startswith("The cat")
+    assert len(out.split()) + out.count("\n") == 2 + 8 + 1
+
+
+def test_hypotheses_with_words_that_no_text_had_differ(run, tmp_path, capsys):
+    lists = [{"id": "u", "hypotheses": [{"text": t, "score": 0} for t in ("the zebra", "the emu")]}]
+    path = tmp_path / "lists.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in lists))
+    status, out, err = run_command(capsys, "rescore", run, path, "--json")
+    assert status == 0, err
+    scores = [one["log_prob"] for one in json.loads(out)["hypotheses"]]
+    assert scores[0] != scores[1]
+    assert "0.00% of their words unknown" in err

@@ -12,7 +12,9 @@ import numpy.typing as npt
 from tiedlm.cli import note, until_the_end
 from tiedlm.data import Vocabulary, split_sentences, tokenize
 from tiedlm.data.check import LACKS_BLANKS
+from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.data.text import lacks_blanks
+from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
 from tiedlm.training.hardware import choose_device, fast_arithmetic
 from tiedlm.training.run import load
@@ -57,6 +59,17 @@ def load_model(run: Path, device: str = "cpu") -> tuple[LanguageModel, Vocabular
     return model, model.vocabulary
 
 
+def splits_words(run: Path, vocabulary: Vocabulary, tokenize: bool | None) -> bool:
+    """Return whether to tokenize a text for a run, as its corpus was unless --tokenize says.
+
+    Raises:
+        UserError: if a run of pieces should tokenize.
+    """
+    if tokenize and isinstance(vocabulary, PieceVocabulary):
+        raise UserError(f"--tokenize: the pieces of {run} read text as it is; leave it out")
+    return corpus_info(run)["tokenizer"] == "tiedlm" if tokenize is None else tokenize
+
+
 def context_ids(
     run: Path, vocabulary: Vocabulary, context: str, is_raw: bool | None = None
 ) -> npt.NDArray[np.int32]:
@@ -69,8 +82,9 @@ def context_ids(
         is_raw: whether to tokenize it, with an ``<eos>`` between its sentences. None treats it
             like the run's corpus.
     """
-    if is_raw is None:
-        is_raw = corpus_info(run)["tokenizer"] == "tiedlm"
+    is_raw = splits_words(run, vocabulary, is_raw)
+    if isinstance(vocabulary, PieceVocabulary):
+        return vocabulary.context(context)
     words = tokenize(context) if is_raw else context.split()
     unknown = [word for word in words if word not in vocabulary]
     if unknown and vocabulary.unk_id is not None:

@@ -28,7 +28,7 @@ TOKENIZER = "tokenizer.json"  # beside vocabulary.txt
 PIECES = "pieces"  # the tokenizer that config.json and info.json name
 LEAST = 257  # pieces: the 256 bytes and one more
 BLANK = "\u2581"  # "▁": the blank before a word, as sentencepiece writes it
-_BLANKS = tuple(" \t\v\f\r")  # what separates words; the newline separates lines
+BLANKS = " \t\v\f\r"  # what separates words; the newline separates lines
 _NEWLINE = "Ċ"  # the newline, as ByteLevel writes it
 
 # Letters with their marks, numbers, other signs and white space stand in pieces of their own.
@@ -60,6 +60,8 @@ class PieceVocabulary(Vocabulary):
     Attributes:
         words: id -> piece, with ``▁`` for a blank, and ``<0x..>`` for what is not printable text.
         tokenizer_json: as given.
+        begins: ``(V,)`` whether a piece begins a word: it begins with a blank, or is ``<eos>``.
+        blank: ``(V,)`` whether a piece is nothing but blanks.
 
     Raises:
         UserError: if ``tokenizers`` is missing or cannot read the tokenizer.
@@ -68,12 +70,15 @@ class PieceVocabulary(Vocabulary):
     def __init__(self, tokenizer_json: str, eos_id: int, place: str = TOKENIZER) -> None:
         self.tokenizer_json = tokenizer_json
         self._tokenizer = read_tokenizer(tokenizer_json, place)
-        self._form = form = Form(json.loads(tokenizer_json))
+        form = Form(json.loads(tokenizer_json))
         tokens = [self._tokenizer.id_to_token(n) for n in range(_size(self._tokenizer))]
         unk_id = None if form.unk is None else self._tokenizer.token_to_id(form.unk)
         super().__init__(_shown(tokens, form, eos_id, unk_id))
         self.begins: npt.NDArray[np.bool_] = np.array(
             [n == eos_id or form.begins(token) for n, token in enumerate(tokens)]
+        )
+        self.blank: npt.NDArray[np.bool_] = np.array(
+            [n != eos_id and form.is_blank(token) for n, token in enumerate(tokens)]
         )
 
     def __eq__(self, other: object) -> bool:
@@ -114,6 +119,13 @@ class PieceVocabulary(Vocabulary):
             raise UserError(f"the pieces cannot spell the text: {error}") from error
         eos = [self.eos_id]
         return np.fromiter((n for one in encoded for n in one.ids + eos), dtype=np.int32)
+
+    def context(self, text: str) -> Ids:
+        """Return the ids of the words so far, after an ``<eos>``; the last word is complete."""
+        ids = [np.array([self.eos_id], dtype=np.int32)]
+        for line in text.split("\n"):
+            ids += [self.split(line.rstrip(BLANKS)).ids, ids[0]]
+        return np.concatenate(ids[:-1])
 
     def text(self, ids: Iterable[int] | npt.NDArray[np.integer]) -> str:
         """Return the text of some pieces; ``<eos>`` is a newline.
@@ -345,10 +357,14 @@ class Form:
             return (token.removeprefix(self._inside) if inside else " " + token).encode()
         return token.replace(BLANK, " ").encode()
 
+    def is_blank(self, token: str | None) -> bool:
+        """Return whether a token is nothing but blanks."""
+        return token is not None and not self.bytes_of(token).strip(BLANKS.encode())
+
     def begins(self, token: str | None) -> bool:
         """Return whether a token begins a word."""
         return token is not None and self.bytes_of(token).decode("utf-8", "replace").startswith(
-            _BLANKS
+            tuple(BLANKS)
         )
 
 
