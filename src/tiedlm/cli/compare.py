@@ -24,7 +24,8 @@ def compare(
 
     Runs that differ only in their seed share a row; --device, --threads and --accumulate may differ
     too. An unfinished run has a row of its own, with its best validation perplexity so far. The
-    difference is in test perplexity if both rows have one, otherwise in validation perplexity.
+    difference is in test perplexity if both rows have one, otherwise in validation perplexity. Runs
+    of pieces are compared per word, and with each other only.
 
     Parameters
     ----------
@@ -51,6 +52,8 @@ def compare(
 
 def _values(row: Row) -> dict[str, Any]:
     """Return the JSON object for a row."""
+    from tiedlm.experiments.comparison import is_of_pieces
+
     return {
         "recipe": row.recipe,
         "runs": [str(run.folder) for run in row.runs],
@@ -64,6 +67,7 @@ def _values(row: Row) -> dict[str, Any]:
         "interval95": row.interval,
         "shared_seeds": row.shared_seeds,
         "parameters": row.runs[0].parameters,
+        "pieces": is_of_pieces(row.runs[0]),
     }
 
 
@@ -71,7 +75,7 @@ def _print_table(rows: list[Row], changed: dict[str, list[Any]]) -> None:
     """Print the rows, and the settings that differ between them."""
     from rich.table import Table
 
-    from tiedlm.experiments.comparison import same_text
+    from tiedlm.experiments.comparison import is_of_pieces, same_text
     from tiedlm.progress import table_console
 
     table = Table("model", "seeds", "validation", "test", "difference", "parameters", "epochs")
@@ -104,6 +108,14 @@ def _print_table(rows: list[Row], changed: dict[str, list[Any]]) -> None:
         console.print("settings that differ, in the order of the rows:")
     for name, values in changed.items():
         console.print(f"  {name}: " + ", ".join(map(str, values)), highlight=False)
+    pieces = [is_of_pieces(row.runs[0]) for row in rows]
+    if any(pieces):
+        console.print("perplexities of runs of pieces are per word")
+    if len(set(pieces)) > 1:
+        console.print(
+            "words and pieces: no difference is shown between them, because <unk> stands for many "
+            "words and pieces spell each"
+        )
     if not all(comparable):
         console.print(
             "other text: the corpus or the vocabulary is not that of the first row, so the "

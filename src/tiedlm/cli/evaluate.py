@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from tiedlm.data import Corpus
     from tiedlm.evaluation import Evaluation
+    from tiedlm.evaluation.per_word import PerWord
     from tiedlm.model import LanguageModel
     from tiedlm.training.run_methods import Request
 
@@ -83,6 +85,7 @@ def evaluate(
     from tiedlm.cli.models import load_model, load_run_corpus
     from tiedlm.evaluation import evaluate as evaluate_model
     from tiedlm.evaluation import summarize
+    from tiedlm.evaluation.per_word import of_part
 
     flags = flags or MethodFlags()
     _check_options(window, mc, seed, flags, tune, tune_words)
@@ -102,15 +105,22 @@ def evaluate(
         losses, lines, said = _with_methods(first, ids, request, flags, tune, tune_words, device)
         out = summarize(losses, ids[1:], unk_id)
         found |= said
+    words = of_part(corpus.info, split, out.nll)
     if json_:
         found |= {**out._asdict(), **({"mc": mc, "seed": seed} if mc is not None else {})}
-        print(json.dumps(found | {"word_perplexity": out.perplexity}))
+        found["word_perplexity"] = out.perplexity
+        if words is not None:
+            found |= words._asdict() | {"bits_per_word": out.nll / words.words / math.log(2)}
+        print(json.dumps(found))
         return
     sampled = "" if mc is None else f", {mc} samples of the dropout masks (seed {seed})"
     print(f"{run}  {corpus.name} {split}{sampled}")
     for name, text in lines:
         print(f"  {name:<23} {text}")
-    _print(out)
+    if words is not None:
+        _print_pieces(out, words)
+    else:
+        _print(out)
 
 
 def _with_methods(
@@ -188,6 +198,18 @@ def _check_options(
     fitted = [name for name in flags.names() if name != "--temperature"]
     if tune and not fitted and flags.temperature != "fit":
         raise UserError("--tune needs --dynamic, --cache, --temperature fit or --mix: what to fit?")
+
+
+def _print_pieces(out: Evaluation, words: PerWord) -> None:
+    """Print the perplexity of pieces per word and per byte, and its denominators."""
+    print(f"  perplexity per word     {words.word_perplexity:.4f}")
+    print(f"  bits per byte           {words.bits_per_byte:.4f}")
+    print(f"  perplexity per piece    {out.perplexity:.4f}")
+    print(f"  words                   {words.words:,} (all but the first, with <eos>)")
+    print(f"  bytes                   {words.bytes:,}")
+    print(f"  predicted pieces        {out.tokens:,} (all but the first)")
+    if out.unk_tokens:
+        print(f"  of them <unk>           {out.unk_tokens:,} ({out.unk_share:.2%})")
 
 
 def _print(out: Evaluation) -> None:

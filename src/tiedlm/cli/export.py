@@ -119,7 +119,7 @@ def _export_hf(
 
 def _validation_ids(run: Path) -> npt.NDArray[np.int32]:
     """Return the validation text of a run, encoded with the run's vocabulary."""
-    from tiedlm.data import Vocabulary
+    from tiedlm.data.pieces import load_vocabulary
     from tiedlm.training.run_files import VOCABULARY
     from tiedlm.training.settings import Settings
 
@@ -129,8 +129,8 @@ def _validation_ids(run: Path) -> npt.NDArray[np.int32]:
             f"--int8 needs the run's validation text to measure perplexity, and {run} was imported "
             "and has none; leave out --int8"
         )
-    corpus = settings.load_corpus()
-    if corpus.vocabulary != Vocabulary.load(run / VOCABULARY):
+    corpus = settings.load_corpus(run=run)
+    if corpus.vocabulary != load_vocabulary(run / VOCABULARY, corpus.info["tokenizer"]):
         raise UserError(
             f"the vocabulary of corpus {corpus.name!r} differs from {run}'s: has the text "
             "changed since training?"

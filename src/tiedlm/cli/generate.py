@@ -39,8 +39,11 @@ def generate(
         Split the context into words and sentences; by default only if tiedlm tokenized the run's
         corpus.
     """
+    from tiedlm.analysis.piece_words import generate_words
     from tiedlm.analysis.predictions import generate as sample
     from tiedlm.cli.models import context_ids, load_model
+    from tiedlm.data import EOS
+    from tiedlm.data.pieces import PieceVocabulary
 
     if words < 1:
         raise UserError(f"--words: expected at least 1, got {words}")
@@ -51,18 +54,15 @@ def generate(
     context_N = context_ids(run, vocabulary, context, tokenize)  # prints unknown words first
     print(context, end="", flush=True)
     starts_line = not context
-    ids = sample(
-        model,
-        context_N,
-        words,
-        temperature=temperature,
-        seed=seed,
-        banned=banned,
-    )
-    for word_id in ids:
-        if word_id == vocabulary.eos_id:
+    if isinstance(vocabulary, PieceVocabulary):
+        texts = generate_words(model, context_N, words, temperature=temperature, seed=seed)
+    else:
+        ids = sample(model, context_N, words, temperature=temperature, seed=seed, banned=banned)
+        texts = (vocabulary.words[word_id] for word_id in ids)
+    for text in texts:
+        if text == EOS:
             print(flush=True)
         else:
-            print("" if starts_line else " ", vocabulary.words[word_id], sep="", end="", flush=True)
-        starts_line = word_id == vocabulary.eos_id
+            print("" if starts_line else " ", text, sep="", end="", flush=True)
+        starts_line = text == EOS
     print()

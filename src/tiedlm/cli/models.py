@@ -13,6 +13,7 @@ from tiedlm.cli import note, temporary_cache, until_the_end
 from tiedlm.data import Corpus, Vocabulary, split_sentences, tokenize
 from tiedlm.data.check import LACKS_BLANKS
 from tiedlm.data.find import is_missing
+from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.data.text import lacks_blanks
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
@@ -74,7 +75,7 @@ def load_run_corpus(
         raise UserError(
             f"{settings.data}, the text of {run}, does not exist; give its new place as --data"
         )
-    corpus = settings.load_corpus(without_cache=temporary_cache)
+    corpus = settings.load_corpus(without_cache=temporary_cache, run=run)
     if corpus.vocabulary != vocabulary:
         raise UserError(
             f"the vocabulary of corpus {corpus.name!r} ({len(corpus.vocabulary)} words) differs "
@@ -85,6 +86,17 @@ def load_run_corpus(
     if trained_on and trained_on != text_hashes(corpus.info):
         note(f"the text of {corpus.name!r} has changed since {run} was trained on it")
     return corpus
+
+
+def splits_words(run: Path, vocabulary: Vocabulary, tokenize: bool | None) -> bool:
+    """Return whether to tokenize a text for a run, as its corpus was unless --tokenize says.
+
+    Raises:
+        UserError: if a run of pieces should tokenize.
+    """
+    if tokenize and isinstance(vocabulary, PieceVocabulary):
+        raise UserError(f"--tokenize: the pieces of {run} read text as it is; leave it out")
+    return corpus_info(run)["tokenizer"] == "tiedlm" if tokenize is None else tokenize
 
 
 def context_ids(
@@ -99,8 +111,9 @@ def context_ids(
         is_raw: whether to tokenize it, with an ``<eos>`` between its sentences. None treats it
             like the run's corpus.
     """
-    if is_raw is None:
-        is_raw = corpus_info(run)["tokenizer"] == "tiedlm"
+    is_raw = splits_words(run, vocabulary, is_raw)
+    if isinstance(vocabulary, PieceVocabulary):
+        return vocabulary.context(context)
     words = tokenize(context) if is_raw else context.split()
     unknown = [word for word in words if word not in vocabulary]
     if unknown and vocabulary.unk_id is not None:

@@ -75,11 +75,12 @@ def pairs(
     device
         auto, cpu, cuda or cuda:N.
     """
-    from tiedlm.cli.models import load_model
+    from tiedlm.cli.models import load_model, splits_words
     from tiedlm.data.marks import Marks
+    from tiedlm.data.pieces import PieceVocabulary
     from tiedlm.files import keep_input, text_file
     from tiedlm.scoring.pairs import Counts, score_pairs, tally, written
-    from tiedlm.training.run_files import corpus_info, model_files
+    from tiedlm.training.run_files import model_files
 
     keep_input(out, file, *more, *model_files(run))
     given, notes = _read([file, *more], good, bad, by)
@@ -89,8 +90,7 @@ def pairs(
         for one in members:
             one.model.double()
     model, others = tempered(members)
-    if tokenize is None:
-        tokenize = corpus_info(run)["tokenizer"] == "tiedlm"
+    tokenize = splits_words(run, vocabulary, tokenize)
     marks = Marks(tokenized=not tokenize)
     scored = score_pairs(
         model, vocabulary, given, tokenizer=tokenize, eos=eos, marks=marks, others=others
@@ -102,7 +102,8 @@ def pairs(
     total = reduce(Counts.plus, counts.values())
     for line in notes:
         note(line)
-    _advise(str(run), given, total, marks, None if tokenize else vocabulary)
+    if not isinstance(vocabulary, PieceVocabulary):
+        _advise(str(run), given, total, marks, None if tokenize else vocabulary)
     if json_:
         print(json.dumps(_values(total, counts), indent=2, ensure_ascii=False))
     else:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from tiedlm.cli import note
 from tiedlm.cli.numbers import Whole
 from tiedlm.errors import UserError
 
@@ -28,7 +29,8 @@ def predict(
     run
         Run folder.
     context
-        The words so far, in quotes; words that the model does not know are read as <unk>.
+        The words so far, in quotes; words that the model does not know are read as <unk>. The last
+        word is complete.
     top
         Number of words to show.
     tokenize
@@ -37,13 +39,24 @@ def predict(
     json_
         Print JSON instead of text.
     """
+    from tiedlm.analysis.piece_words import next_piece_words
     from tiedlm.analysis.predictions import next_words
     from tiedlm.cli.models import context_ids, load_model
+    from tiedlm.data.pieces import PieceVocabulary
 
     if top < 1:
         raise UserError(f"--top: expected at least 1, got {top}")
     model, vocabulary = load_model(run)
-    found = next_words(model, context_ids(run, vocabulary, context, tokenize), top)
+    ids = context_ids(run, vocabulary, context, tokenize)
+    if isinstance(vocabulary, PieceVocabulary):
+        found, is_complete = next_piece_words(model, ids, top)
+        if not is_complete:
+            note(
+                "the search for words was long and was stopped: the probabilities are exact, but a "
+                "word that is missing may be as probable as the last one shown"
+            )
+    else:
+        found = next_words(model, ids, top)
     if json_:
         print(json.dumps([prediction._asdict() for prediction in found]))
         return

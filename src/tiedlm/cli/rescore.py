@@ -87,14 +87,14 @@ def rescore(
     json_
         Write every hypothesis with its scores, best first, as JSON lines.
     """
-    from tiedlm.cli.models import load_model
+    from tiedlm.cli.models import load_model, splits_words
     from tiedlm.data import tokenize as tokenizer
     from tiedlm.files import keep_input, write_text
     from tiedlm.scoring import arpa as ngrams
     from tiedlm.scoring.nbest import files_of, read_nbest, read_table
     from tiedlm.scoring.rescore import ScoredLists, Weights, log_probs
     from tiedlm.training.ranges import LARGEST
-    from tiedlm.training.run_files import corpus_info, model_files
+    from tiedlm.training.run_files import model_files
 
     given = _given_weights({"weight": weight, "penalty": penalty, "lm_scale": lm_scale}, tune)
     arpa_weight = _given_arpa_weight(arpa_weight, arpa)
@@ -110,8 +110,7 @@ def rescore(
     for one in members:
         one.model.double()
     model, others = tempered(members)
-    if tokenize is None:
-        tokenize = corpus_info(run)["tokenizer"] == "tiedlm"
+    tokenize = splits_words(run, vocabulary, tokenize)
     split = tokenizer if tokenize else str.split
 
     new, unknown = log_probs(model, vocabulary, lists, split, mixture, unk_penalty, others)

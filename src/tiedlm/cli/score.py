@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import chain, tee
 from pathlib import Path
@@ -18,11 +18,12 @@ from tiedlm.errors import UserError, visible
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tiedlm.data import Vocabulary
     from tiedlm.scoring.columns import TextColumn
     from tiedlm.scoring.methods import Member
+    from tiedlm.scoring.sentence import Sentence
     from tiedlm.scoring.surprisal import Scored
     from tiedlm.scoring.table import Summary
-    from tiedlm.scoring.text import Sentence
 
 DEFAULT_ADAPT_LR = 2.0
 _TEXT, _OUTPUT, _ADAPTING, _MACHINE = help_groups("Text", "Output", "Adapting", "Machine")
@@ -84,8 +85,8 @@ def score(
         Split raw text into words and sentences; by default only if tiedlm tokenized the run's
         corpus.
     sum_pieces
-        Join sub-word pieces into words; by default only if the vocabulary consists of pieces that
-        mark the beginning of a word.
+        Join sub-word pieces into words; by default only if the run is of pieces (`train --pieces`),
+        or its vocabulary consists of pieces that mark the beginning of a word.
     out
         Write the table to this file instead of standard output.
     unk_list
@@ -95,10 +96,12 @@ def score(
     device
         auto, cpu, cuda or cuda:N.
     """
-    from tiedlm.cli.models import load_model, note_text, note_unknown
+    from tiedlm.cli.models import load_model, note_text, note_unknown, splits_words
     from tiedlm.data.marks import Marks, notes_on_scored
+    from tiedlm.data.pieces import PieceVocabulary
     from tiedlm.files import keep_input, text_file
     from tiedlm.scoring import pieces, sentences
+    from tiedlm.scoring.piece_words import PieceTotals
     from tiedlm.scoring.table import write_counts, write_table
     from tiedlm.training.run_files import corpus_info, model_files
 
@@ -114,14 +117,18 @@ def score(
     if precision == "fp64":
         for one in members:
             one.model.double()
-    if tokenize is None:
-        tokenize = corpus_info(run)["tokenizer"] == "tiedlm"
-    if sum_pieces is None:
-        sum_pieces = pieces.has_pieces(vocabulary)
     document = unit == "document"
+    tokenize = splits_words(run, vocabulary, tokenize)
+    totals = None
+    if isinstance(vocabulary, PieceVocabulary):
+        totals = PieceTotals(corpus_info(run)["pieces"]["words"] is None, blank_lines=document)
+    if sum_pieces is None:
+        sum_pieces = totals is not None or pieces.has_pieces(vocabulary)
     start = start or ("none" if document else "eos")
     adapt_lr = (adapt_lr or DEFAULT_ADAPT_LR) if adapt else None
-    lines, given, notes = _read(file, column, tokenize)
+    lines, given, notes = _read(file, column, tokenize or totals is not None)
+    if totals is not None:
+        lines = totals.read(lines)
     marks, sample = Marks(tokenized=not tokenize), list[str]()
     text = sentences(
         _sampled(lines, sample),
@@ -135,11 +142,14 @@ def score(
     if sum_pieces:
         starts_V = pieces.word_starts(vocabulary).to(model.embedding.weight)
         scored = _score(members, text, first, document, adapt_lr, starts_V)
+        scored = scored if totals is None else totals.score(scored)
         first_scored, scored = _first_words(scored, file)
-        pieces.check_pieces(first_scored, file)
-        scored = (pieces.sum_pieces(one, vocabulary.unk_id) for one in scored)
+        if not isinstance(vocabulary, PieceVocabulary):
+            pieces.check_pieces(first_scored, file)
+        scored = map(_summed(vocabulary), scored)
     else:
-        _, scored = _first_words(_score(members, text, first, document, adapt_lr), file)
+        scored = _score(members, text, first, document, adapt_lr)
+        _, scored = _first_words(scored if totals is None else totals.score(scored), file)
     for line in notes:
         note(line)
     with ExitStack() as files:
@@ -158,11 +168,23 @@ def score(
         if unknown is not None:
             write_counts(unknown, summary.unknown_words)
     _advise(summary, unit)
-    note_text(sample, notes_on_scored(marks.counts(), None if tokenize else vocabulary))
+    if totals is None:
+        note_text(sample, notes_on_scored(marks.counts(), None if tokenize else vocabulary))
     note_unknown(str(run), summary.unknown / max(summary.words, 1), "text")
-    print(summary.line(), file=sys.stderr)
+    print(summary.line() if totals is None else totals.line(summary.size()), file=sys.stderr)
     if summary.unknown_words:
         print(visible(summary.unknown_line()), file=sys.stderr)
+
+
+def _summed(vocabulary: Vocabulary) -> Callable[[Scored], Scored]:
+    """Return the function that joins scored pieces into words."""
+    from tiedlm.data.pieces import PieceVocabulary
+    from tiedlm.scoring.piece_words import sum_to_words
+    from tiedlm.scoring.pieces import sum_pieces
+
+    if isinstance(vocabulary, PieceVocabulary):
+        return lambda one: sum_to_words(one, vocabulary)
+    return lambda one: sum_pieces(one, vocabulary.unk_id)
 
 
 def _check_adapt(adapt: bool, adapt_lr: float | None) -> None:

@@ -51,9 +51,13 @@ def train(
             note(line)
     if not settings.data:
         raise UserError(f"recipe {recipe!r} has no corpus of its own; give --data NAME-or-PATH")
-    from tiedlm.data.find import place_of  # imports NumPy, which --list does not need
+    # They import NumPy, which --list does not need.
+    from tiedlm.data.find import place_of
+    from tiedlm.data.piece_files import place_of_pieces
 
     settings = settings.replace(data=place_of(settings.data))
+    if settings.pieces:
+        settings = settings.replace(pieces=place_of_pieces(settings.pieces))
     out = out or Path("runs") / f"{recipe}-seed{settings.seed}"
     if resume and not (out / "config.json").is_file():
         raise UserError(f"--resume: {out} is not a run folder; leave --resume out to start a run")
@@ -140,7 +144,7 @@ def run(
     is_first = is_first_rank()
     quiet = quiet or not is_first
     board = TensorBoard(out) if tensorboard and is_first else None
-    corpus = settings.load_corpus(progress=not quiet, without_cache=temporary_cache)
+    corpus = settings.load_corpus(progress=not quiet, without_cache=temporary_cache, run=out)
     if is_first:
         for line in notes_on_text(corpus):
             note(line)
@@ -159,11 +163,22 @@ def run(
                 f"improve for {settings.patience} epochs (--patience)"
             )
         print(
-            f"{out}: validation perplexity {result['valid_ppl']:.2f}, test "
-            f"{result['test_ppl']:.2f}, {result['parameters']:,} parameters, best of "
+            f"{out}: {_perplexities(result)}, {result['parameters']:,} parameters, best of "
             f"{result['epochs']} epochs: {result['best_epoch']}, 1 seed ({result['seed']})"
         )
     return result
+
+
+def _perplexities(result: dict[str, Any]) -> str:
+    """Return the perplexities of a result, per word first if they are of pieces."""
+    valid, test = result["valid_ppl"], result["test_ppl"]
+    if "test_word_perplexity" not in result:
+        return f"validation perplexity {valid:.2f}, test {test:.2f}"
+    return (
+        f"validation perplexity {result['valid_word_perplexity']:.2f} a word, test "
+        f"{result['test_word_perplexity']:.2f} a word ({result['test_bits_per_byte']:.3f} bits a "
+        f"byte, {test:.2f} a piece)"
+    )
 
 
 def _print_recipes() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from tiedlm.data.characters import CLOSERS, SENTENCE_ENDS
 from tiedlm.data.corpus import Corpus
 from tiedlm.data.marks import notes_on
+from tiedlm.data.piece_corpus import notes_on_pieces
 from tiedlm.data.source import PARTS
 from tiedlm.data.text import names_table
 from tiedlm.data.vocabulary import Ids
@@ -127,4 +128,5 @@ def notes_on_text(corpus: Corpus) -> list[str]:
         ),
         *([LACKS_BLANKS] if corpus.info.get("lacks_blanks") else []),
         *notes_on(corpus.info.get("marks", {})),
+        *(notes_on_pieces(corpus.info) if "pieces" in corpus.info else []),
     ]

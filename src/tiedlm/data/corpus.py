@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from tiedlm.data.documents import FIELD
 from tiedlm.data.encoder import Encoder, WordEncoder
 from tiedlm.data.facts import LONG, state_of
 from tiedlm.data.find import find_source
+from tiedlm.data.piece_corpus import Pieces, Share, build_pieces, find_pieces
+from tiedlm.data.pieces import load_vocabulary
 from tiedlm.data.place import CacheError, alone, remove_unfinished, whole_folder
 from tiedlm.data.source import PARTS, Source
 from tiedlm.data.text import digest
@@ -70,6 +72,8 @@ def load_corpus(
     tokenize: bool | None = None,
     encoder: Encoder | None = None,
     field: str = FIELD,
+    pieces: str | None = None,
+    saved: Path | None = None,
     data_root: Path | None = None,
     cache: Path | None = None,
     download: bool = True,
@@ -92,6 +96,9 @@ def load_corpus(
         tokenize: whether to split the text into words; by default only if it looks raw.
         encoder: what maps lines to ids, in place of words; it has a vocabulary of its own.
         field: the field of JSON lines or of Parquet that holds the text.
+        pieces: split the text into sub-word pieces instead of words: ``bpe`` or ``unigram`` trains
+            ``vocab_size`` of them on the kept part of the training text; a file has them.
+        saved: the ``vocabulary.txt`` of a run with these ``pieces``, to take its own again.
         data_root: folder with ptb/ and wikitext-2/; default ``$TIEDLM_DATA``.
         cache: cache folder; default ``$TIEDLM_CACHE``, else ``tiedlm`` in the user's cache folder.
         download: whether a missing corpus may be downloaded.
@@ -109,6 +116,11 @@ def load_corpus(
         raise UserError(f"skip must be at least 0 and below 1, not {skip}")
     if vocab_from not in ("part", "whole"):
         raise UserError(f"vocab_from must be 'part' or 'whole', not {vocab_from!r}")
+    found_pieces = None
+    if pieces is not None:
+        if min_count is not None:
+            raise UserError("--min-count: pieces are not chosen by count; leave it out")
+        found_pieces = find_pieces(pieces, vocab_size, saved)
     try:
         folder = files.cache_folder(cache)
     except UserError as error:
@@ -125,11 +137,16 @@ def load_corpus(
     )
     tokenized = source.tokenized if tokenize is None else not tokenize
     encoder = encoder or WordEncoder(tokenized)
-    choice = _Choice(encoder.key, vocab_size, min_count, fraction, skip, vocab_from)
-    identity = [_FORMAT, source.name, source.origin, source.split, source.sha256, asdict(choice)]
-    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
-    name = f"{files.cut_name(source.name, MOST_BYTES)}-{key}"
-    place, lock = folder / "corpora" / name, folder / "locks" / f"{name}.lock"
+    choice = _Choice(encoder.key, vocab_size, min_count, fraction, skip, vocab_from, found_pieces)
+    name = _folder_name(source, choice)
+    corpora = folder / "corpora"
+    if found_pieces is not None and saved is not None:
+        # The run may have trained its pieces on this text: then the text is encoded already.
+        trained = replace(choice, pieces=found_pieces._replace(given=None))
+        corpus = _read(source.name, corpora / _folder_name(source, trained))
+        if corpus is not None and corpus.vocabulary == found_pieces.given:
+            return corpus
+    place, lock = corpora / name, folder / "locks" / f"{name}.lock"
     corpus = _read(source.name, place)
     if corpus is not None:
         return corpus
@@ -142,6 +159,13 @@ def load_corpus(
         if without_cache is None:
             raise
         return _encode_once(source, encoder, without_cache(error) / name, choice, progress)
+
+
+def _folder_name(source: Source, choice: _Choice) -> str:
+    """Return the name of the folder in the cache of a text encoded in a certain way."""
+    identity = [_FORMAT, source.name, source.origin, source.split, source.sha256, choice.identity()]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
+    return f"{files.cut_name(source.name, MOST_BYTES)}-{key}"
 
 
 def _encode_once(
@@ -168,10 +192,29 @@ class _Choice:
     fraction: float
     skip: float
     vocab_from: VocabFrom
+    pieces: Pieces | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells this choice from others in the name of a cached corpus."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        del found["pieces"]
+        return found if self.pieces is None else found | {"pieces": self.pieces.identity()}
 
 
 def _build(source: Source, encoder: Encoder, folder: Path, choice: _Choice, progress: bool) -> None:
     """Encode a source and write the result into ``folder``."""
+    if choice.pieces is not None:
+        build_pieces(
+            source,
+            folder,
+            choice.pieces,
+            _about(source),
+            tokenized=encoder.tokenizer is None,
+            share=Share(choice.fraction, choice.skip),
+            from_whole=choice.vocab_from == "whole",
+            progress=progress,
+        )
+        return
     encoded = encode.encode(source, encoder, folder, progress)
     train = encoded.parts["train"]
     kept = encode.whole_lines(train, choice.fraction, choice.skip)
@@ -198,11 +241,7 @@ def _build(source: Source, encoder: Encoder, folder: Path, choice: _Choice, prog
     vocabulary.save(folder / _VOCABULARY)
     hashes[_VOCABULARY] = digest(folder / _VOCABULARY)
     info = {
-        "name": source.name,
-        "origin": source.origin,
-        "split": source.split,
-        "sha256": source.sha256,
-        "verified": source.verified,
+        **_about(source),
         "tokenizer": encoder.tokenizer,
         **({"lacks_blanks": True} if source.lacks_blanks else {}),
         "vocabulary": {
@@ -218,6 +257,12 @@ def _build(source: Source, encoder: Encoder, folder: Path, choice: _Choice, prog
     }
     states = {name: state_of(folder / name) for name in hashes}
     files.write_json(folder / _INFO, {"info": info, "sha256": hashes, "states": states})
+
+
+def _about(source: Source) -> dict[str, Any]:
+    """Return the facts about where a text comes from."""
+    names = ("name", "origin", "split", "sha256", "verified")
+    return {name: getattr(source, name) for name in names}
 
 
 def _require_words(part: str, source: Source, counted: encode.Counted, min_count: int) -> None:
@@ -257,7 +302,7 @@ def _read(name: str, folder: Path) -> Corpus | None:
             np.load(folder / file, mmap_mode="r", allow_pickle=False)
             for file in (*(f"{part}.npy" for part in PARTS), _DOCUMENTS)
         )
-        vocabulary = Vocabulary.load(folder / _VOCABULARY)
+        vocabulary = load_vocabulary(folder / _VOCABULARY, saved["info"]["tokenizer"])
         return Corpus(name, vocabulary, train, valid, test, saved["info"], documents)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -40,13 +40,14 @@ class RunSummary:
         folder: the run folder.
         settings: settings of the run, without the seed.
         seed: seed of the run.
-        valid_ppl: validation perplexity of the best epoch so far.
-        test_ppl: test perplexity; None while the run is under way, since the test split is read
-            once, at the end.
+        valid_ppl: validation perplexity of the best epoch so far, per word.
+        test_ppl: test perplexity, per word; None while the run is under way, since the test split
+            is read once, at the end.
         parameters: number of parameters; None while the run is under way.
         epochs: number of epochs finished so far.
         finished: whether the folder has a result.json.
-        text: identity of the predicted text: hashes of the corpus files and vocabulary size.
+        text: identity of the predicted text: hashes of the corpus files, and the vocabulary size.
+            Of a run of pieces, whose perplexities are per word, the words are counted instead.
     """
 
     folder: Path
@@ -70,25 +71,41 @@ def summarize_run(folder: Path) -> RunSummary:
         raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
     config = read_config(folder)
     settings = Settings.from_dict(config["settings"]).resolved().to_dict()
+    corpus = config.get("corpus", {})
     text = {
-        "sha256": text_hashes(config.get("corpus", {})),
-        "words": config.get("model", {}).get("vocab_size"),
+        "sha256": text_hashes(corpus),
+        "words": _words_of_pieces(corpus) or config.get("model", {}).get("vocab_size"),
     }
     seed = int(settings.pop("seed"))
     if (folder / RESULT).is_file():
         result = read_result(folder)
+        valid, test = (
+            result.get(f"{part}_word_perplexity", result[f"{part}_ppl"])
+            for part in ("valid", "test")
+        )
         return RunSummary(
-            folder, settings, seed, result["valid_ppl"], result["test_ppl"],
-            result["parameters"], result["epochs"], True, text,
-        )  # fmt: skip
+            folder, settings, seed, valid, test, result["parameters"], result["epochs"], True, text
+        )
     metrics = read_metrics(folder)
     if not metrics:
         raise UserError(
             f"{folder}: no epoch has ended in it, so there is nothing to compare; weights of "
             "--keep-at have no results of their own, and `tiedlm evaluate` makes them"
         )
-    best = min(line["valid_ppl"] for line in metrics)
+    best = min(line.get("word_perplexity", line["valid_ppl"]) for line in metrics)
     return RunSummary(folder, settings, seed, best, None, None, len(metrics), False, text)
+
+
+def _words_of_pieces(corpus: dict[str, Any]) -> dict[str, int] | None:
+    """Return the words of the held-out texts of a corpus of pieces, None for one of words."""
+    if "pieces" not in corpus:
+        return None
+    return {part: corpus["parts"][part]["words"] for part in ("valid", "test")}
+
+
+def is_of_pieces(run: RunSummary) -> bool:
+    """Return whether a run is of pieces, so that its perplexities were made per word."""
+    return isinstance(run.text["words"], dict)
 
 
 @dataclass(frozen=True)
@@ -245,7 +262,9 @@ def _what_decides(
 def same_text(run: RunSummary, other: RunSummary) -> bool:
     """Return whether two runs predict the same words, so that their perplexities are comparable.
 
-    The vocabularies must agree too: a text is easier to predict with fewer words.
+    The vocabularies must agree too: a text is easier to predict with fewer words. Pieces predict
+    every word, so runs of any pieces on the same text agree; runs of words do not agree with them,
+    because ``<unk>`` stands for many words.
     """
     return run.text == other.text
 

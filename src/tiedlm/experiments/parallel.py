@@ -78,7 +78,7 @@ def _train(job: Job, channel: Channel) -> dict[str, Any]:
     """Train one model in a child process."""
     from tiedlm.training.loop import train
 
-    corpus = job.settings.load_corpus(progress=False)
+    corpus = job.settings.load_corpus(progress=False, run=job.out)
     watcher = _Remote(channel)
     return train(
         job.settings, corpus, job.out, watcher=watcher, stop_requested=channel.stop_requested

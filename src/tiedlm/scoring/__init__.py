@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tiedlm.scoring.pieces import sum_pieces
+from tiedlm.scoring.sentence import Sentence
 from tiedlm.scoring.surprisal import Scored, score_in_order, score_sentences
-from tiedlm.scoring.text import Sentence, read_lines, sentences
+from tiedlm.scoring.text import read_lines, sentences
 
 __all__ = [
     "Scored",

@@ -23,8 +23,8 @@ from tiedlm.evaluation.methods import Methods
 from tiedlm.model import LanguageModel
 from tiedlm.networks.state import State
 from tiedlm.scoring.distributions import CELLS, describe_logits
+from tiedlm.scoring.sentence import Sentence
 from tiedlm.scoring.surprisal import Scored
-from tiedlm.scoring.text import Sentence
 
 PART_WORDS = 256
 

@@ -23,12 +23,15 @@ import torch
 
 from tiedlm.data import Vocabulary
 from tiedlm.data.marks import Marks
+from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
 from tiedlm.scoring.pair_files import Pair
+from tiedlm.scoring.piece_words import word_sums
 from tiedlm.scoring.prefixes import Floats, mixed_log_probs
+from tiedlm.scoring.sentence import Sentence
 from tiedlm.scoring.table import Base, units_per_nat
-from tiedlm.scoring.text import Sentence, sentences
+from tiedlm.scoring.text import sentences
 
 BLOCK = 1000  # pairs that share prefixes and are read side by side
 TIE = {torch.float64: 1e-9, torch.float32: 1e-4}  # nats: rounding is far below, differences above
@@ -143,7 +146,8 @@ def score_pairs(
         vocabulary: its words.
         pairs: any number.
         tokenizer: whether to tokenize the sentences; otherwise words are separated by spaces.
-        eos: whether every ``<eos>`` counts. If not, only the words are summed.
+        eos: whether every ``<eos>`` counts. If not, only the words are summed; of pieces, with the
+            correction of :mod:`tiedlm.scoring.pieces`.
         marks: counts other tools' special tokens in the sentences, if given.
         others: further models of the same vocabulary and their weights in a mixture, of which
             ``model`` has the rest.
@@ -160,12 +164,15 @@ def score_pairs(
             for pair in block
             for text in (pair.good, pair.bad)
         ]
-        ids = [one.ids[:-1] for one in read]
-        found = mixed_log_probs(model, others, ids, vocabulary.eos_id)
-        sums = [
-            _sum(values, one, None if eos else vocabulary.eos_id)
-            for values, one in zip(found, read, strict=True)
-        ]
+        if eos or not isinstance(vocabulary, PieceVocabulary):
+            ids = [one.ids[:-1] for one in read]
+            found = mixed_log_probs(model, others, ids, vocabulary.eos_id)
+            sums = [
+                _sum(values, one, None if eos else vocabulary.eos_id)
+                for values, one in zip(found, read, strict=True)
+            ]
+        else:
+            sums = word_sums(model, vocabulary, read, others)
         for place, pair in enumerate(block):
             both = slice(2 * place, 2 * place + 2)
             yield _judge(pair, read[both], sums[both], vocabulary, tie)
@@ -212,7 +219,7 @@ def _judge(
         raise UserError(f"{pair.where}: the model's probabilities are not finite")
     same_words = read[0].words == read[1].words
     same_ids = np.array_equal(read[0].ids, read[1].ids)
-    words_good, words_bad = (int((one.ids != vocabulary.eos_id).sum()) for one in read)
+    words_good, words_bad = (_count_words(one, vocabulary) for one in read)
     unknown_good, unknown_bad = (int((one.ids == vocabulary.unk_id).sum()) for one in read)
     return ScoredPair(
         pair,
@@ -224,6 +231,13 @@ def _judge(
         words=(words_good, words_bad),
         unknown=(unknown_good, unknown_bad),
     )
+
+
+def _count_words(sentence: Sentence, vocabulary: Vocabulary) -> int:
+    """Count the words of a sentence, without ``<eos>``."""
+    if isinstance(vocabulary, PieceVocabulary):
+        return len(sentence.parts)
+    return int((sentence.ids != vocabulary.eos_id).sum())
 
 
 def tally(scored: Iterable[ScoredPair]) -> dict[str, Counts]:

@@ -18,15 +18,17 @@ Shape letters: V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from tiedlm.data import EOS, Vocabulary
+from tiedlm.data.pieces import BLANK, PieceVocabulary
 from tiedlm.errors import UserError
-from tiedlm.scoring.surprisal import Scored
+from tiedlm.scoring.surprisal import Floats, Scored
 
-BLANK = "\u2581"  # "▁", as sentencepiece writes it
 _SHARE = 0.2  # least share of such words in a vocabulary of pieces
 
 
@@ -37,6 +39,8 @@ def has_pieces(vocabulary: Vocabulary) -> bool:
 
 def word_starts(vocabulary: Vocabulary) -> Tensor:
     """Return ``(V,)`` float64: 1 for ``<eos>`` and pieces that begin a word, else 0."""
+    if isinstance(vocabulary, PieceVocabulary):
+        return torch.from_numpy(vocabulary.begins.astype(np.float64))
     return torch.tensor([float(_begins(word)) for word in vocabulary.words], dtype=torch.float64)
 
 
@@ -73,24 +77,47 @@ def sum_pieces(scored: Scored, unk_id: int | None) -> Scored:
     """
     if scored.boundary is None:
         raise ValueError("scored.boundary: expected (N + 1,), got None: score with starts_V")
-    pieces, ids = scored.sentence.words, scored.sentence.ids
+    pieces = scored.sentence.words
     firsts = [i for i, piece in enumerate(pieces) if i == 0 or _begins(piece)]
+    spans = zip(firsts, [*firsts[1:], len(pieces)], strict=True)
+    words = ["".join(pieces[first:last]).replace(BLANK, "") or BLANK for first, last in spans]
+    regions = [0 if word == EOS else i for i, word in enumerate(words, start=1)]
+    before = scored.boundary[firsts]
+    return join_pieces(scored, firsts, words, before, unk_id, regions, tuple(words))
+
+
+def join_pieces(
+    scored: Scored,
+    firsts: Sequence[int],
+    words: Sequence[str],
+    before: Floats,
+    unk_id: int | None,
+    regions: Sequence[int],
+    parts: tuple[str, ...],
+) -> Scored:
+    """Join scored pieces into words with the sum of :func:`sum_pieces`.
+
+    Args:
+        scored: scored pieces, with their ``boundary``.
+        firsts: the first piece of each of W words.
+        words: the words.
+        before: ``(W,)`` the boundary before each word, which was counted with the word before it.
+        unk_id: the id of ``<unk>``.
+        regions: of the words, as in :class:`tiedlm.scoring.text.Sentence`.
+        parts: the same.
+    """
+    assert scored.boundary is not None
+    pieces, ids = scored.sentence.words, scored.sentence.ids
     lasts = [*firsts[1:], len(pieces)]
-    spans = list(zip(firsts, lasts, strict=True))
-    unknown = [unk_id in ids[first:last].tolist() for first, last in spans]
-    before, after = scored.boundary[firsts], scored.boundary[lasts]
-    words = tuple("".join(pieces[first:last]).replace(BLANK, "") or BLANK for first, last in spans)
     # <eos> counts as a beginning itself, and nothing follows it.
-    after = np.where([word == EOS for word in words], 0.0, after)
+    after = np.where([word == EOS for word in words], 0.0, scored.boundary[lasts])
     word_ids = ids[firsts].copy()
     if unk_id is not None:
-        word_ids[unknown] = unk_id
+        spans = zip(firsts, lasts, strict=True)
+        word_ids[[unk_id in ids[first:last].tolist() for first, last in spans]] = unk_id
     return Scored(
         scored.sentence._replace(
-            words=words,
-            ids=word_ids,
-            regions=tuple(0 if w == EOS else i for i, w in enumerate(words, start=1)),
-            parts=words,
+            words=tuple(words), ids=word_ids, regions=tuple(regions), parts=parts
         ),
         np.add.reduceat(scored.surprisal, firsts) - before + after,
         scored.entropy[firsts],

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tiedlm.data import Vocabulary
+from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
 from tiedlm.scoring.nbest import NBest
+from tiedlm.scoring.piece_lines import piece_sentences
+from tiedlm.scoring.piece_words import score_words
 from tiedlm.scoring.prefixes import mixed_log_probs
 from tiedlm.scoring.wer import word_errors
 
@@ -80,6 +83,8 @@ def log_probs(
 ) -> tuple[Floats, float]:
     r"""Return the log-probability of every hypothesis, and the share of unknown words.
 
+    The log-probability of a text of pieces is that of its pieces. No word is unknown.
+
     An unknown word has the probability :math:`p(\langle unk \rangle) \, e^{-penalty}`. With a
     penalty of log m, m unknown words share the probability of ``<unk>`` equally.
 
@@ -103,6 +108,10 @@ def log_probs(
     unknown = words = 0
     for first in range(0, len(texts), BLOCK):
         block = [split(text) for text in texts[first : first + BLOCK]]
+        if isinstance(vocabulary, PieceVocabulary):
+            words += sum(len(text) for text in block)
+            totals += _log_probs_of_pieces(model, vocabulary, block, mix, others)
+            continue
         ids = [vocabulary.encode(text) for text in block]
         words += sum(len(text) for text in block)
         is_unknown = [row == vocabulary.unk_id for row in ids]
@@ -117,6 +126,25 @@ def log_probs(
             found = [mix(text, values) for text, values in zip(block, found, strict=True)]
         totals += [float(values.sum()) for values in found]
     return np.array(totals), unknown / max(words, 1)
+
+
+def _log_probs_of_pieces(
+    model: LanguageModel,
+    vocabulary: PieceVocabulary,
+    texts: Sequence[Sequence[str]],
+    mix: Callable[[Sequence[str], Floats], Floats] | None,
+    others: Sequence[tuple[LanguageModel, float]],
+) -> Iterator[float]:
+    """Yield the log-probability of each text, from that of its words if they are mixed."""
+    lines = [" ".join(words) for words in texts]
+    if mix is None:
+        ids = [vocabulary.split(line).ids for line in lines]
+        found = mixed_log_probs(model, others, ids, vocabulary.eos_id)
+        yield from (float(values.sum()) for values in found)
+        return
+    read = piece_sentences(lines, vocabulary, blank_lines=True)
+    for words, one in zip(texts, score_words(model, vocabulary, read, others), strict=True):
+        yield float(mix(words, -one.surprisal).sum())
 
 
 class ScoredLists:

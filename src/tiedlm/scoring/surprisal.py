@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tiedlm.model import LanguageModel
 from tiedlm.networks.state import State, detach, select
 from tiedlm.scoring.distributions import Distributions, Shared, describe, padded
-from tiedlm.scoring.text import Sentence
+from tiedlm.scoring.sentence import Sentence
 
 Floats = npt.NDArray[np.float64]
 

@@ -60,12 +60,18 @@ class Summary(NamedTuple):
 
     def line(self) -> str:
         """Return the summary as one line of text."""
-        share = self.unknown / max(self.words, 1)
         level = perplexity(self.nll, max(self.predicted, 1))
         return (
+            f"{self.size()}; perplexity {level:.4f} over {self.predicted:,} predictions, {EOS} "
+            "included"
+        )
+
+    def size(self) -> str:
+        """Return how much was scored."""
+        share = self.unknown / max(self.words, 1)
+        return (
             f"{count(self.sentences, 'sentence')}, {count(self.words, 'word')}, "
-            f"{share:.2%} of them unknown; "
-            f"perplexity {level:.4f} over {self.predicted:,} predictions, {EOS} included"
+            f"{share:.2%} of them unknown"
         )
 
     def unknown_line(self) -> str:

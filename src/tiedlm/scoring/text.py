@@ -10,36 +10,17 @@ from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 from tiedlm.data import EOS, Vocabulary, split_sentences, tokenize
 from tiedlm.data.marks import Marks
+from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.data.text import lines_of
-from tiedlm.data.vocabulary import Ids
 from tiedlm.errors import UserError
+from tiedlm.scoring.piece_lines import piece_sentences
+from tiedlm.scoring.sentence import Sentence
 
 STDIN = "-"
-
-
-class Sentence(NamedTuple):
-    """The unit that is scored; its last word is ``<eos>``.
-
-    Args:
-        number: its number, from 1.
-        line: the number of its line in the text, from 1.
-        words: the words as written or tokenized, with ``<eos>``.
-        ids: the ids of the words; ``<unk>``'s id for words that the model does not know.
-        regions: for each word, the number of the part of the line that it belongs to, from 1;
-            0 for an ``<eos>`` that was added.
-        parts: the parts of the line, separated by spaces, as written.
-    """
-
-    number: int
-    line: int
-    words: tuple[str, ...]
-    ids: Ids
-    regions: tuple[int, ...] = ()
-    parts: tuple[str, ...] = ()
 
 
 def read_lines(source: Path | str) -> Iterator[str]:
@@ -93,7 +74,8 @@ def sentences(
 
     Args:
         lines: the lines of a text.
-        vocabulary: the vocabulary that gives the ids.
+        vocabulary: the vocabulary that gives the ids. Pieces take whole lines as they are, and the
+            next arguments but ``blank_lines`` say nothing.
         tokenizer: whether to tokenize each line and cut it into sentences. Otherwise words are
             separated by spaces and a line is a sentence.
         blank_lines: whether a line without words yields a sentence of only ``<eos>``, as in a
@@ -101,6 +83,9 @@ def sentences(
         whole_lines: whether to keep a line in one unit, with the ``<eos>`` of each sentence in it.
         marks: counts other tools' special tokens in the lines, if given.
     """
+    if isinstance(vocabulary, PieceVocabulary):
+        yield from piece_sentences(lines, vocabulary, blank_lines=blank_lines)
+        return
     number = 0
     for line_number, line in enumerate(lines, start=1):
         parts = tuple(line.split())

@@ -75,7 +75,14 @@ class Progress:
         self.epoch_aug += aug * tokens
         self.epoch_tokens += tokens
 
-    def add_evaluation(self, tokens: int, lr: float, valid: float, seconds: float) -> None:
+    def add_evaluation(
+        self,
+        tokens: int,
+        lr: float,
+        valid: float,
+        seconds: float,
+        more: Mapping[str, float] | None = None,
+    ) -> None:
         """Add the line of an evaluation inside the epoch.
 
         Args:
@@ -83,10 +90,13 @@ class Progress:
             lr: learning rate of the last update.
             valid: validation perplexity.
             seconds: how long the evaluation took.
+            more: further measures by name.
         """
         trained = perplexity(self.epoch_nll, self.epoch_tokens)
         line: dict[str, Any] = {INSIDE: self.epoch, "step": self.step, "tokens": tokens, "lr": lr}
         for name, value in (("train_ppl", trained), ("valid_ppl", valid)):
+            line[name] = value if math.isfinite(value) else None
+        for name, value in (more or {}).items():
             line[name] = value if math.isfinite(value) else None
         self.evaluations.append(line | {"seconds": seconds})
 

@@ -85,8 +85,9 @@ class KeptWeights:
                 place = {"keep_at": mark, "tokens": seen}
                 place |= {"epoch": progress.epoch, "step": progress.step}
                 files.write_json(new / run_files.CONFIG, config | {run_files.CHECKPOINT: place})
-                for name in (run_files.VOCABULARY, run_files.ENVIRONMENT):
-                    files.write_bytes(new / name, (self.out / name).read_bytes())
+                for name in run_files.BESIDE_WEIGHTS:
+                    if (self.out / name).is_file():
+                        files.write_bytes(new / name, (self.out / name).read_bytes())
                 run.save_weights(model, new / run_files.WEIGHTS, config.get("id", ""))
         return [f"kept {self.folder(mark)} after {seen:,} words" for mark in reached]
 

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from tiedlm.arithmetic import arithmetic
 from tiedlm.data import Corpus
 from tiedlm.errors import UserError
-from tiedlm.evaluation import evaluate, perplexity
+from tiedlm.evaluation import evaluate, per_word, perplexity
+from tiedlm.evaluation.per_word import PerWord
 from tiedlm.evaluation.subspace import subspace_distance
 from tiedlm.files import check_folder, read_json, write_json, write_text
 from tiedlm.model import LanguageModel
@@ -174,7 +175,8 @@ class _Training:
             self._write_metrics()
         notes = self.windows.warnings() if folder.earlier is None else []
         notes += start.notes
-        notes += self.kept.notes(self._seen(), self.settings.epochs * self.epoch_tokens)
+        total = self._words(self.settings.epochs * self.epoch_tokens)
+        notes += self.kept.notes(self._words(self._seen()), total)
         return notes, start.is_finished
 
     def _train_epoch(self, stop_requested: StopRequested) -> None:
@@ -224,7 +226,7 @@ class _Training:
             count,
             progress.epoch,
             self.settings.epochs,
-            perplexity(progress.epoch_nll, progress.epoch_tokens),
+            self._trained_per_word(),
         )
         self._after_update(before)
         return out.stop
@@ -239,7 +241,8 @@ class _Training:
         This comes before a checkpoint of the same step, so that a run that goes on from there lacks
         nothing. It draws no random number and changes no weight.
         """
-        seen, every = self._seen(), self.settings.evaluate_every
+        before, seen = self._words(before), self._words(self._seen())
+        every = self.settings.evaluate_every
         if self.ranks.is_first:
             for line in self.kept.keep(self.updater.evaluated, before, seen, self.progress):
                 self.watcher.line(line)
@@ -248,17 +251,44 @@ class _Training:
         if every is not None and is_inside and before // every < seen // every:
             self._evaluate_inside(seen)
 
+    def _words(self, tokens: int) -> int:
+        """Return how many words so many tokens are: fewer if they are pieces."""
+        counts = self.corpus.info["parts"]["train"] if "pieces" in self.corpus.info else None
+        return tokens if counts is None else tokens * counts["words"] // counts["tokens"]
+
+    def _per_word(self, part: str, ppl: float) -> PerWord | None:
+        """Return the numbers per word that a perplexity per piece means, for a run of pieces."""
+        tokens = len(getattr(self.corpus, part)) - 1
+        nll = tokens * math.log(ppl) if math.isfinite(ppl) else math.inf
+        return per_word.of_part(self.corpus.info, part, nll)
+
     def _evaluate_inside(self, seen: int) -> None:
         """Add a line about the validation perplexity inside an epoch to ``metrics.jsonl``."""
         progress, started = self.progress, time.monotonic()
         valid = self._measure(self.updater.evaluated, self.corpus.valid)
         lr = self._rate(progress.window - 1, progress.step - 1)
-        progress.add_evaluation(seen, lr, valid, time.monotonic() - started)
+        seconds, found = time.monotonic() - started, self._per_word("valid", valid)
+        progress.add_evaluation(seen, lr, valid, seconds, found.numbers() if found else {})
         self.watcher.line(
             f"epoch {progress.epoch:>3}/{self.settings.epochs}  {seen:,} words  "
-            f"valid ppl {valid:8.2f}"
+            f"{self._shown(valid)}"
         )
         self._write_metrics()
+
+    def _trained_per_word(self) -> float:
+        """Return the training perplexity of the epoch so far, per word."""
+        progress = self.progress
+        return perplexity(progress.epoch_nll, max(self._words(progress.epoch_tokens), 1))
+
+    def _shown(self, valid: float) -> str:
+        """Return a validation perplexity as a line of the log has it, per word if of pieces."""
+        found = self._per_word("valid", valid)
+        if found is None:
+            return f"valid ppl {valid:8.2f}"
+        return (
+            f"valid ppl {found.word_perplexity:8.2f} a word, {found.bits_per_byte:.3f} bits a "
+            f"byte, {valid:.2f} a piece"
+        )
 
     def _rate(self, window: int, step: int) -> float:
         """Return the learning rate of a window of this epoch, for ``bptt`` steps."""
@@ -289,7 +319,7 @@ class _Training:
         assert progress.best_valid is not None
         self.watcher.epoch_end(
             f"epoch {progress.epoch:>3}/{self.settings.epochs}  lr {metrics['lr']:<7.4g} "
-            f"train ppl {trained:8.2f}  valid ppl {valid:8.2f}"
+            f"train ppl {self._trained_per_word():8.2f}  {self._shown(valid)}"
             f"{' *' if is_best else '  '}  {metrics['tokens_per_second']:,.0f} tokens/s  "
             f"{short_duration(progress.epoch_seconds)}",
             progress.best_valid,
@@ -313,6 +343,8 @@ class _Training:
             "tokens_per_second": progress.epoch_tokens / max(train_seconds, 1e-9),
             "seconds": progress.epoch_seconds,
         }
+        if (found := self._per_word("valid", valid)) is not None:
+            metrics |= found.numbers()
         if not self.settings.tied and self.ranks.is_first:
             model = self.updater.evaluated
             metrics["subspace_distance"] = subspace_distance(
@@ -324,13 +356,15 @@ class _Training:
         """Measure the best model, and write and return the result."""
         self.ranks.wait()
         run.load_weights(self.model, self.out / run_files.WEIGHTS, self.run_id)
-        measured = {}
+        measured: dict[str, float] = {}
         for name in ("valid", "test"):
             if self.ranks.on_first(lambda: float(stop_requested()), self.device):
                 raise stopped(self.out, f"before the perplexity of its {name} text was measured")
             ids = getattr(self.corpus, name)
             with arithmetic(precision="fp32"):  # as `tiedlm evaluate` does
-                measured[f"{name}_ppl"] = self._measure(self.model, ids)
+                measured[f"{name}_ppl"] = ppl = self._measure(self.model, ids)
+            if (found := self._per_word(name, ppl)) is not None:
+                measured |= found.numbers(f"{name}_")
         parameters = self.model.num_params()
         result = result_of(self.settings, self.progress, measured, self.epoch_tokens, parameters)
         if self.ranks.is_first:

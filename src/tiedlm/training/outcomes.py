@@ -74,7 +74,8 @@ def result_of(
     Args:
         settings: of the run.
         progress: at its end.
-        perplexities: of the best model, ``valid_ppl`` and ``test_ppl``.
+        perplexities: of the best model, ``valid_ppl`` and ``test_ppl``; of a run of pieces, also
+            per word and in bits per byte.
         epoch_tokens: targets of an epoch.
         parameters: the model's distinct parameters.
     """

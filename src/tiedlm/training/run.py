@@ -20,7 +20,7 @@ import tiedlm
 from tiedlm import native
 from tiedlm.arithmetic import is_compiled
 from tiedlm.cores import available_cores
-from tiedlm.data.vocabulary import Vocabulary
+from tiedlm.data.pieces import load_vocabulary
 from tiedlm.errors import UserError
 from tiedlm.files import read_json, write_bytes
 from tiedlm.json_text import parse_json
@@ -149,7 +149,9 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
         raise UserError(
             f"{folder / CONFIG}: 'model' is not a model configuration: {error}"
         ) from error
-    vocabulary = Vocabulary.load(folder / VOCABULARY)
+    corpus = config.get("corpus")
+    tokenizer = corpus.get("tokenizer") if isinstance(corpus, dict) else None
+    vocabulary = load_vocabulary(folder / VOCABULARY, tokenizer)
     if len(vocabulary) != model_config.vocab_size:
         raise UserError(
             f"{folder / VOCABULARY} has {len(vocabulary)} words, {CONFIG} says "

@@ -1,9 +1,9 @@
 """Read the plain files of a run folder without PyTorch.
 
-``config.json`` (complete, resolved), ``vocabulary.txt``, ``model.safetensors`` (best on
-validation; a tied tensor is stored once), ``metrics.jsonl``, ``env.json`` and, at the end,
-``result.json``. ``last/`` holds what exact resume needs. ``checkpoints/`` holds a run folder for
-each number of words in ``--keep-at``.
+``config.json`` (complete, resolved), ``vocabulary.txt``, ``tokenizer.json`` if the vocabulary is
+of pieces, ``model.safetensors`` (best on validation; a tied tensor is stored once),
+``metrics.jsonl``, ``env.json`` and, at the end, ``result.json``. ``last/`` holds what exact
+resume needs. ``checkpoints/`` holds a run folder for each number of words in ``--keep-at``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from tiedlm.json_text import parse_json
 
 CONFIG = "config.json"
 VOCABULARY = "vocabulary.txt"
+TOKENIZER = "tokenizer.json"  # of a run of pieces, and of an exported folder
 WEIGHTS = "model.safetensors"
 METRICS = "metrics.jsonl"
 ENVIRONMENT = "env.json"
 RESULT = "result.json"
 LAST = "last"
+BESIDE_WEIGHTS = (VOCABULARY, TOKENIZER, ENVIRONMENT)  # what weights kept by --keep-at need, too
 KEPT = "checkpoints"  # by words seen
 CHECKPOINT = "checkpoint"  # in config.json of a folder there: its place in training
 
@@ -54,7 +56,13 @@ def lock(folder: Path) -> AbstractContextManager[None]:
 
 def model_files(folder: Path) -> list[Path]:
     """Return the files from which a model is loaded."""
-    return [folder / name for name in (CONFIG, VOCABULARY, WEIGHTS)]
+    return [folder / name for name in (CONFIG, VOCABULARY, TOKENIZER, WEIGHTS)]
+
+
+def saved_pieces(folder: Path) -> Path | None:
+    """Return the vocabulary of a run of pieces that has them already, else None."""
+    path = folder / VOCABULARY
+    return path if path.is_file() and (folder / TOKENIZER).is_file() else None
 
 
 def has_checkpoint(folder: Path) -> bool:

@@ -20,7 +20,7 @@ from tiedlm.training.ranges import (
     VocabFrom,
     check_ranges,
 )
-from tiedlm.training.run_files import read_config
+from tiedlm.training.run_files import read_config, saved_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,6 +115,14 @@ class Settings:
         None,
         "Keep words seen at least this often in training; the rest become <unk>.",
         group="Text",
+    )
+
+    pieces: str | None = _setting(
+        None,
+        "Split the text into sub-word pieces: bpe or unigram trains --vocab-size of them on the "
+        "training text; or a tokenizer.json or sentencepiece .model.",
+        group="Text",
+        later=True,
     )
 
     network: str = _setting(
@@ -375,10 +383,12 @@ class Settings:
         *,
         progress: bool = True,
         without_cache: Callable[[UserError], Path] | None = None,
+        run: Path | None = None,
     ) -> Corpus:
         """Load the corpus that the settings name, encoded as they say.
 
         Args:
+            run: the run folder; the pieces that it holds are taken again.
             progress: whether to show progress on a terminal.
             without_cache: as in :func:`tiedlm.data.load_corpus`.
         """
@@ -398,6 +408,8 @@ class Settings:
             vocab_from=self.vocab_from,
             tokenize=self.tokenize,
             field=self.field,
+            pieces=self.pieces,
+            saved=None if run is None or not self.pieces else saved_pieces(run),
             progress=progress,
             without_cache=without_cache,
         )

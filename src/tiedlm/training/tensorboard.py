@@ -10,6 +10,7 @@ from tiedlm.files import check_utf8
 from tiedlm.training.run_files import INSIDE
 
 FOLDER = "tensorboard"
+_INSIDE = ("lr", "train_ppl", "valid_ppl", "word_perplexity", "bits_per_byte")
 
 
 class TensorBoard:
@@ -49,7 +50,7 @@ class TensorBoard:
                 if INSIDE not in metrics:
                     if name not in ("epoch", "step"):
                         self._writer.add_scalar(name, value, metrics["epoch"])
-                elif name in ("lr", "train_ppl", "valid_ppl") and value is not None:
+                elif name in _INSIDE and value is not None:
                     self._writer.add_scalar(f"{INSIDE}/{name}", value, metrics["tokens"])
         self._written = len(history)
         self._writer.flush()

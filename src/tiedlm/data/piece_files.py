@@ -1,0 +1,61 @@
+"""Read pieces that were trained elsewhere: a ``tokenizer.json`` or a sentencepiece model."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from tiedlm import files
+from tiedlm.data.pieces import KINDS, PieceVocabulary, read_json_text, read_tokenizer
+from tiedlm.data.tokenizer import EOS
+from tiedlm.errors import UserError, did_you_mean
+
+_MODELS = ("BPE", "Unigram", "WordPiece")
+# The pieces that end a text, in the order of preference.
+_ENDS = (EOS, "</s>", "<|endoftext|>", "<|end_of_text|>", "<|eos|>", "[EOS]", "[SEP]")
+
+
+def place_of_pieces(pieces: str) -> str:
+    """Return ``bpe`` or ``unigram`` unchanged, or the absolute path of an existing file."""
+    path = files.expand(pieces)
+    return pieces if pieces in KINDS or not path.exists() else os.path.abspath(path)
+
+
+def read_pieces(place: str) -> PieceVocabulary:
+    """Return the pieces of a file.
+
+    The piece that ends a text there becomes ``<eos>``. Without one, ``<eos>`` is added.
+
+    Args:
+        place: a ``tokenizer.json``, or a sentencepiece model whose name ends in ``.model``.
+
+    Raises:
+        UserError: if the file is missing or is neither, or its pieces are whole words.
+    """
+    path = files.expand(place)
+    if not path.exists():
+        raise UserError(
+            f"--pieces {place}: no such file{did_you_mean(place, KINDS)}; give bpe, unigram, a "
+            "tokenizer.json or a sentencepiece .model"
+        )
+    if path.is_dir():
+        raise UserError(f"--pieces {place} is a folder; give the tokenizer.json in it")
+    try:
+        text = read_json_text(path)
+        model = json.loads(text)["model"]["type"]
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"--pieces {place} is not a tokenizer.json") from error
+    if model not in _MODELS:
+        raise UserError(
+            f"--pieces {place} splits text into whole words ({model}); pieces need one of "
+            f"{', '.join(_MODELS)}"
+        )
+    tokenizer = read_tokenizer(text, f"--pieces {place}")
+    known = tokenizer.get_vocab(with_added_tokens=True)
+    end = next((token for token in _ENDS if token in known), None)
+    if end is None:
+        tokenizer.add_special_tokens([EOS])
+        end = EOS
+    return PieceVocabulary(tokenizer.to_str(pretty=True), tokenizer.token_to_id(end))

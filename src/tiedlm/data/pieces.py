@@ -1,0 +1,405 @@
+r"""Vocabularies of sub-word pieces, trained with the library ``tokenizers`` or given as a file.
+
+Pieces that are trained here are made of bytes, so that every text has pieces and none is unknown.
+A line begins with a blank of its own, and every piece that begins a word begins with the blank
+before that word. The newline is a piece too, and it is ``<eos>``: no other text has this piece, so
+a text that contains ``<eos>`` as characters is spelled like any other. Decoding the pieces of a
+text gives the text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tiedlm import files
+from tiedlm.data.encoder import Block
+from tiedlm.data.tokenizer import EOS, UNK, split_sentences, tokenize
+from tiedlm.data.vocabulary import Ids, Vocabulary
+from tiedlm.errors import UserError, require
+
+KINDS = ("bpe", "unigram")
+TOKENIZER = "tokenizer.json"  # beside vocabulary.txt
+PIECES = "pieces"  # the tokenizer that config.json and info.json name
+LEAST = 257  # pieces: the 256 bytes and one more
+BLANK = "\u2581"  # "▁": the blank before a word, as sentencepiece writes it
+BLANKS = " \t\v\f\r"  # what separates words; the newline separates lines
+_NEWLINE = "Ċ"  # the newline, as ByteLevel writes it
+
+# Letters with their marks, numbers, other signs and white space stand in pieces of their own.
+_SPLIT = r"\n| ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|[^\S\n]+(?!\S)|[^\S\n]+"
+_NEW_LINE_BLANK = r"(?<=\n)(?=[^\n])"
+_OWN_BLANK = r"(?<![^\n]) "
+
+
+class Encoding(NamedTuple):
+    """The pieces of a line, without ``<eos>``.
+
+    Args:
+        ids: ``(N,)`` their ids.
+        spans: the first character of each piece and the one after its last.
+    """
+
+    ids: Ids
+    spans: list[tuple[int, int]]
+
+
+class PieceVocabulary(Vocabulary):
+    """The pieces of a model, and the tokenizer that splits text into them.
+
+    Args:
+        tokenizer_json: the content of a ``tokenizer.json``.
+        eos_id: the id of the piece that ends a line.
+        place: where the tokenizer comes from, for messages.
+
+    Attributes:
+        words: id -> piece, with ``▁`` for a blank, and ``<0x..>`` for what is not printable text.
+        tokenizer_json: as given.
+        begins: ``(V,)`` whether a piece begins a word: it begins with a blank, or is ``<eos>``.
+        blank: ``(V,)`` whether a piece is nothing but blanks.
+
+    Raises:
+        UserError: if ``tokenizers`` is missing or cannot read the tokenizer.
+    """
+
+    def __init__(self, tokenizer_json: str, eos_id: int, place: str = TOKENIZER) -> None:
+        self.tokenizer_json = tokenizer_json
+        self._tokenizer = read_tokenizer(tokenizer_json, place)
+        form = Form(json.loads(tokenizer_json))
+        tokens = [self._tokenizer.id_to_token(n) for n in range(_size(self._tokenizer))]
+        unk_id = None if form.unk is None else self._tokenizer.token_to_id(form.unk)
+        super().__init__(_shown(tokens, form, eos_id, unk_id))
+        self.begins: npt.NDArray[np.bool_] = np.array(
+            [n == eos_id or form.begins(token) for n, token in enumerate(tokens)]
+        )
+        self.blank: npt.NDArray[np.bool_] = np.array(
+            [n != eos_id and form.is_blank(token) for n, token in enumerate(tokens)]
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PieceVocabulary) and self.tokenizer_json == other.tokenizer_json
+
+    def __hash__(self) -> int:
+        return hash(self.tokenizer_json)
+
+    def __repr__(self) -> str:
+        return f"PieceVocabulary({len(self)} pieces)"
+
+    def __deepcopy__(self, memo: object) -> PieceVocabulary:
+        return self
+
+    def split(self, line: str) -> Encoding:
+        """Return the pieces of a line of text, which has no newline.
+
+        Raises:
+            UserError: if the line is not valid Unicode, or a piece has no id.
+        """
+        try:
+            encoded = self._tokenizer.encode(line, add_special_tokens=False)
+        except (UnicodeEncodeError, TypeError) as error:
+            raise UserError(f"{line!r} is not valid Unicode text") from error
+        except Exception as error:  # the library's own, without a class
+            raise UserError(f"the pieces cannot spell {line[:80]!r}: {error}") from error
+        return Encoding(np.array(encoded.ids, dtype=np.int32), encoded.offsets)
+
+    def encode_lines(self, lines: Sequence[str]) -> Ids:
+        """Return the ids of some lines, as :meth:`encode_block`."""
+        return self.encode_block(lines).ids
+
+    def encode_block(self, lines: Sequence[str]) -> Block:
+        """Return the ids of some lines, with ``<eos>`` after each, and their lengths.
+
+        Raises:
+            UserError: as :meth:`split`.
+        """
+        try:
+            encoded = self._tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)
+        except Exception as error:
+            raise UserError(f"the pieces cannot spell the text: {error}") from error
+        eos = [self.eos_id]
+        ids = np.fromiter((n for one in encoded for n in one.ids + eos), dtype=np.int32)
+        return Block(ids, np.array([len(one.ids) + 1 for one in encoded], dtype=np.int64))
+
+    def context(self, text: str) -> Ids:
+        """Return the ids of the words so far, after an ``<eos>``; the last word is complete."""
+        ids = [np.array([self.eos_id], dtype=np.int32)]
+        for line in text.split("\n"):
+            ids += [self.split(line.rstrip(BLANKS)).ids, ids[0]]
+        return np.concatenate(ids[:-1])
+
+    def text(self, ids: Iterable[int] | npt.NDArray[np.integer]) -> str:
+        """Return the text of some pieces; ``<eos>`` is a newline.
+
+        Bytes that are not UTF-8, as of a character's first pieces, become U+FFFD.
+        """
+        lines: list[list[int]] = [[]]
+        for number in map(int, ids):
+            if number == self.eos_id:
+                lines.append([])
+            else:
+                lines[-1].append(number)
+        return "\n".join(self._tokenizer.decode(line, skip_special_tokens=False) for line in lines)
+
+    def save(self, path: Path | str) -> None:
+        """Write one piece per line, and ``tokenizer.json`` beside them."""
+        files.write_text(Path(path).with_name(TOKENIZER), self.tokenizer_json)
+        super().save(path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> PieceVocabulary:
+        """Load a vocabulary of pieces that :meth:`save` wrote.
+
+        Raises:
+            UserError: if a file is missing or damaged, ``tokenizers`` is not installed, or the two
+                files do not belong together.
+        """
+        written = Vocabulary.load(path)
+        place = Path(path).with_name(TOKENIZER)
+        text = read_json_text(place)
+        size = _size(read_tokenizer(text, str(place)))
+        found = cls(text, written.eos_id) if written.eos_id < size else None
+        if found is None or found.words != written.words:
+            raise UserError(
+                f"{place} has other pieces than {path}: {size:,} and {len(written):,}; restore the "
+                "one that belongs to the model"
+            )
+        return found
+
+
+def load_vocabulary(path: Path, tokenizer: str | None) -> Vocabulary:
+    """Load a vocabulary of words or of pieces.
+
+    Args:
+        path: ``vocabulary.txt``.
+        tokenizer: what ``config.json`` or ``info.json`` names as the corpus's tokenizer.
+
+    Raises:
+        UserError: if a file is missing or damaged, or the extra for pieces is not installed.
+    """
+    return (PieceVocabulary if tokenizer == PIECES else Vocabulary).load(path)
+
+
+def train_pieces(lines: Iterable[str], kind: str, vocab_size: int | None) -> PieceVocabulary:
+    """Train pieces on the lines of a text.
+
+    Byte-pair encoding gives the same pieces for the same text. The library's unigram training does
+    not: a few of its pieces change from run to run.
+
+    Args:
+        lines: the lines, without newlines.
+        kind: ``bpe`` or ``unigram``.
+        vocab_size: largest number of pieces, at least 257. A short text yields fewer.
+
+    Raises:
+        UserError: if ``kind`` or ``vocab_size`` is out of range, or ``tokenizers`` is missing.
+    """
+    check_pieces(kind, vocab_size)
+    library = _library()
+    parts = library.pre_tokenizers
+    tokenizer = library.Tokenizer(
+        library.models.BPE() if kind == "bpe" else library.models.Unigram()
+    )
+    regex, normalizers = library.Regex, library.normalizers
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.Prepend(" "),
+            normalizers.Replace(regex(r"\A (?=\n)"), ""),
+            normalizers.Replace(regex(_NEW_LINE_BLANK), " "),
+        ]
+    )
+    tokenizer.pre_tokenizer = parts.Sequence(
+        [
+            parts.Split(regex(_SPLIT), "isolated"),
+            parts.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    decoders = library.decoders
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.ByteLevel(), decoders.Replace(regex(_OWN_BLANK), "")]
+    )
+    trainer = library.trainers.BpeTrainer if kind == "bpe" else library.trainers.UnigramTrainer
+    options = {"initial_alphabet": parts.ByteLevel.alphabet(), "special_tokens": []}
+    tokenizer.train_from_iterator(
+        lines, trainer(vocab_size=vocab_size, show_progress=False, **options)
+    )
+    return PieceVocabulary(tokenizer.to_str(pretty=True), tokenizer.token_to_id(_NEWLINE))
+
+
+def check_pieces(pieces: str, vocab_size: int | None) -> None:
+    """Refuse a ``--vocab-size`` that does not go with ``--pieces``.
+
+    Raises:
+        UserError: if pieces are trained and their number is missing or too small, or if the pieces
+            come from a file and their number is given.
+    """
+    if pieces not in KINDS:
+        if vocab_size is not None:
+            raise UserError(
+                f"--vocab-size {vocab_size}: the file of --pieces decides the number of pieces; "
+                "leave --vocab-size out"
+            )
+    elif vocab_size is None:
+        raise UserError(f"--pieces {pieces} needs --vocab-size, such as --vocab-size 8000")
+    elif vocab_size < LEAST:
+        raise UserError(
+            f"--vocab-size {vocab_size} is too small for --pieces {pieces}: the 256 bytes are "
+            f"pieces themselves; give {LEAST} or more"
+        )
+
+
+def count_words(line: str, tokenized: bool) -> int:
+    """Count the words of a line as a corpus of words does, ``<eos>`` included.
+
+    Args:
+        line: the line.
+        tokenized: whether words are separated by blanks and the line has one ``<eos>``. Otherwise
+            the line is tokenized, and every sentence in it has one.
+    """
+    sentences = [line.split()] if tokenized else split_sentences(tokenize(line))
+    return sum(len(words) + (not words or words[-1] != EOS) for words in sentences)
+
+
+def read_json_text(path: Path) -> str:
+    """Read a file of UTF-8 text that should hold a tokenizer.
+
+    Raises:
+        UserError: if it is missing or not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; expected the pieces of a tokenizer") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a tokenizer.json: it is not UTF-8 text") from error
+
+
+def read_tokenizer(tokenizer_json: str, place: str) -> Any:
+    """Return a tokenizer of the library that reads reserved pieces in a text as characters.
+
+    Args:
+        tokenizer_json: its content.
+        place: where it comes from, for messages.
+
+    Raises:
+        UserError: if the library is missing or cannot read the text.
+    """
+    library = _library()
+    try:
+        tokenizer = library.Tokenizer.from_str(tokenizer_json)
+    except Exception as error:  # the library's own, without a class
+        raise UserError(f"{place} is not a tokenizer.json that can be read: {error}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _library() -> Any:
+    return require("tokenizers", "pieces", "a run of pieces")
+
+
+def _size(tokenizer: Any) -> int:
+    """Return the number of ids, up to the largest one."""
+    return 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+
+
+class Form:
+    """How a tokenizer writes pieces: as bytes, with ``▁`` for a blank, or with ``##`` inside words.
+
+    Args:
+        content: the parsed ``tokenizer.json``.
+
+    Attributes:
+        is_bytes: whether every character of a piece stands for a byte.
+        unk: the unknown piece, or None if nothing is unknown.
+    """
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        model = content["model"]
+        outside = [content.get("pre_tokenizer"), content.get("decoder"), content.get("normalizer")]
+        self.is_bytes = '"ByteLevel"' in json.dumps(outside)
+        self._inside = (
+            model.get("continuing_subword_prefix", "##") if model["type"] == "WordPiece" else None
+        )
+        self.unk = self._unk(model)
+
+    def _unk(self, model: dict[str, Any]) -> str | None:
+        vocab = model["vocab"]
+        known = vocab.keys() if isinstance(vocab, dict) else {token for token, _ in vocab}
+        spelled = self._to_byte if self.is_bytes else [f"<0x{byte:02X}>" for byte in range(256)]
+        if (self.is_bytes or model.get("byte_fallback")) and all(map(known.__contains__, spelled)):
+            return None
+        if isinstance(vocab, list):
+            number = model.get("unk_id")
+            return None if number is None else str(vocab[number][0])
+        return model.get("unk_token") or None
+
+    @cached_property
+    def _to_byte(self) -> dict[str, int]:
+        """Return character -> byte, as ByteLevel writes bytes: printable ones as they are."""
+        plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+        others = [byte for byte in range(256) if byte not in plain]
+        shifted = zip((chr(256 + n) for n in range(len(others))), others, strict=True)
+        return {chr(byte): byte for byte in plain} | dict(shifted)
+
+    def is_spelled_byte(self, token: str) -> bool:
+        """Return whether a token is one byte written as ``<0xE2>``."""
+        return len(token) == 6 and token.startswith("<0x") and token.endswith(">")
+
+    def bytes_of(self, token: str) -> bytes:
+        """Return the bytes that a token stands for, with the blank before a word."""
+        if self.is_bytes and all(char in self._to_byte for char in token):
+            return bytes(self._to_byte[char] for char in token)
+        if self._inside is not None:
+            inside = token.startswith(self._inside)
+            return (token.removeprefix(self._inside) if inside else " " + token).encode()
+        return token.replace(BLANK, " ").encode()
+
+    def is_blank(self, token: str | None) -> bool:
+        """Return whether a token is nothing but blanks."""
+        return token is not None and not self.bytes_of(token).strip(BLANKS.encode())
+
+    def begins(self, token: str | None) -> bool:
+        """Return whether a token begins a word."""
+        return token is not None and self.bytes_of(token).decode("utf-8", "replace").startswith(
+            tuple(BLANKS)
+        )
+
+
+def _shown(
+    tokens: Sequence[str | None], form: Form, eos_id: int, unk_id: int | None
+) -> Iterator[str]:
+    """Yield each token as a word of vocabulary.txt: unique and without white space."""
+    seen = {EOS, UNK}
+    for number, token in enumerate(tokens):
+        if number == eos_id:
+            yield EOS
+        elif number == unk_id:
+            yield UNK
+        else:
+            shown = f"<unused-{number}>" if token is None else _readable(token, form)
+            if shown in seen:
+                shown = f"<piece-{number}>"
+            seen.add(shown)
+            yield shown
+
+
+def _readable(token: str, form: Form) -> str:
+    """Return a token as text, or its bytes as ``<0xE2><0x82>`` if it is not printable text."""
+    if form.is_spelled_byte(token):
+        return token
+    data = form.bytes_of(token)
+    text = data.decode("utf-8", "replace")
+    shown = text.replace(" ", BLANK)
+    is_text = "\ufffd" not in text and BLANK not in text and "<0x" not in text
+    if is_text and shown not in (EOS, UNK) and shown.isprintable() and shown.split() == [shown]:
+        return shown
+    return "".join(f"<0x{byte:02X}>" for byte in data) or "<0x>"

@@ -1,0 +1,232 @@
+"""Sub-word pieces: every text has pieces, and they give it back."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tiedlm.data import load_corpus
+from tiedlm.data.pieces import (
+    EOS,
+    PieceVocabulary,
+    count_words,
+    load_vocabulary,
+    train_pieces,
+)
+from tiedlm.errors import UserError
+
+tokenizers = pytest.importorskip("tokenizers", reason="tokenizers (tiedlm[pieces])")
+
+LINES = [
+    "The cat sees the cats, and the cats don't see it.",
+    "Élan, naïve wörter; 日本語のテキスト, हिन्दी भाषा — 1,000 <unk> <eos>",
+    "unhappily unhappiness happy happily   indented\tand tabbed",
+] * 4
+TRAINED = {kind: train_pieces(LINES, kind, 330) for kind in ("bpe", "unigram")}
+LINE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), max_size=40)
+ODD = ["<eos>", "<unk>", "<s>", "Ċ", "Ġ", "▁", "<0x0A>", " ", "\t", "the", "日本", "\u0301"]
+MIXED = st.lists(st.sampled_from(ODD) | LINE, max_size=8).map("".join)
+kinds = pytest.mark.parametrize("kind", ["bpe", "unigram"])
+
+
+@kinds
+@given(line=LINE | MIXED)
+@settings(max_examples=250, deadline=None, derandomize=True)
+def test_any_line_comes_back_from_its_pieces_and_has_one_eos(kind, line):
+    vocabulary = TRAINED[kind]
+    ids = vocabulary.encode_lines([line])
+    assert vocabulary.text(ids) == line + "\n"
+    assert np.flatnonzero(ids == vocabulary.eos_id).tolist() == [len(ids) - 1]
+
+
+@kinds
+@given(lines=st.lists(LINE | MIXED, max_size=4))
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_the_newline_of_a_text_is_the_eos_of_its_lines(kind, lines):
+    vocabulary = TRAINED[kind]
+    whole = tokenizers.Tokenizer.from_str(vocabulary.tokenizer_json)
+    encoded = whole.encode("".join(line + "\n" for line in lines))
+    assert encoded.ids == vocabulary.encode_lines(lines).tolist()
+    assert whole.decode(encoded.ids) == "".join(line + "\n" for line in lines)
+
+
+@kinds
+def test_every_line_begins_with_a_piece_that_begins_a_word(kind):
+    vocabulary = TRAINED[kind]
+    for line in ["The cat", "日本", " two blanks", "\ttab", "<eos>", "."]:
+        assert vocabulary.begins[vocabulary.split(line).ids[0]]
+
+
+def test_only_a_piece_with_a_blank_in_front_and_eos_begin_a_word():
+    vocabulary = TRAINED["bpe"]
+    begins = [w for w, begins in zip(vocabulary.words, vocabulary.begins, strict=True) if begins]
+    assert {"▁the", EOS, "<0x20>"} & set(begins) == {"▁the", EOS}
+    assert all(word == EOS or word[0] == "▁" or word.startswith("<0x") for word in begins)
+    inside = set(vocabulary.words) - set(begins)
+    assert not any(word.startswith("▁") for word in inside)
+
+
+def test_reserved_pieces_in_a_text_are_spelled():
+    vocabulary = TRAINED["bpe"]
+    ids = vocabulary.split("a <eos> b").ids
+    assert vocabulary.eos_id not in ids
+    assert vocabulary.text(ids) == "a <eos> b"
+    assert vocabulary.unk_id is None
+
+
+def test_pieces_are_the_same_each_time_they_are_trained():
+    again = train_pieces(iter(LINES), "bpe", 330)
+    assert again == TRAINED["bpe"] != train_pieces(LINES, "bpe", 320)
+    assert hash(again) == hash(TRAINED["bpe"])
+
+
+def test_pieces_survive_saving_and_copying(tmp_path):
+    vocabulary = TRAINED["bpe"]
+    vocabulary.save(tmp_path / "vocabulary.txt")
+    found = load_vocabulary(tmp_path / "vocabulary.txt", "pieces")
+    assert found == copy.deepcopy(vocabulary) == vocabulary
+    lines = (tmp_path / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
+    assert lines == list(vocabulary.words)
+    assert len(set(lines)) == len(lines) == 330
+
+
+def test_pieces_of_another_model_are_refused(tmp_path):
+    TRAINED["bpe"].save(tmp_path / "vocabulary.txt")
+    other = train_pieces(LINES, "bpe", 300)
+    (tmp_path / "tokenizer.json").write_text(other.tokenizer_json, encoding="utf-8")
+    with pytest.raises(UserError, match=r"has other pieces than .*: 300 and 330"):
+        PieceVocabulary.load(tmp_path / "vocabulary.txt")
+    (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match=r"tokenizer\.json is not a tokenizer\.json"):
+        PieceVocabulary.load(tmp_path / "vocabulary.txt")
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"tokenizer\.json does not exist"):
+        PieceVocabulary.load(tmp_path / "vocabulary.txt")
+
+
+def test_a_run_of_pieces_without_the_extra_is_one_clear_line(tmp_path, monkeypatch):
+    TRAINED["bpe"].save(tmp_path / "vocabulary.txt")
+    monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
+    with pytest.raises(UserError, match=r"needs tokenizers: pip install 'tiedlm\[pieces\]'"):
+        load_vocabulary(tmp_path / "vocabulary.txt", "pieces")
+
+
+def test_a_vocabulary_below_the_bytes_is_refused():
+    with pytest.raises(UserError, match="--vocab-size 256 is too small for --pieces bpe"):
+        train_pieces(LINES, "bpe", 256)
+    assert len(train_pieces(LINES, "bpe", 257)) == 257
+
+
+@pytest.mark.parametrize(
+    ("line", "tokenized", "words"),
+    [
+        ("The cat isn't here. It left.", False, 5 + 1 + 1 + 3 + 1),
+        ("The cat isn't here. It left.", True, 6 + 1),
+        ("", False, 0),
+        ("", True, 1),
+        ("ends with <eos>", True, 3),
+    ],
+)
+def test_words_are_counted_as_a_corpus_of_words_has_them(line, tokenized, words):
+    assert count_words(line, tokenized) == words
+
+
+TEXT = "".join(f"The {n} cats, naïve as ever, can't see №{n}.  日本語 {n}.\n\n" for n in range(60))
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "own.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def test_a_corpus_of_pieces_is_its_text_and_counts_the_words_of_a_corpus_of_words(text):
+    pieces = load_corpus(str(text), pieces="bpe", vocab_size=300, progress=False)
+    words = load_corpus(str(text), progress=False)
+    whole = "".join(pieces.vocabulary.text(getattr(pieces, p)) for p in ("train", "valid", "test"))
+    assert sorted(whole.splitlines()) == sorted(TEXT.splitlines())
+    for part in ("train", "valid", "test"):
+        counted = pieces.info["parts"][part]
+        assert counted["words"] == words.info["parts"][part]["tokens"]
+        found = pieces.vocabulary.text(getattr(pieces, part))
+        assert counted["bytes"] == len(found.encode())
+        assert counted["lines"] == found.count("\n")
+    assert pieces.info["tokenizer"] == "pieces"
+    again = load_corpus(str(text), pieces="bpe", vocab_size=300, progress=False)
+    assert again.vocabulary == pieces.vocabulary
+    assert again.train.tolist() == pieces.train.tolist()
+
+
+@pytest.mark.parametrize("share", [(0.5, 0.0), (0.25, 0.5), (0.1, 0.0)])
+def test_a_share_of_the_text_has_the_same_lines_as_for_words(tmp_path, share):
+    for part, count in (("train", 40), ("valid", 3), ("test", 3)):
+        lines = (f"a b c {n} " + "d " * (n % 5) for n in range(count))
+        (tmp_path / f"{part}.txt").write_text("".join(line.strip() + "\n" for line in lines))
+    fraction, skip = share
+    options = {"fraction": fraction, "skip": skip, "tokenize": False, "progress": False}
+    pieces = load_corpus(str(tmp_path), pieces="bpe", vocab_size=280, **options)
+    words = load_corpus(str(tmp_path), min_count=1, **options)
+    expected = " ".join(words.vocabulary.decode(words.train)).split("<eos>")
+    assert pieces.vocabulary.text(pieces.train).split("\n") == [line.strip() for line in expected]
+    assert pieces.info["parts"]["train"]["words"] == len(words.train)
+
+
+def test_pieces_are_trained_on_the_kept_part_of_the_training_text_only(tmp_path):
+    for part, word in (("valid", "zebra"), ("test", "zebra")):
+        (tmp_path / f"{part}.txt").write_text(f"{word} {word}\n" * 30)
+    (tmp_path / "train.txt").write_text("apple apple\n" * 30 + "cherry cherry\n" * 30)
+    options = {"pieces": "bpe", "vocab_size": 300, "fraction": 0.5, "progress": False}
+    found = set(load_corpus(str(tmp_path), **options).vocabulary.words)
+    assert "▁apple" in found
+    assert not {"▁cherry", "▁zebra"} & found
+    whole = load_corpus(str(tmp_path), vocab_from="whole", **options)
+    assert {"▁apple", "▁cherry"} <= set(whole.vocabulary.words)
+
+
+def test_a_run_reads_its_text_with_its_own_pieces(text, tmp_path):
+    """Even if training them again would give others, as a newer library might."""
+    own = train_pieces(["own pieces of an earlier library"], "bpe", 270)
+    own.save(tmp_path / "vocabulary.txt")
+    saved = tmp_path / "vocabulary.txt"
+    options = {"pieces": "bpe", "vocab_size": 300, "progress": False}
+    assert load_corpus(str(text), saved=saved, **options).vocabulary == own
+    trained = load_corpus(str(text), **options)
+    trained.vocabulary.save(saved)
+    same = load_corpus(str(text), saved=saved, **options)
+    assert same.train.filename == trained.train.filename  # not encoded twice
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pieces": "bpe"}, "--pieces bpe needs --vocab-size"),
+        ({"pieces": "bpe", "vocab_size": 300, "min_count": 2}, "--min-count"),
+        ({"pieces": "bep", "vocab_size": 300}, r"no such file \(did you mean 'bpe'\?\)"),
+        ({"pieces": "."}, "is a folder"),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_clear_line(text, options, message):
+    with pytest.raises(UserError, match=message):
+        load_corpus(str(text), progress=False, **options)
+
+
+def test_files_that_hold_no_pieces_are_one_clear_line(tmp_path, text):
+    for content in ["not json", "{}", "[1]", '{"model": {"type": "BPE"}}']:
+        (tmp_path / "t.json").write_text(content)
+        with pytest.raises(UserError, match=r"--pieces .*t\.json is not a tokenizer\.json"):
+            load_corpus(str(text), pieces=str(tmp_path / "t.json"), progress=False)
+    model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
+    (tmp_path / "t.json").write_text(json.dumps({"version": "1.0", "model": model}))
+    with pytest.raises(UserError, match="whole words"):
+        load_corpus(str(text), pieces=str(tmp_path / "t.json"), progress=False)
+
+
+def test_a_blank_part_is_one_clear_line(tmp_path):
+    for part, content in (("train", "a b\n"), ("valid", "\n\n"), ("test", "a\n")):
+        (tmp_path / f"{part}.txt").write_text(content)
+    with pytest.raises(UserError, match=r"the valid text of .* is blank"):
+        load_corpus(str(tmp_path), pieces="bpe", vocab_size=260, progress=False)
