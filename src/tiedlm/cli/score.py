@@ -93,7 +93,7 @@ def score(
     device
         auto, cpu, cuda or cuda:N.
     """
-    from tiedlm.cli.models import load_model, note_text, note_unknown
+    from tiedlm.cli.models import check_order, load_model, note_text, note_unknown
     from tiedlm.data.marks import Marks, notes_on_scored
     from tiedlm.files import keep_input, text_file
     from tiedlm.scoring import pieces, sentences
@@ -101,6 +101,7 @@ def score(
     from tiedlm.training.run_files import corpus_info, model_files
 
     _check_adapt(adapt, adapt_lr)
+    check_order("score", run, file)
     keep_input(out, file, *model_files(run))
     keep_input(unk_list, file, *model_files(run), flag="--unk-list")
     if out is not None and unk_list is not None and out.resolve() == unk_list.resolve():
