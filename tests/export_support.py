@@ -34,9 +34,10 @@ SHAPES = {
 
 
 def make_run(folder, shape, tokenizer=None, words=WORDS, data="tiny"):
-    """Write a run folder and return its model."""
+    """Write a run folder and return its model; ``shape`` is a name in SHAPES or the options."""
     torch.manual_seed(7)
-    model = LanguageModel(ModelConfig(vocab_size=len(words), init_range=0.8, **SHAPES[shape]))
+    options = SHAPES[shape] if isinstance(shape, str) else shape
+    model = LanguageModel(ModelConfig(vocab_size=len(words), init_range=0.8, **options))
     if model.decoder.bias is not None:
         torch.nn.init.uniform_(model.decoder.bias, -1, 1)
     model.vocabulary = Vocabulary(words)

@@ -90,8 +90,10 @@ def keep_input(out: Path | None, *inputs: Path | str, flag: str = "--out") -> No
         flag: the flag that gave ``out``.
 
     Raises:
-        UserError: if ``out`` is one of ``inputs``.
+        UserError: if ``out`` is one of ``inputs``, or ``-``.
     """
+    if str(out) == "-":
+        raise UserError(f"{flag}: expected a file, got -, which stands for standard output")
     if out is None or not out.is_file():
         return
     if out.resolve() in [Path(given).resolve() for given in inputs]:

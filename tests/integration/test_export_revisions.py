@@ -127,10 +127,33 @@ def test_the_upload_of_the_documentation_sends_each_folder_to_its_branch_main_fi
     assert sorted(sent[1:]) == [("chck_101", "chck_101"), ("chck_500", "chck_500")]
 
 
+def test_the_command_for_babylm_writes_revisions_that_put_eos_in_front(
+    run, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "babylm.md").read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if line.startswith("tiedlm export")]
+    status, _, err = run_command(capsys, *line.split()[1:], "--no-check")
+    assert status == 0, err
+    for name in ("main", "chck_101", "chck_500"):
+        tokenizer = transformers.AutoProcessor.from_pretrained(
+            tmp_path / "mine-hf" / name, trust_remote_code=True, padding_side="right"
+        )
+        assert tokenizer("the").input_ids[0] == tokenizer.bos_token_id
+        assert len(tokenizer("the").input_ids) == 2
+
+
 def test_mistakes_are_one_line_and_write_nothing(run, tmp_path, capsys):
     shutil.copytree(run, tmp_path / "plain", ignore=shutil.ignore_patterns("checkpoints"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full/letter.txt").write_text("")
+    status, _, err = run_command(
+        capsys, "export", run, "--to", "onnx", tmp_path / "new", "--start", "eos"
+    )
+    assert (status, err.count("\n")) == (2, 1)
+    assert "--start needs `--to hf`" in err
     for source, kind, target, expected in [
         (tmp_path / "plain", "hf", "new", "has no checkpoints by words seen; train with --keep-at"),
         (tmp_path / "nothing", "hf", "new", "is not a run folder"),

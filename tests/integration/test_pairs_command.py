@@ -177,3 +177,27 @@ def test_a_mistake_is_one_line_and_leaves_no_file(
     assert says in err
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "p.jsonl").read_text() == good
+
+
+@pytest.mark.parametrize("command", ["pairs", "score"])
+def test_swapped_arguments_are_told_apart_in_one_line(capsys, trained, blimp, command):
+    status, out, err = run(capsys, command, blimp, trained)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert f"the run comes first: `tiedlm {command} {trained} {blimp}`" in err
+
+
+@pytest.mark.parametrize(("command", "flag"), [("pairs", "--out"), ("score", "--unk-list")])
+def test_a_dash_is_not_the_name_of_a_file_to_write(
+    capsys, trained, blimp, monkeypatch, command, flag
+):
+    monkeypatch.chdir(blimp.parent)
+    status, out, err = run(capsys, command, trained, blimp, f"{flag}=-")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert f"{flag}: expected a file, got -" in err
+    assert list(blimp.parent.iterdir()) == [blimp]
+
+
+def test_a_folder_of_runs_names_the_runs_in_it(capsys, trained):
+    status, out, err = run(capsys, "evaluate", trained.parent)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert f"{trained.parent} is not a run folder, but it has some: run; give one of them" in err

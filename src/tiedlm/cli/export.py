@@ -28,6 +28,7 @@ def export(
     license_: Annotated[str | None, Parameter(name="--license", group=_HF)] = None,
     language: Annotated[str | None, Parameter(group=_HF)] = None,
     revisions: Annotated[bool, Parameter(group=_HF, negative="")] = False,
+    start: Annotated[Literal["eos", "none"] | None, Parameter(group=_HF)] = None,
     json_: Annotated[bool, Parameter(name="--json", group=_OUTPUT, negative="")] = False,
 ) -> None:
     """Write a run's best model for other programs, and check that they get the same numbers.
@@ -55,6 +56,9 @@ def export(
     revisions
         Write an hf folder for each revision of a repository: the best model to PATH/main, and the
         weights that `train --keep-at` kept to PATH/chck_1M, PATH/chck_2M and so on.
+    start
+        What the tokenizer of an hf folder puts before a text: none (default), or eos, which
+        BabyLM's evaluation pipeline needs to count the first word.
     json_
         Print JSON instead of text.
     """
@@ -66,11 +70,14 @@ def export(
         if int8:
             raise UserError("--int8 needs `--to onnx`; leave it out, or export to ONNX")
         options = {"check": check, "licence": license_, "language": language}
+        options["start"] = start or "none"
         _export_hf(run, folder, options, revisions, json_)
         return
 
     if revisions:
         raise UserError("--revisions needs `--to hf`; leave it out, or export to Hugging Face")
+    if start is not None:
+        raise UserError("--start needs `--to hf`; only its folder has a tokenizer")
     if not check:
         raise UserError("--no-check needs `--to hf`; ONNX files are always checked")
     if license_ is not None or language is not None:

@@ -19,7 +19,7 @@ from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
 from tiedlm.training.hardware import choose_device, fast_arithmetic
 from tiedlm.training.run import load
-from tiedlm.training.run_files import corpus_info, text_hashes
+from tiedlm.training.run_files import CONFIG, corpus_info, text_hashes
 from tiedlm.training.settings import Settings
 
 MOST_UNKNOWN = 0.5  # share of unknown words above which scores mean little
@@ -51,6 +51,24 @@ def note_text(sample: Iterable[str], notes: list[str]) -> None:
     """
     for line in [LACKS_BLANKS] * lacks_blanks(sample) + notes:
         note(line)
+
+
+def check_order(command: str, run: Path, file: str) -> None:
+    """Refuse a file where the run should be, if the run is where the file should be.
+
+    Args:
+        command: the command, such as "pairs".
+        run: its first argument.
+        file: its second.
+
+    Raises:
+        UserError: with the command to type.
+    """
+    if run.is_file() and (Path(file) / CONFIG).is_file():
+        raise UserError(
+            f"{run} is a file and {file} is a run folder; the run comes first: "
+            f"`tiedlm {command} {file} {run}`"
+        )
 
 
 def load_model(run: Path, device: str = "cpu") -> tuple[LanguageModel, Vocabulary]:

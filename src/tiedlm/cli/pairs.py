@@ -75,13 +75,14 @@ def pairs(
     device
         auto, cpu, cuda or cuda:N.
     """
-    from tiedlm.cli.models import load_model, splits_words
+    from tiedlm.cli.models import check_order, load_model, splits_words
     from tiedlm.data.marks import Marks
     from tiedlm.data.pieces import PieceVocabulary
     from tiedlm.files import keep_input, text_file
     from tiedlm.scoring.pairs import Counts, score_pairs, tally, written
     from tiedlm.training.run_files import model_files
 
+    check_order("pairs", run, file)
     keep_input(out, file, *more, *model_files(run))
     given, notes = _read([file, *more], good, bad, by)
     model, vocabulary = load_model(run, device)

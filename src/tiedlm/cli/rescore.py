@@ -68,8 +68,8 @@ def rescore(
     lm_scale
         Scale of the language models against the acoustic score (Kaldi's LMWT); 1 by default.
     unk_penalty
-        Cost of each word that the run does not know, in nats, added to its -log p(<unk>). A
-        positive one makes hypotheses with such words less probable. It is part of new.
+        Cost in nats of each word that the run does not know; 0 by default. A positive one makes
+        hypotheses with such words less probable.
     tune
         File with references, an utterance and its words on each line. Find the --weight, --penalty
         and --lm-scale with the fewest errors on this list, report the gain, and use them.

@@ -96,7 +96,13 @@ def score(
     device
         auto, cpu, cuda or cuda:N.
     """
-    from tiedlm.cli.models import load_model, note_text, note_unknown, splits_words
+    from tiedlm.cli.models import (
+        check_order,
+        load_model,
+        note_text,
+        note_unknown,
+        splits_words,
+    )
     from tiedlm.data.marks import Marks, notes_on_scored
     from tiedlm.data.pieces import PieceVocabulary
     from tiedlm.files import keep_input, text_file
@@ -108,6 +114,7 @@ def score(
     flags = flags or MethodFlags()
     _check_adapt(adapt, adapt_lr)
     _check_methods(flags, adapt, unit)
+    check_order("score", run, file)
     keep_input(out, file, *model_files(run))
     keep_input(unk_list, file, *model_files(run), flag="--unk-list")
     if out is not None and unk_list is not None and out.resolve() == unk_list.resolve():

@@ -21,9 +21,11 @@ from safetensors.torch import save as save_tensors
 from tiedlm import files
 from tiedlm.data import Vocabulary
 from tiedlm.data.find import has_name
+from tiedlm.data.tokenizer import EOS
 from tiedlm.environment_variables import HF_MODULES_CACHE, read, set_default
 from tiedlm.errors import UserError, require
 from tiedlm.export.model_card import RECORDED, card_library, model_card, result_of
+from tiedlm.export.start_of_text import start_with
 from tiedlm.export.supported import require_network
 from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.model import LanguageModel
@@ -59,6 +61,7 @@ def export_hf(
     check: bool = True,
     licence: str | None = None,
     language: str | None = None,
+    start: str = "none",
 ) -> HuggingFaceReport:
     """Export a run's best model as a folder for ``AutoModelForCausalLM.from_pretrained``.
 
@@ -68,6 +71,7 @@ def export_hf(
         check: whether to load the folder with transformers and compare its logits.
         licence: licence of the weights for the model card, such as "apache-2.0".
         language: language of the text for the model card, such as "en".
+        start: "eos" has the tokenizer put ``<eos>`` in front of every text; "none" adds nothing.
 
     Raises:
         UserError: if the run cannot be read, the folder holds something else or has a name that is
@@ -75,7 +79,9 @@ def export_hf(
     """
     model = prepare(run, folder, check)
     with files.files_together(folder, MARKER, "export") as new:
-        difference = write(model, run, new, check=check, licence=licence, language=language)
+        difference = write(
+            model, run, new, check=check, licence=licence, language=language, start=start
+        )
         refuse_difference(difference, folder)
     return HuggingFaceReport(folder, model.num_params(), difference)
 
@@ -104,6 +110,7 @@ def write(
     check: bool,
     licence: str | None = None,
     language: str | None = None,
+    start: str = "none",
 ) -> float | None:
     """Write the files of an export into a temporary folder, and compare their logits.
 
@@ -114,6 +121,7 @@ def write(
         check: as in :func:`export_hf`.
         licence: as in :func:`export_hf`.
         language: as in :func:`export_hf`.
+        start: as in :func:`export_hf`.
 
     Returns:
         The largest difference of a logit, or None if it was not checked.
@@ -135,13 +143,15 @@ def write(
     ids["pad_token_id"] = vocabulary.eos_id
     files.write_json(new / "generation_config.json", ids)
     for name, value in tokenizer_files(vocabulary, raw_text).items():
+        if name == "tokenizer.json" and start == "eos":
+            value = start_with(EOS, vocabulary.eos_id, value)
         files.write_json(new / name, value)
     for name in CODE:
         files.write_text(new / name, (SOURCE / name).read_text(encoding="utf-8"))
     title = files.readable(_title(run))
     card = model_card(
         title, model, Settings.of_run(run), result, corpus["name"], raw_text, licence, language,
-        run_config["tiedlm"],
+        start, run_config["tiedlm"],
     )  # fmt: skip
     files.write_text(new / "README.md", card)
     return largest_difference(model, new) if check else None
@@ -208,7 +218,11 @@ def _config(
         "architectures": ["TiedLMForCausalLM"],
         "auto_map": {
             "AutoConfig": "configuration_tiedlm.TiedLMConfig",
+            "AutoModel": "modeling_tiedlm.TiedLMModel",
             "AutoModelForCausalLM": "modeling_tiedlm.TiedLMForCausalLM",
+            "AutoModelForSequenceClassification": (
+                "modeling_tiedlm.TiedLMForSequenceClassification"
+            ),
         },
         "custom_pipelines": {
             "text-generation": {
@@ -222,6 +236,7 @@ def _config(
         "d_embed": model.config.d_embed,
         "d_hidden": model.config.d_hidden,
         "n_layers": model.config.n_layers,
+        "hidden_size": model.network.d_hidden,
         "decoder_bias": model.config.has_decoder_bias,
         "tie_word_embeddings": model.config.tied,
         "initializer_range": model.config.init_range,
@@ -240,13 +255,18 @@ def _config(
 
 
 def largest_difference(model: LanguageModel, folder: Path, length: int = 200) -> float:
-    """Return the largest difference in logits between a model and its export, on random words."""
+    """Return the largest difference in logits between a model and its export, on random words.
+
+    Both compute in float64: in float32 the rounding of a trained model can exceed the tolerance.
+    """
     transformers = require("transformers", "hf", "checking the export")
     transformers.utils.logging.disable_progress_bar()
     exported = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     generator = np.random.default_rng(0)
     ids_BT = torch.from_numpy(generator.integers(0, model.config.vocab_size, size=(2, length)))
     with torch.no_grad():
-        logits_BTV = exported.eval()(ids_BT).logits
-        hidden_BTH, _ = model(ids_BT)
-        return float((logits_BTV - model.decode(hidden_BTH)).abs().max())
+        logits_BTV = exported.eval().double()(ids_BT).logits
+        hidden_BTH, _ = model.double()(ids_BT)
+        difference = float((logits_BTV - model.decode(hidden_BTH)).abs().max())
+    model.float()
+    return difference

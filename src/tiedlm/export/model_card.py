@@ -20,6 +20,7 @@ from tiedlm.training.settings import IMPORTED, Settings
 RECORDED = "result"  # in the configuration of an exported folder
 _SPLITS = {"valid_ppl": "validation", "test_ppl": "test"}
 _RAW = "The tokenizer lower-cases and splits raw text as the training text was: give it raw text."
+_BEGIN = "begin a text with it"
 _BLANKS = "Blanks separate words: give it text that is tokenized as the training text was."
 
 
@@ -50,6 +51,7 @@ def model_card(
     raw_text: bool,
     licence: str | None = None,
     language: str | None = None,
+    start: str = "none",
     version: str = tiedlm.__version__,
 ) -> str:
     """Describe a model: what it is, how good it is, how to use it.
@@ -63,6 +65,7 @@ def model_card(
         raw_text: whether the tokenizer splits raw text.
         licence: of the weights, as the Hub names it, such as "apache-2.0".
         language: of the text, as ISO 639 names it, such as "en".
+        start: "eos" if the tokenizer puts ``<eos>`` in front of every text, else "none".
         version: of the tiedlm that trained it.
 
     Raises:
@@ -86,6 +89,8 @@ def model_card(
             title=title,
             **_facts(model, settings, result, corpus, version),
             text=_RAW if raw_text else _BLANKS,
+            first="" if start == "eos" else "<eos> ",
+            begin="the tokenizer begins a text with it" if start == "eos" else _BEGIN,
         )
     )
 

@@ -46,6 +46,7 @@ def export_revisions(
     check: bool = True,
     licence: str | None = None,
     language: str | None = None,
+    start: str = "none",
 ) -> list[HuggingFaceReport]:
     """Export a run's best model and its checkpoints, all of them or none.
 
@@ -55,6 +56,7 @@ def export_revisions(
         check: as in :func:`tiedlm.export.hf.export_hf`.
         licence: as there.
         language: as there.
+        start: as there.
 
     Returns:
         A report for each folder written, ``main`` first, then by the number of words.
@@ -73,7 +75,7 @@ def export_revisions(
                 model = prepare(source, out, check)
                 new = stack.enter_context(files.files_together(out, MARKER, "export"))
                 difference = write(
-                    model, source, new, check=check, licence=licence, language=language
+                    model, source, new, check=check, licence=licence, language=language, start=start
                 )
                 refuse_difference(difference, out)
                 reports.append(HuggingFaceReport(out, model.num_params(), difference))

@@ -141,7 +141,11 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
+        inside = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+        if not inside:
+            raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
+        names = ", ".join(inside[:8]) + ", ..." * (len(inside) > 8)
+        raise UserError(f"{folder} is not a run folder, but it has some: {names}; give one of them")
     config = read_json(folder / CONFIG)
     try:
         model_config = ModelConfig(**config["model"])

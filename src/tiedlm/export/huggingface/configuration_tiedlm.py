@@ -17,6 +17,7 @@ class TiedLMConfig(PretrainedConfig):
         d_embed: width of the word vectors.
         d_hidden: width of every layer of the network.
         n_layers: number of its layers.
+        hidden_size: width of its last layer; ``d_hidden`` by default.
         decoder_bias: whether the word classifier has a bias.
         tie_word_embeddings: whether the word classifier is the embedding itself.
         initializer_range: new weights are drawn from U(-initializer_range, initializer_range).
@@ -24,10 +25,7 @@ class TiedLMConfig(PretrainedConfig):
 
     model_type = "tiedlm"
     keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012
-    attribute_map = {  # noqa: RUF012
-        "hidden_size": "d_hidden",
-        "num_hidden_layers": "n_layers",
-    }
+    attribute_map = {"num_hidden_layers": "n_layers"}  # noqa: RUF012
 
     def __init__(
         self,
@@ -37,6 +35,7 @@ class TiedLMConfig(PretrainedConfig):
         d_embed: int = 200,
         d_hidden: int = 200,
         n_layers: int = 2,
+        hidden_size: int | None = None,
         decoder_bias: bool = False,
         tie_word_embeddings: bool = True,
         initializer_range: float = 0.1,
@@ -52,6 +51,7 @@ class TiedLMConfig(PretrainedConfig):
         self.d_embed = d_embed
         self.d_hidden = d_hidden
         self.n_layers = n_layers
+        self.hidden_size = d_hidden if hidden_size is None else hidden_size
         self.decoder_bias = decoder_bias
         self.initializer_range = initializer_range
         self.use_cache = use_cache

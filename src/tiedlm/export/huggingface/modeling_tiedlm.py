@@ -1,11 +1,9 @@
-"""A tiedlm model for transformers. This file is self-contained and does not need tiedlm.
+"""Tiedlm models for transformers. This file is self-contained and does not need tiedlm.
 
 The forward pass has no dropout. To continue training with variational dropout, use tiedlm itself.
 Tensors have the same names as in a tiedlm run.
 
-Each network between the word vectors and the classifier is in a file of its own.
-
-Shape letters: B sequences, T steps, V vocabulary, E embedding width, H hidden width, L layers.
+Shape letters: B sequences, T steps, V vocabulary, E embedding width.
 """
 
 from __future__ import annotations
@@ -14,76 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 from torch import Tensor, nn
-from transformers import GenerationMixin, PreTrainedModel
-from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers import GenerationMixin
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    CausalLMOutputWithPast,
+    SequenceClassifierOutputWithPast,
+)
 
+from .base_tiedlm import STATE, StateCache, TiedLMPreTrainedModel
 from .configuration_tiedlm import TiedLMConfig
-from .network_awd_lstm import Network as AWDNetwork
-from .network_elman import Network as ElmanNetwork
-from .network_encoder import Network as EncoderNetwork
-from .network_gru import Network as GRUNetwork
-from .network_lstm import Network as LSTMNetwork
-from .network_rhn import Network as RHNNetwork
-from .network_transformer import Network as TransformerNetwork
 
 if TYPE_CHECKING:  # so that save_pretrained copies the pipeline, which config.json names
     from .pipeline_tiedlm import TiedLMTextGenerationPipeline  # noqa: F401
 
 _TIES_ARE_NAMED_PAIRS = int(transformers.__version__.split(".")[0]) >= 5
-
-NETWORKS: dict[str, Any] = {
-    "lstm": LSTMNetwork,
-    "awd_lstm": AWDNetwork,
-    "gru": GRUNetwork,
-    "elman": ElmanNetwork,
-    "rhn": RHNNetwork,
-    "transformer": TransformerNetwork,
-    "encoder": EncoderNetwork,
-}
-
-# The name of a model's returned state, which version 5 of transformers changed.
-STATE = next(
-    name
-    for name in ("cache", "past_key_values")
-    if name in CausalLMOutputWithPast.__dataclass_fields__
-)
-
-
-class StateCache:
-    """The state of the network, and the number of positions read so far.
-
-    It takes the place of other models' keys and values, so that ``generate`` carries it along.
-
-    Args:
-        state: a NamedTuple of tensors whose axis 1 is the sequence.
-        length: number of positions read, masked ones included.
-    """
-
-    is_compileable = False
-    is_linear = (True,)  # transformers' name for a state that does not grow
-
-    def __init__(self, state: Any, length: int) -> None:
-        self.state = state
-        self.length = length
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return the number of positions read."""
-        return self.length
-
-    def reorder_cache(self, beam_idx: Tensor) -> StateCache:
-        """Reorder the sequences for beam search."""
-        self.state = type(self.state)(
-            *(part.index_select(1, beam_idx.to(part.device)) for part in self.state)
-        )
-        return self
-
-    batch_select_indices = reorder_cache
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        """Repeat the state of every sequence ``repeats`` times."""
-        self.state = type(self.state)(
-            *(part.repeat_interleave(repeats, dim=1) for part in self.state)
-        )
 
 
 class Decoder(nn.Linear):
@@ -103,54 +45,68 @@ class Decoder(nn.Linear):
         return super().forward(hidden)
 
 
-class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
+class TiedLMModel(TiedLMPreTrainedModel):
+    """The embedding and the network, without the word classifier.
+
+    Masked positions are skipped. Their hidden states repeat those of the position before, so the
+    last position has the state after the last word on either side of padding.
+    """
+
+    _keys_to_ignore_on_load_unexpected = (r"^decoder\.",)
+
+    def __init__(self, config: TiedLMConfig) -> None:
+        super().__init__(config)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: StateCache | None = None,
+        cache: StateCache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast | tuple[Any, ...]:
+        """Return the hidden states of the last layer.
+
+        Args:
+            input_ids: as in :meth:`TiedLMForCausalLM.forward`, and so are the others.
+            attention_mask: as there.
+            past_key_values: as there.
+            cache: as there.
+            inputs_embeds: as there.
+            use_cache: as there.
+            output_hidden_states: as there.
+            return_dict: as there.
+            **kwargs: ignored.
+
+        Returns:
+            ``last_hidden_state (B, T, config.hidden_size)``, and ``past_key_values`` (``cache``).
+        """
+        before = past_key_values if cache is None else cache
+        layers, state = self._read(input_ids, inputs_embeds, attention_mask, before)
+        out = BaseModelOutputWithPast(last_hidden_state=layers[-1])
+        return self._complete(out, layers, state, use_cache, output_hidden_states, return_dict)
+
+
+class TiedLMForCausalLM(TiedLMPreTrainedModel, GenerationMixin):
     """A word-level language model.
 
     ``past_key_values`` is a :class:`StateCache`. Padding needs an ``attention_mask``. Masked
     positions are skipped, on either side.
     """
 
-    config_class = TiedLMConfig
-    base_model_prefix = ""
-    main_input_name = "input_ids"
-    _is_stateful = True
-    _no_split_modules = [name for kind in NETWORKS.values() for name in kind.unsplittable]  # noqa: RUF012
     _tied_weights_keys = (
         {"decoder.weight": "embedding.weight"} if _TIES_ARE_NAMED_PAIRS else ["decoder.weight"]
     )
 
     def __init__(self, config: TiedLMConfig) -> None:
         super().__init__(config)
-        self.embedding = nn.Embedding(config.vocab_size, config.d_embed)
-        network = NETWORKS[config.network](config)
-        self.add_module(config.network, network)
-        self.decoder = Decoder(config, network.d_hidden)
+        self.decoder = Decoder(config, self.d_output)
         self.post_init()
-
-    @property
-    def network(self) -> Any:
-        """The network between the word vectors and the classifier."""
-        return self._modules[self.config.network]
-
-    @classmethod
-    def _supports_default_dynamic_cache(cls) -> bool:
-        return False
-
-    def _init_weights(self, module: nn.Module) -> None:
-        bound = self.config.initializer_range
-        for name, parameter in module.named_parameters(recurse=False):
-            if name == "bias":
-                nn.init.zeros_(parameter)
-            else:
-                nn.init.uniform_(parameter, -bound, bound)
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        """Return the embedding."""
-        return self.embedding
-
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        """Replace the embedding."""
-        self.embedding = value
 
     def get_output_embeddings(self) -> Decoder:
         """Return the word classifier."""
@@ -181,7 +137,7 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
         Args:
             input_ids: ``(B, T)`` word ids.
             attention_mask: ``(B, T)``, or ``(B, positions read + T)`` with ``past_key_values``;
-                0 at padding.
+                0 at padding. Also ``(B, T, T)``, the same with a causal mask.
             past_key_values: the state that an earlier call returned.
             cache: the same, under its name in later versions of transformers.
             inputs_embeds: ``(B, T, E)`` word vectors instead of ``input_ids``.
@@ -196,39 +152,18 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
         Returns:
             ``loss`` (with ``labels``), ``logits (B, T, V)``, and ``past_key_values`` (``cache``).
         """
-        x_BTE = self.embedding(input_ids) if inputs_embeds is None else inputs_embeds
-        batch, steps = x_BTE.shape[:2]
         before = past_key_values if cache is None else cache
-        if before is None:
-            state, length = self.network.initial_state(batch, x_BTE), 0
-        else:
-            state, length = before.state, before.length
-        mask_BT = None
-        if attention_mask is not None:
-            mask_BT = attention_mask[:, -steps:].bool()
-            if mask_BT.all():
-                mask_BT = None
-        outputs, state = self.network(x_BTE, state, mask_BT)
+        layers, state = self._read(input_ids, inputs_embeds, attention_mask, before)
         is_count = isinstance(logits_to_keep, int)
         kept = slice(-logits_to_keep, None) if is_count else logits_to_keep
-        logits = self.decoder(outputs[-1][:, kept])
+        logits = self.decoder(layers[-1][:, kept])
         loss = None
         if labels is not None:
             loss = self.loss_function(
                 logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs
             )
         out = CausalLMOutputWithPast(loss=loss, logits=logits)
-        if use_cache is None:
-            use_cache = self.config.use_cache
-        if use_cache:
-            out[STATE] = StateCache(state, length + steps)
-        if (
-            self.config.output_hidden_states
-            if output_hidden_states is None
-            else output_hidden_states
-        ):
-            out.hidden_states = (x_BTE, *outputs)
-        return out.to_tuple() if return_dict is False else out
+        return self._complete(out, layers, state, use_cache, output_hidden_states, return_dict)
 
     def prepare_inputs_for_generation(
         self,
@@ -249,3 +184,52 @@ class TiedLMForCausalLM(PreTrainedModel, GenerationMixin):
             "use_cache": kwargs.get("use_cache"),
             "logits_to_keep": 0 if logits_to_keep is None else logits_to_keep,
         }
+
+
+class TiedLMForSequenceClassification(TiedLMPreTrainedModel):
+    """A linear classifier of whole texts, which reads the state after the last word.
+
+    The classifier (``score``) is new and needs fine-tuning. Padding needs an ``attention_mask``.
+    """
+
+    _keys_to_ignore_on_load_unexpected = (r"^decoder\.",)
+
+    def __init__(self, config: TiedLMConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.score = nn.Linear(self.d_output, config.num_labels, bias=False)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutputWithPast | tuple[Any, ...]:
+        """Return the logits of the classes, and the loss if there are labels.
+
+        Args:
+            input_ids: as in :meth:`TiedLMForCausalLM.forward`, and so are the others.
+            attention_mask: as there.
+            inputs_embeds: as there.
+            labels: ``(B,)`` classes; numbers for a regression, as ``config.problem_type`` says.
+            output_hidden_states: as there.
+            return_dict: as there.
+            **kwargs: arguments of the loss.
+
+        Returns:
+            ``loss`` (with ``labels``) and ``logits (B, config.num_labels)``.
+        """
+        layers, state = self._read(input_ids, inputs_embeds, attention_mask, None)
+        logits = self.score(layers[-1][:, -1])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits, labels=labels, pooled_logits=logits, config=self.config, **kwargs
+            )
+        out = SequenceClassifierOutputWithPast(loss=loss, logits=logits)
+        return self._complete(out, layers, state, False, output_hidden_states, return_dict)
