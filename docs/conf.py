@@ -26,7 +26,7 @@ autodoc_typehints = "signature"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 add_module_names = False
-nitpicky = False
+smartquotes = False  # they would make one dash of the two before a flag
 
 html_math_renderer = "plain"  # MathJax would be loaded from another machine
 
