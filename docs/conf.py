@@ -32,6 +32,7 @@ html_math_renderer = "plain"  # MathJax would be loaded from another machine
 
 # TeX -> plain text, for the few equations of docstrings.
 PLAIN = (
+    (r"_\{y\^\*\}", "[y*]"), (r"y\^\*", "y*"),
     (r"\\\\\s*", "\n"), (r"\\mathrm\{(\w+)\}", r"\1"), (r"\\tilde y", "ỹ"), (r"\\hat y", "ŷ"),
     (r"\^\\top", "ᵀ"), (r"\\tau", "τ"), (r"\\alpha", "α"), (r"\\gamma", "γ"), (r"\\log", "log"),
     (r"\\[,;]|\\!", ""), (r"\\\|", " ‖ "), (r"\\quad", "   "), (r"\{([^{}]*)\}", r"\1"),
