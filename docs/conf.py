@@ -26,12 +26,13 @@ autodoc_typehints = "signature"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 add_module_names = False
-nitpicky = False
+smartquotes = False  # they would make one dash of the two before a flag
 
 html_math_renderer = "plain"  # MathJax would be loaded from another machine
 
 # TeX -> plain text, for the few equations of docstrings.
 PLAIN = (
+    (r"_\{y\^\*\}", "[y*]"), (r"y\^\*", "y*"),
     (r"\\\\\s*", "\n"), (r"\\mathrm\{(\w+)\}", r"\1"), (r"\\tilde y", "ỹ"), (r"\\hat y", "ŷ"),
     (r"\^\\top", "ᵀ"), (r"\\tau", "τ"), (r"\\alpha", "α"), (r"\\gamma", "γ"), (r"\\log", "log"),
     (r"\\[,;]|\\!", ""), (r"\\\|", " ‖ "), (r"\\quad", "   "), (r"\{([^{}]*)\}", r"\1"),

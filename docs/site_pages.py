@@ -46,14 +46,15 @@ def settings() -> str:
     text = "# Settings\n\nEvery setting of a run, as in `config.json`. The defaults are those\n"
     text += "without a recipe; `tiedlm train RECIPE --show` prints a recipe's values.\n"
     groups: dict[str, list[str]] = {}
+    last = "Without a flag"
     for field in dataclasses.fields(Settings):
         group = field.metadata["group"]
         default = {} if field.default is dataclasses.MISSING else field.default
         flag = f"`--{field.name.replace('_', '-')}`" if group else "no flag"
         words = field.metadata["help"].replace("|", r"\|").replace("<", r"\<")
         row = f"| `{field.name}` | {flag} | `{default!r}` | {words} |\n"
-        groups.setdefault(group or "Without a flag", []).append(row)
-    for group, rows in groups.items():
+        groups.setdefault(group or last, []).append(row)
+    for group, rows in sorted(groups.items(), key=lambda item: item[0] == last):
         text += f"\n## {group}\n\n| setting | flag | default | meaning |\n|---|---|---|---|\n"
         text += "".join(rows)
     return text

@@ -55,7 +55,7 @@ def augmented_cross_entropy(
 
     Args:
         hidden: the network's output, h.
-        classifier: W. Where the weights are tied, pass the embedding itself.
+        classifier: the matrix W. Where the weights are tied, pass the embedding itself.
         targets: ids of the words to predict.
         bias: b, in the cross-entropy only: the paper's eq. 3.1 has none in y^.
         embedding: the rows are word vectors (L transposed); default: ``classifier``.
