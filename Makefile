@@ -16,7 +16,7 @@ $(VENV)/made: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("tiedlm needs Python 3.10 or newer" if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,test,lint]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,web,test,lint]'
 	touch $@
 
 demo: $(VENV)/made ## train the paper's four models on a small corpus, and write a report
@@ -27,7 +27,7 @@ test: $(VENV)/made ## the tests, in minutes
 
 # What the tests of the optional parts need besides.
 $(VENV)/extras: $(VENV)/made
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,onnx,kenlm,tensorboard,clients,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,onnx,kenlm,tensorboard,clients,docs,pieces,browser]'
 	touch $@
 
 test-all: $(VENV)/extras ## the slow tests too, and those of every extra

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from tiedlm.cli import leave
@@ -55,3 +56,4 @@ def demo(
         leave(f"error: {diverged}", 1)
     print_demo_table(read_json(out / "results.json"))
     print(f"report: {report}")
+    print(f"explore: tiedlm explore {shlex.quote(str(out))}/vd-{network}*")

@@ -8,10 +8,10 @@ export function ink(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(bare).trim();
 }
 
-/** Return a text that plotly shows as it is: it reads tags and "%{...}" otherwise. */
+/** Return a text that plotly shows as it is: it reads tags, "%{...}" and "$...$" otherwise. */
 export function clean(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;")
-    .replaceAll("%{", "%\u200b{").replaceAll("$", "\u200b$");
+    .replaceAll("%", "&#37;").replaceAll("$", () => "&#36;");
 }
 
 /** Draw a chart, or draw it again. */

@@ -1,0 +1,421 @@
+"""The page of `tiedlm explore` in a real Chromium, with every other host out of reach.
+
+The pictures of docs/explore.md are made here, from the runs of the demo:
+
+    export EXPLORE_RUNS=runs/demo EXPLORE_PICTURES=docs/images
+    pytest -m slow tests/integration/test_explore_browser.py -k every_view
+"""
+
+import asyncio
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("plotly")
+pytest.importorskip("uvicorn")
+pytest.importorskip("playwright.sync_api")
+
+import uvicorn
+from playwright import sync_api as playwright
+
+from tiedlm.web.security import new_token
+from tiedlm.web.server import make_app, open_socket
+from tiedlm.web.views import VIEWS
+from web_support import HOSTILE, make_run, write_curve
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
+]
+
+ENGLISH = """<eos> <unk> the of to and a in that it we is for our this are have be will i with on
+they you as not by from more has must was all can world people new congress american states
+government energy house senate work year years jobs tax health security children"""
+STATES = {
+    "words": "text=the+people+of+the+",
+    "target": "word=congress&text=we+ask+the+",
+    "neighbours": "word=congress",
+    "map": "word=congress",
+    "angles": "",
+    "training": "train=1",
+    "surprisal": "text=the+congress+of+the+united+states+will+act+for+all+of+our+children%0A"
+    "we+must+have+security+and+energy+and+a+new+tax",
+    "pairs": "good=the+people+are+here&bad=the+people+is+here&good=he+has+jobs&bad=he+have+jobs",
+}
+READY = {  # what shows that the view has its answer
+    "words": "#table tbody tr", "target": ".js-plotly-plot .main-svg", "neighbours": ".near li",
+    "map": ".textpoint", "angles": ".js-plotly-plot .main-svg",
+    "training": ".js-plotly-plot .main-svg", "surprisal": "a[download]", "pairs": "#table tbody tr",
+}  # fmt: skip
+PICTURES = os.environ.get("EXPLORE_PICTURES")
+
+
+class Server:
+    """The page about some runs, served in a thread."""
+
+    def __init__(self, *folders):
+        self.socket = open_socket(None)
+        port, token = self.socket.getsockname()[1], new_token()
+        self.base = f"http://127.0.0.1:{port}"
+        self.address = f"{self.base}/?token={token}"
+        config = uvicorn.Config(
+            make_app(folders, token, port), lifespan="off", ws="none", log_level="critical",
+            timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        self.server = uvicorn.Server(config)
+        run = self.server.serve(sockets=[self.socket])
+        self.thread = threading.Thread(target=lambda: asyncio.run(run))
+        self.thread.start()
+
+    def stop(self):
+        self.server.should_exit = True
+        self.thread.join(20)
+        self.socket.close()
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    if given := os.environ.get("EXPLORE_RUNS"):
+        found = sorted(Path(given).glob("*/config.json"), key=lambda file: len(str(file)))
+        return [file.parent for file in found]
+    folder = tmp_path_factory.mktemp("runs")
+    words = ENGLISH.split()
+    shape = {"d_embed": 12, "d_hidden": 12}
+    make_run(folder / "vd-lstm", words, **shape)
+    make_run(folder / "vd-lstm-real", words, tied=True, seed=1, epochs=5, **shape)
+    return [folder / "vd-lstm", folder / "vd-lstm-real"]
+
+
+@pytest.fixture(scope="module")
+def server(folders):
+    made = Server(*folders)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as running:
+        rules = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+        made = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", rules])
+        yield made
+        made.close()
+
+
+def until(page, condition, **options):
+    """Wait for a condition; as a function, because the page evaluates no strings."""
+    is_function = "arg" in options
+    page.wait_for_function(condition if is_function else f"() => {condition}", **options)
+
+
+class Opened:
+    """A page that has been opened, and all that must not happen in it."""
+
+    def __init__(self, browser, server, width=1280, scheme="light"):
+        self.server = server
+        height = 844 if width < 500 else 900
+        self.context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme
+        )
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(30_000)
+        self.wrong = []
+        self.page.on("console", lambda message: self.wrong.append(message.text))
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.wrong.append(dialog.message))
+        self.page.on("request", self._saw)
+        self.page.goto(server.address)
+        self.page.wait_for_selector("body[data-ready]")
+
+    def _saw(self, request):
+        if not request.url.startswith((self.server.base + "/", "blob:")):
+            self.wrong.append(request.url)
+
+    def go(self, view, state="", ready=True):
+        self.page.goto("about:blank")
+        self.page.goto(f"{self.server.base}/{view}#{state}")
+        self.page.wait_for_selector("body[data-ready]")
+        if ready:
+            self.page.wait_for_selector(READY[view], state="attached")
+            until(self.page, "!document.querySelector('.waiting')")
+        return self.page
+
+
+@pytest.fixture
+def opened(browser, server):
+    made = Opened(browser, server)
+    yield made
+    made.context.close()
+    assert made.wrong == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_view_fits_is_accessible_and_says_nothing_in_the_console(
+    browser, server, tmp_path, width, scheme
+):
+    axe = pytest.importorskip("axe_playwright_python.base").AXE_SCRIPT
+    opened = Opened(browser, server, width, scheme)
+    pictures = Path(PICTURES or tmp_path)
+    for view in VIEWS:
+        page = opened.go(view.name, STATES[view.name])
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view.name
+        assert page.locator("h1").inner_text() == view.title
+        page.evaluate(axe)
+        found = page.evaluate("axe.run()")["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], view.name
+        page.wait_for_timeout(150)
+        if (width == 1280) == (scheme == "light"):
+            kind = "" if width == 1280 else "-phone-dark"
+            page.screenshot(path=pictures / f"explore-{view.name}{kind}.png")
+    opened.context.close()
+    assert opened.wrong == []
+    assert len(list(pictures.glob("explore-*.png"))) >= len(VIEWS) * (
+        (width == 1280) == (scheme == "light")
+    )
+
+
+def tab_to(page, selector, most=60):
+    """Press Tab until the focus is on what the selector names."""
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        if page.evaluate("s => document.activeElement.matches(s)", selector):
+            return
+    raise AssertionError(f"Tab does not reach {selector}")
+
+
+def test_the_menu_and_the_runs_work_by_keyboard(opened, folders):
+    page = opened.go("words", STATES["words"])
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    page = opened.go("words", STATES["words"])
+    tab_to(page, "#run-0")
+    page.keyboard.press("Space")
+    until(page, f"document.querySelectorAll('#table thead th').length <= {len(folders) + 1}")
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.getAttribute('href')").startswith("/pairs#run=")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("body[data-view=pairs][data-ready]")
+    assert not page.locator("#run-0").is_checked()
+
+
+def test_words_are_typed_and_chosen_by_keyboard(opened):
+    page = opened.go("words")
+    tab_to(page, "#text")
+    page.keyboard.type("the people ")
+    tab_to(page, "input[name=order]")
+    page.keyboard.press("ArrowDown")
+    tab_to(page, "button.word")
+    word = page.evaluate("document.activeElement.textContent")
+    page.keyboard.press("Enter")
+    kept = "" if word == "end of line" else word.replace("unknown word", "<unk>")
+    until(page, "text => document.querySelector('#text').value === text",
+                           arg=f"the people {kept} ")  # fmt: skip
+
+
+def test_the_sliders_move_the_soft_target_by_keyboard(opened):
+    page = opened.go("target", STATES["target"])
+    before = page.locator(".block .sum").first.inner_text()
+    tab_to(page, "#tau")
+    for _ in range(30):
+        page.keyboard.press("ArrowLeft")
+    until(page, "before => document.querySelector('.block .sum').innerText !== before", arg=before)
+    shown = float(page.locator("#tau-shown").inner_text())
+    assert shown < 20
+    until(
+        page,
+        "t => document.querySelector('.block .sum').innerText.startsWith(`At τ = ${t},`)",
+        arg=f"{shown:g}",
+    )
+    page.keyboard.press("Tab")
+    page.keyboard.press("End")
+    until(page, "document.querySelector('#blocks').innerText.includes('α = γτ = ')")
+    assert page.locator("#gamma-shown").inner_text() == "3"
+
+
+@pytest.mark.parametrize("view", ["neighbours", "map"])
+def test_an_unknown_word_offers_others_by_keyboard(opened, view):
+    page = opened.go(view, STATES[view])
+    tab_to(page, "#word")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("sen")
+    until(
+        page,
+        "(chips => chips.length && chips.every(chip => chip.textContent.startsWith('sen')))"
+        "([...document.querySelectorAll('button.chip')])",
+    )
+    tab_to(page, "button.chip")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('#word').value.startsWith('sen')")
+    until(page, "!document.querySelector('button.chip')")
+    assert len(page.locator("#word").input_value()) > 3
+
+
+def test_a_text_is_walked_through_and_its_table_downloaded_by_keyboard(opened):
+    page = opened.go("surprisal", ready=False)
+    tab_to(page, "#text")
+    page.keyboard.type("the people\nof the zebra")
+    until(page, "document.querySelectorAll('.colour .unknown').length > 0")
+    page.wait_for_selector("a[download]")
+    tab_to(page, ".colour")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert "bits, rank" in page.locator(".numbers").first.inner_text()
+    assert page.locator(".colour .at").count() == 1
+    tab_to(page, "a[download]")
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    table = Path(download.value.path()).read_text()
+    assert table.startswith("sentence\tposition\tword\t")
+    assert download.value.suggested_filename.endswith(".tsv")
+    assert table.count("\n") >= 7
+
+
+def test_pairs_are_added_and_removed_by_keyboard(opened):
+    page = opened.go("pairs", ready=False)
+    tab_to(page, ".pair input")
+    page.keyboard.type("the people are here")
+    page.keyboard.press("Tab")
+    page.keyboard.type("the people is here")
+    page.wait_for_selector("#table tbody tr")
+    tab_to(page, "#add")
+    page.keyboard.press("Enter")
+    page.keyboard.type("we have jobs")
+    page.keyboard.press("Tab")
+    page.keyboard.type("we has jobs")
+    until(page, "document.querySelectorAll('#table tbody tr').length === 2")
+    assert "of 2" in page.locator("#table tfoot").inner_text()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelectorAll('#table tbody tr').length === 1")
+
+
+def test_the_address_keeps_the_state_and_not_the_token(opened):
+    page = opened.go("words")
+    page.fill("#text", "the people of & = # ü ")
+    page.check("input[value=disagreement]")
+    until(page, "location.hash.includes('disagreement')")
+    rows = page.locator("#table tbody").inner_text()
+    address = page.url
+    assert "token" not in address
+    kept = parse_qs(urlsplit(address).fragment)
+    assert kept == {"text": ["the people of & = # ü "], "order": ["disagreement"]}
+    opened.go("angles")
+    page.goto(address)
+    until(page, "rows => document.querySelector('#table tbody')?.innerText === rows",
+                           arg=rows)  # fmt: skip
+    assert page.input_value("#text") == "the people of & = # ü "
+
+
+def test_twenty_keystrokes_a_second_do_not_queue_up(opened):
+    page = opened.go("words")
+    flying, most, asked = set(), [0], []
+
+    def began(request):
+        if request.url.endswith("/api/words"):
+            flying.add(request)
+            asked.append(request.post_data_json["text"])
+            most[0] = max(most[0], len(flying))
+
+    page.on("request", began)
+    page.on("requestfinished", lambda request: flying.discard(request))
+    page.on("requestfailed", lambda request: flying.discard(request))
+    page.focus("#text")
+    typed = "the people of the congress will have new jobs "
+    started = time.monotonic()
+    page.keyboard.type(typed, delay=50)
+    took = time.monotonic() - started
+    page.wait_for_timeout(50)
+    deadline = time.monotonic() + 10
+    while flying or asked[-1] != typed:
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(20)
+    assert most[0] == 1
+    assert len(asked) <= len(typed) + 1
+    assert took > 0.05 * len(typed)
+
+
+def test_a_hundred_kilobytes_are_pasted_and_replaced(opened):
+    page = opened.go("surprisal", "run=vd-lstm", ready=False)
+    page.focus("#text")
+    text = "the people of the world must have new energy and jobs\n" * 1850
+    assert len(text) > 100_000 - 200
+    page.keyboard.insert_text(text)
+    until(page, "document.querySelectorAll('.colour span').length > 1000")
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text("the people")  # while the long text is being read
+    until(page, "document.querySelectorAll('.colour span').length === 3")
+    page.wait_for_selector("a[download]")
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text(text)
+    until(page, f"document.querySelectorAll('.colour span').length === {1850 * 12}", timeout=90_000)
+    page.wait_for_selector("a[download]")
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text("x" * 200_001)
+    until(page, "document.querySelector('#reading').innerText.includes('200,000')")
+
+
+def test_hostile_words_names_and_files_are_only_text(browser, tmp_path):
+    folder = tmp_path / "<img src=x onerror=alert(9)>"
+    make_run(folder, HOSTILE)
+    (folder / "metrics.jsonl").write_text(
+        '{"epoch": 1, "valid_ppl": 9, "lr": 1}\n{"epoch": "<img src=x>", "valid_ppl": 8}\n'
+    )
+    server = Server(folder)
+    try:
+        opened = Opened(browser, server)
+        hostile = "+".join(word.replace("&", "%26").replace("%{", "%25{") for word in HOSTILE[2:])
+        for view in VIEWS:
+            state = f"text={hostile}&word=plainword&good={hostile}&bad={hostile}+it"
+            page = opened.go(view.name, state)
+            assert page.evaluate("document.querySelectorAll('main img, main script').length") == 0
+            assert page.locator("#runs bdi").inner_text() == folder.name
+            assert page.locator("main a[href^='http']").count() == 0
+            assert page.locator("main svg a").count() == 0
+        page = opened.go("map", "count=300")
+        shown = set(page.locator(".textpoint text").all_text_contents())
+        assert shown & {"<b>bold</b>", "<script>alert(1)</script>", "&lt;b&gt;", "{{7*7}}"}
+        opened.context.close()
+        assert opened.wrong == []
+    finally:
+        server.stop()
+
+
+def test_a_run_is_followed_while_it_is_trained_and_when_it_vanishes(browser, tmp_path):
+    folder = tmp_path / "run"
+    make_run(folder, ENGLISH.split(), epochs=2, finished=False)
+    server = Server(folder)
+    try:
+        opened = Opened(browser, server)
+        page = opened.go("training")
+        assert "not finished" in page.locator("#runs").inner_text()
+        write_curve(folder, 3)
+        until(page, "document.querySelector('#table').innerText.includes('3 of 2')")
+        page = opened.go("words", STATES["words"])
+        shutil.rmtree(folder)
+        until(page, "document.querySelector('#runs').innerText.includes('gone')")
+        before = page.locator("#table tbody").inner_text()
+        page.focus("#text")
+        page.keyboard.type("world ")
+        until(
+            page,
+            "before => document.querySelector('#table tbody').innerText !== before",
+            arg=before,
+        )
+        assert opened.wrong == []
+        server.stop()
+        page.keyboard.type("x")
+        page.wait_for_selector("#problem:not([hidden])")
+        assert "Start `tiedlm explore` again" in page.locator("#problem").inner_text()
+        opened.context.close()
+    finally:
+        server.stop()
