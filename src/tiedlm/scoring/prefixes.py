@@ -107,6 +107,8 @@ def mixed_log_probs(
         sequences: word ids, without ``<eos>``.
         eos_id: the id of ``<eos>``.
     """
+    if not others:
+        return sequence_log_probs(model, sequences, eos_id)
     models = [model, *(other for other, _ in others)]
     weights = np.array([1 - sum(weight for _, weight in others), *(weight for _, weight in others)])
     found = [sequence_log_probs(one, sequences, eos_id) for one in models]
