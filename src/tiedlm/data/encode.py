@@ -144,7 +144,7 @@ class _Writer:
         self._part.documents.append(starts[begun])
         self._length += len(block.ids)
         self._ids.write(np.ascontiguousarray(block.ids, dtype=np.int32).data)
-        words = "\n".join(block.words or ()).encode()
+        words = (block.words or "").encode()
         self._part.blocks.append(Stored(len(block.ids), self._words.tell(), len(words)))
         self._words.write(words)
 

@@ -3,6 +3,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -415,3 +418,49 @@ def test_a_long_file_of_the_cache_that_was_changed_is_made_anew(
     before = load_corpus(str(folder)).train.tolist()
     flip_a_bit(cached_folder(cache) / file)
     assert load_corpus(str(folder)).train.tolist() == before
+
+
+PREPARE = """
+import sys, time
+from pathlib import Path
+from tiedlm.data import encode, load_corpus
+original = encode.encode
+def slow(*arguments):
+    Path(sys.argv[2], "encoded-" + sys.argv[3]).touch()
+    time.sleep(float(sys.argv[4]))
+    return original(*arguments)
+encode.encode = slow
+print(len(load_corpus(sys.argv[1]).train))
+"""
+
+
+def prepare(folder: Path, tmp_path: Path, name: str, seconds: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PREPARE, folder, tmp_path, name, str(seconds)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+
+
+def wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.02)
+
+
+def test_of_two_processes_one_prepares_a_text_and_the_other_waits(folder: Path, tmp_path: Path):
+    first = prepare(folder, tmp_path, "first", 2.0)
+    wait_for(tmp_path / "encoded-first")
+    second = prepare(folder, tmp_path, "second", 0.0)
+    assert first.communicate(timeout=60)[0] == second.communicate(timeout=60)[0] == "12\n"
+    assert not (tmp_path / "encoded-second").exists()
+
+
+def test_a_text_is_prepared_anew_after_a_process_that_was_killed(
+    folder: Path, tmp_path: Path, cache: Path
+):
+    first = prepare(folder, tmp_path, "first", 60.0)
+    wait_for(tmp_path / "encoded-first")
+    first.kill()
+    first.communicate()
+    (left,) = (cache / "corpora").iterdir()
+    assert left.name.startswith(".")
+    assert len(load_corpus(str(folder)).train) == 12
+    assert not left.exists()
