@@ -165,6 +165,17 @@ def test_another_network_is_compared_in_the_same_way(tiny_corpus, tmp_path, netw
         assert load(tmp_path / "out" / folder).config.network == network
 
 
+def test_the_command_ends_by_naming_the_one_that_explores_its_models(demo, capsys, monkeypatch):
+    out, report, _ = demo
+    monkeypatch.setattr("tiedlm.experiments.demo.run_demo", lambda *given, **changes: report)
+    status, text, _ = run_command(capsys, "demo", "--out", out)
+    assert status == 0
+    *_, last = text.splitlines()
+    name, _, command = last.partition(": ")
+    assert (name, command) == ("explore", f"tiedlm explore {out}/vd-lstm*")
+    assert {run.name for run in out.glob("vd-lstm*")} == set(MODELS)
+
+
 def test_a_network_without_a_demo_is_refused(capsys, tmp_path):
     status, _, err = run_command(capsys, "demo", "--network", "rnh", "--out", tmp_path / "out")
     assert status == 2

@@ -64,6 +64,7 @@ export function start(page) {
       x: run.curve.map((line) => line.epoch), y: run.curve.map((line) => line[key]),
       mode: run.curve.length < 2 ? "markers" : "lines",
       name: clean(run.name) + (key === "train_ppl" ? " (training)" : ""),
+      showlegend: key === "valid_ppl" || !boxes[0].checked,
       line: { color: ink(page.colour(run.name)), dash, width: 2.25 },
       hovertemplate: "%{y:.1f}<extra>%{fullData.name}, epoch %{x}</extra>",
     })));
@@ -74,7 +75,8 @@ export function start(page) {
     }
     const low = Math.min(...values);
     const ends = runs.flatMap((run) => kinds.map(([key]) => run.curve.at(-1)[key] ?? low));
-    const high = Math.min(Math.max(...values), Math.max(ABOVE * low, ...ends));
+    const best = Math.min(...runs.map((run) => (boxes[0].checked ? run.best : low)));
+    const high = Math.min(Math.max(...values), Math.max(ABOVE * best, ...ends));
     const margin = 0.06 * (high - low) || 0.05 * low;
     const last = Math.max(...runs.map((run) => run.curve.at(-1).epoch));
     chart($("chart"), traces, {
