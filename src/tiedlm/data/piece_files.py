@@ -7,6 +7,7 @@ import os
 
 from tiedlm import files
 from tiedlm.data.pieces import KINDS, PieceVocabulary, read_json_text, read_tokenizer
+from tiedlm.data.sentencepiece_model import HIDDEN, read_model
 from tiedlm.data.tokenizer import EOS
 from tiedlm.errors import UserError, did_you_mean
 
@@ -41,7 +42,10 @@ def read_pieces(place: str) -> PieceVocabulary:
     if path.is_dir():
         raise UserError(f"--pieces {place} is a folder; give the tokenizer.json in it")
     try:
-        text = read_json_text(path)
+        if path.suffix == ".model":
+            text = read_model(path.read_bytes(), f"--pieces {place}")
+        else:
+            text = read_json_text(path)
         model = json.loads(text)["model"]["type"]
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
@@ -54,7 +58,8 @@ def read_pieces(place: str) -> PieceVocabulary:
         )
     tokenizer = read_tokenizer(text, f"--pieces {place}")
     known = tokenizer.get_vocab(with_added_tokens=True)
-    end = next((token for token in _ENDS if token in known), None)
+    ends = (name for end in _ENDS for name in (HIDDEN + end, end))
+    end = next((token for token in ends if token in known), None)
     if end is None:
         tokenizer.add_special_tokens([EOS])
         end = EOS

@@ -93,6 +93,10 @@ class PieceVocabulary(Vocabulary):
     def __deepcopy__(self, memo: object) -> PieceVocabulary:
         return self
 
+    def token(self, number: int) -> str:
+        """Return a piece as the tokenizer writes it."""
+        return str(self._tokenizer.id_to_token(number))
+
     def split(self, line: str) -> Encoding:
         """Return the pieces of a line of text, which has no newline.
 

@@ -21,9 +21,11 @@ from safetensors.torch import save as save_tensors
 from tiedlm import files
 from tiedlm.data import Vocabulary
 from tiedlm.data.corpus import has_name
+from tiedlm.data.pieces import PIECES, PieceVocabulary
 from tiedlm.environment_variables import HF_MODULES_CACHE, read, set_default
 from tiedlm.errors import UserError, require
 from tiedlm.export.model_card import RECORDED, card_library, model_card, result_of
+from tiedlm.export.piece_tokenizer import tokenizer_config
 from tiedlm.export.supported import require_network
 from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.model import LanguageModel
@@ -35,6 +37,7 @@ SOURCE = Path(__file__).with_name("huggingface")
 CODE = sorted(path.name for path in SOURCE.glob("*_*.py") if path.name != "__init__.py")
 MARKER = "modeling_tiedlm.py"  # every export has it
 TOLERANCE = 1e-5
+_ABOUT_TEXT = ("name", "tokenizer", PIECES)  # what config.json says about the corpus
 
 
 class HuggingFaceReport(NamedTuple):
@@ -134,8 +137,11 @@ def write(
     ids = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
     ids["pad_token_id"] = vocabulary.eos_id
     files.write_json(new / "generation_config.json", ids)
-    for name, value in tokenizer_files(vocabulary, raw_text).items():
-        files.write_json(new / name, value)
+    if isinstance(vocabulary, PieceVocabulary):  # its tokenizer.json is there already
+        files.write_json(new / "tokenizer_config.json", tokenizer_config(vocabulary))
+    else:
+        for name, value in tokenizer_files(vocabulary, raw_text).items():
+            files.write_json(new / name, value)
     for name in CODE:
         files.write_text(new / name, (SOURCE / name).read_text(encoding="utf-8"))
     title = files.readable(_title(run))
@@ -200,6 +206,8 @@ def _config(
     corpus = run_config["corpus"]
     data = corpus["name"] if has_name(corpus["name"]) else ""
     settings = run_config["settings"] | {"data": data, "init_from": None}
+    if settings.get("pieces") is not None:
+        settings["pieces"] = Path(settings["pieces"]).name
     if settings.get("soft_target_from") is not None:
         settings["soft_target_from"] = Path(settings["soft_target_from"]).name
     return {
@@ -233,7 +241,7 @@ def _config(
         "tiedlm": run_config["tiedlm"],
         "settings": settings,
         "model": run_config["model"],
-        "corpus": {"name": corpus["name"], "tokenizer": corpus["tokenizer"]},
+        "corpus": {name: corpus[name] for name in _ABOUT_TEXT if name in corpus},
         **({CHECKPOINT: run_config[CHECKPOINT]} if CHECKPOINT in run_config else {}),
     }
 
