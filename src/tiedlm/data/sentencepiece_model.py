@@ -19,7 +19,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tiedlm.data.pieces import BLANK
+from tiedlm.data.piece_form import BLANK
 from tiedlm.errors import UserError, require
 
 UNIGRAM, BPE = 1, 2

@@ -14,10 +14,8 @@ pytest.importorskip("tokenizers", reason="tokenizers (tiedlm[pieces])")
 library = pytest.importorskip("sentencepiece", reason="sentencepiece is not installed")
 
 LINES = ["the cat sees the cats, and the cats see it.", "unhappy happily unhappily", "naïve 日本"]
-TEXT = st.lists(
-    st.sampled_from(["the", "cat", "cats", "unhappy", "日本", "é", "z", " ", "  ", ",", "</s>", "<s>"]),
-    max_size=8,
-).map("".join)  # fmt: skip
+ODD = ["the", "cat", "cats", "unhappy", "日本", "é", "z", " ", "  ", ",", "</s>", "<s>"]
+TEXT = st.lists(st.sampled_from(ODD), max_size=8).map("".join)
 
 
 @pytest.fixture(scope="module", params=["unigram", "bpe"])
