@@ -27,7 +27,7 @@ test: $(VENV)/made ## the tests, in minutes
 
 # What the tests of the optional parts need besides.
 $(VENV)/extras: $(VENV)/made
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,onnx,kenlm,tensorboard,clients]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,onnx,kenlm,tensorboard,zstd,parquet,clients]'
 	touch $@
 
 test-all: $(VENV)/extras ## the slow tests too, and those of every extra

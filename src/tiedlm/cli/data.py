@@ -54,18 +54,22 @@ def prepare(
     vocab_size: MaybeWhole = None,
     min_count: MaybeWhole = None,
     tokenize: bool | None = None,
+    field: str = "text",
 ) -> None:
     """Encode a corpus into the cache, or write it as tokenized text.
 
     Args:
-        corpus: a name that `tiedlm data list` shows, a folder or a text file.
+        corpus: a name that `tiedlm data list` shows, a folder, a text file, a pattern, or several
+            of these with commas between.
         out: a folder for train.txt, valid.txt, test.txt and vocabulary.txt.
         vocab_size: the most words to keep, <eos> and <unk> included.
         min_count: how often a word must occur in train to be kept; by default 1 if train holds
             <unk>, else 2.
         tokenize: split the text into words; by default only if it looks raw.
+        field: the field of JSON lines or of Parquet that holds the text.
     """
-    from tiedlm.data.corpus import find_source, load_corpus
+    from tiedlm.data.corpus import load_corpus
+    from tiedlm.data.find import find_source
     from tiedlm.data.prepare import write_corpus
 
     loaded = load_corpus(
@@ -73,10 +77,11 @@ def prepare(
         vocab_size=vocab_size,
         min_count=min_count,
         tokenize=tokenize,
+        field=field,
         without_cache=None if out is None else temporary_cache,
     )
     if out is not None:
-        write_corpus(loaded, out, keep=find_source(corpus).files)
+        write_corpus(loaded, out, keep=find_source(corpus, field=field).files)
     tokens = ", ".join(f"{part} {n['tokens']:,}" for part, n in loaded.info["parts"].items())
     place = f"written to {out}" if out else "in the cache"
     print(f"{loaded.name}: tokens: {tokens}; {len(loaded.vocabulary):,} words; {place}")
@@ -90,16 +95,19 @@ def check(
     vocab_size: MaybeWhole = None,
     min_count: MaybeWhole = None,
     tokenize: bool | None = None,
+    field: str = "text",
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Count a corpus, verify its files, and warn about what makes its perplexity misleading.
 
     Args:
-        corpus: a name that `tiedlm data list` shows, a folder or a text file.
+        corpus: a name that `tiedlm data list` shows, a folder, a text file, a pattern, or several
+            of these with commas between.
         vocab_size: the most words to keep, <eos> and <unk> included.
         min_count: how often a word must occur in train to be kept; by default 1 if train holds
             <unk>, else 2.
         tokenize: split the text into words; by default only if it looks raw.
+        field: the field of JSON lines or of Parquet that holds the text.
         json_: print JSON instead of a table.
     """
     from tiedlm.data.check import check_corpus
@@ -111,6 +119,7 @@ def check(
             vocab_size=vocab_size,
             min_count=min_count,
             tokenize=tokenize,
+            field=field,
             without_cache=temporary_cache,
         )
     )

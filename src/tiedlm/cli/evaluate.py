@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -114,11 +113,12 @@ def _load_corpus(run: Path, settings: Settings, data: str | None, vocabulary: Vo
     Raises:
         UserError: if the text is missing, or its vocabulary is not the run's.
     """
+    from tiedlm.data.find import is_missing
     from tiedlm.training.run_files import corpus_info, text_hashes
 
     if data is not None:
         settings = settings.replace(data=data)
-    elif os.sep in settings.data and not Path(settings.data).exists():
+    elif is_missing(settings.data):
         raise UserError(
             f"{settings.data}, the text of {run}, does not exist; give its new place as --data"
         )

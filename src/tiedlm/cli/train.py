@@ -48,7 +48,7 @@ def train(
     if not settings.data:
         raise UserError(f"recipe {recipe!r} has no corpus of its own; give --data NAME-or-PATH")
     # They import NumPy, which --list does not need.
-    from tiedlm.data.corpus import place_of
+    from tiedlm.data.find import place_of
     from tiedlm.data.piece_files import place_of_pieces
 
     settings = settings.replace(data=place_of(settings.data))

@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from tiedlm import files
 from tiedlm.data import encode
 from tiedlm.data.counts import choose_vocabulary
+from tiedlm.data.documents import FIELD
 from tiedlm.data.encoder import Encoder, WordEncoder
+from tiedlm.data.facts import LONG, state_of
+from tiedlm.data.find import find_source
 from tiedlm.data.piece_corpus import Pieces, Share, build_pieces, find_pieces
 from tiedlm.data.pieces import load_vocabulary
-from tiedlm.data.sotu import FIRST_YEAR, sotu_source
-from tiedlm.data.source import PARTS, Source, from_folder, from_one_file
-from tiedlm.data.standard import STANDARD, standard_source
+from tiedlm.data.place import CacheError, alone, remove_unfinished, whole_folder
+from tiedlm.data.source import PARTS, Source
 from tiedlm.data.text import digest
 from tiedlm.data.tokenizer import UNK
 from tiedlm.data.vocabulary import Ids, Vocabulary
-from tiedlm.environment_variables import CACHE
-from tiedlm.errors import UserError, did_you_mean
+from tiedlm.errors import UserError
 
 _FORMAT = 6  # raised when the tokenizer or the cached files change, to invalidate old caches
 MOST_BYTES = 80  # bytes of a text's name that are kept in a folder's name
 VocabFrom = Literal["part", "whole"]
-_VOCABULARY, _INFO = "vocabulary.txt", "info.json"
-
-
-class CacheError(UserError):
-    """The cache cannot be written, for another reason than a full disk."""
+_VOCABULARY, _INFO, _DOCUMENTS = "vocabulary.txt", "info.json", "documents.npy"
 
 
 @dataclass(frozen=True)
@@ -54,6 +48,8 @@ class Corpus:
             tokenized), vocabulary rule, fraction, and the tokens and ``<unk>`` tokens of each part.
             ``lacks_blanks`` is there if the text has no spaces between words, and ``marks`` if it
             has special tokens of other tools.
+        documents: where the documents of the training part begin, the first at 0. Shape: (D,),
+            int64.
     """
 
     name: str
@@ -62,59 +58,7 @@ class Corpus:
     valid: Ids
     test: Ids
     info: dict[str, Any]
-
-
-def has_name(corpus: str) -> bool:
-    """Return whether a corpus is known by name."""
-    return corpus in FIRST_YEAR or corpus in STANDARD
-
-
-def find_source(
-    name_or_path: str,
-    *,
-    data_root: Path | None = None,
-    cache: Path | None = None,
-    download: bool = True,
-    progress: bool = True,
-) -> Source:
-    """Return the source of a corpus, given by name or path.
-
-    Raises:
-        UserError: if it is neither a known name nor a readable file or folder.
-    """
-    if name_or_path in FIRST_YEAR:
-        return sotu_source(name_or_path)
-    if name_or_path in STANDARD:
-        return standard_source(
-            name_or_path, data_root, files.cache_folder(cache), download, progress
-        )
-    path = files.expand(name_or_path)
-    if path.exists():
-        files.check_utf8(path, "info.json of the cache cannot hold such a name")
-    if path.is_dir():
-        return from_folder(path)
-    if path.is_file():
-        return from_one_file(path)
-    if path.exists():
-        raise UserError(f"{name_or_path} is a pipe or a device; save the text as a file")
-    if os.sep in name_or_path or path.suffix:
-        raise UserError(f"{name_or_path} does not exist; give a text file, a folder or a corpus")
-    known = [*FIRST_YEAR, *STANDARD]
-    raise UserError(
-        f"there is no corpus {name_or_path!r}{did_you_mean(name_or_path, known)}; give one of "
-        f"{', '.join(known)}, or a file or folder of your own"
-    )
-
-
-def place_of(name_or_path: str) -> str:
-    """Return a corpus's name unchanged, or the absolute path of an existing text.
-
-    What is recorded this way can be found from any working directory.
-    """
-    path = files.expand(name_or_path)
-    if has_name(name_or_path) or not path.exists():
-        return name_or_path
-    return os.path.abspath(path)
+    documents: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
 
 
 def load_corpus(
@@ -129,6 +73,7 @@ def load_corpus(
     encoder: Encoder | None = None,
     pieces: str | None = None,
     saved: Path | None = None,
+    field: str = FIELD,
     data_root: Path | None = None,
     cache: Path | None = None,
     download: bool = True,
@@ -139,7 +84,8 @@ def load_corpus(
 
     Args:
         name_or_path: ``sotu``, ``sotu-modern``, ``sotu-short``, ``ptb``, ``wikitext-2``, a folder
-            with train.txt, valid.txt and test.txt, or one text file, which is split.
+            with train.txt, valid.txt and test.txt, or a text, which is split: a file, a folder of
+            files, a pattern such as ``texts/*.jsonl``, or several of these with commas between.
         vocab_size: maximum size of the vocabulary, ``<eos>`` and ``<unk>`` included.
         min_count: how often a word must occur in the training part to be kept. The default is 1 if
             that part contains ``<unk>``, else 2, so that ``<unk>`` is always trained.
@@ -152,6 +98,7 @@ def load_corpus(
         pieces: split the text into sub-word pieces instead of words: ``bpe`` or ``unigram`` trains
             ``vocab_size`` of them on the kept part of the training text; a file has them.
         saved: the ``vocabulary.txt`` of a run with these ``pieces``, to take its own again.
+        field: the field of JSON lines or of Parquet that holds the text.
         data_root: folder with ptb/ and wikitext-2/; default ``$TIEDLM_DATA``.
         cache: cache folder; default ``$TIEDLM_CACHE``, else ``tiedlm`` in the user's cache folder.
         download: whether a missing corpus may be downloaded.
@@ -181,7 +128,12 @@ def load_corpus(
             raise
         folder = without_cache(error)
     source = find_source(
-        name_or_path, data_root=data_root, cache=folder, download=download, progress=progress
+        name_or_path,
+        field=field,
+        data_root=data_root,
+        cache=folder,
+        download=download,
+        progress=progress,
     )
     tokenized = source.tokenized if tokenize is None else not tokenize
     encoder = encoder or WordEncoder(tokenized)
@@ -193,8 +145,15 @@ def load_corpus(
         corpus = _read(source.name, folder / "corpora" / _folder_name(source, trained))
         if corpus is not None and corpus.vocabulary == found_pieces.given:
             return corpus
+    place, lock = folder / "corpora" / name, folder / "locks" / f"{name}.lock"
+    corpus = _read(source.name, place)
+    if corpus is not None:
+        return corpus
     try:
-        return _encode_once(source, encoder, folder / "corpora" / name, choice, progress)
+        with alone(lock, source.name, progress) as is_alone:
+            if is_alone:
+                remove_unfinished(place)
+            return _encode_once(source, encoder, place, choice, progress)
     except CacheError as error:
         if without_cache is None:
             raise
@@ -214,7 +173,7 @@ def _encode_once(
     """Return the corpus in the folder ``place``, encoded there if it is not there yet."""
     corpus = _read(source.name, place)
     if corpus is None:
-        with _whole_folder(place, lambda: _read(source.name, place) is not None) as unfinished:
+        with whole_folder(place, lambda: _read(source.name, place) is not None) as unfinished:
             _build(source, encoder, unfinished, choice, progress)
         corpus = _read(source.name, place)
         if corpus is None:
@@ -236,7 +195,7 @@ class _Choice:
 
     def identity(self) -> dict[str, Any]:
         """Return what tells this choice from others in the name of a cached corpus."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
         del found["pieces"]
         return found if self.pieces is None else found | {"pieces": self.pieces.identity()}
 
@@ -274,10 +233,12 @@ def _build(source: Source, encoder: Encoder, folder: Path, choice: _Choice, prog
         counted = encode.write_npy(stored, span, vocabulary, target)
         _require_words(part, source, counted, least)
         parts[part] = {"tokens": counted.tokens, "unk": counted.unknown}
-        hashes[target.name] = digest(target).sha256
+        hashes[target.name] = digest(target)
+    np.save(folder / _DOCUMENTS, encode.document_starts(train, kept))
+    hashes[_DOCUMENTS] = digest(folder / _DOCUMENTS)
     encoded.remove()
     vocabulary.save(folder / _VOCABULARY)
-    hashes[_VOCABULARY] = digest(folder / _VOCABULARY).sha256
+    hashes[_VOCABULARY] = digest(folder / _VOCABULARY)
     info = {
         **_about(source),
         "tokenizer": encoder.tokenizer,
@@ -293,7 +254,8 @@ def _build(source: Source, encoder: Encoder, folder: Path, choice: _Choice, prog
         "parts": parts,
         **({"marks": encoded.marks} if encoded.marks else {}),
     }
-    files.write_json(folder / _INFO, {"info": info, "sha256": hashes})
+    states = {name: state_of(folder / name) for name in hashes}
+    files.write_json(folder / _INFO, {"info": info, "sha256": hashes, "states": states})
 
 
 def _about(source: Source) -> dict[str, Any]:
@@ -331,50 +293,15 @@ def _read(name: str, folder: Path) -> Corpus | None:
     try:
         saved = files.read_json(folder / _INFO)
         for file, sha256 in saved["sha256"].items():
-            if digest(folder / file).sha256 != sha256:
+            state = state_of(folder / file)
+            is_same = state is not None and state[0] >= LONG and state == saved["states"][file]
+            if not is_same and digest(folder / file) != sha256:
                 return None
-        ids = {
-            part: np.load(folder / f"{part}.npy", mmap_mode="r", allow_pickle=False)
-            for part in PARTS
-        }
+        train, valid, test, documents = (
+            np.load(folder / file, mmap_mode="r", allow_pickle=False)
+            for file in (*(f"{part}.npy" for part in PARTS), _DOCUMENTS)
+        )
         vocabulary = load_vocabulary(folder / _VOCABULARY, saved["info"]["tokenizer"])
-        return Corpus(name, vocabulary, ids["train"], ids["valid"], ids["test"], saved["info"])
+        return Corpus(name, vocabulary, train, valid, test, saved["info"], documents)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-@contextmanager
-def _whole_folder(place: Path, is_whole: Callable[[], bool]) -> Iterator[Path]:
-    """Yield a temporary folder that becomes ``place`` on success and is deleted on failure.
-
-    Args:
-        place: the folder to create. If another process creates it first, that one is kept.
-        is_whole: returns whether ``place`` is complete; a damaged folder is replaced.
-    """
-    unfinished = None
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        # Only the user can read a folder made by tempfile, but a cache can be shared.
-        unfinished = files.temporary_name(place)
-        unfinished.mkdir()
-        yield unfinished
-        if not is_whole():
-            shutil.rmtree(place, ignore_errors=True)
-            try:
-                unfinished.rename(place)
-            except OSError:
-                if not is_whole():
-                    raise
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UserError(
-                f"cannot write {place.parent}: {reason}; make room there or set {CACHE} to another "
-                "folder"
-            ) from error
-        raise CacheError(
-            f"cannot write {place.parent}: {reason}; set {CACHE} to another folder"
-        ) from error
-    finally:
-        if unfinished is not None:
-            shutil.rmtree(unfinished, ignore_errors=True)

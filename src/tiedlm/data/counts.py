@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from itertools import groupby
-from operator import itemgetter
+from itertools import compress, groupby, repeat
+from operator import add, itemgetter
 from pathlib import Path
 
 from tiedlm.data.tokenizer import EOS, UNK
@@ -27,12 +27,12 @@ class WordCounts:
         self._runs: list[Path] = []
         self.has_unk = False
 
-    def add(self, words: Iterable[str], counts: Iterable[int]) -> None:
+    def add(self, words: list[str], counts: list[int]) -> None:
         """Add the counts of some words, each given once; those that are 0 are left out."""
+        if not all(counts):
+            words, counts = list(compress(words, counts)), [count for count in counts if count]
         known = self._counts
-        for word, count in zip(words, counts, strict=True):
-            if count:
-                known[word] = known.get(word, 0) + count
+        known.update(zip(words, map(add, map(known.get, words, repeat(0)), counts), strict=True))
         self.has_unk = self.has_unk or UNK in known
         if len(known) > MOST:
             self._write_run()

@@ -57,7 +57,7 @@ def _fetch(url: str, path: Path, part: Path, sha256: str, progress: bool) -> Non
         except _CutError as error:
             if attempt == _ATTEMPTS:
                 raise UnreachableError(f"the connection was cut {attempt} times") from error
-    found = digest(part).sha256
+    found = digest(part)
     if found != sha256:
         part.unlink()
         raise UserError(

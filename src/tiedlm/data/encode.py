@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +11,18 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tiedlm.cores import available_cores
 from tiedlm.data.counts import WordCounts
 from tiedlm.data.encoder import FIRST_EOS, Block, Encoder
 from tiedlm.data.marks import Marks
 from tiedlm.data.source import PARTS, Source
 from tiedlm.data.vocabulary import Ids, Vocabulary
+from tiedlm.data.workers import encode_blocks
 from tiedlm.errors import UserError
 from tiedlm.progress import byte_progress
 
 BLOCK = 1 << 22  # characters that are encoded at a time
+PARALLEL = 8_000_000  # bytes of text for each process that encodes
 
 
 class Stored(NamedTuple):
@@ -39,12 +43,14 @@ class EncodedPart:
             of the encoder's vocabulary.
         eos_id: the id of ``<eos>`` in every block.
         blocks: what the files hold.
+        documents: where documents begin, in ids, for each block.
     """
 
     ids: Path
     words: Path
     eos_id: int
     blocks: list[Stored] = field(default_factory=list)
+    documents: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return sum(block.length for block in self.blocks)
@@ -81,31 +87,45 @@ def encode(source: Source, encoder: Encoder, folder: Path, progress: bool) -> En
     marks = Marks(encoder.tokenizer is None)
     try:
         with byte_progress(f"encoding {source.name}", source.size, show=progress) as advance:
-            for part, lines in _blocks(source):
-                block = encoder.encode_lines(lines)
-                writers[part].write(block)
+            processes = min(available_cores(), source.size // PARALLEL)
+            for (part, size, documents), block in encode_blocks(
+                encoder, _blocks(source), processes
+            ):
+                writers[part].write(block, documents)
                 if block.marks is not None:
                     marks.add(block.marks)
-                advance(sum(map(len, lines)) + len(lines))
+                advance(size)
     finally:
         for writer in writers.values():
             writer.close()
     return Encoded(parts, marks.counts())
 
 
-def _blocks(source: Source) -> Iterator[tuple[str, list[str]]]:
+class _About(NamedTuple):
+    """A block's part, its size in characters, and the lines in it with which documents begin."""
+
+    part: str
+    size: int
+    documents: list[int]
+
+
+def _blocks(source: Source) -> Iterator[tuple[_About, list[str]]]:
     """Yield the lines of a source in blocks of one part, those of a part in order."""
     lines: dict[str, list[str]] = {part: [] for part in PARTS}
+    documents: dict[str, list[int]] = {part: [] for part in PARTS}
     sizes = dict.fromkeys(PARTS, 0)
     for part, line in source.lines():
+        if line is None:
+            documents[part].append(len(lines[part]))
+            continue
         lines[part].append(line)
         sizes[part] += len(line) + 1
         if sizes[part] >= BLOCK:
-            yield part, lines[part]
-            lines[part], sizes[part] = [], 0
+            yield _About(part, sizes[part], documents[part]), lines[part]
+            lines[part], documents[part], sizes[part] = [], [], 0
     for part in PARTS:
         if lines[part]:
-            yield part, lines[part]
+            yield _About(part, sizes[part], documents[part]), lines[part]
 
 
 class _Writer:
@@ -115,11 +135,16 @@ class _Writer:
         self._part = part
         self._ids: IO[bytes] = part.ids.open("wb")
         self._words: IO[bytes] = part.words.open("wb")
+        self._length = 0
 
-    def write(self, block: Block) -> None:
-        """Write a block behind those before it."""
+    def write(self, block: Block, documents: list[int]) -> None:
+        """Write a block behind those before it; documents begin with some of its lines."""
+        starts = np.cumsum(block.lengths) - block.lengths + self._length
+        begun = [line for line in documents if line < len(starts)]
+        self._part.documents.append(starts[begun])
+        self._length += len(block.ids)
         self._ids.write(np.ascontiguousarray(block.ids, dtype=np.int32).data)
-        words = "\n".join(block.words or ()).encode()
+        words = (block.words or "").encode()
         self._part.blocks.append(Stored(len(block.ids), self._words.tell(), len(words)))
         self._words.write(words)
 
@@ -203,6 +228,13 @@ def _line_end(part: EncodedPart, share: float) -> int:
     return end
 
 
+def document_starts(part: EncodedPart, span: Span) -> npt.NDArray[np.int64]:
+    """Return where the documents of a span begin, the first at 0."""
+    starts = np.concatenate([np.empty(0, np.int64), *part.documents]) - span.start
+    inside = starts[(starts > 0) & (starts < span.length)]
+    return np.unique(np.append(inside, 0))
+
+
 def count_words(part: EncodedPart, span: Span, folder: Path) -> WordCounts:
     """Count how often each word occurs in a span; ``folder`` is for what memory cannot hold."""
     counts = WordCounts(folder)
@@ -228,4 +260,6 @@ def write_npy(part: EncodedPart, span: Span, vocabulary: Vocabulary, target: Pat
                 unknown += int(np.count_nonzero(ids == vocabulary.unk_id))
             ends += int(np.count_nonzero(ids == vocabulary.eos_id))
             file.write(ids.astype("<i4", copy=False).data)
+        file.flush()
+        os.fsync(file.fileno())
     return Counted(span.length, unknown, span.length - unknown - ends)

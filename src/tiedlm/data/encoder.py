@@ -6,7 +6,9 @@ processes that encode in parallel.
 
 from __future__ import annotations
 
+import itertools
 from array import array
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -16,6 +18,8 @@ import numpy.typing as npt
 from tiedlm.data.marks import Marks
 from tiedlm.data.tokenizer import EOS, UNK, split_sentences, tokenize
 from tiedlm.data.vocabulary import Ids, Vocabulary
+
+_Types = defaultdict[str, int]
 
 FIRST_EOS, FIRST_UNK = 0, 1  # ids within a block whose words are numbered as they appear
 _TOGETHER = 256  # lines that are split at once: fewer calls, and the words stay in the cache
@@ -27,14 +31,14 @@ class Block(NamedTuple):
     Args:
         ids: the ids of all lines, one after another. Shape: (N,), int32.
         lengths: how many ids each line has. Shape: (lines,), int64.
-        words: the words that the ids number in this block alone, ``<eos>`` and ``<unk>`` first.
-            None if the ids are those of the encoder's vocabulary.
+        words: the words that the ids number in this block alone, ``<eos>`` and ``<unk>`` first,
+            with newlines between. None if the ids are those of the encoder's vocabulary.
         marks: other tools' special tokens in the lines, if they were counted.
     """
 
     ids: Ids
     lengths: npt.NDArray[np.int64]
-    words: list[str] | None = None
+    words: str | None = None
     marks: Marks | None = None
 
 
@@ -56,14 +60,6 @@ class Encoder(Protocol):
         ...
 
 
-class _Types(dict[str, int]):
-    """A mapping from word to id that numbers words as they first appear."""
-
-    def __missing__(self, word: str) -> int:
-        self[word] = number = len(self)
-        return number
-
-
 class WordEncoder:
     """Split lines into words, and number the words of each block as they appear.
 
@@ -81,13 +77,14 @@ class WordEncoder:
 
     def encode_lines(self, lines: Sequence[str]) -> Block:
         """Return the ids of some lines; equal words of a block have equal ids."""
-        types = _Types({EOS: FIRST_EOS, UNK: FIRST_UNK})
+        types: _Types = defaultdict(itertools.count(2).__next__)  # numbers words as they appear
+        types |= {EOS: FIRST_EOS, UNK: FIRST_UNK}
         marks = Marks(self.tokenized)
         pieces = [(np.empty(0, np.int32), np.empty(0, np.int64))]
         for start in range(0, len(lines), _TOGETHER):
             pieces.append(self._encode(lines[start : start + _TOGETHER], types, marks))
         ids, lengths = (np.concatenate(part) for part in zip(*pieces, strict=True))
-        return Block(ids, lengths, list(types), marks)
+        return Block(ids, lengths, "\n".join(types), marks)
 
     def _encode(
         self, lines: Sequence[str], types: _Types, marks: Marks

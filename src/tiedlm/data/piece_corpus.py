@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from tiedlm import files
+from tiedlm.data.facts import state_of
 from tiedlm.data.piece_files import read_pieces
 from tiedlm.data.pieces import (
     KINDS,
@@ -135,7 +137,7 @@ def build_pieces(
     Raises:
         UserError: if a part has no text, or no whole line is in the share.
     """
-    counts, words_of_lines = _count(source, tokenized, progress)
+    counts, words_of_lines, documents = _count(source, tokenized, progress)
     everything = kept = range(counts["train"].lines)
     if share != Share(1.0, 0.0):
         kept = _kept_lines(words_of_lines, share)
@@ -143,7 +145,9 @@ def build_pieces(
     vocabulary = pieces.given or train_pieces(
         _lines(source, "train", everything if from_whole else kept), pieces.asked, pieces.vocab_size
     )
-    parts = _write_parts(source, folder, vocabulary, kept, progress)
+    parts, starts = _write_parts(source, folder, vocabulary, kept, progress)
+    begun = sorted({0, *(line - kept.start for line in documents if line in kept)})
+    np.save(folder / "documents.npy", starts[begun])
     vocabulary.save(folder / "vocabulary.txt")
     info = {
         **about,
@@ -163,16 +167,22 @@ def build_pieces(
         **({"skip": share.skip} if share.skip else {}),
         "parts": {part: parts[part] | counts[part]._asdict() for part in PARTS},
     }
-    names = [*(f"{part}.npy" for part in PARTS), "vocabulary.txt", TOKENIZER]
-    hashes = {name: digest(folder / name).sha256 for name in names}
-    files.write_json(folder / "info.json", {"info": info, "sha256": hashes})
+    names = [*(f"{part}.npy" for part in (*PARTS, "documents")), "vocabulary.txt", TOKENIZER]
+    hashes = {name: digest(folder / name) for name in names}
+    states = {name: state_of(folder / name) for name in names}
+    files.write_json(folder / "info.json", {"info": info, "sha256": hashes, "states": states})
 
 
 def _write_parts(
     source: Source, folder: Path, vocabulary: PieceVocabulary, kept: range, progress: bool
-) -> dict[str, dict[str, int]]:
-    """Write each part as ``<folder>/<part>.npy``; return how many pieces it has."""
+) -> tuple[dict[str, dict[str, int]], npt.NDArray[np.int64]]:
+    """Write each part as ``<folder>/<part>.npy``.
+
+    Returns:
+        How many pieces each part has, and where the lines of the training part begin.
+    """
     parts = {}
+    starts = array("q")
     with byte_progress(f"splitting {source.name}", source.size, show=progress) as advance:
         for part in PARTS:
             tokens = unknown = lines = 0
@@ -181,6 +191,9 @@ def _write_parts(
                 for batch in _batches(_lines(source, part, kept if part == "train" else None)):
                     ids = vocabulary.encode_lines(batch)
                     file.write(ids.astype("<i4", copy=False).data)
+                    if part == "train":
+                        ends = np.flatnonzero(ids == vocabulary.eos_id)
+                        starts.extend((tokens + np.append(0, ends[:-1] + 1)).tolist())
                     tokens, lines = tokens + len(ids), lines + len(batch)
                     if vocabulary.unk_id is not None:
                         unknown += int(np.count_nonzero(ids == vocabulary.unk_id))
@@ -189,7 +202,7 @@ def _write_parts(
                 raise UserError(f"the {part} text of {source.origin} has no words: it is blank")
             _as_npy(place, place.with_suffix(".npy"), tokens)
             parts[part] = {"tokens": tokens, "unk": unknown}
-    return parts
+    return parts, np.array(starts, dtype=np.int64)
 
 
 def notes_on_pieces(info: dict[str, Any]) -> list[str]:
@@ -218,19 +231,30 @@ def _sha256(vocabulary: PieceVocabulary) -> str:
     return hashlib.sha256(vocabulary.tokenizer_json.encode()).hexdigest()
 
 
-def _count(source: Source, tokenized: bool, progress: bool) -> tuple[dict[str, Counts], array[int]]:
-    """Count each part; return the words of each training line too."""
+def _count(
+    source: Source, tokenized: bool, progress: bool
+) -> tuple[dict[str, Counts], array[int], array[int]]:
+    """Count each part.
+
+    Returns:
+        The counts, the words of each training line, and the lines with which its documents begin.
+    """
+    documents = array("q")
     found = dict.fromkeys(PARTS, Counts())
     words_of_lines = array("i")
     with byte_progress(f"counting {source.name}", source.size, show=progress) as advance:
         for part, line in source.lines():
+            if line is None:
+                if part == "train":
+                    documents.append(len(words_of_lines))
+                continue
             words = count_words(line, tokenized)
             before = found[part]
             found[part] = before.plus(line, words)
             advance(found[part].bytes - before.bytes)
             if part == "train":
                 words_of_lines.append(words)
-    return found, words_of_lines
+    return found, words_of_lines, documents
 
 
 def _kept_lines(words_of_lines: array[int], share: Share) -> range:
@@ -258,7 +282,7 @@ def _count_kept(source: Source, kept: range, words_of_lines: array[int]) -> Coun
 
 def _lines(source: Source, part: str, kept: range | None) -> Iterator[str]:
     """Yield the lines of a part, or those with the numbers ``kept``."""
-    lines = (line for of_part, line in source.lines() if of_part == part)
+    lines = (line for of_part, line in source.lines() if of_part == part and line is not None)
     return lines if kept is None else islice(lines, kept.start, kept.stop)
 
 

@@ -69,8 +69,9 @@ def sotu_source(name: str) -> Source:
         for part in ("valid", "test")
     ]
 
-    def lines() -> Iterator[tuple[str, str]]:
+    def lines() -> Iterator[tuple[str, str | None]]:
         for _, year, text in texts:
+            yield part_of_year(year), None
             for paragraph in clean(text):
                 yield part_of_year(year), paragraph
 

@@ -1,17 +1,29 @@
-"""Texts in three parts, ready to be encoded: from a folder or from one file."""
+"""Texts in three parts, ready to be encoded: from a folder, from one file or from several."""
 
 from __future__ import annotations
 
-import string
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiedlm.data.text import count_blank_lines, digest, lacks_blanks, looks_tokenized, read_lines
+from tiedlm.data.compressed import plain_name
+from tiedlm.data.deal import how_to_deal
+from tiedlm.data.documents import (
+    FIELD,
+    examine_documents,
+    has_text_name,
+    kind_of,
+    read_documents,
+)
+from tiedlm.data.facts import known_facts
+from tiedlm.data.text import TextFacts, lacks_blanks, looks_tokenized
 from tiedlm.errors import UserError
 
 PARTS = ("train", "valid", "test")
-_DEAL = 10  # of every ten blocks, eight are train, one is valid and one is test
+_MANY = 20  # files; the hashes of more are hashed again, and one is kept
+
+Lines = Iterator[tuple[str, str | None]]
 
 
 @dataclass(frozen=True)
@@ -24,7 +36,8 @@ class Source:
         split: how the parts were made, in one line.
         sha256: file name -> SHA-256, for every file the text comes from.
         size: bytes to read, for the progress bar.
-        lines: yields (part, line) for every line; the lines of a part are in order.
+        lines: yields (part, line) for every line; the lines of a part are in order. Before the
+            first line of a document it yields (part, None).
         tokenized: whether the text is already split into words.
         lacks_blanks: whether the text has no spaces between words.
         verified: whether the hashes are the published ones; None where none are published.
@@ -36,107 +49,173 @@ class Source:
     split: str
     sha256: dict[str, str]
     size: int
-    lines: Callable[[], Iterator[tuple[str, str]]]
+    lines: Callable[[], Lines]
     tokenized: bool
     lacks_blanks: bool = False
     verified: bool | None = None
     files: tuple[Path, ...] = ()
 
 
-def from_files(name: str, origin: str, split: str, paths: dict[str, Path]) -> Source:
-    """Return the source made of one file for each part."""
-    digests = {part: digest(path) for part, path in paths.items()}
-    for part, found in digests.items():
-        if found.size == 0:
+def from_files(
+    name: str,
+    origin: str,
+    split: str,
+    paths: dict[str, Path],
+    field: str = FIELD,
+    cache: Path | None = None,
+) -> Source:
+    """Return the source made of one file for each part.
+
+    Args:
+        name: as in :class:`Source`.
+        origin: the same.
+        split: the same.
+        paths: part -> file.
+        field: the field of a record that holds its text.
+        cache: the cache folder, which remembers the hashes of long files.
+    """
+    found = known_facts(list(paths.values()), examine_documents, cache)
+    for part, facts in zip(paths, found, strict=True):
+        if facts.size == 0:
             raise UserError(f"{paths[part]} is empty; expected the {part} text")
 
-    def lines() -> Iterator[tuple[str, str]]:
+    def lines() -> Lines:
         for part, path in paths.items():
-            for line in read_lines(path):
+            for line in read_documents(path, field):
                 yield part, line
 
     return Source(
         name=name,
         origin=origin,
-        split=split,
-        sha256={paths[part].name: found.sha256 for part, found in digests.items()},
-        size=sum(found.size for found in digests.values()),
+        split=split + _field_note(paths.values(), field),
+        sha256={path.name: facts.sha256 for path, facts in zip(paths.values(), found, strict=True)},
+        size=sum(facts.size for facts in found),
         lines=lines,
-        tokenized=looks_tokenized(read_lines(paths["train"])),
-        lacks_blanks=lacks_blanks(read_lines(paths["train"])),
+        tokenized=looks_tokenized(_lines([paths["train"]], field)),
+        lacks_blanks=lacks_blanks(_lines([paths["train"]], field)),
         files=tuple(paths.values()),
     )
 
 
-def from_folder(folder: Path) -> Source:
-    """Return the source made of a folder's ``train.txt``, ``valid.txt`` and ``test.txt``.
+def from_folder(folder: Path, field: str = FIELD, cache: Path | None = None) -> Source:
+    """Return the source made of a folder's files.
+
+    These are ``train.txt``, ``valid.txt`` and ``test.txt``, or the same names with another suffix
+    of a text. A folder without any of them is split, as :func:`from_many` does.
 
     Raises:
-        UserError: if one of them is missing or empty.
+        UserError: if only some of the parts are there, a file is empty, or there is no text.
     """
-    paths = {part: folder / f"{part}.txt" for part in PARTS}
-    missing = [path.name for path in paths.values() if not path.is_file()]
-    if missing:
+    paths = {part: found for part in PARTS if (found := _part_file(folder, part)) is not None}
+    if len(paths) == len(PARTS):
+        split = "as given: one file a part"
+        return from_files(folder.resolve().name, str(folder), split, paths, field, cache)
+    texts = [] if paths else text_files(folder)
+    if not texts:
+        missing = [f"{part}.txt" for part in PARTS if part not in paths]
         raise UserError(
             f"{folder} has no {' and no '.join(missing)}; a corpus folder holds train.txt, "
             "valid.txt and test.txt (or give one file, which is split)"
         )
-    return from_files(folder.resolve().name, str(folder), "as given: one file a part", paths)
+    names = [path.relative_to(folder).as_posix() for path in texts]
+    named = dict(zip(names, texts, strict=True))
+    return from_many(folder.resolve().name, str(folder), named, field, cache)
 
 
-def from_one_file(path: Path) -> Source:
+def text_files(folder: Path) -> list[Path]:
+    """Return the texts in a folder and the folders in it, in the order of their names."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if has_text_name(path)
+        and path.is_file()
+        and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+    )
+
+
+def _part_file(folder: Path, part: str) -> Path | None:
+    """Return the file of a part: the ``.txt``, else the first by name with a text's suffix."""
+    plain = folder / f"{part}.txt"
+    if plain.is_file():
+        return plain
+    names = sorted(path for path in folder.glob(f"{part}.*") if path.is_file())
+    fit = [path for path in names if has_text_name(path)]
+    return next((path for path in fit if Path(plain_name(path.name)).stem == part), None)
+
+
+def from_one_file(path: Path, field: str = FIELD, cache: Path | None = None) -> Source:
     """Return the source that splits one file into the three parts.
 
     The file is cut into blocks of consecutive lines. A block has a hundredth of the lines, at least
     1 and at most 1,000. Of every ten blocks the ninth is valid, the tenth is test and the others
     are train. Blank lines are not counted; each stays with the line before it. Nothing is random:
-    the same file gives the same split.
+    the same file gives the same split. Records of JSON lines or of Parquet are dealt like lines,
+    each whole.
 
     Raises:
-        UserError: if the file is empty or has fewer than ten lines that are not blank.
+        UserError: if the file is empty or has fewer than ten lines that are not blank, or fewer
+            than ten records.
     """
-    found = digest(path)
-    if found.size == 0:
-        raise UserError(f"{path} is empty; expected a text")
+    name = Path(plain_name(path.name)).stem
+    return from_many(name, str(path), {path.name: path}, field, cache)
+
+
+def from_many(
+    name: str, origin: str, paths: dict[str, Path], field: str = FIELD, cache: Path | None = None
+) -> Source:
+    """Return the source that splits some files into the three parts.
+
+    Ten documents or more are dealt in blocks, as :func:`from_one_file` deals lines. A document is a
+    record, or a whole text file. Fewer text files are dealt line by line, as one text.
+
+    Args:
+        name: as in :class:`Source`.
+        origin: the same.
+        paths: the name of each file -> the file.
+        field: the field of a record that holds its text.
+        cache: the cache folder, which remembers the hashes of long files.
+
+    Raises:
+        UserError: if a file is empty, or there are too few lines or records.
+    """
+    files = tuple(paths.values())
+    found = known_facts(files, examine_documents, cache)
+    for path, facts in zip(files, found, strict=True):
+        if facts.size == 0:
+            raise UserError(f"{path} is empty; expected a text")
     # This comes first, so that a binary file is reported as such and not as too few lines.
-    tokenized = looks_tokenized(read_lines(path))
-    blank = count_blank_lines(path)
-    written = found.lines - blank
-    if written < _DEAL:
-        raise UserError(
-            f"{path} has {written} lines that are not blank, too few to split; a split needs "
-            f"{_DEAL} or more, with one sentence or paragraph on each; or give a folder with "
-            "train.txt, valid.txt and test.txt"
-        )
-    block = block_length(written)
-
-    def lines() -> Iterator[tuple[str, str]]:
-        number = -1
-        for line in read_lines(path):
-            number += bool(line.strip(string.whitespace))
-            yield part_of_block(max(number, 0) // block), line
-
+    tokenized = looks_tokenized(_lines(files, field))
+    deal = how_to_deal(origin, files, found)
     return Source(
-        name=path.stem,
-        origin=str(path),
-        split=(
-            f"blocks of {block} consecutive lines{', blank ones not counted' * (blank > 0)}; "
-            "of every ten blocks the ninth is valid, the tenth test, the others train"
-        ),
-        sha256={path.name: found.sha256},
-        size=found.size,
-        lines=lines,
+        name=name,
+        origin=origin,
+        split=deal.rule + _field_note(files, field),
+        sha256=_hashes(list(paths), found),
+        size=sum(facts.size for facts in found),
+        lines=lambda: deal.lines(files, field),
         tokenized=tokenized,
-        lacks_blanks=lacks_blanks(read_lines(path)),
-        files=(path,),
+        lacks_blanks=lacks_blanks(_lines(files, field)),
+        files=files,
     )
 
 
-def block_length(lines: int) -> int:
-    """Return the number of lines in a block, for a file with ``lines`` lines."""
-    return min(max(lines // 100, 1), 1000)
+def _lines(paths: Iterable[Path], field: str) -> Iterator[str]:
+    """Yield the lines of some files, one after another."""
+    for path in paths:
+        for line in read_documents(path, field):
+            if line is not None:
+                yield line
 
 
-def part_of_block(block: int) -> str:
-    """Return the part of block number ``block``, counted from 0."""
-    return {_DEAL - 2: "valid", _DEAL - 1: "test"}.get(block % _DEAL, "train")
+def _field_note(paths: Iterable[Path], field: str) -> str:
+    """Return what to add to the description of a split whose text is in a field of records."""
+    return "" if all(kind_of(path) == "text" for path in paths) else f"; field {field!r}"
+
+
+def _hashes(names: list[str], found: list[TextFacts]) -> dict[str, str]:
+    """Return the hash of each file, or one of all if there are many."""
+    hashes = [facts.sha256 for facts in found]
+    if len(names) <= _MANY:
+        return dict(zip(names, hashes, strict=True))
+    together = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    return {f"{len(names):,} files": together}

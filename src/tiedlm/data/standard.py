@@ -91,7 +91,8 @@ def standard_source(
     if folder is None:
         folder = _download_all(name, root, cache, may_download, progress)
     paths = {part: folder / file for part, file in corpus.files.items()}
-    source = from_files(name, corpus.origin, "as published: one file a part", paths)
+    split = "as published: one file a part"
+    source = from_files(name, corpus.origin, split, paths, cache=cache)
     for part, path in paths.items():
         if source.sha256[path.name] != corpus.sha256[part]:
             raise UserError(

@@ -5,6 +5,8 @@ Shape letters: B streams, S tokens of a stream, T tokens of a window.
 
 from __future__ import annotations
 
+import mmap
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +15,30 @@ import numpy.typing as npt
 from tiedlm.errors import UserError
 
 Tokens = npt.NDArray[np.int64]
+_CHUNK = 1 << 20
+
+
+def stream_length(tokens: int, batch_size: int) -> int:
+    """Return S, the tokens of each stream into which a text is cut.
+
+    Args:
+        tokens: N, the tokens of the text.
+        batch_size: B, the number of streams.
+
+    Raises:
+        UserError: as :func:`batch_streams`.
+    """
+    if batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, not {batch_size}")
+    length = tokens // batch_size
+    if length < 2:
+        raise UserError(
+            f"the text has {tokens} tokens, too few for a batch of {batch_size} streams of two "
+            f"tokens; use a longer text or a batch size of at most {tokens // 2}"
+            if tokens >= 2
+            else f"the text has {tokens} tokens; a model needs at least two"
+        )
+    return length
 
 
 def batch_streams(ids: npt.NDArray[np.integer], batch_size: int) -> Tokens:
@@ -33,16 +59,7 @@ def batch_streams(ids: npt.NDArray[np.integer], batch_size: int) -> Tokens:
         UserError: if ``batch_size`` is less than 1 or the text is too short. A stream needs two
             tokens, one to read and one to predict.
     """
-    if batch_size < 1:
-        raise UserError(f"batch_size must be at least 1, not {batch_size}")
-    length = len(ids) // batch_size
-    if length < 2:
-        raise UserError(
-            f"the text has {len(ids)} tokens, too few for a batch of {batch_size} streams of two "
-            f"tokens; use a longer text or a batch size of at most {len(ids) // 2}"
-            if len(ids) >= 2
-            else f"the text has {len(ids)} tokens; a model needs at least two"
-        )
+    length = stream_length(len(ids), batch_size)
     return np.array(ids[: length * batch_size], dtype=np.int64).reshape(batch_size, length)
 
 
@@ -68,3 +85,62 @@ def windows(streams_BS: Tokens, bptt: int) -> Iterator[tuple[Tokens, Tokens]]:
     for start in range(0, last, bptt):
         end = min(start + bptt, last)
         yield streams_BS[:, start:end], streams_BS[:, start + 1 : end + 1]
+
+
+class Shuffled:
+    """A text whose documents are in another order; a slice of it is an array.
+
+    Args:
+        ids: token ids. Shape: (N,).
+        documents: where documents begin, the first at 0. Shape: (D,).
+        order: the documents in their new order. Shape: (D,).
+    """
+
+    def __init__(
+        self,
+        ids: npt.NDArray[np.integer],
+        documents: npt.NDArray[np.int64],
+        order: npt.NDArray[np.int64],
+    ) -> None:
+        self._ids = ids
+        self._starts = documents[order]
+        self._ends = np.cumsum(np.diff(documents, append=len(ids))[order])
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, span: slice) -> npt.NDArray[np.integer]:
+        start, stop, _ = span.indices(len(self))
+        number = int(np.searchsorted(self._ends, start, side="right"))
+        pieces = [self._ids[:0]]
+        while start < stop:
+            left = int(self._ends[number]) - start
+            length = min(left, stop - start)
+            end = int(self._starts[number]) + self._length(number) - left + length
+            pieces.append(self._ids[end - length : end])
+            start, number = start + length, number + 1
+        return np.concatenate(pieces)
+
+    def _length(self, number: int) -> int:
+        before = int(self._ends[number - 1]) if number else 0
+        return int(self._ends[number]) - before
+
+
+def count_ids(ids: npt.NDArray[np.integer], size: int) -> npt.NDArray[np.int64]:
+    """Return how often each id below ``size`` occurs, in bounded memory."""
+    counts = np.zeros(size, dtype=np.int64)
+    for start in range(0, len(ids), _CHUNK):
+        counts += np.bincount(ids[start : start + _CHUNK], minlength=size)
+        release(ids)
+    return counts
+
+
+def release(ids: npt.NDArray[np.integer]) -> None:
+    """Give back the memory of a text that was read from a memory-mapped file.
+
+    Its pages count as the process's resident memory from when they are read. They stay in the
+    system's cache of files, so reading them again is fast.
+    """
+    if isinstance(ids, np.memmap) and sys.platform == "linux":
+        mapped: mmap.mmap = ids._mmap  # type: ignore[attr-defined]
+        mapped.madvise(mmap.MADV_DONTNEED)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from tiedlm.data.characters import ARMENIAN, ARMENIAN_INSIDE, HAN_AND_KANA, LETTER, SOUTH_EAST_ASIAN
+from tiedlm.data.compressed import GZIP, open_text, plain_name
 from tiedlm.data.encodings import command, how_to_convert
 from tiedlm.data.tokenizer import ABBREVIATIONS
 from tiedlm.errors import UserError
@@ -31,70 +33,99 @@ _ATTACHED = re.compile(
 _UNBROKEN = re.compile(f"[{HAN_AND_KANA}]{{6,}}|[{SOUTH_EAST_ASIAN}]{{13,}}")  # too long for a word
 _UNBROKEN_SHARE = 0.3
 _RAW_SHARE = 0.03
-_GZIP = b"\x1f\x8b"
 
 
-@dataclass(frozen=True)
-class Digest:
-    """The hash, size in bytes and number of lines of a file."""
-
-    sha256: str
-    size: int
-    lines: int
-
-
-def digest(path: Path) -> Digest:
-    """Hash a file and count its lines.
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file.
 
     Raises:
         UserError: if the file cannot be read.
     """
     sha = hashlib.sha256()
-    size = lines = 0
-    last = b"\n"
     try:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 sha.update(chunk)
-                size += len(chunk)
-                lines += chunk.count(b"\n")
-                last = chunk[-1:]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return Digest(sha.hexdigest(), size, lines + (last != b"\n"))
+    return sha.hexdigest()
 
 
-def count_blank_lines(path: Path) -> int:
-    """Count the lines that hold nothing but ASCII whitespace."""
-    blank = 0
-    with path.open("rb") as file:
-        while line := file.readline(MAX_LINE):
-            blank += not line.strip()
-    return blank
+class TextFacts(NamedTuple):
+    """What a text file holds, unpacked: its hash, size in bytes, lines, and blank ones of them."""
+
+    sha256: str
+    size: int
+    lines: int
+    blank: int
+
+
+def examine(path: Path) -> TextFacts:
+    """Hash a text, and count its lines and those that hold nothing but ASCII whitespace.
+
+    Raises:
+        UserError: if the file cannot be read, or its compressed data is damaged.
+    """
+    sha = hashlib.sha256()
+    size = lines = blank = 0
+    with open_text(path) as file:
+        while data := file.read(_CHUNK):
+            data += file.readline(MAX_LINE)
+            sha.update(data)
+            size += len(data)
+            found = data.removesuffix(b"\n").split(b"\n")
+            lines += len(found)
+            blank += len(found) - sum(map(bool, map(bytes.strip, found)))
+    return TextFacts(sha.hexdigest(), size, lines, blank)
 
 
 def read_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 file without their line ends, blank lines included.
 
     Only a newline ends a line. Memory is bounded by the longest line, which may have ``MAX_LINE``
-    bytes.
+    bytes. Gzip and Zstandard are unpacked.
 
     Raises:
-        UserError: if the file is missing, empty, binary or not UTF-8, or a line is too long.
+        UserError: if the file is missing, empty, damaged, binary or not UTF-8, or a line is too
+            long.
     """
+    with open_text(path) as file:
+        seen = _Seen()
+        while data := file.read(_CHUNK):
+            data += file.readline(MAX_LINE + 1)
+            lines = _plain_lines(data, seen)
+            yield from _one_by_one(io.BytesIO(data), path, seen, file) if lines is None else lines
+        if not seen.lines:
+            raise _empty(path)
+
+
+@dataclass
+class _Seen:
+    """The lines read so far: all, and those that are not ASCII."""
+
+    lines: int = 0
+    not_ascii: int = 0
+
+
+def _plain_lines(data: bytes, seen: _Seen) -> list[str] | None:
+    """Return the lines of whole lines of text; None if they must be looked at one by one."""
+    if len(data) > MAX_LINE or b"\0" in data:
+        return None
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n")
+        if b"\r" in data:
+            return None
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-            if head.startswith(_GZIP):
-                raise UserError(f"{path} is compressed; unpack it first: gunzip -k {path}")
-            if b"\0" in head:
-                raise _not_text(path, 1 + head[: head.index(b"\0")].count(b"\n"))
-            file.seek(0)
-            yield from lines_of(file, path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    if seen.lines == 0:
+        text = text.removeprefix("\ufeff")
+    lines = text.removesuffix("\n").split("\n")
+    seen.lines += len(lines)
+    if not text.isascii():
+        seen.not_ascii += len(lines) - sum(map(str.isascii, lines))
+    return lines
 
 
 def lines_of(file: IO[bytes], name: Path | str) -> Iterator[str]:
@@ -110,19 +141,40 @@ def lines_of(file: IO[bytes], name: Path | str) -> Iterator[str]:
         UserError: if the text is empty, binary or not UTF-8, a line is too long, or a line contains
             carriage returns, which end lines on old Macs and in some spreadsheets.
     """
-    number = known = 0
+    seen = _Seen()
+    yield from _one_by_one(file, name, seen)
+    if not seen.lines:
+        raise _empty(name)
+
+
+def _one_by_one(
+    file: IO[bytes], name: Path | str, seen: _Seen, after: IO[bytes] | None = None
+) -> Iterator[str]:
+    """Yield the lines of a text, each checked.
+
+    Args:
+        file: the open text.
+        name: its name, for error messages.
+        seen: the lines before it, which these are added to.
+        after: what follows the text, for a sample of its encoding.
+    """
     while line := file.readline(MAX_LINE + 1):
-        number += 1
-        if number == 1 and line.startswith(_GZIP):
+        seen.lines += 1
+        if seen.lines == 1 and line.startswith(GZIP):
             raise UserError(f"{name} is compressed; unpack it first: {command('gunzip -c', name)}")
         try:
-            text = _decode(line, name, number)
+            text = _decode(line, name, seen.lines)
         except UnicodeDecodeError as error:
-            raise _not_utf8(error, file.read(_CHUNK), name, number, known) from error
-        known += not text.isascii()
+            rest = file.read(_CHUNK)
+            if after is not None:
+                rest += after.read(_CHUNK - len(rest))
+            raise _not_utf8(error, rest, name, seen.lines, seen.not_ascii) from error
+        seen.not_ascii += not text.isascii()
         yield text
-    if number == 0:
-        raise UserError(f"{name} is empty; expected a text")
+
+
+def _empty(name: Path | str) -> UserError:
+    return UserError(f"{name} is empty; expected a text")
 
 
 def _decode(line: bytes, name: Path | str, number: int) -> str:
@@ -170,7 +222,7 @@ def _not_text(name: Path | str, number: int) -> UserError:
 
 def names_table(name: str) -> bool:
     """Return whether a file name ends in .csv or .tsv, in any case, compressed or not."""
-    return name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
+    return plain_name(name).lower().endswith((".csv", ".tsv"))
 
 
 def looks_tokenized(lines: Iterable[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,7 @@ class Vocabulary:
                     f"the word {error.args[0]!r} is not in the vocabulary, which has no {UNK} to "
                     "stand for it"
                 ) from error
-        unknown = self.unk_id
-        return np.fromiter((self._ids.get(word, unknown) for word in words), dtype=np.int32)
+        return np.fromiter(map(self._ids.get, words, repeat(self.unk_id)), dtype=np.int32)
 
     def decode(self, ids: Iterable[int] | npt.NDArray[np.integer]) -> list[str]:
         """Return the words of ``ids``.

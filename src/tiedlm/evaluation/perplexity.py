@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,11 +19,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tiedlm.evaluation.segments import segment_windows, segments_for
+from tiedlm.data.streams import release
+from tiedlm.evaluation.segments import block_length, segment_windows, segments_for
 from tiedlm.loss import augmented_cross_entropy
 from tiedlm.model import LanguageModel
 
 WINDOW = 512  # tokens read at a time
+SPAN = 1 << 23  # tokens whose losses are held and summed at a time
 SCORED = 2048  # tokens read and scored at a time: larger matrix products are faster
 
 
@@ -87,12 +90,28 @@ def token_losses(
     Returns:
         ``(N - 1,)`` float32.
     """
-    losses = np.empty(len(ids) - 1, dtype=np.float32)
+    return np.concatenate(list(_loss_spans(model, ids, window)))
+
+
+def _loss_spans(
+    model: LanguageModel, ids: npt.NDArray[np.integer], window: int
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the losses of :func:`token_losses` in spans, so that a long text needs no more memory.
+
+    A span has whole blocks of :func:`segment_windows`, and nothing changes in a finished block.
+    """
     count = segments_for(model, len(ids))
+    length = block_length(count) * max(1, SPAN // block_length(count))
+    first, left = 0, len(ids) - 1
+    losses = np.empty(min(length, left), dtype=np.float32)
     for hidden_BTH, targets_BT, positions_BT in segment_windows(model, ids, window, count):
+        if positions_BT.min() >= first + length:
+            yield losses
+            first += length
+            losses = np.empty(min(length, left - first), dtype=np.float32)
         nll_BT = target_losses(model, hidden_BTH, targets_BT)
-        losses[positions_BT] = nll_BT.float().cpu().numpy()
-    return losses
+        losses[positions_BT - first] = nll_BT.float().cpu().numpy()
+    yield losses
 
 
 def target_losses(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -114,20 +133,46 @@ def summarize(
     unk_id: int | None,
 ) -> Evaluation:
     """Return the :class:`Evaluation` for the losses of the predicted tokens."""
-    total = float(losses.sum(dtype=np.float64))
-    count = len(losses)
-    is_unk = targets == unk_id if unk_id is not None else np.zeros(count, dtype=bool)
-    unk_tokens = int(is_unk.sum())
-    known_total = float(losses[~is_unk].sum(dtype=np.float64))
-    return Evaluation(
-        perplexity=perplexity(total, count),
-        bits_per_word=total / count / math.log(2),
-        nll=total,
-        tokens=count,
-        unk_tokens=unk_tokens,
-        unk_share=unk_tokens / count,
-        perplexity_without_unk=perplexity(known_total, max(count - unk_tokens, 1)),
-    )
+    totals = _Totals()
+    totals.add(losses, targets, unk_id)
+    return totals.evaluation()
+
+
+@dataclass
+class _Totals:
+    """The sums of which a perplexity is made."""
+
+    nll: float = 0.0
+    tokens: int = 0
+    known_nll: float = 0.0
+    unk_tokens: int = 0
+
+    def add(
+        self,
+        losses: npt.NDArray[np.float32],
+        targets: npt.NDArray[np.integer],
+        unk_id: int | None,
+    ) -> None:
+        """Add the losses of some predicted tokens."""
+        is_unk = targets == unk_id if unk_id is not None else np.zeros(len(losses), dtype=bool)
+        self.nll += float(losses.sum(dtype=np.float64))
+        self.tokens += len(losses)
+        self.known_nll += float(losses[~is_unk].sum(dtype=np.float64))
+        self.unk_tokens += int(is_unk.sum())
+
+    def evaluation(self) -> Evaluation:
+        """Return what the sums are for all tokens."""
+        return Evaluation(
+            perplexity=perplexity(self.nll, self.tokens),
+            bits_per_word=self.nll / self.tokens / math.log(2),
+            nll=self.nll,
+            tokens=self.tokens,
+            unk_tokens=self.unk_tokens,
+            unk_share=self.unk_tokens / self.tokens,
+            perplexity_without_unk=perplexity(
+                self.known_nll, max(self.tokens - self.unk_tokens, 1)
+            ),
+        )
 
 
 def perplexity(nll: float, tokens: int) -> float:
@@ -156,4 +201,9 @@ def evaluate(
     """
     if len(ids) < 2:
         raise ValueError(f"ids: expected at least 2 tokens to predict one, got {len(ids)}")
-    return summarize(token_losses(model, ids, window), np.asarray(ids[1:]), unk_id)
+    totals = _Totals()
+    for losses in _loss_spans(model, ids, window):
+        first = totals.tokens + 1
+        totals.add(losses, np.asarray(ids[first : first + len(losses)]), unk_id)
+        release(ids)
+    return totals.evaluation()

@@ -52,6 +52,11 @@ def segments_for(model: LanguageModel, tokens: int) -> int:
     return count if tokens >= count * LEAST_LENGTH else 1
 
 
+def block_length(segments: int) -> int:
+    """Return the words of a block, which is read to its end before the next one."""
+    return segments * MOST_LENGTH
+
+
 def segment_windows(
     model: LanguageModel, ids: npt.NDArray[np.integer], window: int, segments: int
 ) -> Iterator[Piece]:
@@ -67,23 +72,25 @@ def segment_windows(
         ``(hidden_BTH, targets_BT, positions_BT)``: the classifier's input, the next words, and
         their positions in ``ids[1:]``. A position may be yielded twice; the last time counts.
     """
-    reader = _Reader(model, ids, window)
-    state, block, end = model.initial_state(1), segments * MOST_LENGTH, len(ids) - 1
+    state, block, end = model.initial_state(1), block_length(segments), len(ids) - 1
     with model.mode(training=False), torch.no_grad():
         for start in range(0, end, block):
             stop = min(start + block, end)
+            reader = _Reader(model, ids[start : stop + 1], window, start)
             length = (stop - start) // segments if segments > 1 else 0
             if length:
-                state = yield from reader.segments(start, length, segments, state)
+                state = yield from reader.segments(0, length, segments, state)
             # The rest of a block is read as one stream.
-            state = yield from reader.stream(start + length * segments, stop, state)
+            state = yield from reader.stream(length * segments, stop - start, state)
 
 
 class _Reader:
-    """A text, and the model that reads it."""
+    """A text, the model that reads it, and how many words of a longer text come before."""
 
-    def __init__(self, model: LanguageModel, ids: npt.NDArray[np.integer], window: int) -> None:
-        self.model, self.window = model, window
+    def __init__(
+        self, model: LanguageModel, ids: npt.NDArray[np.integer], window: int, before: int = 0
+    ) -> None:
+        self.model, self.window, self.before = model, window, before
         self.device = model.embedding.weight.device
         self.text = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(self.device)
 
@@ -93,7 +100,8 @@ class _Reader:
         at = positions_BT.to(self.device)
         hidden_BTH, state = self.model(self.text[at], state)
         projected_BTH = self.model.decoder.project(hidden_BTH)
-        return state, Piece(projected_BTH, self.text[at + 1], positions_BT.numpy())
+        positions = positions_BT.numpy() + self.before
+        return state, Piece(projected_BTH, self.text[at + 1], positions)
 
     def stream(self, start: int, stop: int, state: State) -> Generator[Piece, None, State]:
         """Read one stream; return the state after it."""

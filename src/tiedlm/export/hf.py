@@ -20,7 +20,7 @@ from safetensors.torch import save as save_tensors
 
 from tiedlm import files
 from tiedlm.data import Vocabulary
-from tiedlm.data.corpus import has_name
+from tiedlm.data.find import has_name
 from tiedlm.data.pieces import PIECES, PieceVocabulary
 from tiedlm.environment_variables import HF_MODULES_CACHE, read, set_default
 from tiedlm.errors import UserError, require

@@ -24,6 +24,7 @@ LARGEST = 3e38  # what a 32-bit float holds
 Precision = Literal["auto", "fp32", "bf16"]
 VocabFrom = Literal["part", "whole"]
 Optimizer = Literal["sgd", "adam", "adamw", "nt-asgd"]
+Shuffle = Literal["none", "documents"]
 Schedule = Literal["exponential", "cosine", "plateau"]
 SoftTarget = Literal[
     "own", "permuted", "permuted-grad", "permuted-band", "permuted-band-grad",
@@ -61,6 +62,9 @@ def check_ranges(settings: Settings) -> None:
     require("lr_decay", lambda x: 0 < x <= 1, "0 < factor <= 1")
     require("fraction", lambda x: 0 < x <= 1, "0 < share <= 1")
     require("skip", lambda x: 0 <= x < 1, "0 <= share < 1")
+    require("field", lambda x: x != "", "a name")
+    shuffles = get_args(Shuffle)
+    require("shuffle", lambda x: x in shuffles, "none or documents")
     require("vocab_from", lambda x: x in ("part", "whole"), "part or whole")
     sources = get_args(SoftTarget)
     require("soft_target", lambda x: x in sources, f"one of {', '.join(sources)}")

@@ -15,6 +15,7 @@ from tiedlm.training.ranges import (
     Optimizer,
     Precision,
     Schedule,
+    Shuffle,
     SoftTarget,
     VocabFrom,
     check_ranges,
@@ -77,13 +78,26 @@ class Settings:
 
     data: str = _setting(
         "",
-        "Corpus: a name from `tiedlm data list`, a folder or a text file.",
+        "Corpus: a name from `tiedlm data list`, a folder, a text file, a pattern such as "
+        "'texts/*.jsonl', or several of these with commas between.",
         group="Text",
         decides="content",
         may_change=True,
     )
     tokenize: bool | None = _setting(
         None, "Split the text into words. Default: only if it looks raw.", group="Text"
+    )
+    field: str = _setting(
+        "text",
+        "Field of JSON lines, or column of Parquet, that holds the text.",
+        group="Text",
+        later=True,
+    )
+    shuffle: Shuffle = _setting(
+        "none",
+        "none, or documents: read them in another order in each epoch. The seed decides it.",
+        group="Text",
+        later=True,
     )
     fraction: float = _setting(1.0, "Share of the training text to use.", group="Text")
     skip: float = _setting(
@@ -393,6 +407,7 @@ class Settings:
             skip=self.skip,
             vocab_from=self.vocab_from,
             tokenize=self.tokenize,
+            field=self.field,
             pieces=self.pieces,
             saved=None if run is None or not self.pieces else saved_pieces(run),
             progress=progress,

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tiedlm.data import Corpus
+from tiedlm.data.streams import count_ids
 from tiedlm.data.tokenizer import UNK
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
@@ -84,7 +85,7 @@ class TargetSource(nn.Module):
         elif self.source == "uniform":
             rows = weight.new_zeros(len(weight), 1)
         elif self.source == "unigram":
-            counts = np.bincount(corpus.train, minlength=len(weight))
+            counts = count_ids(corpus.train, len(weight))
             scores = torch.from_numpy(np.log(np.maximum(counts, 1))).to(weight.dtype)
             # (c + s / c)(c + t / c) = c^2 + s + t + s t / c^2: the score s of a word, but for what
             # is the same for all words and a remainder.
@@ -139,7 +140,7 @@ class TargetSource(nn.Module):
 
 def frequency_bands(corpus: Corpus) -> list[Tensor]:
     """Return the words in order of training frequency, cut into bands of about 50."""
-    counts = np.bincount(corpus.train, minlength=len(corpus.vocabulary))
+    counts = count_ids(corpus.train, len(corpus.vocabulary))
     by_frequency = np.argsort(-counts, kind="stable")
     bands = np.array_split(by_frequency, max(1, len(by_frequency) // BAND))
     return [torch.from_numpy(words) for words in bands]

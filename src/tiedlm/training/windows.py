@@ -6,17 +6,21 @@ Shape letters: B streams, S tokens of a stream, T steps of a window.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from tiedlm.data import Corpus
-from tiedlm.data.streams import batch_streams
+from tiedlm.data.streams import Shuffled, release, stream_length
+from tiedlm.errors import UserError
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
 
 FEW_UPDATES = 10  # an epoch: fewer hardly move a model
 SHORTEST = 5  # steps of a window whose length varies
 SPREAD = 5.0  # standard deviation of that length
+RELEASE = 1 << 20  # words that are read before the memory of the text is given back
+_SHUFFLE = 1  # tells the random numbers of the shuffle from those of the windows
 USUAL = 0.95  # probability of a window of about bptt steps; the others have about half of it
 
 
@@ -46,22 +50,39 @@ def window_starts(settings: Settings, length: int, epoch: int) -> list[int]:
 
 
 class Windows:
-    """The training text of a rank, cut into the windows of an epoch."""
+    """The training text of a rank, cut into the windows of an epoch.
+
+    The text stays on disk, and each window is read when it is asked for. With ``--shuffle
+    documents`` the documents of an epoch are in an order of their own. It depends on the seed and
+    the epoch only, so a run that goes on reads the same words.
+    """
 
     def __init__(
         self, corpus: Corpus, settings: Settings, ranks: Ranks, device: torch.device
     ) -> None:
-        streams = torch.from_numpy(batch_streams(corpus.train, settings.batch_size))
-        self.epoch_tokens = streams[:, 1:].numel()
+        stream = stream_length(len(corpus.train), settings.batch_size)
+        self.corpus, self.settings, self.device = corpus, settings, device
         self.words = len(corpus.train)
-        self.settings = settings
-        self.streams_BS = ranks.own(streams).to(device)
-        self.length = self.streams_BS.shape[1] - 1
+        self.length = stream - 1
+        self.epoch_tokens = settings.batch_size * self.length
+        first_of_stream = torch.arange(settings.batch_size) * stream
+        self.firsts_B: list[int] = ranks.own(first_of_stream).tolist()
+        if settings.shuffle == "documents" and len(corpus.documents) < 2:
+            raise UserError(
+                "--shuffle documents: the training text is one document; separate documents by "
+                "blank lines, or give JSON lines, Parquet or a folder of ten files or more"
+            )
+        self.read = 0  # words since memory was given back
         self.begin(1)
 
     def begin(self, epoch: int) -> None:
         """Cut the text into the windows of an epoch, counted from 1."""
         self.starts = window_starts(self.settings, self.length, epoch)
+        self.text: npt.NDArray[np.integer] | Shuffled = self.corpus.train
+        if self.settings.shuffle == "documents":
+            draw = np.random.default_rng([self.settings.seed % 2**64, epoch, _SHUFFLE])
+            order = draw.permutation(len(self.corpus.documents))
+            self.text = Shuffled(self.corpus.train, self.corpus.documents, order)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -69,7 +90,12 @@ class Windows:
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Return the words of a window and the words that follow them."""
         start, end = self.starts[index : index + 2]
-        piece_BT = self.streams_BS[:, start : end + 1]
+        rows = [self.text[first + start : first + end + 1] for first in self.firsts_B]
+        piece_BT = torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device)
+        self.read += piece_BT.numel()
+        if self.read > RELEASE:
+            self.read = 0
+            release(self.corpus.train)
         return piece_BT[:, :-1], piece_BT[:, 1:]
 
     def share(self, index: int) -> float:

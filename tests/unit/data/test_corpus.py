@@ -3,6 +3,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -195,7 +198,7 @@ def test_a_damaged_cache_is_rebuilt(folder: Path, cache: Path, file: str, damage
     assert {part: getattr(second, part).tolist() for part in before} == before
 
 
-def test_a_corpus_that_another_process_cached_meanwhile_is_used(folder: Path, cache: Path):
+def test_without_locks_a_corpus_that_another_process_cached_is_used(folder: Path, cache: Path):
     import tiedlm.data.encode as module
 
     original = module.encode
@@ -208,6 +211,7 @@ def test_a_corpus_that_another_process_cached_meanwhile_is_used(folder: Path, ca
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "encode", slow)
+        patch.setattr("tiedlm.data.place._locked", lambda *arguments: None)
         corpus = load_corpus(str(folder))
     assert len(corpus.train) == 12
     assert [path.name[0] for path in (cache / "corpora").iterdir()] != ["."]
@@ -376,3 +380,87 @@ def test_an_encoder_with_its_own_vocabulary_gives_the_ids(folder: Path):
     assert corpus.info["tokenizer"] == "letters"
     assert corpus.info["parts"]["test"] == {"tokens": 9, "unk": 0}
     assert "<unk>" in load_corpus(str(folder)).vocabulary
+
+
+def test_a_document_begins_with_the_text_and_after_blank_lines(folder: Path, monkeypatch):
+    for part, text in (("train", "\na a\na\n\n\nb b b\n \nc\n\n"), ("valid", "a"), ("test", "b")):
+        (folder / f"{part}.txt").write_text(text)
+    corpus = load_corpus(str(folder), min_count=1)
+    text = " ".join(corpus.vocabulary.decode(corpus.train))
+    assert text == "<eos> a a <eos> a <eos> <eos> <eos> b b b <eos> <eos> c <eos> <eos>"
+    assert corpus.documents.tolist() == [0, 1, 8, 13]
+    monkeypatch.setattr("tiedlm.data.encode.BLOCK", 3)
+    again = load_corpus(str(folder), min_count=1, vocab_size=6)
+    assert again.documents.tolist() == [0, 1, 8, 13]
+    part = load_corpus(str(folder), min_count=1, skip=0.3, fraction=0.6)
+    assert len(part.train) == 9
+    assert part.documents.tolist() == [0, 4]
+
+
+def test_a_long_text_in_the_cache_is_not_read_again(folder: Path, monkeypatch):
+    monkeypatch.setattr("tiedlm.data.facts.LONG", 1)
+    monkeypatch.setattr("tiedlm.data.corpus.LONG", 1)
+    first = load_corpus(str(folder))
+    with monkeypatch.context() as patch:
+        for name in ("corpus.digest", "text.hashlib", "documents.examine"):
+            patch.setattr(f"tiedlm.data.{name}", None)
+        assert load_corpus(str(folder)).train.tolist() == first.train.tolist()
+    (folder / "train.txt").write_text("the dog sat\nthe dog sat\nthe cat ran\n")
+    assert "dog" in load_corpus(str(folder)).vocabulary
+    assert load_corpus(str(folder)).info["sha256"] != first.info["sha256"]
+
+
+@pytest.mark.parametrize("file", ["train.npy", "documents.npy", "vocabulary.txt"])
+def test_a_long_file_of_the_cache_that_was_changed_is_made_anew(
+    folder: Path, cache: Path, monkeypatch, file: str
+):
+    monkeypatch.setattr("tiedlm.data.corpus.LONG", 1)
+    before = load_corpus(str(folder)).train.tolist()
+    flip_a_bit(cached_folder(cache) / file)
+    assert load_corpus(str(folder)).train.tolist() == before
+
+
+PREPARE = """
+import sys, time
+from pathlib import Path
+from tiedlm.data import encode, load_corpus
+original = encode.encode
+def slow(*arguments):
+    Path(sys.argv[2], "encoded-" + sys.argv[3]).touch()
+    time.sleep(float(sys.argv[4]))
+    return original(*arguments)
+encode.encode = slow
+print(len(load_corpus(sys.argv[1]).train))
+"""
+
+
+def prepare(folder: Path, tmp_path: Path, name: str, seconds: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PREPARE, folder, tmp_path, name, str(seconds)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+
+
+def wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.02)
+
+
+def test_of_two_processes_one_prepares_a_text_and_the_other_waits(folder: Path, tmp_path: Path):
+    first = prepare(folder, tmp_path, "first", 2.0)
+    wait_for(tmp_path / "encoded-first")
+    second = prepare(folder, tmp_path, "second", 0.0)
+    assert first.communicate(timeout=60)[0] == second.communicate(timeout=60)[0] == "12\n"
+    assert not (tmp_path / "encoded-second").exists()
+
+
+def test_a_text_is_prepared_anew_after_a_process_that_was_killed(
+    folder: Path, tmp_path: Path, cache: Path
+):
+    first = prepare(folder, tmp_path, "first", 60.0)
+    wait_for(tmp_path / "encoded-first")
+    first.kill()
+    first.communicate()
+    (left,) = (cache / "corpora").iterdir()
+    assert left.name.startswith(".")
+    assert len(load_corpus(str(folder)).train) == 12
+    assert not left.exists()

@@ -250,3 +250,20 @@ def test_pieces_that_lack_an_end_get_one_and_unknown_characters_are_unk(tmp_path
     assert found.words == ("<unk>", "a", "b", "ab", "<eos>")
     assert found.encode_lines(["abz", "<eos>"]).tolist()[:3] == [3, 0, 4]
     assert found.encode_lines(["<eos>"]).tolist().count(found.eos_id) == 1
+
+
+def test_documents_of_pieces_begin_where_those_of_words_do(tmp_path):
+    for part in ("train", "valid", "test"):
+        lines = (f"a b c{n}\n" + "\n" * (n % 3 == 2) for n in range(12))
+        (tmp_path / f"{part}.txt").write_text("".join(lines))
+    for share in ({}, {"fraction": 0.5, "skip": 0.25}):
+        options = {"tokenize": False, "progress": False, **share}
+        pieces = load_corpus(str(tmp_path), pieces="bpe", vocab_size=280, **options)
+        words = load_corpus(str(tmp_path), min_count=1, **options)
+        ends = [np.flatnonzero(c.train == c.vocabulary.eos_id) + 1 for c in (pieces, words)]
+        starts = [np.append(0, e[:-1]) for e in ends]
+        lines = [
+            np.searchsorted(s, c.documents) for s, c in zip(starts, (pieces, words), strict=True)
+        ]
+        assert lines[0].tolist() == lines[1].tolist()
+        assert len(lines[0]) > 1

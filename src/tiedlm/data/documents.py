@@ -1,0 +1,156 @@
+"""Read the documents of a text file, of JSON lines or of a Parquet file, line by line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from tiedlm.data.compressed import plain_name
+from tiedlm.data.text import TextFacts, digest, examine, read_lines
+from tiedlm.errors import UserError, require
+
+Kind = Literal["text", "records", "parquet"]
+FIELD = "text"  # of a record, unless another is named
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys((".txt", ".text", ".tokens"), "text"),
+    **dict.fromkeys((".jsonl", ".ndjson"), "records"),
+    ".parquet": "parquet",
+}
+_LINE_END = re.compile("\r\n|\r|\n")
+_TEXT_TYPE = re.compile("(large_)?string|dictionary<values=(large_)?string")
+_ROWS = 256  # read at a time
+
+
+def has_text_name(path: Path) -> bool:
+    """Return whether a file's name is that of a text, of JSON lines or of a Parquet file."""
+    return Path(plain_name(path.name)).suffix.lower() in _KINDS
+
+
+def kind_of(path: Path) -> Kind:
+    """Return what a file holds, by its name: text, unless the name says something else."""
+    return _KINDS.get(Path(plain_name(path.name)).suffix.lower(), "text")
+
+
+def examine_documents(path: Path) -> TextFacts:
+    """Hash a file, and count its lines or records.
+
+    A line of JSON or a row of Parquet counts as a line that is not blank.
+    """
+    if kind_of(path) != "parquet":
+        return examine(path)
+    sha256 = digest(path)
+    return TextFacts(sha256, path.stat().st_size, _open_parquet(path).metadata.num_rows, 0)
+
+
+def read_documents(path: Path, field: str = FIELD) -> Iterator[str | None]:
+    """Yield the lines of a file, and None before the first line of each document.
+
+    In a text, a document begins with the file and after blank lines. In JSON lines and in Parquet,
+    each record is a document.
+
+    Args:
+        path: the file; a ``.jsonl`` or a ``.parquet`` is recognised by its name.
+        field: the field of a record that holds its text.
+
+    Raises:
+        UserError: if the file cannot be read, or a record has no text in that field.
+    """
+    kind = kind_of(path)
+    if kind == "text":
+        yield from _text_documents(path)
+        return
+    records = _json_texts(path, field) if kind == "records" else _parquet_texts(path, field)
+    for place, text in records:
+        if "\0" in text:
+            raise UserError(f"{place}: {field!r} holds a zero character; remove it")
+        if not text.strip():
+            raise UserError(f"{place}: {field!r} is empty; remove the record")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"{place}: {field!r} holds {text[error.start]!r}, half a character; remove it"
+            ) from error
+        yield None
+        yield from _LINE_END.split(text.removesuffix("\n"))
+
+
+def _text_documents(path: Path) -> Iterator[str | None]:
+    begins = True
+    for line in read_lines(path):
+        if not line or line.isspace():
+            begins = True
+        elif begins:
+            begins = False
+            yield None
+        yield line
+
+
+def _json_texts(path: Path, field: str) -> Iterator[tuple[str, str]]:
+    """Yield the place and the text of each record of JSON lines."""
+    for number, line in enumerate(read_lines(path), start=1):
+        place = f"line {number} of {path}"
+        if not line or line.isspace():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{place} is not JSON: {error}") from error
+        except RecursionError as error:
+            raise UserError(f"{place} is nested too deeply") from error
+        if not isinstance(record, dict):
+            raise UserError(f"{place} is no record but {_named(record)}; expected {{...}}")
+        if field not in record:
+            raise UserError(f"{place} has no field {field!r}{_others(record)}")
+        if not isinstance(record[field], str):
+            raise UserError(f"{place}: {field!r} is {_named(record[field])}, not a text")
+        yield place, record[field]
+
+
+def _parquet_texts(path: Path, field: str) -> Iterator[tuple[str, str]]:
+    """Yield the place and the text of each row of a Parquet file."""
+    file = _open_parquet(path)
+    columns = {column.name: column.type for column in file.schema_arrow}
+    if field not in columns:
+        raise UserError(f"{path} has no column {field!r}{_others(columns)}")
+    if not _TEXT_TYPE.match(str(columns[field])):
+        raise UserError(f"{path}: column {field!r} is of type {columns[field]}, not of text")
+    number = 0
+    try:
+        for batch in file.iter_batches(batch_size=_ROWS, columns=[field]):
+            for text in batch.column(0).to_pylist():
+                number += 1
+                if text is None:
+                    raise UserError(f"row {number} of {path}: {field!r} is empty; remove the row")
+                yield f"row {number} of {path}", text
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _open_parquet(path: Path) -> Any:
+    parquet = require("pyarrow.parquet", "parquet", str(path))
+    try:
+        return parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except (OSError, ValueError) as error:  # pyarrow's errors are among them
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    reason = str(error).partition("\n")[0].rstrip(".")
+    return UserError(f"{path} cannot be read as Parquet: {reason}; copy or download it again")
+
+
+def _others(names: Any) -> str:
+    """Return advice that names the fields that there are."""
+    some = ", ".join(map(repr, list(names)[:8]))
+    return f"; it has {some}: give one as --field" if some else "; it has none"
+
+
+def _named(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a text", bool: "a truth value"}
+    return "null" if value is None else kinds.get(type(value), "a number")
