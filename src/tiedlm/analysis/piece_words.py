@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from tiedlm.analysis.predictions import Prediction
-from tiedlm.data.pieces import BLANKS, PieceVocabulary
+from tiedlm.data.piece_form import BLANKS
+from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.data.tokenizer import EOS
 from tiedlm.model import LanguageModel
 from tiedlm.networks.state import State, join, select

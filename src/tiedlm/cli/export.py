@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,8 +13,7 @@ from tiedlm.cli import help_groups, until_the_end
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from tiedlm.data import Corpus
 
 _OUTPUT, _HF, _ONNX = help_groups("Output", "Hugging Face", "ONNX")
 
@@ -82,9 +82,11 @@ def export(
         raise UserError("--no-check needs `--to hf`; ONNX files are always checked")
     if license_ is not None or language is not None:
         raise UserError("--license and --language need `--to hf`; only its folder has a model card")
+    from tiedlm.data.pieces import PIECES
     from tiedlm.export.onnx_files import export_onnx
 
-    report = export_onnx(run, folder, int8_text=_validation_ids(run) if int8 else None)
+    corpus = _corpus(run) if int8 else None
+    report = export_onnx(run, folder, int8_text=None if corpus is None else corpus.valid)
     if json_:
         print(json.dumps(report._asdict() | {"folder": str(report.folder)}))
         return
@@ -92,11 +94,13 @@ def export(
     for name, size in report.sizes.items():
         print(f"  {name:<20} {size / 1e6:8.2f} MB")
     print(f"  largest difference of a log-probability: {report.largest_difference:.1e}")
-    if report.perplexity is not None and report.perplexity_int8 is not None:
-        print(
-            f"  validation perplexity {report.perplexity:.3f}, int8 "
-            f"{report.perplexity_int8:.3f} ({report.perplexity_int8 - report.perplexity:+.3f})"
-        )
+    if corpus is not None:
+        assert report.perplexity is not None
+        assert report.perplexity_int8 is not None
+        unit, ours, theirs = "", report.perplexity, report.perplexity_int8
+        if PIECES in corpus.info:
+            unit, ours, theirs = " per word", *(per_word(corpus, one) for one in (ours, theirs))
+        print(f"  validation perplexity{unit} {ours:.3f}, int8 {theirs:.3f} ({theirs - ours:+.3f})")
 
 
 def _export_hf(
@@ -124,8 +128,17 @@ def _export_hf(
             )
 
 
-def _validation_ids(run: Path) -> npt.NDArray[np.int32]:
-    """Return the validation text of a run, encoded with the run's vocabulary."""
+def per_word(corpus: Corpus, perplexity: float) -> float:
+    """Return the perplexity per word of a validation text with this perplexity per piece."""
+    from tiedlm.evaluation.per_word import of_part
+
+    found = of_part(corpus.info, "valid", math.log(perplexity) * (len(corpus.valid) - 1))
+    assert found is not None
+    return found.word_perplexity
+
+
+def _corpus(run: Path) -> Corpus:
+    """Return the corpus of a run, encoded with the run's vocabulary."""
     from tiedlm.data.pieces import load_vocabulary
     from tiedlm.training.run_files import VOCABULARY
     from tiedlm.training.settings import Settings
@@ -142,4 +155,4 @@ def _validation_ids(run: Path) -> npt.NDArray[np.int32]:
             f"the vocabulary of corpus {corpus.name!r} differs from {run}'s: has the text "
             "changed since training?"
         )
-    return corpus.valid
+    return corpus

@@ -71,9 +71,9 @@ def load_corpus(
     vocab_from: VocabFrom = "part",
     tokenize: bool | None = None,
     encoder: Encoder | None = None,
-    field: str = FIELD,
     pieces: str | None = None,
     saved: Path | None = None,
+    field: str = FIELD,
     data_root: Path | None = None,
     cache: Path | None = None,
     download: bool = True,
@@ -95,10 +95,10 @@ def load_corpus(
             training text.
         tokenize: whether to split the text into words; by default only if it looks raw.
         encoder: what maps lines to ids, in place of words; it has a vocabulary of its own.
-        field: the field of JSON lines or of Parquet that holds the text.
         pieces: split the text into sub-word pieces instead of words: ``bpe`` or ``unigram`` trains
             ``vocab_size`` of them on the kept part of the training text; a file has them.
         saved: the ``vocabulary.txt`` of a run with these ``pieces``, to take its own again.
+        field: the field of JSON lines or of Parquet that holds the text.
         data_root: folder with ptb/ and wikitext-2/; default ``$TIEDLM_DATA``.
         cache: cache folder; default ``$TIEDLM_CACHE``, else ``tiedlm`` in the user's cache folder.
         download: whether a missing corpus may be downloaded.
@@ -139,14 +139,13 @@ def load_corpus(
     encoder = encoder or WordEncoder(tokenized)
     choice = _Choice(encoder.key, vocab_size, min_count, fraction, skip, vocab_from, found_pieces)
     name = _folder_name(source, choice)
-    corpora = folder / "corpora"
     if found_pieces is not None and saved is not None:
         # The run may have trained its pieces on this text: then the text is encoded already.
         trained = replace(choice, pieces=found_pieces._replace(given=None))
-        corpus = _read(source.name, corpora / _folder_name(source, trained))
+        corpus = _read(source.name, folder / "corpora" / _folder_name(source, trained))
         if corpus is not None and corpus.vocabulary == found_pieces.given:
             return corpus
-    place, lock = corpora / name, folder / "locks" / f"{name}.lock"
+    place, lock = folder / "corpora" / name, folder / "locks" / f"{name}.lock"
     corpus = _read(source.name, place)
     if corpus is not None:
         return corpus
@@ -196,7 +195,7 @@ class _Choice:
 
     def identity(self) -> dict[str, Any]:
         """Return what tells this choice from others in the name of a cached corpus."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
         del found["pieces"]
         return found if self.pieces is None else found | {"pieces": self.pieces.identity()}
 

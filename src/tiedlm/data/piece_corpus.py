@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from tiedlm import files
 from tiedlm.data.facts import state_of
@@ -34,7 +35,6 @@ from tiedlm.data.tokenizer import UNK
 from tiedlm.errors import UserError
 from tiedlm.progress import byte_progress
 
-_DOCUMENTS = "documents.npy"
 _LINES = 1000  # encoded at a time
 _CHARACTERS = 1 << 20  # the same, if the lines are long
 
@@ -145,7 +145,9 @@ def build_pieces(
     vocabulary = pieces.given or train_pieces(
         _lines(source, "train", everything if from_whole else kept), pieces.asked, pieces.vocab_size
     )
-    parts = _write_parts(source, folder, vocabulary, kept, documents, progress)
+    parts, starts = _write_parts(source, folder, vocabulary, kept, progress)
+    begun = sorted({0, *(line - kept.start for line in documents if line in kept)})
+    np.save(folder / "documents.npy", starts[begun])
     vocabulary.save(folder / "vocabulary.txt")
     info = {
         **about,
@@ -165,45 +167,33 @@ def build_pieces(
         **({"skip": share.skip} if share.skip else {}),
         "parts": {part: parts[part] | counts[part]._asdict() for part in PARTS},
     }
-    names = [*(f"{part}.npy" for part in PARTS), _DOCUMENTS, "vocabulary.txt", TOKENIZER]
+    names = [*(f"{part}.npy" for part in (*PARTS, "documents")), "vocabulary.txt", TOKENIZER]
     hashes = {name: digest(folder / name) for name in names}
     states = {name: state_of(folder / name) for name in names}
     files.write_json(folder / "info.json", {"info": info, "sha256": hashes, "states": states})
 
 
 def _write_parts(
-    source: Source,
-    folder: Path,
-    vocabulary: PieceVocabulary,
-    kept: range,
-    documents: array[int],
-    progress: bool,
-) -> dict[str, dict[str, int]]:
-    """Write each part as ``<folder>/<part>.npy``, and where the training documents begin.
-
-    Args:
-        source: the text.
-        folder: receives the files.
-        vocabulary: the pieces.
-        kept: the training lines to write.
-        documents: the training lines with which documents begin.
-        progress: whether to show progress on a terminal.
+    source: Source, folder: Path, vocabulary: PieceVocabulary, kept: range, progress: bool
+) -> tuple[dict[str, dict[str, int]], npt.NDArray[np.int64]]:
+    """Write each part as ``<folder>/<part>.npy``.
 
     Returns:
-        How many pieces each part has.
+        How many pieces each part has, and where the lines of the training part begin.
     """
-    parts, first_lines = {}, np.array(documents, dtype=np.int64) - kept.start
+    parts = {}
+    starts = array("q")
     with byte_progress(f"splitting {source.name}", source.size, show=progress) as advance:
         for part in PARTS:
             tokens = unknown = lines = 0
-            begun = [np.zeros(1, dtype=np.int64)]
             place = folder / f"{part}.ids"
             with place.open("wb") as file:
                 for batch in _batches(_lines(source, part, kept if part == "train" else None)):
-                    ids, lengths, *_ = vocabulary.encode_block(batch)
+                    ids = vocabulary.encode_lines(batch)
                     file.write(ids.astype("<i4", copy=False).data)
-                    here = first_lines[(first_lines >= lines) & (first_lines < lines + len(batch))]
-                    begun.append((np.cumsum(lengths) - lengths)[here - lines] + tokens)
+                    if part == "train":
+                        ends = np.flatnonzero(ids == vocabulary.eos_id)
+                        starts.extend((tokens + np.append(0, ends[:-1] + 1)).tolist())
                     tokens, lines = tokens + len(ids), lines + len(batch)
                     if vocabulary.unk_id is not None:
                         unknown += int(np.count_nonzero(ids == vocabulary.unk_id))
@@ -211,10 +201,8 @@ def _write_parts(
             if tokens == lines:
                 raise UserError(f"the {part} text of {source.origin} has no words: it is blank")
             _as_npy(place, place.with_suffix(".npy"), tokens)
-            if part == "train":
-                np.save(folder / _DOCUMENTS, np.unique(np.concatenate(begun)))
             parts[part] = {"tokens": tokens, "unk": unknown}
-    return parts
+    return parts, np.array(starts, dtype=np.int64)
 
 
 def notes_on_pieces(info: dict[str, Any]) -> list[str]:
@@ -249,11 +237,11 @@ def _count(
     """Count each part.
 
     Returns:
-        The counts, the words of each training line, and the training lines with which documents
-        begin.
+        The counts, the words of each training line, and the lines with which its documents begin.
     """
+    documents = array("q")
     found = dict.fromkeys(PARTS, Counts())
-    words_of_lines, documents = array("i"), array("q")
+    words_of_lines = array("i")
     with byte_progress(f"counting {source.name}", source.size, show=progress) as advance:
         for part, line in source.lines():
             if line is None:

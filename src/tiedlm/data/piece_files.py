@@ -6,7 +6,8 @@ import json
 import os
 
 from tiedlm import files
-from tiedlm.data.pieces import KINDS, PieceVocabulary, read_json_text, read_tokenizer
+from tiedlm.data.pieces import KINDS, NEWLINE, PieceVocabulary, read_json_text, read_tokenizer
+from tiedlm.data.sentencepiece_model import HIDDEN, read_model
 from tiedlm.data.tokenizer import EOS
 from tiedlm.errors import UserError, did_you_mean
 
@@ -24,7 +25,8 @@ def place_of_pieces(pieces: str) -> str:
 def read_pieces(place: str) -> PieceVocabulary:
     """Return the pieces of a file.
 
-    The piece that ends a text there becomes ``<eos>``. Without one, ``<eos>`` is added.
+    The piece that ends a text there becomes ``<eos>``; in the file of another run, the newline.
+    Without one, ``<eos>`` is added.
 
     Args:
         place: a ``tokenizer.json``, or a sentencepiece model whose name ends in ``.model``.
@@ -41,7 +43,10 @@ def read_pieces(place: str) -> PieceVocabulary:
     if path.is_dir():
         raise UserError(f"--pieces {place} is a folder; give the tokenizer.json in it")
     try:
-        text = read_json_text(path)
+        if path.suffix == ".model":
+            text = read_model(path.read_bytes(), f"--pieces {place}")
+        else:
+            text = read_json_text(path)
         model = json.loads(text)["model"]["type"]
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
@@ -54,7 +59,10 @@ def read_pieces(place: str) -> PieceVocabulary:
         )
     tokenizer = read_tokenizer(text, f"--pieces {place}")
     known = tokenizer.get_vocab(with_added_tokens=True)
-    end = next((token for token in _ENDS if token in known), None)
+    ends = (name for end in _ENDS for name in (HIDDEN + end, end))
+    end = next((token for token in ends if token in known), None)
+    if end is None and tokenizer.encode("\n", add_special_tokens=False).tokens == [NEWLINE]:
+        end = NEWLINE  # pieces that another run trained
     if end is None:
         tokenizer.add_special_tokens([EOS])
         end = EOS

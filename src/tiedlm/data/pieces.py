@@ -10,8 +10,7 @@ text gives the text.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tiedlm import files
-from tiedlm.data.encoder import Block
-from tiedlm.data.tokenizer import EOS, UNK, split_sentences, tokenize
+from tiedlm.data.piece_form import BLANKS, Form, shown
+from tiedlm.data.tokenizer import EOS, split_sentences, tokenize
 from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError, require
 
@@ -28,9 +27,7 @@ KINDS = ("bpe", "unigram")
 TOKENIZER = "tokenizer.json"  # beside vocabulary.txt
 PIECES = "pieces"  # the tokenizer that config.json and info.json name
 LEAST = 257  # pieces: the 256 bytes and one more
-BLANK = "\u2581"  # "▁": the blank before a word, as sentencepiece writes it
-BLANKS = " \t\v\f\r"  # what separates words; the newline separates lines
-_NEWLINE = "Ċ"  # the newline, as ByteLevel writes it
+NEWLINE = "Ċ"  # the newline, as ByteLevel writes it
 
 # Letters with their marks, numbers, other signs and white space stand in pieces of their own.
 _SPLIT = r"\n| ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|[^\S\n]+(?!\S)|[^\S\n]+"
@@ -74,7 +71,7 @@ class PieceVocabulary(Vocabulary):
         form = Form(json.loads(tokenizer_json))
         tokens = [self._tokenizer.id_to_token(n) for n in range(_size(self._tokenizer))]
         unk_id = None if form.unk is None else self._tokenizer.token_to_id(form.unk)
-        super().__init__(_shown(tokens, form, eos_id, unk_id))
+        super().__init__(shown(tokens, form, eos_id, unk_id))
         self.begins: npt.NDArray[np.bool_] = np.array(
             [n == eos_id or form.begins(token) for n, token in enumerate(tokens)]
         )
@@ -94,6 +91,10 @@ class PieceVocabulary(Vocabulary):
     def __deepcopy__(self, memo: object) -> PieceVocabulary:
         return self
 
+    def token(self, number: int) -> str:
+        """Return a piece as the tokenizer writes it."""
+        return str(self._tokenizer.id_to_token(number))
+
     def split(self, line: str) -> Encoding:
         """Return the pieces of a line of text, which has no newline.
 
@@ -109,11 +110,7 @@ class PieceVocabulary(Vocabulary):
         return Encoding(np.array(encoded.ids, dtype=np.int32), encoded.offsets)
 
     def encode_lines(self, lines: Sequence[str]) -> Ids:
-        """Return the ids of some lines, as :meth:`encode_block`."""
-        return self.encode_block(lines).ids
-
-    def encode_block(self, lines: Sequence[str]) -> Block:
-        """Return the ids of some lines, with ``<eos>`` after each, and their lengths.
+        """Return the ids of some lines, with ``<eos>`` after each.
 
         Raises:
             UserError: as :meth:`split`.
@@ -123,8 +120,7 @@ class PieceVocabulary(Vocabulary):
         except Exception as error:
             raise UserError(f"the pieces cannot spell the text: {error}") from error
         eos = [self.eos_id]
-        ids = np.fromiter((n for one in encoded for n in one.ids + eos), dtype=np.int32)
-        return Block(ids, np.array([len(one.ids) + 1 for one in encoded], dtype=np.int64))
+        return np.fromiter((n for one in encoded for n in one.ids + eos), dtype=np.int32)
 
     def context(self, text: str) -> Ids:
         """Return the ids of the words so far, after an ``<eos>``; the last word is complete."""
@@ -228,7 +224,7 @@ def train_pieces(lines: Iterable[str], kind: str, vocab_size: int | None) -> Pie
     tokenizer.train_from_iterator(
         lines, trainer(vocab_size=vocab_size, show_progress=False, **options)
     )
-    return PieceVocabulary(tokenizer.to_str(pretty=True), tokenizer.token_to_id(_NEWLINE))
+    return PieceVocabulary(tokenizer.to_str(pretty=True), tokenizer.token_to_id(NEWLINE))
 
 
 def check_pieces(pieces: str, vocab_size: int | None) -> None:
@@ -309,97 +305,3 @@ def _library() -> Any:
 def _size(tokenizer: Any) -> int:
     """Return the number of ids, up to the largest one."""
     return 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-
-
-class Form:
-    """How a tokenizer writes pieces: as bytes, with ``▁`` for a blank, or with ``##`` inside words.
-
-    Args:
-        content: the parsed ``tokenizer.json``.
-
-    Attributes:
-        is_bytes: whether every character of a piece stands for a byte.
-        unk: the unknown piece, or None if nothing is unknown.
-    """
-
-    def __init__(self, content: dict[str, Any]) -> None:
-        model = content["model"]
-        outside = [content.get("pre_tokenizer"), content.get("decoder"), content.get("normalizer")]
-        self.is_bytes = '"ByteLevel"' in json.dumps(outside)
-        self._inside = (
-            model.get("continuing_subword_prefix", "##") if model["type"] == "WordPiece" else None
-        )
-        self.unk = self._unk(model)
-
-    def _unk(self, model: dict[str, Any]) -> str | None:
-        vocab = model["vocab"]
-        known = vocab.keys() if isinstance(vocab, dict) else {token for token, _ in vocab}
-        spelled = self._to_byte if self.is_bytes else [f"<0x{byte:02X}>" for byte in range(256)]
-        if (self.is_bytes or model.get("byte_fallback")) and all(map(known.__contains__, spelled)):
-            return None
-        if isinstance(vocab, list):
-            number = model.get("unk_id")
-            return None if number is None else str(vocab[number][0])
-        return model.get("unk_token") or None
-
-    @cached_property
-    def _to_byte(self) -> dict[str, int]:
-        """Return character -> byte, as ByteLevel writes bytes: printable ones as they are."""
-        plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-        others = [byte for byte in range(256) if byte not in plain]
-        shifted = zip((chr(256 + n) for n in range(len(others))), others, strict=True)
-        return {chr(byte): byte for byte in plain} | dict(shifted)
-
-    def is_spelled_byte(self, token: str) -> bool:
-        """Return whether a token is one byte written as ``<0xE2>``."""
-        return len(token) == 6 and token.startswith("<0x") and token.endswith(">")
-
-    def bytes_of(self, token: str) -> bytes:
-        """Return the bytes that a token stands for, with the blank before a word."""
-        if self.is_bytes and all(char in self._to_byte for char in token):
-            return bytes(self._to_byte[char] for char in token)
-        if self._inside is not None:
-            inside = token.startswith(self._inside)
-            return (token.removeprefix(self._inside) if inside else " " + token).encode()
-        return token.replace(BLANK, " ").encode()
-
-    def is_blank(self, token: str | None) -> bool:
-        """Return whether a token is nothing but blanks."""
-        return token is not None and not self.bytes_of(token).strip(BLANKS.encode())
-
-    def begins(self, token: str | None) -> bool:
-        """Return whether a token begins a word."""
-        return token is not None and self.bytes_of(token).decode("utf-8", "replace").startswith(
-            tuple(BLANKS)
-        )
-
-
-def _shown(
-    tokens: Sequence[str | None], form: Form, eos_id: int, unk_id: int | None
-) -> Iterator[str]:
-    """Yield each token as a word of vocabulary.txt: unique and without white space."""
-    seen = {EOS, UNK}
-    for number, token in enumerate(tokens):
-        if number == eos_id:
-            yield EOS
-        elif number == unk_id:
-            yield UNK
-        else:
-            shown = f"<unused-{number}>" if token is None else _readable(token, form)
-            if shown in seen:
-                shown = f"<piece-{number}>"
-            seen.add(shown)
-            yield shown
-
-
-def _readable(token: str, form: Form) -> str:
-    """Return a token as text, or its bytes as ``<0xE2><0x82>`` if it is not printable text."""
-    if form.is_spelled_byte(token):
-        return token
-    data = form.bytes_of(token)
-    text = data.decode("utf-8", "replace")
-    shown = text.replace(" ", BLANK)
-    is_text = "\ufffd" not in text and BLANK not in text and "<0x" not in text
-    if is_text and shown not in (EOS, UNK) and shown.isprintable() and shown.split() == [shown]:
-        return shown
-    return "".join(f"<0x{byte:02X}>" for byte in data) or "<0x>"

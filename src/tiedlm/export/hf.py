@@ -9,6 +9,7 @@ Shape letters: B sequences, T steps, V vocabulary.
 from __future__ import annotations
 
 import atexit
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -21,10 +22,12 @@ from safetensors.torch import save as save_tensors
 from tiedlm import files
 from tiedlm.data import Vocabulary
 from tiedlm.data.find import has_name
+from tiedlm.data.pieces import PIECES, PieceVocabulary
 from tiedlm.data.tokenizer import EOS
 from tiedlm.environment_variables import HF_MODULES_CACHE, read, set_default
 from tiedlm.errors import UserError, require
 from tiedlm.export.model_card import RECORDED, card_library, model_card, result_of
+from tiedlm.export.piece_tokenizer import tokenizer_config
 from tiedlm.export.start_of_text import start_with
 from tiedlm.export.supported import require_network
 from tiedlm.export.word_tokenizer import tokenizer_files
@@ -37,6 +40,7 @@ SOURCE = Path(__file__).with_name("huggingface")
 CODE = sorted(path.name for path in SOURCE.glob("*_*.py") if path.name != "__init__.py")
 MARKER = "modeling_tiedlm.py"  # every export has it
 TOLERANCE = 1e-5
+_ABOUT_TEXT = ("name", "tokenizer", PIECES)  # what config.json says about the corpus
 
 
 class HuggingFaceReport(NamedTuple):
@@ -142,9 +146,17 @@ def write(
     ids = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
     ids["pad_token_id"] = vocabulary.eos_id
     files.write_json(new / "generation_config.json", ids)
-    for name, value in tokenizer_files(vocabulary, raw_text).items():
+    mark = EOS
+    if isinstance(vocabulary, PieceVocabulary):
+        mark = vocabulary.token(vocabulary.eos_id)
+        written = {"tokenizer_config.json": tokenizer_config(vocabulary)}
+        if start == "eos":  # otherwise the vocabulary wrote its tokenizer.json
+            written["tokenizer.json"] = json.loads(vocabulary.tokenizer_json)
+    else:
+        written = tokenizer_files(vocabulary, raw_text)
+    for name, value in written.items():
         if name == "tokenizer.json" and start == "eos":
-            value = start_with(EOS, vocabulary.eos_id, value)
+            value = start_with(mark, vocabulary.eos_id, value)
         files.write_json(new / name, value)
     for name in CODE:
         files.write_text(new / name, (SOURCE / name).read_text(encoding="utf-8"))
@@ -211,6 +223,8 @@ def _config(
     corpus = run_config["corpus"]
     data = corpus["name"] if has_name(corpus["name"]) else ""
     settings = run_config["settings"] | {"data": data, "init_from": None}
+    if settings.get("pieces") is not None:
+        settings["pieces"] = Path(settings["pieces"]).name
     if settings.get("soft_target_from") is not None:
         settings["soft_target_from"] = Path(settings["soft_target_from"]).name
     return {
@@ -249,7 +263,7 @@ def _config(
         "tiedlm": run_config["tiedlm"],
         "settings": settings,
         "model": run_config["model"],
-        "corpus": {"name": corpus["name"], "tokenizer": corpus["tokenizer"]},
+        "corpus": {name: corpus[name] for name in _ABOUT_TEXT if name in corpus},
         **({CHECKPOINT: run_config[CHECKPOINT]} if CHECKPOINT in run_config else {}),
     }
 

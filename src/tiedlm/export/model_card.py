@@ -12,6 +12,8 @@ from typing import Any
 
 import tiedlm
 from tiedlm import files
+from tiedlm.data import Vocabulary
+from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.errors import require
 from tiedlm.model import LanguageModel
 from tiedlm.training.run_files import CONFIG, RESULT, read_result
@@ -34,10 +36,17 @@ def card_library() -> Any:
 
 
 def result_of(run: Path) -> dict[str, Any] | None:
-    """Return the perplexities of a run or of an exported folder, None where they are not known."""
+    """Return the perplexities of a run or of an exported folder, None where they are not known.
+
+    They are per word, for a run of pieces too.
+    """
     if (run / RESULT).is_file():
         result = read_result(run)
-        return {name: result[name] for name in (*_SPLITS, "epochs")}
+        per_word = {
+            name: result.get(f"{name.removesuffix('ppl')}word_perplexity", result[name])
+            for name in _SPLITS
+        }
+        return per_word | {"epochs": result["epochs"]}
     recorded: dict[str, Any] | None = files.read_json(run / CONFIG).get(RECORDED)
     return recorded
 
@@ -81,6 +90,7 @@ def model_card(
         model_name=title,
         eval_results=_results(hub, result, corpus) or None,
     )
+    pieces = isinstance(model.vocabulary, PieceVocabulary)
     template = resources.files("tiedlm.export").joinpath("model_card.md")
     return str(
         hub.ModelCard.from_template(
@@ -89,8 +99,9 @@ def model_card(
             title=title,
             **_facts(model, settings, result, corpus, version),
             text=_RAW if raw_text else _BLANKS,
-            first="" if start == "eos" else "<eos> ",
+            first="" if start == "eos" else "\\n" if pieces else "<eos> ",
             begin="the tokenizer begins a text with it" if start == "eos" else _BEGIN,
+            pieces=pieces,
         )
     )
 
@@ -122,6 +133,8 @@ def _facts(
     """Return what the template says of the model."""
     config, vocabulary = model.config, model.vocabulary
     assert vocabulary is not None
+    pieces = isinstance(vocabulary, PieceVocabulary)
+    among = "`<eos>`" if pieces else "`<eos>` and `<unk>`"
     origin = f"trained with tiedlm {version} on the corpus `{corpus}`"
     if settings.alpha > 0:
         origin += (
@@ -134,7 +147,7 @@ def _facts(
         results = "Its perplexity was not measured."
     if result is not None:
         results = (
-            f"Perplexity per word, `<eos>` and `<unk>` among the words: "
+            f"Perplexity per word, {among} among the words: "
             f"{result['valid_ppl']:.2f} on validation, {result['test_ppl']:.2f} on test "
             f"({result['epochs']} epochs, 1 seed)."
         )
@@ -150,5 +163,9 @@ def _facts(
         "width": f"{config.d_hidden}",
         "parameters": f"{model.num_params():,}",
         "results": results,
-        "example": " ".join(word for word in vocabulary.words[:8] if word.isalpha()) or "the",
+        "example": "The" if pieces else _some_words(vocabulary),
     }
+
+
+def _some_words(vocabulary: Vocabulary) -> str:
+    return " ".join(word for word in vocabulary.words[:8] if word.isalpha()) or "the"

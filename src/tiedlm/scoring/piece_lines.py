@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from tiedlm.data.pieces import BLANKS, PieceVocabulary
+from tiedlm.data.piece_form import BLANKS
+from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.data.tokenizer import EOS
 from tiedlm.scoring.sentence import Sentence
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from tiedlm.data.pieces import BLANKS, PieceVocabulary, count_words
+from tiedlm.data.piece_form import BLANKS
+from tiedlm.data.pieces import PieceVocabulary, count_words
 from tiedlm.data.tokenizer import EOS
 from tiedlm.evaluation.per_word import per_word
 from tiedlm.evaluation.perplexity import perplexity

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from tiedlm.data import EOS, Vocabulary
-from tiedlm.data.pieces import BLANK, PieceVocabulary
+from tiedlm.data.piece_form import BLANK
+from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.errors import UserError
 from tiedlm.scoring.surprisal import Floats, Scored
 

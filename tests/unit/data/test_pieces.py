@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiedlm.data import load_corpus
+from tiedlm.data import EOS, load_corpus
+from tiedlm.data.piece_files import read_pieces
 from tiedlm.data.pieces import (
-    EOS,
     PieceVocabulary,
     count_words,
     load_vocabulary,
@@ -230,3 +230,40 @@ def test_a_blank_part_is_one_clear_line(tmp_path):
         (tmp_path / f"{part}.txt").write_text(content)
     with pytest.raises(UserError, match=r"the valid text of .* is blank"):
         load_corpus(str(tmp_path), pieces="bpe", vocab_size=260, progress=False)
+
+
+def test_pieces_of_another_run_can_be_given_as_a_file(tmp_path, text):
+    (tmp_path / "tokenizer.json").write_text(TRAINED["bpe"].tokenizer_json, encoding="utf-8")
+    found = read_pieces(str(tmp_path / "tokenizer.json"))
+    assert found.words == TRAINED["bpe"].words
+    corpus = load_corpus(str(text), pieces=str(tmp_path / "tokenizer.json"), progress=False)
+    assert corpus.info["pieces"]["kind"] == "file"
+    with pytest.raises(UserError, match="--vocab-size 300: the file of --pieces decides"):
+        load_corpus(str(text), pieces=str(tmp_path / "tokenizer.json"), vocab_size=300)
+
+
+def test_pieces_that_lack_an_end_get_one_and_unknown_characters_are_unk(tmp_path):
+    model = {"type": "BPE", "vocab": {"?": 0, "a": 1, "b": 2, "ab": 3}, "merges": [["a", "b"]]}
+    content = {"version": "1.0", "model": model | {"unk_token": "?"}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    found = read_pieces(str(tmp_path / "tokenizer.json"))
+    assert found.words == ("<unk>", "a", "b", "ab", "<eos>")
+    assert found.encode_lines(["abz", "<eos>"]).tolist()[:3] == [3, 0, 4]
+    assert found.encode_lines(["<eos>"]).tolist().count(found.eos_id) == 1
+
+
+def test_documents_of_pieces_begin_where_those_of_words_do(tmp_path):
+    for part in ("train", "valid", "test"):
+        lines = (f"a b c{n}\n" + "\n" * (n % 3 == 2) for n in range(12))
+        (tmp_path / f"{part}.txt").write_text("".join(lines))
+    for share in ({}, {"fraction": 0.5, "skip": 0.25}):
+        options = {"tokenize": False, "progress": False, **share}
+        pieces = load_corpus(str(tmp_path), pieces="bpe", vocab_size=280, **options)
+        words = load_corpus(str(tmp_path), min_count=1, **options)
+        ends = [np.flatnonzero(c.train == c.vocabulary.eos_id) + 1 for c in (pieces, words)]
+        starts = [np.append(0, e[:-1]) for e in ends]
+        lines = [
+            np.searchsorted(s, c.documents) for s, c in zip(starts, (pieces, words), strict=True)
+        ]
+        assert lines[0].tolist() == lines[1].tolist()
+        assert len(lines[0]) > 1

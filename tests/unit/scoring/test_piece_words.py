@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tiedlm import LanguageModel, ModelConfig
 from tiedlm.analysis.piece_words import generate_words, next_piece_words
-from tiedlm.data.pieces import BLANKS, train_pieces
+from tiedlm.data.piece_form import BLANKS
+from tiedlm.data.pieces import train_pieces
 from tiedlm.scoring import score_sentences, sentences
 from tiedlm.scoring.nbest import Hypothesis
 from tiedlm.scoring.pair_files import Pair

@@ -33,10 +33,22 @@ class TiedLMTextGenerationPipeline(TextGenerationPipeline):
             return super().postprocess(model_outputs, return_type, **kwargs)
         kwargs.setdefault("clean_up_tokenization_spaces", False)  # version 4 would join "home ."
         records = super().postprocess(model_outputs, ReturnType.NEW_TEXT, **kwargs)
-        for record in records:
+        decoder = self.tokenizer.backend_tokenizer.decoder
+        for index, record in enumerate(records):
+            if decoder is not None:  # pieces have their own blanks
+                new = self._behind(index, model_outputs)
+                is_full = return_type == ReturnType.FULL_TEXT
+                record["generated_text"] = prompt + new if is_full else new
+                continue
             new = record["generated_text"].lstrip(" ")
             if new and prompt and not prompt[-1].isspace():
                 new = " " + new
             is_full = return_type == ReturnType.FULL_TEXT
             record["generated_text"] = prompt + new if is_full else new
         return records
+
+    def _behind(self, index: int, model_outputs: dict[str, Any]) -> str:
+        """Return the text of new pieces, decoded with the prompt: they may go on with its word."""
+        prompt = model_outputs["input_ids"][0].tolist()
+        whole = model_outputs["generated_sequence"][0][index].tolist()
+        return str(self.tokenizer.decode(whole)[len(self.tokenizer.decode(prompt)) :])
