@@ -25,7 +25,7 @@ from tiedlm.evaluation import (
     mixture_losses,
     summarize,
 )
-from tiedlm.training import signals
+from tiedlm.training import run_methods, signals
 
 FLAGS = ["--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=3",
          "--threads=1", "--lr=0.5", "--init-range=0.3"]  # fmt: skip
@@ -146,6 +146,20 @@ def test_a_stopped_evaluation_goes_on(capsys, folder, flags, monkeypatch):
     assert list((folder / "a" / "unfinished").iterdir())
     assert perplexity(capsys, folder / "a", *flags) == expected
     assert not (folder / "a" / "unfinished").exists()
+
+
+def test_a_run_that_cannot_be_written_is_evaluated_and_stopped(capsys, folder, monkeypatch):
+    expected = perplexity(capsys, folder / "a", "--temperature=fit")["perplexity"]
+    for name in ("tuned.json", "tuning.jsonl"):
+        (folder / "a" / name).unlink()
+    before = sorted(path.name for path in (folder / "a").iterdir())
+    monkeypatch.setattr(run_methods.os, "access", lambda path, mode: False)
+    status, out, err = run(capsys, "evaluate", folder / "a", "--temperature=fit", "--json")
+    assert (status, json.loads(out)["perplexity"]) == (0, expected)
+    assert f"note: {folder / 'a'} cannot be written: what is fitted" in err
+    assert sorted(path.name for path in (folder / "a").iterdir()) == before
+    monkeypatch.setattr(signals, "stop_signals", lambda: nullcontext(lambda: True))
+    assert run(capsys, "evaluate", folder / "a", "--temperature=1.5")[0] == 130
 
 
 @pytest.mark.parametrize(

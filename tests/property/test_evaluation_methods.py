@@ -31,7 +31,7 @@ from tiedlm.networks import registered
 
 V = 7
 TRAIN = np.random.default_rng(0).integers(0, V, size=300)
-EXAMPLES = settings(max_examples=3, deadline=None)
+EXAMPLES = settings(max_examples=2, deadline=None)
 TEXTS = st.lists(st.integers(0, V - 1), min_size=2, max_size=24).map(np.array)
 RMS = Dynamic(lr=0.003, decay=0.1, epsilon=1e-2)
 METHODS = [

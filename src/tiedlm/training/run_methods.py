@@ -166,6 +166,23 @@ class Evaluated:
         whole = {"weights": self.digest, "dtype": str(self.model.embedding.weight.dtype), **key}
         return Unfinished(self.folder / UNFINISHED, whole, self.stop)
 
+    def counter(self, title: str, total: int) -> Callable[[int], None]:
+        """Return what counts the words of an evaluation; without a place to save, it stops it.
+
+        Raises:
+            KeyboardInterrupt: from the counter, if somebody asked the evaluation to stop.
+        """
+        advance = self.progress(title, total)
+        if self.keeps:
+            return advance
+
+        def count(words: int) -> None:
+            advance(words)
+            if self.stop():
+                raise KeyboardInterrupt
+
+        return count
+
     def validation(self, words: int, purpose: str) -> npt.NDArray[np.integer]:
         """Return the first words of the validation text.
 
@@ -195,7 +212,7 @@ class Evaluated:
             self.model,
             train,
             unfinished=self.unfinished({"rms": text_digest(train)}),
-            on_tokens=self.progress("gradient statistics", len(train)),
+            on_tokens=self.counter("gradient statistics", len(train)),
         )
         if self.keeps:
             kept = {name: part.cpu().contiguous() for name, part in found.items()}
@@ -216,7 +233,7 @@ class Evaluated:
                 "fewer"
             )
         key: dict[str, Any] = {"text": text_digest(ids), "methods": dataclasses.asdict(methods)}
-        on_tokens = self.progress(title, len(ids) - 1)
+        on_tokens = self.counter(title, len(ids) - 1)
         if request.samples is not None:
             options = {"window": request.window, "seed": request.seed}
             return monte_carlo_losses(
@@ -317,7 +334,7 @@ class Evaluated:
             log=self.log,
             identity=self.digest,
             rms=self.rms_for(dynamic),
-            progress=self.progress,
+            progress=self.counter,
             unfinished=self.unfinished,
         )
 
