@@ -108,6 +108,14 @@ def test_fitted_weights_are_the_best_and_no_model_alone_is_better(seed, count):
     assert best <= min(mixture_losses(parts, other).mean() for other in others) + 1e-7
 
 
+@pytest.mark.parametrize("scale", [0.1, 0.001])
+def test_weights_of_nearly_equal_models_are_fitted_too(scale):
+    draw = np.random.default_rng(0)
+    parts = draw.exponential(size=1000) + scale * draw.normal(size=(3, 1000))
+    best = mixture_losses(parts, fit_weights(parts)).mean()
+    assert best <= min(mixture_losses(parts, one).mean() for one in np.eye(3)) + 1e-9
+
+
 @pytest.mark.parametrize("network", ["lstm", "transformer"])
 @pytest.mark.parametrize("chosen", [Methods(), *METHODS], ids=str)
 def test_blocks_segments_and_windows_change_no_number(network, chosen, monkeypatch):

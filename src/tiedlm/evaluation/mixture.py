@@ -7,7 +7,9 @@ maximisation. Each step gives a model the mean share that it has in the probabil
 
 .. math:: \pi_k \leftarrow \frac{1}{N} \sum_t \frac{\pi_k \, p_k(w_t)}{\sum_j \pi_j \, p_j(w_t)}
 
-No step makes the text less probable. Only the probabilities of the words of a text are needed.
+No step makes the text less probable. A power of the share above 1 makes longer steps; one that
+would make the text less probable is taken back. Only the probabilities of the words of a text are
+needed.
 
 Source: Jelinek and Mercer (1980), "Interpolated estimation of Markov source parameters from sparse
 data".
@@ -60,15 +62,20 @@ def fit_weights(losses_KN: npt.NDArray[np.floating]) -> Floats:
     p_KN = np.exp(least_N - losses_KN)  # relative to the best model of each word
     weights_K: Floats = np.full(len(p_KN), 1 / len(p_KN))
     total_N = weights_K @ p_KN
-    before = np.log(total_N).mean()
+    before, power = np.log(total_N).mean(), 1.0
     for _ in range(MOST_STEPS):
-        weights_K = weights_K * (p_KN / total_N).mean(axis=1)
-        weights_K /= weights_K.sum()
-        total_N = weights_K @ p_KN
-        now = np.log(total_N).mean()
-        if now - before < SAME:
+        # Steps grow as long as they gain: models that are nearly equal need long ones.
+        found_K = weights_K * ((p_KN / total_N).mean(axis=1)) ** power
+        found_K /= found_K.sum()
+        found_N = found_K @ p_KN
+        now = np.log(found_N).mean()
+        if now < before and power > 1:
+            power = 1.0
+            continue
+        gain, before = now - before, now
+        weights_K, total_N, power = found_K, found_N, power * 1.5
+        if gain < SAME:
             break
-        before = now
     return weights_K
 
 
