@@ -30,7 +30,7 @@ OTHER_VALUES = {
     "device": "cpu", "threads": 3, "lr_decay": 0.5, "optimizer": "adam", "schedule": "plateau",
     "beta1": 0.5, "beta2": 0.5, "lr_min": 0.5, "weight_decay_inside": True, "bptt_jitter": True,
     "average_from": 3, "keep_at": "1M", "evaluate_every": 1000,
-    "field": "content", "shuffle": "documents",
+    "field": "content", "shuffle": "documents", "pieces": "bpe",
 }  # fmt: skip
 ALL = [field.name for field in dataclasses.fields(Settings)]
 
