@@ -3,7 +3,11 @@
 import json
 import time
 
+import pytest
 import torch
+
+pytest.importorskip("httpx2")  # by way of which a test asks
+
 from starlette.testclient import TestClient
 
 from tiedlm.data import Vocabulary

@@ -8,10 +8,8 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("plotly")
 
-from starlette.testclient import TestClient
-
 from tiedlm.web.views import VIEWS
-from web_support import HOSTILE, PORT, TOKEN, Page, make_run
+from web_support import HOSTILE, PORT, TOKEN, Page, TestClient, make_run
 
 HOST = f"127.0.0.1:{PORT}"
 
