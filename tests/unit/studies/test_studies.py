@@ -20,7 +20,8 @@ from tiedlm.training.settings import Settings
 ROOT = Path(__file__).parents[3]
 STUDIES = [
     "adaptation", "bf16", "bias", "data_size", "depth", "high_temperature", "keep", "monte_carlo",
-    "networks", "noise", "quadratic", "reproduction", "semantic", "strength", "target_grad",
+    "networks", "noise", "pieces", "quadratic", "reproduction", "semantic", "strength",
+    "target_grad",
 ]  # fmt: skip
 NO_STUDIES = {"__init__", "gains_plot", "gradient_paths", "harness"}
 
