@@ -125,11 +125,11 @@ def numbers(kept: Kept) -> str:
     """Format a folder's results, in a few words."""
     metrics = kept.metrics
     if kept.settings is not None:
-        return _pair(metrics["valid_ppl"], metrics["test_ppl"])
+        return _pair(_per_word(metrics, "valid"), _per_word(metrics, "test"))
     if "runs" in metrics and "valid_ppl" in metrics["runs"][0]:
         runs = metrics["runs"]
         ends = (
-            _pair(*(end(run[key] for run in runs) for key in ("valid_ppl", "test_ppl")))
+            _pair(*(end(_per_word(run, part) for run in runs) for part in ("valid", "test")))
             for end in (min, max)
         )
         return f"{len(runs)} runs, {' to '.join(ends)}"
@@ -191,6 +191,11 @@ def _same(one: Settings, other: Settings) -> bool:
     sessions = [settings.init_from is None for settings in (one, other)]
     first, second = (which_run(settings.replace(init_from=None)) for settings in (one, other))
     return first == second and sessions[0] == sessions[1]
+
+
+def _per_word(result: dict[str, Any], part: str) -> float:
+    """Return a perplexity per word, also where the model reads pieces."""
+    return float(result.get(f"{part}_word_perplexity", result[f"{part}_ppl"]))
 
 
 def _pair(valid: float, test: float) -> str:
