@@ -55,6 +55,28 @@ def is_batched(tensor: Tensor) -> bool:
     return False
 
 
+def require_single_gradient(grad: Tensor, what: str, remedy: str) -> None:
+    """Refuse to differentiate a gradient that is written by hand, or to compute many at once.
+
+    Args:
+        grad: the gradient that ``backward`` was given.
+        what: the function or module and its fast path, as the message begins.
+        remedy: what the user can do instead.
+
+    Raises:
+        RuntimeError: under ``create_graph=True``, ``vmap`` or ``is_grads_batched=True``.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            f"{what} has no second derivative; {remedy} where backward has create_graph=True"
+        )
+    if is_batched(grad):
+        raise RuntimeError(
+            f"{what} has no batch of gradients; {remedy} where they come from vmap or "
+            "is_grads_batched=True"
+        )
+
+
 def is_asynchronous(tensor: Tensor) -> bool:
     """Return whether reading a value of the tensor makes the program wait for a GPU."""
     return tensor.is_cuda

@@ -13,7 +13,7 @@ from torch import Tensor
 from tiedlm.arithmetic import without_autocast
 from tiedlm.loss.problem import Losses, Problem, Wanted
 from tiedlm.loss.stream import stream
-from tiedlm.tracing import is_asynchronous, is_batched
+from tiedlm.tracing import is_asynchronous, require_single_gradient
 
 
 def node_losses(problem: Problem, wanted: Wanted) -> Losses:
@@ -52,16 +52,9 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _ce: Tensor, _aug: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the first four tensors."""
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "augmented_cross_entropy: the fused loss has no second derivative; "
-                "use impl='reference' where backward has create_graph=True"
-            )
-        if is_batched(grad):
-            raise RuntimeError(
-                "augmented_cross_entropy: the fused loss has no batch of gradients; "
-                "use impl='reference' where they come from vmap or is_grads_batched=True"
-            )
+        require_single_gradient(
+            grad, "augmented_cross_entropy: the fused loss", "use impl='reference'"
+        )
         tensors = ctx.saved_tensors
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:

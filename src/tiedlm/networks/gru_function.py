@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tiedlm.arithmetic import gemm_dtype, is_autocast, without_autocast
 from tiedlm.matmul import adder, matmul, operand
-from tiedlm.tracing import is_batched
+from tiedlm.tracing import require_single_gradient
 
 
 class _Run(NamedTuple):
@@ -143,11 +143,7 @@ class _GRULayer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_TBH: Tensor, grad_h_BH: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled() or is_batched(grad_TBH):
-            raise RuntimeError(
-                "GRU: the fast layer has no second derivative and no batch of gradients; "
-                "set fast=False where backward has create_graph=True or is_grads_batched=True"
-            )
+        require_single_gradient(grad_TBH, "GRU: the fast layer", "set fast=False")
         x_TBE, weight_ih_GE, weight_hh_GH, mask_BH, *saved = ctx.saved_tensors
         run = _Run(*saved)
         grad_inputs_TBG, grad_products_TBG, grad_h_BH = _run_backward(

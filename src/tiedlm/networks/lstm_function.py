@@ -28,7 +28,7 @@ from torch import Tensor
 from tiedlm.arithmetic import gemm_dtype, kernels_for
 from tiedlm.matmul import adder, linear, matmul, operand
 from tiedlm.networks.backends import compiled, triton
-from tiedlm.tracing import is_batched
+from tiedlm.tracing import require_single_gradient
 
 
 def _run(
@@ -219,16 +219,9 @@ class _LSTMLayer(torch.autograd.Function):
     def backward(
         ctx: Any, grad_output_TBH: Tensor, grad_h_BH: Tensor, grad_c_BH: Tensor
     ) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "VariationalLSTM: the fast layer has no second derivative; "
-                "set fast=False where backward has create_graph=True"
-            )
-        if is_batched(grad_output_TBH):
-            raise RuntimeError(
-                "VariationalLSTM: the fast layer has no batch of gradients; "
-                "set fast=False where they come from vmap or is_grads_batched=True"
-            )
+        require_single_gradient(
+            grad_output_TBH, "VariationalLSTM: the fast layer", "set fast=False"
+        )
         (
             x_TBE, c_BH, weight_ih_GE, weight_hh_GH, mask_BH,
             hidden_SBH, gates_TBG, cells_TBH, tanh_cells_TBH,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tiedlm.arithmetic import gemm_dtype, is_autocast, without_autocast
 from tiedlm.matmul import adder, matmul, operand
-from tiedlm.tracing import is_batched
+from tiedlm.tracing import require_single_gradient
 
 _FEW_STEPS = 8  # laying out the weights does not pay in a window of fewer
 
@@ -178,11 +178,7 @@ class _RHNLayer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_TBH: Tensor, grad_s_BH: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled() or is_batched(grad_TBH):
-            raise RuntimeError(
-                "RHN: the fast layer has no second derivative and no batch of gradients; "
-                "set fast=False where backward has create_graph=True or is_grads_batched=True"
-            )
+        require_single_gradient(grad_TBH, "RHN: the fast layer", "set fast=False")
         x_TBE, weight_ih_GE, weight_hh_DGH, mask_BH, *saved = ctx.saved_tensors
         run = _Run(*saved)
         grad_gates_DTBG, operands_DTBG, grad_s_BH = _run_backward(
