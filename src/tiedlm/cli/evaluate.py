@@ -7,7 +7,6 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from cyclopts import Parameter
 
 from tiedlm.cli.methods import (
@@ -24,6 +23,7 @@ from tiedlm.errors import UserError
 from tiedlm.training.settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from tiedlm.data import Corpus
@@ -133,6 +133,8 @@ def _with_methods(
     device: str,
 ) -> tuple[npt.NDArray[np.floating], list[tuple[str, str]], dict[str, Any]]:
     """Return the losses of a text, and the methods in use as lines and for JSON."""
+    import numpy as np
+
     from tiedlm.evaluation import mixture_losses
     from tiedlm.training.run_methods import Evaluated, mixture_weights
 

@@ -98,7 +98,7 @@ class CacheMemory:
         keys_KH = torch.cat([self.hidden_MH, hidden_TH])
         words_K = torch.cat([self.words_M, targets_T])
         scores_TK = hidden_TH @ keys_KH.t()
-        visible_TK = _band(len(targets_T), len(words_K), entries, self.words, words_K.device)
+        visible_TK = visible(len(targets_T), len(words_K), entries, self.words, words_K.device)
         scores_TK.masked_fill_(~visible_TK, -math.inf)
         scores_TK -= scores_TK.amax(dim=1, keepdim=True).clamp(min=torch.finfo(keys_KH.dtype).min)
         other_TK = words_K != targets_T[:, None]
@@ -124,7 +124,7 @@ class CacheMemory:
         self.words_M = tensors[f"cache.{number}.words"].to(self.words_M)
 
 
-def _band(queries: int, keys: int, entries: int, words: int, device: torch.device) -> Tensor:
+def visible(queries: int, keys: int, entries: int, words: int, device: torch.device) -> Tensor:
     """Return which keys each query sees: the ``words`` last ones before its own, ``(T, K)``."""
     own_T1 = entries + torch.arange(queries, device=device)[:, None]
     key_K = torch.arange(keys, device=device)

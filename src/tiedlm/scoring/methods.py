@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tiedlm.evaluation.cache import Cache
+from tiedlm.evaluation.cache import Cache, visible
 from tiedlm.evaluation.dynamic import Adapter
 from tiedlm.evaluation.methods import Methods
 from tiedlm.model import LanguageModel
@@ -93,10 +93,8 @@ class _Stream:
         entries, T = len(self.words_M), len(hidden_TH)
         keys_KH = torch.cat([self.hidden_MH, hidden_TH[: len(targets_S)]])
         words_K = torch.cat([self.words_M, targets_S])
-        own_T1 = entries + torch.arange(T, device=words_K.device)[:, None]
-        key_K = torch.arange(len(words_K), device=words_K.device)
-        hidden_TK = (key_K >= own_T1) | (key_K < own_T1 - cache.words)
-        scores_TK = (cache.theta * (hidden_TH @ keys_KH.t())).masked_fill(hidden_TK, -math.inf)
+        visible_TK = visible(T, len(words_K), entries, cache.words, words_K.device)
+        scores_TK = (cache.theta * (hidden_TH @ keys_KH.t())).masked_fill(~visible_TK, -math.inf)
         p_TK = scores_TK.softmax(dim=-1)
         p_TV = torch.zeros_like(log_p_TV).index_add_(1, words_K, p_TK)
         self.hidden_MH, self.words_M = keys_KH[-cache.words :], words_K[-cache.words :]
