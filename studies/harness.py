@@ -7,9 +7,10 @@ import atexit
 import math
 import shlex
 import shutil
+import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,6 +101,16 @@ def training_parser(
             help="train nothing; print the tables of the runs in --out and --results",
         )  # fmt: skip
     return parser
+
+
+def add_parts(parser: argparse.ArgumentParser, **parts: Iterable[str]) -> None:
+    """Add a flag for each name, which chooses some of its values; all by default."""
+    for name, known in parts.items():
+        values = list(known)
+        parser.add_argument(
+            f"--{name}", nargs="+", choices=values, default=values, metavar="NAME",
+            help=f"the {name} to train, of {', '.join(values)} (default: all)",
+        )  # fmt: skip
 
 
 def measuring_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
@@ -200,6 +211,12 @@ def paired(differences: list[float]) -> str:
     half = interval95(differences)
     mean = f"{sum(differences) / len(differences):+.2f}"
     return f"{mean} (1 seed)" if half is None else f"{mean} ± {half:.2f}"
+
+
+def with_interval(values: list[float]) -> str:
+    """Format a mean with its 95% interval."""
+    half = interval95(values)
+    return f"{statistics.fmean(values):.2f} " + ("(1 seed)" if half is None else f"± {half:.2f}")
 
 
 def values_by_seed(

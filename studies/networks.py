@@ -27,6 +27,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from studies.harness import (
+    add_parts,
     differences,
     keep_table,
     kept_measurements,
@@ -35,10 +36,10 @@ from studies.harness import (
     train,
     training_parser,
     values_by_seed,
+    with_interval,
     with_kept,
 )
 from tiedlm.errors import UserError
-from tiedlm.experiments.comparison import interval95
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import markdown_table
@@ -184,12 +185,6 @@ def train_missing(jobs: Runs, options: argparse.Namespace, deadline: float) -> b
             write_text(error.out / DIVERGED, f"{error}\n")
 
 
-def with_interval(values: list[float]) -> str:
-    """Format a mean with its 95% interval."""
-    half = interval95(values)
-    return f"{statistics.fmean(values):.2f} " + ("(1 seed)" if half is None else f"± {half:.2f}")
-
-
 def table(found: Runs, chosen: Mapping[Cell, Point]) -> str:
     """Return the table of the runs that count, with differences paired by seed."""
     body = []
@@ -263,11 +258,7 @@ def cost_table(cells: Sequence[Cell], finished: Runs, over: set[Key], seeds: int
 def arguments() -> argparse.Namespace:
     """Return the flags."""
     parser = training_parser(NAME, __doc__, seeds=3, precision=True, show=True)
-    for name, known in (("texts", TEXTS), ("networks", NETWORKS), ("cells", MODELS)):
-        parser.add_argument(
-            f"--{name}", nargs="+", choices=list(known), default=list(known), metavar="NAME",
-            help=f"the {name} to train, of {', '.join(known)} (default: all)",
-        )  # fmt: skip
+    add_parts(parser, texts=TEXTS, networks=NETWORKS, cells=MODELS)
     return parser.parse_args()
 
 

@@ -17,27 +17,27 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from studies.harness import (
+    add_parts,
     differences,
     keep_table,
     paired,
     start,
     trained,
     training_parser,
+    with_interval,
 )
 from tiedlm.data import load_corpus
 from tiedlm.data.prepare import write_corpus
-from tiedlm.experiments.comparison import interval95
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.files import read_json
-from tiedlm.training.run_files import RESULT
+from tiedlm.training.run_files import RESULT, perplexity_of_result
 
 Cell = tuple[str, str, str]  # text, unit, model
 Runs = dict[tuple[Cell, int], Job]
@@ -84,21 +84,13 @@ def make_job(cell: Cell, seed: int, options: argparse.Namespace) -> Job:
     return Job(settings, options.out / f"{text}-{unit}-{model}-seed{seed}")
 
 
-def word_perplexity(job: Job, part: str) -> float:
-    """Return a perplexity of a result per word, whatever the run's unit is."""
-    result = read_json(job.out / RESULT)
-    return float(result.get(f"{part}_word_perplexity", result[f"{part}_ppl"]))
-
-
 def by_seed(found: Mapping[tuple[Cell, int], Job], cell: Cell, part: str) -> dict[int, float]:
     """Return the perplexity per word of each seed of a cell."""
-    return {seed: word_perplexity(job, part) for (c, seed), job in found.items() if c == cell}
-
-
-def with_interval(values: list[float]) -> str:
-    """Format a mean with its 95% interval."""
-    half = interval95(values)
-    return f"{statistics.fmean(values):.2f} " + ("(1 seed)" if half is None else f"± {half:.2f}")
+    return {
+        seed: perplexity_of_result(read_json(job.out / RESULT), part)
+        for (c, seed), job in found.items()
+        if c == cell
+    }
 
 
 def table(found: Mapping[tuple[Cell, int], Job]) -> str:
@@ -129,11 +121,7 @@ def table(found: Mapping[tuple[Cell, int], Job]) -> str:
 def arguments() -> argparse.Namespace:
     """Return the flags."""
     parser = training_parser(NAME, __doc__, seeds=1, precision=True, show=True)
-    for name, known in (("texts", TEXTS), ("units", UNITS), ("models", MODELS)):
-        parser.add_argument(
-            f"--{name}", nargs="+", choices=list(known), default=list(known), metavar="NAME",
-            help=f"the {name} to train, of {', '.join(known)} (default: all)",
-        )  # fmt: skip
+    add_parts(parser, texts=TEXTS, units=UNITS, models=MODELS)
     return parser.parse_args()
 
 

@@ -21,6 +21,7 @@ from tiedlm.experiments.cells import what_it_is, which_run
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.files import read_json
+from tiedlm.training.run_files import perplexity_of_result
 from tiedlm.training.settings import Settings
 
 ABOUT = "about.json"
@@ -40,6 +41,7 @@ the folders, together with the tables of README.md and docs/.
 - `about.json`, where there is one, says what a folder holds or what supersedes it.
 
 """
+PARTS = ("valid", "test")
 HEADER = ("date", "folder", "what", "numbers", "superseded by")
 
 # Settings that a run's name or number says already.
@@ -125,11 +127,11 @@ def numbers(kept: Kept) -> str:
     """Format a folder's results, in a few words."""
     metrics = kept.metrics
     if kept.settings is not None:
-        return _pair(_per_word(metrics, "valid"), _per_word(metrics, "test"))
+        return _pair(*(perplexity_of_result(metrics, part) for part in PARTS))
     if "runs" in metrics and "valid_ppl" in metrics["runs"][0]:
         runs = metrics["runs"]
         ends = (
-            _pair(*(end(_per_word(run, part) for run in runs) for part in ("valid", "test")))
+            _pair(*(end(perplexity_of_result(run, part) for run in runs) for part in PARTS))
             for end in (min, max)
         )
         return f"{len(runs)} runs, {' to '.join(ends)}"
@@ -191,11 +193,6 @@ def _same(one: Settings, other: Settings) -> bool:
     sessions = [settings.init_from is None for settings in (one, other)]
     first, second = (which_run(settings.replace(init_from=None)) for settings in (one, other))
     return first == second and sessions[0] == sessions[1]
-
-
-def _per_word(result: dict[str, Any], part: str) -> float:
-    """Return a perplexity per word, also where the model reads pieces."""
-    return float(result.get(f"{part}_word_perplexity", result[f"{part}_ppl"]))
 
 
 def _pair(valid: float, test: float) -> str:

@@ -14,6 +14,7 @@ from tiedlm.training import same_run
 from tiedlm.training.run_files import (
     CONFIG,
     RESULT,
+    perplexity_of_result,
     read_config,
     read_metrics,
     read_result,
@@ -79,10 +80,7 @@ def summarize_run(folder: Path) -> RunSummary:
     seed = int(settings.pop("seed"))
     if (folder / RESULT).is_file():
         result = read_result(folder)
-        valid, test = (
-            result.get(f"{part}_word_perplexity", result[f"{part}_ppl"])
-            for part in ("valid", "test")
-        )
+        valid, test = (perplexity_of_result(result, part) for part in ("valid", "test"))
         return RunSummary(
             folder, settings, seed, valid, test, result["parameters"], result["epochs"], True, text
         )

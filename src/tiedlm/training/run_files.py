@@ -89,6 +89,11 @@ def read_result(folder: Path) -> dict[str, Any]:
     return _read(folder / RESULT, numbers)
 
 
+def perplexity_of_result(result: Mapping[str, Any], part: str) -> float:
+    """Return the perplexity of ``valid`` or ``test`` per word, also of a model of pieces."""
+    return float(result.get(f"{part}_word_perplexity", result[f"{part}_ppl"]))
+
+
 def corpus_info(folder: Path) -> dict[str, Any]:
     """Return what a run's configuration says about its corpus.
 
