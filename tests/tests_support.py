@@ -5,6 +5,9 @@ import io
 import itertools
 import json
 import re
+import signal
+import subprocess
+import time
 
 import numpy as np
 from torch.profiler import ProfilerActivity, profile
@@ -50,6 +53,18 @@ def outcome(out):
         for key in ("seconds", "tokens_per_second"):
             line.pop(key, None)
     return (out / "model.safetensors").read_bytes(), lines, result
+
+
+def kill_when_saved(program, out):
+    """Train in a process until ``out`` can be resumed, kill it, and return its epochs."""
+    process = subprocess.Popen(program)
+    deadline = time.monotonic() + 120
+    while not list((out / "last").glob("*.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return len((out / "metrics.jsonl").read_text().splitlines())
 
 
 def surprisals(text):

@@ -1,15 +1,13 @@
 """Networks with a memory of words, in the commands: what must hold for every network."""
 
 import json
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
-from tests_support import outcome, run_command, surprisals
+from tests_support import kill_when_saved, outcome, run_command, surprisals
 from tiedlm import load
 from tiedlm.cli import main
 from tiedlm.data import load_corpus
@@ -79,14 +77,7 @@ def test_a_run_stopped_within_an_epoch_carries_its_memory_on(
 @pytest.mark.parametrize("network", OPTIONS)
 def test_a_killed_run_goes_on_bit_for_bit(capsys, tiny_corpus, tmp_path, network):
     command = arguments(network, tiny_corpus, tmp_path / "parts", epochs=1000)
-    process = subprocess.Popen([sys.executable, "-m", "tiedlm", *command])
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "parts" / "last").glob("*.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = len((tmp_path / "parts" / "metrics.jsonl").read_text().splitlines())
+    done = kill_when_saved([sys.executable, "-m", "tiedlm", *command], tmp_path / "parts")
     for name in ("parts", "whole"):
         command = arguments(network, tiny_corpus, tmp_path / name, epochs=done + 2)
         status, _, err = run_command(capsys, *command)

@@ -4,17 +4,15 @@ A new network adds its name, and options that make it small, to ``NETWORKS``.
 """
 
 import json
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 
 import own_network
-from tests_support import outcome, run_command, surprisals
+from tests_support import kill_when_saved, outcome, run_command, surprisals
 from tiedlm import LanguageModel, ModelConfig, load
 from tiedlm.cli import main
 from tiedlm.data import load_corpus
@@ -118,14 +116,7 @@ def test_a_killed_run_goes_on_bit_for_bit(capsys, network, tiny_corpus, tmp_path
     def command(name, epochs):
         return ["train", "small-real", *flags(network, tiny_corpus, tmp_path / name, epochs=epochs)]
 
-    process = subprocess.Popen([*PROGRAM, *command("parts", 1000), "--quiet"])
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "parts" / "last").glob("*.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = len((tmp_path / "parts" / "metrics.jsonl").read_text().splitlines())
+    done = kill_when_saved([*PROGRAM, *command("parts", 1000), "--quiet"], tmp_path / "parts")
     for name in ("parts", "whole"):
         status, _, err = run_command(capsys, *command(name, done + 2))
         assert status == 0, err

@@ -3,14 +3,11 @@
 import gzip
 import json
 import random
-import signal
-import subprocess
 import sys
-import time
 
 import pytest
 
-from tests_support import outcome, run_command
+from tests_support import kill_when_saved, outcome, run_command
 from tiedlm.data import load_corpus
 from tiedlm.data.source import PARTS
 from tiedlm.training.loop import train
@@ -56,14 +53,9 @@ def test_a_shuffled_run_that_was_killed_goes_on_bit_for_bit(records, tmp_path, c
         place = ["--data", str(records), "--field=body", "--out", str(tmp_path / name)]
         return ["train", "small-re", *place, f"--epochs={epochs}", *flags, "--quiet"]
 
-    process = subprocess.Popen([sys.executable, "-m", "tiedlm", *command("parts", 1000)])
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "parts" / "last").glob("*.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = len((tmp_path / "parts" / "metrics.jsonl").read_text().splitlines())
+    done = kill_when_saved(
+        [sys.executable, "-m", "tiedlm", *command("parts", 1000)], tmp_path / "parts"
+    )
     for name in ("parts", "whole"):
         status, _, err = run_command(capsys, *command(name, done + 2))
         assert status == 0, err

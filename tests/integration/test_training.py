@@ -16,6 +16,7 @@ import time
 import pytest
 import torch
 
+from tests_support import outcome
 from tiedlm import load, matmul
 from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
@@ -48,16 +49,6 @@ def settings(tiny_corpus):
 @pytest.fixture
 def corpus(tiny_corpus):
     return load_corpus(str(tiny_corpus), progress=False)
-
-
-def files_that_must_agree(out):
-    """Return the outputs that exact resume promises, without measured times."""
-    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    result = json.loads((out / "result.json").read_text())
-    for line in [*metrics, result]:
-        for key in ("seconds", "tokens_per_second"):
-            line.pop(key, None)
-    return (out / "model.safetensors").read_bytes(), metrics, result
 
 
 def test_a_run_folder_holds_the_promised_files(settings, corpus, tmp_path):
@@ -122,7 +113,7 @@ def test_same_seed_gives_the_same_run_bit_for_bit_and_another_seed_another(
 ):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         train(settings.replace(seed=seed), corpus, tmp_path / name)
-    a, b, c = (files_that_must_agree(tmp_path / name) for name in "abc")
+    a, b, c = (outcome(tmp_path / name) for name in "abc")
     assert a == b
     assert a[0] != c[0]
 
@@ -132,7 +123,7 @@ def uninterrupted(tiny_corpus, tmp_path_factory):
     out = tmp_path_factory.mktemp("uninterrupted")
     corpus = load_corpus(str(tiny_corpus), progress=False)
     train(Settings(data=str(tiny_corpus), **TINY), corpus, out)
-    return files_that_must_agree(out)
+    return outcome(out)
 
 
 @pytest.mark.parametrize("steps", [1, 7, 43, 44, 45, 100])
@@ -148,7 +139,7 @@ def test_a_stopped_run_resumes_bit_for_bit(settings, corpus, tmp_path, uninterru
         train(settings, corpus, tmp_path / "parts", stop_requested=stop_now)
     torch.manual_seed(12345)  # whatever random state the next process has
     train(settings, corpus, tmp_path / "parts")
-    assert files_that_must_agree(tmp_path / "parts") == uninterrupted
+    assert outcome(tmp_path / "parts") == uninterrupted
 
 
 def test_a_run_from_before_networks_had_names_resumes_bit_for_bit(settings, corpus, tmp_path):
@@ -161,7 +152,7 @@ def test_a_run_from_before_networks_had_names_resumes_bit_for_bit(settings, corp
         assert config[part].pop("network") == "lstm"
     (tmp_path / "parts" / "config.json").write_text(json.dumps(config))
     train(settings, corpus, tmp_path / "parts")
-    assert files_that_must_agree(tmp_path / "parts") == files_that_must_agree(tmp_path / "whole")
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
 
 
 def test_a_run_with_an_averaged_soft_target_resumes_bit_for_bit(settings, corpus, tmp_path):
@@ -175,7 +166,7 @@ def test_a_run_with_an_averaged_soft_target_resumes_bit_for_bit(settings, corpus
             stop_requested=iter([False] * 50 + [True]).__next__,
         )
     train(settings, corpus, tmp_path / "parts")
-    assert files_that_must_agree(tmp_path / "parts") == files_that_must_agree(tmp_path / "whole")
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
 
 
 def test_a_frozen_soft_target_stays_fixed_when_its_run_is_trained_further(
@@ -191,10 +182,10 @@ def test_a_frozen_soft_target_stays_fixed_when_its_run_is_trained_further(
     shutil.copytree(tmp_path / "parts", tmp_path / "parts2")
     train(settings.replace(epochs=3), corpus, source)
     train(frozen, corpus, tmp_path / "parts")
-    assert files_that_must_agree(tmp_path / "parts") == files_that_must_agree(tmp_path / "whole")
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
     (source / "result.json").unlink()  # as while it is trained further
     train(frozen, corpus, tmp_path / "parts2")
-    assert files_that_must_agree(tmp_path / "parts2") == files_that_must_agree(tmp_path / "whole")
+    assert outcome(tmp_path / "parts2") == outcome(tmp_path / "whole")
     with pytest.raises(UserError, match="is not a finished run"):
         train(frozen, corpus, tmp_path / "anew")
     (source / "result.json").write_text("{}")
@@ -231,7 +222,7 @@ def test_more_epochs_continue_where_fewer_ended(settings, corpus, tmp_path):
     train(settings.replace(epochs=2), corpus, tmp_path / "grown")
     train(settings.replace(epochs=3), corpus, tmp_path / "grown")
     train(settings.replace(epochs=3), corpus, tmp_path / "whole")
-    assert files_that_must_agree(tmp_path / "grown") == files_that_must_agree(tmp_path / "whole")
+    assert outcome(tmp_path / "grown") == outcome(tmp_path / "whole")
 
 
 def test_a_run_cannot_end_before_the_epochs_it_has_trained(settings, corpus, tmp_path):
@@ -269,10 +260,10 @@ def test_the_same_text_under_another_name_is_the_same_corpus(settings, corpus, t
 
 def test_resuming_with_other_settings_is_refused_and_names_them(settings, corpus, tmp_path):
     train(settings.replace(epochs=1), corpus, tmp_path)
-    before = files_that_must_agree(tmp_path)
+    before = outcome(tmp_path)
     with pytest.raises(UserError, match=r"other settings \(alpha: 2.0 -> 3.0; lr: 1.0 -> 0.5\)"):
         train(settings.replace(epochs=1, lr=0.5, alpha=3.0), corpus, tmp_path)
-    assert files_that_must_agree(tmp_path) == before
+    assert outcome(tmp_path) == before
 
 
 def test_a_run_from_before_a_setting_existed_resumes(settings, corpus, tmp_path):
@@ -346,7 +337,7 @@ def test_a_damaged_newest_checkpoint_is_skipped(settings, corpus, tmp_path):
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
     train(settings, corpus, tmp_path / "hurt")
-    assert files_that_must_agree(tmp_path / "hurt") == files_that_must_agree(tmp_path / "whole")
+    assert outcome(tmp_path / "hurt") == outcome(tmp_path / "whole")
 
 
 def test_when_every_checkpoint_is_damaged_the_run_is_refused(settings, corpus, tmp_path):
@@ -374,7 +365,7 @@ def test_a_sound_checkpoint_is_never_overwritten(settings, corpus, tmp_path, mon
         train(one_window, corpus, out)
     monkeypatch.setattr(checkpoint, "write_json", real)
     train(one_window, corpus, out)
-    assert files_that_must_agree(out) == files_that_must_agree(tmp_path / "whole")
+    assert outcome(out) == outcome(tmp_path / "whole")
 
 
 def test_half_written_files_of_a_killed_process_are_removed(settings, corpus, tmp_path):
@@ -404,7 +395,7 @@ def test_a_signal_during_the_final_evaluation_is_a_stop(
         train(settings, corpus, tmp_path / "run")
     assert len(calls) == settings.epochs + 1
     train(settings, corpus, tmp_path / "run")
-    assert files_that_must_agree(tmp_path / "run") == files_that_must_agree(tmp_path / "whole")
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
 def test_a_file_system_without_locks_is_one_line(settings, corpus, tmp_path, monkeypatch):
@@ -697,7 +688,7 @@ def test_sigkill_at_random_moments_changes_nothing(settings, tmp_path):
         process.wait()
         kills += 1
     subprocess.run(command(settings, tmp_path / "parts"), check=True)
-    assert files_that_must_agree(tmp_path / "parts") == files_that_must_agree(tmp_path / "whole")
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
 
 
 def checkpoints(out):
