@@ -54,6 +54,7 @@ class Loaded:
         self.alpha = _positive(settings.get("alpha"), 0.0)
         self._background = background
         self._made: dict[Hashable, Any] = {}
+        self._newest: dict[str, tuple[Hashable, Any]] = {}
         self._read: tuple[Ids, Tensor, Any] | None = None
 
     def hidden_after(self, ids: Ids) -> Tensor:
@@ -78,6 +79,14 @@ class Loaded:
         if name not in self._made:
             self._made[name] = make()
         made: T = self._made[name]
+        return made
+
+    def newest(self, name: str, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what ``make`` returns, computed again only for another key than the last one."""
+        kept = self._newest.get(name)
+        if kept is None or kept[0] != key:
+            kept = self._newest[name] = (key, make())
+        made: T = kept[1]
         return made
 
     def later(self, name: Hashable, make: Callable[[], T]) -> T:

@@ -335,6 +335,38 @@ def test_a_sentence_without_words_spoils_only_its_own_pair(runs):
     assert run["judged"] == 1
 
 
+def test_only_a_pair_that_changed_is_read_again(runs, monkeypatch):
+    from tiedlm.web.views import pairs as view
+
+    read = []
+
+    def seen(model, vocabulary, pairs, **options):
+        read.append([pair.good for pair in pairs])
+        return score_pairs(model, vocabulary, pairs, **options)
+
+    score_pairs = view.score_pairs
+    monkeypatch.setattr(view, "score_pairs", seen)
+    folder, _, _ = runs
+    page = Page(folder / "untied")
+    good, bad = ["the cat", "dog dog", "the cat"], ["cat the", "fish", "cat the"]
+    before = page.one("pairs", good=good, bad=bad)["pairs"]
+    assert read == [["the cat", "dog dog", "the cat"]]
+    good[1] = "dog now"
+    after = page.one("pairs", good=good, bad=bad)["pairs"]
+    assert read[1:] == [["dog now"]]
+    assert after[0] == before[0] == after[2]
+    assert after[1]["bad"] == pytest.approx(before[1]["bad"], abs=1e-4)
+    assert after[1]["good"] != before[1]["good"]
+
+
+def test_the_soft_target_of_another_word_is_that_of_a_fresh_page(runs):
+    folder, _, _ = runs
+    page = Page(folder / "untied")
+    for word in ("cat", "dog", "cat"):
+        found = page.one("target", word=word, temperature=2.0)
+        assert found == Page(folder / "untied").one("target", word=word, temperature=2.0)
+
+
 def test_a_run_without_a_model_yet_says_so_and_is_there_when_it_has_one(tmp_path):
     make_run(tmp_path / "run", epochs=0, finished=False)
     (tmp_path / "run" / "model.safetensors").rename(tmp_path / "kept")

@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tiedlm.analysis.predictions import jensen_shannon
-from tiedlm.scoring.distributions import Shared
 from tiedlm.web.asked import Asked
 from tiedlm.web.reading import read_context
 from tiedlm.web.runs import Loaded, Run
@@ -29,26 +27,24 @@ class _Read:
     def __init__(self, loaded: Loaded, text: str) -> None:
         self.vocabulary = loaded.vocabulary
         self.context = read_context(loaded, text)
-        hidden_H = loaded.hidden_after(self.context.ids)
-        self.shared = Shared(loaded.model, hidden_H, None)
-        self.entropy = float(self.shared.of_one.entropy[0])
-
-    def probabilities(self) -> Tensor:
-        return (self.shared.z_V - self.shared.log_sum).exp()
+        with torch.no_grad():
+            self.z_V = loaded.model.decode(loaded.hidden_after(self.context.ids))
+        self.p_V = self.z_V.softmax(0)
+        self.entropy = -float(torch.xlogy(self.p_V, self.p_V).sum())
 
     def top(self, count: int) -> list[str]:
-        indices = self.shared.z_V.topk(min(count, len(self.vocabulary))).indices
+        indices = self.z_V.topk(min(count, len(self.vocabulary))).indices
         return self.vocabulary.decode(indices.tolist())
 
     def of_words(self, words: Sequence[str]) -> dict[str, dict[str, float]]:
         """Return probability and rank of those of the words that the model knows."""
         known = [word for word in words if word in self.vocabulary]
         targets_K = torch.from_numpy(self.vocabulary.encode(known)).long()
-        found = self.shared.describe(targets_K)
+        rank_K = 1 + (self.z_V > self.z_V[targets_K, None]).sum(dim=-1)
         return {
-            word: {"p": math.exp(-surprisal), "rank": rank}
-            for word, surprisal, rank in zip(
-                known, found.surprisal.tolist(), found.rank.tolist(), strict=True
+            word: {"p": p, "rank": rank}
+            for word, p, rank in zip(
+                known, self.p_V[targets_K].tolist(), rank_K.tolist(), strict=True
             )
         }
 
@@ -97,7 +93,7 @@ def _most_different(read: dict[str, _Read]) -> dict[str, Any] | None:
     found = [
         {
             "runs": [first, second],
-            "bits": jensen_shannon(one.probabilities(), other.probabilities()),
+            "bits": jensen_shannon(one.p_V, other.p_V),
         }
         for (first, one), (second, other) in itertools.combinations(read.items(), 2)
         if one.vocabulary == other.vocabulary
