@@ -113,8 +113,8 @@ def questions(words: list[str]) -> dict[str, Iterator[tuple[str, Question]]]:
         "Soft target, another word": asked("target", lambda _: {"word": some(1), "text": some(3)}),
         "Neighbours, another word": asked("neighbours", lambda _: {"word": some(1)}),
         "Neighbours, an unknown word": asked("neighbours", lambda n: {"word": f"zz{n}"}),
-        "Map, the whole vocabulary": asked("map", lambda _: {"count": 5000}),
-        "Map, another word": asked("map", lambda _: {"count": 10, "word": some(1)}),
+        "Map, the whole vocabulary": asked("map", lambda _: {"count": 50_000}),
+        "Map, another word": asked("map", lambda _: {"count": 0, "word": some(1)}),
         "Angles": asked("angles", lambda _: {}),
         "Training": asked("training", lambda _: {}),
         "Surprisal, 30 words in 3 lines": asked(

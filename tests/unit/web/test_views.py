@@ -84,6 +84,24 @@ def test_a_word_is_looked_up_whatever_its_rank(runs):
     assert next(row for row in unknown if row["word"] == "zebra")["cells"] == [None]
 
 
+def test_pieces_have_rows_of_their_own_and_are_found_as_words(tmp_path):
+    pieces = ("<eos>", "<unk>", "cat", "\u2581cat", "\u2581dog", "\u2581dogs", "s")
+    make_run(tmp_path / "words", ("<eos>", "<unk>", "cat", "dog", "s"))
+    make_run(tmp_path / "pieces", pieces)
+    page = Page(tmp_path / "words", tmp_path / "pieces")
+    assert [run["pieces"] for run in page.ask("runs")] == [False, True]
+    answer = page.ask("words", text="", top=10, word="cat")
+    of_cat = [row["cells"] for row in answer["rows"] if row["word"] == "cat"]
+    assert sorted([cell is None for cell in cells] for cells in of_cat) == [
+        [False, True], [True, False]
+    ]  # fmt: skip
+    assert all(row["ratio"] is None for row in answer["rows"])
+    (of_dog,) = page.ask("neighbours", word="Dog", runs=["pieces"])["runs"]
+    assert of_dog["word"] == "\u2581dog"
+    (of_do,) = page.ask("neighbours", word="do", runs=["pieces"])["runs"]
+    assert of_do["suggestions"] == ["\u2581dog", "\u2581dogs"]
+
+
 @pytest.mark.parametrize(
     ("text", "read", "unknown", "unfinished"),
     [
@@ -223,10 +241,15 @@ def test_the_map_has_the_principal_components(runs):
         question = {"space": space, "word": "dog", "count": 10, "runs": ["untied"]}
         run = page.one("map", **question)
         expected = principal_components(matrix)
-        np.testing.assert_allclose(run["places"], expected.coordinates_VK, rtol=2e-3, atol=1e-5)
+        places = np.array(run["places"]).T
+        largest = float(expected.coordinates_VK.abs().max())
+        np.testing.assert_allclose(places, expected.coordinates_VK, atol=1e-4 * largest)
         assert run["shares"] == pytest.approx(expected.shares)
         assert run["found"][0] == "dog"
-        assert run["found_places"][0] == run["places"][WORDS.index("dog")]
+        dog = [column[WORDS.index("dog")] for column in run["places"]]
+        assert [column[0] for column in run["found_places"]] == dog
+        again = page.one("map", **(question | {"count": 0}))  # the page has the places
+        assert again == run | {"words": [], "places": [[], []]}
         found.append(run["places"])
     assert found[0] != found[1]
 

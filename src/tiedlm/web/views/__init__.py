@@ -55,7 +55,6 @@ VIEWS = (
         "map", "Map", "A map of the words",
         "The words of a model in the two directions in which their vectors differ most; the colour "
         "is a word's place in the vocabulary, which begins with the most frequent.",
-        has_charts=True,
     ),
     View(
         "angles", "Angles", "How far L and W are apart",

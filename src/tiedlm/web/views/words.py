@@ -14,7 +14,7 @@ import torch
 
 from tiedlm.analysis.predictions import jensen_shannon
 from tiedlm.web.asked import Asked
-from tiedlm.web.reading import read_context
+from tiedlm.web.reading import find_word, read_context
 from tiedlm.web.runs import Loaded, Run
 from tiedlm.web.views import Answer, tried
 
@@ -25,7 +25,7 @@ class _Read:
     """A model after a text."""
 
     def __init__(self, loaded: Loaded, text: str) -> None:
-        self.vocabulary = loaded.vocabulary
+        self.loaded, self.vocabulary = loaded, loaded.vocabulary
         self.context = read_context(loaded, text)
         with torch.no_grad():
             self.z_V = loaded.model.decode(loaded.hidden_after(self.context.ids))
@@ -35,6 +35,11 @@ class _Read:
     def top(self, count: int) -> list[str]:
         indices = self.z_V.topk(min(count, len(self.vocabulary))).indices
         return self.vocabulary.decode(indices.tolist())
+
+    def known_as(self, typed: str) -> str:
+        """Return a typed word as the model knows it, or as it is typed."""
+        index = find_word(self.loaded, typed)
+        return typed if index is None else self.vocabulary.words[index]
 
     def of_words(self, words: Sequence[str]) -> dict[str, dict[str, float]]:
         """Return probability and rank of those of the words that the model knows."""
@@ -63,19 +68,35 @@ def answer(runs: Sequence[Run], asked: Asked) -> Answer:
         one = read[name] = _Read(loaded, text)
         return {
             "entropy": one.entropy / math.log(2), "choices": math.exp(one.entropy),
-            "words": len(one.vocabulary), **one.context.summary(),
+            "words": len(one.vocabulary), "pieces": loaded.has_pieces, **one.context.summary(),
         }  # fmt: skip
 
     columns = [
         {"name": run.name, **tried(run, lambda loaded, name=run.name: summary(name, loaded))}  # type: ignore[misc]
         for run in runs
     ]
-    words = list(dict.fromkeys(word for one in read.values() for word in one.top(top)))
+    # Pieces and words that are written alike are not the same: a row is of one kind.
+    words = dict.fromkeys(
+        (one.loaded.has_pieces, word) for one in read.values() for word in one.top(top)
+    )
     looked_up = asked.text("word", 200).strip()
-    if looked_up and looked_up not in words:
-        words.append(looked_up)
-    cells = {name: one.of_words(words) for name, one in read.items()}
-    rows = [_row(word, [cells.get(run.name, {}).get(word) for run in runs]) for word in words]
+    looked = {
+        (one.loaded.has_pieces, one.known_as(looked_up)) for one in read.values() if looked_up
+    }
+    words |= dict.fromkeys(sorted(looked))
+    cells = {
+        name: one.of_words([word for kind, word in words if kind == one.loaded.has_pieces])
+        for name, one in read.items()
+    }
+    rows = []
+    for kind, word in words:
+        alike = [
+            cells[run.name].get(word)
+            if run.name in read and read[run.name].loaded.has_pieces == kind
+            else None
+            for run in runs
+        ]
+        rows.append(_row(word, alike) | {"looked": (kind, word) in looked})
     key = "mean" if order == "probability" else "ratio"
     rows.sort(key=lambda row: -(row[key] or 0))
     return {"runs": columns, "rows": rows, "apart": _most_different(read)}
