@@ -98,7 +98,12 @@ def questions(words: list[str]) -> dict[str, Iterator[tuple[str, Question]]]:
         return ((view, make(number)) for number in count())
 
     def target(number: int) -> Question:
-        return {"word": words[100], "text": "", "temperature": 1 + 0.5 * number, "gamma": 0.65}
+        return {
+            "word": words[len(words) // 2],
+            "text": "",
+            "temperature": 1 + 0.5 * number,
+            "gamma": 0.65,
+        }
 
     def pairs(number: int, others: int) -> Question:
         kept = random.Random(1)

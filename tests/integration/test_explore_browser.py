@@ -168,6 +168,7 @@ def test_every_view_fits_is_accessible_and_says_nothing_in_the_console(
         page = opened.go(view.name, STATES[view.name])
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view.name
         assert page.locator("h1").inner_text() == view.title
+        assert page.locator(".lead").inner_text() == view.sentence
         page.evaluate(axe)
         found = page.evaluate("axe.run()")["violations"]
         assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], view.name

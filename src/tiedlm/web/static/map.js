@@ -47,7 +47,8 @@ export function start(page) {
 
   function mapOf(run) {
     if (!maps.has(run.name)) {
-      const said = el("p", { class: "sum at", role: "status" });
+      const said = el("p", { class: "sum at", role: "status" },
+        "Point at a word, or move with the arrow keys.");
       const tell = (point, near) => said.replaceChildren(el("b", {}, el("bdi", {}, spoken(point.word))),
         ` is word ${whole(point.number)} of the vocabulary. Beside it on the map: `,
         ...listed(near.map((one) => spoken(one.word))), ".");

@@ -68,8 +68,8 @@ VIEWS = (
     ),
     View(
         "surprisal", "Surprisal", "How surprising is each word?",
-        "Your text, each word coloured by its surprisal: the bits that the model lacked to expect "
-        "it.", is_long=True,
+        "Your text, each word coloured by its surprisal: how little the model expected it, in "
+        "bits.", is_long=True,
     ),
     View(
         "pairs", "Pairs", "Which sentence is more probable?",
