@@ -99,7 +99,7 @@ const listed = (words) => words.flatMap((word, place) => [
 /** Say what the colours are: the scale is logarithmic. */
 function legend(most) {
   const last = Math.log10(Math.max(2, most));
-  const ticks = [0, 1, 2, 3, 4, 5].filter((power) => power < last - 0.4);
+  const ticks = [0, 1, 2, 3, 4, 5].filter((power) => power < 0.875 * last);
   fill($("scale"), el("span", {}, "Place in the vocabulary"),
     el("span", { class: "frequency" }, [...ticks.map((power) => [power / last, whole(10 ** power)]),
       [1, whole(most)]].map(([at, text]) => el("span", { "--at": at.toFixed(3) }, text))));
