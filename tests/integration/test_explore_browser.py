@@ -347,7 +347,12 @@ def test_a_text_is_walked_through_and_its_table_downloaded_by_keyboard(opened):
     tab_to(page, "#text")
     page.keyboard.type("the people\nof the zebra")
     until(page, "document.querySelectorAll('.colour .unknown').length > 0")
-    page.wait_for_selector("a[download]")
+    until(  # the whole text is read
+        page,
+        "(all => all.every(one => one.querySelector('a[download]') &&"
+        " one.querySelector('.colour').innerText.includes('zebra')))"
+        "([...document.querySelectorAll('.block')])",
+    )
     tab_to(page, ".colour")
     for _ in range(3):
         page.keyboard.press("ArrowRight")
