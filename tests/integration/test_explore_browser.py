@@ -177,6 +177,13 @@ def test_every_view_fits_is_accessible_and_says_nothing_in_the_console(
             kind = "" if width == 1280 else "-phone-dark"
             path = pictures / f"explore-{view.name}{kind}.png"
             page.screenshot(path=path, full_page=width == 1280)
+        if page.locator(".figures").count():
+            page.evaluate(
+                "() => document.querySelectorAll('details').forEach(one => one.open = true)"
+            )
+            page.wait_for_selector(".figures tbody td")
+            found = page.evaluate("axe.run('.figures')")["violations"]
+            assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], view.name
     opened.context.close()
     assert opened.wrong == []
     assert len(list(pictures.glob("explore-*.png"))) >= len(VIEWS) * (
