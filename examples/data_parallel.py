@@ -1,6 +1,8 @@
 """The augmented loss with DistributedDataParallel: the loss is inside the module that is wrapped.
 
     torchrun --nproc-per-node 2 examples/data_parallel.py
+
+Each process reads its share of the texts; the gradients are averaged.
 """
 
 import torch
