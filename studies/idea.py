@@ -146,7 +146,7 @@ def plain(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left", size=13, color=INK)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.spines["left"].set_color(FAINT)
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.tick_params(axis="y", length=0, pad=9, labelcolor=INK)
     axes.set_xticks([])
 
 
