@@ -81,9 +81,9 @@ def test_a_run_of_one_network_cannot_be_resumed_with_another(capsys, tiny_corpus
 
 def test_the_network_of_the_documentation_works(monkeypatch):
     monkeypatch.setattr(network, "_BUILDERS", dict(network._BUILDERS))
-    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "own_network.md").read_text(encoding="utf-8")
     (code,) = blocks(page, "python")
     names = {}
-    exec(compile(code, "docs/training.md", "exec"), names)
+    exec(compile(code, "docs/own_network.md", "exec"), names)
     assert names["hidden"].shape == (2, 5, 64)
     assert names["config"].num_params() == 1000 * 64 + 2 * 6 * 64 * 65
