@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tiedlm import files
+from tiedlm.data.facts import state_of
+from tiedlm.data.text import digest
 from tiedlm.environment_variables import CACHE
 from tiedlm.errors import UserError
 from tiedlm.progress import ProgressView
+
+INFO = "info.json"
 
 
 class CacheError(UserError):
@@ -68,6 +72,13 @@ def remove_unfinished(place: Path) -> None:
     for path in place.parent.glob(".*.tmp"):
         if path.name.startswith(f".{place.name}."):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def write_info(folder: Path, info: dict[str, Any], names: Iterable[str]) -> None:
+    """Write ``info.json``: facts about a corpus, and the hashes and states of its files."""
+    hashes = {name: digest(folder / name) for name in names}
+    states = {name: state_of(folder / name) for name in hashes}
+    files.write_json(folder / INFO, {"info": info, "sha256": hashes, "states": states})
 
 
 @contextmanager

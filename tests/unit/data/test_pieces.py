@@ -175,6 +175,26 @@ def test_a_share_of_the_text_has_the_same_lines_as_for_words(tmp_path, share):
     assert pieces.info["parts"]["train"]["words"] == len(words.train)
 
 
+def test_pieces_in_several_blocks_and_processes_are_the_same(tmp_path, monkeypatch):
+    lines = [f"Word{n % 97} and <unk> , naïve {n % 13} .\n" + "\n" * (n % 5 == 0) for n in range(600)]
+    (tmp_path / "t.txt").write_text("".join(lines))
+    given = {"pieces": "bpe", "vocab_size": 300, "fraction": 0.6, "skip": 0.2, "progress": False}
+    one = load_corpus(str(tmp_path / "t.txt"), **given)
+    monkeypatch.setattr("tiedlm.data.encode.BLOCK", 2000)
+    monkeypatch.setattr("tiedlm.data.encode.PARALLEL", 5000)
+    monkeypatch.setattr("tiedlm.data.encode.available_cores", lambda: 2)
+    several = load_corpus(str(tmp_path / "t.txt"), cache=tmp_path / "cache", **given)
+    assert several.vocabulary == one.vocabulary
+    assert several.info == one.info
+    assert one.info["parts"]["train"]["unk_words"] > 0
+    for part in ("train", "valid", "test", "documents"):
+        assert getattr(several, part).tolist() == getattr(one, part).tolist()
+    begins = one.documents.tolist()
+    assert len(begins) > 50
+    newlines = [n - 1 for n in begins[1:]]
+    assert {int(one.train[n]) for n in newlines} == {one.vocabulary.eos_id}
+
+
 def test_pieces_are_trained_on_the_kept_part_of_the_training_text_only(tmp_path):
     for part, word in (("valid", "zebra"), ("test", "zebra")):
         (tmp_path / f"{part}.txt").write_text(f"{word} {word}\n" * 30)
