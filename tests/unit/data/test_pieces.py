@@ -176,7 +176,9 @@ def test_a_share_of_the_text_has_the_same_lines_as_for_words(tmp_path, share):
 
 
 def test_pieces_in_several_blocks_and_processes_are_the_same(tmp_path, monkeypatch):
-    lines = [f"Word{n % 97} and <unk> , naïve {n % 13} .\n" + "\n" * (n % 5 == 0) for n in range(600)]
+    lines = [
+        f"Word{n % 97} and <unk> , naïve {n % 13} .\n" + "\n" * (n % 5 == 0) for n in range(600)
+    ]
     (tmp_path / "t.txt").write_text("".join(lines))
     given = {"pieces": "bpe", "vocab_size": 300, "fraction": 0.6, "skip": 0.2, "progress": False}
     one = load_corpus(str(tmp_path / "t.txt"), **given)
