@@ -10,7 +10,7 @@ from pathlib import Path
 from tiedlm.data.tokenizer import EOS, UNK
 from tiedlm.data.vocabulary import Vocabulary
 
-MOST = 500_000  # words in memory; beyond, their counts are written to disk
+MOST = 400_000  # words in memory; beyond, their counts are written to disk
 _FILES = 64  # on disk; all counts of a word are in one of them
 _TOGETHER = 20_000  # counts that are looked at together
 
@@ -44,7 +44,7 @@ class WordCounts:
             lines[hash(word) % _FILES].append(f"{word}\n{count}\n")
         for path, some in zip(self._files, lines, strict=True):
             with path.open("a", encoding="utf-8", newline="\n") as file:
-                file.writelines(some)
+                file.write("".join(some))
         self._is_on_disk = True
         self._counts.clear()
 
@@ -68,12 +68,11 @@ def _add(known: dict[str, int], words: list[str], counts: list[int]) -> None:
 
 
 def _read(path: Path) -> dict[str, int]:
-    """Return the counts in a file."""
+    """Return the counts in a file, in which a word may stand several times."""
     found: dict[str, int] = {}
     with path.open(encoding="utf-8", newline="\n") as file:
-        for line in file:
-            word = line[:-1]
-            found[word] = found.get(word, 0) + int(next(file))
+        while lines := list(map(str.rstrip, islice(file, 2 * _TOGETHER), repeat("\n"))):
+            _add(found, lines[::2], list(map(int, lines[1::2])))
     return found
 
 
@@ -92,7 +91,7 @@ def choose_vocabulary(
     enough, items = least, counts.items()
     while some := list(islice(items, _TOGETHER)):
         kept += [(-n, word) for word, n in some if n >= enough and word not in (EOS, UNK)]
-        if max_size is not None and len(kept) > max_size > 0:  # bounded
+        if max_size is not None and len(kept) > 2 * max_size > 0:
             kept = sorted(kept)[:max_size]
             enough = max(least, -kept[-1][0])
     chosen = {word: -n for n, word in kept}

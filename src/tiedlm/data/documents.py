@@ -79,16 +79,12 @@ def read_documents(path: Path, field: str = FIELD) -> Iterator[Lines]:
 
 
 def _text_documents(path: Path) -> Iterator[Lines]:
-    begins = True
+    follows_blank = True
     for lines in read_chunks(path):
-        begun = []
-        for number, line in enumerate(lines):
-            if not line or line.isspace():
-                begins = True
-            elif begins:
-                begins = False
-                begun.append(number)
-        yield Lines(lines, begun)
+        blank = [number for number, line in enumerate(lines) if not line or line.isspace()]
+        after = {number + 1 for number in blank} | ({0} if follows_blank else set())
+        yield Lines(lines, sorted(after.difference(blank, [len(lines)])))
+        follows_blank = len(lines) in after
 
 
 def _record_documents(records: Iterator[tuple[str, str]], field: str) -> Iterator[Lines]:

@@ -21,7 +21,7 @@ from tiedlm.data.workers import encode_blocks
 from tiedlm.errors import UserError
 from tiedlm.progress import byte_progress
 
-BLOCK = 1 << 22  # characters that are encoded at a time
+BLOCK = 1 << 21  # characters that are encoded at a time
 PARALLEL = 8_000_000  # bytes of text for each process that encodes
 
 

@@ -53,9 +53,10 @@ def number_words(text: str) -> Numbered | None:
     """
     if not text.isascii():
         text = OTHER_BLANKS.sub(" ", text)
+    begin, end = f" \n {UNK} ".encode(), b" " * _WIDTH
     lines = text.encode().translate(_TO_SPACE).replace(b"\n", b" \n ")
-    data = b" \n %b %b" % (UNK.encode(), lines) + b" " * _WIDTH
-    words = _Words(data)
+    words = _Words(b"".join([begin, lines, end]))
+    del lines
     if int(words.sizes.max()) > LONGEST:
         return None
     first = _first_equal(words.hashes())

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiedlm import files
 from tiedlm.data.facts import state_of
@@ -15,6 +15,9 @@ from tiedlm.data.text import digest
 from tiedlm.environment_variables import CACHE
 from tiedlm.errors import UserError
 from tiedlm.progress import ProgressView
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 INFO = "info.json"
 
@@ -46,21 +49,15 @@ def alone(lock: Path, name: str, progress: bool) -> Iterator[bool]:
             held.release()
 
 
-def _locked(lock: Path, name: str, progress: bool) -> Any:
+def _locked(lock: Path, name: str, progress: bool) -> FileLock | None:
     """Return the lock, held, or None where it cannot be."""
-    import filelock  # not for `tiedlm --help`
-
-    held = filelock.FileLock(lock)
     with suppress(OSError, NotImplementedError):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        lock.touch()  # filelock takes some files that cannot be written for busy ones
         try:
-            held.acquire(timeout=0)
-        except filelock.Timeout:
+            return files.held_lock(lock, patience=0)
+        except TimeoutError:
             if progress:
                 ProgressView().line(f"another process prepares {name}; waiting for it")
-            held.acquire()
-        return held
+            return files.held_lock(lock)
     return None
 
 

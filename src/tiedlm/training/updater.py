@@ -14,7 +14,6 @@ from torch.optim.swa_utils import AveragedModel
 from tiedlm.model import LanguageModel
 from tiedlm.networks import State
 from tiedlm.training.captured import CapturedStep, can_capture
-from tiedlm.training.compiler_import import leave_compiler_out
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
 from tiedlm.training.step import Objective, StepOutput, train_step
@@ -30,7 +29,6 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
         model: its parameters are updated.
         settings: optimizer, weight decay and Adam's betas.
     """
-    leave_compiler_out()
     parameters = list(model.parameters())
     decay = 0.0 if settings.weight_decay_inside else settings.weight_decay
     if settings.optimizer in ("adam", "adamw"):
