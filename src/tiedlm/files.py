@@ -9,11 +9,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tiedlm.environment_variables import CACHE, XDG_CACHE_HOME, read
 from tiedlm.errors import UserError
 from tiedlm.json_text import parse_json
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 MOST_BYTES = 255  # longest file name on most file systems
 
@@ -318,18 +321,10 @@ def lock(folder: Path, patience: float = -1) -> Iterator[None]:
     Raises:
         UserError: if another process holds the lock, or the folder cannot be written or locked.
     """
-    import filelock  # not for `tiedlm --help`
-
     path = folder / ".lock"
-    held = filelock.FileLock(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():  # filelock treats some folders that cannot be written as busy
-            probe = temporary_name(path)
-            probe.touch()
-            probe.unlink()
-        held.acquire(timeout=patience)
-    except filelock.Timeout as error:
+        held = held_lock(path, patience)
+    except TimeoutError as error:
         raise UserError(
             f"{folder} is in use by another process; wait for it or choose another --out"
         ) from error
@@ -344,3 +339,24 @@ def lock(folder: Path, patience: float = -1) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+def held_lock(path: Path, patience: float = -1) -> FileLock:
+    """Return a lock on a file, which is created if missing, once no other process holds it.
+
+    Args:
+        path: the file.
+        patience: seconds to wait for another holder; below 0 waits forever.
+
+    Raises:
+        TimeoutError: if another process holds the lock.
+        OSError: if the file cannot be written or locked.
+        NotImplementedError: if the file system has no locks.
+    """
+    import filelock  # not for `tiedlm --help`
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()  # filelock treats some files that cannot be written as busy
+    held = filelock.FileLock(path)
+    held.acquire(timeout=patience)
+    return held

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tiedlm.data.characters import CLOSERS, SENTENCE_ENDS
 from tiedlm.data.corpus import Corpus
 from tiedlm.data.marks import notes_on
 from tiedlm.data.piece_corpus import notes_on_pieces
 from tiedlm.data.source import PARTS
+from tiedlm.data.streams import CHUNK, count_ids, release
 from tiedlm.data.text import names_table
 from tiedlm.data.vocabulary import Ids
 
@@ -20,6 +22,7 @@ _TINY = 5_000  # tokens: with fewer, a perplexity is uncertain by several per ce
 _OVERLAP = 0.05
 _UNKNOWN = 0.10
 _UNENDED = 0.4
+_NONE = np.empty(0, dtype=np.int64)
 LACKS_BLANKS = (
     "the text has no spaces between words, as in Chinese, Japanese or Thai, so whatever stands "
     "between spaces or punctuation counts as one word; split the text into words first"
@@ -36,23 +39,21 @@ def check_corpus(corpus: Corpus) -> dict[str, Any]:
         part has ``lines``, ``tokens``, ``types``, ``unk`` and ``unk_share``. Valid and test also
         have ``seen_lines_share``: the share of their lines of 8 tokens or more that are in train.
     """
-    seen = set(_long_lines(corpus.train, corpus.vocabulary.eos_id))
+    seen_shares = _seen_shares(corpus)
     parts: dict[str, dict[str, Any]] = {}
     for part in PARTS:
         ids: Ids = getattr(corpus, part)
         counted = corpus.info["parts"][part]
+        counts = count_ids(ids, len(corpus.vocabulary))
         parts[part] = {
-            "lines": int(np.count_nonzero(ids == corpus.vocabulary.eos_id)),
+            "lines": int(counts[corpus.vocabulary.eos_id]),
             "tokens": counted["tokens"],
-            "types": int(np.count_nonzero(np.bincount(ids, minlength=len(corpus.vocabulary)))),
+            "types": int(np.count_nonzero(counts)),
             "unk": counted["unk"],
             "unk_share": counted["unk"] / counted["tokens"],
         }
         if part != "train":
-            lines = list(_long_lines(ids, corpus.vocabulary.eos_id))
-            known = sum(line in seen for line in lines)
-            # None where no line is long enough to be compared.
-            parts[part]["seen_lines_share"] = known / len(lines) if lines else None
+            parts[part]["seen_lines_share"] = seen_shares[part]
     kept = ("origin", "split", "verified", "sha256", "tokenizer", "vocabulary", "fraction")
     return {
         "corpus": corpus.name,
@@ -62,21 +63,62 @@ def check_corpus(corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def _long_lines(ids: Ids, eos: int) -> Iterator[int]:
-    """Yield a 64-bit hash of every line that is too long to repeat by chance."""
-    start = 0
-    for end in (np.flatnonzero(ids == eos) + 1).tolist():
-        if end - start >= _LONG_LINE:
-            yield hash(ids[start:end].tobytes())
-        start = end
+def _seen_shares(corpus: Corpus) -> dict[str, float | None]:
+    """Return the share of the long lines of valid and test that are in train.
+
+    It is None where no line is long enough to be compared. Memory holds a number for each line of
+    valid and test, and none for those of train.
+    """
+    eos = corpus.vocabulary.eos_id
+    held_out = {}
+    for part in ("valid", "test"):
+        hashes = np.concatenate([_NONE, *_long_lines(getattr(corpus, part), eos)])
+        held_out[part] = np.unique(hashes, return_counts=True)
+    seen = {part: np.zeros(len(kinds), dtype=bool) for part, (kinds, _) in held_out.items()}
+    for hashes in _long_lines(corpus.train, eos):
+        for part, (kinds, _) in held_out.items():
+            places = np.searchsorted(kinds, hashes)
+            is_inside = places < len(kinds)
+            places = places[is_inside]
+            seen[part][places[kinds[places] == hashes[is_inside]]] = True
+    return {
+        part: int(times[seen[part]].sum()) / int(times.sum()) if len(times) else None
+        for part, (_, times) in held_out.items()
+    }
+
+
+def _long_lines(ids: Ids, eos: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield 64-bit hashes of the lines that are too long to repeat by chance, many at a time."""
+    rest = np.empty(0, dtype=ids.dtype)
+    for start in range(0, len(ids), CHUNK):
+        some = np.concatenate([rest, ids[start : start + CHUNK]])
+        ends = np.flatnonzero(some == eos) + 1
+        starts = np.append(0, ends[:-1])
+        long = ends - starts >= _LONG_LINE
+        spans = zip(starts[long].tolist(), ends[long].tolist(), strict=True)
+        yield np.array([hash(some[first:end].tobytes()) for first, end in spans], dtype=np.int64)
+        rest = some[ends[-1] if len(ends) else 0 :]
+        release(ids)
 
 
 def _unended_share(corpus: Corpus) -> float:
     """Return the share of training lines that end without end-of-sentence punctuation."""
-    ends = np.flatnonzero(corpus.train == corpus.vocabulary.eos_id)
-    last = corpus.train[ends[ends > 0] - 1]
-    ending = [word in SENTENCE_ENDS or word in CLOSERS for word in corpus.vocabulary.words]
-    return 1.0 - float(np.asarray(ending)[last].mean()) if len(last) else 0.0
+    vocabulary, ids = corpus.vocabulary, corpus.train
+    is_end = np.array([word in SENTENCE_ENDS or word in CLOSERS for word in vocabulary.words])
+    lines = ended = 0
+    for start in range(0, len(ids), CHUNK):
+        some = ids[max(start - 1, 0) : start + CHUNK]
+        last = some[:-1][some[1:] == vocabulary.eos_id]
+        lines, ended = lines + len(last), ended + int(np.count_nonzero(is_end[last]))
+        release(ids)
+    return 1.0 - ended / lines if lines else 0.0
+
+
+def _are_equal(first: Ids, second: Ids) -> bool:
+    return len(first) == len(second) and all(
+        np.array_equal(first[start : start + CHUNK], second[start : start + CHUNK])
+        for start in range(0, len(first), CHUNK)
+    )
 
 
 def _warnings(corpus: Corpus, parts: dict[str, dict[str, Any]]) -> list[str]:
@@ -112,7 +154,7 @@ def _warnings(corpus: Corpus, parts: dict[str, dict[str, Any]]) -> list[str]:
                 f"{unended:.0%} of the lines of train end in mid-sentence, as in wrapped text, and "
                 "each line end becomes an <eos>; put a whole paragraph on each line"
             )
-    if np.array_equal(corpus.valid, corpus.test):
+    if _are_equal(corpus.valid, corpus.test):
         found.append("valid and test are the same text")
     return found + notes_on_text(corpus)
 

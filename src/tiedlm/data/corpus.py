@@ -16,12 +16,19 @@ from tiedlm import files
 from tiedlm.data import encode
 from tiedlm.data.counts import choose_vocabulary
 from tiedlm.data.documents import FIELD
-from tiedlm.data.encoder import Encoder, WordEncoder
+from tiedlm.data.encoder import WordEncoder
 from tiedlm.data.facts import LONG, state_of
 from tiedlm.data.find import find_source
 from tiedlm.data.piece_corpus import Pieces, Share, build_pieces, find_pieces
 from tiedlm.data.pieces import load_vocabulary
-from tiedlm.data.place import CacheError, alone, remove_unfinished, whole_folder
+from tiedlm.data.place import (
+    INFO,
+    CacheError,
+    alone,
+    remove_unfinished,
+    whole_folder,
+    write_info,
+)
 from tiedlm.data.source import PARTS, Source
 from tiedlm.data.text import digest
 from tiedlm.data.tokenizer import UNK
@@ -31,7 +38,7 @@ from tiedlm.errors import UserError
 _FORMAT = 6  # raised when the tokenizer or the cached files change, to invalidate old caches
 MOST_BYTES = 80  # bytes of a text's name that are kept in a folder's name
 VocabFrom = Literal["part", "whole"]
-_VOCABULARY, _INFO, _DOCUMENTS = "vocabulary.txt", "info.json", "documents.npy"
+_VOCABULARY, _DOCUMENTS = "vocabulary.txt", "documents.npy"
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,6 @@ def load_corpus(
     skip: float = 0.0,
     vocab_from: VocabFrom = "part",
     tokenize: bool | None = None,
-    encoder: Encoder | None = None,
     pieces: str | None = None,
     saved: Path | None = None,
     field: str = FIELD,
@@ -94,7 +100,6 @@ def load_corpus(
         vocab_from: whether the vocabulary comes from the "part" that is kept or from the "whole"
             training text.
         tokenize: whether to split the text into words; by default only if it looks raw.
-        encoder: what maps lines to ids, in place of words; it has a vocabulary of its own.
         pieces: split the text into sub-word pieces instead of words: ``bpe`` or ``unigram`` trains
             ``vocab_size`` of them on the kept part of the training text; a file has them.
         saved: the ``vocabulary.txt`` of a run with these ``pieces``, to take its own again.
@@ -136,7 +141,7 @@ def load_corpus(
         progress=progress,
     )
     tokenized = source.tokenized if tokenize is None else not tokenize
-    encoder = encoder or WordEncoder(tokenized)
+    encoder = WordEncoder(tokenized)
     choice = _Choice(encoder.key, vocab_size, min_count, fraction, skip, vocab_from, found_pieces)
     name = _folder_name(source, choice)
     if found_pieces is not None and saved is not None:
@@ -168,7 +173,7 @@ def _folder_name(source: Source, choice: _Choice) -> str:
 
 
 def _encode_once(
-    source: Source, encoder: Encoder, place: Path, choice: _Choice, progress: bool
+    source: Source, encoder: WordEncoder, place: Path, choice: _Choice, progress: bool
 ) -> Corpus:
     """Return the corpus in the folder ``place``, encoded there if it is not there yet."""
     corpus = _read(source.name, place)
@@ -200,7 +205,9 @@ class _Choice:
         return found if self.pieces is None else found | {"pieces": self.pieces.identity()}
 
 
-def _build(source: Source, encoder: Encoder, folder: Path, choice: _Choice, progress: bool) -> None:
+def _build(
+    source: Source, encoder: WordEncoder, folder: Path, choice: _Choice, progress: bool
+) -> None:
     """Encode a source and write the result into ``folder``."""
     if choice.pieces is not None:
         build_pieces(
@@ -217,28 +224,21 @@ def _build(source: Source, encoder: Encoder, folder: Path, choice: _Choice, prog
     encoded = encode.encode(source, encoder, folder, progress)
     train = encoded.parts["train"]
     kept = encode.whole_lines(train, choice.fraction, choice.skip)
-    if encoder.vocabulary is None:
-        text_of_words = kept if choice.vocab_from == "part" else encode.whole(train)
-        counts = encode.count_words(train, text_of_words, folder)
-        vocabulary, least = choose_vocabulary(
-            counts, max_size=choice.vocab_size, min_count=choice.min_count
-        )
-        counts.close()
-    else:
-        vocabulary, least = encoder.vocabulary, 1
-    parts, hashes = {}, {}
+    text_of_words = kept if choice.vocab_from == "part" else encode.whole(train)
+    counts = encode.count_words(train, text_of_words, folder)
+    vocabulary, least = choose_vocabulary(
+        counts, max_size=choice.vocab_size, min_count=choice.min_count
+    )
+    counts.close()
+    parts = {}
     for part, stored in encoded.parts.items():
         span = kept if part == "train" else encode.whole(stored)
-        target = folder / f"{part}.npy"
-        counted = encode.write_npy(stored, span, vocabulary, target)
+        counted = encode.write_npy(stored, span, vocabulary, folder / f"{part}.npy")
         _require_words(part, source, counted, least)
         parts[part] = {"tokens": counted.tokens, "unk": counted.unknown}
-        hashes[target.name] = digest(target)
     np.save(folder / _DOCUMENTS, encode.document_starts(train, kept))
-    hashes[_DOCUMENTS] = digest(folder / _DOCUMENTS)
     encoded.remove()
     vocabulary.save(folder / _VOCABULARY)
-    hashes[_VOCABULARY] = digest(folder / _VOCABULARY)
     info = {
         **_about(source),
         "tokenizer": encoder.tokenizer,
@@ -254,8 +254,7 @@ def _build(source: Source, encoder: Encoder, folder: Path, choice: _Choice, prog
         "parts": parts,
         **({"marks": encoded.marks} if encoded.marks else {}),
     }
-    states = {name: state_of(folder / name) for name in hashes}
-    files.write_json(folder / _INFO, {"info": info, "sha256": hashes, "states": states})
+    write_info(folder, info, [*(f"{part}.npy" for part in PARTS), _DOCUMENTS, _VOCABULARY])
 
 
 def _about(source: Source) -> dict[str, Any]:
@@ -291,7 +290,7 @@ def _require_words(part: str, source: Source, counted: encode.Counted, min_count
 def _read(name: str, folder: Path) -> Corpus | None:
     """Return the corpus cached in ``folder``, or None if it is missing or damaged."""
     try:
-        saved = files.read_json(folder / _INFO)
+        saved = files.read_json(folder / INFO)
         for file, sha256 in saved["sha256"].items():
             state = state_of(folder / file)
             is_same = state is not None and state[0] >= LONG and state == saved["states"][file]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator
-from itertools import compress, groupby, repeat
-from operator import add, itemgetter
+from collections.abc import Iterator
+from itertools import compress, islice, repeat
+from operator import add
 from pathlib import Path
 
 from tiedlm.data.tokenizer import EOS, UNK
 from tiedlm.data.vocabulary import Vocabulary
 
-MOST = 500_000  # words in memory; beyond, their counts are written to disk, sorted
+MOST = 400_000  # words in memory; beyond, their counts are written to disk
+_FILES = 64  # on disk; all counts of a word are in one of them
+_TOGETHER = 20_000  # counts that are looked at together
 
 
 class WordCounts:
@@ -22,49 +23,57 @@ class WordCounts:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._files = [folder / f"{number}.counts" for number in range(_FILES)]
         self._counts: dict[str, int] = {}
-        self._runs: list[Path] = []
+        self._is_on_disk = False
         self.has_unk = False
 
     def add(self, words: list[str], counts: list[int]) -> None:
         """Add the counts of some words, each given once; those that are 0 are left out."""
         if not all(counts):
             words, counts = list(compress(words, counts)), [count for count in counts if count]
-        known = self._counts
-        known.update(zip(words, map(add, map(known.get, words, repeat(0)), counts), strict=True))
-        self.has_unk = self.has_unk or UNK in known
-        if len(known) > MOST:
-            self._write_run()
+        _add(self._counts, words, counts)
+        self.has_unk = self.has_unk or UNK in self._counts
+        if len(self._counts) > MOST:
+            self._write()
 
-    def _write_run(self) -> None:
-        path = self._folder / f"{len(self._runs)}.counts"
-        with path.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{word} {count}\n" for word, count in sorted(self._counts.items()))
-        self._runs.append(path)
+    def _write(self) -> None:
+        """Move the counts to disk, each to the file that its word's hash chooses."""
+        lines: list[list[str]] = [[] for _ in self._files]
+        for word, count in self._counts.items():
+            lines[hash(word) % _FILES].append(f"{word}\n{count}\n")
+        for path, some in zip(self._files, lines, strict=True):
+            with path.open("a", encoding="utf-8", newline="\n") as file:
+                file.write("".join(some))
+        self._is_on_disk = True
         self._counts.clear()
 
     def items(self) -> Iterator[tuple[str, int]]:
         """Yield each word once, with its count."""
-        if not self._runs:
+        if self._is_on_disk:
+            self._write()
+            for path in self._files:
+                yield from _read(path).items()
+        else:
             yield from self._counts.items()
-            return
-        runs = [_read_run(path) for path in self._runs]
-        together = heapq.merge(*runs, sorted(self._counts.items()), key=itemgetter(0))
-        for word, same in groupby(together, key=itemgetter(0)):
-            yield word, sum(count for _, count in same)
 
     def close(self) -> None:
         """Remove what was written to disk."""
-        for path in self._runs:
-            path.unlink()
+        for path in self._files:
+            path.unlink(missing_ok=True)
 
 
-def _read_run(path: Path) -> Iterator[tuple[str, int]]:
+def _add(known: dict[str, int], words: list[str], counts: list[int]) -> None:
+    known.update(zip(words, map(add, map(known.get, words, repeat(0)), counts), strict=True))
+
+
+def _read(path: Path) -> dict[str, int]:
+    """Return the counts in a file, in which a word may stand several times."""
+    found: dict[str, int] = {}
     with path.open(encoding="utf-8", newline="\n") as file:
-        for line in file:
-            word, _, count = line.rpartition(" ")
-            yield word, int(count)
+        while lines := list(map(str.rstrip, islice(file, 2 * _TOGETHER), repeat("\n"))):
+            _add(found, lines[::2], list(map(int, lines[1::2])))
+    return found
 
 
 def choose_vocabulary(
@@ -78,9 +87,12 @@ def choose_vocabulary(
         min_count: the same; None is 1 if the text has ``<unk>``, else 2.
     """
     least = min_count if min_count is not None else 1 if counts.has_unk else 2
-    kept: Iterable[tuple[str, int]] = (
-        (word, n) for word, n in counts.items() if n >= least and word not in (EOS, UNK)
-    )
-    if max_size is not None:  # only so many are held at a time
-        kept = heapq.nsmallest(max_size, kept, key=lambda pair: (-pair[1], pair[0]))
-    return Vocabulary.from_counts(dict(kept), max_size=max_size, min_count=least), least
+    kept: list[tuple[int, str]] = []
+    enough, items = least, counts.items()
+    while some := list(islice(items, _TOGETHER)):
+        kept += [(-n, word) for word, n in some if n >= enough and word not in (EOS, UNK)]
+        if max_size is not None and len(kept) > 2 * max_size > 0:
+            kept = sorted(kept)[:max_size]
+            enough = max(least, -kept[-1][0])
+    chosen = {word: -n for n, word in kept}
+    return Vocabulary.from_counts(chosen, max_size=max_size, min_count=least), least

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import string
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from tiedlm.data.documents import kind_of, read_documents
 from tiedlm.data.text import TextFacts
 from tiedlm.errors import UserError
 
 DEAL = 10  # of every ten blocks, eight are train, one is valid and one is test
+
+
+class Batch(NamedTuple):
+    """Some lines of one part of a text.
+
+    Args:
+        part: the part.
+        lines: the lines, without their ends.
+        begins: the numbers of the lines with which documents begin.
+    """
+
+    part: str
+    lines: list[str]
+    begins: list[int]
 
 
 @dataclass(frozen=True)
@@ -28,24 +46,26 @@ class Deal:
     of_documents: bool
     rule: str
 
-    def lines(self, paths: Sequence[Path], field: str) -> Iterator[tuple[str, str | None]]:
-        """Yield (part, line) for every line of some files, as :attr:`Source.lines` does."""
-        number, begins = -1, False
+    def batches(self, paths: Sequence[Path], field: str) -> Iterator[Batch]:
+        """Yield the lines of some files, as :attr:`Source.batches` does."""
+        number = -1  # of the last line or document that was counted
         for path in paths:
             counts_records = self.of_documents and kind_of(path) != "text"
             number += self.of_documents and not counts_records
-            for line in read_documents(path, field):
-                if line is None:
-                    begins = True
-                    number += counts_records
-                    continue
-                if not self.of_documents:
-                    number += bool(line.strip(string.whitespace))
-                part = part_of_block(max(number, 0) // self.block)
-                if begins:
-                    begins = False
-                    yield part, None
-                yield part, line
+            for lines, begins in read_documents(path, field):
+                counted = np.zeros(len(lines), dtype=np.int64)
+                if counts_records:
+                    counted[begins] = 1
+                elif not self.of_documents:
+                    counted[:] = [bool(line.strip(string.whitespace)) for line in lines]
+                numbers = number + np.cumsum(counted)
+                number = int(numbers[-1])
+                blocks = np.maximum(numbers, 0) // self.block
+                ends = [*(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(lines)]
+                for start, end in zip([0, *ends], ends, strict=False):
+                    inside = begins[bisect_left(begins, start) : bisect_left(begins, end)]
+                    part = part_of_block(int(blocks[start]))
+                    yield Batch(part, lines[start:end], [line - start for line in inside])
 
 
 def how_to_deal(origin: str, paths: Sequence[Path], facts: Sequence[TextFacts]) -> Deal:

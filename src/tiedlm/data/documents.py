@@ -6,10 +6,10 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from tiedlm.data.compressed import plain_name
-from tiedlm.data.text import TextFacts, digest, examine, read_lines
+from tiedlm.data.text import TextFacts, digest, examine, read_chunks, read_lines
 from tiedlm.errors import UserError, require
 
 Kind = Literal["text", "records", "parquet"]
@@ -22,6 +22,7 @@ _KINDS: dict[str, Kind] = {
 _LINE_END = re.compile("\r\n|\r|\n")
 _TEXT_TYPE = re.compile("(large_)?string|dictionary<values=(large_)?string")
 _ROWS = 256  # read at a time
+_TOGETHER = 1 << 18  # characters of records that are yielded at a time
 
 
 def has_text_name(path: Path) -> bool:
@@ -45,8 +46,20 @@ def examine_documents(path: Path) -> TextFacts:
     return TextFacts(sha256, path.stat().st_size, _open_parquet(path).metadata.num_rows, 0)
 
 
-def read_documents(path: Path, field: str = FIELD) -> Iterator[str | None]:
-    """Yield the lines of a file, and None before the first line of each document.
+class Lines(NamedTuple):
+    """Some lines of a text.
+
+    Args:
+        lines: the lines, without their ends.
+        begins: the numbers of the lines with which documents begin.
+    """
+
+    lines: list[str]
+    begins: list[int]
+
+
+def read_documents(path: Path, field: str = FIELD) -> Iterator[Lines]:
+    """Yield the lines of a file, many at a time.
 
     In a text, a document begins with the file and after blank lines. In JSON lines and in Parquet,
     each record is a document.
@@ -60,9 +73,23 @@ def read_documents(path: Path, field: str = FIELD) -> Iterator[str | None]:
     """
     kind = kind_of(path)
     if kind == "text":
-        yield from _text_documents(path)
-        return
+        return _text_documents(path)
     records = _json_texts(path, field) if kind == "records" else _parquet_texts(path, field)
+    return _record_documents(records, field)
+
+
+def _text_documents(path: Path) -> Iterator[Lines]:
+    follows_blank = True
+    for lines in read_chunks(path):
+        blank = [number for number, line in enumerate(lines) if not line or line.isspace()]
+        after = {number + 1 for number in blank} | ({0} if follows_blank else set())
+        yield Lines(lines, sorted(after.difference(blank, [len(lines)])))
+        follows_blank = len(lines) in after
+
+
+def _record_documents(records: Iterator[tuple[str, str]], field: str) -> Iterator[Lines]:
+    """Yield the lines of records, given as their places and texts."""
+    found, size = Lines([], []), 0
     for place, text in records:
         if "\0" in text:
             raise UserError(f"{place}: {field!r} holds a zero character; remove it")
@@ -74,19 +101,14 @@ def read_documents(path: Path, field: str = FIELD) -> Iterator[str | None]:
             raise UserError(
                 f"{place}: {field!r} holds {text[error.start]!r}, half a character; remove it"
             ) from error
-        yield None
-        yield from _LINE_END.split(text.removesuffix("\n"))
-
-
-def _text_documents(path: Path) -> Iterator[str | None]:
-    begins = True
-    for line in read_lines(path):
-        if not line or line.isspace():
-            begins = True
-        elif begins:
-            begins = False
-            yield None
-        yield line
+        found.begins.append(len(found.lines))
+        found.lines.extend(_LINE_END.split(text.removesuffix("\n")))
+        size += len(text)
+        if size >= _TOGETHER:
+            yield found
+            found, size = Lines([], []), 0
+    if found.lines:
+        yield found
 
 
 def _json_texts(path: Path, field: str) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tiedlm.cores import available_cores
 from tiedlm.data.counts import WordCounts
-from tiedlm.data.encoder import FIRST_EOS, Block, Encoder
+from tiedlm.data.encoder import FIRST_EOS, Block, Counts, Encoder
 from tiedlm.data.marks import Marks
 from tiedlm.data.source import PARTS, Source
 from tiedlm.data.vocabulary import Ids, Vocabulary
@@ -21,7 +21,7 @@ from tiedlm.data.workers import encode_blocks
 from tiedlm.errors import UserError
 from tiedlm.progress import byte_progress
 
-BLOCK = 1 << 22  # characters that are encoded at a time
+BLOCK = 1 << 21  # characters that are encoded at a time
 PARALLEL = 8_000_000  # bytes of text for each process that encodes
 
 
@@ -44,6 +44,7 @@ class EncodedPart:
         eos_id: the id of ``<eos>`` in every block.
         blocks: what the files hold.
         documents: where documents begin, in ids, for each block.
+        counts: counts over the part, if the encoder makes them.
     """
 
     ids: Path
@@ -51,6 +52,7 @@ class EncodedPart:
     eos_id: int
     blocks: list[Stored] = field(default_factory=list)
     documents: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    counts: Counts = Counts()
 
     def __len__(self) -> int:
         return sum(block.length for block in self.blocks)
@@ -86,22 +88,35 @@ def encode(source: Source, encoder: Encoder, folder: Path, progress: bool) -> En
     writers = {part: _Writer(files) for part, files in parts.items()}
     marks = Marks(encoder.tokenizer is None)
     try:
-        with byte_progress(f"encoding {source.name}", source.size, show=progress) as advance:
-            processes = min(available_cores(), source.size // PARALLEL)
-            for (part, size, documents), block in encode_blocks(
-                encoder, _blocks(source), processes
-            ):
-                writers[part].write(block, documents)
-                if block.marks is not None:
-                    marks.add(block.marks)
-                advance(size)
+        for about, block in encoded_blocks(source, encoder, f"encoding {source.name}", progress):
+            writers[about.part].write(block, about.documents)
+            if block.marks is not None:
+                marks.add(block.marks)
     finally:
         for writer in writers.values():
             writer.close()
     return Encoded(parts, marks.counts())
 
 
-class _About(NamedTuple):
+def encoded_blocks(
+    source: Source, encoder: Encoder, what: str, progress: bool
+) -> Iterator[tuple[About, Block]]:
+    """Yield the encoded blocks of a source, those of a part in order; on several cores if long.
+
+    Args:
+        source: the text.
+        encoder: maps its lines to ids.
+        what: the label of the progress bar.
+        progress: whether to show it on a terminal.
+    """
+    with byte_progress(what, source.size, show=progress) as advance:
+        processes = min(available_cores(), source.size // PARALLEL)
+        for about, block in encode_blocks(encoder, _blocks(source), processes):
+            yield about, block
+            advance(about.size)
+
+
+class About(NamedTuple):
     """A block's part, its size in characters, and the lines in it with which documents begin."""
 
     part: str
@@ -109,23 +124,21 @@ class _About(NamedTuple):
     documents: list[int]
 
 
-def _blocks(source: Source) -> Iterator[tuple[_About, list[str]]]:
+def _blocks(source: Source) -> Iterator[tuple[About, list[str]]]:
     """Yield the lines of a source in blocks of one part, those of a part in order."""
     lines: dict[str, list[str]] = {part: [] for part in PARTS}
     documents: dict[str, list[int]] = {part: [] for part in PARTS}
     sizes = dict.fromkeys(PARTS, 0)
-    for part, line in source.lines():
-        if line is None:
-            documents[part].append(len(lines[part]))
-            continue
-        lines[part].append(line)
-        sizes[part] += len(line) + 1
+    for part, more, begins in source.batches():
+        documents[part] += [line + len(lines[part]) for line in begins]
+        lines[part] += more
+        sizes[part] += sum(map(len, more)) + len(more)
         if sizes[part] >= BLOCK:
-            yield _About(part, sizes[part], documents[part]), lines[part]
+            yield About(part, sizes[part], documents[part]), lines[part]
             lines[part], documents[part], sizes[part] = [], [], 0
     for part in PARTS:
         if lines[part]:
-            yield _About(part, sizes[part], documents[part]), lines[part]
+            yield About(part, sizes[part], documents[part]), lines[part]
 
 
 class _Writer:
@@ -143,6 +156,7 @@ class _Writer:
         begun = [line for line in documents if line < len(starts)]
         self._part.documents.append(starts[begun])
         self._length += len(block.ids)
+        self._part.counts = self._part.counts.plus(block.counts)
         self._ids.write(np.ascontiguousarray(block.ids, dtype=np.int32).data)
         words = (block.words or "").encode()
         self._part.blocks.append(Stored(len(block.ids), self._words.tell(), len(words)))

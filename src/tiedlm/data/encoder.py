@@ -1,7 +1,7 @@
 """Map lines of text to token ids, a block of lines at a time.
 
 An encoder is all that decides ids, apart from the choice of a vocabulary. It is pickled for the
-processes that encode in parallel.
+processes that encode in parallel. :class:`tiedlm.data.piece_corpus.PieceEncoder` is another one.
 """
 
 from __future__ import annotations
@@ -16,13 +16,33 @@ import numpy as np
 import numpy.typing as npt
 
 from tiedlm.data.marks import Marks
+from tiedlm.data.number_words import number_words
 from tiedlm.data.tokenizer import EOS, UNK, split_sentences, tokenize
 from tiedlm.data.vocabulary import Ids, Vocabulary
 
 _Types = defaultdict[str, int]
 
 FIRST_EOS, FIRST_UNK = 0, 1  # ids within a block whose words are numbered as they appear
-_TOGETHER = 256  # lines that are split at once: fewer calls, and the words stay in the cache
+
+
+class Counts(NamedTuple):
+    """Counts over a text that is split into pieces.
+
+    Args:
+        words: its words, ``<eos>`` included.
+        bytes: its bytes in UTF-8, newlines included.
+        lines: its lines.
+        unk_words: how many of its words are ``<unk>`` as written.
+    """
+
+    words: int = 0
+    bytes: int = 0
+    lines: int = 0
+    unk_words: int = 0
+
+    def plus(self, other: Counts) -> Counts:
+        """Return the counts of this text and another one."""
+        return Counts(*map(sum, zip(self, other, strict=True)))
 
 
 class Block(NamedTuple):
@@ -34,24 +54,24 @@ class Block(NamedTuple):
         words: the words that the ids number in this block alone, ``<eos>`` and ``<unk>`` first,
             with newlines between. None if the ids are those of the encoder's vocabulary.
         marks: other tools' special tokens in the lines, if they were counted.
+        counts: counts over the lines, if they were made.
     """
 
     ids: Ids
     lengths: npt.NDArray[np.int64]
     words: str | None = None
     marks: Marks | None = None
+    counts: Counts = Counts()
 
 
 class Encoder(Protocol):
     """Map lines of text to ids.
 
     Attributes:
-        key: what decides the ids, for the name of a cached corpus.
         tokenizer: what ``info["tokenizer"]`` of a corpus says; None for text that was tokenized.
         vocabulary: the vocabulary of the ids. None if it is chosen from the words of the text.
     """
 
-    key: str
     tokenizer: str | None
     vocabulary: Vocabulary | None
 
@@ -66,6 +86,9 @@ class WordEncoder:
     Args:
         tokenized: whether words are already separated by spaces. Otherwise :func:`tokenize` splits
             the lines, and each sentence gets an ``<eos>`` of its own.
+
+    Attributes:
+        key: what decides the ids, for the name of a cached corpus.
     """
 
     vocabulary: Vocabulary | None = None
@@ -77,25 +100,21 @@ class WordEncoder:
 
     def encode_lines(self, lines: Sequence[str]) -> Block:
         """Return the ids of some lines; equal words of a block have equal ids."""
+        marks = Marks(self.tokenized)
+        if self.tokenized:
+            text = "\n".join([*lines, ""])
+            numbered = number_words(text) if EOS not in text else None
+            if numbered is not None:
+                lengths = np.diff(np.flatnonzero(numbered.ids == FIRST_EOS) + 1, prepend=0)
+                full = int(np.count_nonzero(lengths > 1))
+                marks.see_split(text, full, len(numbered.ids) - len(lines))
+                return Block(numbered.ids, lengths, EOS + numbered.words, marks)
+        return self._one_by_one(lines, marks)
+
+    def _one_by_one(self, lines: Sequence[str], marks: Marks) -> Block:
+        """Return the same as :meth:`encode_lines`, with a look-up for each word."""
         types: _Types = defaultdict(itertools.count(2).__next__)  # numbers words as they appear
         types |= {EOS: FIRST_EOS, UNK: FIRST_UNK}
-        marks = Marks(self.tokenized)
-        pieces = [(np.empty(0, np.int32), np.empty(0, np.int64))]
-        for start in range(0, len(lines), _TOGETHER):
-            pieces.append(self._encode(lines[start : start + _TOGETHER], types, marks))
-        ids, lengths = (np.concatenate(part) for part in zip(*pieces, strict=True))
-        return Block(ids, lengths, "\n".join(types), marks)
-
-    def _encode(
-        self, lines: Sequence[str], types: _Types, marks: Marks
-    ) -> tuple[Ids, npt.NDArray[np.int64]]:
-        """Return the ids of a few lines and the lengths of the lines."""
-        if self.tokenized and not any(EOS in line for line in lines):
-            joined = f" {EOS} ".join([*lines, ""])
-            ids = np.fromiter(map(types.__getitem__, joined.split()), dtype=np.int32)
-            ends = np.flatnonzero(ids == FIRST_EOS) + 1
-            marks.see_split(lines, len(ids) - len(lines))
-            return ids, np.diff(ends, prepend=0)
         numbers, lengths = array("i"), []
         for line in lines:
             before = len(numbers)
@@ -106,4 +125,5 @@ class WordEncoder:
                 if not words or words[-1] != EOS:
                     numbers.append(FIRST_EOS)
             lengths.append(len(numbers) - before)
-        return np.array(numbers, dtype=np.int32), np.array(lengths, dtype=np.int64)
+        ids = np.array(numbers, dtype=np.int32)
+        return Block(ids, np.array(lengths, dtype=np.int64), "\n".join(types), marks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from tiedlm.data.tokenizer import EOS, UNK
@@ -48,13 +48,18 @@ class Marks:
             if EOS in words and (words != [EOS] or not self._tokenized):
                 self._found[EOS + EOS] += words.count(EOS) - (len(words) > 1 and words[-1] == EOS)
 
-    def see_split(self, lines: Sequence[str], words: int) -> None:
-        """Count the special tokens in lines that are split into ``words`` words, without ``<eos>``.
+    def see_split(self, text: str, lines: int, words: int) -> None:
+        """Count the special tokens in lines that have been split into words, without ``<eos>``.
 
         This is :meth:`see` for many lines at once.
+
+        Args:
+            text: the lines, each with a newline at its end.
+            lines: how many of them are not blank.
+            words: how many words they have.
         """
-        self._found.update(_MARK.findall("\n".join(lines)))
-        self._lines += sum(not line.isspace() for line in lines if line)
+        self._found.update(_MARK.findall(text))
+        self._lines += lines
         self._words += words
 
     def add(self, other: Marks) -> None:

@@ -7,18 +7,17 @@ so that a perplexity of pieces can be given per word of the same text.
 from __future__ import annotations
 
 import hashlib
-import shutil
-from array import array
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from tiedlm import files
-from tiedlm.data.facts import state_of
+from tiedlm.data import encode
+from tiedlm.data.deal import Batch
+from tiedlm.data.encoder import Block, Counts, WordEncoder
 from tiedlm.data.piece_files import read_pieces
 from tiedlm.data.pieces import (
     KINDS,
@@ -29,14 +28,15 @@ from tiedlm.data.pieces import (
     count_words,
     train_pieces,
 )
+from tiedlm.data.place import write_info
 from tiedlm.data.source import PARTS, Source
-from tiedlm.data.text import digest
 from tiedlm.data.tokenizer import UNK
+from tiedlm.data.vocabulary import Vocabulary
 from tiedlm.errors import UserError
-from tiedlm.progress import byte_progress
 
 _LINES = 1000  # encoded at a time
 _CHARACTERS = 1 << 20  # the same, if the lines are long
+_LINES_OF_FILE = 1 << 18  # whose lengths are read at a time
 
 
 class Pieces(NamedTuple):
@@ -86,28 +86,32 @@ class Share(NamedTuple):
     skip: float
 
 
-class Counts(NamedTuple):
-    """Counts over a part of a text.
+class PieceEncoder:
+    """Split lines into pieces, and count their words and bytes.
 
     Args:
-        words: its words, ``<eos>`` included.
-        bytes: its bytes in UTF-8, newlines included.
-        lines: its lines.
-        unk_words: how many of its words are ``<unk>`` as written.
+        vocabulary: the pieces.
+        tokenized: how words are counted, as in :func:`tiedlm.data.pieces.count_words`.
     """
 
-    words: int = 0
-    bytes: int = 0
-    lines: int = 0
-    unk_words: int = 0
+    tokenizer: str | None = PIECES
 
-    def plus(self, line: str, words: int) -> Counts:
-        """Return the counts with another line of so many words."""
-        unk_words = line.split().count(UNK) if UNK in line else 0
-        size = len(line.encode()) + 1
-        return Counts(
-            self.words + words, self.bytes + size, self.lines + 1, self.unk_words + unk_words
+    def __init__(self, vocabulary: PieceVocabulary, tokenized: bool) -> None:
+        self.vocabulary: Vocabulary | None = vocabulary
+        self._pieces = vocabulary
+        self._tokenized = tokenized
+
+    def encode_lines(self, lines: Sequence[str]) -> Block:
+        """Return the ids of some lines, with the id of ``<eos>`` after each."""
+        ids = np.concatenate([self._pieces.encode_lines(batch) for batch in _batches(lines)])
+        ends = np.flatnonzero(ids == self._pieces.eos_id) + 1
+        counts = Counts(
+            words=sum(count_words(line, self._tokenized) for line in lines),
+            bytes=sum(len(line.encode()) + 1 for line in lines),
+            lines=len(lines),
+            unk_words=sum(line.split().count(UNK) for line in lines if UNK in line),
         )
+        return Block(ids, np.diff(ends, prepend=0), counts=counts)
 
 
 def build_pieces(
@@ -137,17 +141,24 @@ def build_pieces(
     Raises:
         UserError: if a part has no text, or no whole line is in the share.
     """
-    counts, words_of_lines, documents = _count(source, tokenized, progress)
-    everything = kept = range(counts["train"].lines)
+    whole_text = source
     if share != Share(1.0, 0.0):
-        kept = _kept_lines(words_of_lines, share)
-        counts["train"] = _count_kept(source, kept, words_of_lines)
+        source = _keep(source, share, WordEncoder(tokenized), folder / "lines", progress)
     vocabulary = pieces.given or train_pieces(
-        _lines(source, "train", everything if from_whole else kept), pieces.asked, pieces.vocab_size
+        _train_lines(whole_text if from_whole else source), pieces.asked, pieces.vocab_size
     )
-    parts, starts = _write_parts(source, folder, vocabulary, kept, progress)
-    begun = sorted({0, *(line - kept.start for line in documents if line in kept)})
-    np.save(folder / "documents.npy", starts[begun])
+    encoded = encode.encode(source, PieceEncoder(vocabulary, tokenized), folder, progress)
+    parts = {}
+    for part, stored in encoded.parts.items():
+        counted = encode.write_npy(stored, encode.whole(stored), vocabulary, folder / f"{part}.npy")
+        if counted.tokens == stored.counts.lines:
+            raise UserError(f"the {part} text of {source.origin} has no words: it is blank")
+        parts[part] = {
+            "tokens": counted.tokens, "unk": counted.unknown, **stored.counts._asdict()
+        }  # fmt: skip
+    train = encoded.parts["train"]
+    np.save(folder / "documents.npy", encode.document_starts(train, encode.whole(train)))
+    encoded.remove()
     vocabulary.save(folder / "vocabulary.txt")
     info = {
         **about,
@@ -165,44 +176,10 @@ def build_pieces(
         },
         "fraction": share.fraction,
         **({"skip": share.skip} if share.skip else {}),
-        "parts": {part: parts[part] | counts[part]._asdict() for part in PARTS},
+        "parts": parts,
     }
-    names = [*(f"{part}.npy" for part in (*PARTS, "documents")), "vocabulary.txt", TOKENIZER]
-    hashes = {name: digest(folder / name) for name in names}
-    states = {name: state_of(folder / name) for name in names}
-    files.write_json(folder / "info.json", {"info": info, "sha256": hashes, "states": states})
-
-
-def _write_parts(
-    source: Source, folder: Path, vocabulary: PieceVocabulary, kept: range, progress: bool
-) -> tuple[dict[str, dict[str, int]], npt.NDArray[np.int64]]:
-    """Write each part as ``<folder>/<part>.npy``.
-
-    Returns:
-        How many pieces each part has, and where the lines of the training part begin.
-    """
-    parts = {}
-    starts = array("q")
-    with byte_progress(f"splitting {source.name}", source.size, show=progress) as advance:
-        for part in PARTS:
-            tokens = unknown = lines = 0
-            place = folder / f"{part}.ids"
-            with place.open("wb") as file:
-                for batch in _batches(_lines(source, part, kept if part == "train" else None)):
-                    ids = vocabulary.encode_lines(batch)
-                    file.write(ids.astype("<i4", copy=False).data)
-                    if part == "train":
-                        ends = np.flatnonzero(ids == vocabulary.eos_id)
-                        starts.extend((tokens + np.append(0, ends[:-1] + 1)).tolist())
-                    tokens, lines = tokens + len(ids), lines + len(batch)
-                    if vocabulary.unk_id is not None:
-                        unknown += int(np.count_nonzero(ids == vocabulary.unk_id))
-                    advance(sum(map(len, batch)) + len(batch))
-            if tokens == lines:
-                raise UserError(f"the {part} text of {source.origin} has no words: it is blank")
-            _as_npy(place, place.with_suffix(".npy"), tokens)
-            parts[part] = {"tokens": tokens, "unk": unknown}
-    return parts, np.array(starts, dtype=np.int64)
+    names = [f"{part}.npy" for part in (*PARTS, "documents")]
+    write_info(folder, info, [*names, "vocabulary.txt", TOKENIZER])
 
 
 def notes_on_pieces(info: dict[str, Any]) -> list[str]:
@@ -231,62 +208,66 @@ def _sha256(vocabulary: PieceVocabulary) -> str:
     return hashlib.sha256(vocabulary.tokenizer_json.encode()).hexdigest()
 
 
-def _count(
-    source: Source, tokenized: bool, progress: bool
-) -> tuple[dict[str, Counts], array[int], array[int]]:
-    """Count each part.
+def _keep(
+    source: Source, share: Share, encoder: WordEncoder, place: Path, progress: bool
+) -> Source:
+    """Return the source with a share of the training text only, in whole lines.
 
-    Returns:
-        The counts, the words of each training line, and the lines with which its documents begin.
+    Args:
+        source: the text.
+        share: the share of its words to keep.
+        encoder: counts the words of a line.
+        place: a file for the lengths of the training lines, which is removed.
+        progress: whether to show progress on a terminal.
     """
-    documents = array("q")
-    found = dict.fromkeys(PARTS, Counts())
-    words_of_lines = array("i")
-    with byte_progress(f"counting {source.name}", source.size, show=progress) as advance:
-        for part, line in source.lines():
-            if line is None:
-                if part == "train":
-                    documents.append(len(words_of_lines))
-                continue
-            words = count_words(line, tokenized)
-            before = found[part]
-            found[part] = before.plus(line, words)
-            advance(found[part].bytes - before.bytes)
-            if part == "train":
-                words_of_lines.append(words)
-    return found, words_of_lines, documents
-
-
-def _kept_lines(words_of_lines: array[int], share: Share) -> range:
-    """Return the numbers of the lines that lie in a share of the words."""
-    ends = np.cumsum(np.array(words_of_lines, dtype=np.int64))
-    total = int(ends[-1]) if len(ends) else 0
+    total = 0
+    with place.open("wb") as file:
+        what = f"counting {source.name}"
+        for about, block in encode.encoded_blocks(source, encoder, what, progress):
+            if about.part == "train":
+                file.write(block.lengths.astype(np.int32).data)
+                total += len(block.ids)
     stop = min(share.skip + share.fraction, 1.0)
-    first, last = (
-        int(np.searchsorted(ends, int(part * total), side="right")) for part in (share.skip, stop)
-    )
+    first, last = (_lines_within(place, int(part * total)) for part in (share.skip, stop))
+    place.unlink()
     if first == last:
         raise UserError(
             f"a fraction of {share.fraction} keeps no whole line of {total} training tokens; use "
             "a larger fraction"
         )
-    return range(first, last)
+
+    def batches() -> Iterator[Batch]:
+        seen = 0
+        for part, lines, begins in source.batches():
+            start, stop = 0, len(lines)
+            if part == "train":
+                start, stop = (min(max(end - seen, 0), len(lines)) for end in (first, last))
+                seen += len(lines)
+            inside = [line - start for line in begins if start <= line < stop]
+            yield Batch(part, lines[start:stop], inside)
+
+    return replace(source, batches=batches)
 
 
-def _count_kept(source: Source, kept: range, words_of_lines: array[int]) -> Counts:
-    found = Counts()
-    for number, line in zip(kept, _lines(source, "train", kept), strict=True):
-        found = found.plus(line, words_of_lines[number])
-    return found
+def _lines_within(place: Path, words: int) -> int:
+    """Return how many lines, whose lengths are in a file, have so many words together."""
+    lines = 0
+    with place.open("rb") as file:
+        while len(lengths := np.fromfile(file, np.int32, _LINES_OF_FILE)):
+            ends = np.cumsum(lengths, dtype=np.int64)
+            fit = int(np.searchsorted(ends, words, side="right"))
+            lines += fit
+            if fit < len(ends):
+                break
+            words -= int(ends[-1])
+    return lines
 
 
-def _lines(source: Source, part: str, kept: range | None) -> Iterator[str]:
-    """Yield the lines of a part, or those with the numbers ``kept``."""
-    lines = (line for of_part, line in source.lines() if of_part == part and line is not None)
-    return lines if kept is None else islice(lines, kept.start, kept.stop)
+def _train_lines(source: Source) -> Iterator[str]:
+    return chain.from_iterable(lines for part, lines, _ in source.batches() if part == "train")
 
 
-def _batches(lines: Iterator[str]) -> Iterator[list[str]]:
+def _batches(lines: Sequence[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     characters = 0
     for line in lines:
@@ -297,12 +278,3 @@ def _batches(lines: Iterator[str]) -> Iterator[list[str]]:
             batch, characters = [], 0
     if batch:
         yield batch
-
-
-def _as_npy(source: Path, target: Path, length: int) -> None:
-    """Turn a file of int32 ids into a .npy file."""
-    with source.open("rb") as ids, target.open("wb") as file:
-        header = {"descr": "<i4", "fortran_order": False, "shape": (length,)}
-        np.lib.format.write_array_header_1_0(file, header)
-        shutil.copyfileobj(ids, file)
-    source.unlink()

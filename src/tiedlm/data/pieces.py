@@ -91,6 +91,9 @@ class PieceVocabulary(Vocabulary):
     def __deepcopy__(self, memo: object) -> PieceVocabulary:
         return self
 
+    def __reduce__(self) -> tuple[type[PieceVocabulary], tuple[str, int]]:
+        return PieceVocabulary, (self.tokenizer_json, self.eos_id)
+
     def token(self, number: int) -> str:
         """Return a piece as the tokenizer writes it."""
         return str(self._tokenizer.id_to_token(number))

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiedlm import files
+from tiedlm.data.facts import state_of
+from tiedlm.data.text import digest
 from tiedlm.environment_variables import CACHE
 from tiedlm.errors import UserError
 from tiedlm.progress import ProgressView
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+INFO = "info.json"
 
 
 class CacheError(UserError):
@@ -42,21 +49,15 @@ def alone(lock: Path, name: str, progress: bool) -> Iterator[bool]:
             held.release()
 
 
-def _locked(lock: Path, name: str, progress: bool) -> Any:
+def _locked(lock: Path, name: str, progress: bool) -> FileLock | None:
     """Return the lock, held, or None where it cannot be."""
-    import filelock  # not for `tiedlm --help`
-
-    held = filelock.FileLock(lock)
     with suppress(OSError, NotImplementedError):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        lock.touch()  # filelock takes some files that cannot be written for busy ones
         try:
-            held.acquire(timeout=0)
-        except filelock.Timeout:
+            return files.held_lock(lock, patience=0)
+        except TimeoutError:
             if progress:
                 ProgressView().line(f"another process prepares {name}; waiting for it")
-            held.acquire()
-        return held
+            return files.held_lock(lock)
     return None
 
 
@@ -68,6 +69,13 @@ def remove_unfinished(place: Path) -> None:
     for path in place.parent.glob(".*.tmp"):
         if path.name.startswith(f".{place.name}."):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def write_info(folder: Path, info: dict[str, Any], names: Iterable[str]) -> None:
+    """Write ``info.json``: facts about a corpus, and the hashes and states of its files."""
+    hashes = {name: digest(folder / name) for name in names}
+    states = {name: state_of(folder / name) for name in hashes}
+    files.write_json(folder / INFO, {"info": info, "sha256": hashes, "states": states})
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from tiedlm import __version__
 from tiedlm.data.corpus import Corpus
 from tiedlm.data.source import PARTS
+from tiedlm.data.streams import release
 from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError
 from tiedlm.files import atomic_path, explain, write_json
@@ -70,3 +71,4 @@ def _lines(ids: Ids, vocabulary: Vocabulary) -> Iterator[str]:
                 line = []
             else:
                 line.append(vocabulary.words[number])
+        release(ids)

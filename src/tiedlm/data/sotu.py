@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tiedlm.data.deal import Batch
 from tiedlm.data.source import Source
 from tiedlm.errors import UserError
 
@@ -69,11 +70,9 @@ def sotu_source(name: str) -> Source:
         for part in ("valid", "test")
     ]
 
-    def lines() -> Iterator[tuple[str, str | None]]:
+    def batches() -> Iterator[Batch]:
         for _, year, text in texts:
-            yield part_of_year(year), None
-            for paragraph in clean(text):
-                yield part_of_year(year), paragraph
+            yield Batch(part_of_year(year), list(clean(text)), [0])
 
     sha256 = {file: hashlib.sha256(text.encode()).hexdigest() for file, _, text in texts}
     overall = hashlib.sha256("".join(sha256.values()).encode()).hexdigest()
@@ -83,7 +82,7 @@ def sotu_source(name: str) -> Source:
         split="; ".join([SPLIT, *held_out]),
         sha256=sha256,
         size=sum(len(text.encode()) for _, _, text in texts),
-        lines=lines,
+        batches=batches,
         tokenized=False,
         verified=overall == _VERIFIED[name],
     )

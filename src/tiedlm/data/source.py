@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiedlm.data.compressed import plain_name
-from tiedlm.data.deal import how_to_deal
+from tiedlm.data.deal import Batch, how_to_deal
 from tiedlm.data.documents import (
     FIELD,
     examine_documents,
@@ -23,8 +23,6 @@ from tiedlm.errors import UserError
 PARTS = ("train", "valid", "test")
 _MANY = 20  # files; the hashes of more are hashed again, and one is kept
 
-Lines = Iterator[tuple[str, str | None]]
-
 
 @dataclass(frozen=True)
 class Source:
@@ -36,8 +34,7 @@ class Source:
         split: how the parts were made, in one line.
         sha256: file name -> SHA-256, for every file the text comes from.
         size: bytes to read, for the progress bar.
-        lines: yields (part, line) for every line; the lines of a part are in order. Before the
-            first line of a document it yields (part, None).
+        batches: yields the lines, many of one part at a time; the lines of a part are in order.
         tokenized: whether the text is already split into words.
         lacks_blanks: whether the text has no spaces between words.
         verified: whether the hashes are the published ones; None where none are published.
@@ -49,7 +46,7 @@ class Source:
     split: str
     sha256: dict[str, str]
     size: int
-    lines: Callable[[], Lines]
+    batches: Callable[[], Iterator[Batch]]
     tokenized: bool
     lacks_blanks: bool = False
     verified: bool | None = None
@@ -79,10 +76,10 @@ def from_files(
         if facts.size == 0:
             raise UserError(f"{paths[part]} is empty; expected the {part} text")
 
-    def lines() -> Lines:
+    def batches() -> Iterator[Batch]:
         for part, path in paths.items():
-            for line in read_documents(path, field):
-                yield part, line
+            for lines, begins in read_documents(path, field):
+                yield Batch(part, lines, begins)
 
     return Source(
         name=name,
@@ -90,7 +87,7 @@ def from_files(
         split=split + _field_note(paths.values(), field),
         sha256={path.name: facts.sha256 for path, facts in zip(paths.values(), found, strict=True)},
         size=sum(facts.size for facts in found),
-        lines=lines,
+        batches=batches,
         tokenized=looks_tokenized(_lines([paths["train"]], field)),
         lacks_blanks=lacks_blanks(_lines([paths["train"]], field)),
         files=tuple(paths.values()),
@@ -192,7 +189,7 @@ def from_many(
         split=deal.rule + _field_note(files, field),
         sha256=_hashes(list(paths), found),
         size=sum(facts.size for facts in found),
-        lines=lambda: deal.lines(files, field),
+        batches=lambda: deal.batches(files, field),
         tokenized=tokenized,
         lacks_blanks=lacks_blanks(_lines(files, field)),
         files=files,
@@ -202,9 +199,8 @@ def from_many(
 def _lines(paths: Iterable[Path], field: str) -> Iterator[str]:
     """Yield the lines of some files, one after another."""
     for path in paths:
-        for line in read_documents(path, field):
-            if line is not None:
-                yield line
+        for lines, _ in read_documents(path, field):
+            yield from lines
 
 
 def _field_note(paths: Iterable[Path], field: str) -> str:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tiedlm.errors import UserError
 
 Tokens = npt.NDArray[np.int64]
-_CHUNK = 1 << 20
+CHUNK = 1 << 20  # tokens of a long text that are looked at together
 
 
 def stream_length(tokens: int, batch_size: int) -> int:
@@ -129,8 +129,8 @@ class Shuffled:
 def count_ids(ids: npt.NDArray[np.integer], size: int) -> npt.NDArray[np.int64]:
     """Return how often each id below ``size`` occurs, in bounded memory."""
     counts = np.zeros(size, dtype=np.int64)
-    for start in range(0, len(ids), _CHUNK):
-        counts += np.bincount(ids[start : start + _CHUNK], minlength=size)
+    for start in range(0, len(ids), CHUNK):
+        counts += np.bincount(ids[start : start + CHUNK], minlength=size)
         release(ids)
     return counts
 

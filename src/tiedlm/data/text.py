@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -80,7 +81,16 @@ def examine(path: Path) -> TextFacts:
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file without their line ends, blank lines included.
+    """Yield the lines of a UTF-8 file without their line ends, as :func:`read_chunks` reads them.
+
+    Raises:
+        UserError: as :func:`read_chunks`.
+    """
+    return chain.from_iterable(read_chunks(path))
+
+
+def read_chunks(path: Path) -> Iterator[list[str]]:
+    """Yield the lines of a UTF-8 file without their line ends, many at a time, blank ones included.
 
     Only a newline ends a line. Memory is bounded by the longest line, which may have ``MAX_LINE``
     bytes. Gzip and Zstandard are unpacked.
@@ -94,7 +104,7 @@ def read_lines(path: Path) -> Iterator[str]:
         while data := file.read(_CHUNK):
             data += file.readline(MAX_LINE + 1)
             lines = _plain_lines(data, seen)
-            yield from _one_by_one(io.BytesIO(data), path, seen, file) if lines is None else lines
+            yield list(_one_by_one(io.BytesIO(data), path, seen, file)) if lines is None else lines
         if not seen.lines:
             raise _empty(path)
 

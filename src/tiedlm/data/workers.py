@@ -97,7 +97,11 @@ def _worker(encoder: Encoder) -> Iterator[_Worker]:
     path = [os.path.abspath(folder) for folder in sys.path]
     code = f"import sys; sys.path = {path!r}; from tiedlm.data.workers import main; main()"
     command = [sys.executable, "-c", code]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    # The processes share the cores, so the library for pieces takes no threads of its own.
+    environment = {"TOKENIZERS_PARALLELISM": "false", **os.environ}
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
     try:
         worker = _Worker(process)
         worker.send(encoder)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tiedlm.data.streams import release
 from tiedlm.evaluation.perplexity import Evaluation, summarize, target_losses
 from tiedlm.evaluation.unfinished import Unfinished, saved_state, state_tensors
 from tiedlm.model import LanguageModel
@@ -59,15 +60,15 @@ def monte_carlo_losses(
     if samples < 1:
         raise ValueError(f"samples: expected at least 1, got {samples}")
     device = model.embedding.weight.device
-    losses: list[npt.NDArray[np.float32]] = []
+    losses = np.empty(len(ids) - 1, dtype=np.float32)
     first, state = 0, None
     saved = None if unfinished is None else unfinished.restore()
     own_random = torch.random.fork_rng([device] if device.type == "cuda" else [])
     with torch.no_grad(), own_random, model.mode(training=True):
         torch.manual_seed(seed)
         if saved is not None:
-            losses, state = [saved["losses"].numpy()], saved_state(model, saved)
-            first = len(losses[0])
+            first, state = len(saved["losses"]), saved_state(model, saved)
+            losses[:first] = saved["losses"].numpy()
             _set_random_state(saved, device)
             on_tokens(first)
         for start in range(first, len(ids) - 1, window):
@@ -76,21 +77,22 @@ def monte_carlo_losses(
             hidden, state = model(tokens_KT[:, :-1], state)
             nll_KT = target_losses(model, model.decoder.project(hidden), tokens_KT[:, 1:])
             mean_T = math.log(samples) - torch.logsumexp(-nll_KT.double(), dim=0)
-            losses.append(mean_T.float().cpu().numpy())
-            on_tokens(len(piece) - 1)
+            end = start + len(piece) - 1
+            losses[start:end] = mean_T.float().cpu().numpy()
+            release(ids)
+            on_tokens(end - start)
             if unfinished is not None:
-                unfinished.checkpoint(partial(_tensors, losses, state, device))
+                unfinished.checkpoint(partial(_tensors, losses[:end], state, device))
     if unfinished is not None:
         unfinished.finish()
-    return np.concatenate(losses)
+    return losses
 
 
 def _tensors(
-    losses: list[npt.NDArray[np.float32]], state: State, device: torch.device
+    losses: npt.NDArray[np.float32], state: State, device: torch.device
 ) -> dict[str, Tensor]:
     """Return what an evaluation needs to go on: its losses, state and random generators."""
-    losses[:] = [np.concatenate(losses)]
-    found = {"losses": torch.from_numpy(losses[0]), "rng.cpu": torch.get_rng_state()}
+    found = {"losses": torch.from_numpy(losses), "rng.cpu": torch.get_rng_state()}
     if device.type == "cuda":
         found["rng.cuda"] = torch.cuda.get_rng_state(device)
     return found | state_tensors(state)

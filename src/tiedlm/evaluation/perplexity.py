@@ -90,7 +90,13 @@ def token_losses(
     Returns:
         ``(N - 1,)`` float32.
     """
-    return np.concatenate(list(_loss_spans(model, ids, window)))
+    losses = np.empty(max(len(ids) - 1, 0), dtype=np.float32)
+    first = 0
+    for span in _loss_spans(model, ids, window):
+        losses[first : first + len(span)] = span
+        first += len(span)
+        release(ids)
+    return losses
 
 
 def _loss_spans(

@@ -19,7 +19,7 @@ from tiedlm.training.settings import Settings
 FEW_UPDATES = 10  # an epoch: fewer hardly move a model
 SHORTEST = 5  # steps of a window whose length varies
 SPREAD = 5.0  # standard deviation of that length
-RELEASE = 1 << 20  # words that are read before the memory of the text is given back
+RELEASE = 1 << 14  # words that are read before the memory of the text is given back
 _SHUFFLE = 1  # tells the random numbers of the shuffle from those of the windows
 USUAL = 0.95  # probability of a window of about bptt steps; the others have about half of it
 

@@ -13,7 +13,6 @@ import pytest
 
 from tiedlm.data import Vocabulary, load_corpus
 from tiedlm.data.check import check_corpus, notes_on_text
-from tiedlm.data.encoder import Block
 from tiedlm.errors import UserError
 from tiedlm.files import cache_folder
 
@@ -359,27 +358,6 @@ def test_the_ids_do_not_depend_on_the_length_of_a_block(folder: Path, tmp_path: 
     assert blocks.info == whole.info
     for part in ("train", "valid", "test"):
         assert getattr(blocks, part).tolist() == getattr(whole, part).tolist()
-
-
-class Letters:
-    """An encoder with a vocabulary of its own, which has no ``<unk>``."""
-
-    key, tokenizer = "letters", "letters"
-    vocabulary = Vocabulary([*"abcdeghmnorstw", "<eos>"])
-
-    def encode_lines(self, lines):
-        ids = [self.vocabulary.encode([*line.replace(" ", ""), "<eos>"]) for line in lines]
-        return Block(np.concatenate(ids), np.array([len(part) for part in ids]))
-
-
-def test_an_encoder_with_its_own_vocabulary_gives_the_ids(folder: Path):
-    corpus = load_corpus(str(folder), encoder=Letters())
-    assert corpus.vocabulary == Letters.vocabulary
-    text = "".join(corpus.vocabulary.decode(corpus.train))
-    assert text == "thecatsat<eos>thedogsat<eos>thecatran<eos>"
-    assert corpus.info["tokenizer"] == "letters"
-    assert corpus.info["parts"]["test"] == {"tokens": 9, "unk": 0}
-    assert "<unk>" in load_corpus(str(folder)).vocabulary
 
 
 def test_a_document_begins_with_the_text_and_after_blank_lines(folder: Path, monkeypatch):

@@ -1,7 +1,9 @@
 """Sub-word pieces: every text has pieces, and they give it back."""
 
 import copy
+import errno
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -93,6 +95,15 @@ def test_pieces_survive_saving_and_copying(tmp_path):
     assert len(set(lines)) == len(lines) == 330
 
 
+def test_pieces_can_be_sent_to_another_process():
+    for vocabulary in TRAINED.values():
+        sent = pickle.loads(pickle.dumps(vocabulary))
+        assert sent == vocabulary
+        assert sent.eos_id == vocabulary.eos_id
+        lines = ["<eos> the cats", *ODD]
+        assert sent.encode_lines(lines).tolist() == vocabulary.encode_lines(lines).tolist()
+
+
 def test_pieces_of_another_model_are_refused(tmp_path):
     TRAINED["bpe"].save(tmp_path / "vocabulary.txt")
     other = train_pieces(LINES, "bpe", 300)
@@ -173,6 +184,53 @@ def test_a_share_of_the_text_has_the_same_lines_as_for_words(tmp_path, share):
     expected = " ".join(words.vocabulary.decode(words.train)).split("<eos>")
     assert pieces.vocabulary.text(pieces.train).split("\n") == [line.strip() for line in expected]
     assert pieces.info["parts"]["train"]["words"] == len(words.train)
+
+
+def test_pieces_in_several_blocks_and_processes_are_the_same(tmp_path, monkeypatch):
+    lines = [
+        f"Word{n % 97} and <unk> , naïve {n % 13} .\n" + "\n" * (n % 5 == 0) for n in range(600)
+    ]
+    (tmp_path / "t.txt").write_text("".join(lines))
+    given = {"pieces": "bpe", "vocab_size": 300, "fraction": 0.6, "skip": 0.2, "progress": False}
+    one = load_corpus(str(tmp_path / "t.txt"), **given)
+    monkeypatch.setattr("tiedlm.data.encode.BLOCK", 2000)
+    monkeypatch.setattr("tiedlm.data.encode.PARALLEL", 5000)
+    monkeypatch.setattr("tiedlm.data.encode.available_cores", lambda: 2)
+    several = load_corpus(str(tmp_path / "t.txt"), cache=tmp_path / "cache", **given)
+    assert several.vocabulary == one.vocabulary
+    assert several.info == one.info
+    assert one.info["parts"]["train"]["unk_words"] > 0
+    for part in ("train", "valid", "test", "documents"):
+        assert getattr(several, part).tolist() == getattr(one, part).tolist()
+    begins = one.documents.tolist()
+    assert len(begins) > 50
+    newlines = [n - 1 for n in begins[1:]]
+    assert {int(one.train[n]) for n in newlines} == {one.vocabulary.eos_id}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [(b"a \xff b", r"byte 0xff in line 9001"), (b"a \0", "line 9001 holds zero bytes")],
+)
+def test_a_wrong_byte_is_named_by_any_number_of_processes(tmp_path, monkeypatch, wrong, message):
+    (tmp_path / "t.txt").write_bytes(b"the cat sat\n" * 9000 + wrong + b"\n" + b"a b\n" * 99)
+    for processes in (1, 2):
+        monkeypatch.setattr("tiedlm.data.encode.PARALLEL", 200_000 // processes)
+        monkeypatch.setattr("tiedlm.data.encode.available_cores", lambda: 2)
+        with pytest.raises(UserError, match=message):
+            load_corpus(str(tmp_path / "t.txt"), pieces="bpe", vocab_size=300, fraction=0.5)
+    assert not list(tmp_path.glob("*/corpora/*"))
+
+
+def test_a_full_disk_leaves_no_pieces(text, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("numpy.lib.format.write_array_header_1_0", fail)
+    given = {"pieces": "bpe", "vocab_size": 300, "cache": tmp_path / "cache"}
+    with pytest.raises(UserError, match=r"cannot write .*No space left.*TIEDLM_CACHE"):
+        load_corpus(str(text), **given)
+    assert list(tmp_path.glob("cache/corpora/*")) == []
 
 
 def test_pieces_are_trained_on_the_kept_part_of_the_training_text_only(tmp_path):

@@ -10,8 +10,8 @@ from tiedlm.errors import UserError
 
 
 def lines_of(source):
-    """Return (part, line) for each line, without the starts of documents."""
-    return [(part, line) for part, line in source.lines() if line is not None]
+    """Return (part, line) for each line."""
+    return [(part, line) for part, lines, _ in source.batches() for line in lines]
 
 
 @pytest.mark.parametrize(
