@@ -217,17 +217,13 @@ class Adapter:
     ) -> tuple[Tensor, Callable[[Tensor], Tensor | None]]:
         vectors_TE.requires_grad_()
         with torch.enable_grad():
-            hidden_TBH, _, state = run_with_raw(
-                self.model.network, vectors_TE[:, None], self.state
-            )
+            hidden_TBH, _, state = run_with_raw(self.model.network, vectors_TE[:, None], self.state)
             projected_TH = self.model.decoder.project(hidden_TBH[:, 0])
         self.state = detach(state)
 
         def learn(grad_TH: Tensor) -> Tensor | None:
             wanted = [vectors_TE, *self._network]
-            grad_TE, *others = torch.autograd.grad(
-                projected_TH, wanted, grad_TH, allow_unused=True
-            )
+            grad_TE, *others = torch.autograd.grad(projected_TH, wanted, grad_TH, allow_unused=True)
             for parameter, gradient in zip(self._network, others, strict=True):
                 update = self.updates[id(parameter)]
                 update.decay() if gradient is None else update.dense(gradient)

@@ -54,6 +54,8 @@ class Update:
     ) -> None:
         self.weight, self.trained, self.rms = weight, trained.contiguous(), rms
         self.lr, self.epsilon, self.rate = lr, epsilon, decay
+        parts = (part for part in (weight, self.trained, rms) if part is not None)
+        self._are_contiguous = all(part.is_contiguous() for part in parts)
         self._row_block = max(1, BLOCK * len(weight) // weight.numel())
 
     def dense(self, grad: Tensor) -> None:
@@ -99,10 +101,10 @@ class Update:
 
         Into ``back_TH`` goes ``left @ weight``, of the weight before the update.
         """
-        tensors = (self.weight, self.trained, self.rms, left_TV, right)
-        if any(part is not None and not part.is_contiguous() for part in tensors):
+        if not self._are_contiguous:
             return False
-        kernels = kernels_for(*tensors, products=right.dtype, work=self.weight.numel())
+        # The others are like the weight; each check takes microseconds of a short segment.
+        kernels = kernels_for(self.weight, right, products=right.dtype, work=self.weight.numel())
         if kernels is None:
             return False
         declare(kernels, {"adapt": _ARGUMENTS})

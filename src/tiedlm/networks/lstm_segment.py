@@ -32,13 +32,11 @@ _SIGNATURES = {
 }
 
 
-def _kernels(*tensors: Tensor | None, width: int) -> ctypes.CDLL | None:
-    """Return the compiled kernels if they can multiply such tensors of few rows."""
-    if width < _LEAST_WIDTH or not all(x is None or x.is_contiguous() for x in tensors):
+def _kernels(weight_PK: Tensor, x: Tensor) -> ctypes.CDLL | None:
+    """Return the compiled kernels if they can multiply some rows like x with a weight."""
+    if weight_PK.shape[1] < _LEAST_WIDTH or not weight_PK.is_contiguous():
         return None
-    weight = tensors[0]
-    assert weight is not None
-    kernels = kernels_for(*tensors, products=weight.dtype, work=weight.numel())
+    kernels = kernels_for(weight_PK, x, products=weight_PK.dtype, work=weight_PK.numel())
     if kernels is not None:
         _declare(kernels)
     return kernels
@@ -51,10 +49,10 @@ def _declare(kernels: ctypes.CDLL) -> None:
 
 def few_rows(x_TK: Tensor, weight_PK: Tensor, bias_P: Tensor | None = None) -> Tensor:
     """Return ``x @ weight.t() + bias`` for few rows of x, without a gradient."""
-    kernels = _kernels(weight_PK, x_TK, bias_P, width=weight_PK.shape[1])
+    kernels = _kernels(weight_PK, x_TK)
     if kernels is None:
         return functional.linear(x_TK, weight_PK, bias_P)
-    out_TP = x_TK.new_empty(len(x_TK), len(weight_PK))
+    x_TK, out_TP = x_TK.contiguous(), x_TK.new_empty(len(x_TK), len(weight_PK))
     kernels.narrow_product(
         *x_TK.shape, len(weight_PK), torch.get_num_threads(), pointer(x_TK), pointer(weight_PK),
         pointer(bias_P), pointer(out_TP),
@@ -85,13 +83,13 @@ def forward(
     bias_G: Tensor,
 ) -> Steps:  # fmt: skip
     """Read the words of a layer without dropout; arguments as of ``lstm_layer_reference``."""
-    gates_TG = few_rows(x_TE.contiguous(), weight_ih_GE, bias_G)
+    gates_TG = few_rows(x_TE, weight_ih_GE, bias_G)
     T, H = len(gates_TG), len(h_H)
     cells_TH, tanh_cells_TH = gates_TG.new_empty(2, T, H).unbind(0)
     hidden_SH = gates_TG.new_empty(T + 1, H)
     hidden_SH[0] = h_H
     c_H = c_H.contiguous()
-    kernels = _kernels(weight_hh_GH, gates_TG, c_H, width=H)
+    kernels = _kernels(weight_hh_GH, gates_TG)
     if kernels is None:
         run, _ = recurrence(gates_TG, c_H, products=gates_TG.dtype)
         run(
@@ -117,7 +115,7 @@ def backward(steps: Steps, weight_hh_GH: Tensor, grad_TH: Tensor) -> Tensor:
     """
     c_H, _, gates_TG, cells_TH, tanh_cells_TH = steps
     grad_TH, zeros_H = grad_TH.contiguous(), torch.zeros_like(c_H)
-    kernels = _kernels(weight_hh_GH, gates_TG, grad_TH, width=len(c_H))
+    kernels = _kernels(weight_hh_GH, grad_TH)
     if kernels is None:
         _, run = recurrence(gates_TG, c_H, grad_TH, products=gates_TG.dtype)
         grad_TBG, _, _ = run(
