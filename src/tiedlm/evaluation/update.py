@@ -23,6 +23,7 @@ from torch import Tensor
 
 from tiedlm.arithmetic import kernels_for
 from tiedlm.native import declare, pointer
+from tiedlm.native.memory import use_large_pages
 
 BLOCK = 2**16  # numbers of a block
 _ARGUMENTS = [
@@ -55,6 +56,9 @@ class Update:
         self.weight, self.trained, self.rms = weight, trained.contiguous(), rms
         self.lr, self.epsilon, self.rate = lr, epsilon, decay
         parts = (part for part in (weight, self.trained, rms) if part is not None)
+        for part in (weight, rms):  # walked over in every segment
+            if part is not None:
+                use_large_pages(part)
         self._are_contiguous = all(part.is_contiguous() for part in parts)
         self._row_block = max(1, BLOCK * len(weight) // weight.numel())
 
@@ -108,7 +112,8 @@ class Update:
         if kernels is None:
             return False
         declare(kernels, {"adapt": _ARGUMENTS})
-        height, T = len(self.weight), 0 if left_TV is None else len(left_TV)
+        height = len(self.weight) if self.weight.dim() > 1 else 1
+        T = 0 if left_TV is None else len(left_TV)
         partial = None if back_TH is None else back_TH.new_empty(_PARTS * back_TH.numel())
         kernels.adapt(
             height, self.weight.numel() // height, T, torch.get_num_threads(), self.lr,

@@ -120,15 +120,6 @@ static void low_rank_rows(
   for (int64_t r = 0; r < rows; r++) step_row(u, product + r * BLOCK, (v + r) * H + first, n);
 }
 
-/* Fetch some rows and what belongs to them while the rows before are dealt with. */
-static inline void fetch_rows(const update *u, int64_t v, int64_t rows) {
-  for (int64_t at = v * u->H; at < (v + rows) * u->H; at += 16) {
-    __builtin_prefetch(u->weight + at, 1, 3);
-    if (u->rms) __builtin_prefetch(u->rms + at, 0, 3);
-    if (u->rms || u->decay != 0.0f) __builtin_prefetch(u->trained + at, 0, 3);
-  }
-}
-
 /* left_TV is NULL where right is the gradient itself. back_TH may be NULL; else partial is room for
  * PARTS of it. */
 EXPORT void adapt(
@@ -146,8 +137,7 @@ EXPORT void adapt(
       float *back = back_TH ? partial + part * T * H : NULL;
       if (back) memset(back, 0, T * H * sizeof(float));
       for (int64_t v = start; v < stop; v += TOGETHER) {
-        int64_t rows = least(TOGETHER, stop - v), next = least(v + TOGETHER, stop - rows);
-        fetch_rows(&u, next, rows);
+        int64_t rows = least(TOGETHER, stop - v);
         for (int64_t first = 0; first < H; first += BLOCK) {
           int64_t n = least(BLOCK, H - first);
           if (left_TV) {
