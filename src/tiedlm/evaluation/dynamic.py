@@ -40,7 +40,7 @@ from tiedlm.evaluation.unfinished import saved_state, state_tensors
 from tiedlm.evaluation.update import Update
 from tiedlm.model import LanguageModel
 from tiedlm.networks.by_hand import LearnsByHand
-from tiedlm.networks.lstm_segment import few_rows
+from tiedlm.networks.narrow import few_rows
 from tiedlm.networks.network import run_with_raw
 from tiedlm.networks.state import State, detach
 from tiedlm.tying import TiedDecoder

@@ -7,7 +7,7 @@ from tiedlm import LanguageModel, ModelConfig, native
 from tiedlm.arithmetic import arithmetic
 from tiedlm.networks import lstm_segment
 from tiedlm.networks.by_hand import LearnsByHand
-from tiedlm.networks.lstm_segment import few_rows
+from tiedlm.networks.narrow import few_rows
 
 UNIT = 2.0**-24  # half a unit in the last place of 1, in float32
 
