@@ -134,3 +134,16 @@ def test_gradient_statistics_are_those_of_automatic_differentiation(options):
     m.eval()
     for name, part in mean_squares(m, TRAIN, streams=20, window=5).items():
         np.testing.assert_allclose(found[name].numpy(), part.numpy(), rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("methods", [METHODS[3], METHODS[6]], ids=str)
+@pytest.mark.parametrize("tied", [True, False])
+def test_adaptation_in_float32_has_the_losses_of_float64(pointwise, tied, methods):
+    """The compiled kernels serve float32 only; these rates do not amplify rounding."""
+    options = {"d_embed": 17, "d_hidden": 17 if tied else 23, "tied": tied, "decoder_bias": True}
+    m, other = model(**options), model(**options)
+    rms = mean_squares(m, TRAIN, streams=20, window=5)
+    expected = method_losses(other, IDS, methods, rms=rms)
+    low = {name: part.float() for name, part in rms.items()}
+    found = method_losses(m.float(), IDS, methods, rms=low)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)

@@ -26,7 +26,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -34,14 +34,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from tiedlm.errors import UserError
 from tiedlm.evaluation.unfinished import saved_state, state_tensors
 from tiedlm.evaluation.update import Update
 from tiedlm.model import LanguageModel
+from tiedlm.networks.by_hand import LearnsByHand
+from tiedlm.networks.narrow import few_rows
 from tiedlm.networks.network import run_with_raw
 from tiedlm.networks.state import State, detach
+from tiedlm.tying import TiedDecoder
 
 Rule = Literal["rms", "sgd"]
 
@@ -161,16 +163,11 @@ class Adapter:
             Diverged: if the loss of this segment is not finite, or the mean of the last 200 words
                 is far above the one of guessing.
         """
-        model, decoder, weight = self.model, self.model.decoder, self.model.embedding.weight
-        vectors_TE = weight.detach()[tokens_T].requires_grad_()
-        with torch.enable_grad():
-            hidden_TBH, _, state = run_with_raw(model.network, vectors_TE[:, None], self.state)
-            projected_TH = decoder.project(hidden_TBH[:, 0])
-        self.state = detach(state)
+        model, decoder = self.model, self.model.decoder
+        vectors_TE = model.embedding.weight.detach()[tokens_T]
         with torch.no_grad():
-            hidden_TH, classifier_VH = projected_TH.detach(), decoder.weight.detach()
-            # As `linear`, because `mm` with a transposed right factor can be far slower.
-            logits_TV = functional.linear(hidden_TH, classifier_VH, decoder.bias)
+            hidden_TH, backward = self._read(vectors_TE)
+            logits_TV = few_rows(hidden_TH, decoder.weight.detach(), decoder.bias)
             # The gradient of the mean cross-entropy: (softmax - one at the target) / T.
             log_p_TV = logits_TV.log_softmax(dim=-1)
             log_p_T1 = log_p_TV.gather(1, targets_T[:, None])
@@ -178,11 +175,15 @@ class Adapter:
             grad_TV = log_p_TV.exp().div_(len(targets_T))
             ones_T1 = torch.full_like(log_p_T1, -1 / len(targets_T))
             grad_TV.scatter_add_(1, targets_T[:, None], ones_T1)
-            grad_TH = grad_TV @ classifier_VH
-        wanted = [vectors_TE, *self._network]
-        grads = torch.autograd.grad(projected_TH, wanted, grad_TH, allow_unused=True)
-        with torch.no_grad():
-            self._learn(tokens_T, grad_TV, hidden_TH, grads)
+            grad_TH = self.through(decoder.weight, grad_TV, hidden_TH)
+            if decoder.bias is not None:
+                self.dense(decoder.bias, grad_TV.sum(dim=0))
+            grad_TE = backward(grad_TH)
+            embedding = self.updates[id(model.embedding.weight)]
+            if not model.config.tied:
+                embedding.decay()
+            if grad_TE is not None:
+                embedding.rows(tokens_T, grad_TE)
         return Segment(hidden_TH, targets_T, log_p_TV)
 
     @torch.no_grad()
@@ -192,27 +193,55 @@ class Adapter:
         log_p_TV = self.model.decode(hidden_BTH)[0].log_softmax(dim=-1)
         return self.model.decoder.project(hidden_BTH)[0], log_p_TV
 
-    def _learn(
-        self,
-        tokens_T: Tensor,
-        grad_TV: Tensor,
-        hidden_TH: Tensor,
-        grads: tuple[Tensor | None, ...],
-    ) -> None:
-        """Update all weights with the gradients of a segment."""
-        model, decoder = self.model, self.model.decoder
-        grad_TE, *others = grads
-        self.updates[id(decoder.weight)].low_rank(grad_TV, hidden_TH)
-        if decoder.bias is not None:
-            self.updates[id(decoder.bias)].dense(grad_TV.sum(dim=0))
-        embedding = self.updates[id(model.embedding.weight)]
-        if not model.config.tied:
-            embedding.decay()
-        if grad_TE is not None:
-            embedding.rows(tokens_T, grad_TE)
-        for parameter, gradient in zip(self._network, others, strict=True):
-            update = self.updates[id(parameter)]
-            update.decay() if gradient is None else update.dense(gradient)
+    def _read(self, vectors_TE: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor | None]]:
+        """Read word vectors; return what the classifier reads, and how to learn.
+
+        The function takes the gradient of the former, updates the network, and returns the gradient
+        of the vectors.
+        """
+        network, decoder = self.model.network, self.model.decoder
+        if not isinstance(network, LearnsByHand):
+            return self._read_by_autograd(vectors_TE)
+        out_TH, self.state, backward = network.read_to_learn(vectors_TE, self.state)
+        projection = decoder.projection if isinstance(decoder, TiedDecoder) else None
+        if projection is None:
+            return out_TH, lambda grad_TH: backward(grad_TH, self)
+
+        def learn(grad_TH: Tensor) -> Tensor:
+            return backward(self.through(projection.weight, grad_TH, out_TH), self)
+
+        return decoder.project(out_TH), learn
+
+    def _read_by_autograd(
+        self, vectors_TE: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor | None]]:
+        vectors_TE.requires_grad_()
+        with torch.enable_grad():
+            hidden_TBH, _, state = run_with_raw(self.model.network, vectors_TE[:, None], self.state)
+            projected_TH = self.model.decoder.project(hidden_TBH[:, 0])
+        self.state = detach(state)
+
+        def learn(grad_TH: Tensor) -> Tensor | None:
+            wanted = [vectors_TE, *self._network]
+            grad_TE, *others = torch.autograd.grad(projected_TH, wanted, grad_TH, allow_unused=True)
+            for parameter, gradient in zip(self._network, others, strict=True):
+                update = self.updates[id(parameter)]
+                update.decay() if gradient is None else update.dense(gradient)
+            return grad_TE
+
+        return projected_TH.detach(), learn
+
+    def through(self, weight_PK: Tensor, left_TP: Tensor, right_TK: Tensor) -> Tensor:
+        """Return ``left @ weight``; then update the weight with the gradient ``left.T @ right``."""
+        return self.updates[id(weight_PK)].through(left_TP, right_TK)
+
+    def low_rank(self, weight_PK: Tensor, left_TP: Tensor, right_TK: Tensor) -> None:
+        """Update a weight with the gradient ``left.T @ right``."""
+        self.updates[id(weight_PK)].low_rank(left_TP, right_TK)
+
+    def dense(self, parameter: Tensor, grad: Tensor) -> None:
+        """Update a parameter with its gradient."""
+        self.updates[id(parameter)].dense(grad)
 
     def _watch(self, loss: float, words: int) -> None:
         """Raise an error if the weights predict worse than guessing does."""

@@ -7,8 +7,9 @@ Here r is the root mean square of the gradient on the training text, and d is th
 the average of r. Without r the factors are d and eta. The gradient g is dense, or a product of two
 narrow matrices that is never made as a whole, or a few rows.
 
-The compiled kernel (``native/adapt.c``) passes over the numbers once. PyTorch updates large
-parameters in blocks that stay in the processor's cache.
+The compiled kernel (``native/adapt.c``) passes over the numbers once. The same pass computes the
+gradient of what the parameter was multiplied with. PyTorch updates large parameters in blocks that
+stay in the processor's cache.
 
 Shape letters: T words of a segment, V rows of the parameter, H its width.
 """
@@ -22,11 +23,13 @@ from torch import Tensor
 
 from tiedlm.arithmetic import kernels_for
 from tiedlm.native import declare, pointer
+from tiedlm.native.memory import use_large_pages
 
 BLOCK = 2**16  # numbers of a block
 _ARGUMENTS = [
-    *[ctypes.c_int64] * 3, ctypes.c_int, *[ctypes.c_float] * 3, *[ctypes.c_void_p] * 5,
+    *[ctypes.c_int64] * 3, ctypes.c_int, *[ctypes.c_float] * 3, *[ctypes.c_void_p] * 7,
 ]  # fmt: skip
+_PARTS = 16  # as in adapt.c
 
 
 class Update:
@@ -52,20 +55,33 @@ class Update:
     ) -> None:
         self.weight, self.trained, self.rms = weight, trained.contiguous(), rms
         self.lr, self.epsilon, self.rate = lr, epsilon, decay
+        parts = (part for part in (weight, self.trained, rms) if part is not None)
+        for part in (weight, rms):  # walked over in every segment
+            if part is not None:
+                use_large_pages(part)
+        self._are_contiguous = all(part.is_contiguous() for part in parts)
         self._row_block = max(1, BLOCK * len(weight) // weight.numel())
 
     def dense(self, grad: Tensor) -> None:
         """Update with a gradient of the parameter's shape."""
-        if not self._compiled(None, grad.contiguous()):
+        if not self._compiled(None, grad.contiguous(), None):
             for rows in self._blocks():
                 self._block(rows, grad[rows])
 
     def low_rank(self, left_TV: Tensor, right_TH: Tensor) -> None:
         """Update with the gradient ``left.T @ right``."""
-        if not self._compiled(left_TV.contiguous(), right_TH.contiguous()):
+        if not self._compiled(left_TV.contiguous(), right_TH.contiguous(), None):
             left_VT = left_TV.t()
             for rows in self._blocks():
                 self._block(rows, left_VT[rows] @ right_TH)
+
+    def through(self, left_TV: Tensor, right_TH: Tensor) -> Tensor:
+        """Return ``left @ weight``, and then update with the gradient ``left.T @ right``."""
+        back_TH = torch.empty_like(right_TH, memory_format=torch.contiguous_format)
+        if not self._compiled(left_TV.contiguous(), right_TH.contiguous(), back_TH):
+            torch.mm(left_TV, self.weight, out=back_TH)
+            self.low_rank(left_TV, right_TH)
+        return back_TH
 
     def decay(self) -> None:
         """Update with the gradient zero."""
@@ -84,20 +100,25 @@ class Update:
             step_TH = grad_TH / (self.rms[index_T] + self.epsilon)
             self.weight.index_add_(0, index_T, step_TH, alpha=-self.lr)
 
-    def _compiled(self, left_TV: Tensor | None, right: Tensor) -> bool:
-        """Update with the compiled kernel; return False if it does not work here."""
-        tensors = (self.weight, self.trained, self.rms, left_TV, right)
-        if any(part is not None and not part.is_contiguous() for part in tensors):
+    def _compiled(self, left_TV: Tensor | None, right: Tensor, back_TH: Tensor | None) -> bool:
+        """Update with the compiled kernel; return False if it does not work here.
+
+        Into ``back_TH`` goes ``left @ weight``, of the weight before the update.
+        """
+        if not self._are_contiguous:
             return False
-        kernels = kernels_for(*tensors, products=right.dtype, work=self.weight.numel())
+        # The others are like the weight; each check takes microseconds of a short segment.
+        kernels = kernels_for(self.weight, right, products=right.dtype, work=self.weight.numel())
         if kernels is None:
             return False
         declare(kernels, {"adapt": _ARGUMENTS})
-        height, T = len(self.weight), 0 if left_TV is None else len(left_TV)
+        height = len(self.weight) if self.weight.dim() > 1 else 1
+        T = 0 if left_TV is None else len(left_TV)
+        partial = None if back_TH is None else back_TH.new_empty(_PARTS * back_TH.numel())
         kernels.adapt(
             height, self.weight.numel() // height, T, torch.get_num_threads(), self.lr,
             self.epsilon, self.rate, pointer(left_TV), pointer(right), pointer(self.trained),
-            pointer(self.rms), pointer(self.weight),
+            pointer(self.rms), pointer(self.weight), pointer(back_TH), pointer(partial),
         )  # fmt: skip
         return True
 

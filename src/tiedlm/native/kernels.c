@@ -421,4 +421,6 @@ EXPORT void distributions(
 
 #include "lstm.c"
 
+#include "narrow.c"
+
 #include "adapt.c"

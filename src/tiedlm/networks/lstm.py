@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from tiedlm.arithmetic import is_autocast, without_autocast
 from tiedlm.dropout import check_probability, stream_mask
+from tiedlm.networks import lstm_segment
 from tiedlm.networks import state as states
+from tiedlm.networks.by_hand import Backward, Learner
 from tiedlm.networks.lstm_function import lstm_layer
 from tiedlm.networks.network import draw_parameters, register
 from tiedlm.tracing import is_jit_tracing, is_symbolic, is_transformed
@@ -238,6 +240,35 @@ class VariationalLSTM(nn.Module):
         fast = fast and not (is_symbolic(x_TBE) or is_jit_tracing())
         layer = lstm_layer if fast else lstm_layer_reference
         return self._forward_layers(x_TBE, h_LBH, c_LBH, layer)
+
+    def read_to_learn(
+        self, x_TE: Tensor, state: LSTMState | None
+    ) -> tuple[Tensor, LSTMState, Backward]:
+        """Read words of one stream without dropout, to learn from them by hand.
+
+        See :class:`tiedlm.networks.by_hand.LearnsByHand`.
+        """
+        h_LBH, c_LBH = self.initial_state(1) if state is None else state
+        read = []
+        for index, layer in enumerate(self.typed_layers()):
+            weights = (layer.weight_ih, layer.weight_hh, layer.bias)
+            steps = lstm_segment.forward(x_TE, h_LBH[index, 0], c_LBH[index, 0], *weights)
+            read.append((layer, x_TE, steps))
+            x_TE = steps.hidden_SH[1:]
+        last = LSTMState(
+            torch.stack([steps.hidden_SH[-1:] for _, _, steps in read]),
+            torch.stack([steps.cells_TH[-1:] for _, _, steps in read]),
+        )
+
+        def backward(grad_TH: Tensor, learner: Learner) -> Tensor:
+            for layer, input_TE, steps in reversed(read):
+                grad_TG = lstm_segment.backward(steps, layer.weight_hh, grad_TH)
+                grad_TH = learner.through(layer.weight_ih, grad_TG, input_TE)
+                learner.low_rank(layer.weight_hh, grad_TG, steps.hidden_SH[:-1])
+                learner.dense(layer.bias, grad_TG.sum(dim=0))
+            return grad_TH
+
+        return x_TE, last, backward
 
     def _forward_layers(
         self,

@@ -58,7 +58,7 @@ def _run(
     hidden_SBH = gates_TBG.new_empty(T + 1, B, H)
     recurrent_BH, output_TBH = hidden_SBH[0], hidden_SBH[1:]
     recurrent_BH.copy_(h_BH if mask_BH is None else h_BH * mask_BH)
-    run, _ = _recurrence(gates_TBG, h_BH, c_BH, mask_BH, products=gemm)
+    run, _ = recurrence(gates_TBG, h_BH, c_BH, mask_BH, products=gemm)
     run(
         gates_TBG, c_BH, recurrent_BH, weight_hh_GH.to(gemm), mask_BH,
         cells_TBH, tanh_cells_TBH, output_TBH,
@@ -67,7 +67,7 @@ def _run(
     return hidden_SBH, last_h_BH, gates_TBG, cells_TBH, tanh_cells_TBH
 
 
-def _recurrence(
+def recurrence(
     gates_TBG: Tensor, *tensors: Tensor | None, products: torch.dtype
 ) -> tuple[Callable[..., None], Callable[..., tuple[Tensor, Tensor, Tensor]]]:
     """Return the fastest ``(run_forward, run_backward)`` that works on these tensors.
@@ -229,7 +229,7 @@ class _LSTMLayer(torch.autograd.Function):
         T, B, H = cells_TBH.shape
         gemm = ctx.gemm
         need_x, need_h, need_c, need_w_ih, need_w_hh, need_b, _ = ctx.needs_input_grad
-        _, run = _recurrence(gates_TBG, c_BH, mask_BH, grad_output_TBH, products=gemm)
+        _, run = recurrence(gates_TBG, c_BH, mask_BH, grad_output_TBH, products=gemm)
         grad_gates_TBG, factor_TBG, grad_cell_BH = run(
             gates_TBG, c_BH, cells_TBH, tanh_cells_TBH, weight_hh_GH, mask_BH,
             grad_output_TBH, grad_h_BH, grad_c_BH,

@@ -30,3 +30,12 @@ def test_without_glibc_nothing_is_done(monkeypatch):
     monkeypatch.setattr(memory, "_glibc", lambda: None)
     assert not memory.keep_freed_memory()
     memory.return_freed_memory()
+
+
+@pytest.mark.parametrize("numbers", [0, 10, 3 * 2**20 + 7])
+def test_large_pages_change_no_number_and_no_address(numbers):
+    tensor = torch.arange(numbers, dtype=torch.float32)
+    address, expected = tensor.data_ptr(), tensor.clone()
+    memory.use_large_pages(tensor)
+    assert tensor.data_ptr() == address
+    assert torch.equal(tensor, expected)
