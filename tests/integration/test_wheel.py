@@ -39,5 +39,5 @@ def test_an_installed_wheel_trains_evaluates_and_exports(tiny_corpus, tmp_path):
     tiedlm("export", "run", "--to", "hf", "hf", "--no-check")
     assert (tmp_path / "hf" / "modeling_tiedlm.py").is_file()
     assert "tiedlm" in tiedlm("info")
-    for name in ("kernels.c", "product.c", "lstm.c"):
+    for name in ("kernels.h", "losses.c", "product.c", "lstm.c", "adapt.c"):
         assert (target / "tiedlm" / "native" / name).is_file()

@@ -1,14 +1,14 @@
 """Compile kernels for this machine, and detect what works on it.
 
 The losses and the networks are plain PyTorch, which passes over memory once for every operation.
-``kernels.c`` does the same work in one pass a row. The C compiler ``cc`` compiles it at its first
-use, and the user's cache keeps the result (``library.py``). Without a compiler, and in float64, the
-PyTorch code runs. On a GPU Triton's kernels do the same work.
+``losses.c``, ``lstm.c`` and ``adapt.c`` do the same work in one pass a row. The C compiler ``cc``
+compiles them at their first use, and the user's cache keeps the result (``library.py``). Without a
+compiler, and in float64, the PyTorch code runs. On a GPU Triton's kernels do the same work.
 
 ``ways.py`` has ways to make a matrix product, and ``routes.py`` measures which one is fast here.
 ``triton.py`` detects whether Triton works, and ``processor.py`` what else makes products fast.
 ``memory.py`` has the C library's switch for freed memory. :mod:`tiedlm.arithmetic` is what turns
-all of this on. Except for ``kernels.c`` nothing in this folder knows the losses or the networks.
+all of this on. Except for these files nothing in this folder knows the losses or the networks.
 """
 
 from tiedlm.native.library import (

@@ -1,4 +1,4 @@
-/* The update of dynamic evaluation; kernels.c includes this file.
+/* The update of dynamic evaluation.
  *
  * w += min(decay rms, 1) (w0 - w) - lr / (rms + epsilon) g, in one pass over the numbers. The
  * gradient g is a matrix (V, H), or left^T right of T words, which is never written to memory.
@@ -7,6 +7,9 @@
  *
  * Each number is one sum in one order, whatever the number of threads.
  */
+
+#include "kernels.h"
+#include "narrow.c"
 
 #ifdef __AVX512F__
 #include <immintrin.h>

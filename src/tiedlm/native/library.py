@@ -1,4 +1,4 @@
-"""Compile ``kernels.c`` for this machine, cache the result, and load it.
+"""Compile the kernels for this machine, cache the result, and load it.
 
 The kernels run on PyTorch's own threads: they call the OpenMP library that PyTorch has loaded.
 """
@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ from tiedlm.native.locks import ForkSafeLock
 from tiedlm.native.routes import processor_lines
 from tiedlm.tracing import is_recording
 
-SOURCE = Path(__file__).with_name("kernels.c")  # which includes the others
+FOLDER = Path(__file__).parent
+UNITS = ("losses.c", "lstm.c", "adapt.c")  # which include the others
 _FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -fPIC -fvisibility=hidden -fopenmp"
 _loading = ForkSafeLock()
 _PATIENCE = 120  # seconds to wait for another process that compiles
-_TYPES = {torch.float32: 1, torch.bfloat16: 2}  # their numbers in kernels.c; 0 is no matrix
+_TYPES = {torch.float32: 1, torch.bfloat16: 2}  # their numbers in kernels.h; 0 is no matrix
 
 
 def why_not() -> str:
@@ -74,7 +76,7 @@ def declare(kernels: ctypes.CDLL, signatures: Mapping[str, Sequence[Any]]) -> No
 
 
 def type_of(tensor: Tensor) -> int:
-    """Return the number that ``kernels.c`` has for a tensor's type."""
+    """Return the number that ``kernels.h`` has for a tensor's type."""
     return _TYPES[tensor.dtype]
 
 
@@ -145,19 +147,24 @@ def _load(path: Path) -> ctypes.CDLL | None:
 
 
 def _compile(compiler: list[str]) -> bytes:
-    """Return the kernels as a shared library, for this processor."""
-    with tempfile.TemporaryDirectory() as folder:
-        target, library = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
+    """Return the kernels as a shared library, for this processor; each unit is compiled at once."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+        library = Path(folder) / "kernels.so"
+        objects = [str(Path(folder) / f"{unit}.o") for unit in UNITS]
         flags = [*_FLAGS.split(), *_processor_flags()]
+
+        def compile_unit(unit: str, target: str) -> None:
+            _run([*compiler, *flags, "-c", str(FOLDER / unit), "-o", target])
+
+        list(pool.map(compile_unit, UNITS, objects))
         # Linked without -fopenmp, which would load a second OpenMP beside PyTorch's.
-        for arguments in (
-            [*flags, "-c", str(SOURCE), "-o", str(target)],
-            ["-shared", str(target), "-o", str(library), "-lm"],
-        ):
-            subprocess.run(
-                [*compiler, *arguments], check=True, capture_output=True, text=True, timeout=120
-            )
+        _run([*compiler, "-shared", *objects, "-o", str(library), "-lm"])
         return library.read_bytes()
+
+
+def _run(command: list[str]) -> str:
+    """Return what a command prints."""
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
 def _processor_flags() -> list[str]:
@@ -169,11 +176,9 @@ def _processor_flags() -> list[str]:
 
 def _fingerprint(compiler: list[str]) -> str:
     """Return a name for the kernels that changes with the source, the compiler and the CPU."""
-    version = subprocess.run(
-        [*compiler, "--version"], check=True, capture_output=True, text=True, timeout=60
-    ).stdout
+    version = _run([*compiler, "--version"])
     cpu = "\n".join(processor_lines())
-    sources = (path.read_text() for path in sorted(SOURCE.parent.glob("*.c")))
+    sources = (path.read_text() for path in sorted(FOLDER.glob("*.[ch]")))
     parts = (*sources, *compiler, version, cpu, _FLAGS, *_processor_flags())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

@@ -1,10 +1,12 @@
-/* One stream of few words: products and the recurrence of an LSTM; kernels.c includes this file.
+/* One stream of few words: products and the recurrence of an LSTM; adapt.c includes this file.
  *
  * A weight is read where it lies. Laying it out anew, as product.c and lstm.c do, takes longer than
  * a few words save. Each number is one sum in one order, whatever the number of threads.
  * Shape letters: T words, K width of what is multiplied, P rows of the weight, H hidden width;
  * gates are (T, 4H): i, f, g, o.
  */
+
+#include "lstm_units.h"
 
 #define FEW 5 /* words at a time */
 

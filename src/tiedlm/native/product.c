@@ -1,4 +1,4 @@
-/* Matrix products in float32; kernels.c includes this file.
+/* Matrix products in float32; lstm.c includes this file.
  *
  * A product is made of tiles: some rows of it times PANEL columns, whose sums stay in registers.
  * The right factor is laid out in panels of PANEL columns, row by row. Each number is one sum in
@@ -6,21 +6,14 @@
  */
 
 #ifdef __AVX512F__
-#define LANES 16 /* numbers of a vector */
-#define ROWS 12  /* of a tile: two vectors each must fit the registers */
+#define ROWS 12 /* of a tile: two vectors each must fit the registers */
 #else
-#define LANES 8
 #define ROWS 6
 #endif
 #define PANEL (2 * LANES)
 #define DEEP 704  /* rows of the panels that are laid out at a time, ... */
 #define WIDE 1024 /* ... and their columns */
 #define HIGH 72   /* rows of the left factor that a thread lays out at a time, for its second cache */
-
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
-
-int omp_get_thread_num(void);
-int omp_get_num_threads(void);
 
 typedef void tile(int64_t, const float *restrict, int64_t, const float *restrict, float *restrict,
                   int64_t, int, const float *, int64_t);
@@ -74,8 +67,6 @@ TILES(by_rows, a_row, 1)
 TILES(packed, 1, ROWS)
 static tile *const BY_ROWS[] = LIST(by_rows); /* a as it is, its rows contiguous */
 static tile *const PACKED[] = LIST(packed);   /* a laid out by pack_left */
-
-static inline int64_t parts_of(int64_t n, int64_t most) { return (n + most - 1) / most; }
 
 /* Lay PANEL columns of b out, of which n exist: the others become 0. */
 static void pack_panel(int64_t K, int64_t n, const float *b, int64_t row, int64_t column, float *to) {

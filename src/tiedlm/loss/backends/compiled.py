@@ -1,4 +1,4 @@
-"""The steps of the loss compiled for this machine (``native/kernels.c``): one pass a row for each.
+"""The steps of the loss compiled for this machine (``native/losses.c``): one pass a row for each.
 
 Shape letters: C tokens of a chunk, U distinct targets, V vocabulary.
 """
@@ -41,7 +41,7 @@ def _declare(kernels: ctypes.CDLL) -> None:
 
 
 class CompiledBackend:
-    """The kernels of ``kernels.c``. A thread has all tokens of its words."""
+    """The kernels of ``losses.c``. A thread has all tokens of its words."""
 
     in_place = True
     by_level = False

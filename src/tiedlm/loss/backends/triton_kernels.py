@@ -1,4 +1,4 @@
-"""The kernels of the loss in Triton: the steps of ``kernels.c``, for a GPU.
+"""The kernels of the loss in Triton: the steps of ``losses.c``, for a GPU.
 
 One program has a row, or a block of a row. A sum over tokens, for a word or for the bias, is made
 by the program that owns the result, in order, so that results do not depend on timing. Import this

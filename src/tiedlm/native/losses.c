@@ -1,7 +1,7 @@
 /* The pointwise work of the losses, each row in one pass while a cache holds it.
  *
  * The same equations as tiedlm/loss/backends/eager.py, which runs where there is no compiler and
- * which these are tested against; matrix products are not made here. lstm.c has the LSTM's kernels.
+ * which these are tested against; matrix products are not made here.
  * Shape letters are theirs: C tokens of a chunk, U distinct targets, V vocabulary, B streams,
  * H hidden width. All matrices are contiguous, rows first, but where a stride says how many numbers
  * a row is from the next.
@@ -9,98 +9,7 @@
  * Each row is computed by one thread in one order, so results do not depend on timing.
  */
 
-#include <math.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-enum { NONE = 0, F32 = 1, BF16 = 2 };
-#define BLOCK 512 /* columns whose sum is kept in float; sums of blocks are kept in double */
-#define SMALL 16384 /* numbers that one thread deals with faster than two */
-/* Inlined and specialised, some of these loops are no longer vectorised (GCC 12). */
-#define ALONE __attribute__((noinline))
-#define EXPORT __attribute__((visibility("default")))
-
-typedef union {
-  float f;
-  uint32_t u;
-  int32_t i;
-} word;
-
-static inline float as_float(int32_t i) { return ((word){.i = i}).f; }
-
-static inline float from_bf16(uint16_t x) { return ((word){.u = (uint32_t)x << 16}).f; }
-
-static inline uint16_t to_bf16(float x) {
-  uint32_t u = ((word){.f = x}).u;
-  uint32_t rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
-  uint32_t nan = (u >> 16) | 0x40;
-  return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? nan : rounded);
-}
-
-/* e^x to 2 units in the last place; below -87.3 it is 1e-38, not 0; NaN stays. */
-static inline float exp_(float x) {
-  x = x > 88.3762f ? 88.3762f : x;
-  x = x < -87.3365f ? -87.3365f : x;
-  float n = rintf(x * 1.44269504088896341f);
-  float r = x - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  return p * as_float(((int32_t)n + 127) << 23);
-}
-
-/* A factor in two parts: rounded to one, it would shift all products of a row the same way. */
-typedef struct {
-  float high, low;
-} factor;
-
-static inline factor split(double x) {
-  float high = (float)x;
-  return (factor){high, (float)(x - (double)high)};
-}
-
-static inline float times(float x, float high, float low) { return x * low + x * high; }
-
-static inline float sigmoid_(float x) { return 1.0f / (1.0f + exp_(-x)); }
-
-static inline float tanh_(float x) {
-  float a = fabsf(x), z = x * x;
-  float p = -5.70498872745e-3f;
-  p = p * z + 2.06390887954e-2f;
-  p = p * z - 5.37397155531e-2f;
-  p = p * z + 1.33314422036e-1f;
-  p = p * z - 3.33332819422e-1f;
-  float small = p * z * x + x;
-  float large = copysignf(1.0f - 2.0f / (exp_(2.0f * a) + 1.0f), x);
-  return a < 0.625f ? small : large;
-}
-
-/* Read columns [first, first + n) of a row into floats: the row itself where it is of floats. */
-static inline const float *read_block(
-    const void *row, int type, int64_t first, int64_t n, float *buffer) {
-  if (type == F32) return (const float *)row + first;
-  const uint16_t *x = (const uint16_t *)row + first;
-#pragma omp simd
-  for (int64_t v = 0; v < n; v++) buffer[v] = from_bf16(x[v]);
-  return buffer;
-}
-
-static inline void write_block(void *row, int type, int64_t first, int64_t n, const float *x) {
-  if (type == F32) {
-    float *out = (float *)row + first;
-    if (out != x) memcpy(out, x, n * sizeof(float));
-    return;
-  }
-  uint16_t *out = (uint16_t *)row + first;
-#pragma omp simd
-  for (int64_t v = 0; v < n; v++) out[v] = to_bf16(x[v]);
-}
+#include "kernels.h"
 
 /* The largest of m and x (+ b, if it is given). */
 ALONE static float largest_of(const float *restrict x, const float *restrict b, int64_t n, float m) {
@@ -142,12 +51,6 @@ ALONE static float shifted_dot_of(
   for (int64_t v = 0; v < n; v++) sum += x[v] * (y[v] - shift);
   return sum;
 }
-
-static inline char *row_of(const void *matrix, int type, int64_t row, int64_t stride) {
-  return (char *)matrix + row * stride * (type == F32 ? 4 : 2);
-}
-
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* What is needed of a word: y~ = softmax(z / tau), lse = log mean exp(z / tau)
  * and either dot = <y~, z / tau> or residual = weight z / tau. */
@@ -416,11 +319,3 @@ EXPORT void distributions(
     if (boundary_N) boundary_N[row] = (float)(log_sum - log(starts));
   }
 }
-
-#include "product.c"
-
-#include "lstm.c"
-
-#include "narrow.c"
-
-#include "adapt.c"
