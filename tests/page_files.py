@@ -14,7 +14,8 @@ from conftest import write_corpus
 Run = Callable[..., tuple[int, str, str]]
 
 # What both programs of docs/importing.md have in their own folder.
-MODEL_PY = """from torch import nn
+MODEL_PY = """import torch
+from torch import nn
 
 class RNNModel(nn.Module):
     def __init__(self, words):
@@ -22,6 +23,19 @@ class RNNModel(nn.Module):
         self.encoder = nn.Embedding(words, 7)
         self.rnn = nn.LSTM(7, 5, 2)
         self.decoder = nn.Linear(5, words)
+
+class TransformerModel(nn.Module):
+    def __init__(self, words):
+        super().__init__()
+        self.pos_encoder = nn.Module()
+        place = torch.arange(5000.0)[:, None]
+        rate = 10_000 ** (-torch.arange(0, 8, 2.0) / 8)
+        pairs = torch.stack((torch.sin(place * rate), torch.cos(place * rate)), 2)
+        self.pos_encoder.register_buffer("pe", pairs.flatten(1)[:, None])
+        layer = nn.TransformerEncoderLayer(8, 4, 9)
+        self.encoder = nn.TransformerEncoder(layer, 2, nn.LayerNorm(8), enable_nested_tensor=False)
+        self.input_emb = nn.Embedding(words, 8)
+        self.decoder = nn.Linear(8, words)
 """
 DATA_PY = """from pathlib import Path
 
@@ -37,7 +51,7 @@ LATER = r"(?:>|--out|--unk-list)\s*"  # before the name of a file that a command
 
 def write_files(folder: Path) -> None:
     """Write the files whose names or contents a page's text decides."""
-    text = write_corpus(folder / "corpus", lines=(300, 40, 40))
+    text = write_corpus(folder / "corpus", lines=(700, 40, 40))
     for name in ("train_10M.txt", "my-book.txt", "text.txt", "stimuli.txt", "my.txt"):
         shutil.copy(text / "train.txt", folder / name)
     lines = (text / "test.txt").read_text().splitlines()[:6]
@@ -80,13 +94,14 @@ def write_lists(folder: Path) -> None:
 
 
 def write_checkpoint(folder: Path) -> None:
-    """Write a pickled module and its state dict, as pytorch/examples does."""
+    """Write pickled modules and their state dicts, as pytorch/examples does."""
     import model  # the folder's
     import torch
 
     module = model.RNNModel(9)
     torch.save(module, folder / "model.pt")
     torch.save(module.state_dict(), folder / "model.state.pt")
+    torch.save(model.TransformerModel(9).state_dict(), folder / "transformer.state.pt")
     names = DATA_PY[DATA_PY.index("[") : DATA_PY.index("]")]
     (folder / "vocab.txt").write_text("\n".join(re.findall(r'"(\S+)"', names)) + "\n")
 
@@ -106,13 +121,17 @@ def write_runs(folder: Path, text: str, run: Run, kept: Path) -> None:
 
     Args:
         folder: the page's folder.
-        text: the page's code.
+        text: the page's code that is run.
         run: runs a script.
         kept: folder with the runs that earlier pages had.
     """
     models = {"vd-lstm": "", "vd-lstm-al": "-al", "vd-lstm-re": "-re", "vd-lstm-real": "-real"}
-    wanted = set(re.findall(r"\bruns/[\w-]+(?:/[\w*-]+)?", text))
-    made = set(re.findall(r"--out (runs/[\w-]+)", text))
+    name = r"runs/[\w-]+(?:/[\w*-]+)?"
+    wanted = set(re.findall(rf"\b{name}", text))
+    first = {}  # what stands before a run where it is first named
+    for before, run_name in re.findall(rf"(\S*\s*)({name})", text):
+        first.setdefault(run_name, before)
+    made = {one for one, before in first.items() if before.strip() == "--out"}
     for name in sorted(wanted):
         top = "/".join(name.split("/")[:2])
         names = {"runs/demo": [f"runs/demo/{model}" for model in models]}.get(top, [top])

@@ -108,6 +108,13 @@ def missing(page):
     return sorted(name for name in needed if not importlib.util.find_spec(name))
 
 
+def code_of(block):
+    """Return the code of a block that is run."""
+    if block.language in SHELL:
+        return [command.text for command in commands_of(block) if is_run(command)]
+    return [block.text] if block.language == "python" else []
+
+
 def run_block(block, shell, folder):
     """Run the commands of a block, one after the other, in one shell."""
     commands = [command for command in commands_of(block) if is_run(command)]
@@ -121,7 +128,7 @@ def run_block(block, shell, folder):
 def run_page(page, shell, folder, kept):
     """Run a page and return the names that its Python has set."""
     blocks = blocks_of(page)
-    code = "\n".join(block.text for block in blocks)
+    code = "".join(f"{one}\n" for block in blocks for one in code_of(block))
     page_files.write_texts(folder, code.splitlines())
     page_files.write_runs(folder, code, shell, kept)
     names = {"__name__": "__main__"}
