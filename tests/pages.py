@@ -15,7 +15,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").g
 FENCE = re.compile(r"^( *)(`{3,}|~{3,})([^\n]*)\n(.*?)^ *\2 *$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 COMMENT = re.compile(r"(?:^|[ \t]+)#(?!!).*$", re.MULTILINE)
-SHELL = ("sh", "bash", "console")
+SHELL = ("sh", "bash", "shell", "console")
 
 
 class Block(NamedTuple):

