@@ -140,10 +140,9 @@ def python(words: list[str], complete: bool) -> None:
         except Parsed:
             return
         except SystemExit as leaving:
-            assert "--help" in words or (not complete and "required" in err.getvalue()), (
-                err.getvalue() or leaving
-            )
-            return
+            if "--help" in words or (not complete and "required" in err.getvalue()):
+                return
+            raise AssertionError(err.getvalue() or leaving) from leaving
         finally:  # modules of a folder of scripts have names that others may have
             for name in set(sys.modules) - before:
                 if str(getattr(sys.modules[name], "__file__", "")).startswith(f"{ROOT}/bench"):

@@ -109,7 +109,7 @@ def write_checkpoint(folder: Path) -> None:
 def write_texts(folder: Path, commands: Iterable[str]) -> None:
     """Write a text for each other .txt that the commands read."""
     for command in commands:
-        for name in re.findall(rf"(?<!\S)(?<!> )([\w./-]+\.txt)(?!\S)", command):
+        for name in re.findall(r"(?<!\S)(?<!> )([\w./-]+\.txt)(?!\S)", command):
             path = folder / name
             if not re.search(rf"{LATER}{re.escape(name)}", command) and not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)

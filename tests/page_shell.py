@@ -57,7 +57,8 @@ def tiny_tiedlm(folder: Path):
     client.chmod(0o755)
     environment = os.environ | {
         "PATH": f"{client.parent}:{os.environ['PATH']}", "HOME": str(folder), "COLUMNS": "100",
-        "HF_HUB_OFFLINE": "1", "TIEDLM_NATIVE": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "HF_HUB_OFFLINE": "1", "TIEDLM_NATIVE": "0",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }  # fmt: skip
     server = subprocess.Popen(
         [sys.executable, __file__, address], env=environment, stdout=subprocess.PIPE, text=True
@@ -87,7 +88,7 @@ def make_tiny() -> None:
         f"{count // MILLION}M" if count % MILLION == 0 else str(count)
     )
     import filelock  # noqa: F401
-    import torch._dynamo  # PyTorch imports it late, in a second
+
     import tiedlm.cli.data
     import tiedlm.cli.evaluate
     import tiedlm.cli.export

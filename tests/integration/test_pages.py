@@ -6,8 +6,8 @@ own parser instead (``page_checks.py``), and so are the logs' commands, of runs 
 """
 
 import ast
-import importlib
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -46,9 +46,12 @@ NEEDS = {
 SLOW = {"export.md", "babylm.md", "evaluation.md", "networks.md"}  # more than a few seconds
 READ = {  # languages of blocks that are no code of ours
     "text": lambda text: None,
-    "json": lambda text: importlib.import_module("json").loads(text),
+    "json": json.loads,
+    "yaml": lambda text: pytest.importorskip("yaml").safe_load(text),
+    "r": lambda text: check_brackets(text),
 }
 
+PROGRAM = re.compile(r"(tiedlm|torchrun|python|make|pip|\S+/python) (?!-m studies.NAME)")
 COMMANDS = [
     command
     for page in PAGES
@@ -56,6 +59,14 @@ COMMANDS = [
     if block.language in SHELL
     for command in commands_of(block)
 ]
+
+
+def check_brackets(text):
+    """Check that the brackets of a text are closed, strings and comments apart."""
+    text = re.sub(r"\"[^\"]*\"|'[^']*'|#.*", "", text)
+    while (shorter := re.sub(r"\([^][(){}]*\)|\[[^][(){}]*\]|\{[^][(){}]*\}", "", text)) != text:
+        text = shorter
+    assert not re.search(r"[][(){}]", text), text
 
 
 def is_run(command):
@@ -237,7 +248,7 @@ def test_programs_and_flags_named_in_sentences_exist():
     named = set()
     for page in PAGES:
         for span in code_spans(page):
-            if re.match(r"(tiedlm|torchrun|python|make|pip|\S+/python) (?!-m studies.NAME)", span.text):
+            if PROGRAM.match(span.text):
                 check(span.text, complete=False)
             elif span.text.startswith("--"):
                 named |= {(page.name, flag) for flag in re.findall(r"(?<!\S)--[\w-]+", span.text)}
