@@ -38,7 +38,7 @@ check: $(VENV)/made ## lint, format, types, layers, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/codespell src tests docs studies benchmarks examples *.md
+	$(BIN)/codespell src tests docs studies benchmarks examples notebooks *.md
 
 format: $(VENV)/made ## put the code into its format
 	$(BIN)/ruff check --fix .

@@ -64,7 +64,7 @@ def tiny_tiedlm(folder: Path):
         [sys.executable, __file__, address], env=environment, stdout=subprocess.PIPE, text=True
     )
 
-    def run(script: str, cwd: Path, timeout: float = 100) -> tuple[int, str, str]:
+    def run(script: str, cwd: Path, timeout: float = 600) -> tuple[int, str, str]:
         done = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", script], cwd=cwd, env=environment,
             capture_output=True, text=True, check=False, timeout=timeout, stdin=subprocess.DEVNULL,

@@ -31,8 +31,14 @@ NETWORKS = {
     "gru": {},
     "elman": {"activation": "relu"},
     "rhn": {"depth": 2, "dropout_output": 0.2, "transform_bias": 0.0},
+    "transformer": {"n_heads": 2, "memory": 7, "dropout_attention": 0.1},
+    "encoder": {"n_heads": 2, "d_inner": 10, "context": 6},
 }
-LEARNS_WITH = {name: {"n_layers": 1, "lr": 1.0} for name in ("awd_lstm", "rhn")}
+ATTENTION = ("transformer", "encoder")  # they read a window of words instead of a state
+LEARNS_WITH = {
+    **{name: {"n_layers": 1, "lr": 1.0} for name in ("awd_lstm", "rhn")},
+    **{name: {"d_hidden": 12, "lr": 0.1, "init_range": 0.1} for name in ATTENTION},
+}
 PROGRAM = [sys.executable, own_network.__file__]
 TORCHRUN = [
     sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
@@ -77,8 +83,7 @@ def real(runs):
 
 
 def test_every_network_is_here():
-    elsewhere = {"lstm", "transformer", "encoder"}  # test_attention_networks.py has two of them
-    assert set(registered()) - elsewhere == set(NETWORKS)
+    assert set(registered()) - {"lstm"} == set(NETWORKS)
 
 
 @pytest.mark.parametrize("recipe", VARIANTS)
@@ -100,7 +105,7 @@ def test_a_run_stopped_within_an_epoch_carries_its_state_on(
     corpus = load_corpus(str(tiny_corpus), progress=False)
     settings = Settings(
         data=str(tiny_corpus), network=network, options=NETWORKS[network], tied=True, alpha=2.0,
-        accumulate=accumulate, **{**TINY, "epochs": 1},
+        accumulate=accumulate, **{**TINY, **LEARNS_WITH.get(network, {}), "epochs": 1},
     )  # fmt: skip
     train(settings, corpus, tmp_path / "whole")
     with pytest.raises(Stopped):
@@ -149,6 +154,11 @@ def test_perplexity_does_not_depend_on_the_window_or_on_how_many_streams_are_rea
             arguments = ("evaluate", real, "--window", window, "--json")
             out = json.loads(run_command(capsys, *arguments)[1])
             assert out["perplexity"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_network_that_reads_a_window_of_words_reads_the_text_as_one_stream(network, real):
+    count = segments.segments_for(load(real), 10**9)
+    assert (count == 1) == (network in ATTENTION)
 
 
 def test_monte_carlo_dropout_samples_its_masks(capsys, real):
@@ -301,7 +311,7 @@ def test_transformers_needs_no_tiedlm(capsys, network, tmp_path, real):
 def test_words_are_dropped_before_the_network_reads_them(network):
     """With almost every word dropped, the network reads almost nothing but zeros."""
     torch.manual_seed(0)
-    shape = {"vocab_size": 50, "d_embed": 6, "d_hidden": 6}
+    shape = {"vocab_size": 50, "d_embed": 12, "d_hidden": 12}
     config = ModelConfig(network=network, options=NETWORKS[network], **shape, dropout_words=0.999)
     model = LanguageModel(config)
     with torch.no_grad():
@@ -310,3 +320,26 @@ def test_words_are_dropped_before_the_network_reads_them(network):
         expected, _ = model.read(torch.randint(50, (2, 4)), None, model.embedding.weight)
     if not NETWORKS[network].get("dropout_output"):
         torch.testing.assert_close(seen, expected)
+
+
+@pytest.mark.parametrize(
+    ("network", "given", "says"),
+    [
+        ("transformer", "n_heads=4", "option n_heads: expected a divisor of d_hidden = 12"),
+        ("transformer", "memory=0", "option memory: expected at least 1, got 0"),
+        ("transformer", "dropout_feedforward=1", "dropout_feedforward is the probability of drop"),
+        ("encoder", "context=1", "option context: expected at least 2, got 1"),
+    ],
+    indirect=["network"],
+)
+def test_a_wrong_option_is_one_line_and_nothing_is_written(
+    capsys, tiny_corpus, tmp_path, monkeypatch, network, given, says
+):
+    name = given.partition("=")[0]
+    others = {one: value for one, value in NETWORKS[network].items() if one != name}
+    monkeypatch.setitem(NETWORKS, network, others)
+    command = flags(network, tiny_corpus, tmp_path / "run")
+    status, _, err = run_command(capsys, "train", "small-real", *command, "--option", given)
+    assert (status, err.count("\n")) == (2, 1)
+    assert says in err
+    assert not (tmp_path / "run").exists()

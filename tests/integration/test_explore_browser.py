@@ -52,7 +52,7 @@ STATES = {
 }
 READY = {  # what shows that the view has its answer
     "words": "#table tbody tr", "target": ".js-plotly-plot .main-svg", "neighbours": ".near li",
-    "map": ".textpoint", "angles": ".js-plotly-plot .main-svg",
+    "map": ".map canvas[data-drawn]", "angles": ".js-plotly-plot .main-svg",
     "training": ".js-plotly-plot .main-svg", "surprisal": "a[download]", "pairs": "#table tbody tr",
 }  # fmt: skip
 PICTURES = os.environ.get("EXPLORE_PICTURES")
@@ -168,6 +168,7 @@ def test_every_view_fits_is_accessible_and_says_nothing_in_the_console(
         page = opened.go(view.name, STATES[view.name])
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view.name
         assert page.locator("h1").inner_text() == view.title
+        assert page.locator(".lead").inner_text() == view.sentence
         page.evaluate(axe)
         found = page.evaluate("axe.run()")["violations"]
         assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], view.name
@@ -176,6 +177,13 @@ def test_every_view_fits_is_accessible_and_says_nothing_in_the_console(
             kind = "" if width == 1280 else "-phone-dark"
             path = pictures / f"explore-{view.name}{kind}.png"
             page.screenshot(path=path, full_page=width == 1280)
+        if page.locator(".figures").count():
+            page.evaluate(
+                "() => document.querySelectorAll('details').forEach(one => one.open = true)"
+            )
+            page.wait_for_selector(".figures tbody td")
+            found = page.evaluate("axe.run('.figures')")["violations"]
+            assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], view.name
     opened.context.close()
     assert opened.wrong == []
     assert len(list(pictures.glob("explore-*.png"))) >= len(VIEWS) * (
@@ -243,6 +251,86 @@ def test_the_sliders_move_the_soft_target_by_keyboard(opened):
     assert page.locator("#gamma-shown").inner_text() == "3"
 
 
+WIDTHS = pytest.mark.parametrize("width", [1280, 390])
+
+
+@WIDTHS
+@pytest.mark.parametrize("view", ["target", "angles", "training"])
+def test_the_numbers_of_a_chart_are_read_by_keyboard(browser, server, view, width):
+    opened = Opened(browser, server, width)
+    page = opened.go(view, STATES[view])
+    tab_to(page, ".figures summary", 200)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".figures[open] tbody tr")
+    table = page.locator(".figures table").first
+    chart = page.locator(".js-plotly-plot").first
+    points = chart.evaluate("node => node.data[0].y.map(value => value ?? null)")
+    rows = table.locator("tbody tr").all_inner_texts()
+    assert len(rows) >= len(points) > 0
+    shown = float(rows[0].split("\t")[1].strip("°%"))
+    assert shown == pytest.approx(points[0] * (100 if view == "target" else 1), abs=0.06)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.matches('.figures .scroll')")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    opened.context.close()
+    assert opened.wrong == []
+
+
+@WIDTHS
+def test_the_map_is_walked_through_by_keyboard(browser, server, width):
+    opened = Opened(browser, server, width)
+    page = opened.go("map", "run=vd-lstm")
+    tab_to(page, ".map")
+    said = page.locator(".at").first
+    come_to = set()
+    for key in ["ArrowRight", "ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp", "ArrowLeft"]:
+        page.keyboard.press(key)
+        assert " of the vocabulary. Beside it on the map: " in said.inner_text()
+        come_to.add(said.locator("b").inner_text())
+    assert len(come_to) > 2
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+    before = page.evaluate("document.querySelector('.map canvas').toDataURL()")
+    page.keyboard.press("+")
+    until(page, "before => document.querySelector('.map canvas').toDataURL() !== before",
+          arg=before)  # fmt: skip
+    page.keyboard.press("0")
+    until(page, "before => document.querySelector('.map canvas').toDataURL() === before",
+          arg=before)  # fmt: skip
+    word = said.locator("b").inner_text()
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('.sum')?.innerText.startsWith('Nearest to ')")
+    kept = {"unknown word": "<unk>", "end of line": "<eos>"}.get(word, word)
+    assert page.input_value("#word") == kept
+    opened.context.close()
+    assert opened.wrong == []
+
+
+def test_the_map_shows_all_words_and_finds_one_that_is_not_shown(browser, tmp_path):
+    words = ["<eos>", "<unk>", *(f"word{number}" for number in range(400))]
+    make_run(tmp_path / "run", words)
+    server = Server(tmp_path / "run")
+    try:
+        opened = Opened(browser, server)
+        page = opened.go("map", "count=300&word=word399")
+        assert "300 of 402 words" in page.locator("h2").inner_text()
+        assert "Nearest to word399: " in page.locator(".block .sum").first.inner_text()
+        tab_to(page, ".map")
+        page.keyboard.press("ArrowDown")  # begins at the searched word
+        assert "word399 is word 402 of the vocabulary" in page.locator(".at").inner_text()
+        asked = []
+        page.on("request", lambda request: asked.append(request.post_data_json))
+        page.fill("#word", "word12")
+        until(page, "document.querySelector('.sum').innerText.startsWith('Nearest to word12:')")
+        assert [question["count"] for question in asked if "space" in question] == [0]
+        page.select_option("#count", "50000")
+        page.wait_for_selector(".map canvas[data-drawn='402']")
+        assert "402 of 402 words" in page.locator("h2").inner_text()
+        opened.context.close()
+        assert opened.wrong == []
+    finally:
+        server.stop()
+
+
 @pytest.mark.parametrize("view", ["neighbours", "map"])
 def test_an_unknown_word_offers_others_by_keyboard(opened, view):
     page = opened.go(view, STATES[view])
@@ -266,7 +354,12 @@ def test_a_text_is_walked_through_and_its_table_downloaded_by_keyboard(opened):
     tab_to(page, "#text")
     page.keyboard.type("the people\nof the zebra")
     until(page, "document.querySelectorAll('.colour .unknown').length > 0")
-    page.wait_for_selector("a[download]")
+    until(  # the whole text is read
+        page,
+        "(all => all.every(one => one.querySelector('a[download]') &&"
+        " one.querySelector('.colour').innerText.includes('zebra')))"
+        "([...document.querySelectorAll('.block')])",
+    )
     tab_to(page, ".colour")
     for _ in range(3):
         page.keyboard.press("ArrowRight")
@@ -382,9 +475,10 @@ def test_hostile_words_names_and_files_are_only_text(browser, tmp_path):
             assert page.locator("#runs bdi").inner_text() == folder.name
             assert page.locator("main a[href^='http']").count() == 0
             assert page.locator("main svg a").count() == 0
-        page = opened.go("map", "count=300")
-        shown = set(page.locator(".textpoint text").all_text_contents())
-        assert shown & {"<b>bold</b>", "<script>alert(1)</script>", "&lt;b&gt;", "{{7*7}}"}
+        page = opened.go("map", "word=<b>bold</b>".replace("/", "%2F"))
+        tab_to(page, ".map")
+        page.keyboard.press("ArrowRight")
+        assert page.locator(".at b").inner_text() == "<b>bold</b>"
         opened.context.close()
         assert opened.wrong == []
     finally:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ pytest.importorskip("plotly")
 from tests_support import run_command
 from tiedlm.errors import UserError
 from tiedlm.web.server import PORT, open_socket
+from tiedlm.web.views import VIEWS
 from web_support import make_run
 
 
@@ -85,6 +87,19 @@ def test_it_answers_at_the_address_it_prints_until_it_is_ended(command, how):
     assert err == ""
     with pytest.raises(ConnectionRefusedError):
         ask(port, token)
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_every_view():
+    benchmark = Path(__file__).parents[2] / "benchmarks" / "explore.py"
+    found = subprocess.run(
+        [sys.executable, benchmark, "--width", "8", "--vocab", "60", "--answers", "1", "--json"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    rows = [json.loads(line) for line in found.stdout.splitlines()]
+    for view in VIEWS:
+        assert any(row["view"].startswith(view.menu) for row in rows), view.menu
+    assert all(0 < row["median"] <= row["largest"] for row in rows)
 
 
 def free_port():

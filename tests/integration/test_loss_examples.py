@@ -86,3 +86,19 @@ def test_any_causal_model_is_tied_and_learns(tmp_path, architecture, tiny_corpus
     assert loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
     if bias is not None:
         assert not torch.equal(loaded.get_output_embeddings().bias, bias), "it learns too"
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_curve_of_one():
+    curves = []
+    for processes in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", processes,
+             EXAMPLES / "data_parallel.py"],
+            capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        curves.append([float(x) for x in re.findall(r"perplexity ([\d.]+)", done.stdout)])
+    assert len(curves[0]) == 6
+    assert curves[0][-1] < 2 < curves[0][0]
+    assert curves[1] == pytest.approx(curves[0], rel=0.05)  # of each, the first process's half

@@ -179,11 +179,18 @@ def test_a_mistake_is_one_line_and_leaves_no_file(
     assert (tmp_path / "p.jsonl").read_text() == good
 
 
-@pytest.mark.parametrize("command", ["pairs", "score"])
+@pytest.mark.parametrize("command", ["pairs", "score", "rescore"])
 def test_swapped_arguments_are_told_apart_in_one_line(capsys, trained, blimp, command):
     status, out, err = run(capsys, command, blimp, trained)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert f"the run comes first: `tiedlm {command} {trained} {blimp}`" in err
+
+
+@pytest.mark.parametrize("command", ["pairs", "score", "rescore"])
+def test_a_lone_dash_after_out_is_told_what_to_do(capsys, trained, blimp, command):
+    status, out, err = run(capsys, command, trained, blimp, "--out", "-")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "without --out the result is printed" in err
 
 
 @pytest.mark.parametrize(("command", "flag"), [("pairs", "--out"), ("score", "--unk-list")])

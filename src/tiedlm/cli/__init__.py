@@ -33,6 +33,7 @@ T = TypeVar("T")
 _UNTIL_THE_END = ExitStack()  # what lasts as long as a command
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _WITH_CONTEXT = ("tiedlm predict", "tiedlm generate")
+_PRINTS = ("tiedlm score", "tiedlm pairs", "tiedlm rescore")  # without --out
 _COMMANDS = {
     "demo": "Train the four models of the paper on a small corpus, and write a report.",
     "train": """Train one model from a recipe.
@@ -179,6 +180,8 @@ def _explain(error: CycloptsError) -> str:
     text = " ".join(str(error).split()).rstrip(".")
     if isinstance(error, (MissingArgumentError, UnknownOptionError)):
         text += f"; see `{command} --help`"
+    if command in _PRINTS and "--out requires" in text:
+        text += "; without --out the result is printed"
     if isinstance(error, UnknownOptionError) and command in _WITH_CONTEXT:
         text += "; write -- before a context that begins with -"
     return text

@@ -87,7 +87,7 @@ def rescore(
     json_
         Write every hypothesis with its scores, best first, as JSON lines.
     """
-    from tiedlm.cli.models import load_model, splits_words
+    from tiedlm.cli.models import check_order, load_model, splits_words
     from tiedlm.data import tokenize as tokenizer
     from tiedlm.files import keep_input, write_text
     from tiedlm.scoring import arpa as ngrams
@@ -96,6 +96,7 @@ def rescore(
     from tiedlm.training.ranges import LARGEST
     from tiedlm.training.run_files import model_files
 
+    check_order("rescore", run, nbest)
     given = _given_weights({"weight": weight, "penalty": penalty, "lm_scale": lm_scale}, tune)
     arpa_weight = _given_arpa_weight(arpa_weight, arpa)
     if not abs(unk_penalty) <= LARGEST:

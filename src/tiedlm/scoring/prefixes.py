@@ -9,6 +9,7 @@ Shape letters: M nodes of a depth, E requested words, H hidden width, V vocabula
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,14 @@ def sequence_log_probs(model: LanguageModel, sequences: Sequence[Ids], eos_id: i
     ends = sorted({path[-1] for path in trie.paths})
     word_log_probs = np.zeros(len(parents))
     end_log_probs = np.zeros(len(parents))
+    waiting: list[_Level] = []  # decoded together: each product reads the whole classifier
+
+    def decode() -> None:
+        for level, log_probs in zip(waiting, _log_probs(model, waiting), strict=True):
+            word_log_probs[level.children] = log_probs[: len(level.children)]
+            end_log_probs[level.finished] = log_probs[len(level.children) :]
+        waiting.clear()
+
     nodes, state = np.array([0]), model.initial_state(1)
     for next_level in [*trie.levels, []]:
         inputs_M1 = torch.from_numpy(np.where(tokens[nodes] < 0, eos_id, tokens[nodes]))[:, None]
@@ -84,12 +93,13 @@ def sequence_log_probs(model: LanguageModel, sequences: Sequence[Ids], eos_id: i
         finished = np.intersect1d(nodes, ends)
         rows = np.searchsorted(nodes, np.concatenate([parents[children], finished]))
         words = np.concatenate([tokens[children], np.full(len(finished), eos_id)])
-        log_probs = _log_probs(model, hidden_M1H[:, 0], rows, words)
-        word_log_probs[children] = log_probs[: len(children)]
-        end_log_probs[finished] = log_probs[len(children) :]
+        waiting.append(_Level(hidden_M1H[:, 0], rows, words, children, finished))
+        if sum(len(level.hidden_MH) for level in waiting) >= _rows_at_a_time(model):
+            decode()
         from_parents = torch.from_numpy(rows[: len(children)]).to(device)
         state = select(state, from_parents)
         nodes = children
+    decode()
     return [np.append(word_log_probs[path[1:]], end_log_probs[path[-1]]) for path in trie.paths]
 
 
@@ -120,15 +130,30 @@ def mixed_log_probs(
     ]
 
 
-def _log_probs(
-    model: LanguageModel,
-    hidden_MH: Tensor,
-    rows: npt.NDArray[np.int64],
-    words: npt.NDArray[np.int64],
-) -> Floats:
-    """Return ``log p(words[e] | hidden_MH[rows[e]])``."""
+class _Level(NamedTuple):
+    """The nodes of one depth: their hidden states, and which words are asked of which row."""
+
+    hidden_MH: Tensor
+    rows: npt.NDArray[np.int64]
+    words: npt.NDArray[np.int64]
+    children: npt.NDArray[np.int64]
+    finished: npt.NDArray[np.int64]
+
+
+def _rows_at_a_time(model: LanguageModel) -> int:
+    return max(1, CELLS // model.config.vocab_size)
+
+
+def _log_probs(model: LanguageModel, levels: Sequence[_Level]) -> list[Floats]:
+    """Return ``log p(words[e] | hidden_MH[rows[e]])`` for each level."""
+    if not levels:
+        return []
+    hidden_MH = torch.cat([level.hidden_MH for level in levels])
+    firsts = np.cumsum([0, *(len(level.hidden_MH) for level in levels)])
+    rows = np.concatenate([n + level.rows for n, level in zip(firsts, levels, strict=False)])
+    words = np.concatenate([level.words for level in levels])
     rows_E, words_E = (torch.from_numpy(x).to(hidden_MH.device) for x in (rows, words))
-    step = max(1, CELLS // model.config.vocab_size)
+    step = _rows_at_a_time(model)
     log_norm_M = torch.cat(
         [
             model.decode(hidden_MH[i : i + step]).logsumexp(dim=-1)
@@ -141,4 +166,4 @@ def _log_probs(
     if bias_V is not None:
         logits_E += bias_V[words_E]
     found: Floats = (logits_E - log_norm_M[rows_E]).double().cpu().numpy()
-    return found
+    return np.split(found, np.cumsum([len(level.words) for level in levels])[:-1])

@@ -86,6 +86,20 @@ def _begin(model: LanguageModel, start: int | None, learns: bool = False) -> _Ca
     return _Carry(hidden_BTH[:, 0], state)
 
 
+class Beginning(NamedTuple):
+    """What precedes every sentence: the states after ``start`` and the distribution there."""
+
+    carry: _Carry
+    shared: Shared
+
+
+@torch.no_grad()
+def beginning(model: LanguageModel, start: int | None, starts_V: Tensor | None = None) -> Beginning:
+    """Read the word before every sentence; the arguments are :func:`score_sentences`'s."""
+    carry = _begin(model, start)
+    return Beginning(carry, Shared(model, carry.hidden_BH[0], starts_V))
+
+
 @torch.no_grad()
 def score_sentences(
     model: LanguageModel,
@@ -93,6 +107,7 @@ def score_sentences(
     *,
     start: int | None,
     starts_V: Tensor | None = None,
+    begun: Beginning | None = None,
 ) -> Iterator[Scored]:
     """Score independent sentences in batches, and yield them in order.
 
@@ -103,9 +118,9 @@ def score_sentences(
         sentences: any number; a few hundred are held at a time.
         start: id of the word read before each sentence. If None, first words are not predicted.
         starts_V: see :func:`tiedlm.scoring.distributions.describe`.
+        begun: what :func:`beginning` returns for the same arguments, for many calls in a row.
     """
-    carry = _begin(model, start)
-    shared = Shared(model, carry.hidden_BH[0], starts_V)
+    carry, shared = begun or beginning(model, start, starts_V)
     for block in _blocks(sentences):
         by_length = sorted(range(len(block)), key=lambda index: len(block[index].ids))
         scored: dict[int, Scored] = {}

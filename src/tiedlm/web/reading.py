@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tiedlm.data import EOS
+from tiedlm.data.piece_form import BLANK
 from tiedlm.data.vocabulary import Ids
 from tiedlm.scoring import Sentence, sentences
 from tiedlm.web.runs import Loaded
@@ -91,8 +92,11 @@ def _sentences(loaded: Loaded, line: str) -> Iterator[Sentence]:
 
 
 def find_word(loaded: Loaded, typed: str) -> int | None:
-    """Return the id of a typed word, in lower case if only that is known; None if it is unknown."""
-    for word in (typed, typed.lower()):
+    """Return the id of a typed word; None if it is unknown.
+
+    It may be known in lower case only, or as the piece that begins a word.
+    """
+    for word in (typed, typed.lower(), BLANK + typed, BLANK + typed.lower()):
         if word in loaded.vocabulary:
             return int(np.asarray(loaded.vocabulary.encode([word]))[0])
     return None
@@ -100,10 +104,10 @@ def find_word(loaded: Loaded, typed: str) -> int | None:
 
 def suggestions(loaded: Loaded, typed: str) -> list[str]:
     """Return the first words of the vocabulary that begin as a typed word does."""
-    start = typed.lower()
+    start = typed.lower().lstrip(BLANK)
     found = []
     for word in loaded.vocabulary.words:
-        if word.lower().startswith(start):
+        if word.lower().lstrip(BLANK).startswith(start):
             found.append(word)
             if len(found) == _SUGGESTIONS:
                 break

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tiedlm.analysis.predictions import next_hidden
 from tiedlm.data import Vocabulary
+from tiedlm.data.piece_form import BLANK
 from tiedlm.data.vocabulary import Ids
 from tiedlm.errors import UserError, visible
 from tiedlm.model import LanguageModel
@@ -54,6 +55,7 @@ class Loaded:
         self.alpha = _positive(settings.get("alpha"), 0.0)
         self._background = background
         self._made: dict[Hashable, Any] = {}
+        self._newest: dict[str, tuple[Hashable, Any]] = {}
         self._read: tuple[Ids, Tensor, Any] | None = None
 
     def hidden_after(self, ids: Ids) -> Tensor:
@@ -80,6 +82,14 @@ class Loaded:
         made: T = self._made[name]
         return made
 
+    def newest(self, name: str, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what ``make`` returns, computed again only for another key than the last one."""
+        kept = self._newest.get(name)
+        if kept is None or kept[0] != key:
+            kept = self._newest[name] = (key, make())
+        made: T = kept[1]
+        return made
+
     def later(self, name: Hashable, make: Callable[[], T]) -> T:
         """Return what ``make`` returns, computed in the background.
 
@@ -94,7 +104,12 @@ class Loaded:
     def example(self) -> str:
         """Return a word to begin with: long, and frequent where frequent words come first."""
         words = self.vocabulary.words
-        found = (word for word in words[min(50, len(words) // 2) :] if len(word) > 4)
+        start = BLANK if self.has_pieces else ""
+        found = (
+            word.removeprefix(BLANK)
+            for word in words[min(50, len(words) // 2) :]
+            if word.startswith(start) and len(word) > 4
+        )
         return next(filter(str.isalpha, found), words[-1])
 
     def describe(self) -> str:
@@ -189,7 +204,7 @@ class Run:
         found |= {
             "about": loaded.describe(), "words": len(loaded.vocabulary),
             "temperature": loaded.temperature, "gamma": loaded.alpha / loaded.temperature,
-            "example": loaded.example(),
+            "example": loaded.example(), "pieces": loaded.has_pieces,
         }  # fmt: skip
         if stamp_of(self.folder) is None:
             found["note"] = "its folder is gone: the page shows what was read before"

@@ -7,6 +7,7 @@ line.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import logging
@@ -64,6 +65,9 @@ def make_app(folders: Sequence[Path], token: str, port: int) -> App:
     site = _Site(open_runs(folders, background), Turns(answers))
     for run in site.runs:
         run.state()  # begins to load
+    # After that, or Python would now and then look for garbage among all that PyTorch has made on
+    # import, for 0.15 s in the middle of an answer.
+    background.submit(gc.freeze)
     routes = [
         Route("/", partial(site.page, VIEWS[0])),
         Route("/static/{name}", _static),

@@ -66,3 +66,14 @@ def test_an_empty_sequence_is_an_eos_after_the_start(model):
     (found,) = sequence_log_probs(model, [np.array([], dtype=np.int32)], EOS)
     assert found.shape == (1,)
     assert found[0] < 0
+
+
+def test_short_sequences_read_the_classifier_once(model, monkeypatch):
+    sequences = [np.array([3, 4, 5]), np.array([3, 6])]
+    decode, rows = model.decode, []
+    monkeypatch.setattr(model, "decode", lambda h: (rows.append(len(h)), decode(h))[1])
+    together = sequence_log_probs(model, sequences, EOS)
+    assert rows == [5]  # one for <eos> and one for each prefix, of all depths together
+    monkeypatch.setattr(prefixes, "CELLS", model.config.vocab_size)
+    assert_equal(sequence_log_probs(model, sequences, EOS), together)
+    assert rows[1:] == [1] * 5

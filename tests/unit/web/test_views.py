@@ -84,6 +84,24 @@ def test_a_word_is_looked_up_whatever_its_rank(runs):
     assert next(row for row in unknown if row["word"] == "zebra")["cells"] == [None]
 
 
+def test_pieces_have_rows_of_their_own_and_are_found_as_words(tmp_path):
+    pieces = ("<eos>", "<unk>", "cat", "\u2581cat", "\u2581dog", "\u2581dogs", "s")
+    make_run(tmp_path / "words", ("<eos>", "<unk>", "cat", "dog", "s"))
+    make_run(tmp_path / "pieces", pieces)
+    page = Page(tmp_path / "words", tmp_path / "pieces")
+    assert [run["pieces"] for run in page.ask("runs")] == [False, True]
+    answer = page.ask("words", text="", top=10, word="cat")
+    of_cat = [row["cells"] for row in answer["rows"] if row["word"] == "cat"]
+    assert sorted([cell is None for cell in cells] for cells in of_cat) == [
+        [False, True], [True, False]
+    ]  # fmt: skip
+    assert all(row["ratio"] is None for row in answer["rows"])
+    (of_dog,) = page.ask("neighbours", word="Dog", runs=["pieces"])["runs"]
+    assert of_dog["word"] == "\u2581dog"
+    (of_do,) = page.ask("neighbours", word="do", runs=["pieces"])["runs"]
+    assert of_do["suggestions"] == ["\u2581dog", "\u2581dogs"]
+
+
 @pytest.mark.parametrize(
     ("text", "read", "unknown", "unfinished"),
     [
@@ -223,10 +241,15 @@ def test_the_map_has_the_principal_components(runs):
         question = {"space": space, "word": "dog", "count": 10, "runs": ["untied"]}
         run = page.one("map", **question)
         expected = principal_components(matrix)
-        np.testing.assert_allclose(run["places"], expected.coordinates_VK, rtol=2e-3, atol=1e-5)
+        places = np.array(run["places"]).T
+        largest = float(expected.coordinates_VK.abs().max())
+        np.testing.assert_allclose(places, expected.coordinates_VK, atol=1e-4 * largest)
         assert run["shares"] == pytest.approx(expected.shares)
         assert run["found"][0] == "dog"
-        assert run["found_places"][0] == run["places"][WORDS.index("dog")]
+        dog = [column[WORDS.index("dog")] for column in run["places"]]
+        assert [column[0] for column in run["found_places"]] == dog
+        again = page.one("map", **(question | {"count": 0}))  # the page has the places
+        assert again == run | {"words": [], "places": [[], []]}
         found.append(run["places"])
     assert found[0] != found[1]
 
@@ -333,6 +356,38 @@ def test_a_sentence_without_words_spoils_only_its_own_pair(runs):
     assert "error" not in run["pairs"][0]
     assert "has no words" in run["pairs"][1]["error"]
     assert run["judged"] == 1
+
+
+def test_only_a_pair_that_changed_is_read_again(runs, monkeypatch):
+    from tiedlm.web.views import pairs as view
+
+    read = []
+
+    def seen(model, vocabulary, pairs, **options):
+        read.append([pair.good for pair in pairs])
+        return score_pairs(model, vocabulary, pairs, **options)
+
+    score_pairs = view.score_pairs
+    monkeypatch.setattr(view, "score_pairs", seen)
+    folder, _, _ = runs
+    page = Page(folder / "untied")
+    good, bad = ["the cat", "dog dog", "the cat"], ["cat the", "fish", "cat the"]
+    before = page.one("pairs", good=good, bad=bad)["pairs"]
+    assert read == [["the cat", "dog dog", "the cat"]]
+    good[1] = "dog now"
+    after = page.one("pairs", good=good, bad=bad)["pairs"]
+    assert read[1:] == [["dog now"]]
+    assert after[0] == before[0] == after[2]
+    assert after[1]["bad"] == pytest.approx(before[1]["bad"], abs=1e-4)
+    assert after[1]["good"] != before[1]["good"]
+
+
+def test_the_soft_target_of_another_word_is_that_of_a_fresh_page(runs):
+    folder, _, _ = runs
+    page = Page(folder / "untied")
+    for word in ("cat", "dog", "cat"):
+        found = page.one("target", word=word, temperature=2.0)
+        assert found == Page(folder / "untied").one("target", word=word, temperature=2.0)
 
 
 def test_a_run_without_a_model_yet_says_so_and_is_there_when_it_has_one(tmp_path):

@@ -1,8 +1,10 @@
 import { $, ask, el, excuse, fill, fixed, isPending, newest } from "./common.js";
-import { chart, clean, ink } from "./charts.js";
+import { chart, clean, ink, numbers } from "./charts.js";
 
 const HEADS = ["Run", "Distance", "Smallest angle", "Median", "Largest", "Mean norm of L",
   "Mean norm of W"];
+
+const count = (run) => run.principal_angles_degrees.length;
 
 export function start(page) {
   const update = newest(async () => {
@@ -29,6 +31,11 @@ export function start(page) {
       el("th", { scope: "col" }, text)))), el("tbody", {}, rows));
     const shown = runs.filter((run) => run.principal_angles_degrees);
     $("chart").hidden = !shown.length;
+    numbers($("chart"), "Principal angles in degrees", () => ({
+      heads: ["Angle", ...shown.map((run) => el("bdi", {}, run.name))],
+      rows: Array.from({ length: Math.max(...shown.map(count)) }, (_, place) => [place + 1,
+        ...shown.map((run) => `${fixed(run.principal_angles_degrees[place], 1)}°`)]),
+    }));
     if (!shown.length) return;
     chart($("chart"), shown.map((run) => ({
       x: run.principal_angles_degrees.map((_, index) => index + 1), y: run.principal_angles_degrees,

@@ -1,4 +1,6 @@
-// Charts by plotly, in the page's colours.
+// Charts by plotly, in the page's colours, each with its numbers in a table.
+
+import { el } from "./common.js";
 
 const OPTIONS = { displayModeBar: false, responsive: true, displaylogo: false, scrollZoom: false };
 
@@ -27,4 +29,31 @@ export function chart(place, traces, layout, options = {}) {
     legend: { bgcolor: "rgba(0,0,0,0)" }, dragmode: false, ...rest,
     xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis },
   }, { ...OPTIONS, ...options });
+}
+
+const fillers = new WeakMap();
+
+/**
+ * Put a table of a chart's numbers below it, closed: who cannot point at the chart reads it.
+ * `make` returns the heads and the rows; it is called when the table is to be seen.
+ */
+export function numbers(place, label, make) {
+  let box = place.nextElementSibling;
+  if (!box?.classList.contains("figures")) {
+    const table = el("table", { class: "narrow" });
+    box = el("details", { class: "figures", ontoggle: () => fillers.get(box)() },
+      el("summary", {}, "Numbers of this chart"),
+      el("div", { class: "scroll", role: "region", "aria-label": label, tabindex: "0" }, table));
+    place.after(box);
+  }
+  box.hidden = place.hidden;
+  fillers.set(box, () => {
+    if (!box.open) return;
+    const { heads, rows } = make();
+    box.querySelector("table").replaceChildren(
+      el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
+      el("tbody", {}, rows.map(([first, ...cells]) => el("tr", {},
+        el("th", { scope: "row" }, first), cells.map((cell) => el("td", {}, cell))))));
+  });
+  fillers.get(box)();
 }

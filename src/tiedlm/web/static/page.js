@@ -12,6 +12,7 @@ let chosen = new Set(state.getAll("run"));
 const page = {
   colour: (name) => `var(--run${Math.max(0, known.findIndex((run) => run.name === name)) % COLOURS})`,
   runs: () => known.map((run) => run.name).filter((name) => chosen.has(name)),
+  isOfPieces: (name) => known.find((run) => run.name === name)?.pieces,
   first: () => known.find((run) => chosen.has(run.name)) ?? known[0],
 };
 

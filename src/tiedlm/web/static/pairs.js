@@ -62,7 +62,7 @@ export function start(page) {
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Pair"),
         runs.map((run) => runHead(page, run.name)))),
       el("tbody", {}, body),
-      typed.length < 2 ? null : el("tfoot", {}, el("tr", {}, el("th", { scope: "row" }, "right"),
+      typed.length < 2 ? null : el("tfoot", {}, el("tr", {}, el("th", { scope: "row" }, "Right"),
         runs.map((run) => el("td", {}, run.interval
           ? [`${run.correct} of ${run.judged}`, el("br"), el("small", {},
             `95%: ${percent(run.interval[0])} to ${percent(run.interval[1])}`)] : "–")))));
@@ -81,5 +81,5 @@ function cell(run, pair) {
   const why = pair.unknown_only ? "; they differ in unknown words only"
     : pair.unknown ? `; ${pair.unknown} unknown` : "";
   return el("td", { class: "verdict" }, verdict, ` by ${fixed(Math.abs(pair.difference), 2)} bits`,
-    el("br"), el("small", {}, `${fixed(pair.good, 1)} and ${fixed(pair.bad, 1)}${why}`));
+    el("br"), el("small", {}, `good ${fixed(pair.good, 1)}, bad ${fixed(pair.bad, 1)}${why}`));
 }

@@ -1,8 +1,8 @@
 import {
   $, ask, bind, el, excuse, fill, fixed, heading, isPending, newest, percent, reading, remember,
-  state, whole, wordButton,
+  spoken, state, whole, wordButton, wordNode,
 } from "./common.js";
-import { chart, clean, ink } from "./charts.js";
+import { chart, clean, ink, numbers } from "./charts.js";
 
 export function start(page) {
   const first = page.first();
@@ -70,8 +70,9 @@ export function start(page) {
       bar(row.soft, largest, "var(--run3)"), bar(row.prediction, predicted, "var(--run2)"),
       bar(row.p, likely, "var(--run0)"), push(row.push, pushed)));
     if (!charts.has(run.name)) {
-      charts.set(run.name, el("div", { class: "chart small", role: "img",
-        "aria-label": "Soft target of the nearest words against the temperature" }));
+      charts.set(run.name, el("div", {}, el("div", { class: "chart small", role: "img",
+        "aria-label": "Soft target of the nearest words against the temperature; " +
+          "the table below has its numbers" })));
     }
     return el("section", { class: "block" }, heading(page, run.name),
       el("p", { class: "sum" }, "At ", el("i", {}, "τ"), ` = ${tidy(question.temperature)}, the soft target gives `,
@@ -80,8 +81,8 @@ export function start(page) {
         `${fixed(Math.log2(run.words), 2)} bits.`),
       el("p", { class: "sum" }, el("i", {}, "J"), ` = ${fixed(run.ce, 3)} nats, `,
         el("i", {}, "J"), el("sub", {}, "aug"), ` = ${small(run.aug)}; `, el("i", {}, "J + α J"),
-        el("sub", {}, "aug"), ` = ${fixed(run.total, 3)} with `, el("i", {}, "α = γτ"),
-        ` = ${tidy(run.alpha)}.`),
+        el("sub", {}, "aug"), ` = ${fixed(run.total, 3)} with `,
+        el("span", { class: "nowrap" }, el("i", {}, "α = γτ"), ` = ${tidy(run.alpha)}.`)),
       el("div", { class: "scroll", role: "region", tabindex: "0",
         "aria-label": `Soft target and prediction, ${run.name}` },
       el("table", { class: "narrow" }, el("thead", {}, el("tr", {},
@@ -93,12 +94,18 @@ export function start(page) {
 
   function draw(run, question) {
     const traces = run.curves.map((curve, place) => ({
-      x: run.temperatures, y: curve.values, mode: "lines", name: clean(curve.word),
+      x: run.temperatures, y: curve.values, mode: "lines", name: clean(spoken(curve.word)),
       line: { width: place === 0 ? 3 : 1.75, color: ink(`--run${(3 + place) % 8}`) },
-      hovertemplate: `${clean(curve.word)} %{y:.3~p}<extra>τ %{x:.3~g}</extra>`,
+      hovertemplate: `${clean(spoken(curve.word))} %{y:.3~p}<extra>τ %{x:.3~g}</extra>`,
     }));
     const least = 1 / run.words / 3;
-    chart(charts.get(run.name), traces, {
+    const place = charts.get(run.name).firstChild;
+    numbers(place, `Soft target against the temperature, ${run.name}`, () => ({
+      heads: [el("i", {}, "τ"), ...run.curves.map((curve) => wordNode(curve.word))],
+      rows: run.temperatures.map((tau, row) => [tidy(tau),
+        ...run.curves.map((curve) => percent(curve.values[row]))]),
+    }));
+    chart(place, traces, {
       xaxis: { type: "log", title: { text: "temperature τ" }, dtick: 1 },
       yaxis: { type: "log", title: { text: "soft target ỹ" }, range: [Math.log10(least), 0.1],
         tickformat: "~p" },

@@ -1,9 +1,24 @@
 import { $, ask, el, excuse, fill, fixed, newest, remember, state, whole } from "./common.js";
-import { chart, clean, ink } from "./charts.js";
+import { chart, clean, ink, numbers } from "./charts.js";
 
 const HEADS = ["Run", "Epochs", "Best validation", "Test", "Learning rate", "Words a second", "State"];
 const EVERY = 2000; // milliseconds between two looks at a run that is being trained
 const ABOVE = 1.6; // times the best perplexity: what is higher is cut off
+
+/** Return a row for each epoch, with what the chart shows of each run. */
+function table(runs, keys) {
+  const epochs = [...new Set(runs.flatMap((run) => run.curve.map((line) => line.epoch)))]
+    .filter((epoch) => epoch !== null).sort((a, b) => a - b);
+  const columns = runs.flatMap((run) => keys.map((key) => ({ run, key })));
+  return {
+    heads: ["Epoch", ...columns.map(({ run, key }) => [el("bdi", {}, run.name),
+      el("small", {}, key === "valid_ppl" ? "validation" : "training")]).map((parts) =>
+      el("span", {}, ...parts))],
+    rows: epochs.map((epoch) => [epoch, ...columns.map(({ run, key }) =>
+      fixed(run.curve.find((line) => line.epoch === epoch)?.[key], 1) +
+      (key === "valid_ppl" && epoch === run.best_epoch ? " (best)" : ""))]),
+  };
+}
 
 export function start(page) {
   const boxes = ["valid", "train"].map((id) => {
@@ -27,10 +42,14 @@ export function start(page) {
 
   let shown = "";
   function show(runs) {
-    const text = JSON.stringify([runs, boxes.map((box) => box.checked),
+    const ofPieces = runs.filter((run) => page.isOfPieces(run.name)).map((run) => run.name);
+    const text = JSON.stringify([runs, ofPieces, boxes.map((box) => box.checked),
       matchMedia("(prefers-color-scheme: dark)").matches]);
     if (text === shown) return;
     shown = text;
+    $("reading").textContent = ofPieces.length && ofPieces.length < runs.length
+      ? `The perplexity of ${ofPieces.join(" and ")} is per piece, that of the others per word. ` +
+        "They cannot be compared." : "";
     fill($("table"), el("thead", {}, el("tr", {}, HEADS.map((head) =>
       el("th", { scope: "col", class: head === "State" ? "left" : null }, head)))), el("tbody", {}, runs.map(row)));
     draw(runs.filter((run) => run.curve?.length));
@@ -59,6 +78,7 @@ export function start(page) {
     const values = runs.flatMap((run) => kinds.flatMap(([key]) =>
       run.curve.map((line) => line[key]).filter((value) => value !== null)));
     $("chart").hidden = !values.length;
+    numbers($("chart"), "Perplexity by epoch", () => table(runs, kinds.map(([key]) => key)));
     if (!values.length) return;
     const traces = runs.flatMap((run) => kinds.map(([key, dash]) => ({
       x: run.curve.map((line) => line.epoch), y: run.curve.map((line) => line[key]),

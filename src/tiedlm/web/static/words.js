@@ -35,7 +35,7 @@ export function start(page) {
       Math.max(1e-9, ...answer.rows.map((row) => row.cells[place]?.p ?? 0)));
     const top = Math.max(1e-9, ...tops);
     const rows = answer.rows.map((row) => el("tr",
-      { class: [row.word === word.value.trim() ? "looked" : "", row.ratio >= FAR ? "far" : ""]
+      { class: [row.looked ? "looked" : "", row.ratio >= FAR ? "far" : ""]
         .join(" ").trim() || null },
       el("th", { scope: "row" }, wordButton(row.word, add)),
       row.cells.map((cell, place) => cellNode(cell, page.colour(answer.runs[place].name), top)),
@@ -44,6 +44,7 @@ export function start(page) {
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Word"), heads,
         several ? el("th", { scope: "col" }, "Ratio") : null)),
       el("tbody", {}, rows));
+    $("pieces").hidden = !answer.runs.some((run) => run.pieces);
     const apart = answer.apart;
     fill($("apart"), apart === null ? null : el("span", {}, "Furthest apart: ",
       el("bdi", {}, apart.runs[0]), " and ", el("bdi", {}, apart.runs[1]),

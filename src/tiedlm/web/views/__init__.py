@@ -55,7 +55,6 @@ VIEWS = (
         "map", "Map", "A map of the words",
         "The words of a model in the two directions in which their vectors differ most; the colour "
         "is a word's place in the vocabulary, which begins with the most frequent.",
-        has_charts=True,
     ),
     View(
         "angles", "Angles", "How far L and W are apart",
@@ -69,8 +68,8 @@ VIEWS = (
     ),
     View(
         "surprisal", "Surprisal", "How surprising is each word?",
-        "Your text, each word coloured by its surprisal: the bits that the model lacked to expect "
-        "it.", is_long=True,
+        "Your text, each word coloured by its surprisal: how little the model expected it, in "
+        "bits.", is_long=True,
     ),
     View(
         "pairs", "Pairs", "Which sentence is more probable?",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tiedlm.analysis.projection import Projection, principal_components
@@ -11,13 +12,16 @@ from tiedlm.web.runs import Loaded, Run
 from tiedlm.web.views import Answer, of_each
 from tiedlm.web.views.neighbours import nearest
 
-MOST = 5000
+MOST = 50_000  # points: more are one cloud, and take long to send
 NEIGHBOURS = 10
 
 
 def answer(runs: Sequence[Run], asked: Asked) -> Answer:
-    """Return the places of the first words of each run, and of a word with its nearest words."""
-    word, count = asked.text("word", 200).strip(), asked.whole("count", 1000, 10, MOST)
+    """Return the places of the first words of each run, and of a word with its nearest words.
+
+    A page that has the places of ``model`` asks for none.
+    """
+    word, count = asked.text("word", 200).strip(), asked.whole("count", 1000, 0, MOST)
     space = asked.choice("space", ("L", "W"))
 
     def one(loaded: Loaded) -> Answer:
@@ -27,7 +31,8 @@ def answer(runs: Sequence[Run], asked: Asked) -> Answer:
         shown = min(count, len(loaded.vocabulary))
         return {
             "words": loaded.vocabulary.words[:shown],
-            "places": _places(found, range(shown)),
+            "places": _places(found, slice(shown)),
+            "model": str(loaded.stamp),
             "shares": found.shares, "tied": loaded.model.config.tied,
             "vocabulary": len(loaded.vocabulary),
             **_found(loaded, found, used, word),
@@ -52,6 +57,10 @@ def _found(loaded: Loaded, projection: Projection, space: str, word: str) -> Ans
     }  # fmt: skip
 
 
-def _places(projection: Projection, ids: Sequence[int]) -> list[list[float]]:
-    rows = projection.coordinates_VK[list(ids)].tolist()
-    return [[float(f"{value:.4g}") for value in row] for row in rows]
+def _places(projection: Projection, which: slice | list[int]) -> list[list[float]]:
+    """Return the coordinates of words in each direction, as exact as a picture needs."""
+    places_VK = projection.coordinates_VK
+    largest = float(places_VK.abs().max())
+    digits = 5 - math.ceil(math.log10(largest)) if 0 < largest < math.inf else 0
+    columns: list[list[float]] = places_VK[which].numpy().round(digits).T.tolist()
+    return columns

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+import torch
 
-from tiedlm.evaluation.subspace import nearest_rows, unit_rows
 from tiedlm.web.asked import Asked
 from tiedlm.web.reading import find_word, suggestions
 from tiedlm.web.runs import Loaded, Run
 from tiedlm.web.views import Answer, of_each
 
-
-def units_of(loaded: Loaded, space: str) -> Tensor:
-    """Return the rows of L or W with norm 1; a tied model has one matrix."""
-    if space == "L" or loaded.model.config.tied:
-        return loaded.once("units of L", lambda: unit_rows(loaded.model.embedding.weight))
-    return loaded.once("units of W", lambda: unit_rows(loaded.model.decoder.weight))
+TINY = 1e-12  # the smallest norm, as of torch's normalize
 
 
+@torch.no_grad()
 def nearest(loaded: Loaded, space: str, index: int, top: int) -> list[Answer]:
-    """Return the nearest words with their cosines, nearest first."""
-    values, indices = nearest_rows(units_of(loaded, space), index, top)
+    """Return the nearest words with their cosines, nearest first; a tied model has one matrix."""
+    used = "L" if loaded.model.config.tied else space
+    matrix_VE = loaded.model.embedding.weight if used == "L" else loaded.model.decoder.weight
+    # Only the norms are kept: rows of norm 1 would take as much memory as the model.
+    norms_V = loaded.once(f"norms of {used}", lambda: matrix_VE.norm(dim=1).clamp(min=TINY))
+    cosines_V = matrix_VE @ (matrix_VE[index] / norms_V[index]) / norms_V
+    cosines_V[index] = -torch.inf
+    values, indices = cosines_V.topk(min(top, len(cosines_V) - 1))
     words = loaded.vocabulary.decode(indices.tolist())
     return [
         {"word": word, "cosine": cosine}

@@ -28,7 +28,7 @@ def answer(runs: Sequence[Run], asked: Asked) -> Answer:
     ]
 
     def one(loaded: Loaded) -> Answer:
-        found = [_score(loaded, pair) for pair in pairs]
+        found = _score_all(loaded, pairs)
         judged = [pair for pair in found if "error" not in pair]
         correct = sum(pair["correct"] for pair in judged)
         interval = wilson95(correct, len(judged)) if judged else None
@@ -37,12 +37,27 @@ def answer(runs: Sequence[Run], asked: Asked) -> Answer:
     return {"runs": of_each(runs, one)}
 
 
-def _score(loaded: Loaded, pair: Pair) -> Answer:
+def _score_all(loaded: Loaded, pairs: Sequence[Pair]) -> list[Answer]:
+    """Return what a model makes of each pair; those of the last call are not read again."""
+    kept: dict[tuple[str, str], Answer] = loaded.once("pairs", dict)
+    new = [pair for pair in pairs if (pair.good, pair.bad) not in kept]
+    found = {(pair.good, pair.bad): kept.get((pair.good, pair.bad), {}) for pair in pairs}
+    for pair, values in zip(new, _score(loaded, new), strict=True):
+        found[pair.good, pair.bad] = values
+    kept.clear()
+    kept.update(found)
+    return [found[pair.good, pair.bad] for pair in pairs]
+
+
+def _score(loaded: Loaded, pairs: Sequence[Pair]) -> list[Answer]:
+    """Return the values of pairs that are read together, or of each alone if one has an error."""
     try:
-        (found,) = score_pairs(loaded.model, loaded.vocabulary, [pair], tokenizer=loaded.is_raw)
+        scored = score_pairs(loaded.model, loaded.vocabulary, pairs, tokenizer=loaded.is_raw)
+        return [_values(one) for one in scored]
     except UserError as error:
-        return {"error": str(error)}
-    return _values(found)
+        if len(pairs) == 1:
+            return [{"error": str(error)}]
+    return [values for pair in pairs for values in _score(loaded, [pair])]
 
 
 def _values(found: ScoredPair) -> Answer:

@@ -12,12 +12,13 @@ import numpy as np
 from tiedlm.errors import UserError
 from tiedlm.scoring import Scored, Sentence, score_in_order, score_sentences, sentences
 from tiedlm.scoring.pieces import check_pieces, sum_pieces, word_starts
+from tiedlm.scoring.surprisal import beginning
 from tiedlm.scoring.table import write_table
 from tiedlm.web.asked import Asked
 from tiedlm.web.runs import Loaded, Pending, Run
 from tiedlm.web.views import Answer
 
-WORDS = 150  # read at a time: other questions are answered in between
+WORDS = 48  # read at a time: other questions are answered in between
 
 
 def answer(runs: Sequence[Run], asked: Asked) -> Iterator[Answer]:
@@ -66,13 +67,14 @@ def score_stepwise(loaded: Loaded, lines: Sequence[str]) -> Iterator[list[Scored
     if loaded.has_pieces:
         starts_V = word_starts(vocabulary).to(loaded.model.embedding.weight)
     text = sentences(lines, vocabulary, tokenizer=loaded.is_raw, blank_lines=False)
+    begun = loaded.once("beginning", lambda: beginning(loaded.model, vocabulary.eos_id, starts_V))
     block: list[Sentence] = []
     words = 0
     for sentence in chain(text, [None]):
         is_long = sentence is not None and len(sentence.ids) > WORDS
-        if block and (sentence is None or is_long or words >= WORDS):
+        if block and (sentence is None or words + len(sentence.ids) > WORDS):
             scored = score_sentences(
-                loaded.model, block, start=vocabulary.eos_id, starts_V=starts_V
+                loaded.model, block, start=vocabulary.eos_id, starts_V=starts_V, begun=begun
             )
             yield [_joined(loaded, one) for one in scored]
             block, words = [], 0

@@ -48,20 +48,37 @@ def answer(runs: Sequence[Run], asked: Asked) -> Answer:
     return {"runs": of_each(runs, one)}
 
 
+class _Soft:
+    """The scores L^T u of a word, and the nearest words' shares against the temperature."""
+
+    def __init__(self, loaded: Loaded, index: int) -> None:
+        vectors_VE = loaded.model.embedding.weight.detach()
+        self.scores_V = (vectors_VE @ vectors_VE[index]).double()
+        nearest = self.scores_V.topk(min(CURVES, len(self.scores_V))).indices.tolist()
+        curves_TC = torch.stack(
+            [log_softened(self.scores_V, tau)[nearest].exp() for tau in TEMPERATURES]
+        )
+        names = loaded.vocabulary.decode(nearest)
+        self.curves = [
+            {"word": name, "values": values}
+            for name, values in zip(names, curves_TC.t().tolist(), strict=True)
+        ]
+
+
 def _of_run(
     loaded: Loaded, index: int, text: str, temperature: float, gamma: float, top: int
 ) -> Answer:
     model, context = loaded.model, read_context(loaded, text)
-    vectors_VE, bias_V = model.embedding.weight.detach(), model.decoder.bias
+    bias_V = model.decoder.bias
+    soft = loaded.newest("soft target", index, lambda: _Soft(loaded, index))
     with torch.no_grad():
         projected_E = model.decoder.project(loaded.hidden_after(context.ids))
         scores_V = (model.decoder.weight @ projected_E).double()
-        soft_scores_V = (vectors_VE @ vectors_VE[index]).double()
     scores_V.requires_grad_()
     logits_V = scores_V if bias_V is None else scores_V + bias_V.detach()
     ce = functional.cross_entropy(logits_V[None], torch.tensor([index]))
     log_soft_V, log_prediction_V = (
-        log_softened(values_V, temperature) for values_V in (soft_scores_V, scores_V)
+        log_softened(values_V, temperature) for values_V in (soft.scores_V, scores_V)
     )
     aug = divergence(log_soft_V, log_prediction_V)
     total = ce + gamma * temperature * aug
@@ -80,10 +97,6 @@ def _of_run(
         }
         for i in (*by_target, *expected)
     ]  # fmt: skip
-    chosen = by_target[:CURVES]
-    curves_TC = torch.stack(
-        [log_softened(soft_scores_V, tau)[chosen].exp() for tau in TEMPERATURES]
-    )
     return {
         "word": decode([index])[0],
         **context.summary(),
@@ -94,8 +107,5 @@ def _of_run(
         "ce": float(ce.detach()), "aug": float(aug.detach()), "total": float(total.detach()),
         "alpha": gamma * temperature,
         "temperatures": TEMPERATURES,
-        "curves": [
-            {"word": name, "values": values}
-            for name, values in zip(decode(chosen), curves_TC.t().tolist(), strict=True)
-        ],
+        "curves": soft.curves,
     }  # fmt: skip

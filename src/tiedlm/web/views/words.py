@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tiedlm.analysis.predictions import jensen_shannon
-from tiedlm.scoring.distributions import Shared
 from tiedlm.web.asked import Asked
-from tiedlm.web.reading import read_context
+from tiedlm.web.reading import find_word, read_context
 from tiedlm.web.runs import Loaded, Run
 from tiedlm.web.views import Answer, tried
 
@@ -27,28 +25,31 @@ class _Read:
     """A model after a text."""
 
     def __init__(self, loaded: Loaded, text: str) -> None:
-        self.vocabulary = loaded.vocabulary
+        self.loaded, self.vocabulary = loaded, loaded.vocabulary
         self.context = read_context(loaded, text)
-        hidden_H = loaded.hidden_after(self.context.ids)
-        self.shared = Shared(loaded.model, hidden_H, None)
-        self.entropy = float(self.shared.of_one.entropy[0])
-
-    def probabilities(self) -> Tensor:
-        return (self.shared.z_V - self.shared.log_sum).exp()
+        with torch.no_grad():
+            self.z_V = loaded.model.decode(loaded.hidden_after(self.context.ids))
+        self.p_V = self.z_V.softmax(0)
+        self.entropy = -float(torch.xlogy(self.p_V, self.p_V).sum())
 
     def top(self, count: int) -> list[str]:
-        indices = self.shared.z_V.topk(min(count, len(self.vocabulary))).indices
+        indices = self.z_V.topk(min(count, len(self.vocabulary))).indices
         return self.vocabulary.decode(indices.tolist())
+
+    def known_as(self, typed: str) -> str:
+        """Return a typed word as the model knows it, or as it is typed."""
+        index = find_word(self.loaded, typed)
+        return typed if index is None else self.vocabulary.words[index]
 
     def of_words(self, words: Sequence[str]) -> dict[str, dict[str, float]]:
         """Return probability and rank of those of the words that the model knows."""
         known = [word for word in words if word in self.vocabulary]
         targets_K = torch.from_numpy(self.vocabulary.encode(known)).long()
-        found = self.shared.describe(targets_K)
+        rank_K = 1 + (self.z_V > self.z_V[targets_K, None]).sum(dim=-1)
         return {
-            word: {"p": math.exp(-surprisal), "rank": rank}
-            for word, surprisal, rank in zip(
-                known, found.surprisal.tolist(), found.rank.tolist(), strict=True
+            word: {"p": p, "rank": rank}
+            for word, p, rank in zip(
+                known, self.p_V[targets_K].tolist(), rank_K.tolist(), strict=True
             )
         }
 
@@ -67,19 +68,35 @@ def answer(runs: Sequence[Run], asked: Asked) -> Answer:
         one = read[name] = _Read(loaded, text)
         return {
             "entropy": one.entropy / math.log(2), "choices": math.exp(one.entropy),
-            "words": len(one.vocabulary), **one.context.summary(),
+            "words": len(one.vocabulary), "pieces": loaded.has_pieces, **one.context.summary(),
         }  # fmt: skip
 
     columns = [
         {"name": run.name, **tried(run, lambda loaded, name=run.name: summary(name, loaded))}  # type: ignore[misc]
         for run in runs
     ]
-    words = list(dict.fromkeys(word for one in read.values() for word in one.top(top)))
+    # Pieces and words that are written alike are not the same: a row is of one kind.
+    words = dict.fromkeys(
+        (one.loaded.has_pieces, word) for one in read.values() for word in one.top(top)
+    )
     looked_up = asked.text("word", 200).strip()
-    if looked_up and looked_up not in words:
-        words.append(looked_up)
-    cells = {name: one.of_words(words) for name, one in read.items()}
-    rows = [_row(word, [cells.get(run.name, {}).get(word) for run in runs]) for word in words]
+    looked = {
+        (one.loaded.has_pieces, one.known_as(looked_up)) for one in read.values() if looked_up
+    }
+    words |= dict.fromkeys(sorted(looked))
+    cells = {
+        name: one.of_words([word for kind, word in words if kind == one.loaded.has_pieces])
+        for name, one in read.items()
+    }
+    rows = []
+    for kind, word in words:
+        alike = [
+            cells[run.name].get(word)
+            if run.name in read and read[run.name].loaded.has_pieces == kind
+            else None
+            for run in runs
+        ]
+        rows.append(_row(word, alike) | {"looked": (kind, word) in looked})
     key = "mean" if order == "probability" else "ratio"
     rows.sort(key=lambda row: -(row[key] or 0))
     return {"runs": columns, "rows": rows, "apart": _most_different(read)}
@@ -97,7 +114,7 @@ def _most_different(read: dict[str, _Read]) -> dict[str, Any] | None:
     found = [
         {
             "runs": [first, second],
-            "bits": jensen_shannon(one.probabilities(), other.probabilities()),
+            "bits": jensen_shannon(one.p_V, other.p_V),
         }
         for (first, one), (second, other) in itertools.combinations(read.items(), 2)
         if one.vocabulary == other.vocabulary
