@@ -9,26 +9,9 @@ from pathlib import Path
 import pytest
 
 from tiedlm.data import list_sources, tokenize
-from tiedlm.data.sotu import speeches
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.skipif(speeches() is None, reason="the package sotu is not installed")
-def test_the_example_runs_and_its_comments_are_true(tmp_path, monkeypatch):
-    monkeypatch.setenv("TIEDLM_CACHE", str(tmp_path))
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    names: dict[str, object] = {}
-    exec(example, names)
-    assert f"{len(names['corpus'].train):,} ids" in example
-    assert f"{names['streams'].shape} int64" in example
-    dropped = len(names["corpus"].train) - names["streams"].size
-    assert f"the last {dropped} tokens" in example
-    assert f"the last window {names['inputs'].shape}" in example
-    words = " ".join(names["corpus"].vocabulary.decode(names["corpus"].train[:5]))
-    assert repr(words) in example
-    assert str(names["corpus"].info["parts"]["test"]) in example
 
 
 def test_the_table_has_the_known_counts():

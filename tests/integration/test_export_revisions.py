@@ -114,7 +114,7 @@ def test_the_upload_of_the_documentation_sends_each_folder_to_its_branch_main_fi
 ):
     import huggingface_hub
 
-    revisions.export_revisions(run, tmp_path / "mine-hf", check=False)
+    revisions.export_revisions(run, tmp_path / "revisions", check=False)
     api = mock.create_autospec(huggingface_hub.HfApi, instance=True)  # refuses wrong arguments
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
     monkeypatch.chdir(tmp_path)

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests_support import blocks
-
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
@@ -22,15 +20,6 @@ def run(name):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def test_python_blocks_of_the_page_run():
-    namespace = {}
-    for block in blocks((ROOT / "docs" / "loss.md").read_text(encoding="utf-8"), "python"):
-        exec(compile(block, "loss.md", "exec"), namespace)
-    assert namespace["per_example"].shape == (2, 1000, 200)
-    mean = namespace["per_example"].mean(0)  # two examples with equally many targets
-    torch.testing.assert_close(mean, namespace["embedding"].grad, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["bare_loop.py", "huggingface_trainer.py"])

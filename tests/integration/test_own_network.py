@@ -1,11 +1,9 @@
 """A network defined outside tiedlm, in twenty lines, is trained and refused where it must be."""
 
-from pathlib import Path
-
 import pytest
 
 import own_network
-from tests_support import blocks, run_command
+from tests_support import run_command
 from tiedlm import load
 from tiedlm.cli import main
 from tiedlm.evaluation import segments
@@ -77,13 +75,3 @@ def test_a_run_of_one_network_cannot_be_resumed_with_another(capsys, tiny_corpus
     status, _, err = run_command(capsys, "train", "small-real", *fresh, "--init-from", real)
     assert status == 2
     assert "has network own, this run lstm" in err
-
-
-def test_the_network_of_the_documentation_works(monkeypatch):
-    monkeypatch.setattr(network, "_BUILDERS", dict(network._BUILDERS))
-    page = (Path(__file__).parents[2] / "docs" / "own_network.md").read_text(encoding="utf-8")
-    (code,) = blocks(page, "python")
-    names = {}
-    exec(compile(code, "docs/own_network.md", "exec"), names)
-    assert names["hidden"].shape == (2, 5, 64)
-    assert names["config"].num_params() == 1000 * 64 + 2 * 6 * 64 * 65
