@@ -74,6 +74,18 @@ def test_a_command_uses_the_fastest_exact_arithmetic_while_it_runs(capsys, train
         assert seen == [expected]
 
 
+def test_reading_a_run_imports_no_compiler(trained):
+    program = (
+        "import sys, tiedlm\n"
+        "tiedlm.load(sys.argv[1])\n"
+        "assert 'torch._dynamo' not in sys.modules, 'it takes a second'"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(trained[0])], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_is_quick_and_imports_no_torch():
     program = (
         "import sys, tiedlm.cli\n"
@@ -260,6 +272,8 @@ def test_compare_shows_a_row_for_each_recipe(capsys, trained):
     assert rows[1]["settings"] == {"alpha": 13.0, "tied": True}
     _, out, _ = run(capsys, "compare", *trained)
     assert "small-real" in out
+    assert "difference: in test perplexity, from the first row\n" in out
+    assert "standard deviation" not in out  # one seed each
 
 
 def test_predict_gives_the_most_probable_words_first(capsys, trained):
