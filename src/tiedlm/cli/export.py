@@ -77,7 +77,7 @@ def export(
     if revisions:
         raise UserError("--revisions needs `--to hf`; leave it out, or export to Hugging Face")
     if start is not None:
-        raise UserError("--start needs `--to hf`; only its folder has a tokenizer")
+        raise UserError("--start needs `--to hf`; it is for the tokenizer of transformers")
     if not check:
         raise UserError("--no-check needs `--to hf`; ONNX files are always checked")
     if license_ is not None or language is not None:
