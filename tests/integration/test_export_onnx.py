@@ -191,10 +191,17 @@ def test_int8_is_measured_on_the_validation_text(capsys, tiny_corpus, tmp_path):
     assert list((tmp_path / "onnx").glob("*.int8.onnx"))
     # Exporting another run into the same folder removes the first one's eight-bit files.
     make_run(tmp_path / "other", "tied")
-    assert (
-        run_command(capsys, "export", tmp_path / "other", "--to", "onnx", tmp_path / "onnx")[0] == 0
-    )
+    again = ("export", tmp_path / "other", "--to", "onnx", tmp_path / "onnx")
+    status, out, _ = run_command(capsys, *again)
+    assert status == 0
+    assert out.startswith(f"{tmp_path / 'onnx'} (replaced an earlier export)\n")
     assert not list((tmp_path / "onnx").glob("*.int8.onnx"))
+    for more in ([], ["--int8"]):  # arguments swapped
+        status, _, err = run_command(
+            capsys, "export", tmp_path / "onnx", "--to", "onnx", run, *more
+        )
+        assert status == 2
+        assert "is an ONNX export, not a run folder; give the run that it was made from" in err
 
 
 def test_mistakes_are_one_line(capsys, tmp_path, monkeypatch):
