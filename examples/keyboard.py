@@ -45,6 +45,8 @@ class Keyboard:
         if self.kind != "blanks":  # else the text was split into words before training
             from tokenizers import Tokenizer
 
+            if not (folder / "tokenizer.json").is_file():  # an earlier version wrote the folder
+                raise FileNotFoundError(f"{folder} has no tokenizer.json; export the run again")
             self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             self.tokenizer.encode_special_tokens = True
         parts = {part.name: part.shape for part in self.step.get_inputs()[1:]}  # h, of an LSTM c
@@ -119,7 +121,10 @@ if __name__ == "__main__":
     parser.add_argument("--top", type=int, default=5, help="how many words to show")
     arguments = vars(parser.parse_args())
     check(parser, **arguments)
-    keyboard = Keyboard(**arguments)
+    try:
+        keyboard = Keyboard(**arguments)
+    except (ImportError, FileNotFoundError) as error:
+        parser.error(str(error))
     milliseconds = []
     for line in sys.stdin:
         for number in [keyboard.eos, *keyboard.encode(line.strip())]:

@@ -52,11 +52,11 @@ def order_after(model, ids):
         return model.decode(hidden)[0, -1].argsort(descending=True).tolist()
 
 
-def typed(folder, lines, *flags):
+def typed(folder, lines, *flags, absent=()):
     """Run the program without tiedlm and torch; return (status, output, errors)."""
     program = (
         "import runpy, sys\n"
-        "sys.modules['tiedlm'] = sys.modules['torch'] = None\n"
+        f"sys.modules.update(dict.fromkeys({['tiedlm', 'torch', *absent]}))\n"
         "sys.argv[0] = sys.argv[1]; del sys.argv[1]\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')\n"
     )
@@ -191,5 +191,17 @@ def test_mistakes_are_one_clear_line(tmp_path):
     assert len(out.split()) == len(WORDS) - 3  # all but <eos>, <unk> and N
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_raw_text_without_its_tokenizer_is_one_clear_line(tmp_path, installed):
+    pytest.importorskip("tokenizers", reason="tokenizers (tiedlm[pieces])")
+    _, folder = exported(tmp_path, tokenizer="tiedlm")
+    (folder / "tokenizer.json").unlink()
+    status, _, err = typed(folder, "", absent=[] if installed else ["tokenizers"])
+    assert status == 2
+    expected = "has no tokenizer.json; export the run again" if installed else "tokenizers"
+    assert expected in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
 def test_the_program_is_short():
-    assert len(EXAMPLE.read_text().splitlines()) <= 130
+    assert len(EXAMPLE.read_text().splitlines()) <= 140
