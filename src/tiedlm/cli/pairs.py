@@ -153,10 +153,11 @@ def _advise(
     note_text(texts, notes_on_scored(marks.counts(), vocabulary))
     note_unknown(run, total.unknown / total.words, "text")
     if total.unknown_one_side:
+        has, their = ("has", "its") if total.unknown_one_side == 1 else ("have", "their")
         note(
-            f"{total.unknown_one_side:,} of {count(total.pairs, 'pair')} have an unknown word on "
-            "one side only; their outcome says more about the vocabulary than about the model "
-            "(--out marks them)"
+            f"{total.unknown_one_side:,} of {count(total.pairs, 'pair')} {has} an unknown word on "
+            f"one side only; {their} outcome says more about the vocabulary than about the model "
+            "(--out marks such pairs)"
         )
     if total.same_words:
         first = next((f", as in {p.where}" for p in given if p.good == p.bad), "")

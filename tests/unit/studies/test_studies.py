@@ -23,7 +23,7 @@ STUDIES = [
     "keep", "monte_carlo", "networks", "noise", "pieces", "quadratic", "reproduction", "semantic",
     "strength", "target_grad",
 ]  # fmt: skip
-NO_STUDIES = {"__init__", "gains_plot", "gradient_paths", "harness"}
+NO_STUDIES = {"__init__", "gains_plot", "gradient_paths", "harness", "idea"}
 
 
 def test_every_program_of_the_package_is_tested_here():
