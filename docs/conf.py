@@ -44,8 +44,14 @@ OUTSIDE = re.compile(r"\[([^]]+)\]\(\.\./([^)#]+)(?:#[^)]*)?\)")
 
 
 def name_files(app, name, source):
-    """Replace links to files outside docs/ by the files' names."""
-    source[0] = OUTSIDE.sub(lambda link: f"{link[1]} (`{link[2]}`)", source[0])
+    """Replace links to files outside docs/ by the files' names, and to notebooks by downloads."""
+
+    def instead(link):
+        if link[2].endswith(".ipynb"):
+            return f"{{download}}`{link[1]} <../{link[2]}>`"
+        return f"{link[1]} (`{link[2]}`)"
+
+    source[0] = OUTSIDE.sub(instead, source[0])
 
 
 def plain(equation):

@@ -42,7 +42,7 @@ def high_temperature_gap(
     Returns:
         Means over tokens: the distance of the two relative to the limit, and their cosine.
 
-    Source: PAPER section 4, eq. 4.3; the limit is centred, since J_aug sees no constant.
+    Source: Inan et al. (2017), eq. 4.3; the limit is centred, since J_aug sees no constant.
     """
     V = scores_NV.shape[1]
     prediction_NV, target_NV = (torch.softmax(x / temperature, 1) for x in (scores_NV, soft_NV))

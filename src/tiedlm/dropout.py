@@ -30,7 +30,7 @@ def variational_mask(shape: tuple[int, ...], p: float, like: Tensor) -> Tensor |
     Returns:
         The mask, or None when ``p`` is 0.
 
-    Source: PAPER section 2 of the training details; Gal and Ghahramani (2016), section 4.
+    Source: Inan et al. (2017), training details; Gal and Ghahramani (2016), section 4.
     """
     check_probability("p", p)
     if p == 0.0:

@@ -128,7 +128,7 @@ class LanguageModel(nn.Module):
         >>> out = model.loss(hidden, tokens[:, 1:], alpha=13.0)
         >>> out.loss.backward()
 
-    Source: PAPER sections 1 and 2.
+    Source: Inan et al. (2017).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -174,7 +174,7 @@ class LanguageModel(nn.Module):
     def normalize_word_vectors(self) -> None:
         """Scale every word vector to norm 1.
 
-        Source: PAPER section 4: the theory check keeps the rows of the embedding at norm 1.
+        Source: Inan et al. (2017), Figure 1: the theory check keeps the word vectors at norm 1.
         """
         with torch.no_grad():
             self.embedding.weight.copy_(nn.functional.normalize(self.embedding.weight, dim=1))
@@ -270,7 +270,7 @@ class LanguageModel(nn.Module):
             weight: ``(V, E)`` replacement for the embedding, and for the classifier if it is tied;
                 by default the model's own.
 
-        Source: PAPER section 1, "Augmented loss".
+        Source: Inan et al. (2017), eq. 3.1.
         """
         own = self.embedding.weight if weight is None else weight
         return augmented_cross_entropy(

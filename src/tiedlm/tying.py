@@ -26,7 +26,7 @@ class Decoder(nn.Module):
     Shape:
         hidden ``(..., d_hidden)``; logits ``(..., V)``; ``weight`` is W, ``(V, d_hidden)``.
 
-    Source: PAPER section 1.
+    Source: Inan et al. (2017).
     """
 
     bias: nn.Parameter | None
@@ -61,7 +61,7 @@ class TiedDecoder(nn.Module):
         d_hidden: width of its input.
         bias: whether to add a bias; the paper's RE has none.
 
-    Source: PAPER section 1, "Reused embeddings": ``W = L^T``, ``b = 0``.
+    Source: Inan et al. (2017), reused embeddings: ``W = L^T``, ``b = 0``.
     """
 
     bias: nn.Parameter | None

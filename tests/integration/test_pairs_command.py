@@ -86,6 +86,28 @@ def test_accuracies_ties_and_unknown_words_are_counted(capsys, trained, blimp):
     assert list(json.loads(shown)["phenomena"]) == ["u"]
 
 
+ONE_SIDE = {  # pairs, and whether one side only has an unknown word among those that differ
+    ("The zebra sees a dog.", "The cat sees a dog."): 1,
+    ("The cat sees a dog.", "The cat sees a zebra."): 1,
+    ("The zebra zebra sees a dog.", "The zebra sees a dog."): 1,
+    ("The zebra sees a dog.", "The zebra see a dog."): 0,
+    ("The zebra sees a dog.", "The zebras sees a dog."): 0,
+    ("The zebra sees a dog.", "A dog sees the zebra."): 0,
+    ("The cat sees a dog.", "The cat see a dog."): 0,
+}
+
+
+def test_pairs_with_an_unknown_word_on_one_side_only_are_counted(capsys, trained, tmp_path):
+    path, out = tmp_path / "pairs.tsv", tmp_path / "out.tsv"
+    path.write_text("good\tbad\n" + "".join(f"{a}\t{b}\n" for a, b in ONE_SIDE))
+    shown, err = assert_fine(capsys, "pairs", trained, path, "--json", "--out", out)
+    assert [int(row["unknown_one_side"]) for row in rows(out)] == [*ONE_SIDE.values()]
+    assert json.loads(shown)["unknown_one_side"] == 3
+    assert "note: 3 of 7 pairs have an unknown word on one side only; their outcome" in err
+    path.write_text("good\tbad\nThe cat sees a dog.\tThe cat see a dog.\n")
+    assert "on one side only" not in assert_fine(capsys, "pairs", trained, path)[1]
+
+
 def test_sums_are_those_of_score_per_sentence(capsys, trained, blimp, tmp_path):
     assert_fine(capsys, "pairs", trained, blimp, "--out", tmp_path / "pairs.tsv")
     found = rows(tmp_path / "pairs.tsv")

@@ -304,9 +304,11 @@ def test_a_line_can_be_one_unit_and_a_split_line_is_reported(capsys, raw, tmp_pa
     status, out, err = run(capsys, "score", raw, tmp_path / "s.txt")
     assert status == 0
     assert "note: 1 line with several sentences, each read separately; --unit line" in err
+    assert "\n3 sentences, " in err
     by_sentence = table(out)
     status, out, err = run(capsys, "score", raw, tmp_path / "s.txt", "--unit", "line")
     assert (status, "note" in err) == (0, False)
+    assert err.startswith("2 lines, 19 words, ")
     by_line = table(out)
     assert [row["word"] for row in by_line] == [row["word"] for row in by_sentence]
     assert [row["sentence"] for row in by_line] == ["1"] * 15 + ["2"] * 7
@@ -453,7 +455,10 @@ def test_unknown_words_are_named_and_listed_with_their_counts(capsys, trained, t
     status, _, err = run(capsys, "score", trained, path, "--unk-list", listed)
     assert status == 0
     named = ", ".join(f"x{i} ({12 - i})" for i in range(10))
-    assert err.splitlines()[-1] == f"most frequent unknown words: {named} and 2 others"
+    assert err.splitlines()[-1] == (
+        f"{sum(unknown.values())} of 552 words unknown: {named} and 2 others; each has the "
+        "probability of all unknown words together, so its surprisal is too low: leave it out"
+    )
     expected = "".join(f"{word}\t{number}\n" for word, number in unknown.items())
     assert listed.read_text() == "word\tcount\n" + expected
     lines = path.read_text().splitlines(keepends=True)
@@ -461,7 +466,7 @@ def test_unknown_words_are_named_and_listed_with_their_counts(capsys, trained, t
     run(capsys, "score", trained, path, "--unk-list", listed, "--unit", "document")
     assert listed.read_text() == "word\tcount\n" + expected
     path.write_text(known)
-    assert "unknown words" not in run(capsys, "score", trained, path, "--unk-list", listed)[2]
+    assert "words unknown" not in run(capsys, "score", trained, path, "--unk-list", listed)[2]
     assert listed.read_text() == "word\tcount\n"
 
 

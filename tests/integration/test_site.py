@@ -37,6 +37,16 @@ def test_every_page_is_in_the_site_and_in_the_search(site):
 
 
 @pytest.mark.slow
+def test_the_notebooks_and_the_citation_are_in_the_site(site):
+    for name in ("weight_tying.ipynb", "reading_times.ipynb"):
+        (link,) = re.findall(
+            rf'href="(_downloads/[^"]*/{name})"', (site / "notebooks.html").read_text()
+        )
+        assert (site / link).read_bytes() == (ROOT / "notebooks" / name).read_bytes()
+    assert "Khosravi" in (site / "citing.html").read_text()
+
+
+@pytest.mark.slow
 def test_no_page_loads_anything_from_another_machine(site):
     for page in site.rglob("*.html"):
         assert not LOADS.search(page.read_text(encoding="utf-8")), page

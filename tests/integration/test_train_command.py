@@ -7,7 +7,7 @@ import pytest
 
 from tests_support import run_command as run
 from tiedlm.experiments.recipes import get_recipe
-from tiedlm.training.effects import notes_without_effect
+from tiedlm.training.effects import notes_on_strength, notes_without_effect
 
 TINY = ["--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=1", "--threads=1"]
 
@@ -49,6 +49,34 @@ def test_train_prints_the_note_once_and_goes_on(capsys, tiny_corpus, tmp_path):
     )  # fmt: skip
     assert status == 0
     assert err.count("note: --beta2 has no effect") == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "wanted"),
+    [
+        ("small-real", {"temperature": 10.0}, ["is 1.3 instead of 0.65; --alpha 6.5 would keep"]),
+        ("small-al", {"temperature": 40.0}, ["is 0.325 instead of 0.65; --alpha 26 would keep"]),
+        ("small-real", {"temperature": 10.0, "alpha": 13.0}, []),
+        ("small-real", {"temperature": 20.0}, []),
+        ("small-real", {"lr": 0.5}, []),
+        ("small-re", {"temperature": 10.0}, []),
+    ],
+)
+def test_a_temperature_without_its_alpha_is_noted(recipe, changes, wanted):
+    base = get_recipe(recipe)
+    found = notes_on_strength(base.replace(**changes), base, changes)
+    assert len(found) == len(wanted)
+    assert all(text in line for text, line in zip(wanted, found, strict=True))
+
+
+def test_train_says_that_a_temperature_changes_the_strength(capsys, tiny_corpus, tmp_path):
+    status, _, err = run(
+        capsys, "train", "small-real", "--data", tiny_corpus, "--out", tmp_path / "run", "--quiet",
+        "--temperature=10", *TINY,
+    )  # fmt: skip
+    assert status == 0
+    assert err.count("note: --temperature without --alpha") == 1
+    assert "--alpha 6.5 would keep it" in err
 
 
 def test_show_refuses_an_unknown_network(capsys):

@@ -52,6 +52,15 @@ def test_a_link_counts_as_its_text():
     assert measure(f"- [text](https://{'x' * 200})\n").line == ""
 
 
+@pages
+def test_the_rows_of_a_table_have_as_many_cells_as_its_header(page):
+    """A bar that is not escaped ends a cell, also inside backticks."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        cells = [len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()]
+        assert len(set(cells)) == 1, table.splitlines()[cells.index(max(cells))]
+
+
 def anchor(heading):
     """Return the anchor of a heading, as GitHub makes it."""
     text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").strip().lower()

@@ -96,7 +96,7 @@ def test_counted_without_building_equals_counted_after(tied, d_hidden, decoder_b
     [(1500, False, 66), (1500, True, 51), (650, False, 20), (650, True, 13)],
 )
 def test_parameter_counts_are_the_papers(d, tied, millions):
-    # PAPER section 1: 66M / 51M and 20M / 14M. Ours for medium tied is 13.3M: the paper rounds up.
+    # Inan et al. (2017): 66M / 51M and 20M / 14M. Ours for medium tied is 13.3M: theirs is rounded.
     count = ModelConfig(vocab_size=10_000, d_embed=d, d_hidden=d, tied=tied).num_params()
     assert round(count / 1e6) == millions
 

@@ -152,6 +152,13 @@ def _advise(
         note(looks_raw(given[0].file))
     note_text(texts, notes_on_scored(marks.counts(), vocabulary))
     note_unknown(run, total.unknown / total.words, "text")
+    if total.unknown_one_side:
+        has, their = ("has", "its") if total.unknown_one_side == 1 else ("have", "their")
+        note(
+            f"{total.unknown_one_side:,} of {count(total.pairs, 'pair')} {has} an unknown word on "
+            f"one side only; {their} outcome says more about the vocabulary than about the model "
+            "(--out marks such pairs)"
+        )
     if total.same_words:
         first = next((f", as in {p.where}" for p in given if p.good == p.bad), "")
         alike = count(total.same_words, "pair")
@@ -183,6 +190,7 @@ def _numbers(counts: Counts) -> dict[str, Any]:
         "ties_share": counts.ties / counts.pairs,
         "unknown_only": counts.unknown_only,
         "unknown_only_share": counts.unknown_only / counts.pairs,
+        "unknown_one_side": counts.unknown_one_side,
         "same_words": counts.same_words,
     }
 

@@ -15,7 +15,7 @@ from tiedlm.cli.numbers import Words, plain_text, whole_number, word_count
 from tiedlm.environment_variables import is_first_rank
 from tiedlm.errors import UserError
 from tiedlm.experiments.recipes import RECIPES, VARIANTS, get_recipe
-from tiedlm.training.effects import notes_without_effect
+from tiedlm.training.effects import notes_on_strength, notes_without_effect
 from tiedlm.training.run_files import has_checkpoint
 from tiedlm.training.settings import FlagGroup, Settings
 
@@ -39,7 +39,8 @@ def train(
         raise UserError("which recipe? for example `tiedlm train small-real --data my.txt`; "
                         "`tiedlm train --list` shows all")  # fmt: skip
     given = {name: value for name, value in changes.items() if value is not None}
-    settings = _changed(_recipe(recipe), given)
+    base = _recipe(recipe)
+    settings = _changed(base, given)
     if show:
         _check_network(settings)
         for name, value in settings.resolved().to_dict().items():
@@ -47,7 +48,8 @@ def train(
         return
     _check_together(settings)
     if is_first_rank():
-        for line in notes_without_effect(settings, given):
+        notes = notes_without_effect(settings, given) + notes_on_strength(settings, base, given)
+        for line in notes:
             note(line)
     if not settings.data:
         raise UserError(f"recipe {recipe!r} has no corpus of its own; give --data NAME-or-PATH")

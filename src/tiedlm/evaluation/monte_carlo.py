@@ -5,7 +5,7 @@ r"""Average a word's probability over sampled dropout masks (Monte-Carlo dropout
 The m_k are dropout masks as in training: a new one is drawn for each window of text. The K samples
 read the text as a batch, and each carries its own state.
 
-Source: Gal and Ghahramani (2016), section 5, the rows "MC" quoted in PAPER Table 3.
+Source: Gal and Ghahramani (2016), section 5, the rows "MC" quoted in Table 3 of Inan et al. (2017).
 
 Shape letters: N tokens, K samples, T tokens of a window.
 """

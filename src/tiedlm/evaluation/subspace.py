@@ -29,7 +29,7 @@ def principal_angles(first_VC: Tensor, second_VD: Tensor) -> Tensor:
     Returns:
         One angle per column of the narrower matrix, float64.
 
-    Source: PAPER section 4; Bjorck and Golub (1973).
+    Source: Inan et al. (2017), Figure 1; Bjorck and Golub (1973).
     """
     u_VC, q_VD = _bases(first_VC, second_VD)
     cross_CD = u_VC.t() @ q_VD
@@ -56,7 +56,7 @@ def subspace_distance(first_VC: Tensor, second_VD: Tensor) -> float:
     Raises:
         ValueError: if the matrices have different numbers of rows.
 
-    Source: PAPER section 4, Figure 1.
+    Source: Inan et al. (2017), Figure 1.
     """
     u_VC, q_VD = _bases(first_VC, second_VD)
     residual_VD = q_VD - u_VC @ (u_VC.t() @ q_VD)
@@ -78,7 +78,7 @@ def share_outside(first_VC: Tensor, second_VD: Tensor) -> float:
     Returns:
         The share, between 0 and 1.
 
-    Source: PAPER section 4; the measure is ours.
+    Source: Inan et al. (2017), Figure 1; the measure is ours.
     """
     with arithmetic(threads=1), torch.no_grad():
         first_VC, basis_VD = first_VC.double(), torch.linalg.qr(second_VD.double()).Q

@@ -1,6 +1,6 @@
 """Compute the effects of AL, RE and REAL on test perplexity, beside the paper's.
 
-Source: PAPER sections 3 and 6.
+Source: Inan et al. (2017), Tables 1 and 2.
 """
 
 from __future__ import annotations

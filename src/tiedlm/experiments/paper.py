@@ -1,6 +1,6 @@
 """Hold the paper's tables and the phrases of its qualitative comparison as data.
 
-Source: PAPER sections 3 to 5; the ICLR version of arXiv:1611.01462.
+Source: Inan et al. (2017), the ICLR version of arXiv:1611.01462.
 """
 
 from __future__ import annotations

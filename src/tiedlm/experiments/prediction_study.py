@@ -5,7 +5,7 @@ The paper claims that REAL gives more probability to the target and to words nea
 as a mean over all predicted tokens with a paired bootstrap interval. It also splits the means by
 the frequency of the target in training.
 
-Source: PAPER section 5.
+Source: Inan et al. (2017), the qualitative comparison.
 
 Shape letters: N predicted tokens, T tokens of a window, V vocabulary, K neighbours.
 """

@@ -21,7 +21,7 @@ states are not 0. Adam rescales every element separately and so leads out of the
 everything except W. The gradient of W has its own clip, far above the norms of a sound training
 (docs/experiments.md lists the alternatives tried).
 
-Source: PAPER section 4.
+Source: Inan et al. (2017), Figure 1.
 """
 
 from __future__ import annotations

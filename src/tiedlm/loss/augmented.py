@@ -81,7 +81,7 @@ def augmented_cross_entropy(
         ValueError: naming the argument, what was given and what was expected.
         RuntimeError: for a derivative that the fused implementation does not have.
 
-    Source: PAPER section 1, "Augmented loss".
+    Source: Inan et al. (2017), eq. 3.1.
     """
     embedding = classifier if embedding is None else embedding
     check_arguments(

@@ -36,7 +36,7 @@ def quadratic_losses(problem: Problem, plain: Losses) -> Losses:
         problem: what to compute.
         plain: the losses of the same problem with alpha = 0.
 
-    Source: PAPER sections 1 (eq. 4.3) and 7 (the Mahalanobis form).
+    Source: Inan et al. (2017), eq. 4.3; the Mahalanobis form is ours.
     """
     loss, ce, aug = plain
     if problem.alpha == 0:

@@ -47,7 +47,7 @@ _CHEAP = 2**33
 def stream(problem: Problem, wanted: Wanted) -> Streamed:
     """Compute the losses and the gradients that are wanted.
 
-    Source: PAPER section 1; ``docs/loss.md``, eqs. 6-12.
+    Source: Inan et al. (2017); ``docs/loss.md``, eqs. 6-12.
     """
     device = problem.weight.device
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():

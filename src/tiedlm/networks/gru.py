@@ -89,7 +89,7 @@ class GRU(RecurrentNetwork):
         fast: use the layer with the hand-written gradient; False uses the readable layer. Both give
             the same numbers.
 
-    Source: Cho et al. (2014); PAPER section 2 for the dropout.
+    Source: Cho et al. (2014); Inan et al. (2017) for the dropout.
     """
 
     def __init__(self, config: ModelConfig, fast: bool = True) -> None:

@@ -75,7 +75,7 @@ def lstm_layer_reference(
         ``(output_TBH, h_BH, c_BH)``: the masked hidden states, and the state after the last step.
         Its ``h`` is not masked.
 
-    Source: PAPER section 2 (variational dropout after Gal); Zaremba et al. (2014), equation 3.
+    Source: Inan et al. (2017) (variational dropout after Gal); Zaremba et al. (2014), equation 3.
     """
     mask = torch.ones_like(h_BH) if mask_BH is None else mask_BH
     outputs = []
@@ -121,7 +121,7 @@ class VariationalLSTM(nn.Module):
         x: ``(B, T, d_input)``; output: ``(B, T, d_hidden)``, the masked hidden states of the last
         layer; state: :class:`LSTMState` with ``(n_layers, B, d_hidden)`` tensors.
 
-    Source: PAPER section 2 of the training details.
+    Source: Inan et al. (2017), training details.
     """
 
     forgets = True  # two states become equal, to rounding, after enough of the same words

@@ -15,6 +15,7 @@ Source: Warstadt et al. (2020), "BLiMP: The Benchmark of Linguistic Minimal Pair
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
@@ -38,7 +39,8 @@ TIE = {torch.float64: 1e-9, torch.float32: 1e-4}  # nats: rounding is far below,
 Z95 = 1.959963984540054  # the normal distribution's 97.5% quantile
 COLUMNS = (
     "pair", "phenomenon", "good", "bad", "difference", "correct", "tie", "words_good", "words_bad",
-    "unknown_good", "unknown_bad", "unknown_only", "file", "line", "sentence_good", "sentence_bad",
+    "unknown_good", "unknown_bad", "unknown_only", "unknown_one_side", "file", "line",
+    "sentence_good", "sentence_bad",
 )  # fmt: skip
 
 
@@ -53,6 +55,8 @@ class ScoredPair(NamedTuple):
         same_words: whether the sentences are equal as read, for example up to capitals.
         unknown_only: whether they differ, but only in words that are all read as ``<unk>``. Their
             ids are then identical, and so the pair is a tie.
+        unknown_one_side: whether, of the words that differ, those of one sentence only include
+            words that the model does not know.
         words: number of words in the good and in the bad sentence, without ``<eos>``.
         unknown: how many of them the model does not know.
     """
@@ -63,6 +67,7 @@ class ScoredPair(NamedTuple):
     is_tie: bool
     same_words: bool
     unknown_only: bool
+    unknown_one_side: bool
     words: tuple[int, int]
     unknown: tuple[int, int]
 
@@ -81,6 +86,7 @@ class Counts(NamedTuple):
         ties: in how many both are equally probable; they are wrong.
         same_words: ties whose sentences are equal as read.
         unknown_only: ties whose sentences differ in unknown words only.
+        unknown_one_side: pairs with an unknown word among those that differ, on one side only.
         words: number of words in all sentences, without ``<eos>``.
         unknown: how many of them the model does not know.
     """
@@ -90,6 +96,7 @@ class Counts(NamedTuple):
     ties: int = 0
     same_words: int = 0
     unknown_only: int = 0
+    unknown_one_side: int = 0
     words: int = 0
     unknown: int = 0
 
@@ -228,9 +235,23 @@ def _judge(
         is_tie=same_ids or abs(good - bad) <= tie,
         same_words=same_words,
         unknown_only=same_ids and not same_words,
+        unknown_one_side=_on_one_side(read, vocabulary),
         words=(words_good, words_bad),
         unknown=(unknown_good, unknown_bad),
     )
+
+
+def _on_one_side(read: Sequence[Sentence], vocabulary: Vocabulary) -> bool:
+    """Return whether one sentence only has unknown words that the other one does not have."""
+    good, bad = (
+        Counter(
+            word
+            for word, one_id in zip(one.words, one.ids.tolist(), strict=True)
+            if one_id == vocabulary.unk_id
+        )
+        for one in read
+    )
+    return bool(good - bad) != bool(bad - good)
 
 
 def _count_words(sentence: Sentence, vocabulary: Vocabulary) -> int:
@@ -248,7 +269,7 @@ def tally(scored: Iterable[ScoredPair]) -> dict[str, Counts]:
         counts[phenomenon] = counts.get(phenomenon, Counts()).plus(
             Counts(
                 1, one.is_correct, one.is_tie, one.same_words, one.unknown_only,
-                sum(one.words), sum(one.unknown),
+                one.unknown_one_side, sum(one.words), sum(one.unknown),
             )
         )  # fmt: skip
     return counts
@@ -269,7 +290,7 @@ def written(file: IO[str], scored: Iterable[ScoredPair], base: Base) -> Iterator
         cells = (
             number, one.pair.phenomenon, f"{good:.6f}", f"{bad:.6f}", f"{bad - good:.6f}",
             int(one.is_correct), int(one.is_tie), *one.words, *one.unknown, int(one.unknown_only),
-            one.pair.file, one.pair.line, one.pair.good, one.pair.bad,
+            int(one.unknown_one_side), one.pair.file, one.pair.line, one.pair.good, one.pair.bad,
         )  # fmt: skip
         file.write("\t".join(map(str, cells)) + "\n")
         yield one

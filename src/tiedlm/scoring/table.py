@@ -47,6 +47,7 @@ class Summary(NamedTuple):
         cut_lines: number of lines with more than one sentence.
         most_parts: the largest number of space-separated parts in a line.
         unknown_words: each unknown word and its count.
+        unit: what is read as one; with "line", ``sentences`` counts lines.
     """
 
     sentences: int
@@ -57,6 +58,7 @@ class Summary(NamedTuple):
     cut_lines: int
     most_parts: int
     unknown_words: Mapping[str, int]
+    unit: Unit = "sentence"
 
     def line(self) -> str:
         """Return the summary as one line of text."""
@@ -69,20 +71,23 @@ class Summary(NamedTuple):
     def size(self) -> str:
         """Return how much was scored."""
         share = self.unknown / max(self.words, 1)
+        noun = "line" if self.unit == "line" else "sentence"
         return (
-            f"{count(self.sentences, 'sentence')}, {count(self.words, 'word')}, "
+            f"{count(self.sentences, noun)}, {count(self.words, 'word')}, "
             f"{share:.2%} of them unknown"
         )
 
     def unknown_line(self) -> str:
-        """Return a line with the most frequent unknown words, or ``""`` if every word is known."""
+        """Return a line on the unknown words, or ``""`` if every word is known."""
         if not self.unknown_words:
             return ""
         ranked = by_count(self.unknown_words)
         named = ", ".join(f"{word} ({number:,})" for word, number in ranked[:NAMED])
         others = len(ranked) - NAMED
-        return f"most frequent unknown words: {named}" + f" and {count(others, 'other')}" * (
-            others > 0
+        more = f" and {count(others, 'other')}" * (others > 0)
+        return (
+            f"{self.unknown:,} of {count(self.words, 'word')} unknown: {named}{more}; each has the "
+            "probability of all unknown words together, so its surprisal is too low: leave it out"
         )
 
 
@@ -175,7 +180,9 @@ def write_table(
         file.write("".join("\t".join([*row, *cells]) + "\n" for row in rows))
         sentences += 1
     unknown = sum(unknown_words.values())
-    return Summary(sentences, words, unknown, predicted, nll, cut_lines, most_parts, unknown_words)
+    return Summary(
+        sentences, words, unknown, predicted, nll, cut_lines, most_parts, unknown_words, unit
+    )
 
 
 class _Word(NamedTuple):

@@ -28,6 +28,27 @@ _NEEDS: dict[str, tuple[Callable[[Settings], bool], str]] = {
 }
 
 
+def notes_on_strength(settings: Settings, recipe: Settings, given: Iterable[str]) -> list[str]:
+    """Return a line if a new temperature changes the strength of the recipe's augmented loss.
+
+    The gradient of the augmented loss has the weight gamma = alpha / temperature.
+
+    Args:
+        settings: of the run.
+        recipe: before the user's changes.
+        given: names of the settings that the user gave.
+    """
+    given = set(given)
+    if recipe.alpha == 0 or settings.temperature == recipe.temperature or "alpha" in given:
+        return []
+    gamma = recipe.alpha / recipe.temperature
+    return [
+        f"--temperature without --alpha changes the strength of the augmented loss: alpha / "
+        f"temperature is {settings.alpha / settings.temperature:.3g} instead of {gamma:.3g}; "
+        f"--alpha {gamma * settings.temperature:.6g} would keep it"
+    ]
+
+
 def notes_without_effect(settings: Settings, given: Iterable[str]) -> list[str]:
     """Return a line for each given setting that has no effect beside the others.
 

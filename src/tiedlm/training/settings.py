@@ -163,7 +163,12 @@ class Settings:
     alpha: float = _setting(
         0.0, "Weight of the augmented loss (AL): gamma * temperature. 0 turns it off.", group="Loss"
     )
-    temperature: float = _setting(20.0, "Temperature (tau) of the augmented loss.", group="Loss")
+    temperature: float = _setting(
+        20.0,
+        "Temperature (tau) of the augmented loss. If you change it, change --alpha in proportion "
+        "(0.65 times it in most recipes), which keeps the strength.",
+        group="Loss",
+    )
     target_grad: bool = _setting(
         True, "Let the gradient flow through AL's soft target.", group="Loss"
     )

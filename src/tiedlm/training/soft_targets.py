@@ -3,7 +3,7 @@
 The paper makes y~ from the model's own embedding. The controls test what that is worth: does the
 augmented loss gain from what the vectors mean, or would any smooth target do?
 
-Source: PAPER section 7, the reviewers' question.
+Source: the reviewers' question about Inan et al. (2017).
 
 Shape letters: V vocabulary, E embedding width.
 """

@@ -60,7 +60,7 @@ class Objective(nn.Module):
         settings: the weights of the losses.
         target_source: what the soft target is made of; None is the model's embedding.
 
-    Source: PAPER section 2; Zaremba et al. (2014); Merity et al. (2018), section 4.4.
+    Source: Inan et al. (2017); Zaremba et al. (2014); Merity et al. (2018), section 4.4.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ def sgd(m, lr=1.0):
 
 
 def test_objective_is_summed_over_steps_and_averaged_over_streams():
-    # PAPER section 2, Zaremba et al.: without the factor T a learning rate of 1 does not work.
+    # Inan et al. (2017), Zaremba et al.: without the factor T a learning rate of 1 does not work.
     inputs, targets = window(B=3, T=7)
     m = model()
     logits = m.decode(m(inputs)[0])
