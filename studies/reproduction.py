@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -177,10 +178,9 @@ def predictions() -> str:
     body = []
     for row in study["phrases"]:
         for name, top in row["top"].items():
-            words = ", ".join(f"{p['word']} {p['probability']:.2f}" for p in top)
-            body.append(
-                (f"{row['context']} + **{row['next']}**", name, words, f"{row['p_next'][name]:.3f}")
-            )
+            words = escape(", ".join(f"{p['word']} {p['probability']:.2f}" for p in top), False)
+            phrase = f"{escape(row['context'], False)} + **{escape(row['next'], False)}**"
+            body.append((phrase, name, words, f"{row['p_next'][name]:.3f}"))
     text += markdown_table(("phrase", "model", "most probable next words", "P(next)"), body) + "\n"
     body = []
     for band, values in study["bands"].items():
@@ -188,7 +188,7 @@ def predictions() -> str:
             if name != "tokens":
                 low, high = value["difference95"]
                 body.append(
-                    (f"{band} ({values['tokens']:,})", name, f"{value['base']:.4f}",
+                    (f"{band} ({values['tokens']:,})", escape(name, False), f"{value['base']:.4f}",
                      f"{value['other']:.4f}", f"{low:+.4f} to {high:+.4f}")
                 )  # fmt: skip
     header = ("targets", "mean of", "VD-LSTM", "REAL", "difference, 95% interval")
