@@ -54,6 +54,7 @@ def check(text: str, complete: bool = True) -> None:
     for words in calls(text):
         if any(re.fullmatch(pattern, " ".join(words)) for pattern in OTHERS):
             continue
+        words = [re.sub(r"\$[A-Z_]+", "1", word) for word in words]  # a batch system's variables
         program = words[1:] if words[0] == "srun" else words
         assert program[0] in CHECKS, f"{program[0]}: neither a check nor in OTHERS"
         try:
@@ -107,7 +108,10 @@ def torchrun(words: list[str], complete: bool) -> None:
     from torch.distributed.run import get_args_parser
 
     given = get_args_parser().parse_args(words)
-    assert (given.module, given.training_script) == (True, "tiedlm")
+    if not given.module:
+        assert (ROOT / given.training_script).is_file()
+        return
+    assert given.training_script == "tiedlm"
     tiedlm(given.training_script_args, complete)
 
 

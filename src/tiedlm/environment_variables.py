@@ -93,6 +93,11 @@ def set_default(name: str, value: str) -> None:
     os.environ.setdefault(name, value)
 
 
+def of_child(**defaults: str) -> dict[str, str]:
+    """Return the environment of a process that this one starts: its own, and these defaults."""
+    return {**defaults, **os.environ}
+
+
 def is_first_rank() -> bool:
     """Tell whether this is the first of the processes that ``torchrun`` started, or the only one.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tiedlm.dropout import check_probability, word_mask
 from tiedlm.loss import LossOutput, augmented_cross_entropy
@@ -96,8 +97,18 @@ class ModelConfig:
 @lru_cache(maxsize=256)
 def _num_params(config: ModelConfig, _: Builder) -> int:
     """Count the parameters of a model on the meta device, which allocates no memory."""
-    with torch.random.fork_rng([]), torch.device("meta"):
+    with torch.random.fork_rng([]), torch.device("meta"), _NoStart():
         return LanguageModel(config).num_params()
+
+
+class _NoStart(TorchFunctionMode):
+    """Leave parameters as they are: drawing one on the meta device imports PyTorch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return given["tensor"] if "tensor" in given else args[0]
+        return func(*args, **given)
 
 
 class LanguageModel(nn.Module):

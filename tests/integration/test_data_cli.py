@@ -207,7 +207,11 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(book: Path, tmp_path: 
 
 
 def test_a_full_disk_leaves_no_half_written_text(book: Path, tmp_path: Path):
-    assert run(tmp_path, "prepare", str(book)).returncode == 0
+    done = run(tmp_path, "prepare", str(book))
+    assert done.returncode == 0
+    place = Path(done.stdout.strip().rpartition("; in the cache: ")[2])
+    assert place.parent == tmp_path / "cache" / "corpora"
+    assert (place / "train.npy").is_file()
     result = run(tmp_path, "prepare", str(book), "--out", "prepared", limit=2000)
     assert_one_line_error(result, "cannot write prepared: ", "File too large")
     assert not list(tmp_path.glob("prepared/*"))

@@ -28,6 +28,23 @@ def test_the_tokenizer_table_is_true():
         assert tokenize(raw) == tokens.split()
 
 
+@pytest.mark.parametrize(
+    ("raw", "tokens"),
+    [
+        ("“ja“ „ja„ ‟ja‟ ”ja”", "`` ja `` `` ja `` `` ja `` '' ja ''"),
+        ('"ja" ("ja") ＂ja＂', "`` ja '' ( `` ja '' ) `` ja ''"),
+        ('["ja"] {"ja"}', "[ `` ja '' ] { `` ja '' }"),
+        ('a-"ja" a"ja"', "a - `` ja '' a '' ja ''"),
+        ("«ja» ‹ja› ‚ja", "« ja » ‹ ja › ‚ ja"),
+        ("„ja“".replace("“", "”"), "`` ja ''"),
+        ("სახლი😀 😀😀 👍🏽 😀!", "სახლი😀 😀😀 👍🏽 😀 !"),
+        ("წიგნი❤️ ☺⭐", "წიგნი ❤ ☺ ⭐"),
+    ],
+)  # fmt: skip
+def test_quotes_and_emoji_become_what_the_page_says(raw, tokens):
+    assert tokenize(raw) == tokens.split()
+
+
 @pytest.mark.slow
 def test_encoding_is_fast_and_memory_bounded():
     command = [sys.executable, ROOT / "benchmarks" / "encoding.py", "--megabytes", "30", "--json"]

@@ -1,9 +1,7 @@
 """After ``tiedlm export --to onnx``, onnxruntime and speech tools get the same numbers."""
 
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,13 +184,24 @@ def test_int8_is_measured_on_the_validation_text(capsys, tiny_corpus, tmp_path):
     valid = json.loads((run / "result.json").read_text())["valid_ppl"]
     assert report["perplexity"] == pytest.approx(valid, rel=1e-5)
     assert report["perplexity_int8"] == pytest.approx(valid, rel=0.05)
+    assert (
+        json.loads((tmp_path / "onnx" / "tokenizer.json").read_text())["model"]["type"]
+        == "WordLevel"
+    )
     assert list((tmp_path / "onnx").glob("*.int8.onnx"))
     # Exporting another run into the same folder removes the first one's eight-bit files.
     make_run(tmp_path / "other", "tied")
-    assert (
-        run_command(capsys, "export", tmp_path / "other", "--to", "onnx", tmp_path / "onnx")[0] == 0
-    )
+    again = ("export", tmp_path / "other", "--to", "onnx", tmp_path / "onnx")
+    status, out, _ = run_command(capsys, *again)
+    assert status == 0
+    assert out.startswith(f"{tmp_path / 'onnx'} (replaced an earlier export)\n")
     assert not list((tmp_path / "onnx").glob("*.int8.onnx"))
+    for more in ([], ["--int8"]):  # arguments swapped
+        status, _, err = run_command(
+            capsys, "export", tmp_path / "onnx", "--to", "onnx", run, *more
+        )
+        assert status == 2
+        assert "is an ONNX export, not a run folder; give the run that it was made from" in err
 
 
 def test_mistakes_are_one_line(capsys, tmp_path, monkeypatch):
@@ -216,30 +225,3 @@ def test_mistakes_are_one_line(capsys, tmp_path, monkeypatch):
         assert status == 2
         assert f"needs {package}: pip install 'tiedlm[onnx]'" in err
         assert not (tmp_path / "o").exists()
-
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "keyboard.py"
-
-
-def test_the_keyboard_needs_onnxruntime_and_numpy_alone_and_proposes_words(exported):
-    model, folder = exported
-    program = (
-        "import runpy, sys\n"
-        "sys.modules['tiedlm'] = sys.modules['torch'] = None\n"
-        "sys.argv[0] = sys.argv[1]; del sys.argv[1]\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, EXAMPLE, folder, "--top", "3"],
-        input="the cat does zebra\n", capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    ids = np.array([[EOS, 2, 4, 6, 1]])
-    best = log_probs(model, ids)[0][0, -1].argsort()[::-1]
-    words = [model.vocabulary.words[i] for i in best if i not in (EOS, 1)][:3]
-    assert done.stdout.split("\n")[0].split() == words
-    assert "ms a word" in done.stderr
-
-
-def test_the_keyboard_is_at_most_sixty_lines():
-    assert len(EXAMPLE.read_text().splitlines()) <= 60

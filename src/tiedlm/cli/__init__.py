@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import sys
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -178,11 +179,14 @@ def _explain(error: CycloptsError) -> str:
             advice = "`tiedlm score RUN FILE` gives the perplexity of any text"
         return f"{command}: unexpected argument {first!r}; {advice}"
     text = " ".join(str(error).split()).rstrip(".")
+    is_letter = text.split()[-1:] and re.fullmatch(r"-[a-z]\d*", text.split()[-1])
     if isinstance(error, (MissingArgumentError, UnknownOptionError)):
         text += f"; see `{command} --help`"
     if command in _PRINTS and "--out requires" in text:
         text += "; without --out the result is printed"
     if isinstance(error, UnknownOptionError) and command in _WITH_CONTEXT:
+        if command == "tiedlm predict" and is_letter:
+            text += "; --top gives the number of words"
         text += "; write -- before a context that begins with -"
     return text
 

@@ -22,6 +22,9 @@ def compare(
 ) -> None:
     """Compare runs: means over seeds, differences from the first row, 95% intervals.
 
+    ± is the standard deviation over seeds at validation and test, and half of the 95% interval at
+    the difference. The interval is paired by seed: two seeds give a very wide one.
+
     Runs that differ only in their seed share a row; --device, --threads and --accumulate may differ
     too. An unfinished run has a row of its own, with its best validation perplexity so far. The
     difference is in test perplexity if both rows have one, otherwise in validation perplexity. Runs
@@ -104,6 +107,8 @@ def _print_table(rows: list[Row], changed: dict[str, list[Any]]) -> None:
         column.overflow = "fold"  # wrap long cells instead of cutting them
     console = table_console()
     console.print(table)
+    for line in _legend(rows):
+        console.print(line, highlight=False)
     if changed:
         console.print("settings that differ, in the order of the rows:")
     for name, values in changed.items():
@@ -121,6 +126,19 @@ def _print_table(rows: list[Row], changed: dict[str, list[Any]]) -> None:
             "other text: the corpus or the vocabulary is not that of the first row, so the "
             "perplexities cannot be compared"
         )
+
+
+def _legend(rows: list[Row]) -> list[str]:
+    """Return what the numbers of the table mean, as far as they are there."""
+    found = []
+    if any(row.valid.spread is not None for row in rows):
+        found.append("validation, test: mean ± standard deviation over seeds")
+    if any(row.difference is not None for row in rows):
+        line = "difference: in test perplexity, from the first row"
+        if any(row.interval is not None for row in rows):
+            line += "; ± is half of its 95% interval, paired by seed"
+        found.append(line)
+    return found
 
 
 def _run_folders(folder: Path) -> list[Path]:

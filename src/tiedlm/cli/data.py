@@ -83,8 +83,13 @@ def prepare(
     if out is not None:
         write_corpus(loaded, out, keep=find_source(corpus, field=field).files)
     tokens = ", ".join(f"{part} {n['tokens']:,}" for part, n in loaded.info["parts"].items())
-    place = f"written to {out}" if out else "in the cache"
+    place = f"written to {out}" if out else f"in the cache: {_place(loaded.train)}"
     print(f"{loaded.name}: tokens: {tokens}; {len(loaded.vocabulary):,} words; {place}")
+
+
+def _place(ids: Any) -> Path:
+    """Return the folder of the cache that a corpus's memory-mapped ids lie in."""
+    return Path(ids.filename).parent
 
 
 @app.command

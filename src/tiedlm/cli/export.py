@@ -77,20 +77,22 @@ def export(
     if revisions:
         raise UserError("--revisions needs `--to hf`; leave it out, or export to Hugging Face")
     if start is not None:
-        raise UserError("--start needs `--to hf`; only its folder has a tokenizer")
+        raise UserError("--start needs `--to hf`; it is for the tokenizer of transformers")
     if not check:
         raise UserError("--no-check needs `--to hf`; ONNX files are always checked")
     if license_ is not None or language is not None:
         raise UserError("--license and --language need `--to hf`; only its folder has a model card")
     from tiedlm.data.pieces import PIECES
     from tiedlm.export.onnx_files import export_onnx
+    from tiedlm.training.run_files import ONNX
 
     corpus = _corpus(run) if int8 else None
+    replaced = " (replaced an earlier export)" if (folder / ONNX).is_file() else ""
     report = export_onnx(run, folder, int8_text=None if corpus is None else corpus.valid)
     if json_:
         print(json.dumps(report._asdict() | {"folder": str(report.folder)}))
         return
-    print(report.folder)
+    print(f"{report.folder}{replaced}")
     for name, size in report.sizes.items():
         print(f"  {name:<20} {size / 1e6:8.2f} MB")
     print(f"  largest difference of a log-probability: {report.largest_difference:.1e}")
@@ -140,9 +142,10 @@ def per_word(corpus: Corpus, perplexity: float) -> float:
 def _corpus(run: Path) -> Corpus:
     """Return the corpus of a run, encoded with the run's vocabulary."""
     from tiedlm.data.pieces import load_vocabulary
-    from tiedlm.training.run_files import VOCABULARY
+    from tiedlm.training.run_files import VOCABULARY, check_is_run
     from tiedlm.training.settings import Settings
 
+    check_is_run(run)
     settings = Settings.of_run(run)
     if not settings.data:
         raise UserError(

@@ -41,7 +41,7 @@ def generate(
     """
     from tiedlm.analysis.piece_words import generate_words
     from tiedlm.analysis.predictions import generate as sample
-    from tiedlm.cli.models import context_ids, load_model
+    from tiedlm.cli.models import check_context, context_ids, load_model
     from tiedlm.data import EOS
     from tiedlm.data.pieces import PieceVocabulary
 
@@ -49,6 +49,7 @@ def generate(
         raise UserError(f"--words: expected at least 1, got {words}")
     if temperature != 0 and not 1e-3 <= temperature <= 1e6:
         raise UserError(f"--temperature: expected 0, or from 0.001 to 1e6, got {temperature}")
+    check_context("generate", run, context)
     model, vocabulary = load_model(run)
     banned = () if unk or vocabulary.unk_id is None else (vocabulary.unk_id,)
     context_N = context_ids(run, vocabulary, context, tokenize)  # prints unknown words first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -69,6 +70,26 @@ def check_order(command: str, run: Path, file: str) -> None:
             f"{run} is a file and {file} is a run folder; the run comes first: "
             f"`tiedlm {command} {file} {run}`"
         )
+
+
+def check_context(command: str, run: Path, context: str) -> None:
+    """Refuse a context where the run should be, if the run is where the context should be.
+
+    Raises:
+        UserError: with the command to type.
+    """
+    if context and _is_run(context) and not _is_run(run):
+        raise UserError(
+            f"{context} is a run folder; the run comes first: "
+            f"`tiedlm {command} {context} {shlex.quote(str(run))}`"
+        )
+
+
+def _is_run(name: str | Path) -> bool:
+    try:
+        return (Path(name) / CONFIG).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a null byte
+        return False
 
 
 def load_model(run: Path, device: str = "cpu") -> tuple[LanguageModel, Vocabulary]:

@@ -41,11 +41,12 @@ def predict(
     """
     from tiedlm.analysis.piece_words import next_piece_words
     from tiedlm.analysis.predictions import next_words
-    from tiedlm.cli.models import context_ids, load_model
+    from tiedlm.cli.models import check_context, context_ids, load_model
     from tiedlm.data.pieces import PieceVocabulary
 
     if top < 1:
         raise UserError(f"--top: expected at least 1, got {top}")
+    check_context("predict", run, context)
     model, vocabulary = load_model(run)
     ids = context_ids(run, vocabulary, context, tokenize)
     if isinstance(vocabulary, PieceVocabulary):

@@ -80,6 +80,11 @@ def _recipe(name: str) -> Settings:
                 f"{name!r} is a network and not a recipe; take `tiedlm train small-real --network "
                 f"{name}`, or a recipe from `tiedlm train --list`"
             )
+        if Path(name).exists():
+            raise UserError(
+                f"{name!r} is no recipe; to train on your own text, give --data {name}: "
+                f"`tiedlm train small-real --data {name}`"
+            )
     return get_recipe(name)
 
 

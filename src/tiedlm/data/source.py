@@ -24,6 +24,9 @@ PARTS = ("train", "valid", "test")
 _MANY = 20  # files; the hashes of more are hashed again, and one is kept
 
 
+_OF_A_RUN = ("config.json", "vocabulary.txt")
+
+
 @dataclass(frozen=True)
 class Source:
     """A text in three parts, before it is encoded.
@@ -107,6 +110,8 @@ def from_folder(folder: Path, field: str = FIELD, cache: Path | None = None) -> 
     if len(paths) == len(PARTS):
         split = "as given: one file a part"
         return from_files(folder.resolve().name, str(folder), split, paths, field, cache)
+    if not paths and all((folder / name).is_file() for name in _OF_A_RUN):
+        raise UserError(f"{folder} is a run folder, not a text; give the text itself")
     texts = [] if paths else text_files(folder)
     if not texts:
         missing = [f"{part}.txt" for part in PARTS if part not in paths]

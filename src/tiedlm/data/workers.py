@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import BinaryIO, TypeVar
 
 from tiedlm.data.encoder import Block, Encoder
+from tiedlm.environment_variables import of_child
 from tiedlm.errors import UserError
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ def _worker(encoder: Encoder) -> Iterator[_Worker]:
     code = f"import sys; sys.path = {path!r}; from tiedlm.data.workers import main; main()"
     command = [sys.executable, "-c", code]
     # The processes share the cores, so the library for pieces takes no threads of its own.
-    environment = {"TOKENIZERS_PARALLELISM": "false", **os.environ}
+    environment = of_child(TOKENIZERS_PARALLELISM="false")
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ _T95 = (
 _Z95 = 1.959964
 
 MOST_SESSIONS = 10
+_IN_NAME = 2  # settings that tell rows apart
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,8 @@ class Row:
     """The seeds of one recipe, and their difference from the first row over shared seeds.
 
     Args:
-        name: the recipe; for a single run, also its folder.
+        name: the recipe; for a single run also its folder, and for several seeds the settings in
+            which it differs from other rows of the recipe.
         recipe: recipe of all the runs.
         runs: the runs, either all finished or all under way.
         valid: best validation perplexity.
@@ -224,7 +227,20 @@ def compare_runs(folders: list[Path]) -> list[Row]:
         else:
             groups.append((decides, [summary]))
     first = groups[0][1]
-    return [_row(group, first) for _, group in groups]
+    return _told_apart([_row(group, first) for _, group in groups])
+
+
+def _told_apart(rows: list[Row]) -> list[Row]:
+    """Add to the names of rows of one recipe and several seeds the settings that differ."""
+    named = []
+    for row in rows:
+        alike = [one for one in rows if one.name == row.name]
+        if len(alike) > 1:
+            values = changed_settings(alike)
+            own = [f"{name} {found[alike.index(row)]}" for name, found in values.items()]
+            row = dataclasses.replace(row, name=", ".join([row.name, *own[:_IN_NAME]]))
+        named.append(row)
+    return named
 
 
 def _what_decides(

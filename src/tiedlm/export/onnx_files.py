@@ -14,11 +14,13 @@ import numpy.typing as npt
 import tiedlm
 from tiedlm import files
 from tiedlm.data import Vocabulary
+from tiedlm.data.pieces import TOKENIZER, PieceVocabulary
 from tiedlm.errors import UserError, require
 from tiedlm.export.onnx_check import largest_difference, onnx_perplexity
 from tiedlm.export.onnx_graph import icefall_no_state, icefall_with_state, step_model
 from tiedlm.export.onnx_networks import IR_VERSION, NETWORKS, OPSET
 from tiedlm.export.supported import require_network
+from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.model import LanguageModel
 from tiedlm.networks.state import named
 from tiedlm.training.run import load
@@ -71,10 +73,14 @@ def export_onnx(
         require(module, "onnx", "export to ONNX")
     vocabulary = model.vocabulary
     assert vocabulary is not None
-    graphs = _graphs(model, vocabulary, corpus_info(run)["tokenizer"])
+    kind = corpus_info(run)["tokenizer"]
+    graphs = _graphs(model, vocabulary, kind)
     with files.files_together(folder, f"{STEP}.onnx", "export") as new:
         paths = [_write(new / f"{name}.onnx", graph) for name, graph in graphs.items()]
         vocabulary.save(new / VOCABULARY)
+        if not isinstance(vocabulary, PieceVocabulary):  # which saves its own
+            tokenizer = tokenizer_files(vocabulary, kind == "tiedlm")[TOKENIZER]
+            files.write_json(new / TOKENIZER, tokenizer)
         difference = largest_difference(model, paths[0])
         if difference > TOLERANCE:
             raise UserError(

@@ -157,7 +157,7 @@ def builder_of(name: str) -> Builder:
     if name not in _BUILDERS:
         raise UserError(
             f"network {name!r} is not registered{did_you_mean(name, _BUILDERS)}; known: "
-            f"{', '.join(_BUILDERS)}"
+            f"{', '.join(_BUILDERS)}; the program that defines a network of your own registers it"
         )
     return _BUILDERS[name]
 

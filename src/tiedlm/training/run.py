@@ -26,7 +26,7 @@ from tiedlm.files import read_json, write_bytes
 from tiedlm.json_text import parse_json
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.native import triton
-from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS
+from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS, check_is_run
 from tiedlm.tying import is_tied
 
 
@@ -140,12 +140,7 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
         UserError: if the folder is not a run, or one of its files is missing or damaged.
     """
     folder = Path(folder)
-    if not (folder / CONFIG).is_file():
-        inside = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
-        if not inside:
-            raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
-        names = ", ".join(inside[:8]) + ", ..." * (len(inside) > 8)
-        raise UserError(f"{folder} is not a run folder, but it has some: {names}; give one of them")
+    check_is_run(folder)
     config = read_json(folder / CONFIG)
     try:
         model_config = ModelConfig(**config["model"])

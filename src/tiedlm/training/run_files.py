@@ -27,6 +27,7 @@ ENVIRONMENT = "env.json"
 RESULT = "result.json"
 LAST = "last"
 BESIDE_WEIGHTS = (VOCABULARY, TOKENIZER, ENVIRONMENT)  # what weights kept by --keep-at need, too
+ONNX = "step.onnx"  # in the folder of `export --to onnx`
 KEPT = "checkpoints"  # by words seen
 CHECKPOINT = "checkpoint"  # in config.json of a folder there: its place in training
 
@@ -57,6 +58,25 @@ def lock(folder: Path) -> AbstractContextManager[None]:
 def model_files(folder: Path) -> list[Path]:
     """Return the files from which a model is loaded."""
     return [folder / name for name in (CONFIG, VOCABULARY, TOKENIZER, WEIGHTS)]
+
+
+def check_is_run(folder: Path) -> None:
+    """Refuse a folder without a ``config.json``.
+
+    Raises:
+        UserError: with what the folder is instead, where that can be told.
+    """
+    if (folder / CONFIG).is_file():
+        return
+    if (folder / ONNX).is_file():
+        raise UserError(
+            f"{folder} is an ONNX export, not a run folder; give the run that it was made from"
+        )
+    inside = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+    if not inside:
+        raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
+    names = ", ".join(inside[:8]) + ", ..." * (len(inside) > 8)
+    raise UserError(f"{folder} is not a run folder, but it has some: {names}; give one of them")
 
 
 def saved_pieces(folder: Path) -> Path | None:

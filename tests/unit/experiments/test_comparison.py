@@ -50,6 +50,17 @@ def test_runs_that_differ_in_their_seed_are_one_row(tmp_path):
     assert changed_settings([first, second]) == {"tied": [False, True]}
 
 
+def test_rows_of_one_recipe_and_several_seeds_are_named_by_what_differs(tmp_path):
+    folders = [
+        run_folder(
+            tmp_path / f"{alpha}-{seed}", Settings(recipe="gru", alpha=alpha, seed=seed), test_ppl=9
+        )
+        for alpha in (0.0, 13.0)
+        for seed in (1, 2)
+    ]
+    assert [row.name for row in compare_runs(folders)] == ["gru, alpha 0.0", "gru, alpha 13.0"]
+
+
 def test_second_sessions_are_one_row_if_their_first_sessions_are(tmp_path):
     base, other = Settings(recipe="base"), Settings(recipe="base", lr=0.5)
 
