@@ -8,7 +8,7 @@ since models of small parts overfit early. For the whole text the first sessions
 from results/, in pairs of the same seed.
 
 The same command resumes what was stopped. It prints the table of the finished runs, draws
-docs/images/data_size.png and writes to results/.
+docs/images/data_size.png and writes to results/. With --show it only prints the table.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Train the missing runs, print the table, draw the plot and write both."""
+    """Train the missing runs and print the table. Without --show draw the plot and write both."""
     parser = training_parser("data_size", __doc__, seeds=None, precision=True, show=True)
     parser.add_argument(
         "--fractions", type=float, nargs="+", default=list(FRACTIONS),
@@ -125,7 +125,8 @@ def main() -> None:
     wanted = [job for key, job in found.items() if key[0] in options.fractions]
     found = trained("data-size", found, wanted, options)
     rows = gains(perplexities(found, options.results))
-    plot_gains(rows, IMAGE)
+    if not options.show:
+        plot_gains(rows, IMAGE)
     keep_table("data-size", [job.out for job in found.values()], options, table(rows))
 
 

@@ -98,7 +98,7 @@ def training_parser(
     if show:
         parser.add_argument(
             "--show", action="store_true",
-            help="train nothing; print the tables of the runs in --out and --results",
+            help="train and write nothing; print the tables of the runs in --out and --results",
         )  # fmt: skip
     return parser
 
@@ -260,8 +260,10 @@ def keep_table(
     text: str,
     measured: Mapping[str, Any] | None = None,
 ) -> None:
-    """Print a table and keep it in ``results/`` with its runs and measurements."""
+    """Print a table. Without --show keep it in ``results/`` with its runs and measurements."""
     print(text)
+    if getattr(options, "show", False):
+        return
     folder = keep(runs, name, options.results, command())
     write_text(folder / "table.md", text)
     if measured is not None:

@@ -20,8 +20,9 @@ from studies.harness import add_results, show_table, start, study_parser
 from studies.semantic import BASE, jobs
 from tiedlm.experiments.cells import what_it_is
 from tiedlm.experiments.comparison import t95
+from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import markdown_table
-from tiedlm.experiments.results import kept_runs
+from tiedlm.experiments.results import KeptRun, kept_runs
 from tiedlm.training.settings import Settings
 
 # Kinds differ in these settings only. A run with any other difference belongs to another study.
@@ -109,14 +110,36 @@ def table(results: Path) -> str:
     deviations, freedoms = zip(*(pooled(of_part) for of_part in values), strict=True)
     halves = [t95(freedoms[0]) * deviation * math.sqrt(2) for deviation in deviations]
     left_out = f" (without {' and '.join(sorted(apart))})" if apart else ""
+    everything = (pooled([parts[part] for parts in found.values()])[0] for part in PARTS)
+    with_all = f" With all kinds it is {both(everything)}." if apart else ""
     apart_95 = both(half / math.sqrt(3) for half in halves)
     text += (
         f"\nThe pooled deviation{left_out} is {both(deviations)} ({freedoms[0]} degrees of "
-        "freedom). If two kinds do not differ, then in 95 of 100 cases their means of three seeds "
-        f"differ by less than {apart_95} and two single runs by less than {both(halves)}. After "
-        f"subtracting the seeds' means, the deviation is {both(map(without_seeds, values))}.\n"
+        f"freedom).{with_all} If two kinds do not differ, then in 95 of 100 cases their means of "
+        f"three seeds differ by less than {apart_95} and two single runs by less than "
+        f"{both(halves)}. After subtracting the seeds' means, the deviation is "
+        f"{both(map(without_seeds, values))}.\n"
     )
     return text
+
+
+def of_the_whole_text(runs: Iterable[KeptRun]) -> str:
+    """Return how far the first sessions of Table 1's small baseline are apart, in two sentences."""
+    baseline = what_it_is(get_recipe("ptb-small").to_dict())
+    found = []
+    for run in runs:
+        settings = Settings.from_dict(run.config["settings"])
+        if settings.init_from is None and what_it_is(settings.to_dict()) == baseline:
+            found.append(run.metrics)
+    if len(found) < 2:
+        return ""
+    deviations = [statistics.stdev(metrics[part] for metrics in found) for part in PARTS]
+    halves = [t95(len(found) - 1) * deviation * math.sqrt(2) for deviation in deviations]
+    return (
+        f"The {len(found)} first sessions of the small baseline have standard deviations of "
+        f"{both(deviations)}. By these alone, two single runs on the whole text differ by less "
+        f"than {both(halves)} in 95 of 100 cases (t with {len(found) - 1} degrees of freedom)."
+    )
 
 
 def main() -> None:

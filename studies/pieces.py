@@ -54,16 +54,16 @@ MODELS = {"VD": "", "RE": "-re", "REAL": "-real"}  # suffix of the recipe
 SHARE = 0.1  # of WikiText-2
 
 
-def text_settings(text: str, out: Path) -> dict[str, Any]:
+def text_settings(text: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that name a text of words separated by blanks.
 
     The demo's text is raw. It is written once as the words that the demo trains on, so that words
-    and pieces have the same text.
+    and pieces have the same text. With --show it is not written, since nothing is trained on it.
     """
     if text == "wikitext-2":
         return {"data": text, "fraction": SHARE, "vocab_from": "whole"}
-    folder = out / "texts" / text
-    if not (folder / "prepared.json").is_file():
+    folder = Path(options.out, "texts", text)
+    if not options.show and not (folder / "prepared.json").is_file():
         demo = get_recipe("demo")
         corpus = load_corpus(
             demo.data, fraction=demo.fraction, min_count=demo.min_count, progress=False
@@ -75,7 +75,7 @@ def text_settings(text: str, out: Path) -> dict[str, Any]:
 def make_job(cell: Cell, seed: int, options: argparse.Namespace) -> Job:
     """Return one run of a cell."""
     text, unit, model = cell
-    of_text = text_settings(text, options.out)
+    of_text = text_settings(text, options)
     if unit != "words":  # pieces are trained on the part of the text that is in use
         of_text.pop("vocab_from", None)
     settings = get_recipe("small" + MODELS[model]).replace(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,10 @@ def newest(study: str) -> Any:
     return None if path is None else read_json(path)
 
 
+# What the paper's figure shows, by (beta, temperature): read off its curves, since it has no table.
+FIGURE1 = {(0.0, 10.0): "about 1", (1.0, 10.0): "about 0.06"}
+
+
 def figure1(images: Path) -> str:
     """Return the table of Figure 1, and draw the figure."""
     study = newest("figure1")
@@ -125,6 +130,7 @@ def figure1(images: Path) -> str:
             (
                 f"{beta:g}", f"{temperature:g}", f"{len(runs)}",
                 f"{sum(_learned_nothing(run) for run in runs)}",
+                FIGURE1.get((beta, temperature), "-"),
                 f"{statistics.fmean(distances):.3f}",
                 f"{statistics.median(distances):.3f}",
                 f"{min(distances):.3f} to {max(distances):.3f}",
@@ -135,12 +141,17 @@ def figure1(images: Path) -> str:
             )
         )  # fmt: skip
     header = (
-        "beta", "temperature", "runs", "learned nothing", "mean distance", "median", "range",
+        "beta", "temperature", "runs", "learned nothing", "the paper", "mean distance", "median",
+        "range",
         "mean distance, centred", "principal angles: mean, largest (degrees)",
         "tau^2 V J_aug at the end", "J at the end",
     )  # fmt: skip
     return (
         "![Figure 1](images/figure1.png)\n\n"
+        "`beta` is the share of the augmented loss: the models are trained with "
+        "`beta tau^2 V J_aug + (1 - beta) J`, where J is cross-entropy and tau the temperature. "
+        'The column "the paper" has what can be read off its curves, which come without numbers. '
+        "Its distance is low from temperature 2 on at beta 1, as here.\n\n"
         'A run counts as "learned nothing" if J ended above ln V - 0.1 on its own training text, '
         "as without any knowledge or worse. It counts in all columns.\n\n"
         + markdown_table(header, body)
@@ -177,10 +188,9 @@ def predictions() -> str:
     body = []
     for row in study["phrases"]:
         for name, top in row["top"].items():
-            words = ", ".join(f"{p['word']} {p['probability']:.2f}" for p in top)
-            body.append(
-                (f"{row['context']} + **{row['next']}**", name, words, f"{row['p_next'][name]:.3f}")
-            )
+            words = escape(", ".join(f"{p['word']} {p['probability']:.2f}" for p in top), False)
+            phrase = f"{escape(row['context'], False)} + **{escape(row['next'], False)}**"
+            body.append((phrase, name, words, f"{row['p_next'][name]:.3f}"))
     text += markdown_table(("phrase", "model", "most probable next words", "P(next)"), body) + "\n"
     body = []
     for band, values in study["bands"].items():
@@ -188,7 +198,7 @@ def predictions() -> str:
             if name != "tokens":
                 low, high = value["difference95"]
                 body.append(
-                    (f"{band} ({values['tokens']:,})", name, f"{value['base']:.4f}",
+                    (f"{band} ({values['tokens']:,})", escape(name, False), f"{value['base']:.4f}",
                      f"{value['other']:.4f}", f"{low:+.4f} to {high:+.4f}")
                 )  # fmt: skip
     header = ("targets", "mean of", "VD-LSTM", "REAL", "difference, 95% interval")
@@ -256,6 +266,9 @@ def page(found: Kept, images: Path) -> str:
         + "`python -m studies.bf16` trains REAL on Penn Treebank's first 22.5%.\n\n"
         + table_of("bf16")
         + "\n## Parameters\n\n"
+        + "The paper gives 20M untied and 14M tied for medium. One matrix of 10,000 words and 650 "
+        + "units has 6.5M, so a tied model has 13.3M. The paper's 14M is perhaps the rounded 20M "
+        + "less 6.5M.\n\n"
         + parameters()
         + "\n## Predictions\n\n"
         + predictions()

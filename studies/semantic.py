@@ -18,6 +18,7 @@ loss comes late. studies.strength asks the same question of stronger soft target
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,16 @@ def jobs(
 
 
 def measure(
-    found: dict[tuple[str, int], Job], corpus: Corpus, known: dict[str, Any]
+    found: dict[tuple[str, int], Job], load_corpus: Callable[[], Corpus], known: dict[str, Any]
 ) -> dict[str, Any]:
     """Return losses by frequency band and gradient norms by path.
 
-    Runs with weights are measured and added to the known measurements. Seeds are strings, as in
-    JSON.
+    Runs with weights are measured and added to the known measurements. Without such runs the corpus
+    is not loaded. Seeds are strings, as in JSON.
     """
+    if not any(has_weights(job) for job in found.values()):
+        return {"bands": {}, "paths": {}} | known
+    corpus = load_corpus()
     masks = frequency_masks(corpus)
     losses = {
         key: token_losses(load(job.out), corpus.test)
@@ -208,9 +212,12 @@ def main() -> None:
         wanted = [elsewhere, *wanted]
     finished = trained(name, {(ELSEWHERE, 1): elsewhere, **found}, wanted, options)
     found = {key: job for key, job in finished.items() if key in found}
-    corpus = wanted[-1].settings.load_corpus(progress=False)
+
+    def load_corpus() -> Corpus:
+        return wanted[-1].settings.load_corpus(progress=False)
+
     with arithmetic(kernels=True):
-        measured = measure(found, corpus, kept_measurements(name, options))
+        measured = measure(found, load_corpus, kept_measurements(name, options))
     runs = [job.out for job in finished.values()]
     keep_table(name, runs, options, tables(found, measured), measured)
 

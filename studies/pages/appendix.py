@@ -14,6 +14,7 @@ from tiedlm.experiments.cells import NO_BIAS, Cell, table1, table2
 from tiedlm.experiments.comparison import mean_log_ratio
 from tiedlm.experiments.recipes import VARIANTS
 from tiedlm.experiments.reproduce import Found, markdown_table, runs_of
+from tiedlm.experiments.results import kept_runs
 from tiedlm.training.settings import Settings
 
 Runs = Sequence[tuple[Settings, Found]]  # the result of find_results
@@ -337,7 +338,8 @@ def appendix(found: Runs, results: Path) -> str:
         "How far seeds are apart": ("", spread_table(found)),
         "Runs that were made again": (
             "These runs have the same model and session, most of them the same seed too. Other "
-            "machines and later code round differently.",
+            "machines and later code round differently. "
+            + noise.of_the_whole_text(kept_runs(results)),
             repeated_table(results),
         ),
         "The distance of W and L^T in ordinary training": ("", distances_table(found)),

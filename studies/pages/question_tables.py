@@ -39,11 +39,11 @@ MODELS = {"VD-LSTM": "", "AL": "-al", "RE": "-re", "REAL": "-real"}
 # Soft targets of studies.strength: their words, and their names in studies.noise.
 TARGETS = {
     "the model's own (REAL)": "own",
-    "the same, no gradient through it": "own, detached",
-    "its rows permuted, no gradient": "permuted",
-    "its rows permuted, with the gradient": "permuted-grad",
-    "permuted among words of like frequency, with the gradient": "permuted-band-grad",
-    "the same, no gradient": "permuted-band",
+    "the model's own, no gradient through it": "own, detached",
+    "rows permuted, no gradient": "permuted",
+    "rows permuted, with the gradient": "permuted-grad",
+    "rows permuted among words of like frequency, with the gradient": "permuted-band-grad",
+    "rows permuted among words of like frequency, no gradient": "permuted-band",
     "uniform": "uniform",
     "unigram frequencies": "unigram",
 }
@@ -81,15 +81,18 @@ def gains(rows: Sequence[tuple[str, str, str]], found: Runs, session: int | None
             if ends is not None:
                 text += f" ({' to '.join(f'{math.expm1(end):+.1%}' for end in ends)})"
             changes.append(text)
-        papers = (
+        papers = [
             percent(a / b)
             for a, b in (
                 (other.paper.test, base.paper.test),
                 (other.paper.valid, base.paper.valid),
             )
             if a and b
-        )
-        body.append((words, *changes, " / ".join(papers), str(which), str(len(shared))))
+        ]
+        theirs = " / ".join(papers)
+        if other.sessions != which:  # not like with like
+            theirs += f" ({other.sessions} sessions)"
+        body.append((words, *changes, theirs, str(which), str(len(shared))))
     header = ("models", "test", "validation", "the paper: test / validation", "sessions", "seeds")
     return markdown_table(header, body)
 
@@ -106,11 +109,14 @@ def reached(found: Runs) -> str:
             for name in (cell.name, cell.name + NO_BIAS):
                 row.append(_mean(name, found) if name in known else "-")
         body.append(row)
-    sizes = (f"{size}{which}" for size in ("small", "medium") for which in WHICH)
+    sizes = (
+        f"{size}, {which}, {SESSIONS[size]}" for size in ("small", "medium") for which in WHICH
+    )
     return markdown_table(("validation / test", *sizes), body)
 
 
-WHICH = (", the paper", ", ours", ", ours, b = 0")
+WHICH = ("the paper", "ours", "ours, b = 0")
+SESSIONS = {"small": "2 sessions", "medium": "1 session"}  # the last of both
 
 
 def _mean(name: str, found: Runs) -> str:

@@ -137,9 +137,10 @@ def test_a_signal_is_not_reported_as_the_end_of_the_budget(
         (["table3", "--first-seed", "2"], "--first-seed needs table1, table2 or figure1"),
         (["figure1", "--first-seed", "11"], "--first-seed 11 leaves none of --seeds 10"),
         (["table1", "--first-seed", "2"], "--first-seed 2 leaves none of --seeds 1"),
-        (["figure1", "--show"], "has no finished run yet"),
+        (["figure1", "--show"], "results have no finished run; leave out --show to train"),
         (["figure2"], "run `tiedlm reproduce table1 --only 'ptb-small*'` first"),
         (["predictions"], "compare a finished VD-LSTM with a finished REAL"),
+        (["predictions", "--show"], "results has no kept predictions; name its folder"),
     ],
 )
 def test_a_mistake_is_one_line(capsys, tmp_path, arguments, message):
@@ -158,6 +159,29 @@ def test_a_table_is_shown_without_training(capsys, tmp_path):
     assert "wikitext-2-first-half-small-real" in out
     assert "not begun: 8 runs" in out
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "shown"),
+    [
+        ("predictions", "federal vd-lstm: the 0.168, federal 0.098,"),
+        ("predictions", "[federal: 0.098]"),
+        ("figure1", "beta 1, temperature 10: distance 0.096 (from 0.089 to 0.103, 10 runs)"),
+        ("figure2", "small, session 1, best on validation: vd-lstm 92.8, vd-lstm-al 90.7"),
+        ("table1", "ptb-small-real"),
+        ("table3", "REAL, small (ours, seed 1"),
+    ],
+)
+def test_show_prints_what_is_kept_and_writes_nothing(capsys, tmp_path, monkeypatch, what, shown):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    results = Path(__file__).parents[2] / "results"
+    before = {path: path.stat().st_mtime_ns for path in results.rglob("*")}
+    status, out, err = run(capsys, "reproduce", what, "--show", "--results", results)
+    assert status == 0, err
+    assert shown in " ".join(out.split())
+    assert list(tmp_path.iterdir()) == []
+    assert {path: path.stat().st_mtime_ns for path in results.rglob("*")} == before
 
 
 @pytest.fixture

@@ -22,6 +22,16 @@ def test_sentences_and_lines_are_short(page):
     assert len(prose.line) <= LINE, prose.line
 
 
+@pages
+def test_no_word_of_a_text_is_read_as_html(page):
+    """An unescaped <unk> is a tag, and a browser shows nothing of it."""
+    text = COMMENT.sub("", FENCE.sub("", page.read_text(encoding="utf-8")))
+    spans = r"(?s:(?<!`)(`+)(?!`).+?(?<!`)\1(?!`))"
+    outside = re.sub(rf"{spans}|^    .*$", "", text, flags=re.MULTILINE)
+    tags = set(re.findall(r"<(\w+)[^>]*>", outside))
+    assert tags <= {"br", "code", "sub"}
+
+
 def test_the_measure_counts_words_between_full_stops():
     prose = measure("# Heading\n\nOne two three. Four `five six` seven!\n\n- Eight (e.g. nine).\n")
     assert (prose.words, prose.mean, prose.most) == (9, 3.0, 3)

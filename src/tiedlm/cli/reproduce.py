@@ -60,7 +60,7 @@ def reproduce(
     budget
         Minutes after which every run is saved and stopped.
     show
-        Show the current table without training.
+        Show the kept numbers. Train, draw and write nothing.
     out
         Folder for the runs.
     results
@@ -204,34 +204,46 @@ def _figure1(what: str, options: _Options) -> None:
     from tiedlm.experiments import figure1
     from tiedlm.training.outcomes import Stopped
 
-    require_matplotlib()
     folder = options.out / figure1.STUDY
+    if options.show:
+        runs = figure1.all_figure1(options.results, folder)
+        if not runs:
+            raise UserError(
+                f"{folder} and {options.results} have no finished run; leave out --show to train"
+            )
+        _print_figure1(runs)
+        return
+    require_matplotlib()
     figure1.restore_figure1(options.results, folder)
     left, before = 0, len(figure1.read_figure1(folder))
     stopped: Stopped | None = None
-    if not options.show:
-        try:
-            left = _train_figure1(folder, options)
-        except Stopped as error:
-            stopped = error
+    try:
+        left = _train_figure1(folder, options)
+    except Stopped as error:
+        stopped = error
     runs = figure1.read_figure1(folder)
     if stopped is not None and len(runs) == before:
         leave(str(stopped), 130)
     if not runs:
-        raise UserError(f"{folder} has no finished run yet; leave out --show to train")
-    found = figure1.distances_by_point(runs)
-    plot_theory(found, folder / "figure1.png")
-    for (beta, temperature), distances in sorted(found.items()):
-        mean = sum(distances) / len(distances)
-        print(
-            f"beta {beta:g}, temperature {temperature:g}: distance {mean:.3f} (from "
-            f"{min(distances):.3f} to {max(distances):.3f}, {len(distances)} runs)"
-        )
+        raise UserError(f"{folder} has no finished run yet; give the command more time")
+    plot_theory(figure1.distances_by_point(runs), folder / "figure1.png")
+    _print_figure1(runs)
     print(f"{folder / 'figure1.png'}" + (f"; {left} runs are left" if left else ""))
     if len(runs) > before:
         print(figure1.keep_figure1(runs, options.results, options.command))
         if stopped is not None:
             leave(str(stopped), 130)
+
+
+def _print_figure1(runs: list[dict[str, Any]]) -> None:
+    from tiedlm.experiments.figure1 import distances_by_point
+
+    for (beta, temperature), distances in sorted(distances_by_point(runs).items()):
+        mean = sum(distances) / len(distances)
+        print(
+            f"beta {beta:g}, temperature {temperature:g}: distance {mean:.3f} (from "
+            f"{min(distances):.3f} to {max(distances):.3f}, {len(distances)} runs)"
+        )
 
 
 def _train_figure1(folder: Path, options: _Options) -> int:
@@ -255,19 +267,33 @@ def _train_figure1(folder: Path, options: _Options) -> int:
 
 def _figure2(what: str, options: _Options) -> None:
     from tiedlm.experiments.reproduce import find_results
-    from tiedlm.experiments.reproduce_figures import draw_figure2
+    from tiedlm.experiments.reproduce_figures import draw_figure2, figure2_curves
 
-    for path in draw_figure2(find_results(options.results), options.out):
+    found = find_results(options.results)
+    if options.show:
+        for (size, session), models in figure2_curves(found).items():
+            best = (f"{name} {model['valid_ppl']:.1f}" for name, model in models.items())
+            print(f"{size}, session {session}, best on validation: {', '.join(best)}")
+        return
+    for path in draw_figure2(found, options.out):
         print(path)
 
 
 def _predictions(what: str, options: _Options) -> None:
-    from rich.table import Table
+    """Compare the pair of runs and keep the result; with --show print what is kept."""
+    from tiedlm.experiments.results import keep_study, newest_study
 
+    if options.show:
+        found = newest_study("predictions", options.results)
+        if found is None:
+            raise UserError(
+                f"{options.results} has no kept predictions; name its folder with --results, or "
+                "leave out --show to compare the runs in --out"
+            )
+        _print_predictions(found)
+        return
     from tiedlm.experiments.prediction_study import compare_predictions, phrases
     from tiedlm.experiments.reproduce_figures import find_pair
-    from tiedlm.experiments.results import keep_study
-    from tiedlm.progress import table_console
     from tiedlm.training.run import load
     from tiedlm.training.settings import Settings
 
@@ -275,18 +301,30 @@ def _predictions(what: str, options: _Options) -> None:
     base, real = load(base_run), load(real_run)
     settings = Settings.of_run(base_run)
     corpus = settings.load_corpus()
-    found: dict[str, Any] = {
+    found = {
         "runs": [base_run.name, real_run.name],
         "phrases": phrases({"vd-lstm": base, "vd-lstm-real": real}),
         "bands": compare_predictions(base, real, corpus),
     }
+    _print_predictions(found)
+    config = {"predictions": found["runs"]}
+    print(keep_study("predictions", found, config, options.results, options.command))
+
+
+def _print_predictions(found: dict[str, Any]) -> None:
+    """Print the phrases with their most probable next words, then a table for each band."""
+    from rich.table import Table
+
+    from tiedlm.progress import table_console
+
     console = table_console()
     for row in found["phrases"]:
-        console.print(f"{row['context']} + {row['next']}", highlight=False)
+        console.print(f"{row['context']} + {row['next']}", highlight=False, markup=False)
         for name, top in row["top"].items():
             words = ", ".join(f"{p['word']} {p['probability']:.3f}" for p in top)
             p_next = row["p_next"][name]
-            console.print(f"  {name}: {words}  [{row['next']}: {p_next:.3f}]", highlight=False)
+            line = f"  {name}: {words}  [{row['next']}: {p_next:.3f}]"
+            console.print(line, highlight=False, markup=False)
     for band, values in found["bands"].items():
         table = Table(f"{band} ({values['tokens']:,} targets)", "VD-LSTM", "REAL", "difference 95%")
         for name, value in values.items():
@@ -296,5 +334,3 @@ def _predictions(what: str, options: _Options) -> None:
                     name, f"{value['base']:.4f}", f"{value['other']:.4f}", f"{low:+.4f} {high:+.4f}"
                 )
         console.print(table)
-    config = {"predictions": found["runs"]}
-    print(keep_study("predictions", found, config, options.results, options.command))

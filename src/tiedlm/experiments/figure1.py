@@ -87,18 +87,31 @@ def read_figure1(folder: Path) -> list[dict[str, Any]]:
     return [read_json(path) for path in sorted(folder.glob("beta*.json"))]
 
 
-def restore_figure1(results: Path, folder: Path) -> None:
-    """Restore the result files that are kept in ``results/`` but missing from the folder."""
+def kept_figure1(results: Path) -> dict[str, dict[str, Any]]:
+    """Return the results that are kept in ``results/``, by the name of their result file."""
+    kept: dict[str, dict[str, Any]] = {}
     for path in sorted(results.glob(f"*_{STUDY}/metrics.json")):
         shared = read_json(path.with_name("config.json"))[STUDY]
         kept_in = read_json(path.with_name("env.json"))
         for run in read_json(path)[STUDY]:
             one = TheoryRun((run["beta"], run["temperature"]), run["seed"])
-            file = folder / one.name()
-            if not file.is_file():
-                own = one.settings().to_dict()
-                settings = shared | {name: own[name] for name in OF_A_RUN}
-                write_json(file, {"environment": kept_in, **run, "settings": settings})
+            own = one.settings().to_dict()
+            settings = shared | {name: own[name] for name in OF_A_RUN}
+            kept.setdefault(one.name(), {"environment": kept_in, **run, "settings": settings})
+    return kept
+
+
+def restore_figure1(results: Path, folder: Path) -> None:
+    """Restore the result files that are kept in ``results/`` but missing from the folder."""
+    for name, run in kept_figure1(results).items():
+        if not (folder / name).is_file():
+            write_json(folder / name, run)
+
+
+def all_figure1(results: Path, folder: Path) -> list[dict[str, Any]]:
+    """Return the results of the finished runs, in the folder or else in ``results/``."""
+    here = {path.name: read_json(path) for path in sorted(folder.glob("beta*.json"))}
+    return list((kept_figure1(results) | here).values())
 
 
 def keep_figure1(runs: Sequence[Mapping[str, Any]], results: Path, command: str) -> Path:

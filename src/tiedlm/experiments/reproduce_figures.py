@@ -48,19 +48,33 @@ def draw_figure2(found: Sequence[tuple[Settings, Found]], out: Path) -> list[Pat
     from tiedlm.analysis.plots import plot_curves
 
     paths = []
-    for size in reversed(SIZES):
-        for session, suffix in ((1, ""), (2, "-session2")):
-            models = figure2_models(size, found, session)
-            if len(models) > 1:
-                out.mkdir(parents=True, exist_ok=True)
-                paths.append(out / f"figure2-{size}{suffix}.png")
-                plot_curves(models, paths[-1], f"{size}, session {session}")
-    if not paths:
+    for (size, session), models in figure2_curves(found).items():
+        out.mkdir(parents=True, exist_ok=True)
+        paths.append(out / f"figure2-{size}{'-session2' if session == 2 else ''}.png")
+        plot_curves(models, paths[-1], f"{size}, session {session}")
+    return paths
+
+
+def figure2_curves(
+    found: Sequence[tuple[Settings, Found]],
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """Return the models of every size and session with at least two kept models.
+
+    Raises:
+        UserError: if no size and session has two.
+    """
+    every = {
+        (size, session): figure2_models(size, found, session)
+        for size in reversed(SIZES)
+        for session in (1, 2)
+    }
+    curves = {which: models for which, models in every.items() if len(models) > 1}
+    if not curves:
         raise UserError(
             "figure2 is drawn from table1's runs, and no two models of a size are kept: run "
             "`tiedlm reproduce table1 --only 'ptb-small*'` first"
         )
-    return paths
+    return curves
 
 
 TABLE3_HEADER = ("model", "parameters", "validation", "test")

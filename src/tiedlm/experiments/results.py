@@ -91,6 +91,12 @@ def unpack(run: KeptRun, folder: Path) -> None:
     write_json(folder / RESULT, result)
 
 
+def newest_study(name: str, results: Path) -> Any:
+    """Return the newest measurements of a study that has no run folders, or None."""
+    path = max(results.glob(f"????-??-??_{name}/metrics.json"), default=None)
+    return None if path is None else read_json(path)
+
+
 def _write(
     folder: Path, metrics: Any, config: Any, ran_in: Mapping[str, Any], command: str
 ) -> None:

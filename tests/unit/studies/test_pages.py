@@ -1,16 +1,24 @@
 """The generated tables take their numbers from kept runs, and stand where the pages want them."""
 
+import math
 import re
 from pathlib import Path
 
 import pytest
 
-from studies.pages.appendix import additions_table, runs_table, sessions_table, title
+from studies import noise
+from studies.pages.appendix import (
+    additions_table,
+    runs_table,
+    sessions_table,
+    title,
+)
 from studies.pages.markers import fill, wrap
 from studies.pages.printed_table import printed_table1
 from studies.pages.question_tables import AL, gains
 from tiedlm.experiments.cells import table1, table2, what_it_is
 from tiedlm.experiments.reproduce import Found
+from tiedlm.experiments.results import KeptRun
 
 ROOT = Path(__file__).parents[3]
 CELLS = {cell.name: cell for cell in (*table1(), *table2())}
@@ -74,6 +82,27 @@ def test_gains_are_of_the_last_session_that_both_models_have():
     ((words, test, valid, paper, session, seeds),) = rows(gains(AL[:1], runs))[1]
     assert (words, test, valid, session, seeds) == ("small, untied", "-10.0%", "-10.0%", "2", "1")
     assert paper == "-5.0% / -6.8%"
+
+
+def test_a_gain_beside_one_of_other_sessions_says_so():
+    runs = [kept("ptb-small", 100.0, 100.0), kept("ptb-small-al", 90.0, 90.0)]
+    assert rows(gains(AL[:1], runs))[1][0][3] == "-5.0% / -6.8% (2 sessions)"
+
+
+def test_baselines_of_the_whole_text_say_how_far_two_runs_may_differ():
+    cell = CELLS["ptb-small"].settings
+    others = [cell.replace(init_from="ptb-small-seed1"), cell.replace(alpha=1.0)]
+    kept_ones = [
+        KeptRun(Path(), {"settings": settings.to_dict()}, {"valid_ppl": valid, "test_ppl": 2.0})
+        for settings, valid in [(cell, 1.0), (cell.replace(seed=2), 3.0), (others[0], 9.0),
+                                (others[1], 9.0)]
+    ]  # fmt: skip
+    text = noise.of_the_whole_text(kept_ones)
+    half = 12.706 * math.sqrt(2) * math.sqrt(2)  # t, the deviation of 1 and 3, two runs
+    assert "The 2 first sessions of the small baseline" in text
+    assert "standard deviations of 1.41 / 0.00" in text
+    assert f"differ by less than {half:.2f} / 0.00 in 95 of 100" in text
+    assert noise.of_the_whole_text(kept_ones[1:]) == ""
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ pytest.importorskip("tokenizers", reason="tokenizers (tiedlm[pieces])")
 
 @pytest.fixture
 def options(tmp_path):
-    return Namespace(out=tmp_path / "out", seeds=2, precision="fp32")
+    return Namespace(out=tmp_path / "out", seeds=2, precision="fp32", show=False)
 
 
 def finish(job, parameters, **result):
@@ -69,7 +69,8 @@ def test_the_demos_text_is_the_same_for_words_and_pieces(options):
 def test_a_study_without_results_is_one_clear_line(options, monkeypatch):
     flags = ["--out", "--results"]
     arguments = itertools.chain.from_iterable((flag, str(options.out)) for flag in flags)
-    command = ["pieces", *arguments, "--show", "--texts", "wikitext-2"]
+    command = ["pieces", *arguments, "--show"]
     monkeypatch.setattr("sys.argv", command)
     with pytest.raises(UserError, match="no run of this study is finished"):
         pieces.main()
+    assert not options.out.exists()
