@@ -194,7 +194,9 @@ def script(tmp_path):
     (tmp_path / "script.py").write_text(_SCRIPT)
     log, compiler = tmp_path / "log", tmp_path / "compiler"
     log.touch()
-    compiler.write_text(f'#!/bin/sh\ncase "$*" in *" -c "*) echo x >> {log};; esac\nexec cc "$@"\n')
+    compiler.write_text(
+        f'#!/bin/sh\ncase "$*" in *losses.c*) echo x >> {log};; esac\nexec cc "$@"\n'
+    )
     compiler.chmod(0o755)
 
     def run(sizes, processes=0):

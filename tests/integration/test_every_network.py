@@ -338,7 +338,7 @@ def test_a_wrong_option_is_one_line_and_nothing_is_written(
     name = given.partition("=")[0]
     others = {one: value for one, value in NETWORKS[network].items() if one != name}
     monkeypatch.setitem(NETWORKS, network, others)
-    command = flags(network, tiny_corpus, tmp_path / "run")
+    command = flags(network, tiny_corpus, tmp_path / "run", alpha=2)
     status, _, err = run_command(capsys, "train", "small-real", *command, "--option", given)
     assert (status, err.count("\n")) == (2, 1)
     assert says in err
