@@ -143,9 +143,10 @@ def python(words: list[str], complete: bool) -> None:
             runpy.run_path(str(ROOT / path), run_name="__main__")
         except Parsed:
             return
-        except ModuleNotFoundError as error:  # an optional package, which the program needs first
-            assert not str(error.name).startswith(("tiedlm", "studies", "benchmarks")), error
-            return
+        except ModuleNotFoundError as error:
+            if str(error.name).startswith(("tiedlm", "studies", "benchmarks")):
+                raise
+            return  # an optional package, which the program needs first
         except SystemExit as leaving:
             if "--help" in words or (not complete and "required" in err.getvalue()):
                 return
