@@ -235,6 +235,16 @@ def is_autocast(tensor: Tensor) -> bool:
     return not tensor.is_meta and torch.is_autocast_enabled(tensor.device.type)
 
 
+def from_autocast(dtype: torch.dtype, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return what a network evaluates on: the tensors, in the type of its weights under autocast.
+
+    Evaluation multiplies in the type of the weights, whatever training does. So autocast may have
+    rounded what comes in, and is off (:func:`without_autocast`) in what follows.
+    """
+    on = is_autocast(tensors[0])
+    return tuple(tensor.to(dtype) for tensor in tensors) if on else tensors
+
+
 def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
     """Return a context in which ``torch.autocast`` is off for the device of ``tensor``."""
     return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)

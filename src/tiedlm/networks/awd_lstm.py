@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tiedlm.arithmetic import is_autocast, without_autocast
+from tiedlm.arithmetic import from_autocast, without_autocast
 from tiedlm.dropout import check_probability, stream_mask, variational_mask
 from tiedlm.networks.lstm import lstm_layer_reference
 from tiedlm.networks.lstm_function import lstm_layer
@@ -232,10 +232,9 @@ class AWDLSTM(nn.Module):
         state = self.initial_state(x_TBE.shape[1]) if state is None else state
         if self.training or torch.is_grad_enabled():
             return self._run(x_TBE, state, self._layer_function(x_TBE))
-        # Evaluation multiplies in the type of the weights, whatever training does.
         dtype = next(self.typed_layers()).bias_ih.dtype
-        if is_autocast(x_TBE):
-            x_TBE, state = x_TBE.to(dtype), AWDState(state.h.to(dtype), state.c.to(dtype))
+        x_TBE, *state_tensors = from_autocast(dtype, x_TBE, *state)
+        state = AWDState(*state_tensors)
         layer = self._layer_function(x_TBE)
         with without_autocast(x_TBE):
             exact = partial(layer, gemm=dtype) if layer is lstm_layer else layer

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tiedlm.arithmetic import gemm_dtype, is_autocast, without_autocast
+from tiedlm.arithmetic import from_autocast, gemm_dtype, without_autocast
 from tiedlm.matmul import adder, matmul, operand
 from tiedlm.tracing import require_single_gradient
 
@@ -190,8 +190,7 @@ def gru_layer(
     gemm = gemm_dtype(x_TBE)
     if mask_BH is None:  # evaluation multiplies in the type of the weights
         gemm = bias_G.dtype
-        if is_autocast(x_TBE):
-            inputs = (x_TBE.to(gemm), h_BH.to(gemm), *inputs[2:])
+        x_TBE, h_BH = from_autocast(gemm, x_TBE, h_BH)
     with without_autocast(x_TBE):
-        run = _run(*inputs, mask_BH, gemm)
+        run = _run(x_TBE, h_BH, *inputs[2:], mask_BH, gemm)
     return run.factors_SBH[1:], run.states_SBH[-1].clone()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tiedlm.arithmetic import is_autocast, without_autocast
+from tiedlm.arithmetic import from_autocast, without_autocast
 from tiedlm.dropout import check_probability, stream_mask
 from tiedlm.networks import lstm_segment
 from tiedlm.networks import state as states
@@ -228,10 +228,8 @@ class VariationalLSTM(nn.Module):
                 )
         fast = self.fast and not is_transformed()
         if fast and not self.training and not torch.is_grad_enabled():
-            # Evaluation multiplies in the type of the weights, whatever training does.
             dtype = next(self.typed_layers()).bias.dtype
-            if is_autocast(x_TBE):
-                x_TBE, h_LBH, c_LBH = (tensor.to(dtype) for tensor in (x_TBE, h_LBH, c_LBH))
+            x_TBE, h_LBH, c_LBH = from_autocast(dtype, x_TBE, h_LBH, c_LBH)
             with without_autocast(x_TBE):
                 if x_TBE.is_cuda or is_symbolic(x_TBE) or not self._is_faster_here(batch_size):
                     return self._forward_without_masks(x_TBE, h_LBH, c_LBH)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tiedlm.arithmetic import gemm_dtype, is_autocast, without_autocast
+from tiedlm.arithmetic import from_autocast, gemm_dtype, without_autocast
 from tiedlm.matmul import adder, matmul, operand
 from tiedlm.tracing import require_single_gradient
 
@@ -224,7 +224,6 @@ def rhn_layer(
     gemm = gemm_dtype(x_TBE)
     if mask_BH is None:  # evaluation multiplies in the type of the weights
         gemm = bias_DG.dtype
-        if is_autocast(x_TBE):
-            inputs = (x_TBE.to(gemm), s_BH.to(gemm), *inputs[2:])
+        x_TBE, s_BH = from_autocast(gemm, x_TBE, s_BH)
     with without_autocast(x_TBE):
-        return _run_without_gradient(*inputs, mask_BH, gemm)
+        return _run_without_gradient(x_TBE, s_BH, *inputs[2:], mask_BH, gemm)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from tiedlm.arithmetic import gemm_dtype, is_autocast, without_autocast
+from tiedlm.arithmetic import from_autocast, gemm_dtype, without_autocast
 from tiedlm.dropout import check_probability, stream_mask
 from tiedlm.errors import UserError
 from tiedlm.networks.attention import (
@@ -230,9 +230,8 @@ class Transformer(nn.Module):
         x_BTE, masks = x_TBE.transpose(0, 1), self.sample_masks(batch_size)
         if self.training or torch.is_grad_enabled():
             raw_BTH, state = self._run(x_BTE, state, masks, gemm_dtype(x_BTE))
-        else:  # evaluation multiplies in the type of the weights, whatever training does
-            if is_autocast(x_BTE):
-                x_BTE = x_BTE.to(self.norm.dtype)
+        else:
+            (x_BTE,) = from_autocast(self.norm.dtype, x_BTE)
             with without_autocast(x_BTE):
                 raw_BTH, state = self._run(x_BTE, state, masks, self.norm.dtype)
         return masked(raw_BTH, masks.output).transpose(0, 1), raw_BTH.transpose(0, 1), state
