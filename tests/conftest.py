@@ -25,6 +25,15 @@ def own_cache(monkeypatch):
     monkeypatch.setenv("TIEDLM_CACHE", _cache.name)
 
 
+@pytest.fixture
+def offline(monkeypatch):
+    """Keep transformers from the network, and quiet."""
+    logging = pytest.importorskip("transformers").utils.logging
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
 @pytest.fixture(params=["pytorch", "compiled"])
 def pointwise(request):
     """Run a test twice: with PyTorch's pointwise work and with the compiled kernels."""

@@ -20,7 +20,10 @@ from tiedlm.export.hf import export_hf
 transformers = pytest.importorskip(
     "transformers", reason="transformers (tiedlm[hf]) is not installed"
 )
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.usefixtures("offline"),
+]
 
 SHAPES = {
     "lstm": {"d_embed": 10, "d_hidden": 11, "tied": True},
@@ -39,13 +42,6 @@ WORDS = [
     ["it", "does", "."],
     ["a", "<unk>", "<unk>", "it", ",", "the", "cat", "."],
 ]
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
 
 
 @pytest.fixture(scope="module", params=SHAPES)

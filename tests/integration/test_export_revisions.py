@@ -19,14 +19,10 @@ from tiedlm.training.settings import Settings
 transformers = pytest.importorskip(
     "transformers", reason="transformers (tiedlm[hf]) is not installed"
 )
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.usefixtures("offline"),
+]
 
 
 @pytest.fixture(scope="module")
