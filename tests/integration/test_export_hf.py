@@ -129,6 +129,15 @@ def test_save_and_load_again_keeps_tie_and_logits(exported, tmp_path):
     )
 
 
+def test_the_models_file_names_all_code_itself(exported):
+    """transformers before 4.56 copies from a folder what this file imports, and no further."""
+    folder = exported[2]
+    code = {path.stem for path in folder.glob("*.py")} - {"modeling_tiedlm"}
+    imports = transformers.dynamic_module_utils.get_relative_imports(folder / "modeling_tiedlm.py")
+    assert len(code) > 5
+    assert set(imports) == code
+
+
 def test_a_tied_tensor_is_stored_once_whoever_saves_it(exported, tmp_path):
     from safetensors import safe_open
 

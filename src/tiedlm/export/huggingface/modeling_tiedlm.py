@@ -22,8 +22,18 @@ from transformers.modeling_outputs import (
 from .base_tiedlm import STATE, StateCache, TiedLMPreTrainedModel
 from .configuration_tiedlm import TiedLMConfig
 
-if TYPE_CHECKING:  # so that save_pretrained copies the pipeline, which config.json names
+if TYPE_CHECKING:  # never run: a file is copied with this one if it is named here
+    # save_pretrained needs the pipeline, which config.json names. transformers before 4.56 needs
+    # every file, since it does not follow the imports of the files that it copies.
+    from .network_awd_lstm import Network as AWDNetwork  # noqa: F401
+    from .network_elman import Network as ElmanNetwork  # noqa: F401
+    from .network_encoder import Network as EncoderNetwork  # noqa: F401
+    from .network_gru import Network as GRUNetwork  # noqa: F401
+    from .network_lstm import Network as LSTMNetwork  # noqa: F401
+    from .network_rhn import Network as RHNNetwork  # noqa: F401
+    from .network_transformer import Network as TransformerNetwork  # noqa: F401
     from .pipeline_tiedlm import TiedLMTextGenerationPipeline  # noqa: F401
+    from .recurrent_stack import RecurrentStack  # noqa: F401
 
 _TIES_ARE_NAMED_PAIRS = int(transformers.__version__.split(".")[0]) >= 5
 
@@ -233,3 +243,9 @@ class TiedLMForSequenceClassification(TiedLMPreTrainedModel):
             )
         out = SequenceClassifierOutputWithPast(loss=loss, logits=logits)
         return self._complete(out, layers, state, False, output_hidden_states, return_dict)
+
+
+# So that save_pretrained of every version of transformers copies the code.
+TiedLMModel.register_for_auto_class("AutoModel")
+TiedLMForCausalLM.register_for_auto_class("AutoModelForCausalLM")
+TiedLMForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
