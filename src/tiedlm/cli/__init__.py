@@ -182,6 +182,8 @@ def _explain(error: CycloptsError) -> str:
     is_letter = text.split()[-1:] and re.fullmatch(r"-[a-z]\d*", text.split()[-1])
     if isinstance(error, (MissingArgumentError, UnknownOptionError)):
         text += f"; see `{command} --help`"
+    if command == "tiedlm export" and ("--to requires" in text or "Unknown option: --out" in text):
+        text = "tiedlm export: write --to hf FOLDER or --to onnx FOLDER; see `tiedlm export --help`"
     if command in _PRINTS and "--out requires" in text:
         text += "; without --out the result is printed"
     if isinstance(error, UnknownOptionError) and command in _WITH_CONTEXT:
