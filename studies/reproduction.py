@@ -233,8 +233,12 @@ def page(found: Kept, images: Path) -> str:
         + figure2
         + "\n## Is the augmented loss's gain semantic?\n\n"
         + "`python -m studies.semantic --long` trains small tied models on Penn Treebank's first "
-        + "22.5%, with the paper's schedule of 45 epochs. Intervals of nats are over the test "
-        + "text, not over seeds.\n\n"
+        + "22.5%, with the paper's schedule of 45 epochs.\n\nThe second table has the nats a word "
+        + "beside RE, by how often the target was seen in training; below 0 is better. In "
+        + "brackets is a 95% interval over the test text, for each seed. The third table has the "
+        + "norm of the embedding's gradient by its path, with its share of the sum of the norms. "
+        + '"Label smoothing e" mixes in a share e of the uniform distribution. "Uniform at 1, e" '
+        + "is a uniform soft target at temperature 1 with alpha e / (1 - e).\n\n"
         + table_of("semantic-long")
         + "\n### Without a bias in the classifier, 15 epochs\n\n"
         + "The recipes then had no bias. This is the study without `--long`.\n\n"

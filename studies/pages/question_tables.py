@@ -155,10 +155,15 @@ def bands(study: Mapping[str, Any] | None) -> str:
         row.append(f"{-high:.3f} to {-low:.3f}")
         for name, form in (("P(target)", ".4f"), ("rank of the target", ".0f")):
             row.append(
-                f"{format(values[name]['base'], form)} to {format(values[name]['other'], form)}"
+                f"{format(values[name]['base'], form)} / {format(values[name]['other'], form)}"
             )
         body.append(row)
-    header = ("target seen in training", "gain, nats", "P(target)", "rank of the target")
+    header = (
+        "target seen in training",
+        "gain of REAL, nats a word, 95% interval",
+        "P(target), VD-LSTM / REAL",
+        "rank of the target, VD-LSTM / REAL",
+    )
     return markdown_table(header, body)
 
 

@@ -42,7 +42,11 @@ def run(tmp_path_factory):
 
 def test_every_file_is_named(run):
     found = {path.name for path in run.iterdir()}
-    assert named("# The files of a run") - found <= {"tokenizer.json", "tensorboard"}
+    assert named("# The files of a run") - found <= {
+        "tokenizer.json",
+        "tensorboard",
+        "unfinished",
+    }
     assert found <= named("# The files of a run")
 
 
