@@ -161,6 +161,14 @@ def test_what_is_timed_lies_in_memory_as_the_whole_does():
     assert (a, b, out) == ((1, whole.M), (700, 1), (700, 1))
 
 
+def test_every_way_that_adds_is_measured_as_exact_too():
+    dtype = torch.float32
+    kind = matmul._Kind(dtype, dtype, False, True, True, True, 64, 64, 128)
+    errors = routes.measure(kind.trial()).errors
+    assert len(errors) > 1
+    assert max(errors.values()) <= matmul.FP32_LEVEL, errors
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 def test_a_drawn_matrix_is_random_of_its_type_and_the_same_every_time(transposed):
     state = torch.get_rng_state()

@@ -34,7 +34,7 @@ from tiedlm.native.locks import ForkSafeLock
 # last place. bfloat16 operands leave about 2**-9.
 FP32_LEVEL = 16 * 2.0**-24
 
-_VERSION = 2  # of the ways: raised where what they do changes
+_VERSION = 3  # of the ways: raised where what they do changes
 _MARGIN = 0.95  # of the usual way's time, which another way must reach
 _ROUNDS, _SECONDS = 10, 0.04  # of measuring a kind of product; the round under way is ended
 _SLOWER = 1.3  # times the fastest way's time; after a round a way that takes more is left out
@@ -139,20 +139,20 @@ def _measure_apart(trial: Callable[[], Trial]) -> Choice:
 @torch.no_grad()
 def measure(trial: Trial) -> Choice:
     """Time each way that works and is exact, in turns, and choose."""
-    errors, times = {}, {}
-    for name, way in trial.ways.items():
+    errors = {}
+    for name, way in trial.ways.items():  # before any is timed, which may add to the result
         try:
             error = trial.error(way()())
-            errors[name] = error if error < 1 else 1.0  # also for NaN
-            times[name] = _seconds(way, trial.uses)
         except (RuntimeError, AttributeError, NotImplementedError):
             continue  # this PyTorch cannot do it
+        errors[name] = error if error < 1 else 1.0  # also for NaN
+    times = {name: _seconds(trial.ways[name], trial.uses) for name in errors}
     usual = next(iter(trial.ways))
     exact = [name for name in times if errors[name] <= trial.level or name == usual]
     end = time.perf_counter() + _SECONDS
     for number in range(_ROUNDS):
         for name in exact:
-            if number == 0 or times[name] <= _SLOWER * min(times.values()):
+            if number == 0 or times[name] <= _SLOWER * min(times[one] for one in exact):
                 times[name] = min(times[name], _seconds(trial.ways[name], trial.uses))
         if time.perf_counter() > end:
             break
