@@ -61,7 +61,7 @@ def check_memory(state: Memory, shape: tuple[int, int, int, int]) -> None:
 
 
 class LayerMasks(NamedTuple):
-    """The dropout masks of one layer: attention ``(B, H)``, inner ``(B, F)``, output ``(B, H)``."""
+    """The masks of one layer: attention ``(B, H)``, inner ``(B, F)``, feedforward ``(B, H)``."""
 
     attention: Tensor | None
     inner: Tensor | None

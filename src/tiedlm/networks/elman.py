@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from tiedlm.arithmetic import from_autocast, without_autocast
 from tiedlm.networks.network import register
 from tiedlm.networks.options import option
 from tiedlm.networks.recurrent import RecurrentNetwork, masked
@@ -86,4 +87,8 @@ class Elman(RecurrentNetwork):
         """Run :func:`elman_layer`."""
         assert isinstance(layer, ElmanLayer)
         activation = torch.tanh if self.activation == "tanh" else torch.relu
-        return elman_layer(x_TBE, h_BH, layer, activation, mask_BH)
+        if self.training or torch.is_grad_enabled():
+            return elman_layer(x_TBE, h_BH, layer, activation, mask_BH)
+        x_TBE, h_BH = from_autocast(layer.bias.dtype, x_TBE, h_BH)
+        with without_autocast(x_TBE):
+            return elman_layer(x_TBE, h_BH, layer, activation, mask_BH)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tiedlm.arithmetic import from_autocast, without_autocast
 from tiedlm.dropout import stream_mask
 from tiedlm.errors import UserError
 from tiedlm.networks.attention import (
@@ -188,6 +189,15 @@ class TransformerEncoder(nn.Module):
         if steps == 0:
             raise ValueError("x: expected one step or more, got none")
         state = self.initial_state(batch_size) if state is None else Memory(*state)
+        if self.training or torch.is_grad_enabled():
+            return self._run(x_TBE, state)
+        (x_TBE,) = from_autocast(state.keys.dtype, x_TBE)
+        with without_autocast(x_TBE):
+            return self._run(x_TBE, state)
+
+    def _run(self, x_TBE: Tensor, state: Memory) -> tuple[Tensor, Memory]:
+        """Run over a window with the memory ``state``."""
+        steps, batch_size = x_TBE.shape[:2]
         memory = self.context - 1
         check_memory(state, (self.n_layers, batch_size, memory, self.d_hidden))
         # The place of a word counts from the beginning of the context that the memory is in.
@@ -202,7 +212,9 @@ class TransformerEncoder(nn.Module):
         keys, values = [], []
         for index, layer in enumerate(self.typed_layers()):
             before = (state.keys[index], state.values[index])
-            x_BTH, key_BMH, value_BMH = _run(layer, x_BTH, before, context_BS, masks.layers[index])
+            x_BTH, key_BMH, value_BMH = _run_layer(
+                layer, x_BTH, before, context_BS, masks.layers[index]
+            )
             keys.append(key_BMH)
             values.append(value_BMH)
         output_BTH = x_BTH if self.norm is None else self.norm(x_BTH)
@@ -212,7 +224,7 @@ class TransformerEncoder(nn.Module):
         return output_BTH.transpose(0, 1), map_state(lambda part: part.to(dtype), last)
 
 
-def _run(
+def _run_layer(
     layer: nn.TransformerEncoderLayer,
     x_BTH: Tensor,
     memory: tuple[Tensor, Tensor],

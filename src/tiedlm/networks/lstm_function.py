@@ -5,7 +5,7 @@ It is fast without a compiler:
 - The input projections of all steps are one GEMM. So is the gradient of each weight.
 - A step is one GEMM and in-place pointwise work, in buffers that are allocated once. Where it pays,
   the weight is laid out for the GEMM once a window.
-- :mod:`tiedlm.matmul` chooses the type of the products, float32 or bfloat16. Everything else is
+- :mod:`tiedlm.arithmetic` chooses the type of the products, float32 or bfloat16. Everything else is
   in the type of the parameters.
 - In backward, the factors that do not depend on the recursion are computed for all steps at once.
   That leaves one GEMM and four pointwise operations a step.
@@ -270,7 +270,7 @@ def lstm_layer(
 
     Arguments, results and equations are those of the reference. The gradient is written by hand and
     is differentiable once. No gradient flows into the mask. ``gemm`` is the type of the products
-    where no gradient is needed; None leaves it to :mod:`tiedlm.matmul`.
+    where no gradient is needed; None leaves it to :mod:`tiedlm.arithmetic`.
     """
     inputs = (x_TBE, h_BH, c_BH, weight_ih_GE, weight_hh_GH, bias_G)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):

@@ -75,6 +75,18 @@ def test_windows_change_nothing_in_evaluation(name, wants_gradient):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_evaluation_is_exact_under_autocast(name):
+    net = model(name).float().eval().network
+    x_TBE = vectors(9, 2).float()
+    with torch.no_grad():
+        expected, end = net.forward_time_major(x_TBE, None)
+        with torch.autocast("cpu", torch.bfloat16):
+            output, state = net.forward_time_major(x_TBE, None)
+    assert output.dtype == torch.float32
+    torch.testing.assert_close([output, *state], [expected, *end], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_streams_do_not_see_each_other(name):
     net = model(name).eval().network
     x_TBE, rows = vectors(5, 4), torch.tensor([2, 0])
