@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import chain, tee
 from pathlib import Path
@@ -18,7 +18,6 @@ from tiedlm.errors import UserError, visible
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tiedlm.data import Vocabulary
     from tiedlm.scoring.columns import TextColumn
     from tiedlm.scoring.methods import Member
     from tiedlm.scoring.sentence import Sentence
@@ -107,7 +106,7 @@ def score(
     from tiedlm.data.pieces import PieceVocabulary
     from tiedlm.files import keep_input, text_file
     from tiedlm.scoring import pieces, sentences
-    from tiedlm.scoring.piece_words import PieceTotals
+    from tiedlm.scoring.piece_words import PieceTotals, joiner
     from tiedlm.scoring.table import write_counts, write_table
     from tiedlm.training.run_files import corpus_info, model_files
 
@@ -153,7 +152,7 @@ def score(
         first_scored, scored = _first_words(scored, file)
         if not isinstance(vocabulary, PieceVocabulary):
             pieces.check_pieces(first_scored, file)
-        scored = map(_summed(vocabulary), scored)
+        scored = map(joiner(vocabulary), scored)
     else:
         scored = _score(members, text, first, document, adapt_lr)
         _, scored = _first_words(scored if totals is None else totals.score(scored), file)
@@ -181,17 +180,6 @@ def score(
     print(summary.line() if totals is None else totals.line(summary.size()), file=sys.stderr)
     if summary.unknown_words:
         print(visible(summary.unknown_line()), file=sys.stderr)
-
-
-def _summed(vocabulary: Vocabulary) -> Callable[[Scored], Scored]:
-    """Return the function that joins scored pieces into words."""
-    from tiedlm.data.pieces import PieceVocabulary
-    from tiedlm.scoring.piece_words import sum_to_words
-    from tiedlm.scoring.pieces import sum_pieces
-
-    if isinstance(vocabulary, PieceVocabulary):
-        return lambda one: sum_to_words(one, vocabulary)
-    return lambda one: sum_pieces(one, vocabulary.unk_id)
 
 
 def _check_adapt(adapt: bool, adapt_lr: float | None) -> None:

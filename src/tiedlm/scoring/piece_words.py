@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from tiedlm.data.piece_form import BLANKS
 from tiedlm.data.pieces import PieceVocabulary, count_words
 from tiedlm.data.tokenizer import EOS
+from tiedlm.data.vocabulary import Vocabulary
 from tiedlm.evaluation.per_word import per_word
 from tiedlm.evaluation.perplexity import perplexity
 from tiedlm.model import LanguageModel
 from tiedlm.scoring.methods import Member, score_with_methods
-from tiedlm.scoring.pieces import join_pieces, word_starts
+from tiedlm.scoring.pieces import join_pieces, sum_pieces, word_starts
 from tiedlm.scoring.sentence import Sentence
 from tiedlm.scoring.surprisal import Scored, score_sentences
+
+
+def joiner(vocabulary: Vocabulary) -> Callable[[Scored], Scored]:
+    """Return the function that joins scored pieces into words."""
+    if isinstance(vocabulary, PieceVocabulary):
+        return lambda one: sum_to_words(one, vocabulary)
+    return lambda one: sum_pieces(one, vocabulary.unk_id)
 
 
 def sum_to_words(scored: Scored, vocabulary: PieceVocabulary) -> Scored:

@@ -159,7 +159,7 @@ def _score_batch(
     Sentences that have ended leave the batch, apart from rows that pad it.
     """
     order = sorted(range(len(batch)), key=lambda index: -len(batch[index].ids))
-    pieces: list[list[_Piece]] = [[] for _ in batch]
+    pieces: list[list[_Stretch]] = [[] for _ in batch]
     carry, first = carry.expand(padded(len(batch))), 0
     while order:
         B = padded(len(order))
@@ -178,7 +178,7 @@ def _score_batch(
         carry, first = _Carry(hidden_BTH[:, -1], state), first + step
         order = [index for index in order if len(batch[index].ids) > first]
     for sentence, found in zip(batch, pieces, strict=True):
-        yield _join(sentence, found)
+        yield join(sentence, found)
 
 
 def score_in_order(
@@ -211,7 +211,7 @@ def score_in_order(
     learns = adapt_lr is not None
     carry = _begin(model, start, learns)
     for sentence in sentences:
-        pieces: list[_Piece] = []
+        pieces: list[_Stretch] = []
         for ids in np.split(sentence.ids, range(ADAPT_WORDS, len(sentence.ids), ADAPT_WORDS)):
             tokens_BT = torch.from_numpy(ids.astype(np.int64))[None].to(carry.hidden_BH.device)
             with torch.set_grad_enabled(learns):
@@ -220,7 +220,7 @@ def score_in_order(
             if adapt_lr is not None:
                 _adapt(model, carry.hidden_BH, hidden_BTH, tokens_BT, adapt_lr)
             carry = _Carry(hidden_BTH[:, -1].detach(), detach(state))
-        yield _join(sentence, pieces)
+        yield join(sentence, pieces)
         if not carry_state:
             carry = _begin(model, start, learns)
 
@@ -247,7 +247,7 @@ def _adapt(
                 parameter.grad = None
 
 
-class _Piece(NamedTuple):
+class _Stretch(NamedTuple):
     """Measures of a stretch of one sentence, as in :class:`Scored`."""
 
     surprisal: Floats
@@ -295,7 +295,7 @@ def _describe(
     tokens_BT: Tensor,
     lengths: Sequence[int],
     starts_V: Tensor | None,
-) -> list[_Piece]:
+) -> list[_Stretch]:
     """Return the measures of the first ``lengths[b]`` words of each row.
 
     ``before`` predicts the first words: hidden states ``(B, H)``, or one distribution for all.
@@ -318,22 +318,22 @@ def _describe(
         if shared is not None:
             own = shared.rows(row, 1).then(own)
         surprisal, entropy, rank, boundary = own
-        pieces.append(_Piece(surprisal[:-1], entropy[:-1], entropy[1:], rank[:-1], boundary))
+        pieces.append(_Stretch(surprisal[:-1], entropy[:-1], entropy[1:], rank[:-1], boundary))
         first += count
     return pieces
 
 
-def _join(sentence: Sentence, pieces: Sequence[_Piece]) -> Scored:
-    surprisal, entropy, after, rank, _ = zip(*pieces, strict=True)
-    boundaries = [piece.boundary for piece in pieces if piece.boundary is not None]
+def join(sentence: Sentence, parts: Sequence[Scored | _Stretch]) -> Scored:
+    """Return one sentence from its parts; adjacent parts share a boundary value."""
+    boundaries = [part.boundary for part in parts if part.boundary is not None]
     boundary = None
-    if boundaries:  # adjacent stretches share a boundary value
+    if boundaries:
         boundary = np.concatenate([*(b[:-1] for b in boundaries), boundaries[-1][-1:]])
     return Scored(
         sentence,
-        np.concatenate(surprisal),
-        np.concatenate(entropy),
-        np.concatenate(after),
-        np.concatenate(rank),
+        np.concatenate([part.surprisal for part in parts]),
+        np.concatenate([part.entropy for part in parts]),
+        np.concatenate([part.entropy_after for part in parts]),
+        np.concatenate([part.rank for part in parts]),
         boundary,
     )

@@ -18,6 +18,7 @@ from torch import Tensor
 from tiedlm.analysis.predictions import next_hidden
 from tiedlm.data import Vocabulary
 from tiedlm.data.piece_form import BLANK
+from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.data.vocabulary import Ids
 from tiedlm.errors import UserError, visible
 from tiedlm.model import LanguageModel
@@ -49,7 +50,7 @@ class Loaded:
         assert vocabulary is not None
         self.vocabulary: Vocabulary = vocabulary
         self.is_raw = corpus_info(folder)["tokenizer"] == "tiedlm"
-        self.has_pieces = has_pieces(vocabulary)
+        self.has_pieces = isinstance(vocabulary, PieceVocabulary) or has_pieces(vocabulary)
         settings = read_config(folder)["settings"]
         self.temperature = _positive(settings.get("temperature"), TEMPERATURE)
         self.alpha = _positive(settings.get("alpha"), 0.0)

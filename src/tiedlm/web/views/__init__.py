@@ -6,11 +6,10 @@ A view is a module with ``answer(runs, asked)``, a template ``templates/NAME.htm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from tiedlm.errors import UserError
-from tiedlm.web.asked import Asked
 from tiedlm.web.runs import Loaded, Pending, Run
 
 Answer = dict[str, Any]
@@ -93,4 +92,4 @@ def tried(run: Run, make: Callable[[Loaded], Answer]) -> Answer:
         return {"error": str(error)}
 
 
-__all__ = ["VIEWS", "Answer", "Asked", "Iterator", "Run", "View", "of_each", "tried"]
+__all__ = ["VIEWS", "Answer", "View", "of_each", "tried"]

@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-import numpy as np
-
+from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.errors import UserError
 from tiedlm.scoring import Scored, Sentence, score_in_order, score_sentences, sentences
-from tiedlm.scoring.pieces import check_pieces, sum_pieces, word_starts
-from tiedlm.scoring.surprisal import beginning
+from tiedlm.scoring.piece_words import joiner
+from tiedlm.scoring.pieces import check_pieces, word_starts
+from tiedlm.scoring.surprisal import beginning, join
 from tiedlm.scoring.table import write_table
 from tiedlm.web.asked import Asked
 from tiedlm.web.runs import Loaded, Pending, Run
@@ -91,7 +91,7 @@ def score_stepwise(loaded: Loaded, lines: Sequence[str]) -> Iterator[list[Scored
         ):  # fmt: skip
             parts.append(part)
             yield []
-        yield [_joined(loaded, _together(sentence, parts))]
+        yield [_joined(loaded, join(sentence, parts))]
 
 
 def _parts(sentence: Sentence) -> list[Sentence]:
@@ -103,28 +103,13 @@ def _parts(sentence: Sentence) -> list[Sentence]:
     ]
 
 
-def _together(sentence: Sentence, parts: Sequence[Scored]) -> Scored:
-    """Return one sentence from its parts; adjacent parts share a boundary value."""
-    boundaries = [part.boundary for part in parts if part.boundary is not None]
-    boundary = None
-    if boundaries:
-        boundary = np.concatenate([*(b[:-1] for b in boundaries), boundaries[-1][-1:]])
-    return Scored(
-        sentence,
-        np.concatenate([part.surprisal for part in parts]),
-        np.concatenate([part.entropy for part in parts]),
-        np.concatenate([part.entropy_after for part in parts]),
-        np.concatenate([part.rank for part in parts]),
-        boundary,
-    )
-
-
 def _joined(loaded: Loaded, scored: Scored) -> Scored:
     """Return words of pieces, if the model's vocabulary has pieces."""
     if not loaded.has_pieces:
         return scored
-    check_pieces(scored, "your text")
-    return sum_pieces(scored, loaded.vocabulary.unk_id)
+    if not isinstance(loaded.vocabulary, PieceVocabulary):
+        check_pieces(scored, "your text")
+    return joiner(loaded.vocabulary)(scored)
 
 
 def _words(scored: Scored, unk_id: int | None) -> Iterator[list[object]]:
