@@ -148,6 +148,18 @@ def test_a_stopped_evaluation_goes_on(capsys, folder, flags, monkeypatch):
     assert not (folder / "a" / "unfinished").exists()
 
 
+def test_new_trials_do_not_touch_the_log_of_a_run_that_cannot_be_written(
+    capsys, folder, monkeypatch
+):
+    assert run(capsys, "evaluate", folder / "a", "--temperature=fit")[0] == 0
+    log = (folder / "a" / "tuning.jsonl").read_text()
+    monkeypatch.setattr(run_methods.os, "access", lambda path, mode: False)
+    flags = ["--cache", "--cache-words=37", "--tune", "--tune-words=120"]
+    status, _, err = run(capsys, "evaluate", folder / "a", *flags)
+    assert status == 0, err
+    assert (folder / "a" / "tuning.jsonl").read_text() == log
+
+
 def test_a_run_that_cannot_be_written_is_evaluated_and_stopped(capsys, folder, monkeypatch):
     expected = perplexity(capsys, folder / "a", "--temperature=fit")["perplexity"]
     for name in ("tuned.json", "tuning.jsonl"):

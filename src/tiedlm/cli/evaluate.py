@@ -147,7 +147,6 @@ def _with_methods(
         else:
             resolved = [one.resolve(request) for one in runs]
         said = {"methods": as_json(resolved[0])}
-        lines = described(resolved[0])
         weights, source = [1.0], ""
         if len(runs) > 1:
             requests = [request] * len(runs)
@@ -162,7 +161,8 @@ def _with_methods(
             ]
         )
     if len(runs) == 1:
-        return losses[0], lines, said
+        return losses[0], described(resolved[0]), said
+    lines = []
     for name, weight, one in zip(names, weights, resolved, strict=True):
         own = "".join(f"; {key} {text}" for key, text in described(one)) if one.sources else ""
         lines.append(("in the mixture", f"{weight:.4f} {name} ({source}){own}"))
@@ -171,7 +171,7 @@ def _with_methods(
         for name, weight, one in zip(names, weights, resolved, strict=True)
     ]
     said["mix"] = {"runs": members, "source": source}
-    return mixture_losses(losses, weights), lines[len(described(resolved[0])) :], said
+    return mixture_losses(losses, weights), lines, said
 
 
 def _check_options(

@@ -60,7 +60,7 @@ def of_part(info: Mapping[str, Any], part: str, nll: float) -> PerWord | None:
         part: train, valid or test.
         nll: total negative log-likelihood in nats of all its pieces but the first.
     """
-    counts = info["parts"][part] if "pieces" in info else None
-    if counts is None:
+    if "pieces" not in info:
         return None
+    counts = info["parts"][part]
     return per_word(nll, max(counts["words"] - 1, 1), counts["bytes"])

@@ -36,6 +36,7 @@ from tiedlm.evaluation.perplexity import perplexity
 from tiedlm.evaluation.segments import read_block
 from tiedlm.evaluation.temperature import GRID, best_temperature
 from tiedlm.evaluation.unfinished import Unfinished, text_digest
+from tiedlm.files import explain
 from tiedlm.json_text import parse_json
 from tiedlm.model import LanguageModel
 
@@ -49,17 +50,21 @@ class TrialLog:
     """The trials of all searches, one line of JSON each.
 
     Args:
-        path: the file, read at the start and appended to; None keeps them in memory.
+        path: the file, read at the start and appended to; None has none.
+        keeps: whether it is written; else new trials are kept in memory.
+
+    Raises:
+        UserError: if a line of the file is not JSON.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path | None = None, *, keeps: bool = True) -> None:
+        self.path = path if keeps else None
         self.lines: list[dict[str, Any]] = []
         if path is not None and path.is_file():
             text = path.read_text(encoding="utf-8")
             complete = text[: text.rfind("\n") + 1]  # the writer may have been killed
             self.lines = [parse_json(line, str(path)) for line in complete.splitlines()]
-            if complete != text:
+            if keeps and complete != text:
                 path.write_text(complete, encoding="utf-8")
 
     def find(self, trial: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -69,15 +74,24 @@ class TrialLog:
         return next(found, None)
 
     def add(self, trial: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
-        """Append a trial and what came of it."""
+        """Append a trial and what came of it.
+
+        Raises:
+            UserError: if the file cannot be written.
+        """
         line = json.dumps({"trial": trial, "outcome": outcome}, ensure_ascii=False)
         self.lines.append(json.loads(line))
-        if self.path is not None:
+        if self.path is None:
+            return
+        try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
+        except OSError as error:
+            raise explain(error, self.path) from error
 
 
-def _no_progress(title: str, total: int) -> Callable[[int], None]:
+def no_progress(title: str, total: int) -> Callable[[int], None]:
+    """Count nothing: what shows the progress where nobody looks."""
     return lambda count: None
 
 
@@ -104,7 +118,7 @@ class Tuner:
     log: TrialLog = field(default_factory=TrialLog)
     identity: str = ""
     rms: Mapping[str, Tensor] | None = None
-    progress: Callable[[str, int], Callable[[int], None]] = _no_progress
+    progress: Callable[[str, int], Callable[[int], None]] = no_progress
     unfinished: Callable[[Mapping[str, Any]], Unfinished | None] = _nowhere
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ from tiedlm.evaluation.mixture import fit_weights
 from tiedlm.evaluation.monte_carlo import monte_carlo_losses
 from tiedlm.evaluation.perplexity import perplexity
 from tiedlm.evaluation.temperature import GRID, with_temperature
-from tiedlm.evaluation.tuning import TrialLog, Tuner, temperature_outcome
+from tiedlm.evaluation.tuning import TrialLog, Tuner, no_progress, temperature_outcome
 from tiedlm.evaluation.unfinished import Unfinished, never, text_digest
 from tiedlm.files import write_bytes
 from tiedlm.model import LanguageModel
@@ -103,10 +103,6 @@ class Resolved:
     entry: Mapping[str, Any] | None = None
 
 
-def _no_progress(title: str, total: int) -> Callable[[int], None]:
-    return lambda count: None
-
-
 @dataclass
 class Evaluated:
     """A run that is evaluated.
@@ -123,7 +119,7 @@ class Evaluated:
     folder: Path
     model: LanguageModel
     load_text: Callable[[], Corpus]
-    progress: Callable[[str, int], Callable[[int], None]] = _no_progress
+    progress: Callable[[str, int], Callable[[int], None]] = no_progress
     stop: Callable[[], bool] = never
     note: Callable[[str], None] = lambda text: None
 
@@ -156,8 +152,7 @@ class Evaluated:
     @cached_property
     def log(self) -> TrialLog:
         """The log of the trials."""
-        path = self.folder / LOG
-        return TrialLog(path if self.keeps or path.is_file() else None)
+        return TrialLog(self.folder / LOG, keeps=self.keeps)
 
     def unfinished(self, key: Mapping[str, Any]) -> Unfinished | None:
         """Return where an evaluation goes on."""
@@ -300,11 +295,9 @@ class Evaluated:
             found, loss = self._tuner(ids, dynamic).temperature(dynamic)
         else:
             found, loss = self._monte_carlo_temperature(request, ids)
-        if self.keeps and dynamic is None:
-            # Later calls then do not need the text.
-            alone = dataclasses.replace(request, cache=None)
-            self.tuned.put(
-                alone.key(),
+        if dynamic is None:  # later calls then do not need the text
+            self._put(
+                dataclasses.replace(request, cache=None).key(),
                 {"temperature": found, "words": len(ids) - 1, "perplexity": perplexity(loss, 1)},
             )
         return found
@@ -360,10 +353,12 @@ class Evaluated:
             ids = self.validation(words or FIT_WORDS, "--tune")
             cache = self._tuned_cache(ids, request.cache, dynamic, temperature)
         methods = Methods(dynamic=dynamic, temperature=temperature, cache=cache)
-        if self.keeps and self._is_fitted(request):
-            entry = dataclasses.asdict(methods) | {"words": words, "log": LOG}
-            self.tuned.put(request.key(), entry)
-        return self.resolve(request) if self.keeps else Resolved(methods, {})
+        if self._is_fitted(request):
+            self._put(request.key(), dataclasses.asdict(methods) | {"words": words, "log": LOG})
+        return self.resolve(request)
+
+    def _put(self, key: str, entry: dict[str, Any]) -> None:
+        self.tuned.put(key, entry, write=self.keeps)
 
     def _tuned_cache(
         self,
@@ -433,9 +428,7 @@ def mixture_weights(
             "perplexities": [perplexity(float(row.mean(dtype=np.float64)), 1) for row in rows],
         }
         first.log.add(trial, found)
-    if first.keeps:
-        names = [str(run.folder) for run in runs]
-        first.tuned.put(
-            key, {"weights": found["weights"], "members": members, "runs": names, "log": LOG}
-        )
+    names = [str(run.folder) for run in runs]
+    entry = {"weights": found["weights"], "members": members, "runs": names, "log": LOG}
+    first.tuned.put(key, entry, write=first.keeps)
     return list(found["weights"]), FITTED

@@ -67,8 +67,13 @@ class Tuned:
         found = self.entries.get(key)
         return found if isinstance(found, dict) else None
 
-    def put(self, key: str, entry: dict[str, Any]) -> None:
+    def put(self, key: str, entry: dict[str, Any], *, write: bool = True) -> None:
         """Keep what was fitted for a combination of methods.
+
+        Args:
+            key: names the combination.
+            entry: what was fitted.
+            write: whether to write the file too; else this process alone knows it.
 
         Raises:
             UserError: if the file cannot be written.
@@ -77,5 +82,7 @@ class Tuned:
         if self.entries.get(key) == entry:
             return
         self.entries[key] = entry
+        if not write:
+            return
         write_json(self.path, {"format": 1, "weights": self.digest, "tuned": self.entries})
         self.is_stale = False
