@@ -72,6 +72,29 @@ def test_a_run_has_its_pieces_and_says_so(run):
     assert model.vocabulary.text(model.vocabulary.encode_lines(["Über <eos>"])) == "Über <eos>\n"
 
 
+def test_the_page_joins_pieces_as_score_does(run, tmp_path, capsys):
+    pytest.importorskip("starlette")
+    pytest.importorskip("plotly")
+    from web_support import Page
+
+    file = tmp_path / "said.txt"
+    file.write_text("the café 😀 was  old\n\nA cat\n", encoding="utf-8")
+    status, out, err = run_command(capsys, "score", run, file)
+    assert status == 0, err
+    *_, last = Page(run).ask("surprisal", text=file.read_text(encoding="utf-8"))
+    ours, theirs = ([row.split("\t")[2] for row in t.splitlines()] for t in (last["table"], out))
+    assert ours == theirs
+    assert "😀" in ours
+
+
+def test_lines_inside_an_epoch_stand_where_they_were_measured(text, tmp_path):
+    options = ("--pieces=bpe", "--vocab-size=300", "--epochs=2", "--evaluate-every=150")
+    folder = train(text, tmp_path / "run", *options)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) > 4
+    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
+
+
 def test_numbers_per_word_and_byte_are_of_the_same_total(run, capsys):
     status, out, _ = run_command(capsys, "evaluate", run, "--json")
     assert status == 0

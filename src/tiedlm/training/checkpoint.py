@@ -107,7 +107,7 @@ class Progress:
 
     def lines(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl, in the order of training."""
-        return sorted([*self.history, *self.evaluations], key=lambda line: int(line["tokens"]))
+        return sorted([*self.history, *self.evaluations], key=lambda line: int(line["step"]))
 
     def next_epoch(self) -> None:
         """Go to the start of the next epoch."""
