@@ -308,7 +308,9 @@ def check_folder(folder: Path, marker: str, kind: str) -> None:
 
 
 @contextmanager
-def lock(folder: Path, patience: float = -1) -> Iterator[None]:
+def lock(
+    folder: Path, patience: float = -1, *, advice: str = f"set {CACHE} to another folder"
+) -> Iterator[None]:
     """Lock a folder, so that two processes never write into it at once.
 
     The system releases the lock when its holder dies. The file ``.lock`` stays, but does not mean
@@ -317,6 +319,7 @@ def lock(folder: Path, patience: float = -1) -> Iterator[None]:
     Args:
         folder: the folder, which is created if missing.
         patience: seconds to wait for another holder; below 0 waits forever.
+        advice: what a user may do who cannot have this folder.
 
     Raises:
         UserError: if another process holds the lock, or the folder cannot be written or locked.
@@ -326,15 +329,13 @@ def lock(folder: Path, patience: float = -1) -> Iterator[None]:
         held = held_lock(path, patience)
     except TimeoutError as error:
         raise UserError(
-            f"{folder} is in use by another process; wait for it or choose another --out"
+            f"{folder} is in use by another process; wait for it or {advice}"
         ) from error
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None)
         if getattr(error, "filename", None) is not None:
             raise explain(error, folder) from error  # type: ignore[arg-type]  # an OSError
-        raise UserError(
-            f"{path} cannot be locked: {reason or error}; choose an --out on another file system"
-        ) from error
+        raise UserError(f"{path} cannot be locked: {reason or error}; {advice}") from error
     try:
         yield
     finally:

@@ -79,6 +79,14 @@ def test_train_says_that_a_temperature_changes_the_strength(capsys, tiny_corpus,
     assert "--alpha 6.5 would keep it" in err
 
 
+def test_a_folder_with_another_programs_configuration_is_refused(capsys, tiny_corpus, tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
+    status, _, err = run(capsys, "train", "small-real", "--data", tiny_corpus, "--out", tmp_path)
+    assert status == 2
+    assert "config.json is no run's" in err
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["config.json"]
+
+
 def test_show_refuses_an_unknown_network(capsys):
     status, out, err = run(capsys, "train", "small", "--network", "lstmm", "--show")
     assert (status, out) == (2, "")

@@ -141,8 +141,9 @@ def per_word(corpus: Corpus, perplexity: float) -> float:
 
 def _corpus(run: Path) -> Corpus:
     """Return the corpus of a run, encoded with the run's vocabulary."""
+    from tiedlm.cli.models import load_run_corpus
     from tiedlm.data.pieces import load_vocabulary
-    from tiedlm.training.run_files import VOCABULARY, check_is_run
+    from tiedlm.training.run_files import VOCABULARY, check_is_run, corpus_info
     from tiedlm.training.settings import Settings
 
     check_is_run(run)
@@ -152,10 +153,7 @@ def _corpus(run: Path) -> Corpus:
             f"--int8 needs the run's validation text to measure perplexity, and {run} was imported "
             "and has none; leave out --int8"
         )
-    corpus = settings.load_corpus(run=run)
-    if corpus.vocabulary != load_vocabulary(run / VOCABULARY, corpus.info["tokenizer"]):
-        raise UserError(
-            f"the vocabulary of corpus {corpus.name!r} differs from {run}'s: has the text "
-            "changed since training?"
-        )
-    return corpus
+    vocabulary = load_vocabulary(run / VOCABULARY, corpus_info(run)["tokenizer"])
+    return load_run_corpus(
+        run, settings, None, vocabulary, advice="put it back, or leave out --int8"
+    )

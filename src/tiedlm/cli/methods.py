@@ -248,7 +248,8 @@ def scoring_members(
     @once
     def load_text() -> Corpus:
         assert model.vocabulary is not None
-        return load_run_corpus(run, Settings.of_run(run), None, model.vocabulary)
+        advice = f"give its new place once, by `tiedlm evaluate {run} --data PLACE` and these flags"
+        return load_run_corpus(run, Settings.of_run(run), None, model.vocabulary, advice=advice)
 
     with evaluated(run) as shared:
         first = Evaluated(run, model, load_text, **shared)

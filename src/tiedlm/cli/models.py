@@ -101,9 +101,21 @@ def load_model(run: Path, device: str = "cpu") -> tuple[LanguageModel, Vocabular
 
 
 def load_run_corpus(
-    run: Path, settings: Settings, data: str | None, vocabulary: Vocabulary
+    run: Path,
+    settings: Settings,
+    data: str | None,
+    vocabulary: Vocabulary,
+    *,
+    advice: str = "give its new place as --data",
 ) -> Corpus:
     """Load the run's corpus from its place or a new one. Note a text that has changed.
+
+    Args:
+        run: the run folder.
+        settings: the run's settings.
+        data: where the text is now; None for the place in the settings.
+        vocabulary: the run's vocabulary.
+        advice: what a user may do if the text is missing.
 
     Raises:
         UserError: if the text is missing, or its vocabulary is not the run's.
@@ -111,9 +123,7 @@ def load_run_corpus(
     if data is not None:
         settings = settings.replace(data=data)
     elif is_missing(settings.data):
-        raise UserError(
-            f"{settings.data}, the text of {run}, does not exist; give its new place as --data"
-        )
+        raise UserError(f"{settings.data}, the text of {run}, does not exist; {advice}")
     corpus = settings.load_corpus(without_cache=temporary_cache, run=run)
     if corpus.vocabulary != vocabulary:
         raise UserError(

@@ -82,7 +82,7 @@ class RunFolder:
             UserError: if the folder holds another run, or one that cannot go on.
         """
         path = self.out / run_files.CONFIG
-        self.earlier = read_json(path) if path.is_file() else None
+        self.earlier = run_files.read_config(self.out) if path.is_file() else None
         if self.earlier is None:
             start = Start(self._new_id())
         else:

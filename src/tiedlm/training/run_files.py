@@ -52,7 +52,7 @@ def lock(folder: Path) -> AbstractContextManager[None]:
     Raises:
         UserError: if another process holds it, or the folder cannot be written.
     """
-    return files.lock(folder, LOCK_PATIENCE)
+    return files.lock(folder, LOCK_PATIENCE, advice="choose another --out")
 
 
 def model_files(folder: Path) -> list[Path]:
