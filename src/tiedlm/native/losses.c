@@ -2,9 +2,9 @@
  *
  * The same equations as tiedlm/loss/backends/eager.py, which runs where there is no compiler and
  * which these are tested against; matrix products are not made here.
- * Shape letters are theirs: C tokens of a chunk, U distinct targets, V vocabulary, B streams,
- * H hidden width. All matrices are contiguous, rows first, but where a stride says how many numbers
- * a row is from the next.
+ * Shape letters are theirs: C tokens of a chunk, U distinct targets, V vocabulary; N rows of any
+ * kind. All matrices are contiguous, rows first, but where a stride says how many numbers a row is
+ * from the next.
  *
  * Each row is computed by one thread in one order, so results do not depend on timing.
  */

@@ -1,7 +1,7 @@
 """The backends: who does the work between the matrix products of a pass over the tokens.
 
-They stand beside each other. Each does the same four steps (``backend.py``), and they are tested
-against each other. Only this file knows all of them.
+They stand beside each other. Each does the same three steps (``backend.py``), and they are tested
+against each other. One of them can also do the three at once. Only this file knows all of them.
 """
 
 from tiedlm.loss.backends.backend import Backend

@@ -1,4 +1,4 @@
-"""What a backend does, and what it is given: the four steps between the matrix products.
+"""What a backend does, and what it is given: the three steps between the matrix products.
 
 Shape letters: C tokens of a chunk, U distinct targets of a group, V vocabulary, E embedding width.
 """
