@@ -74,8 +74,8 @@ def test_windows_change_nothing_in_evaluation(name, wants_gradient):
     close([torch.cat(outputs), *state], [whole, *end])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_evaluation_is_exact_under_autocast(name):
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "own"])
+def test_evaluation_of_a_network_of_ours_is_exact_under_autocast(name):
     net = model(name).float().eval().network
     x_TBE = vectors(9, 2).float()
     with torch.no_grad():
