@@ -95,7 +95,7 @@ NETWORKS = {
         options={"dropout_output": 0.3, "dropconnect": 0.2},
     ),
     "rhn": _SHARED.replace(
-        network="rhn", n_layers=1, lr=1.0, init_range=0.05, dropout_input=0.3, dropout_hidden=0.2,
+        network="rhn", n_layers=1, lr=2.0, init_range=0.05, dropout_input=0.3, dropout_hidden=0.2,
         options={"depth": 3, "dropout_output": 0.3},
     ),
 }  # fmt: skip
