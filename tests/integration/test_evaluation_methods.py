@@ -148,6 +148,12 @@ def test_a_stopped_evaluation_goes_on(capsys, folder, flags, monkeypatch):
     assert not (folder / "a" / "unfinished").exists()
 
 
+def test_a_default_of_ours_is_not_called_published(capsys, folder):
+    status, out, err = run(capsys, "evaluate", folder / "a", "--dynamic", "--dynamic-rule=sgd")
+    assert status == 0, err
+    assert "(default of ours)" in out
+
+
 def test_new_trials_do_not_touch_the_log_of_a_run_that_cannot_be_written(
     capsys, folder, monkeypatch
 ):

@@ -95,6 +95,16 @@ def test_lines_inside_an_epoch_stand_where_they_were_measured(text, tmp_path):
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
 
 
+def test_runs_with_the_same_pieces_can_be_mixed(run, text, tmp_path, capsys):
+    options = ("--pieces=bpe", "--vocab-size=300", "--epochs=1", "--seed=2")
+    other = train(text, tmp_path / "other", *options)
+    alone = [json.loads(run_command(capsys, "evaluate", one, "--json")[1]) for one in (run, other)]
+    status, out, err = run_command(capsys, "evaluate", run, "--mix", other, "--json")
+    assert status == 0, err
+    worst = max(found["word_perplexity"] for found in alone)
+    assert json.loads(out)["word_perplexity"] < worst
+
+
 def test_numbers_per_word_and_byte_are_of_the_same_total(run, capsys):
     status, out, _ = run_command(capsys, "evaluate", run, "--json")
     assert status == 0

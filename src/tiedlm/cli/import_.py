@@ -56,9 +56,11 @@ def import_(
         chosen = " and ".join(f"{name}={config.options[name]}" for name in ("n_heads", "context"))
         print(f"the checkpoint does not record {chosen}; if they were others, pass --option")
     if config.network == "elman":
+        taken = config.options["activation"]
+        other = "relu" if taken == "tanh" else "tanh"
         print(
-            f"the checkpoint does not record activation={config.options['activation']}; if it was "
-            "the other, pass --option activation=relu"
+            f"the checkpoint does not record activation={taken}; if it was the other, pass "
+            f"--option activation={other}"
         )
     if imported.wrappers:
         names = " and ".join(f"{wrapper}." for wrapper in imported.wrappers)

@@ -199,8 +199,7 @@ def load_mix(
         UserError: if a run is given twice, or reads other words than the first.
     """
     from tiedlm.cli.models import load_model
-    from tiedlm.data import Vocabulary
-    from tiedlm.training.run_files import VOCABULARY, corpus_info
+    from tiedlm.training.run_files import corpus_info
     from tiedlm.training.run_methods import Evaluated
 
     found: list[Evaluated] = []
@@ -211,7 +210,8 @@ def load_mix(
         if other.resolve() in [run.resolve(), *(one.folder.resolve() for one in found)]:
             raise UserError(f"--mix {other}: the run is given twice")
         model, vocabulary = load_model(other, device)
-        check_same_words(run, Vocabulary.load(run / VOCABULARY), other, vocabulary)
+        assert first.model.vocabulary is not None
+        check_same_words(run, first.model.vocabulary, other, vocabulary)
         ours, theirs = (corpus_info(one).get("tokenizer") for one in (run, other))
         if ours != theirs:
             raise UserError(

@@ -47,6 +47,7 @@ SEARCH_WORDS = 30_000  # and for a trial of dynamic evaluation, as in dynamiceva
 
 GIVEN = "given"
 PUBLISHED = "published default"
+OURS = "default of ours"
 FITTED = "fitted on validation"
 ALONE = "fitted on validation without the other methods"
 
@@ -275,7 +276,9 @@ class Evaluated:
         """Return the settings of a method, and where they come from."""
         given = getattr(request, method)
         values = dataclasses.asdict(start)
-        source = GIVEN if set(values) <= set(given) | {"rule"} else PUBLISHED
+        source = OURS if values.get("rule") == "sgd" else PUBLISHED
+        if set(values) <= set(given) | {"rule"}:
+            source = GIVEN
         if source != GIVEN:
             alone = self.tuned.get(request.alone(method).key())
             if entry is not None:
