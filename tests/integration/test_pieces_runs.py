@@ -105,6 +105,15 @@ def test_runs_with_the_same_pieces_can_be_mixed(run, text, tmp_path, capsys):
     assert json.loads(out)["word_perplexity"] < worst
 
 
+def test_a_second_session_of_unigram_pieces_takes_the_first_ones_tokenizer(text, tmp_path):
+    options = ("--vocab-size=300", "--epochs=1")
+    first = train(text, tmp_path / "first", "--pieces=unigram", *options)
+    kept = f"--pieces={first / 'tokenizer.json'}"
+    second = train(text, tmp_path / "second", kept, "--epochs=1", f"--init-from={first}")
+    assert read(second)["epochs"] == 1
+    assert tiedlm.load(second).vocabulary == tiedlm.load(first).vocabulary
+
+
 def test_numbers_per_word_and_byte_are_of_the_same_total(run, capsys):
     status, out, _ = run_command(capsys, "evaluate", run, "--json")
     assert status == 0

@@ -10,6 +10,7 @@ text gives the text.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,10 +81,13 @@ class PieceVocabulary(Vocabulary):
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PieceVocabulary) and self.tokenizer_json == other.tokenizer_json
+        if not isinstance(other, PieceVocabulary):
+            return NotImplemented
+        ours, theirs = self.tokenizer_json, other.tokenizer_json
+        return ours == theirs or _same(json.loads(ours), json.loads(theirs))
 
     def __hash__(self) -> int:
-        return hash(self.tokenizer_json)
+        return hash(tuple(self.words))
 
     def __repr__(self) -> str:
         return f"PieceVocabulary({len(self)} pieces)"
@@ -308,3 +312,14 @@ def _library() -> Any:
 def _size(tokenizer: Any) -> int:
     """Return the number of ids, up to the largest one."""
     return 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two JSON values are equal, up to the rounding of saving numbers again."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-12)
+    return bool(one == other)
