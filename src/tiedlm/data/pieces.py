@@ -86,8 +86,7 @@ class PieceVocabulary(Vocabulary):
         ours, theirs = self.tokenizer_json, other.tokenizer_json
         return ours == theirs or _same(json.loads(ours), json.loads(theirs))
 
-    def __hash__(self) -> int:
-        return hash(tuple(self.words))
+    __hash__ = Vocabulary.__hash__
 
     def __repr__(self) -> str:
         return f"PieceVocabulary({len(self)} pieces)"

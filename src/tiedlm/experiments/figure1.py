@@ -82,9 +82,13 @@ def _train(run: TheoryRun, channel: Channel) -> dict[str, Any]:
     return train_theory_run(run, channel.stop_requested)
 
 
+def _in_folder(folder: Path) -> dict[str, dict[str, Any]]:
+    return {path.name: read_json(path) for path in sorted(folder.glob("beta*.json"))}
+
+
 def read_figure1(folder: Path) -> list[dict[str, Any]]:
     """Return the results of the finished runs."""
-    return [read_json(path) for path in sorted(folder.glob("beta*.json"))]
+    return list(_in_folder(folder).values())
 
 
 def kept_figure1(results: Path) -> dict[str, dict[str, Any]]:
@@ -110,8 +114,7 @@ def restore_figure1(results: Path, folder: Path) -> None:
 
 def all_figure1(results: Path, folder: Path) -> list[dict[str, Any]]:
     """Return the results of the finished runs, in the folder or else in ``results/``."""
-    here = {path.name: read_json(path) for path in sorted(folder.glob("beta*.json"))}
-    return list((kept_figure1(results) | here).values())
+    return list((kept_figure1(results) | _in_folder(folder)).values())
 
 
 def keep_figure1(runs: Sequence[Mapping[str, Any]], results: Path, command: str) -> Path:

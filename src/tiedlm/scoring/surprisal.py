@@ -159,7 +159,7 @@ def _score_batch(
     Sentences that have ended leave the batch, apart from rows that pad it.
     """
     order = sorted(range(len(batch)), key=lambda index: -len(batch[index].ids))
-    pieces: list[list[_Stretch]] = [[] for _ in batch]
+    stretches: list[list[_Stretch]] = [[] for _ in batch]
     carry, first = carry.expand(padded(len(batch))), 0
     while order:
         B = padded(len(order))
@@ -173,11 +173,11 @@ def _score_batch(
         hidden_BTH, state = model(tokens_BT, carry.state)
         before = carry.hidden_BH if first else shared
         described = _describe(model, before, hidden_BTH, tokens_BT, lengths, starts_V)
-        for index, piece in zip(order, described, strict=True):
-            pieces[index].append(piece)
+        for index, stretch in zip(order, described, strict=True):
+            stretches[index].append(stretch)
         carry, first = _Carry(hidden_BTH[:, -1], state), first + step
         order = [index for index in order if len(batch[index].ids) > first]
-    for sentence, found in zip(batch, pieces, strict=True):
+    for sentence, found in zip(batch, stretches, strict=True):
         yield join(sentence, found)
 
 
@@ -211,16 +211,18 @@ def score_in_order(
     learns = adapt_lr is not None
     carry = _begin(model, start, learns)
     for sentence in sentences:
-        pieces: list[_Stretch] = []
+        stretches: list[_Stretch] = []
         for ids in np.split(sentence.ids, range(ADAPT_WORDS, len(sentence.ids), ADAPT_WORDS)):
             tokens_BT = torch.from_numpy(ids.astype(np.int64))[None].to(carry.hidden_BH.device)
             with torch.set_grad_enabled(learns):
                 hidden_BTH, state = model(tokens_BT, carry.state)
-            pieces += _describe(model, carry.hidden_BH, hidden_BTH, tokens_BT, [len(ids)], starts_V)
+            stretches += _describe(
+                model, carry.hidden_BH, hidden_BTH, tokens_BT, [len(ids)], starts_V
+            )
             if adapt_lr is not None:
                 _adapt(model, carry.hidden_BH, hidden_BTH, tokens_BT, adapt_lr)
             carry = _Carry(hidden_BTH[:, -1].detach(), detach(state))
-        yield join(sentence, pieces)
+        yield join(sentence, stretches)
         if not carry_state:
             carry = _begin(model, start, learns)
 
@@ -312,15 +314,15 @@ def _describe(
     rows_NH = torch.cat([hidden_BSH[b, :count] for b, count in enumerate(counts)])
     targets_N = torch.cat([targets_BS[b, :count] for b, count in enumerate(counts)])
     found = _Columns.of(describe(model, rows_NH, targets_N, starts_V))
-    pieces, first = [], 0
+    stretches, first = [], 0
     for row, count in enumerate(counts):
         own = found.rows(first, count)
         if shared is not None:
             own = shared.rows(row, 1).then(own)
         surprisal, entropy, rank, boundary = own
-        pieces.append(_Stretch(surprisal[:-1], entropy[:-1], entropy[1:], rank[:-1], boundary))
+        stretches.append(_Stretch(surprisal[:-1], entropy[:-1], entropy[1:], rank[:-1], boundary))
         first += count
-    return pieces
+    return stretches
 
 
 def join(sentence: Sentence, parts: Sequence[Scored | _Stretch]) -> Scored:

@@ -299,7 +299,7 @@ class Evaluated:
         else:
             found, loss = self._monte_carlo_temperature(request, ids)
         if dynamic is None:  # later calls then do not need the text
-            self._put(
+            self.keep_fit(
                 dataclasses.replace(request, cache=None).key(),
                 {"temperature": found, "words": len(ids) - 1, "perplexity": perplexity(loss, 1)},
             )
@@ -357,10 +357,12 @@ class Evaluated:
             cache = self._tuned_cache(ids, request.cache, dynamic, temperature)
         methods = Methods(dynamic=dynamic, temperature=temperature, cache=cache)
         if self._is_fitted(request):
-            self._put(request.key(), dataclasses.asdict(methods) | {"words": words, "log": LOG})
+            entry = dataclasses.asdict(methods) | {"words": words, "log": LOG}
+            self.keep_fit(request.key(), entry)
         return self.resolve(request)
 
-    def _put(self, key: str, entry: dict[str, Any]) -> None:
+    def keep_fit(self, key: str, entry: dict[str, Any]) -> None:
+        """Keep what was fitted, in the run folder if that can be written."""
         self.tuned.put(key, entry, write=self.keeps)
 
     def _tuned_cache(
@@ -433,5 +435,5 @@ def mixture_weights(
         first.log.add(trial, found)
     names = [str(run.folder) for run in runs]
     entry = {"weights": found["weights"], "members": members, "runs": names, "log": LOG}
-    first.tuned.put(key, entry, write=first.keeps)
+    first.keep_fit(key, entry)
     return list(found["weights"]), FITTED
