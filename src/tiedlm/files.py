@@ -124,7 +124,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
     The file is flushed to disk before it is renamed, so a crash leaves either the old file or the
     new one. Missing parent folders are created. Links are followed. A path that is not a regular
-    file, such as ``/dev/null`` or a pipe, is written to directly.
+    file, such as ``/dev/null`` or a pipe, is written to directly. A ``BrokenPipeError`` passes: its
+    pipe may be the caller's standard output.
 
     Raises:
         UserError: if the folder or the file cannot be written (read-only, full disk).
@@ -133,6 +134,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     if path.exists() and not path.is_file() and not path.is_dir():
         try:
             yield path
+        except BrokenPipeError:
+            raise
         except OSError as error:
             raise explain(error, path) from error
         return
@@ -145,6 +148,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise explain(error, path) from error
     finally:

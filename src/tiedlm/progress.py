@@ -58,9 +58,17 @@ def short_duration(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
+class Output(Console):
+    """A console on standard output whose reader may stop early, as ``head`` does."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave the error to the command line, which ends every command in the same way."""
+        raise  # rich calls this while it handles the error
+
+
 def table_console() -> Console:
     """Return a console for tables: no markup, and wide in a pipe or a file."""
-    console = Console(markup=False, emoji=False)
+    console = Output(markup=False, emoji=False)
     if not console.is_terminal:
         console.width = max(console.width, TABLE_WIDTH)
     return console

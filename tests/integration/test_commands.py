@@ -367,7 +367,7 @@ def test_compare_leaves_out_and_names_runs_without_a_finished_epoch(capsys, trai
     status, out, err = run(capsys, "compare", tmp_path, "--json")
     assert status == 0
     assert [row["runs"] for row in json.loads(out)] == [[str(tmp_path / "run")]]
-    assert err == f"note: {tmp_path / 'begun'} is left out: it has not finished an epoch\n"
+    assert err == f"note: {tmp_path / 'begun'} is left out: it has no result of an epoch\n"
     assert run(capsys, "compare", tmp_path / "begun")[0] == 2
 
 
@@ -493,6 +493,8 @@ def test_info_shows_networks_or_measurements_and_refuses_both(capsys):
         (["generate", "{run}", "-lrb- the"], "write -- before a context that begins with -"),
         (["score", "{run}"], "see `tiedlm score --help`"),
         (["compare"], "at least one run folder"),
+        (["trian"], 'Did you mean "train"?'),
+        (["xyzzy"], "see `tiedlm --help`"),
         (["compare", "{empty}"], "is not a run folder"),
         (["predict", "{empty}", "a b"], "is not a run folder"),
         (["predict", "{run}", "a b", "--top", "0"], "--top"),
@@ -593,6 +595,36 @@ def test_closed_standard_streams_are_handled(trained, tiny_corpus, tmp_path):
     assert shell("train --list >&-").returncode == 0
     empty = shell(f"score {trained[1]} - <&-")
     assert (empty.returncode, empty.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_command_ends_as_usual_if_its_notes_and_progress_cannot_be_written(tiny_corpus, tmp_path):
+    command = [sys.executable, "-m", "tiedlm", "train", "small", "--data", tiny_corpus, *TINY]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*command, "--out", tmp_path / "run"],
+            stdout=subprocess.PIPE, stderr=full, check=False,
+        )  # fmt: skip
+        mistake = subprocess.run([*command, "--lr=-1"], stderr=full, check=False)
+    assert (done.returncode, mistake.returncode) == (0, 2)
+    assert b"validation perplexity" in done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pipe is no file there")
+@pytest.mark.parametrize(
+    "command", [["compare", "{run}"], ["score", "{run}", "{text}", "--unk-list", "{list}"]]
+)
+def test_a_command_whose_reader_is_gone_ends_silently(trained, tiny_corpus, tmp_path, command):
+    names = {"run": trained[1], "text": tiny_corpus / "test.txt", "list": tmp_path / "list"}
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "tiedlm", *(word.format(**names) for word in command)],
+        stdout=writer, stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+    assert not names["list"].exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/proc"), reason="needs /proc")

@@ -188,6 +188,14 @@ def test_a_text_with_unk_in_it_is_noted(text, tmp_path, capsys):
     assert err.count("words <unk>, so its vocabulary is fixed") == 1
 
 
+def test_analyze_shows_pieces_that_may_be_words(run, capsys):
+    status, out, _ = run_command(capsys, "analyze", run, "--json")
+    shown = json.loads(out)["neighbours"]
+    assert status == 0
+    assert shown
+    assert min(map(len, shown)) >= 4
+
+
 @pytest.fixture
 def lines(tmp_path):
     path = tmp_path / "lines.txt"

@@ -218,6 +218,20 @@ def test_a_finished_run_is_not_trained_again(settings, corpus, tmp_path, monkeyp
     assert train(settings, corpus, tmp_path) == result
 
 
+def test_a_finished_run_whose_model_is_damaged_says_so(settings, corpus, tmp_path):
+    class Lines(Silent):
+        def line(self, text):
+            lines.append(text)
+
+    lines = []
+    result = train(settings, corpus, tmp_path)
+    assert train(settings, corpus, tmp_path, watcher=Lines()) == result
+    assert not [line for line in lines if "lost" in line]
+    (tmp_path / "model.safetensors").write_bytes(b"cut")
+    assert train(settings, corpus, tmp_path, watcher=Lines()) == result
+    assert "the run is finished, but its model is lost" in lines[-1]
+
+
 def test_more_epochs_continue_where_fewer_ended(settings, corpus, tmp_path):
     train(settings.replace(epochs=2), corpus, tmp_path / "grown")
     train(settings.replace(epochs=3), corpus, tmp_path / "grown")

@@ -11,13 +11,18 @@ import io
 import os
 import re
 import sys
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from cyclopts import App, CycloptsError, Group
-from cyclopts.exceptions import MissingArgumentError, UnknownOptionError, UnusedCliTokensError
+from cyclopts.exceptions import (
+    MissingArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 from cyclopts.help import DefaultFormatter
 
 from tiedlm import __version__
@@ -146,11 +151,29 @@ def temporary_cache(error: UserError) -> Path:
     return Path(folder)
 
 
+class _Notes(io.TextIOWrapper):
+    """Standard error without errors of its own: what cannot be written is dropped.
+
+    Training must not end because the terminal was closed, or the disk of the log is full.
+    """
+
+    def write(self, text: str) -> int:
+        """Write a text if that is possible."""
+        with suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what was written if that is possible."""
+        with suppress(OSError):
+            super().flush()
+
+
 def _open_streams() -> None:
     """Open ``os.devnull`` for each standard stream that was closed, as by ``2>&-``.
 
     Python sets a closed stream to None, and a print to None goes to standard output. A file name
-    that is not UTF-8 is printed byte for byte.
+    that is not UTF-8 is printed byte for byte. Standard error becomes a :class:`_Notes`.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -158,6 +181,10 @@ def _open_streams() -> None:
     for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors=errors)
+    if type(sys.stderr) is io.TextIOWrapper:
+        sys.stderr = _Notes(
+            sys.stderr.buffer, sys.stderr.encoding, sys.stderr.errors, line_buffering=True
+        )
 
 
 def _forget_output() -> None:
@@ -179,6 +206,9 @@ def _explain(error: CycloptsError) -> str:
             advice = "`tiedlm score RUN FILE` gives the perplexity of any text"
         return f"{command}: unexpected argument {first!r}; {advice}"
     text = " ".join(str(error).split()).rstrip(".")
+    if isinstance(error, UnknownCommandError):  # the library names only the first commands
+        text = text.partition(" Available commands")[0].rstrip(".")
+        return text if text.endswith("?") else f"{text}; see `{command} --help`"
     is_letter = text.split()[-1:] and re.fullmatch(r"-[a-z]\d*", text.split()[-1])
     if isinstance(error, (MissingArgumentError, UnknownOptionError)):
         text += f"; see `{command} --help`"

@@ -149,5 +149,5 @@ def _run_folders(folder: Path) -> list[Path]:
     found = [run for run in inside if (run / RESULT).is_file() or read_metrics(run)]
     for run in inside:
         if run not in found:
-            note(f"{run} is left out: it has not finished an epoch")
+            note(f"{run} is left out: it has no result of an epoch")
     return found or [folder]

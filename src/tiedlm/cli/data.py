@@ -170,8 +170,8 @@ def _table(*headings: str) -> Any:
 
 def _print(*items: Any) -> None:
     """Print tables and plain text, without markup or colour."""
-    from rich.console import Console
+    from tiedlm.progress import Output
 
-    console = Console(highlight=False)
+    console = Output(highlight=False)
     for item in items:
         console.print(item, markup=False, soft_wrap=isinstance(item, str))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tiedlm.arithmetic import arithmetic
+from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
 
@@ -140,12 +141,15 @@ def describe_geometry(model: LanguageModel, words: Sequence[str] = ()) -> dict[s
 
     Args:
         model: a loaded model.
-        words: words whose neighbours to list; by default the first eight made of letters.
+        words: words whose neighbours to list; by default the first eight made of letters, of at
+            least four if the vocabulary is of pieces.
     """
     assert model.vocabulary is not None
     embedding_VE = model.embedding.weight.detach()
     classifier_VD = model.decoder.weight.detach()
-    chosen = list(words) or [w for w in model.vocabulary.words if w.isalpha()][:8]
+    shortest = 4 if isinstance(model.vocabulary, PieceVocabulary) else 1
+    frequent = [w for w in model.vocabulary.words if w.isalpha() and len(w) >= shortest]
+    chosen = list(words) or frequent[:8]
     return {
         "tied": model.config.tied,
         "subspace_distance": subspace_distance(classifier_VD, embedding_VE),

@@ -98,6 +98,8 @@ class RunFolder:
             self._check_without_checkpoint(self.earlier, start)
         over = is_over(self.settings, start.progress)
         start.is_finished = over and self._has_result()
+        if start.is_finished:
+            start.notes += self._lost_model()
         return start
 
     def write(self, start: Start) -> None:
@@ -195,6 +197,14 @@ class RunFolder:
                 f"{error} (the best model so far, of epoch {progress.best_epoch}, is needed "
                 "for the result: put it back, or choose another --out)"
             ) from error
+
+    def _lost_model(self) -> list[str]:
+        """Say that a finished run no longer has its model, if it has not."""
+        try:
+            run.read_weights(self.out / run_files.WEIGHTS, self.run_id)
+        except UserError as error:
+            return [f"the run is finished, but its model is lost: {error}"]
+        return []
 
     def _environment(self) -> dict[str, Any]:
         """Return the environment in which the run goes on, with the earlier ones it had."""
