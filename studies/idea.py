@@ -54,7 +54,7 @@ def read(folder: Path, tokens: int = 5000) -> Text:
     ids = settings.load_corpus(progress=False).valid[: tokens + 1]
     parts = zip(*hidden_windows(model, ids), strict=True)
     hidden_NH, targets_N = (torch.cat(part) for part in parts)
-    return Text(model, model.decoder.project(hidden_NH).detach(), targets_N, settings)
+    return Text(model, hidden_NH, targets_N, settings)
 
 
 def chosen_words(scores_V: Tensor, index: int) -> list[int]:

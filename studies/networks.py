@@ -14,6 +14,10 @@ The same command resumes what was stopped. --texts, --networks and --cells train
 several evenings share the work. Finished runs that are kept in results/ are not trained again. With
 --show the program trains nothing, and says how long the missing runs may take.
 
+A third table shows the models from inside (studies/inside.py): norms, subspace distance, how many
+words a soft target is spread over, and how hard the augmented loss pushes. Its numbers are means
+over the seeds that count.
+
     python -m studies.networks --precision bf16 --jobs 1 --budget 120
 """
 
@@ -29,6 +33,7 @@ from typing import Any
 from studies.harness import (
     add_parts,
     differences,
+    has_weights,
     keep_table,
     kept_measurements,
     paired,
@@ -39,6 +44,7 @@ from studies.harness import (
     with_interval,
     with_kept,
 )
+from studies.inside import Inside, measure
 from tiedlm.errors import UserError
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
@@ -163,9 +169,13 @@ def choices(search: Runs, found: Runs, gone: set[str]) -> dict[Cell, Point]:
 
 def diverged(options: argparse.Namespace) -> set[str]:
     """Return the names of the runs that diverged, of --out and of the kept results."""
-    shown = argparse.Namespace(results=options.results, show=True)
-    kept = kept_measurements(NAME, shown).get("diverged", [])
-    return {*kept, *(path.parent.name for path in options.out.glob(f"*/{DIVERGED}"))}
+    here = (path.parent.name for path in options.out.glob(f"*/{DIVERGED}"))
+    return {*kept(options).get("diverged", []), *here}
+
+
+def kept(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the measurements of this study that are kept."""
+    return kept_measurements(NAME, argparse.Namespace(results=options.results, show=True))
 
 
 def train_missing(jobs: Runs, options: argparse.Namespace, deadline: float) -> bool:
@@ -229,6 +239,47 @@ def search_table(search: Runs, found: Runs, chosen: Mapping[Cell, Point], gone: 
     return markdown_table(("text", "network", "model", *points), body)
 
 
+def insides(
+    counting: Runs, chosen: Mapping[Cell, Point], known: dict[str, list[float]]
+) -> dict[str, list[float]]:
+    """Return the third table's numbers by cell; keep known ones that come from more seeds.
+
+    Args:
+        counting: the finished runs that count.
+        chosen: the dropout of each cell.
+        known: earlier numbers; of each cell the measurements, then the number of seeds.
+    """
+    numbers = dict(known)
+    for cell in chosen:
+        jobs = [job for (own, _), job in counting.items() if own == cell and has_weights(job)]
+        if jobs and len(jobs) >= numbers.get("-".join(cell), [0])[-1]:
+            means = (statistics.fmean(values) for values in zip(*map(measure, jobs), strict=True))
+            numbers["-".join(cell)] = [*means, len(jobs)]
+    return numbers
+
+
+def inside_table(numbers: Mapping[str, list[float]], chosen: Iterable[Cell]) -> str:
+    """Return the third table in Markdown."""
+    body = []
+    for cell in chosen:
+        if "-".join(cell) in numbers:
+            *means, seeds = numbers["-".join(cell)]
+            found = Inside(*means)
+            body.append(
+                (
+                    *cell, f"{found.vectors:.2f}", f"{found.rows:.2f}", f"{found.distance:.3f}",
+                    f"{found.choices:.1%}", f"{found.push:.1%}", f"{seeds:.0f}",
+                )
+            )  # fmt: skip
+    return markdown_table(
+        (
+            "text", "network", "model", "norm of a word vector", "norm of a classifier row",
+            "subspace distance", "words of a soft target", "push of AL", "seeds",
+        ),
+        body,
+    )  # fmt: skip
+
+
 def hours(text: str, network: str) -> float:
     """Estimate the hours of one run on one core, from the speeds that were measured."""
     return WORDS[text] * TEXTS[text]["epochs"] / SPEEDS[text][network] / 3600
@@ -286,10 +337,16 @@ def main() -> None:
     if options.show:
         print(cost_table(cells, finished, over, options.seeds))
     if finished:
-        text = table(counting, chosen) + "\n" + search_table(search, found, chosen, gone)
+        inside = insides(counting, chosen, kept(options).get("inside", {}))
+        tables = (
+            table(counting, chosen),
+            search_table(search, found, chosen, gone),
+            inside_table(inside, chosen),
+        )
+        text = "\n".join(tables)
         text += f"\nDiverged: {', '.join(sorted(gone))}\n" if gone else ""
         runs = [job.out for job in finished.values()]
-        keep_table(NAME, runs, options, text, {"diverged": sorted(gone)})
+        keep_table(NAME, runs, options, text, {"diverged": sorted(gone), "inside": inside})
     elif not options.show:
         raise UserError(f"no run of this study is finished in {options.out}")
 

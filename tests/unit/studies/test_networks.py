@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from studies import harness, networks
+from studies.inside import Inside
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.files import write_json
 from tiedlm.training.outcomes import Diverged, OutOfTime
@@ -101,6 +102,21 @@ def test_only_the_other_seeds_count_with_intervals_and_pairs(options):
     assert rows[1][7:] == [f"-5.50 ± {12.7062 * 0.5:.2f}", "-"]
 
 
+def test_the_models_are_measured_from_inside_as_long_as_they_have_weights(options, monkeypatch):
+    cell = ("demo", "gru", "AL-0.65")
+    counted = networks.counted_jobs({cell: 1.0}, options)
+    monkeypatch.setattr(networks, "has_weights", lambda job: True)
+    monkeypatch.setattr(
+        networks, "measure", lambda job: Inside(job.settings.seed, 1.0, 0.25, 0.5, 0.016)
+    )
+    numbers = networks.insides(counted, {cell: 1.0}, {})
+    assert numbers == {"demo-gru-AL-0.65": [2.5, 1.0, 0.25, 0.5, 0.016, 2]}
+    row = networks.inside_table(numbers, [cell]).splitlines()[2]
+    assert row == "| demo | gru | AL-0.65 | 2.50 | 1.00 | 0.250 | 50.0% | 1.6% | 2 |"
+    monkeypatch.setattr(networks, "has_weights", lambda job: False)  # from results/
+    assert networks.insides(counted, {cell: 1.0}, numbers) == numbers
+
+
 class Trainer:
     """Takes the place of training: writes the results that a formula gives."""
 
@@ -155,7 +171,7 @@ def test_the_search_comes_first_and_its_best_setting_is_repeated(study, options)
 def test_a_stopped_study_goes_on(study, options):
     first, second = Trainer(at_most=4), Trainer()
     study(trainer=first)
-    counted, search = kept_table(options.results).split("\n\n")
+    counted, search, _ = kept_table(options.results).split("\n\n")
     assert "| demo |" not in counted  # no cell of the network is repeated yet
     assert "| demo | gru | RE | 121.00 | - | - |" in search
     study(trainer=second)
@@ -182,7 +198,7 @@ def test_a_run_that_diverges_is_logged_and_the_others_go_on(study, options):
     assert text.endswith("\nDiverged: demo-gru-RE-dropout0.5-seed1\n")
     assert "demo-gru-RE-dropout1-seed3" in trainer.names
     (measured,) = options.results.glob("*/measured.json")
-    assert json.loads(measured.read_text()) == {"diverged": ["demo-gru-RE-dropout0.5-seed1"]}
+    assert json.loads(measured.read_text())["diverged"] == ["demo-gru-RE-dropout0.5-seed1"]
 
 
 def test_show_trains_nothing_and_estimates_the_hours_of_the_missing_runs(study, options):

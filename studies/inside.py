@@ -1,0 +1,75 @@
+"""Measure what the augmented loss does to a trained model, on its validation text.
+
+Shape letters: T tokens, V vocabulary, E width of the word vectors.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tiedlm import LanguageModel, load
+from tiedlm.arithmetic import arithmetic
+from tiedlm.evaluation.perplexity import hidden_windows
+from tiedlm.evaluation.subspace import subspace_distance
+from tiedlm.experiments.parallel import Job
+from tiedlm.loss.reference import log_softened
+
+TOKENS = 8_000  # of validation
+
+
+class Inside(NamedTuple):
+    """Numbers of one model, or means of the same numbers over seeds.
+
+    Args:
+        vectors: mean norm of a word vector.
+        rows: mean norm of a row of the classifier.
+        distance: subspace distance of L^T and W; 0 if tied.
+        choices: how many words a soft target is spread over, as a share of the vocabulary:
+            ``exp(H) / V``, with H the mean entropy of the soft targets in nats. 1 is uniform.
+        push: the gradients of the augmented loss with respect to the scores, divided by those of
+            cross-entropy. Of both the absolute values are summed, over words and tokens.
+    """
+
+    vectors: float
+    rows: float
+    distance: float
+    choices: float
+    push: float
+
+
+@arithmetic(kernels=True)
+def measure(job: Job) -> Inside:
+    """Measure the model of a finished run that still has its weights."""
+    model, settings = load(job.out), job.settings
+    ids = settings.load_corpus(progress=False).valid[:TOKENS]
+    gamma, temperature = settings.alpha / settings.temperature, settings.temperature
+    windows = (sums(model, *one, temperature) for one in hidden_windows(model, ids))
+    entropy, by_ce, by_aug = torch.stack(list(windows)).sum(0).tolist()
+    vectors_VE, rows_VE = model.embedding.weight.detach(), model.decoder.weight.detach()
+    return Inside(
+        vectors=float(vectors_VE.norm(dim=1).mean()),
+        rows=float(rows_VE.norm(dim=1).mean()),
+        distance=0.0 if settings.tied else subspace_distance(rows_VE, vectors_VE),
+        choices=float(torch.tensor(entropy / (len(ids) - 1)).exp()) / len(vectors_VE),
+        push=gamma * by_aug / by_ce,
+    )
+
+
+def sums(model: LanguageModel, hidden_TE: Tensor, targets_T: Tensor, temperature: float) -> Tensor:
+    """Return sums over tokens: entropies of the soft targets, and both gradients for gamma 1."""
+    vectors_VE = model.embedding.weight.detach()
+    scores_TV = hidden_TE @ model.decoder.weight.detach().t()
+    bias = model.decoder.bias
+    logits_TV = scores_TV if bias is None else scores_TV + bias.detach()
+    log_soft_TV = log_softened(vectors_VE[targets_T] @ vectors_VE.t(), temperature)
+    soft_TV = log_soft_TV.exp()
+    by_ce_TV = logits_TV.softmax(-1) - functional.one_hot(targets_T, len(vectors_VE))
+    by_aug_TV = log_softened(scores_TV, temperature).exp() - soft_TV
+    entropy = -(soft_TV * log_soft_TV).sum(dtype=torch.float64)
+    return torch.stack(
+        [entropy, *(g.abs().sum(dtype=torch.float64) for g in (by_ce_TV, by_aug_TV))]
+    )
