@@ -14,9 +14,8 @@ The same command resumes what was stopped. --texts, --networks and --cells train
 several evenings share the work. Finished runs that are kept in results/ are not trained again. With
 --show the program trains nothing, and says how long the missing runs may take.
 
-A third table shows the models from inside (studies/inside.py): norms, subspace distance, how many
-words a soft target is spread over, and how hard the augmented loss pushes. Its numbers are means
-over the seeds that count.
+It prints four tables (studies/network_tables.py): each cell, the changes over all networks, the log
+of the search, and the models from inside, such as norms and the size of the gradients.
 
     python -m studies.networks --precision bf16 --jobs 1 --budget 120
 """
@@ -30,21 +29,16 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from studies import network_tables as tables
 from studies.harness import (
     add_parts,
-    differences,
-    has_weights,
     keep_table,
     kept_measurements,
-    paired,
     start,
     train,
     training_parser,
-    values_by_seed,
-    with_interval,
     with_kept,
 )
-from studies.inside import Inside, measure
 from tiedlm.errors import UserError
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
@@ -195,91 +189,6 @@ def train_missing(jobs: Runs, options: argparse.Namespace, deadline: float) -> b
             write_text(error.out / DIVERGED, f"{error}\n")
 
 
-def table(found: Runs, chosen: Mapping[Cell, Point]) -> str:
-    """Return the table of the runs that count, with differences paired by seed."""
-    body = []
-    for cell, point in chosen.items():
-        text, network, model = cell
-        valid, test = (values_by_seed(found, (cell,), name) for name in ("valid_ppl", "test_ppl"))
-        if not test:
-            continue
-        pairs = [
-            differences(test, values_by_seed(found, ((text, network, base),), "test_ppl"))
-            if model != base and model.startswith(bases)
-            else []
-            for base, bases in (("VD", ""), ("RE", "REAL"))
-        ]
-        body.append(
-            (
-                *cell, f"x {point:g}", str(len(test)), with_interval(list(valid.values())),
-                with_interval(list(test.values())), *(paired(p) if p else "-" for p in pairs),
-            )
-        )  # fmt: skip
-    return markdown_table(
-        (
-            "text", "network", "model", "dropout", "seeds", "validation, 95% interval",
-            "test, 95% interval", "test, against VD, paired", "test, against RE, paired",
-        ),
-        body,
-    )  # fmt: skip
-
-
-def search_table(search: Runs, found: Runs, chosen: Mapping[Cell, Point], gone: set[str]) -> str:
-    """Return the log of the search: validation perplexities of seed 1, the chosen one in bold."""
-    body = []
-    for cell in dict.fromkeys(cell for cell, _ in found):
-        row = []
-        for point in POINTS:
-            text = "diverged" if search[cell, point].out.name in gone else "-"
-            if (cell, point) in found:
-                text = f"{read_json(found[cell, point].out / RESULT)['valid_ppl']:.2f}"
-            row.append(f"**{text}**" if chosen.get(cell) == point else text)
-        body.append((*cell, *row))
-    points = (f"dropout x {point:g}" for point in POINTS)
-    return markdown_table(("text", "network", "model", *points), body)
-
-
-def insides(
-    counting: Runs, chosen: Mapping[Cell, Point], known: dict[str, list[float]]
-) -> dict[str, list[float]]:
-    """Return the third table's numbers by cell; keep known ones that come from more seeds.
-
-    Args:
-        counting: the finished runs that count.
-        chosen: the dropout of each cell.
-        known: earlier numbers; of each cell the measurements, then the number of seeds.
-    """
-    numbers = dict(known)
-    for cell in chosen:
-        jobs = [job for (own, _), job in counting.items() if own == cell and has_weights(job)]
-        if jobs and len(jobs) >= numbers.get("-".join(cell), [0])[-1]:
-            means = (statistics.fmean(values) for values in zip(*map(measure, jobs), strict=True))
-            numbers["-".join(cell)] = [*means, len(jobs)]
-    return numbers
-
-
-def inside_table(numbers: Mapping[str, list[float]], chosen: Iterable[Cell]) -> str:
-    """Return the third table in Markdown."""
-    body = []
-    for cell in chosen:
-        if "-".join(cell) in numbers:
-            *means, seeds = numbers["-".join(cell)]
-            found = Inside(*means)
-            body.append(
-                (
-                    *cell, f"{found.vectors:.2f}", f"{found.rows:.2f}", f"{found.distance:.3f}",
-                    f"{found.choices:.1%}", f"{found.push:.1%}", f"{seeds:.0f}",
-                )
-            )  # fmt: skip
-    return markdown_table(
-        (
-            "text", "network", "model", "norm of a word vector", "norm of a classifier row",
-            "subspace distance", "words of a soft target", "push of AL", "seeds",
-        ),
-        body,
-    )  # fmt: skip
-
-
 def hours(text: str, network: str) -> float:
     """Estimate the hours of one run on one core, from the speeds that were measured."""
     return WORDS[text] * TEXTS[text]["epochs"] / SPEEDS[text][network] / 3600
@@ -337,13 +246,14 @@ def main() -> None:
     if options.show:
         print(cost_table(cells, finished, over, options.seeds))
     if finished:
-        inside = insides(counting, chosen, kept(options).get("inside", {}))
-        tables = (
-            table(counting, chosen),
-            search_table(search, found, chosen, gone),
-            inside_table(inside, chosen),
+        inside = tables.insides(counting, chosen, kept(options).get("inside", {}))
+        parts = (
+            tables.table(counting, chosen),
+            tables.over_networks(counting, chosen),
+            tables.search_table(search, found, chosen, gone),
+            tables.inside_table(inside, chosen),
         )
-        text = "\n".join(tables)
+        text = "\n".join(parts)
         text += f"\nDiverged: {', '.join(sorted(gone))}\n" if gone else ""
         runs = [job.out for job in finished.values()]
         keep_table(NAME, runs, options, text, {"diverged": sorted(gone), "inside": inside})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from studies import harness, networks
+from studies import harness, network_tables, networks
 from studies.inside import Inside
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.files import write_json
@@ -84,37 +84,73 @@ def test_a_cell_is_chosen_once_its_search_is_over(options):
     assert networks.choices(search, {}, {job.out.name for job in search.values()}) == {}
 
 
-def test_only_the_other_seeds_count_with_intervals_and_pairs(options):
-    cells = [("demo", "gru", model) for model in ("VD", "RE", "REAL-0.65")]
-    tests = {"VD": (50.0, 52.0), "RE": (45.0, 46.0), "REAL-0.65": (41.0, 43.0)}
+def counted_runs(options, cells, tests):
+    """Return finished runs of cells whose models have these test perplexities by seed."""
     counted = networks.counted_jobs(dict.fromkeys(cells, 1.5), options)
+    for ((_, network, model), seed), job in counted.items():
+        finish(job, 60.0, tests[network, model][seed - 2])
+    return counted
+
+
+def rows_of(table):
+    return [[part.strip() for part in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+
+
+def test_only_the_other_seeds_count_with_pairs_and_pooled_intervals(options):
+    cells = [("demo", "gru", model) for model in ("VD", "RE", "REAL-0.65")]
+    tests = {("gru", "VD"): (50, 52), ("gru", "RE"): (45, 46), ("gru", "REAL-0.65"): (41, 43)}
+    counted = counted_runs(options, cells, tests)
     assert {seed for _, seed in counted} == {2, 3}
-    for (cell, seed), job in counted.items():
-        assert job.settings.dropout_hidden == pytest.approx(0.45)
-        finish(job, 60.0, tests[cell[-1]][seed - 2])
-    text = networks.table(counted, dict.fromkeys(cells, 1.5))
-    rows = [[part.strip() for part in line.split("|")[1:-1]] for line in text.splitlines()[2:]]
-    half = 12.7062 * statistics.stdev((41, 43)) / math.sqrt(2)
-    assert rows[2][:5] == ["demo", "gru", "REAL-0.65", "x 1.5", "2"]
-    assert rows[2][5:7] == ["60.00 ± 0.00", f"42.00 ± {half:.2f}"]
-    assert rows[2][7:] == ["-9.00 ± 0.00", f"-3.50 ± {12.7062 * 0.5:.2f}"]
+    assert all(job.settings.dropout_hidden == pytest.approx(0.45) for job in counted.values())
+    rows = rows_of(network_tables.table(counted, dict.fromkeys(cells, 1.5)))
+    assert rows[2][:7] == ["demo", "gru", "REAL-0.65", "x 1.5", "2", "60.00", "42.00"]
+    pairs = {
+        (model, base): [
+            100 * math.log(a / b)
+            for a, b in zip(tests["gru", model], tests["gru", base], strict=True)
+        ]
+        for model, base in (("RE", "VD"), ("REAL-0.65", "VD"), ("REAL-0.65", "RE"))
+    }
+    deviation = math.sqrt(statistics.fmean(map(statistics.variance, pairs.values())))
+    half = 3.1824 * deviation / math.sqrt(2)  # Student's t of three degrees of freedom
+    shown = {key: f"{statistics.fmean(pair):+.1f} ± {half:.1f}" for key, pair in pairs.items()}
     assert rows[0][7:] == ["-", "-"]
-    assert rows[1][7:] == [f"-5.50 ± {12.7062 * 0.5:.2f}", "-"]
+    assert rows[1][7:] == [shown["RE", "VD"], "-"]
+    assert rows[2][7:] == [shown["REAL-0.65", "VD"], shown["REAL-0.65", "RE"]]
+
+
+def test_changes_over_networks_count_each_network_once(options):
+    cells = [("demo", network, model) for network in ("gru", "rhn") for model in ("VD", "RE")]
+    tests = {("gru", "VD"): (50, 50), ("gru", "RE"): (45, 45), ("rhn", "VD"): (40, 40),
+             ("rhn", "RE"): (42, 44)}  # fmt: skip
+    counted = counted_runs(options, cells, tests)
+    (row,) = rows_of(network_tables.over_networks(counted, dict.fromkeys(cells, 1.0)))
+    gru, rhn = 100 * math.log(45 / 50), 50 * (math.log(42 / 40) + math.log(44 / 40))
+    half = 12.7062 * abs(gru - rhn) / 2
+    assert row == ["demo", "RE", "VD", "1 of 2", f"{(gru + rhn) / 2:+.1f} ± {half:.1f}"]
+
+
+def test_one_seed_has_no_interval(options):
+    cells = [("demo", "gru", model) for model in ("VD", "RE")]
+    counted = counted_runs(options, cells, {("gru", "VD"): (50, 50), ("gru", "RE"): (45, 45)})
+    first = {key: job for key, job in counted.items() if key[1] == 2}
+    rows = rows_of(network_tables.table(first, dict.fromkeys(cells, 1.0)))
+    assert rows[1][-2:] == ["-10.5 (1 seed)", "-"]
 
 
 def test_the_models_are_measured_from_inside_as_long_as_they_have_weights(options, monkeypatch):
     cell = ("demo", "gru", "AL-0.65")
     counted = networks.counted_jobs({cell: 1.0}, options)
-    monkeypatch.setattr(networks, "has_weights", lambda job: True)
+    monkeypatch.setattr(network_tables, "has_weights", lambda job: True)
     monkeypatch.setattr(
-        networks, "measure", lambda job: Inside(job.settings.seed, 1.0, 0.25, 0.5, 0.016)
+        network_tables, "measure", lambda job: Inside(job.settings.seed, 1.0, 0.25, 0.5, 0.016)
     )
-    numbers = networks.insides(counted, {cell: 1.0}, {})
+    numbers = network_tables.insides(counted, {cell: 1.0}, {})
     assert numbers == {"demo-gru-AL-0.65": [2.5, 1.0, 0.25, 0.5, 0.016, 2]}
-    row = networks.inside_table(numbers, [cell]).splitlines()[2]
+    row = network_tables.inside_table(numbers, [cell]).splitlines()[2]
     assert row == "| demo | gru | AL-0.65 | 2.50 | 1.00 | 0.250 | 50.0% | 1.6% | 2 |"
-    monkeypatch.setattr(networks, "has_weights", lambda job: False)  # from results/
-    assert networks.insides(counted, {cell: 1.0}, numbers) == numbers
+    monkeypatch.setattr(network_tables, "has_weights", lambda job: False)  # from results/
+    assert network_tables.insides(counted, {cell: 1.0}, numbers) == numbers
 
 
 class Trainer:
@@ -161,7 +197,7 @@ def test_the_search_comes_first_and_its_best_setting_is_repeated(study, options)
     }
     text = kept_table(options.results)
     assert "| demo | gru | VD | 121.00 | **106.00** | 136.00 |" in text
-    assert "| demo | gru | RE | x 0.5 | 2 | 107.50 ± 6.35 | 80.00 ± 0.00 | +0.00" in text
+    assert "| demo | gru | RE | x 0.5 | 2 | 107.50 | 80.00 | +0.0 ± 0.0 | - |" in text
 
     again = Trainer()
     study("--seeds", "4", trainer=again)  # another seed: the rest is not trained again
@@ -171,7 +207,7 @@ def test_the_search_comes_first_and_its_best_setting_is_repeated(study, options)
 def test_a_stopped_study_goes_on(study, options):
     first, second = Trainer(at_most=4), Trainer()
     study(trainer=first)
-    counted, search, _ = kept_table(options.results).split("\n\n")
+    counted, _, search, _ = kept_table(options.results).split("\n\n")
     assert "| demo |" not in counted  # no cell of the network is repeated yet
     assert "| demo | gru | RE | 121.00 | - | - |" in search
     study(trainer=second)

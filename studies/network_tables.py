@@ -1,0 +1,173 @@
+"""The tables of studies.networks: perplexities, changes over networks, the search, the insides.
+
+A change is the logarithm of a ratio of test perplexities, in percent, paired by seed. Two seeds say
+little about the noise of one cell. So its 95% interval comes from the deviations of all cells of a
+text together.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from studies.harness import differences, has_weights, values_by_seed
+from studies.inside import Inside, measure
+from tiedlm.experiments.comparison import interval95, t95
+from tiedlm.experiments.reproduce import markdown_table
+from tiedlm.files import read_json
+from tiedlm.training.run_files import RESULT
+
+if TYPE_CHECKING:
+    from studies.networks import Cell, Point, Runs
+
+# Each model with the ones it is compared with, which differ from it by AL or by RE.
+COMPARED = {
+    "AL-0.65": ("VD",), "AL-2.6": ("VD",), "RE": ("VD",),
+    "REAL-0.65": ("VD", "RE"), "REAL-2.6": ("VD", "RE"),
+}  # fmt: skip
+BASES = ("VD", "RE")
+
+
+def changes(counting: Runs, cell: Cell, base: str) -> list[float]:
+    """Return the changes from a base model to a cell's, one for each seed that both have."""
+    own, other = (
+        {
+            seed: 100 * math.log(ppl)
+            for seed, ppl in values_by_seed(counting, (one,), "test_ppl").items()
+        }
+        for one in (cell, (*cell[:2], base))
+    )
+    return differences(own, other)
+
+
+def noise(samples: Iterable[list[float]]) -> tuple[float, int]:
+    """Return the standard deviation inside samples, pooled, and its degrees of freedom."""
+    squares, freedom = 0.0, 0
+    for sample in samples:
+        if len(sample) > 1:
+            squares += statistics.variance(sample) * (len(sample) - 1)
+            freedom += len(sample) - 1
+    return (math.sqrt(squares / freedom) if freedom else math.nan), freedom
+
+
+def with_pooled(sample: list[float], pooled: tuple[float, int]) -> str:
+    """Format the mean of a sample, with its 95% interval by a pooled deviation."""
+    if not sample:
+        return "-"
+    deviation, freedom = pooled
+    mean = f"{statistics.fmean(sample):+.1f}"
+    if not freedom:
+        return f"{mean} (1 seed)"
+    return f"{mean} ± {t95(freedom) * deviation / math.sqrt(len(sample)):.1f}"
+
+
+def table(counting: Runs, chosen: Mapping[Cell, Point]) -> str:
+    """Return the table of the runs that count, in Markdown."""
+    found = {
+        (cell, base): changes(counting, cell, base)
+        for cell in chosen
+        for base in COMPARED.get(cell[2], ())
+    }
+    pooled = {
+        text: noise(sample for (cell, _), sample in found.items() if cell[0] == text)
+        for text in {cell[0] for cell in chosen}
+    }
+    body = []
+    for cell, point in chosen.items():
+        valid, test = (
+            values_by_seed(counting, (cell,), name) for name in ("valid_ppl", "test_ppl")
+        )
+        if test:
+            means = (f"{statistics.fmean(part.values()):.2f}" for part in (valid, test))
+            against = (with_pooled(found.get((cell, base), []), pooled[cell[0]]) for base in BASES)
+            body.append((*cell, f"x {point:g}", str(len(test)), *means, *against))
+    return markdown_table(
+        (
+            "text", "network", "model", "dropout", "seeds", "validation", "test",
+            "test, % against VD", "test, % against RE",
+        ),
+        body,
+    )  # fmt: skip
+
+
+def over_networks(counting: Runs, chosen: Mapping[Cell, Point]) -> str:
+    """Return the table of changes over the networks of a text, in Markdown.
+
+    Each network gives one number, its mean over seeds. The interval is over these numbers.
+    """
+    body = []
+    for text in dict.fromkeys(cell[0] for cell in chosen):
+        for model, bases in COMPARED.items():
+            for base in bases:
+                cells = (cell for cell in chosen if (cell[0], cell[2]) == (text, model))
+                samples = [sample for cell in cells if (sample := changes(counting, cell, base))]
+                if samples:
+                    means = [statistics.fmean(sample) for sample in samples]
+                    half = interval95(means)
+                    body.append(
+                        (
+                            text, model, base, f"{sum(m < 0 for m in means)} of {len(means)}",
+                            f"{statistics.fmean(means):+.1f}" + (f" ± {half:.1f}" if half else ""),
+                        )
+                    )  # fmt: skip
+    return markdown_table(
+        ("text", "model", "against", "networks with a lower test perplexity", "test, %"), body
+    )
+
+
+def search_table(search: Runs, found: Runs, chosen: Mapping[Cell, Point], gone: set[str]) -> str:
+    """Return the log of the search: validation perplexities of seed 1, the chosen one in bold."""
+    points = list(dict.fromkeys(point for _, point in search))
+    body = []
+    for cell in dict.fromkeys(cell for cell, _ in found):
+        row = []
+        for point in points:
+            text = "diverged" if search[cell, point].out.name in gone else "-"
+            if (cell, point) in found:
+                text = f"{read_json(found[cell, point].out / RESULT)['valid_ppl']:.2f}"
+            row.append(f"**{text}**" if chosen.get(cell) == point else text)
+        body.append((*cell, *row))
+    return markdown_table(("text", "network", "model", *(f"dropout x {p:g}" for p in points)), body)
+
+
+def insides(
+    counting: Runs, chosen: Mapping[Cell, Point], known: dict[str, list[float]]
+) -> dict[str, list[float]]:
+    """Return the third table's numbers by cell; keep known ones that come from more seeds.
+
+    Args:
+        counting: the finished runs that count.
+        chosen: the dropout of each cell.
+        known: earlier numbers; of each cell the measurements, then the number of seeds.
+    """
+    numbers = dict(known)
+    for cell in chosen:
+        jobs = [job for (own, _), job in counting.items() if own == cell and has_weights(job)]
+        if jobs and len(jobs) >= numbers.get("-".join(cell), [0])[-1]:
+            means = (statistics.fmean(values) for values in zip(*map(measure, jobs), strict=True))
+            numbers["-".join(cell)] = [*means, len(jobs)]
+    return numbers
+
+
+def inside_table(numbers: Mapping[str, list[float]], chosen: Iterable[Cell]) -> str:
+    """Return the third table in Markdown."""
+    body = []
+    for cell in chosen:
+        if "-".join(cell) in numbers:
+            *means, seeds = numbers["-".join(cell)]
+            found = Inside(*means)
+            body.append(
+                (
+                    *cell, f"{found.vectors:.2f}", f"{found.rows:.2f}", f"{found.distance:.3f}",
+                    f"{found.choices:.1%}", f"{found.push:.1%}", f"{seeds:.0f}",
+                )
+            )  # fmt: skip
+    return markdown_table(
+        (
+            "text", "network", "model", "norm of a word vector", "norm of a classifier row",
+            "subspace distance", "words of a soft target", "push of AL", "seeds",
+        ),
+        body,
+    )  # fmt: skip
