@@ -19,11 +19,13 @@ from tiedlm.training.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 STUDIES = [
-    "adaptation", "bf16", "bias", "data_size", "depth", "evaluation_methods", "high_temperature",
-    "keep", "monte_carlo", "networks", "noise", "pieces", "quadratic", "reproduction", "semantic",
-    "strength", "target_grad",
+    "adaptation", "bf16", "bias", "data_size", "depth", "evaluation_methods", "evening",
+    "high_temperature", "keep", "monte_carlo", "networks", "noise", "pieces", "quadratic",
+    "reproduction", "semantic", "strength", "target_grad",
 ]  # fmt: skip
-NO_STUDIES = {"__init__", "gains_plot", "gradient_paths", "harness", "idea"}
+NO_STUDIES = {
+    "__init__", "gains_plot", "gradient_paths", "harness", "idea", "inside", "network_tables",
+}  # fmt: skip
 
 
 def test_every_program_of_the_package_is_tested_here():

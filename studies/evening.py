@@ -1,0 +1,101 @@
+"""Which settings train the strongest small model in an evening on two cores?
+
+Searches around one set of settings, a change at a time: an AWD-LSTM with reused embeddings and the
+augmented loss on Penn Treebank. To afford the search, the models are smaller and train for fewer
+epochs than an evening allows: 8 to 9 million parameters, 10 epochs. Short trainings prefer less
+dropout than long ones, which the choice has to allow for.
+
+Only validation decides, and the table has no test perplexities. The same command resumes what was
+stopped. Each time it prints the table of the finished runs and writes it to results/.
+
+    python -m studies.evening --precision bf16 --budget 120 [--trials base gamma-0]
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from studies.harness import add_parts, keep_table, start, train, training_parser, with_kept
+from tiedlm.errors import UserError
+from tiedlm.experiments.parallel import Job
+from tiedlm.experiments.reproduce import markdown_table
+from tiedlm.files import read_json
+from tiedlm.training.run_files import RESULT
+from tiedlm.training.settings import Settings
+
+NAME = "evening"
+_RATE = 30 / 35  # AWD-LSTM's rate for windows of 35 steps, whose losses we sum
+
+BASE = Settings(
+    data="ptb", network="awd_lstm", d_embed=400, d_hidden=400, n_layers=3, tied=True,
+    decoder_bias=True, init_range=0.1, options={"dropout_output": 0.35, "dropconnect": 0.3},
+    dropout_words=0.05, dropout_input=0.3, dropout_hidden=0.2, ar=35, tar=17.5,
+    alpha=13.0, temperature=20.0, target_grad=True,
+    lr=_RATE, lr_min=_RATE / 50, schedule="cosine", warmup=200, clip=0.25 * 35,
+    weight_decay=1.2e-6 * 35, epochs=10, threads=1,
+)  # fmt: skip
+
+_DROPOUTS = ("dropout_words", "dropout_input", "dropout_hidden")
+
+
+def scaled_dropout(factor: float) -> dict[str, Any]:
+    """Return the changes that multiply all dropout by a factor."""
+    return {
+        **{name: factor * getattr(BASE, name) for name in _DROPOUTS},
+        "options": {name: factor * value for name, value in BASE.options.items()},
+    }
+
+
+TRIALS: dict[str, dict[str, Any]] = {  # the most telling first
+    "base": {},
+    "gamma-0": {"alpha": 0.0},
+    "gamma-2.6": {"alpha": 52.0},
+    "adam": {"optimizer": "adam", "lr": 3e-3, "lr_min": 3e-3 / 50},
+    "dropout-0.67": scaled_dropout(0.67),
+    "weaker-ar": {"ar": 7, "tar": 3.5},
+    "rate-2": {"lr": 2 * _RATE, "lr_min": 2 * _RATE / 50},
+    "averaged": {"schedule": "exponential", "lr_decay": 1.0, "average_from": 7},
+    "bptt-70": {"bptt": 70, "lr": _RATE / 2, "lr_min": _RATE / 100, "clip": 0.25 * 70, "ar": 70,
+                "tar": 35, "weight_decay": 1.2e-6 * 70},
+    "lstm": {"network": "lstm", "d_embed": 500, "d_hidden": 500, "n_layers": 2, "options": {},
+             "dropout_words": 0.0, "dropout_input": 0.4, "dropout_hidden": 0.4, "ar": 0, "tar": 0},
+}  # fmt: skip
+
+
+def make_job(trial: str, options: argparse.Namespace) -> Job:
+    """Return the run of a trial."""
+    settings = BASE.replace(**TRIALS[trial], precision=options.precision)
+    return Job(settings, options.out / trial)
+
+
+def table(found: dict[str, Job]) -> str:
+    """Return the table of the finished trials in Markdown, the best first."""
+    results = {name: read_json(job.out / RESULT) for name, job in found.items()}
+    body = [
+        (
+            name, f"{result['valid_ppl']:.2f}", f"{result['parameters']:,}",
+            f"{result['seconds'] / 3600:.2f}",
+        )
+        for name, result in sorted(results.items(), key=lambda item: item[1]["valid_ppl"])
+    ]  # fmt: skip
+    return markdown_table(("trial", "validation", "parameters", "hours on one core"), body)
+
+
+def main() -> None:
+    """Train the missing trials, print the table of the finished ones and write it."""
+    parser = training_parser(NAME, __doc__, seeds=None, precision=True, show=True)
+    add_parts(parser, trials=TRIALS)
+    options = parser.parse_args()
+    jobs = {name: make_job(name, options) for name in TRIALS}
+    known = with_kept(NAME, jobs, options.results)
+    if not options.show:
+        train([jobs[name] for name in options.trials if name not in known], options)
+    found = with_kept(NAME, jobs, options.results)
+    if not found:
+        raise UserError(f"no run of this study is finished in {options.out}")
+    keep_table(NAME, [job.out for job in found.values()], options, table(found))
+
+
+if __name__ == "__main__":
+    start(main)
