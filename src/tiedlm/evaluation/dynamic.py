@@ -47,10 +47,12 @@ from tiedlm.tying import TiedDecoder
 
 Rule = Literal["rms", "sgd"]
 
-PART_WORDS = 256  # most words that are handed on at a time
-WATCHED = 200  # words over which a diverging loss is averaged
-FEWEST = 50  # words without which such a mean says nothing
-MARGIN = 3.0  # nats a word above guessing; text unlike the training text may be above it, too
+PART_WORDS = 256  # most words that a reader returns at a time
+WATCHED = 200  # words over which the loss is averaged to notice divergence
+FEWEST = 50  # a mean over fewer words proves nothing
+# How far the mean loss must be above the loss of guessing, in nats a word. Without a margin, text
+# unlike the training text would count as divergence, too.
+MARGIN = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,7 @@ class Segment(NamedTuple):
 
 
 class Adapter:
-    """A copy of a model that learns from each segment after predicting it.
+    """Adapts a copy of a model: it learns from each segment after predicting it.
 
     Args:
         model: the trained model, in any mode; it never changes.
@@ -143,7 +145,7 @@ class Adapter:
                 raise ValueError("rms: expected a tensor for each parameter of the model")
         self.updates = _updates(self.model, trained, settings, rms)
         self._network = [p for p in self.model.parameters() if id(p) not in self._own()]
-        self._losses: deque[float] = deque(maxlen=max(1, WATCHED // settings.segment))
+        self._recent: deque[float] = deque(maxlen=max(1, WATCHED // settings.segment))
         self._words = 0
 
     def _own(self) -> set[int]:
@@ -160,8 +162,8 @@ class Adapter:
             targets_T: ``(T,)`` the next words.
 
         Raises:
-            Diverged: if the loss of this segment is not finite, or the mean of the last 200 words
-                is far above the one of guessing.
+            Diverged: if the loss of this segment is not finite, or the mean loss of the last 200
+                words is far above the loss of guessing.
         """
         model, decoder = self.model, self.model.decoder
         vectors_TE = model.embedding.weight.detach()[tokens_T]
@@ -194,10 +196,10 @@ class Adapter:
         return self.model.decoder.project(hidden_BTH)[0], log_p_TV
 
     def _read(self, vectors_TE: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor | None]]:
-        """Read word vectors; return what the classifier reads, and how to learn.
+        """Read word vectors; return the classifier's input ``(T, H)``, and a function that learns.
 
-        The function takes the gradient of the former, updates the network, and returns the gradient
-        of the vectors.
+        The function takes the gradient of that input, updates the network, and returns the gradient
+        of the word vectors.
         """
         network, decoder = self.model.network, self.model.decoder
         if not isinstance(network, LearnsByHand):
@@ -215,6 +217,7 @@ class Adapter:
     def _read_by_autograd(
         self, vectors_TE: Tensor
     ) -> tuple[Tensor, Callable[[Tensor], Tensor | None]]:
+        """Do the work of :meth:`_read` for a network that does not learn by hand."""
         vectors_TE.requires_grad_()
         with torch.enable_grad():
             hidden_TBH, _, state = run_with_raw(self.model.network, vectors_TE[:, None], self.state)
@@ -244,11 +247,11 @@ class Adapter:
         self.updates[id(parameter)].dense(grad)
 
     def _watch(self, loss: float, words: int) -> None:
-        """Raise an error if the weights predict worse than guessing does."""
+        """Raise :class:`Diverged` if the weights predict much worse than guessing does."""
         self._words += words
-        self._losses.append(loss)
-        mean, guess = sum(self._losses) / len(self._losses), math.log(self.model.config.vocab_size)
-        enough = len(self._losses) * self.settings.segment >= FEWEST
+        self._recent.append(loss)
+        mean, guess = sum(self._recent) / len(self._recent), math.log(self.model.config.vocab_size)
+        enough = len(self._recent) * self.settings.segment >= FEWEST
         if math.isfinite(loss) and not (enough and mean > guess + MARGIN):
             return
         said = f"{mean:.1f} nats a word" if math.isfinite(mean) else "no longer finite"
@@ -259,21 +262,21 @@ class Adapter:
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the adapted weights and the state, for an evaluation that goes on later."""
+        """Return what :meth:`restore` needs: adapted weights, state and recent losses."""
         found = {f"adapted.{name}": p.detach() for name, p in self.model.named_parameters()}
         found |= state_tensors(self.state)
-        watched = [float(self._words), *self._losses]
+        watched = [float(self._words), *self._recent]
         return found | {"watched": torch.tensor(watched, dtype=torch.float64)}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the weights and the state that :meth:`tensors` returned."""
+        """Go on where :meth:`tensors` was called."""
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[f"adapted.{name}"])
         self.state = saved_state(self.model, tensors)
         words, *losses = tensors["watched"].tolist()
         self._words = int(words)
-        self._losses.extend(losses)
+        self._recent.extend(losses)
 
 
 def _updates(
@@ -304,7 +307,7 @@ class DynamicReader:
     Args:
         adapter: the model that adapts.
         ids: ``(N,)`` word ids.
-        temperatures: of the probabilities that are handed on; learning always uses 1.
+        temperatures: of the probabilities behind the returned losses; learning always uses 1.
     """
 
     def __init__(
@@ -325,7 +328,8 @@ class DynamicReader:
                 break
             rows = slice(self.position, stop)
             segment = self.adapter.read(self.text[rows], self.text[1:][rows])
-            nll.append(_losses(segment, self.temperatures))
+            nll.append(_tempered_losses(segment, self.temperatures))
+            # The probabilities (T, V) are not needed again, and take most of the memory.
             segments.append(segment._replace(log_p_TV=segment.log_p_TV[:0]))
             self.position = stop
         hidden_TH, targets_T, _ = (torch.cat(parts) for parts in zip(*segments, strict=True))
@@ -341,7 +345,7 @@ class DynamicReader:
         self.position = int(tensors["position"])
 
 
-def _losses(segment: Segment, temperatures: tuple[float, ...]) -> Tensor:
+def _tempered_losses(segment: Segment, temperatures: tuple[float, ...]) -> Tensor:
     """Return ``-log p`` of each next word at each temperature, ``(G, T)``."""
     log_p_GTV = (
         segment.log_p_TV if one == 1 else (segment.log_p_TV / one).log_softmax(dim=-1)

@@ -36,7 +36,7 @@ from tiedlm.networks.state import State
 
 @dataclass(frozen=True, kw_only=True)
 class Methods:
-    """What is done on top of a trained model.
+    """The methods on top of a trained model, with their settings.
 
     Args:
         dynamic: adapt the weights to the text; None keeps the trained ones.
@@ -127,7 +127,7 @@ class PlainReader:
 
 @dataclass(frozen=True)
 class Look:
-    """What to compute while a text is read once.
+    """What to compute in one reading of a text.
 
     Args:
         dynamic: as in :class:`Methods`.
@@ -216,10 +216,10 @@ def method_losses(
     Args:
         model: the model; its mode is restored, and its weights never change.
         ids: ``(N,)`` word ids, at least two.
-        methods: what is done on top of the model.
+        methods: the methods on top of the model.
         rms: from :func:`tiedlm.evaluation.gradients.gradient_rms`; dynamic evaluation with the rule
             "rms" needs it.
-        unfinished: where an interrupted evaluation goes on.
+        unfinished: the saved place at which an interrupted evaluation goes on.
         on_tokens: called with the number of words done since the last call.
 
     Returns:

@@ -43,8 +43,8 @@ def select(state: S, streams: Tensor) -> S:
 
 def split(state: S, parts: int) -> list[S]:
     """Cut a state into equal parts along the streams."""
-    pieces = zip(*(part.chunk(parts, 1) for part in state), strict=True)
-    return [_like(state, piece) for piece in pieces]
+    chunks = zip(*(tensor.chunk(parts, 1) for tensor in state), strict=True)
+    return [_like(state, tensors) for tensors in chunks]
 
 
 def join(states: Sequence[S]) -> S:

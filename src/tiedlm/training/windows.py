@@ -91,12 +91,12 @@ class Windows:
         """Return the words of a window and the words that follow them."""
         start, end = self.starts[index : index + 2]
         rows = [self.text[first + start : first + end + 1] for first in self.firsts_B]
-        piece_BT = torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device)
-        self.read += piece_BT.numel()
+        tokens_BT = torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device)
+        self.read += tokens_BT.numel()
         if self.read > RELEASE:
             self.read = 0
             release(self.corpus.train)
-        return piece_BT[:, :-1], piece_BT[:, 1:]
+        return tokens_BT[:, :-1], tokens_BT[:, 1:]
 
     def share(self, index: int) -> float:
         """Return which share of the text comes before a window."""
