@@ -30,8 +30,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -47,7 +45,6 @@ from tiedlm.tying import TiedDecoder
 
 Rule = Literal["rms", "sgd"]
 
-PART_WORDS = 256  # most words that a reader returns at a time
 WATCHED = 200  # words over which the loss is averaged to notice divergence
 FEWEST = 50  # a mean over fewer words proves nothing
 # How far the mean loss must be above the loss of guessing, in nats a word. Without a margin, text
@@ -299,60 +296,6 @@ def _updates(
             parameter.detach(), trained[name], part, settings.lr, settings.epsilon, decay
         )
     return found
-
-
-class DynamicReader:
-    """Read a text segment by segment with weights that adapt.
-
-    Args:
-        adapter: the model that adapts.
-        ids: ``(N,)`` word ids.
-        temperatures: of the probabilities behind the returned losses; learning always uses 1.
-    """
-
-    def __init__(
-        self, adapter: Adapter, ids: npt.NDArray[np.integer], temperatures: tuple[float, ...]
-    ) -> None:
-        self.adapter, self.temperatures = adapter, temperatures
-        self.text = torch.from_numpy(np.asarray(ids, dtype=np.int64))
-        self.text = self.text.to(adapter.model.embedding.weight.device)
-        self.position = 0
-
-    def read(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``(hidden_TH, targets_T, nll_GT)`` of the next segments, G temperatures."""
-        length = self.adapter.settings.segment
-        segments, nll = [], []
-        for _ in range(max(1, PART_WORDS // length)):
-            stop = min(self.position + length, len(self.text) - 1)
-            if stop == self.position:
-                break
-            rows = slice(self.position, stop)
-            segment = self.adapter.read(self.text[rows], self.text[1:][rows])
-            nll.append(_tempered_losses(segment, self.temperatures))
-            # The probabilities (T, V) are not needed again, and take most of the memory.
-            segments.append(segment._replace(log_p_TV=segment.log_p_TV[:0]))
-            self.position = stop
-        hidden_TH, targets_T, _ = (torch.cat(parts) for parts in zip(*segments, strict=True))
-        return hidden_TH, targets_T, torch.cat(nll, dim=1)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return what :meth:`restore` needs."""
-        return self.adapter.tensors() | {"position": torch.tensor(self.position)}
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on where :meth:`tensors` was called."""
-        self.adapter.restore(tensors)
-        self.position = int(tensors["position"])
-
-
-def _tempered_losses(segment: Segment, temperatures: tuple[float, ...]) -> Tensor:
-    """Return ``-log p`` of each next word at each temperature, ``(G, T)``."""
-    log_p_GTV = (
-        segment.log_p_TV if one == 1 else (segment.log_p_TV / one).log_softmax(dim=-1)
-        for one in temperatures
-    )
-    targets_T1 = segment.targets_T[:, None]
-    return torch.stack([-log_p_TV.gather(1, targets_T1)[:, 0] for log_p_TV in log_p_GTV])
 
 
 def scaled(settings: Dynamic, *, lr: float = 1.0, decay: float = 1.0) -> Dynamic:
