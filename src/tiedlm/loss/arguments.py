@@ -1,4 +1,4 @@
-"""Check the arguments of the augmented loss before any work, and name a wrong one."""
+"""Check the arguments of the augmented loss before any work; an error names the wrong one."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _check_are_tensors(
 
 
 def _check_number(name: str, value: float, expected: str, *, zero: bool) -> None:
-    # Comparisons, which torch.compile can follow where the value is not fixed.
+    # Comparisons and not math.isfinite: torch.compile can follow them for a value that varies.
     try:
         if not isinstance(value, Tensor) and (0 < value < math.inf or (zero and value == 0)):
             return
@@ -98,7 +98,7 @@ def _check_shapes(
     if hidden.dim() == 0:
         raise ValueError("hidden: expected shape (..., D), got ()")
     if classifier.dim() != 2 or classifier.shape[1] != hidden.shape[-1] or not len(classifier):
-        # FSDP1 and DeepSpeed's ZeRO-3 leave a flat piece of a weight between two uses.
+        # FSDP1 and DeepSpeed's ZeRO-3 leave a flat shard of a weight between two uses.
         hint = "; gather a weight that FSDP or ZeRO has sharded"
         raise ValueError(
             f"classifier: expected shape (V, {hidden.shape[-1]}) for hidden of shape "
@@ -139,8 +139,8 @@ def _check_types(
             raise ValueError(
                 f"{name}: expected device {hidden.device}, that of hidden, got {tensor.device}"
             )
-        of_hidden = tensor.dtype == hidden.dtype or (mixed and tensor.is_floating_point())
-        if name != "targets" and not of_hidden:
+        fits = tensor.dtype == hidden.dtype or (mixed and tensor.is_floating_point())
+        if name != "targets" and not fits:
             raise ValueError(
                 f"{name}: expected dtype {hidden.dtype}, that of hidden, got {tensor.dtype}"
                 + _mixed_advice(name, hidden, tensor)
@@ -148,7 +148,7 @@ def _check_types(
 
 
 def _mixed_advice(name: str, hidden: Tensor, tensor: Tensor) -> str:
-    """Return what to do where one is of a wider floating type than the other."""
+    """Return the remedy, as the end of a message, for two different floating types."""
     if not tensor.is_floating_point():
         return ""
     cast = f"; cast one of them, as with {name}.to(hidden.dtype)"
@@ -159,12 +159,18 @@ def _mixed_advice(name: str, hidden: Tensor, tensor: Tensor) -> str:
 
 
 def check_range(targets: Tensor, vocab_size: int, ignore_index: int | None = None) -> None:
-    """Check that every target is a word or ``ignore_index``, if that is still among them.
+    """Check that every target is the id of a word, or ``ignore_index``.
 
-    A GPU checks it while the program goes on, as it does for PyTorch's own losses.
+    A GPU checks it while the program goes on, as it does for PyTorch's own losses. A wrong target
+    is then a CUDA error at a later call.
+
+    Args:
+        targets: int64 ids of any shape, whose values can be read.
+        vocab_size: number of words.
+        ignore_index: an allowed target that is no word; None allows none.
 
     Raises:
-        ValueError: with the first that is not; on a GPU CUDA's error, at a later call.
+        ValueError: naming the first wrong target.
     """
     if targets.numel() == 0:
         return
