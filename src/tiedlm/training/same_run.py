@@ -10,7 +10,7 @@ May a run go on with these settings?      all but those that may change, and whe
                                           from another run
 Is a file of this run or of another?      the same, and the places of its text and of other runs
 Is a run that goes on already finished?   those that may change and decide by their value
-Is it a run of this cell of a table?      those of the cell
+Is it a run of this cell of a table?      the settings of the cell
 Do two runs differ in their seed only?    those that decide by their value; texts and other runs
                                           are compared by what they hold
 ========================================  ====================================================
@@ -37,8 +37,8 @@ def names(holds: Callable[[Identity], bool]) -> frozenset[str]:
 
 
 FIXED = names(lambda identity: not identity.may_change)
-PLACES = names(lambda identity: identity.decides == "content")
-LENGTH = names(lambda identity: identity.may_change and identity.decides == "value")
+PLACES = names(lambda identity: identity.decides == "content")  # of texts and other runs
+LENGTH = names(lambda identity: identity.may_change and identity.decides == "value")  # of training
 OF_CELL = names(lambda identity: identity.of_cell)
 LATER = names(lambda identity: identity.later)
 DECIDING = names(lambda identity: identity.decides == "value")
