@@ -35,12 +35,12 @@ _LEAST_STEP = 2**21  # the same for one of many products with one weight
 # Products of a kind may differ in their number of rows, the tokens of a batch. A kind has a power
 # of two of them, less _ODD, because the number of tokens is rarely a round one.
 _ODD = 4
-_MOST_OF_KIND = 2**30  # multiplications of a kind at most, but ...
-_LEAST_ROWS, _MOST_ROWS = 256, 512  # ... at least so many rows before _ODD; and at most
+_MOST_OF_KIND = 2**30  # most multiplications of a kind with more than _LEAST_ROWS rows
+_LEAST_ROWS, _MOST_ROWS = 256, 512  # of a large kind, before _ODD is subtracted
 _MOST_WORDS = 8192  # longest side of a kind
 # A part of a kind's matrices is timed, with the row strides of the whole matrices.
-_MOST_TIMED = 2**29  # multiplications of that part at most, but ...
-_LEAST_WORDS = 2 * BLOCK  # ... at least so much of its longest side
+_MOST_TIMED = 2**29  # most multiplications of the part, unless its longest side would be too short
+_LEAST_WORDS = 2 * BLOCK  # least length of the part's longest side, if the kind's is longer
 _WINDOW = 35  # products for which a weight is laid out once
 _DRAWN = 2**16 + 1  # random numbers that are drawn; a matrix repeats them
 BF16_LEVEL = 2.0**-8  # largest relative error of a product with operands in bfloat16

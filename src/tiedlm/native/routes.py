@@ -35,8 +35,8 @@ from tiedlm.native.locks import ForkSafeLock
 FP32_LEVEL = 16 * 2.0**-24
 
 _VERSION = 3  # raise it when a way changes, so that all kinds are measured anew
-_MARGIN = 0.95  # of the usual way's time, which another way must reach
-_ROUNDS, _SECONDS = 10, 0.04  # a kind is measured so long at most; a begun round is ended
+_MARGIN = 0.95  # a way replaces the usual one if it takes at most this share of its time
+_ROUNDS, _SECONDS = 10, 0.04  # most rounds of timing a kind, and time after which no round begins
 _SLOWER = 1.3  # a way that takes so many times the fastest one's time is left out after a round
 _PATIENCE = 120  # seconds to wait for another process that measures
 
@@ -201,7 +201,7 @@ def machine() -> str:
 
 
 def processor_lines() -> list[str]:
-    """Return what the system says about the processor: its name and its instructions."""
+    """Return lines with the processor's name and instructions, as the system describes them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -34,7 +34,7 @@ def _by_blocks(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
 
 
 def _by_onednn(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
-    """Make a product by oneDNN, which returns it: in blocks, so that the copies fit a cache."""
+    """Make a product by oneDNN and copy it, in blocks that fit a cache."""
     for a_block, b_block, out_block in _blocks(a, b, out):
         _with_even_tokens(_copied_from_onednn, a_block, b_block, out_block, accumulate)
     return out
@@ -47,7 +47,7 @@ def _copied_from_onednn(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> 
 def _with_even_tokens(
     way: Callable[..., Tensor], a: Tensor, b: Tensor, out: Tensor, accumulate: bool
 ) -> Tensor:
-    """Make a product in a way, but the last tokens' share of it in PyTorch's usual way.
+    """Make a product by ``way``, but the share of the last few tokens in PyTorch's usual way.
 
     oneDNN keeps about 1 MB of compiled code for each shape that it meets, and the number of tokens
     changes from call to call. So it only gets multiples of ``_EVEN`` tokens.
@@ -128,9 +128,9 @@ def _blocks(a: Tensor, b: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor,
 
 
 def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return ``x @ weight.t() + bias`` as ``torch.compile`` has oneDNN make it.
+    """Return ``x @ weight.t() + bias`` by oneDNN, with the operation that ``torch.compile`` uses.
 
-    The weight may be laid out for oneDNN.
+    The weight may be packed for oneDNN.
     """
     weight = _dense(weight)
     product: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")

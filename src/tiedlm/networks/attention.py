@@ -1,7 +1,7 @@
 """Attention to the words just before, for the networks with a rolling memory.
 
 Shape letters: L layers, B streams, T steps, M words of memory, S = M + T words that a window can
-see, H hidden width, F inner width, A heads, D = H / A width of a head.
+see, E input width, H hidden width, F inner width, A heads, D = H / A width of a head.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""AWD-LSTM: an LSTM whose recurrent weights are dropped, with one dropout for each place.
+"""AWD-LSTM: an LSTM with separate dropouts of input, recurrent weights, layers and output.
 
 Optionally the input and the state of a layer gate each other before each step (Mogrifier).
 

@@ -43,7 +43,7 @@ def forward(
     x_TE: Tensor, h_H: Tensor, c_H: Tensor, weight_ih_GE: Tensor, weight_hh_GH: Tensor,
     bias_G: Tensor,
 ) -> Steps:  # fmt: skip
-    """Read the words of a layer without dropout; arguments as of ``lstm_layer_reference``."""
+    """Read words without dropout; ``lstm_layer_reference`` explains the arguments."""
     gates_TG = few_rows(x_TE, weight_ih_GE, bias_G)
     T, H = len(gates_TG), len(h_H)
     cells_TH, tanh_cells_TH = gates_TG.new_empty(2, T, H).unbind(0)

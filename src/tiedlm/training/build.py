@@ -44,7 +44,7 @@ def build_model(settings: Settings, corpus: Corpus, resumes: bool) -> LanguageMo
 
 
 def start_from(model: LanguageModel, folder: Path, corpus: Corpus) -> None:
-    """Load the best weights of an earlier run: a second session (footnote 4).
+    """Load the best weights of an earlier run: a second session (the paper's footnote 4).
 
     Raises:
         UserError: if that run has another architecture or another vocabulary.

@@ -19,7 +19,7 @@ _KINDS = {
     "bool": "true or false",
     "dict[str, Any]": "options by name",
 }
-LARGEST = 3e38  # what a 32-bit float holds
+LARGEST = 3e38  # a 32-bit float holds it
 
 Precision = Literal["auto", "fp32", "bf16"]
 VocabFrom = Literal["part", "whole"]
@@ -139,7 +139,7 @@ def _require_type(settings: Settings, name: str, annotation: str) -> None:
 
 
 def _require(settings: Settings, name: str, holds: Callable[[Any], bool], expected: str) -> None:
-    """Refuse a value for which something does not hold."""
+    """Refuse the value of a setting unless ``holds`` is true of it."""
     value = getattr(settings, name)
     if not holds(value):
         raise UserError(f"{_flag(name)} (setting {name!r}): expected {expected}, got {value}")

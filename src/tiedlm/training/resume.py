@@ -109,7 +109,7 @@ class RunFolder:
         if start.is_finished:
             self._write_new_place()
         else:
-            # The old result is of fewer epochs: it goes before the configuration says how many.
+            # An old result is of fewer epochs. It is deleted before the configuration is replaced.
             (self.out / run_files.RESULT).unlink(missing_ok=True)
             ran_in = self._environment()
             config = {**self._config(), "id": self.run_id}
@@ -187,7 +187,7 @@ class RunFolder:
         start.progress.epoch = self.settings.epochs + 1
 
     def _check_best(self, progress: Progress) -> None:
-        """Refuse to train for hours towards a result that needs a missing file."""
+        """Refuse to go on without the best weights so far, which the result may need."""
         if progress.best_epoch == 0:
             return
         try:

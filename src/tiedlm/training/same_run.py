@@ -82,7 +82,7 @@ def trajectory(settings: Settings) -> dict[str, Any]:
 
 
 def later_defaults(values: dict[str, Any]) -> set[str]:
-    """Return the names of the later settings that have their default, as earlier runs did."""
+    """Return the names of later settings with their default value, which earlier runs had, too."""
     defaults = Settings().to_dict()
     return {name for name in LATER if name in values and values[name] == defaults[name]}
 
@@ -105,9 +105,9 @@ def of_cell(settings: Settings) -> Settings:
 
 
 def of_result(settings: Settings) -> dict[str, Any]:
-    """Return the settings by which runs are grouped that differ in their seed only.
+    """Return the settings that are equal in two runs that differ in their seed only.
 
-    The folders of other runs are among them: the caller replaces them by what these runs are.
+    Among them are the folders of other runs. The caller replaces a folder by what its run is.
     """
     compared = DECIDING - {"seed"} | PLACES - {"data"}
     return {name: v for name, v in canonical(settings).to_dict().items() if name in compared}

@@ -27,8 +27,8 @@ from tiedlm.training.run import load
 from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
-AVERAGE_DECAY = 0.999  # of a step: the average reaches back a thousand steps
-BAND = 50  # words of like frequency
+AVERAGE_DECAY = 0.999  # in each step, so the average reaches back about a thousand steps
+BAND = 50  # words of similar frequency
 _LARGE = 30.0  # the constant c in the rows of "unigram"
 
 
@@ -155,7 +155,7 @@ def frozen_rows(folder: Path, corpus: Corpus) -> Tensor:
     """
     if not (folder / RESULT).is_file():
         raise UserError(f"--soft-target-from {folder} is not a finished run: it has no {RESULT}")
-    with torch.random.fork_rng(devices=[]):  # a model that is made draws its weights
+    with torch.random.fork_rng(devices=[]):  # making a model draws random weights
         earlier = load(folder)
     known = earlier.vocabulary
     assert known is not None

@@ -1,4 +1,4 @@
-"""Update a model window by window, each update launched as the device does it fastest.
+"""Update a model window by window, in the way that is fastest on the device.
 
 Shape letters: B streams, T steps of a window.
 """

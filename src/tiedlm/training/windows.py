@@ -16,7 +16,7 @@ from tiedlm.errors import UserError
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
 
-FEW_UPDATES = 10  # an epoch of fewer updates hardly moves a model, so a line warns
+FEW_UPDATES = 10  # with fewer updates an epoch hardly moves a model, so the user is warned
 SHORTEST = 5  # steps of a window whose length varies
 SPREAD = 5.0  # standard deviation of that length
 RELEASE = 1 << 14  # words that are read before the memory of the text is given back

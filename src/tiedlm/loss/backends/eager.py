@@ -119,7 +119,7 @@ class EagerBackend:
 
         scores_RV.mul_(self.inverse_tau)
         if soft.residual_UV is not None:
-            self._take_off(soft.residual_UV, scores_RV, chunk.weight_C[rows], segments)
+            self._subtract_tokens(soft.residual_UV, scores_RV, chunk.weight_C[rows], segments)
         prediction_RV = torch.softmax(scores_RV, dim=-1, out=scores_RV)
         chunk.lse_C[rows] = _log_mean_exp(max_R.mul(self.inverse_tau), prediction_RV)
 
@@ -130,7 +130,7 @@ class EagerBackend:
             _add_at(p_RV, chunk.targets_C[rows], -1.0)
             torch.add(p_RV, prediction_RV, alpha=gamma, out=chunk.grad_CV[rows])
 
-    def _take_off(
+    def _subtract_tokens(
         self, residual_UV: Tensor, scores_RV: Tensor, weight_R: Tensor, segments: list[Segment]
     ) -> None:
         """Subtract ``w z / tau`` of each token from the residual of its word."""

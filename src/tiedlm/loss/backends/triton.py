@@ -83,7 +83,7 @@ class TritonBackend:
             WANTS_DOT=soft is not None and soft.dot_U is not None, **options,
         )  # fmt: skip
         if soft is not None and soft.residual_UV is not None:
-            self._take_off(chunk, soft.residual_UV)
+            self._subtract_tokens(chunk, soft.residual_UV)
         if self.grad_bias_V is not None:
             shares = -(-C // _ROWS)
             part_SV = self.grad_bias_V.new_empty(shares, V)
@@ -107,7 +107,7 @@ class TritonBackend:
         )
         return dot_U
 
-    def _take_off(self, chunk: Chunk, residual_UV: Tensor) -> None:
+    def _subtract_tokens(self, chunk: Chunk, residual_UV: Tensor) -> None:
         """Subtract ``w z / tau`` of each token of a chunk from the residual of its word."""
         scores_CV, U = chunk.scores_CV, len(residual_UV)
         words = torch.arange(U + 1, device=scores_CV.device)

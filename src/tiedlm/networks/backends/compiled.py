@@ -84,7 +84,7 @@ def _step_forward(
     tanh_cells_TBH: Tensor,
     output_TBH: Tensor,
 ) -> None:
-    """Do the work of :func:`run_forward` with a library's product and a kernel's call a step.
+    """Do the work of :func:`run_forward` with one library product and one kernel call per step.
 
     ``factor_BH`` is the masked hidden state before the first step, in the type of the weight.
     """
@@ -154,7 +154,7 @@ def _step_backward(
     grad_h_BH: Tensor,
     grad_cell_BH: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Do the work of :func:`run_backward` with a library's product and a kernel's call a step.
+    """Do the work of :func:`run_backward` with one library product and one kernel call per step.
 
     ``grad_cell_BH`` is the gradient of the last cell state, and becomes the gradient of ``c_BH``.
 
