@@ -155,6 +155,7 @@ def resolve_precision(
 
 
 def _choose_precision(precision: Precision, undo: ExitStack) -> None:
+    """Set the precision, and keep sums inside a GPU's products in float32."""
     cuda, reduced = torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"
     undo.callback(setattr, cuda, reduced, getattr(cuda, reduced))
     undo.callback(setattr, _switches, "precision", _switches.precision)
@@ -163,6 +164,7 @@ def _choose_precision(precision: Precision, undo: ExitStack) -> None:
 
 
 def _choose_route(route: Route, undo: ExitStack) -> None:
+    """Set the route, and PyTorch's switch for oneDNN with it."""
     if route == "fastest" and processor.why_not_fast_fp32():
         route = "auto"
     undo.callback(setattr, _switches, "route", _switches.route)

@@ -94,6 +94,7 @@ class CacheMemory:
 
     @torch.no_grad()
     def _log_probs(self, hidden_TH: Tensor, targets_T: Tensor, fallback_T: Tensor) -> Tensor:
+        """Do the work of :meth:`log_probs` for at most ``QUERIES`` words."""
         entries = len(self.words_M)
         keys_KH = torch.cat([self.hidden_MH, hidden_TH])
         words_K = torch.cat([self.words_M, targets_T])

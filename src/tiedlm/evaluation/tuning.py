@@ -150,6 +150,7 @@ class Tuner:
         return best, loss(best)
 
     def _dynamic_loss(self, settings: Dynamic) -> float:
+        """Return the mean loss with these settings; infinity if the adaptation diverges."""
         trial = self._text | {"method": "dynamic", "dynamic": dataclasses.asdict(settings)}
         title = f"lr {settings.lr:g}, decay {settings.decay:g}"
 
@@ -238,6 +239,7 @@ class Tuner:
         look: Look,
         combine: Callable[[Part], Tensor],
     ) -> npt.NDArray[np.float32]:
+        """Read the text once for a trial; see :func:`tiedlm.evaluation.methods.read_losses`."""
         return read_losses(
             self.model,
             self.ids,

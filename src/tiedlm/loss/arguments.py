@@ -54,6 +54,7 @@ def _check_are_tensors(
     embedding: Tensor,
     impl: str,
 ) -> None:
+    """Refuse what is no tensor, and sharded tensors unless the reference gets them alone."""
     tensors = {
         "hidden": hidden, "classifier": classifier, "targets": targets, "embedding": embedding,
     }  # fmt: skip
@@ -76,6 +77,7 @@ def _check_are_tensors(
 
 
 def _check_number(name: str, value: float, expected: str, *, zero: bool) -> None:
+    """Refuse a value that is not finite and above 0; ``zero`` allows 0."""
     # Comparisons and not math.isfinite: torch.compile can follow them for a value that varies.
     try:
         if not isinstance(value, Tensor) and (0 < value < math.inf or (zero and value == 0)):
@@ -95,6 +97,7 @@ def _wrong_number(name: str, expected: str, given: object) -> ValueError:
 def _check_shapes(
     hidden: Tensor, classifier: Tensor, targets: Tensor, bias: Tensor | None, embedding: Tensor
 ) -> None:
+    """Refuse tensors whose shapes do not fit together."""
     if hidden.dim() == 0:
         raise ValueError("hidden: expected shape (..., D), got ()")
     if classifier.dim() != 2 or classifier.shape[1] != hidden.shape[-1] or not len(classifier):
@@ -122,6 +125,7 @@ def _check_shapes(
 def _check_types(
     hidden: Tensor, classifier: Tensor, targets: Tensor, bias: Tensor | None, embedding: Tensor
 ) -> None:
+    """Refuse tensors whose types or devices do not fit together."""
     if targets.dtype != torch.int64:
         is_integer = not (targets.is_floating_point() or targets.is_complex())
         hint = "; pass targets.long()" if is_integer else ""

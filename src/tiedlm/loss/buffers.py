@@ -79,6 +79,7 @@ class Buffer:
         return wide[:, :columns]
 
     def _take(self, rows: int, columns: int, like: Tensor) -> Tensor:
+        """Return a contiguous matrix in kept memory, or in the pass's own if none may be kept."""
         count = rows * columns
         if like.device.type != "cpu" or count > MOST_KEPT or arithmetic.is_reusing():
             if not _serves(self._own, count, like):

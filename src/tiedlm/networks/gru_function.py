@@ -46,6 +46,7 @@ def _run(
     mask_BH: Tensor | None,
     gemm: torch.dtype,
 ) -> _Run:
+    """Run forward, with products in the type ``gemm``; see ``gru_layer_reference``."""
     T, B, E = x_TBE.shape
     G, H = weight_hh_GH.shape
     gates_TBG = bias_G.new_empty(T, B, G).copy_(bias_G)
@@ -123,6 +124,8 @@ def _run_backward(
 
 
 class _GRULayer(torch.autograd.Function):
+    """The layer as one autograd node, whose gradient is written by hand."""
+
     @staticmethod
     def forward(
         ctx: Any,

@@ -204,6 +204,8 @@ def _factors(
 
 
 class _LSTMLayer(torch.autograd.Function):
+    """The layer as one autograd node, whose gradient is written by hand."""
+
     @staticmethod
     def forward(
         ctx: Any,

@@ -46,6 +46,7 @@ def _run(
     mask_BH: Tensor | None,
     gemm: torch.dtype,
 ) -> _Run:
+    """Run forward, with products in the type ``gemm``; see ``rhn_layer_reference``."""
     T, B, E = x_TBE.shape
     D, G = bias_DG.shape
     H, dtype = G // 2, bias_DG.dtype
@@ -167,6 +168,8 @@ def _run_without_gradient(
 
 
 class _RHNLayer(torch.autograd.Function):
+    """The layer as one autograd node, whose gradient is written by hand."""
+
     @staticmethod
     def forward(
         ctx: Any,

@@ -56,6 +56,7 @@ class CapturedStep:
         self._record()
 
     def _record(self) -> None:
+        """Record an update in a graph; parameters and random numbers stay as they were."""
         device = self.inputs_BT.device
         random_state = torch.cuda.get_rng_state(device)
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

@@ -181,6 +181,7 @@ class _Training:
         return notes, start.is_finished
 
     def _train_epoch(self, stop_requested: StopRequested) -> None:
+        """Train on the windows of the epoch that are left, and save from time to time."""
         progress = self.progress
         self.windows.begin(progress.epoch)
         valid = [line["valid_ppl"] for line in progress.history]
@@ -359,6 +360,7 @@ class _Training:
         return self.ranks.on_first(lambda: evaluate(model, ids).perplexity, self.device)
 
     def _checkpoint(self) -> None:
+        """Save everything that an exact resume needs."""
         state = self.ranks.gather(self.state)
         if self.ranks.is_first:
             memory = {**self.target_source.memory(), **self.updater.memory()}
@@ -366,6 +368,7 @@ class _Training:
             save_checkpoint(last, self.model, state, self.progress, self.run_id, memory)
 
     def _write_metrics(self) -> None:
+        """Write ``metrics.jsonl`` anew, and report its lines."""
         if not self.ranks.is_first:
             return
         lines = [json.dumps(line) + "\n" for line in self.progress.lines()]

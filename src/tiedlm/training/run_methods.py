@@ -282,6 +282,7 @@ class Evaluated:
     def _monte_carlo_temperature(
         self, request: Request, ids: npt.NDArray[np.integer]
     ) -> tuple[float, float]:
+        """Fit the temperature of the averaged prediction; return it with its mean loss."""
         trial = {
             "model": self.digest, "text": text_digest(ids)[:16], "words": len(ids) - 1,
             "method": "temperature", "mc": [request.samples, request.window, request.seed],
@@ -346,6 +347,7 @@ class Evaluated:
         dynamic: Dynamic | None,
         temperature: float,
     ) -> Cache:
+        """Fit the settings of the cache that are not given."""
         if {"words", "theta", "weight"} <= set(given):
             return Cache(**given)
         if given.get("words", 0) >= len(ids) or len(ids) <= 101:
