@@ -42,7 +42,8 @@ from tiedlm.experiments.results import keep_study
 from tiedlm.files import read_json, write_json, write_text
 from tiedlm.progress import token_progress
 from tiedlm.training.hardware import fast_arithmetic
-from tiedlm.training.run_methods import Evaluated, Request, Resolved
+from tiedlm.training.method_request import Request, Resolved
+from tiedlm.training.run_methods import Evaluated
 from tiedlm.training.settings import Settings
 from tiedlm.training.signals import stop_signals
 

@@ -42,7 +42,8 @@ Precision = Literal["fp32", "bf16"]
 Route = Literal["auto", "fastest", "default"]
 Kernels = bool | Literal["auto"]
 
-# Numbers that a call passes over. Fewer take PyTorch some milliseconds.
+# With kernels "auto", a call uses them if it passes over so many numbers. Fewer take PyTorch some
+# milliseconds at most.
 LEAST_WORK = 2**18
 
 
@@ -89,15 +90,15 @@ def arithmetic(
     """Use an arithmetic inside a ``with`` block, and yield what is in use there.
 
     None leaves a switch as it is. Blocks may be nested. At its end, or at an exception, a block
-    restores each switch that it chose. What does not work on this machine stays off without an
-    error: the yielded :class:`Arithmetic` tells.
+    restores each switch that it chose. A choice that does not work on this machine stays off
+    without an error. The yielded :class:`Arithmetic` says what is on.
 
     Args:
         precision: type of the operands of matrix products.
         device: where "auto" looks for native bfloat16.
         route: "fastest" makes float32 products by the fastest library that is exact.
-        kernels: use the compiled kernels, always or ("auto") where they pay; they are compiled at
-            the first use.
+        kernels: True uses the compiled kernels always, "auto" where they pay, and False never.
+            They are compiled at the first use.
         reuse: keep freed memory.
         threads: the number of threads.
 
@@ -154,6 +155,7 @@ def resolve_precision(
 
 
 def _choose_precision(precision: Precision, undo: ExitStack) -> None:
+    """Set the precision, and keep sums inside a GPU's products in float32."""
     cuda, reduced = torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"
     undo.callback(setattr, cuda, reduced, getattr(cuda, reduced))
     undo.callback(setattr, _switches, "precision", _switches.precision)
@@ -162,6 +164,7 @@ def _choose_precision(precision: Precision, undo: ExitStack) -> None:
 
 
 def _choose_route(route: Route, undo: ExitStack) -> None:
+    """Set the route, and PyTorch's switch for oneDNN with it."""
     if route == "fastest" and processor.why_not_fast_fp32():
         route = "auto"
     undo.callback(setattr, _switches, "route", _switches.route)
@@ -198,12 +201,12 @@ def is_compiled() -> bool:
 
 
 def is_reusing() -> bool:
-    """Tell whether the C library keeps freed memory: then no buffer need be kept."""
+    """Tell whether the C library keeps freed memory, so that no buffer need be kept."""
     return _switches.reuse
 
 
 def kernels_for(*tensors: Tensor | None, products: torch.dtype, work: int) -> ctypes.CDLL | None:
-    """Return the compiled kernels if they are used and can do such work, else None.
+    """Return the compiled kernels if they are on, pay and suit these tensors, else None.
 
     Args:
         tensors: what the kernels read and write, or samples of it: float32 on a CPU.
@@ -236,10 +239,15 @@ def is_autocast(tensor: Tensor) -> bool:
 
 
 def from_autocast(dtype: torch.dtype, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return what a network evaluates on: the tensors, in the type of its weights under autocast.
+    """Return the inputs of a network in evaluation, in the type of its weights if autocast is on.
 
-    Evaluation multiplies in the type of the weights, whatever training does. So autocast may have
-    rounded what comes in, and is off (:func:`without_autocast`) in what follows.
+    Evaluation multiplies in the type of the weights, whatever training does. Autocast may have
+    rounded the inputs to another type. The caller turns autocast off for its own work
+    (:func:`without_autocast`).
+
+    Args:
+        dtype: type of the weights.
+        tensors: the inputs.
     """
     on = is_autocast(tensors[0])
     return tuple(tensor.to(dtype) for tensor in tensors) if on else tensors

@@ -1,11 +1,15 @@
-"""Make matrix products by the fastest way of this machine: into a wider type, many with one weight.
+"""Make matrix products in the way that is fastest on this machine.
 
 :func:`matmul` writes or adds a product to a matrix that may be of a wider type than the operands.
-:func:`linear` is a layer's. :func:`multiplier` and :func:`adder` lay a weight out once for many
-products. :mod:`tiedlm.arithmetic` says in which type products are made (``gemm_dtype``).
+:func:`linear` makes the product of a layer with a bias. :func:`multiplier` and :func:`adder` lay a
+weight out once for many products. :func:`tiedlm.arithmetic.gemm_dtype` chooses the type of the
+operands.
 
-There are several ways, with the same numbers to rounding. Which one a kind of product takes is
-measured once (:mod:`tiedlm.native.routes`); small products are made in PyTorch's usual way.
+The ways (``native/ways.py``, ``native/layouts.py``) give equal numbers up to rounding. The fastest
+way for a kind of product is measured once (:mod:`tiedlm.native.routes`). Small products are made in
+PyTorch's usual way.
+
+Shape letters: M rows of the left factor, K numbers that are summed, P columns of the right factor.
 """
 
 from __future__ import annotations
@@ -20,29 +24,37 @@ from torch import Tensor
 
 from tiedlm.arithmetic import kernels_for, measures_routes, route_in_use
 from tiedlm.native import routes
+from tiedlm.native.layouts import LAYOUTS
 from tiedlm.native.processor import has_fast_bf16
 from tiedlm.native.routes import FP32_LEVEL, Choice, Trial
 from tiedlm.native.ways import BLOCK, WAYS, compiled_linear, is_transposed, onednn_linear
 from tiedlm.tracing import is_recording
 
-_LEAST_PRODUCT = 2**26  # multiplications; fewer take PyTorch about a millisecond
+_LEAST_PRODUCT = 2**26  # multiplications of a measured product; PyTorch makes fewer in about 1 ms
 _LEAST_STEP = 2**21  # the same for one of many products with one weight
-_MOST_IN_NAME = 2**30  # multiplications of a kind, ...
-_LEAST_ROWS, _MOST_ROWS = 256, 512  # ... with so many rows at least and at most
-_ODD = 4  # so many fewer, because the number of rows is rarely an even one
+# Products of a kind may differ in their number of rows, the tokens of a batch. A kind has a power
+# of two of them, less _ODD, because the number of tokens is rarely a round one.
+_ODD = 4
+_MOST_OF_KIND = 2**30  # most multiplications of a kind with more than _LEAST_ROWS rows
+_LEAST_ROWS, _MOST_ROWS = 256, 512  # of a large kind, before _ODD is subtracted
 _MOST_WORDS = 8192  # longest side of a kind
-# What is measured is a part of the kind's matrices, with their distance from row to row.
-_MEASURED = 2**29  # multiplications of it, but ...
-_LEAST_WORDS = 2 * BLOCK  # ... so much of the longest side at least
-_WINDOW = 35  # products for which a weight is laid out
-_DRAWN = 2**16 + 1  # numbers that are drawn; a matrix repeats them
-BF16_LEVEL = 2.0**-8
+# A part of a kind's matrices is timed, with the row strides of the whole matrices.
+_MOST_TIMED = 2**29  # most multiplications of the part, unless its longest side would be too short
+_LEAST_WORDS = 2 * BLOCK  # least length of the part's longest side, if the kind's is longer
+_WINDOW = 35  # products for which a weight is laid out once
+_DRAWN = 2**16 + 1  # random numbers that are drawn; a matrix repeats them
+BF16_LEVEL = 2.0**-8  # largest relative error of a product with operands in bfloat16
 
 
 def operand(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a matrix in the type of a GEMM; in bfloat16 zero columns pad it to a multiple of 8.
+    """Return a matrix as the operand of a GEMM, which may pad its columns.
 
-    Rows that do not begin on 16 bytes halve the speed of AMX, and rule out a GPU's fastest kernels.
+    In bfloat16 zeros pad their number to a multiple of 8. Rows that do not begin on 16 bytes halve
+    the speed of AMX, and rule out a GPU's fastest kernels.
+
+    Args:
+        x: ``(rows, columns)``.
+        dtype: the type of the GEMM's operands.
     """
     rows, columns = x.shape
     padding = -columns % 8
@@ -66,7 +78,7 @@ def matmul(a: Tensor, b: Tensor, out: Tensor, *, accumulate: bool = False) -> Te
 
 
 def linear(x_NK: Tensor, weight_PK: Tensor, bias_P: Tensor) -> Tensor:
-    """Return ``x @ weight.t() + bias``, all of one type."""
+    """Return ``x @ weight.t() + bias``, ``(N, P)``, all of one type."""
     weight_KP = weight_PK.t()
     kind = _kind(x_NK, weight_KP, x_NK.dtype)
     if kind and x_NK.dtype == torch.float32:
@@ -79,14 +91,14 @@ def linear(x_NK: Tensor, weight_PK: Tensor, bias_P: Tensor) -> Tensor:
 _LINEAR = {"oneDNN": onednn_linear, "compiled": compiled_linear}
 
 
-# What is measured.
+# Kinds of products, and how a kind is measured
 
 
 class _Kind(NamedTuple):
-    """Products that take the same way.
+    """Products that are made in the same way.
 
-    Sides that stride over memory are kept as they are, because libraries are sensitive to them.
-    The number of rows of a batch is rounded.
+    The number of rows of a batch is rounded. The other sides are row strides in memory, to which
+    libraries are sensitive, so they stay as they are.
     """
 
     dtype: torch.dtype
@@ -101,7 +113,7 @@ class _Kind(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What the choice is kept under."""
+        """The name under which the choice is kept."""
         a, b = (
             f"({rows} x {columns}){'^T' if transposed else ''}"
             for rows, columns, transposed in (
@@ -113,15 +125,15 @@ class _Kind(NamedTuple):
         return f"{_name(self.dtype)} {a} {b} {into}{_switch()}{without}"
 
     def choice(self) -> Choice:
-        """Return the way of a product of this kind, which is measured if it is a new one."""
+        """Return the way of a product of this kind; measure a new kind first."""
         return routes.choose(self.name, "plain", self.trial)
 
     def choice_with_bias(self) -> Choice:
-        """Return the way of :func:`linear`."""
+        """Return the way of :func:`linear` for this kind; measure a new kind first."""
         return routes.choose(f"{self.name} plus a bias", "plain", self.trial_with_bias)
 
     def trial(self) -> Trial:
-        """Return what is measured: each way on random matrices."""
+        """Return the trial of :func:`matmul`: each way, on random matrices."""
         M, K, P = self.measured_sides()
         a = _drawn(M, K, self.a_transposed, self.dtype, self.M if self.a_transposed else self.K)
         b = _drawn(K, P, self.b_transposed, self.dtype, self.K if self.b_transposed else self.P)
@@ -138,7 +150,7 @@ class _Kind(NamedTuple):
         return Trial({name: way(name) for name in self.ways()}, error, _level(self.dtype))
 
     def trial_with_bias(self) -> Trial:
-        """Return what is measured for :func:`linear`."""
+        """Return the trial of :func:`linear`: each way, on random matrices."""
         M, K, P = self.measured_sides()
         x, weight = _drawn(M, K, False, self.dtype), _drawn(P, K, False, self.dtype)
         bias = torch.zeros(P, device="cpu")
@@ -155,7 +167,7 @@ class _Kind(NamedTuple):
         )
 
     def measured_sides(self) -> tuple[int, int, int]:
-        """Return M, K, P of what is measured: fewer tokens, and less of the longest side."""
+        """Return M, K and P of the part that is timed: fewer tokens, less of the longest side."""
         sides = [self.M, self.K, self.P]
         if not self.a_transposed:
             sides[0] = min(sides[0], _LEAST_ROWS - _ODD)
@@ -163,7 +175,7 @@ class _Kind(NamedTuple):
             sides[1] = min(sides[1], _LEAST_ROWS - _ODD)
         longest = max(range(3), key=sides.__getitem__)
         side = sides[longest]
-        fitting = _MEASURED * side // math.prod(sides) // 64 * 64
+        fitting = _MOST_TIMED * side // math.prod(sides) // 64 * 64
         most = max(fitting, _LEAST_WORDS)
         if side > most + 64:
             sides[longest] = most + side % 64  # of the same alignment
@@ -183,7 +195,7 @@ class _Kind(NamedTuple):
 
 
 def _kind(a: Tensor, b: Tensor, out_dtype: torch.dtype, accumulate: bool = False) -> _Kind | None:
-    """Return the kind of a product; None if it is made in the usual way."""
+    """Return the kind of a product; None if it is made in PyTorch's usual way."""
     (M, K), P = a.shape, b.shape[1]
     if M * K * P < _LEAST_PRODUCT or not (_is_measured(a) and 1 in a.stride() and 1 in b.stride()):
         return None
@@ -200,31 +212,36 @@ def _kind(a: Tensor, b: Tensor, out_dtype: torch.dtype, accumulate: bool = False
 
 
 def _is_measured(x: Tensor) -> bool:
-    """Tell whether the way of products with such a factor is measured."""
+    """Tell whether products with this factor are measured, if they are large enough."""
     if x.device.type != "cpu" or not measures_routes() or is_recording(x):
         return False
     return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and has_fast_bf16())
 
 
 def _shortened(side: int) -> int:
-    """Return a shorter side of the same alignment."""
+    """Return a side, shortened to about ``_MOST_WORDS`` with the same alignment."""
     return side if side < _MOST_WORDS + 64 else _MOST_WORDS + side % 64
 
 
 def _rounded(rows: int, others: int) -> int:
-    """Return about so many rows, a power of two, but few enough to be measured fast."""
+    """Return about this number of rows: a power of two less ``_ODD``, and not too large.
+
+    Args:
+        rows: the number of rows.
+        others: product of the other two sides.
+    """
     rounded = 1 << max(0, round(math.log2(rows)))
-    fitting = max(_LEAST_ROWS, 1 << int(math.log2(max(1, _MOST_IN_NAME // others))))
+    fitting = max(_LEAST_ROWS, 1 << int(math.log2(max(1, _MOST_OF_KIND // others))))
     return min(rounded, fitting, _MOST_ROWS) - _ODD
 
 
 def _switch() -> str:
-    """Name PyTorch's switch if it is on: it changes what the usual way is."""
+    """Return a part of a kind's name: PyTorch's switch for oneDNN, which changes its usual way."""
     return " by oneDNN" if route_in_use() == "fastest" else ""
 
 
 def _level(dtype: torch.dtype) -> float:
-    """Return the largest error of a product with operands of a type."""
+    """Return the largest relative error allowed for a product with operands of a type."""
     return FP32_LEVEL if dtype == torch.float32 else BF16_LEVEL
 
 
@@ -242,7 +259,7 @@ def _drawn(
         columns: number of columns.
         transposed: whether it lies in memory column by column.
         dtype: its type.
-        apart: numbers from the beginning of a row (column) in memory to that of the next.
+        apart: stride, in numbers, of the rows in memory, or of the columns if transposed.
     """
     count, length = (columns, rows) if transposed else (rows, columns)
     apart = apart or length
@@ -259,8 +276,8 @@ def _drawn(
 def multiplier(weight_PK: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
     """Return a function ``a -> a @ weight.t()`` for many products with one weight.
 
-    The weight is packed once in the layout of the library that makes the products. Reading the
-    weight is what takes the time of narrow products, such as a recurrence's.
+    The weight is packed once in the layout of the library that makes the products. Products with
+    few rows, such as the steps of a recurrence, spend their time on reading the weight.
 
     Args:
         weight_PK: the constant factor; it must not change while the function is used.
@@ -269,7 +286,7 @@ def multiplier(weight_PK: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
     Shape:
         a ``(rows, K)`` of the weight's type; the product ``(rows, P)`` too.
     """
-    return _LAYOUTS[_layout(weight_PK, rows)](weight_PK, rows)
+    return LAYOUTS[_layout(weight_PK, rows)](weight_PK, rows)
 
 
 def adder(weight_PK: Tensor, rows: int) -> Callable[[Tensor, Tensor], object]:
@@ -285,29 +302,8 @@ def adder(weight_PK: Tensor, rows: int) -> Callable[[Tensor, Tensor], object]:
     return lambda a, out: out.add_(multiply(a))
 
 
-def _as_it_is(weight_PK: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
-    weight_KP = weight_PK.t()
-    return lambda a: torch.mm(a, weight_KP)
-
-
-def _for_mkl(weight_PK: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
-    weight_PK = weight_PK.detach().contiguous()
-    packed = torch.ops.mkl._mkl_reorder_linear_weight(weight_PK, rows)
-    multiply = torch.ops.mkl._mkl_linear.default
-    return lambda a: multiply(a, packed, weight_PK, None, rows)
-
-
-def _for_onednn(weight_PK: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight_PK.detach(), rows)
-    multiply = torch.ops.mkldnn._linear_pointwise.default
-    return lambda a: multiply(a, packed, None, "none", [], "")
-
-
-_LAYOUTS = {"plain": _as_it_is, "MKL": _for_mkl, "oneDNN": _for_onednn}
-
-
 def _layout(weight_PK: Tensor, rows: int) -> str:
-    """Return how a weight is laid out for many products with so many rows."""
+    """Return the name of the layout of a weight for many products with ``rows`` rows."""
     if weight_PK.device.type != "cpu" or is_recording(weight_PK):
         return "plain"
     if rows * weight_PK.numel() < _LEAST_STEP or not _is_measured(weight_PK):
@@ -316,17 +312,18 @@ def _layout(weight_PK: Tensor, rows: int) -> str:
 
 
 def _measured_layout(weight_PK: Tensor, rows: int) -> Choice:
+    """Return the measured layout of a weight; measure a new kind first."""
     usual = _usual_layout(weight_PK)
     (P, K), transposed, dtype = weight_PK.shape, is_transposed(weight_PK), weight_PK.dtype
-    some = 1 << round(math.log2(rows))  # streams: the same in every call, and often an even number
+    some = 1 << round(math.log2(rows))  # rows are streams here, and often a round number
 
     def trial() -> Trial:
         weight, a = _drawn(P, K, transposed, dtype), _drawn(some, K, False, dtype)
 
         def way(name: str) -> routes.Way:
-            return lambda: partial(_LAYOUTS[name](weight, some), a)
+            return lambda: partial(LAYOUTS[name](weight, some), a)
 
-        ways = {name: way(name) for name in sorted(_LAYOUTS, key=lambda name: name != usual)}
+        ways = {name: way(name) for name in sorted(LAYOUTS, key=lambda name: name != usual)}
         error = partial(routes.error_of, a=a, b=weight.t())
         return Trial(ways, error, _level(dtype), _WINDOW)
 
@@ -335,7 +332,7 @@ def _measured_layout(weight_PK: Tensor, rows: int) -> Choice:
 
 
 def _usual_layout(weight: Tensor) -> str:
-    """Return the layout of a weight whose products are too small to be measured."""
+    """Return the name of the layout that is used without a measurement."""
     if weight.dtype == torch.bfloat16:
         library = "oneDNN" if has_fast_bf16() else "plain"
     elif weight.dtype != torch.float32 or not weight.is_contiguous():
@@ -347,22 +344,28 @@ def _usual_layout(weight: Tensor) -> str:
 
 @cache
 def _can_pack(library: str, dtype: torch.dtype) -> bool:
-    """Tell whether this PyTorch has exact operations on packed weights; ``torch.compile``'s."""
+    """Tell whether this PyTorch has a library's operations on packed weights, and they are exact.
+
+    They are not documented: ``torch.compile`` uses them.
+    """
     weight, a = _drawn(800, 200, False, dtype), _drawn(20, 200, False, dtype)
     try:
-        product = _LAYOUTS[library](weight, 20)(a)
+        product = LAYOUTS[library](weight, 20)(a)
     except (AttributeError, RuntimeError):
         return False
     return routes.error_of(product, a, weight.t()) <= _level(dtype)
 
 
 def measured_products(d_hidden: int, rows: int = 20, vocab: int = 10_000) -> dict[str, Choice]:
-    """Return how a training step's products are made, measuring those that are new here.
+    """Return how the products of a training step are made; measure new kinds first.
 
     Args:
         d_hidden: width of the embedding and of every layer.
-        rows: streams, of 35 words each.
+        rows: number of streams, of 35 words each.
         vocab: number of words.
+
+    Returns:
+        What the product is for -> the choice.
     """
     h_NH, W_VH = torch.empty(rows * _WINDOW, d_hidden), torch.empty(vocab, d_hidden)
     grad_NV, w_GH = torch.empty(len(h_NH), vocab), torch.empty(4 * d_hidden, d_hidden)

@@ -39,6 +39,15 @@ def is_symbolic(tensor: Tensor) -> bool:
     return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
 
 
+def needs_plain_operations(tensor: Tensor) -> bool:
+    """Return whether PyTorch has to see its own operations, and not a hand-written gradient.
+
+    This is so in ``torch.func`` transforms, in forward-mode differentiation, under
+    ``torch.jit.trace``, and where operations only infer shapes or build a graph.
+    """
+    return is_transformed() or is_symbolic(tensor) or is_jit_tracing()
+
+
 def is_sharded(tensor: Tensor) -> bool:
     """Return whether the tensor is a DTensor; this process may hold only a part of it."""
     return hasattr(tensor, "full_tensor")

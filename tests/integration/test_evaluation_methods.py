@@ -18,11 +18,10 @@ from tiedlm.evaluation import (
     Cache,
     Dynamic,
     Methods,
-    dynamic,
     gradient_rms,
     method_losses,
-    methods,
     mixture_losses,
+    readers,
     summarize,
 )
 from tiedlm.training import run_methods, signals
@@ -131,8 +130,8 @@ def test_monte_carlo_dropout_takes_a_temperature(capsys, folder):
 
 @pytest.mark.parametrize("flags", [["--dynamic"], ["--cache", "--cache-words=9"], ["--mc=2"]])
 def test_a_stopped_evaluation_goes_on(capsys, folder, flags, monkeypatch):
-    monkeypatch.setattr(dynamic, "PART_WORDS", 100)
-    monkeypatch.setattr(methods, "SCORED", 100)
+    monkeypatch.setattr(readers, "PART_WORDS", 100)
+    monkeypatch.setattr(readers, "SCORED", 100)
     expected = perplexity(capsys, folder / "a", *flags)
     counted = iter(range(100))
     with monkeypatch.context() as patch:

@@ -14,13 +14,12 @@ from tiedlm.evaluation import (
     Cache,
     Dynamic,
     Methods,
-    dynamic,
     evaluate,
     fit_weights,
     gradient_rms,
     method_losses,
-    methods,
     mixture_losses,
+    readers,
     segments,
     summarize,
     token_losses,
@@ -124,8 +123,8 @@ def test_blocks_segments_and_windows_change_no_number(network, chosen, monkeypat
     monkeypatch.setattr(segments, "LEAST_LENGTH", 4)
     monkeypatch.setattr(segments, "MOST_LENGTH", 5)
     monkeypatch.setattr(segments, "STREAM_WORDS", 31)
-    monkeypatch.setattr(methods, "SCORED", 17)
-    monkeypatch.setattr(dynamic, "PART_WORDS", 9)
+    monkeypatch.setattr(readers, "SCORED", 17)
+    monkeypatch.setattr(readers, "PART_WORDS", 9)
     monkeypatch.setattr(cache_module, "QUERIES", 4)
     np.testing.assert_allclose(losses(network, ids, chosen), expected, rtol=0, atol=2e-5)
 
@@ -148,8 +147,8 @@ def test_without_methods_and_at_their_limits_it_is_the_plain_evaluation(chosen):
 @pytest.mark.parametrize("chosen", [Methods(), *METHODS], ids=str)
 def test_an_interrupted_evaluation_goes_on_to_the_same_bits(network, chosen, monkeypatch, tmp_path):
     monkeypatch.setattr(segments, "STREAM_WORDS", 40)
-    monkeypatch.setattr(methods, "SCORED", 17)
-    monkeypatch.setattr(dynamic, "PART_WORDS", 9)
+    monkeypatch.setattr(readers, "SCORED", 17)
+    monkeypatch.setattr(readers, "PART_WORDS", 9)
     ids = np.random.default_rng(5).integers(0, V, size=100)
     m, rms = model(network)
     expected = method_losses(m, ids, chosen, rms=rms)

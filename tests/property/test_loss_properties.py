@@ -105,15 +105,15 @@ def test_permuting_the_tokens_permutes_their_losses(impl, case):
     close(other_grads["weight"], grads["weight"])
 
 
-@given(case=CASES, chunk=st.integers(1, 400), piece=st.integers(1, 400))
+@given(case=CASES, chunk=st.integers(1, 400), strip=st.integers(1, 400))
 @few
-def test_chunks_and_pieces_of_any_size_change_nothing(case, chunk, piece):
+def test_chunks_and_strips_of_any_size_change_nothing(case, chunk, strip):
     loss = Case(case)
     out, grads = loss()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(buffers, "LEAST_ROWS", 1)
         patch.setattr(buffers, "CHUNK", chunk)
-        patch.setattr(buffers, "PIECE", piece)
+        patch.setattr(buffers, "STRIP", strip)
         other, other_grads = loss()
     close(other, out)
     for name, grad in grads.items():

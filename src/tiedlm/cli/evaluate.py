@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tiedlm.evaluation import Evaluation
     from tiedlm.evaluation.per_word import PerWord
     from tiedlm.model import LanguageModel
-    from tiedlm.training.run_methods import Request
+    from tiedlm.training.method_request import Request
 
 
 def evaluate(
@@ -136,7 +136,8 @@ def _with_methods(
     import numpy as np
 
     from tiedlm.evaluation import mixture_losses
-    from tiedlm.training.run_methods import Evaluated, mixture_weights
+    from tiedlm.training.run_methods import Evaluated
+    from tiedlm.training.run_mixture import mixture_weights
 
     run, model, corpus = first
     with evaluated(run) as shared:

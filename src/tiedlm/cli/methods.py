@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from tiedlm.data import Corpus
     from tiedlm.model import LanguageModel
     from tiedlm.scoring.methods import Member
-    from tiedlm.training.run_methods import Evaluated, Request, Resolved
+    from tiedlm.training.method_request import Request, Resolved
+    from tiedlm.training.run_methods import Evaluated
 
 METHODS = Group("Methods", sort_key=2.5)  # before "Output" and "Machine" of most commands
 
@@ -97,7 +98,7 @@ def request_of(
     """
     from tiedlm.evaluation.cache import Cache
     from tiedlm.evaluation.dynamic import defaults
-    from tiedlm.training.run_methods import Request
+    from tiedlm.training.method_request import Request
 
     dynamic = cache = None
     if isinstance(flags, MethodFlags):
@@ -238,7 +239,8 @@ def scoring_members(
     """
     from tiedlm.cli.models import load_run_corpus
     from tiedlm.scoring.methods import Member
-    from tiedlm.training.run_methods import Evaluated, mixture_weights
+    from tiedlm.training.run_methods import Evaluated
+    from tiedlm.training.run_mixture import mixture_weights
     from tiedlm.training.settings import Settings
 
     request = request_of(flags)

@@ -94,6 +94,7 @@ class CacheMemory:
 
     @torch.no_grad()
     def _log_probs(self, hidden_TH: Tensor, targets_T: Tensor, fallback_T: Tensor) -> Tensor:
+        """Do the work of :meth:`log_probs` for at most ``QUERIES`` words."""
         entries = len(self.words_M)
         keys_KH = torch.cat([self.hidden_MH, hidden_TH])
         words_K = torch.cat([self.words_M, targets_T])
@@ -115,17 +116,25 @@ class CacheMemory:
         return result_GT
 
     def tensors(self, number: int) -> dict[str, Tensor]:
-        """Return the entries as those of cache ``number``, for an evaluation that goes on later."""
+        """Return the entries to save, with names that contain the number of this cache."""
         return {f"cache.{number}.hidden": self.hidden_MH, f"cache.{number}.words": self.words_M}
 
     def restore(self, tensors: Mapping[str, Tensor], number: int) -> None:
-        """Take the entries that :meth:`tensors` returned."""
+        """Restore the entries that :meth:`tensors` returned for the same number."""
         self.hidden_MH = tensors[f"cache.{number}.hidden"].to(self.hidden_MH)
         self.words_M = tensors[f"cache.{number}.words"].to(self.words_M)
 
 
 def visible(queries: int, keys: int, entries: int, words: int, device: torch.device) -> Tensor:
-    """Return which keys each query sees: the ``words`` last ones before its own, ``(T, K)``."""
+    """Return which keys each query sees, as a boolean ``(T, K)``: the last ``words`` before it.
+
+    Args:
+        queries: T, the words that look into the cache.
+        keys: K = entries + T: the cache's entries, then the queries' own.
+        entries: entries of the cache before these words.
+        words: n, the largest number of entries that a word sees.
+        device: of the result.
+    """
     own_T1 = entries + torch.arange(queries, device=device)[:, None]
     key_K = torch.arange(keys, device=device)
     return (key_K < own_T1) & (key_K >= own_T1 - words)

@@ -30,8 +30,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -47,10 +45,11 @@ from tiedlm.tying import TiedDecoder
 
 Rule = Literal["rms", "sgd"]
 
-PART_WORDS = 256  # most words that are handed on at a time
-WATCHED = 200  # words over which a diverging loss is averaged
-FEWEST = 50  # words without which such a mean says nothing
-MARGIN = 3.0  # nats a word above guessing; text unlike the training text may be above it, too
+WATCHED = 200  # words over which the loss is averaged to notice divergence
+FEWEST = 50  # a mean over fewer words proves nothing
+# How far the mean loss must be above the loss of guessing, in nats a word. Without a margin, text
+# unlike the training text would count as divergence, too.
+MARGIN = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +117,7 @@ class Segment(NamedTuple):
 
 
 class Adapter:
-    """A copy of a model that learns from each segment after predicting it.
+    """Adapts a copy of a model: it learns from each segment after predicting it.
 
     Args:
         model: the trained model, in any mode; it never changes.
@@ -143,7 +142,7 @@ class Adapter:
                 raise ValueError("rms: expected a tensor for each parameter of the model")
         self.updates = _updates(self.model, trained, settings, rms)
         self._network = [p for p in self.model.parameters() if id(p) not in self._own()]
-        self._losses: deque[float] = deque(maxlen=max(1, WATCHED // settings.segment))
+        self._recent: deque[float] = deque(maxlen=max(1, WATCHED // settings.segment))
         self._words = 0
 
     def _own(self) -> set[int]:
@@ -160,8 +159,8 @@ class Adapter:
             targets_T: ``(T,)`` the next words.
 
         Raises:
-            Diverged: if the loss of this segment is not finite, or the mean of the last 200 words
-                is far above the one of guessing.
+            Diverged: if the loss of this segment is not finite, or the mean loss of the last 200
+                words is far above the loss of guessing.
         """
         model, decoder = self.model, self.model.decoder
         vectors_TE = model.embedding.weight.detach()[tokens_T]
@@ -194,10 +193,10 @@ class Adapter:
         return self.model.decoder.project(hidden_BTH)[0], log_p_TV
 
     def _read(self, vectors_TE: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor | None]]:
-        """Read word vectors; return what the classifier reads, and how to learn.
+        """Read word vectors; return the classifier's input ``(T, H)``, and a function that learns.
 
-        The function takes the gradient of the former, updates the network, and returns the gradient
-        of the vectors.
+        The function takes the gradient of that input, updates the network, and returns the gradient
+        of the word vectors.
         """
         network, decoder = self.model.network, self.model.decoder
         if not isinstance(network, LearnsByHand):
@@ -215,6 +214,7 @@ class Adapter:
     def _read_by_autograd(
         self, vectors_TE: Tensor
     ) -> tuple[Tensor, Callable[[Tensor], Tensor | None]]:
+        """Do the work of :meth:`_read` for a network that does not learn by hand."""
         vectors_TE.requires_grad_()
         with torch.enable_grad():
             hidden_TBH, _, state = run_with_raw(self.model.network, vectors_TE[:, None], self.state)
@@ -244,11 +244,11 @@ class Adapter:
         self.updates[id(parameter)].dense(grad)
 
     def _watch(self, loss: float, words: int) -> None:
-        """Raise an error if the weights predict worse than guessing does."""
+        """Raise :class:`Diverged` if the weights predict much worse than guessing does."""
         self._words += words
-        self._losses.append(loss)
-        mean, guess = sum(self._losses) / len(self._losses), math.log(self.model.config.vocab_size)
-        enough = len(self._losses) * self.settings.segment >= FEWEST
+        self._recent.append(loss)
+        mean, guess = sum(self._recent) / len(self._recent), math.log(self.model.config.vocab_size)
+        enough = len(self._recent) * self.settings.segment >= FEWEST
         if math.isfinite(loss) and not (enough and mean > guess + MARGIN):
             return
         said = f"{mean:.1f} nats a word" if math.isfinite(mean) else "no longer finite"
@@ -259,21 +259,21 @@ class Adapter:
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the adapted weights and the state, for an evaluation that goes on later."""
+        """Return what :meth:`restore` needs: adapted weights, state and recent losses."""
         found = {f"adapted.{name}": p.detach() for name, p in self.model.named_parameters()}
         found |= state_tensors(self.state)
-        watched = [float(self._words), *self._losses]
+        watched = [float(self._words), *self._recent]
         return found | {"watched": torch.tensor(watched, dtype=torch.float64)}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the weights and the state that :meth:`tensors` returned."""
+        """Go on where :meth:`tensors` was called."""
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[f"adapted.{name}"])
         self.state = saved_state(self.model, tensors)
         words, *losses = tensors["watched"].tolist()
         self._words = int(words)
-        self._losses.extend(losses)
+        self._recent.extend(losses)
 
 
 def _updates(
@@ -296,59 +296,6 @@ def _updates(
             parameter.detach(), trained[name], part, settings.lr, settings.epsilon, decay
         )
     return found
-
-
-class DynamicReader:
-    """Read a text segment by segment with weights that adapt.
-
-    Args:
-        adapter: the model that adapts.
-        ids: ``(N,)`` word ids.
-        temperatures: of the probabilities that are handed on; learning always uses 1.
-    """
-
-    def __init__(
-        self, adapter: Adapter, ids: npt.NDArray[np.integer], temperatures: tuple[float, ...]
-    ) -> None:
-        self.adapter, self.temperatures = adapter, temperatures
-        self.text = torch.from_numpy(np.asarray(ids, dtype=np.int64))
-        self.text = self.text.to(adapter.model.embedding.weight.device)
-        self.position = 0
-
-    def read(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``(hidden_TH, targets_T, nll_GT)`` of the next segments, G temperatures."""
-        length = self.adapter.settings.segment
-        segments, nll = [], []
-        for _ in range(max(1, PART_WORDS // length)):
-            stop = min(self.position + length, len(self.text) - 1)
-            if stop == self.position:
-                break
-            rows = slice(self.position, stop)
-            segment = self.adapter.read(self.text[rows], self.text[1:][rows])
-            nll.append(_losses(segment, self.temperatures))
-            segments.append(segment._replace(log_p_TV=segment.log_p_TV[:0]))
-            self.position = stop
-        hidden_TH, targets_T, _ = (torch.cat(parts) for parts in zip(*segments, strict=True))
-        return hidden_TH, targets_T, torch.cat(nll, dim=1)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return what :meth:`restore` needs."""
-        return self.adapter.tensors() | {"position": torch.tensor(self.position)}
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on where :meth:`tensors` was called."""
-        self.adapter.restore(tensors)
-        self.position = int(tensors["position"])
-
-
-def _losses(segment: Segment, temperatures: tuple[float, ...]) -> Tensor:
-    """Return ``-log p`` of each next word at each temperature, ``(G, T)``."""
-    log_p_GTV = (
-        segment.log_p_TV if one == 1 else (segment.log_p_TV / one).log_softmax(dim=-1)
-        for one in temperatures
-    )
-    targets_T1 = segment.targets_T[:, None]
-    return torch.stack([-log_p_TV.gather(1, targets_T1)[:, 0] for log_p_TV in log_p_GTV])
 
 
 def scaled(settings: Dynamic, *, lr: float = 1.0, decay: float = 1.0) -> Dynamic:

@@ -47,7 +47,7 @@ def gradient_rms(
             out.
         streams: streams that are read side by side; fewer for a text with fewer windows.
         window: words of a stream in one gradient.
-        unfinished: where an interrupted measurement goes on.
+        unfinished: the saved place at which an interrupted measurement goes on.
         on_tokens: called with the number of words of each window.
 
     Raises:

@@ -10,14 +10,14 @@ A mixture of models (:mod:`tiedlm.evaluation.mixture`) comes after all three: it
 probabilities that each model has in its own way. Each word's probability depends on the words
 before it and on nothing else of the text.
 
-Shape letters: N words, T words of a window, H hidden width, G temperatures or values of theta.
+Shape letters: N words, T words of a part, G temperatures or values of theta.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,18 +25,15 @@ import torch
 from torch import Tensor
 
 from tiedlm.evaluation.cache import Cache, CacheMemory, mixed_losses
-from tiedlm.evaluation.dynamic import Adapter, Dynamic, DynamicReader
-from tiedlm.evaluation.perplexity import SCORED, target_losses
-from tiedlm.evaluation.segments import Block, read_block
-from tiedlm.evaluation.temperature import with_temperature
-from tiedlm.evaluation.unfinished import Unfinished, saved_state, state_tensors
+from tiedlm.evaluation.dynamic import Adapter, Dynamic
+from tiedlm.evaluation.readers import DynamicReader, PlainReader, Reader
+from tiedlm.evaluation.unfinished import Unfinished
 from tiedlm.model import LanguageModel
-from tiedlm.networks.state import State
 
 
 @dataclass(frozen=True, kw_only=True)
 class Methods:
-    """What is done on top of a trained model.
+    """The methods on top of a trained model, with their settings.
 
     Args:
         dynamic: adapt the weights to the text; None keeps the trained ones.
@@ -61,73 +58,9 @@ class Part(NamedTuple):
     log_caches: tuple[Tensor, ...]
 
 
-class Reader(Protocol):
-    """Reads a text from the first word to the last."""
-
-    position: int  # words predicted so far
-
-    def read(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``(hidden_TH, targets_T, nll_GT)`` of the next words."""
-        ...
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return what :meth:`restore` needs."""
-        ...
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on where :meth:`tensors` was called."""
-        ...
-
-
-class PlainReader:
-    """Read a text with the trained weights, a block at a time.
-
-    Args:
-        model: the model.
-        ids: ``(N,)`` word ids.
-        temperatures: of the probabilities.
-    """
-
-    def __init__(
-        self, model: LanguageModel, ids: npt.NDArray[np.integer], temperatures: tuple[float, ...]
-    ) -> None:
-        self.model, self.ids = model, ids
-        self.tempered = [with_temperature(model, one) for one in temperatures]
-        self.temperatures = temperatures
-        self.position = self.start = 0
-        self.before: State | None = None  # the state at the start of the block
-        self.block: Block | None = None
-
-    def read(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``(hidden_TH, targets_T, nll_GT)`` of the next words."""
-        if self.block is None:
-            self.block = read_block(self.model, self.ids, self.start, self.before)
-        first = self.position - self.start
-        hidden_TH = self.block.hidden_NH[first : first + SCORED]
-        targets_T = self.block.targets_N[first : first + SCORED]
-        self.position += len(targets_T)
-        if first + len(targets_T) == len(self.block.targets_N):
-            self.before, self.start, self.block = self.block.state, self.position, None
-        nll = [
-            target_losses(model, hidden_TH / temperature, targets_T)
-            for model, temperature in zip(self.tempered, self.temperatures, strict=True)
-        ]
-        return hidden_TH, targets_T, torch.stack(nll)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return what :meth:`restore` needs: the state at the start of this block."""
-        place = torch.tensor([self.position, self.start])
-        return state_tensors(self.before) | {"place": place}
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on where :meth:`tensors` was called; the block is read again."""
-        self.position, self.start = tensors["place"].tolist()
-        self.before, self.block = saved_state(self.model, tensors), None
-
-
 @dataclass(frozen=True)
 class Look:
-    """What to compute while a text is read once.
+    """What to compute in one reading of a text.
 
     Args:
         dynamic: as in :class:`Methods`.
@@ -216,10 +149,10 @@ def method_losses(
     Args:
         model: the model; its mode is restored, and its weights never change.
         ids: ``(N,)`` word ids, at least two.
-        methods: what is done on top of the model.
+        methods: the methods on top of the model.
         rms: from :func:`tiedlm.evaluation.gradients.gradient_rms`; dynamic evaluation with the rule
             "rms" needs it.
-        unfinished: where an interrupted evaluation goes on.
+        unfinished: the saved place at which an interrupted evaluation goes on.
         on_tokens: called with the number of words done since the last call.
 
     Returns:

@@ -7,9 +7,9 @@ maximisation. Each step gives a model the mean share that it has in the probabil
 
 .. math:: \pi_k \leftarrow \frac{1}{N} \sum_t \frac{\pi_k \, p_k(w_t)}{\sum_j \pi_j \, p_j(w_t)}
 
-No step makes the text less probable. A power of the share above 1 makes longer steps; one that
-would make the text less probable is taken back. Only the probabilities of the words of a text are
-needed.
+No such step makes the text less probable. Raising the share to a power above 1 makes longer steps.
+A longer step that would make the text less probable is taken back. The fit needs only the
+probabilities of the words of the text.
 
 Source: Jelinek and Mercer (1980), "Interpolated estimation of Markov source parameters from sparse
 data".
@@ -80,6 +80,7 @@ def fit_weights(losses_KN: npt.NDArray[np.floating]) -> Floats:
 
 
 def _checked(weights: npt.ArrayLike, count: int) -> Floats:
+    """Return the weights as an array, if they are ``count`` shares that sum to 1."""
     weights_K = np.asarray(weights, dtype=np.float64)
     is_sound = weights_K.shape == (count,) and (weights_K >= 0).all()
     if not is_sound or abs(weights_K.sum() - 1) > 1e-6:

@@ -46,7 +46,7 @@ def monte_carlo_losses(
         samples: K.
         window: number of tokens that share a mask; in training, the steps of back-propagation.
         seed: seed for the masks; the global random state does not change.
-        unfinished: where an interrupted evaluation goes on.
+        unfinished: the saved place at which an interrupted evaluation goes on.
         on_tokens: called after each window with its number of tokens.
 
     Returns:
@@ -72,12 +72,12 @@ def monte_carlo_losses(
             _set_random_state(saved, device)
             on_tokens(first)
         for start in range(first, len(ids) - 1, window):
-            piece = np.asarray(ids[start : start + window + 1], dtype=np.int64)
-            tokens_KT = torch.from_numpy(piece).to(device).expand(samples, -1)
+            window_ids = np.asarray(ids[start : start + window + 1], dtype=np.int64)
+            tokens_KT = torch.from_numpy(window_ids).to(device).expand(samples, -1)
             hidden, state = model(tokens_KT[:, :-1], state)
             nll_KT = target_losses(model, model.decoder.project(hidden), tokens_KT[:, 1:])
             mean_T = math.log(samples) - torch.logsumexp(-nll_KT.double(), dim=0)
-            end = start + len(piece) - 1
+            end = start + len(window_ids) - 1
             losses[start:end] = mean_T.float().cpu().numpy()
             release(ids)
             on_tokens(end - start)
@@ -91,7 +91,7 @@ def monte_carlo_losses(
 def _tensors(
     losses: npt.NDArray[np.float32], state: State, device: torch.device
 ) -> dict[str, Tensor]:
-    """Return what an evaluation needs to go on: its losses, state and random generators."""
+    """Return what an interrupted evaluation needs: its losses, state and random generators."""
     found = {"losses": torch.from_numpy(losses), "rng.cpu": torch.get_rng_state()}
     if device.type == "cuda":
         found["rng.cuda"] = torch.cuda.get_rng_state(device)

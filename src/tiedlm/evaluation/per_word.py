@@ -1,14 +1,14 @@
-r"""Give a perplexity of sub-word pieces per word and in bits per byte.
+r"""Convert a perplexity per sub-word piece to perplexity per word and bits per byte.
 
-A perplexity per piece depends on how many pieces a text has. These do not:
+A perplexity per piece depends on how many pieces a text has. These two measures do not:
 
 .. math::
     \text{word perplexity} = \exp\left(\frac{\text{nll}}{W - 1}\right), \qquad
     \text{bits per byte} = \frac{\text{nll}}{B \ln 2}
 
-W is the number of words of the text as a corpus of words has them, ``<eos>`` included; the first is
-not predicted. B is the number of its bytes in UTF-8, newlines included. ``nll`` is the total over
-all pieces but the first.
+W is the number of words that the text has in a corpus of words, ``<eos>`` included. The first word
+is not predicted. B is the number of bytes of the text in UTF-8, newlines included. ``nll`` is the
+total over all pieces but the first.
 """
 
 from __future__ import annotations

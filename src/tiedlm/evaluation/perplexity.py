@@ -69,8 +69,8 @@ def hidden_windows(
     with model.mode(training=False):
         state = None
         for start in range(0, len(ids) - 1, window):
-            piece = np.asarray(ids[start : start + window + 1], dtype=np.int64)
-            tokens = torch.from_numpy(piece).to(device)
+            window_ids = np.asarray(ids[start : start + window + 1], dtype=np.int64)
+            tokens = torch.from_numpy(window_ids).to(device)
             with torch.no_grad():
                 hidden, state = model(tokens[None, :-1], state)
                 hidden_TH = model.decoder.project(hidden)[0]
@@ -102,9 +102,10 @@ def token_losses(
 def _loss_spans(
     model: LanguageModel, ids: npt.NDArray[np.integer], window: int
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Yield the losses of :func:`token_losses` in spans, so that a long text needs no more memory.
+    """Yield the losses of :func:`token_losses` in spans, which bounds the memory of a long text.
 
-    A span has whole blocks of :func:`segment_windows`, and nothing changes in a finished block.
+    A span has whole blocks of :func:`segment_windows`. A finished block is not read again, so the
+    losses of a span are final.
     """
     count = segments_for(model, len(ids))
     length = block_length(count) * max(1, SPAN // block_length(count))
@@ -121,7 +122,11 @@ def _loss_spans(
 
 
 def target_losses(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
-    """Return the negative log-likelihood of each target, given projected hidden states."""
+    """Return the negative log-likelihood of each target, in nats.
+
+    Shape:
+        hidden ``(..., E)``, after any projection; targets ``(...)`` int64; the result ``(...)``.
+    """
     with torch.no_grad():
         return augmented_cross_entropy(
             hidden,
@@ -138,7 +143,13 @@ def summarize(
     targets: npt.NDArray[np.integer],
     unk_id: int | None,
 ) -> Evaluation:
-    """Return the :class:`Evaluation` for the losses of the predicted tokens."""
+    """Return the :class:`Evaluation` for the losses of the predicted tokens.
+
+    Args:
+        losses: ``(N,)`` in nats, as from :func:`token_losses`.
+        targets: ``(N,)`` ids of the predicted tokens.
+        unk_id: the id of ``<unk>``, to count it; None counts no token as unknown.
+    """
     totals = _Totals()
     totals.add(losses, targets, unk_id)
     return totals.evaluation()
@@ -146,7 +157,7 @@ def summarize(
 
 @dataclass
 class _Totals:
-    """The sums of which a perplexity is made."""
+    """Sums over the predicted tokens so far, from which a perplexity is computed."""
 
     nll: float = 0.0
     tokens: int = 0
@@ -167,7 +178,7 @@ class _Totals:
         self.unk_tokens += int(is_unk.sum())
 
     def evaluation(self) -> Evaluation:
-        """Return what the sums are for all tokens."""
+        """Return the :class:`Evaluation` of all tokens added so far."""
         return Evaluation(
             perplexity=perplexity(self.nll, self.tokens),
             bits_per_word=self.nll / self.tokens / math.log(2),
@@ -182,7 +193,12 @@ class _Totals:
 
 
 def perplexity(nll: float, tokens: int) -> float:
-    """Return ``exp(nll / tokens)``, or infinity if that exceeds a float."""
+    """Return ``exp(nll / tokens)``, or infinity if that exceeds a float.
+
+    Args:
+        nll: total negative log-likelihood, in nats.
+        tokens: number of predicted tokens, at least 1.
+    """
     nats = nll / tokens
     return math.exp(nats) if nats < 700 else math.inf
 

@@ -27,18 +27,18 @@ from tiedlm.model import LanguageModel
 from tiedlm.networks.state import State, join, select
 
 SEGMENTS = 12  # more segments are not faster, because more of the text is read twice
-WIDE = 1000  # from this width on, every step reads the recurrent weights from memory,
-WIDE_SEGMENTS = 16  # and more segments share that cost
+WIDE = 1000  # from this hidden width on, every step reads the recurrent weights from memory
+WIDE_SEGMENTS = 16  # the segments of such a network: more of them share the cost of reading
 LEAST_LENGTH = 2048  # tokens of a segment; too much of a shorter one is read twice
 MOST_LENGTH = 8192  # longer segments are not faster, and more states are kept to compare
-LEAST_STEP = 32  # tokens of a segment read at a time; the state after each step is kept
-KEPT_BACK = 2**24  # numbers in the windows held back
-BLOCK_NUMBERS = 2**25  # numbers in the hidden states of an ordered block
+LEAST_STEP = 32  # tokens of a segment read at a time, at least; the state after each is kept
+KEPT_BACK = 2**24  # most numbers in the windows held back
+BLOCK_NUMBERS = 2**25  # most numbers in the hidden states of an ordered block
 STREAM_WORDS = 2048  # tokens of an ordered block that is read as one stream
 SAME = 1e-5  # states have met if they differ by less, relative to max(1, their size)
 
 
-class Piece(NamedTuple):
+class SegmentWindow(NamedTuple):
     """A window of some segments: hidden states, next words, and the positions of these words."""
 
     hidden_BTH: Tensor
@@ -47,7 +47,7 @@ class Piece(NamedTuple):
 
 
 def segments_for(model: LanguageModel, tokens: int) -> int:
-    """Return the number of segments that reads a text fastest; 1 means one stream."""
+    """Return the number of segments in which a text is read fastest; 1 means one stream."""
     if not model.network.forgets:
         return 1
     count = WIDE_SEGMENTS if model.config.d_hidden >= WIDE else SEGMENTS
@@ -55,13 +55,13 @@ def segments_for(model: LanguageModel, tokens: int) -> int:
 
 
 def block_length(segments: int) -> int:
-    """Return the words of a block, which is read to its end before the next one."""
+    """Return the number of words in a block, which is read to its end before the next one."""
     return segments * MOST_LENGTH
 
 
 def segment_windows(
     model: LanguageModel, ids: npt.NDArray[np.integer], window: int, segments: int
-) -> Iterator[Piece]:
+) -> Iterator[SegmentWindow]:
     """Read a text in segments, in evaluation mode and without gradients.
 
     Args:
@@ -117,24 +117,31 @@ def read_block(
     hidden_NH = model.decoder.weight.new_empty(stop - start, width)
     length = (stop - start) // count if count > 1 else 0
 
-    def pieces(state: State) -> Generator[Piece, None, State]:
+    def windows(state: State) -> Generator[SegmentWindow, None, State]:
         if length:
             state = yield from reader.segments(0, length, count, state)
         return (yield from reader.stream(length * count, stop - start, state))
 
     with model.mode(training=False), torch.no_grad():
-        found = pieces(model.initial_state(1) if state is None else state)
+        found = windows(model.initial_state(1) if state is None else state)
         while True:
             try:
-                piece = next(found)
+                window = next(found)
             except StopIteration as end:
                 return Block(hidden_NH, reader.text[1:], end.value)
-            at_BT = torch.from_numpy(piece.positions_BT).to(hidden_NH.device)
-            hidden_NH[at_BT] = piece.hidden_BTH
+            at_BT = torch.from_numpy(window.positions_BT).to(hidden_NH.device)
+            hidden_NH[at_BT] = window.hidden_BTH
 
 
 class _Reader:
-    """A text, the model that reads it, and how many words of a longer text come before."""
+    """Reads a text with a model, as one stream or in segments.
+
+    Args:
+        model: the model, in evaluation mode.
+        ids: ``(N,)`` word ids.
+        window: tokens read at a time, over all segments.
+        before: words of a longer text that come before, for the positions.
+    """
 
     def __init__(
         self, model: LanguageModel, ids: npt.NDArray[np.integer], window: int, before: int = 0
@@ -143,26 +150,32 @@ class _Reader:
         self.device = model.embedding.weight.device
         self.text = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(self.device)
 
-    def read(self, firsts: Tensor, steps: range, state: State) -> tuple[State, Piece]:
-        """Read the words at ``first + step`` for each of ``firsts``."""
+    def read(self, firsts: Tensor, steps: range, state: State) -> tuple[State, SegmentWindow]:
+        """Read a window of some segments, and return the state after it with the window.
+
+        Args:
+            firsts: ``(B,)`` int64 positions at which the segments begin.
+            steps: the steps of each segment to read, counted from its beginning.
+            state: the state of each segment before the first step.
+        """
         positions_BT = firsts[:, None] + torch.arange(steps.start, steps.stop)
         at = positions_BT.to(self.device)
         hidden_BTH, state = self.model(self.text[at], state)
         projected_BTH = self.model.decoder.project(hidden_BTH)
         positions = positions_BT.numpy() + self.before
-        return state, Piece(projected_BTH, self.text[at + 1], positions)
+        return state, SegmentWindow(projected_BTH, self.text[at + 1], positions)
 
-    def stream(self, start: int, stop: int, state: State) -> Generator[Piece, None, State]:
-        """Read one stream; return the state after it."""
+    def stream(self, start: int, stop: int, state: State) -> Generator[SegmentWindow, None, State]:
+        """Read words ``start .. stop`` as one stream; return the state after them."""
         for first in range(start, stop, self.window):
             steps = range(first, min(first + self.window, stop))
-            state, piece = self.read(torch.tensor([0]), steps, state)
-            yield piece
+            state, found = self.read(torch.tensor([0]), steps, state)
+            yield found
         return state
 
     def segments(
         self, start: int, length: int, count: int, state: State
-    ) -> Generator[Piece, None, State]:
+    ) -> Generator[SegmentWindow, None, State]:
         """Read segments of equal length, the first from ``state``; return the final state."""
         step = max(LEAST_STEP, self.window // count)
         windows = [range(t, min(t + step, length)) for t in range(0, length, step)]
@@ -170,35 +183,37 @@ class _Reader:
         firsts = start + rows * length
         before = join((state, self.model.initial_state(count - 1)))
         ends: list[State] = []  # the state of every segment after every window
-        kept: list[Piece] = []
+        kept: list[SegmentWindow] = []  # the windows held back
         numbers = 0
+        # The first reading: all segments but the first one from the initial state.
         for steps in windows:
-            before, piece = self.read(firsts, steps, before)
+            before, found = self.read(firsts, steps, before)
             ends.append(before)
-            numbers += piece.hidden_BTH.numel()
+            numbers += found.hidden_BTH.numel()
             if numbers <= KEPT_BACK:
-                # A copy, because the piece is a view of a larger tensor.
-                kept.append(piece._replace(hidden_BTH=piece.hidden_BTH.clone()))
+                # A copy, because the hidden states may be a view of a larger tensor.
+                kept.append(found._replace(hidden_BTH=found.hidden_BTH.clone()))
             else:
-                yield piece
+                yield found
 
+        # The second reading: the segments whose states have not met yet.
         rows = rows[1:]
         before = select(ends[-1], rows - 1)
         for index, steps in enumerate(windows):
             if not len(rows):
                 yield from kept[index:]
                 break
-            before, piece = self.read(firsts[rows], steps, before)
+            before, found = self.read(firsts[rows], steps, before)
             if index < len(kept):
-                kept[index].hidden_BTH[rows.to(self.device)] = piece.hidden_BTH
-                piece = kept[index]
-            yield piece
+                kept[index].hidden_BTH[rows.to(self.device)] = found.hidden_BTH
+                found = kept[index]
+            yield found
             apart = _apart(before, select(ends[index], rows))
             rows, before = rows[apart], select(before, torch.nonzero(apart)[:, 0])
 
         if not len(rows):
             return select(ends[-1], torch.tensor([count - 1]))
-        # The states of this segment never met, so all text after it is read as one stream.
+        # The states of segment rows[0] never met, so all text after it is read as one stream.
         state = select(before, torch.tensor([0]))
         first = start + (int(rows[0]) + 1) * length
         return (yield from self.stream(first, start + count * length, state))

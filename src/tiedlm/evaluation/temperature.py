@@ -2,8 +2,8 @@ r"""Divide a model's logits by a temperature.
 
 .. math:: p_\tau(w) = \frac{e^{z_w / \tau}}{\sum_v e^{z_v / \tau}}
 
-Above 1 the distribution is flatter. A model that is too sure of itself, as one trained for long on
-little text, gets better. The order of words by probability does not change.
+Above 1 the distribution is flatter. That helps a model that is too sure of itself, such as one
+trained for long on little text. The order of words by probability does not change.
 
 Source: Guo et al. (2017), "On Calibration of Modern Neural Networks", section 4.2.
 """
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tiedlm.model import LanguageModel
 from tiedlm.tying import Decoder, TiedDecoder
 
-# Where the perplexity of validation is computed, before the best place between them is found.
+# The temperatures at which the validation loss is computed; the best one is then interpolated.
 GRID = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
 
 
@@ -82,12 +82,12 @@ def best_temperature(
 ) -> tuple[float, float]:
     r"""Return the temperature with the smallest mean loss, and the loss expected there.
 
-    The mean loss is a convex function of :math:`1 / \tau`. Its minimum is that of the parabola
-    through the best temperature of the grid and its neighbours.
+    The mean loss is a convex function of :math:`1 / \tau`. A parabola through the best temperature
+    of the grid and its neighbours gives the minimum.
 
     Args:
         temperatures: G of them, in ascending order.
-        losses_GN: the losses of N words at each.
+        losses_GN: the losses of N words at each temperature, in nats.
     """
     mean_G = losses_GN.mean(axis=1, dtype=np.float64)
     best = int(mean_G.argmin())

@@ -50,8 +50,8 @@ class TrialLog:
     """The trials of all searches, one line of JSON each.
 
     Args:
-        path: the file, read at the start and appended to; None has none.
-        keeps: whether it is written; else new trials are kept in memory.
+        path: the file, read at the start and appended to; None keeps the trials in memory alone.
+        keeps: whether the file is written; if not, new trials are kept in memory alone.
 
     Raises:
         UserError: if a line of the file is not JSON.
@@ -68,13 +68,13 @@ class TrialLog:
                 path.write_text(complete, encoding="utf-8")
 
     def find(self, trial: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return what came of a trial; None if it was not run."""
+        """Return the outcome of a trial; None if it was not run."""
         wanted = json.loads(json.dumps(trial))
         found = (line["outcome"] for line in reversed(self.lines) if line["trial"] == wanted)
         return next(found, None)
 
     def add(self, trial: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
-        """Append a trial and what came of it.
+        """Append a trial and its outcome.
 
         Raises:
             UserError: if the file cannot be written.
@@ -91,11 +91,11 @@ class TrialLog:
 
 
 def no_progress(title: str, total: int) -> Callable[[int], None]:
-    """Count nothing: what shows the progress where nobody looks."""
+    """Return a counter of words that shows nothing."""
     return lambda count: None
 
 
-def _nowhere(key: Mapping[str, Any]) -> Unfinished | None:
+def _save_nothing(key: Mapping[str, Any]) -> Unfinished | None:
     return None
 
 
@@ -107,10 +107,10 @@ class Tuner:
         model: the model; it never changes.
         ids: ``(N,)`` word ids of the validation text, never of the test text.
         log: receives every trial.
-        identity: what identifies the model, for the log; its weights' digest.
+        identity: names the model in the log: the digest of its weights.
         rms: as in :func:`tiedlm.evaluation.methods.method_losses`.
         progress: takes a title and a number of words, and returns a function that counts words.
-        unfinished: returns where a trial goes on, for what identifies it.
+        unfinished: takes what identifies a trial, and returns its saved place, or None.
     """
 
     model: LanguageModel
@@ -119,7 +119,7 @@ class Tuner:
     identity: str = ""
     rms: Mapping[str, Tensor] | None = None
     progress: Callable[[str, int], Callable[[int], None]] = no_progress
-    unfinished: Callable[[Mapping[str, Any]], Unfinished | None] = _nowhere
+    unfinished: Callable[[Mapping[str, Any]], Unfinished | None] = _save_nothing
 
     def __post_init__(self) -> None:
         self._text = {
@@ -150,6 +150,7 @@ class Tuner:
         return best, loss(best)
 
     def _dynamic_loss(self, settings: Dynamic) -> float:
+        """Return the mean loss with these settings; infinity if the adaptation diverges."""
         trial = self._text | {"method": "dynamic", "dynamic": dataclasses.asdict(settings)}
         title = f"lr {settings.lr:g}, decay {settings.decay:g}"
 
@@ -158,7 +159,7 @@ class Tuner:
                 losses = self._read(trial, title, Look(settings), lambda part: part.nll_GT)
             except Diverged:
                 return {"diverged": True, "loss": None, "perplexity": None}
-            return _numbers(losses[0])
+            return _mean_loss(losses[0])
 
         found = self._trial(trial, run)
         return math.inf if found["loss"] is None else float(found["loss"])
@@ -192,8 +193,8 @@ class Tuner:
         Args:
             dynamic: how the weights adapt, if they do.
             temperature: of the model's probabilities.
-            words: the number of words, if it is given.
-            theta: theta, if it is given.
+            words: the number of words; None tries several.
+            theta: theta; None tries several values.
 
         Raises:
             ValueError: if the cache is longer than the text.
@@ -238,6 +239,7 @@ class Tuner:
         look: Look,
         combine: Callable[[Part], Tensor],
     ) -> npt.NDArray[np.float32]:
+        """Read the text once for a trial; see :func:`tiedlm.evaluation.methods.read_losses`."""
         return read_losses(
             self.model,
             self.ids,
@@ -249,7 +251,7 @@ class Tuner:
         )
 
     def _trial(self, trial: Mapping[str, Any], run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return what came of a trial, from the log if it is there."""
+        """Return the outcome of a trial: from the log, or by running it."""
         found = self.log.find(trial)
         if found is None:
             start = time.perf_counter()
@@ -260,9 +262,13 @@ class Tuner:
 
 
 def temperature_outcome(losses_GN: npt.NDArray[np.floating]) -> dict[str, Any]:
-    """Return the best temperature and what it is based on: the losses at those of ``GRID``."""
+    """Return the best temperature, its loss, and the perplexity at each temperature of ``GRID``.
+
+    Args:
+        losses_GN: the losses of N words at each temperature of ``GRID``, in nats.
+    """
     best, loss = best_temperature(GRID, losses_GN)
-    tried = [_numbers(losses_N)["perplexity"] for losses_N in losses_GN]
+    tried = [_mean_loss(losses_N)["perplexity"] for losses_N in losses_GN]
     return {"temperature": best, "loss": loss, "perplexity": perplexity(loss, 1), "tried": tried}
 
 
@@ -273,14 +279,16 @@ def _cache_outcome(
     losses_2N = np.stack([nll_N, -log_cache_N])
     weight = min(round(float(fit_weights(losses_2N)[1]), 4), 0.9999)
     losses_N = mixture_losses(losses_2N, [1 - weight, weight])
-    return {"words": words, "theta": theta, "weight": weight, **_numbers(losses_N)}
+    return {"words": words, "theta": theta, "weight": weight, **_mean_loss(losses_N)}
 
 
 def _with_caches(part: Part) -> Tensor:
+    """Return the model's losses, then each cache's log-probabilities: one row for each theta."""
     return torch.cat([part.nll_GT, *part.log_caches])
 
 
-def _numbers(losses_N: npt.NDArray[np.floating]) -> dict[str, Any]:
+def _mean_loss(losses_N: npt.NDArray[np.floating]) -> dict[str, Any]:
+    """Return the mean loss and its perplexity, as an outcome has them."""
     total = float(losses_N.sum(dtype=np.float64))
     return {"loss": total / len(losses_N), "perplexity": perplexity(total, len(losses_N))}
 
@@ -297,7 +305,7 @@ def _climb(
 ) -> Dynamic:
     """Change a setting by a factor, up or down, as long as the loss falls.
 
-    A start that diverges is divided first, until it does not.
+    If the start diverges, the setting is first divided by 8 until it does not.
     """
     best = start
     for _ in range(MOST_STEPS):

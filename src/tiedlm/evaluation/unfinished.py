@@ -1,7 +1,7 @@
-"""Save how far a long evaluation is, so that the same call goes on from there.
+"""Save the progress of a long evaluation, so that the same call goes on from there.
 
-There is one file for each evaluation, named after what its numbers depend on. It is replaced as a
-whole, and removed at the end.
+Each evaluation has one file, whose name is a digest of all that the numbers depend on. The file is
+replaced as a whole, and removed at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tiedlm.model import LanguageModel
 from tiedlm.networks.state import State, from_named, named
 
 EVERY = 60.0  # seconds between two saves
-LEAST_SHARE = 20  # saving takes at most one part of so many of the time
+LEAST_PAUSE = 20  # times as long as a save takes: saving costs at most 5% of the time
 
 
 class Interrupted(Exception):
@@ -77,7 +77,7 @@ class Unfinished:
             UserError: if the file cannot be written.
         """
         stops, now = self.stop(), time.monotonic()
-        if not stops and now - self._last < max(self.every, LEAST_SHARE * self._took):
+        if not stops and now - self._last < max(self.every, LEAST_PAUSE * self._took):
             return
         data = {name: part.detach().cpu().contiguous() for name, part in tensors().items()}
         write_bytes(self.path, save(data))

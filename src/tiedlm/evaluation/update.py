@@ -7,9 +7,9 @@ Here r is the root mean square of the gradient on the training text, and d is th
 the average of r. Without r the factors are d and eta. The gradient g is dense, or a product of two
 narrow matrices that is never made as a whole, or a few rows.
 
-The compiled kernel (``native/adapt.c``) passes over the numbers once. The same pass computes the
-gradient of what the parameter was multiplied with. PyTorch updates large parameters in blocks that
-stay in the processor's cache.
+The compiled kernel (``native/adapt.c``) passes over the parameter once. The same pass can compute
+the gradient of the matrix that the parameter was multiplied with. Without the kernel, PyTorch
+updates large parameters in blocks that stay in the processor's cache.
 
 Shape letters: T words of a segment, V rows of the parameter, H its width.
 """
@@ -25,11 +25,11 @@ from tiedlm.arithmetic import kernels_for
 from tiedlm.native import declare, pointer
 from tiedlm.native.memory import use_large_pages
 
-BLOCK = 2**16  # numbers of a block
+BLOCK = 2**16  # numbers of a block that PyTorch updates at a time
 _ARGUMENTS = [
     *[ctypes.c_int64] * 3, ctypes.c_int, *[ctypes.c_float] * 3, *[ctypes.c_void_p] * 7,
 ]  # fmt: skip
-_PARTS = 16  # as in adapt.c
+_PARTS = 16  # PARTS of adapt.c
 
 
 class Update:
@@ -84,7 +84,7 @@ class Update:
         return back_TH
 
     def decay(self) -> None:
-        """Update with the gradient zero."""
+        """Update with a gradient of zero: move towards the trained weights."""
         if self.rate:
             for rows in self._blocks():
                 self._pull(rows)
@@ -103,11 +103,15 @@ class Update:
     def _compiled(self, left_TV: Tensor | None, right: Tensor, back_TH: Tensor | None) -> bool:
         """Update with the compiled kernel; return False if it does not work here.
 
-        Into ``back_TH`` goes ``left @ weight``, of the weight before the update.
+        Args:
+            left_TV: the left factor of the gradient; None if ``right`` is the gradient itself.
+            right: the right factor ``(T, H)``, or the gradient.
+            back_TH: receives ``left @ weight``, of the weight before the update; or None.
         """
         if not self._are_contiguous:
             return False
-        # The others are like the weight; each check takes microseconds of a short segment.
+        # The trained weights and the RMS have the weight's type and device. Checking them, too,
+        # would cost each short segment microseconds.
         kernels = kernels_for(self.weight, right, products=right.dtype, work=self.weight.numel())
         if kernels is None:
             return False
@@ -127,6 +131,7 @@ class Update:
         return [slice(first, first + step) for first in range(0, len(self.weight), step)]
 
     def _block(self, rows: slice, grad: Tensor) -> None:
+        """Update some rows with their gradient."""
         self._pull(rows)
         if self.rms is None:
             self.weight[rows].add_(grad, alpha=-self.lr)

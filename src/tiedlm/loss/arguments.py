@@ -1,4 +1,4 @@
-"""Check the arguments of the augmented loss before any work, and name a wrong one."""
+"""Check the arguments of the augmented loss before any work; an error names the wrong one."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ def _check_are_tensors(
     embedding: Tensor,
     impl: str,
 ) -> None:
+    """Refuse what is no tensor, and sharded tensors unless the reference gets them alone."""
     tensors = {
         "hidden": hidden, "classifier": classifier, "targets": targets, "embedding": embedding,
     }  # fmt: skip
@@ -76,7 +77,8 @@ def _check_are_tensors(
 
 
 def _check_number(name: str, value: float, expected: str, *, zero: bool) -> None:
-    # Comparisons, which torch.compile can follow where the value is not fixed.
+    """Refuse a value that is not finite and above 0; ``zero`` allows 0."""
+    # Comparisons and not math.isfinite: torch.compile can follow them for a value that varies.
     try:
         if not isinstance(value, Tensor) and (0 < value < math.inf or (zero and value == 0)):
             return
@@ -95,10 +97,11 @@ def _wrong_number(name: str, expected: str, given: object) -> ValueError:
 def _check_shapes(
     hidden: Tensor, classifier: Tensor, targets: Tensor, bias: Tensor | None, embedding: Tensor
 ) -> None:
+    """Refuse tensors whose shapes do not fit together."""
     if hidden.dim() == 0:
         raise ValueError("hidden: expected shape (..., D), got ()")
     if classifier.dim() != 2 or classifier.shape[1] != hidden.shape[-1] or not len(classifier):
-        # FSDP1 and DeepSpeed's ZeRO-3 leave a flat piece of a weight between two uses.
+        # FSDP1 and DeepSpeed's ZeRO-3 leave a flat shard of a weight between two uses.
         hint = "; gather a weight that FSDP or ZeRO has sharded"
         raise ValueError(
             f"classifier: expected shape (V, {hidden.shape[-1]}) for hidden of shape "
@@ -122,6 +125,7 @@ def _check_shapes(
 def _check_types(
     hidden: Tensor, classifier: Tensor, targets: Tensor, bias: Tensor | None, embedding: Tensor
 ) -> None:
+    """Refuse tensors whose types or devices do not fit together."""
     if targets.dtype != torch.int64:
         is_integer = not (targets.is_floating_point() or targets.is_complex())
         hint = "; pass targets.long()" if is_integer else ""
@@ -139,8 +143,8 @@ def _check_types(
             raise ValueError(
                 f"{name}: expected device {hidden.device}, that of hidden, got {tensor.device}"
             )
-        of_hidden = tensor.dtype == hidden.dtype or (mixed and tensor.is_floating_point())
-        if name != "targets" and not of_hidden:
+        fits = tensor.dtype == hidden.dtype or (mixed and tensor.is_floating_point())
+        if name != "targets" and not fits:
             raise ValueError(
                 f"{name}: expected dtype {hidden.dtype}, that of hidden, got {tensor.dtype}"
                 + _mixed_advice(name, hidden, tensor)
@@ -148,7 +152,7 @@ def _check_types(
 
 
 def _mixed_advice(name: str, hidden: Tensor, tensor: Tensor) -> str:
-    """Return what to do where one is of a wider floating type than the other."""
+    """Return the remedy, as the end of a message, for two different floating types."""
     if not tensor.is_floating_point():
         return ""
     cast = f"; cast one of them, as with {name}.to(hidden.dtype)"
@@ -159,12 +163,18 @@ def _mixed_advice(name: str, hidden: Tensor, tensor: Tensor) -> str:
 
 
 def check_range(targets: Tensor, vocab_size: int, ignore_index: int | None = None) -> None:
-    """Check that every target is a word or ``ignore_index``, if that is still among them.
+    """Check that every target is the id of a word, or ``ignore_index``.
 
-    A GPU checks it while the program goes on, as it does for PyTorch's own losses.
+    A GPU checks it while the program goes on, as it does for PyTorch's own losses. A wrong target
+    is then a CUDA error at a later call.
+
+    Args:
+        targets: int64 ids of any shape, whose values can be read.
+        vocab_size: number of words.
+        ignore_index: an allowed target that is no word; None allows none.
 
     Raises:
-        ValueError: with the first that is not; on a GPU CUDA's error, at a later call.
+        ValueError: naming the first wrong target.
     """
     if targets.numel() == 0:
         return

@@ -1,7 +1,6 @@
-r"""The augmented loss: cross-entropy plus a divergence to what the word vectors themselves predict.
+"""The augmented loss: cross-entropy plus the divergence of the prediction from a soft target.
 
-Shape letters: N tokens, V vocabulary, D hidden width, E embedding width. The equation numbers are
-those of ``docs/loss.md``.
+Shape letters: N tokens, V vocabulary, D hidden width, E embedding width.
 """
 
 from __future__ import annotations
@@ -21,10 +20,15 @@ Reduction = Literal["mean", "sum", "none"]
 
 
 class LossOutput(NamedTuple):
-    """What :func:`augmented_cross_entropy` returns; ``ce`` and ``aug`` are detached, for logging.
+    """The losses that :func:`augmented_cross_entropy` returns.
 
-    ``loss`` is ``ce + alpha * aug``. With reduction "none" each has the shape of the targets. With
-    ``alpha = 0`` the augmented loss is not computed and ``aug`` is 0.
+    With reduction "none" each has the shape of the targets. With ``alpha = 0`` the augmented loss
+    is not computed and ``aug`` is 0.
+
+    Args:
+        loss: ``ce + alpha * aug``.
+        ce: the cross-entropy J, detached, for logging.
+        aug: the augmented loss J_aug, detached, for logging.
     """
 
     loss: Tensor
@@ -55,27 +59,28 @@ def augmented_cross_entropy(
 
     Args:
         hidden: the network's output, h.
-        classifier: the matrix W. Where the weights are tied, pass the embedding itself.
+        classifier: the matrix W. If the weights are tied, pass the embedding itself.
         targets: ids of the words to predict.
         bias: b, in the cross-entropy only: the paper's eq. 3.1 has none in y^.
         embedding: the rows are word vectors (L transposed); default: ``classifier``.
         alpha: weight of the augmented loss; 0 is plain cross-entropy.
         temperature: tau.
-        ignore_index: tokens with this target count nowhere.
+        ignore_index: tokens with this target do not count.
         reduction: "mean" over the tokens that count, "sum", or "none".
         target_grad: whether the gradient flows through the soft target into ``embedding``.
-        impl: "fused" streams over the tokens with a gradient written by hand; "reference" is the
-            equations in plain autograd; "auto" is "fused", the faster one but for vocabularies of
-            some dozens of words, and "reference" inside ``torch.func`` transforms and forward-mode
-            differentiation. "quadratic" is another loss: J_aug is replaced by its limit at high
-            temperature (see :mod:`tiedlm.loss.quadratic`).
+        impl: "fused" streams over the tokens with a gradient written by hand, and is faster except
+            for vocabularies of a few dozen words. "reference" computes the equations in plain
+            autograd. "auto" is "fused"; it is "reference" inside ``torch.func`` transforms,
+            forward-mode differentiation and ``torch.jit.trace``. "quadratic" is another loss: J_aug
+            is replaced by its limit at high temperature (see :mod:`tiedlm.loss.quadratic`).
 
     Shape:
         hidden ``(..., D)``, classifier ``(V, D)``, targets ``(...)`` int64, bias ``(V,)``,
         embedding ``(V, E)``.
 
     Returns:
-        ``LossOutput(loss, ce, aug)``, in float32 or better. Where no token counts, 0.
+        ``LossOutput(loss, ce, aug)``, in float32, or float64 for inputs in float64. If no token
+        counts, all are 0.
 
     Raises:
         ValueError: naming the argument, what was given and what was expected.
@@ -103,11 +108,11 @@ def augmented_cross_entropy(
 def _counted(
     hidden: Tensor, targets: Tensor, ignore_index: int, reduction: Reduction
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return hidden states, targets and weights of the tokens, flattened.
+    """Return the tokens flattened: hidden states ``(N, D)``, targets ``(N,)`` and weights.
 
-    Tokens that do not count are left out. Where that is not possible, because each token has a
-    result or the values cannot be read, or not without waiting for a GPU, their target is word 0
-    and their weight 0.
+    The weights are ``(N,)``, or one number for all tokens. Tokens that do not count are left out if
+    possible. It is not possible if each token has a result, if the values cannot be read, or if
+    reading them waits for a GPU. Such tokens then get word 0 as their target and the weight 0.
     """
     hidden_ND = hidden.reshape(-1, hidden.shape[-1])
     targets_N = targets.reshape(-1)
@@ -119,7 +124,7 @@ def _counted(
     if reduction == "none" or unread:
         targets_N = targets_N.masked_fill(~counted_N, 0)
         if unread or not counted_N.all():
-            # NaN times no weight would be NaN.
+            # NaN times a weight of 0 would be NaN.
             hidden_ND = hidden_ND.masked_fill(~counted_N[:, None], 0)
         if reduction == "mean":
             weight = weight / weight.sum().clamp(min=1)
@@ -131,9 +136,9 @@ def _counted(
 
 
 class AugmentedCrossEntropy(nn.Module):
-    """:func:`augmented_cross_entropy` with its options kept.
+    """:func:`augmented_cross_entropy` as a module that stores the options.
 
-    Args, Returns and Raises are those of the function.
+    See the function for arguments, results and errors.
 
     Example:
         >>> import torch

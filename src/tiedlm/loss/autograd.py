@@ -1,4 +1,4 @@
-"""The fused loss as one autograd node, whose gradients are made in forward.
+"""The fused loss as one autograd node, whose forward pass computes the gradients, too.
 
 Shape letters: N tokens, V vocabulary, D hidden width, E embedding width.
 """
@@ -17,7 +17,7 @@ from tiedlm.tracing import is_asynchronous, require_single_gradient
 
 
 def node_losses(problem: Problem, wanted: Wanted) -> Losses:
-    """Return J_tot, J and J_aug, weighted: of each token, or summed."""
+    """Return J_tot, J and J_aug, weighted: ``(N,)`` if per token, else the sums."""
     with without_autocast(problem.hidden_ND):
         losses: Losses = _Fused.apply(  # type: ignore[no-untyped-call]
             problem.options, wanted, *problem.tensors
@@ -26,19 +26,21 @@ def node_losses(problem: Problem, wanted: Wanted) -> Losses:
 
 
 class _Fused(torch.autograd.Function):
-    """(J_tot, J, J_aug), of each token or summed.
+    """The node whose outputs are J_tot, J and J_aug.
 
-    Sums: the gradients are made in forward, where the scores are, and scaled in backward. Losses of
-    each token: their gradients are known in backward only, so backward takes a second pass over the
-    tokens. A second backward through a retained graph does the same.
+    If they are sums, forward computes the gradients, because the scores are at hand there, and
+    backward scales them. If there is a loss for each token, the gradient of each loss is known in
+    backward only. So backward takes a second pass over the tokens. A second backward through a
+    retained graph takes another pass, too, because the first one gives its gradients away.
     """
 
     @staticmethod
     def forward(ctx: Any, options: Any, wanted: Wanted, *tensors: Any) -> Losses:
         """Compute the losses.
 
-        The arguments are a problem's options and tensors. Autograd looks for tensors among the
-        arguments only, and a graph of ``torch.jit.trace`` calls the node with others.
+        A problem is passed as its options and its tensors, because autograd looks for tensors among
+        the arguments only. The problem is made here, because a graph of ``torch.jit.trace`` calls
+        the node with other tensors.
         """
         problem = Problem(*tensors, *options)
         streamed = stream(problem, Wanted() if problem.per_token else wanted)
@@ -51,7 +53,7 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _ce: Tensor, _aug: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of the first four tensors."""
+        """Return the gradients of hidden states, classifier, bias and embedding."""
         require_single_gradient(
             grad, "augmented_cross_entropy: the fused loss", "use impl='reference'"
         )

@@ -17,15 +17,22 @@ from tiedlm import arithmetic
 CHUNK = 2**24  # scores of the tokens that one matrix product sees
 GPU_CHUNK = 2**26  # the same for Triton: a GPU has memory enough, and no cache to spare
 LEAST_ROWS = 256  # tokens of a chunk at least: with fewer, adding up its products costs too much
-PIECE = 2**21  # what PyTorch's pointwise work sees: it fits a cache, and few threads are started
-MOST_KEPT = 3 * 2**24  # a larger buffer ends with the pass
+STRIP = 2**21  # what PyTorch's pointwise work sees: it fits a cache, and few threads are started
+MOST_KEPT = 3 * 2**24  # a larger buffer is freed after the pass
 
 
 def chunk_rows(tokens: int, vocabulary: int, numbers: int, times: int = 1) -> int:
-    """Return how many tokens a chunk has: about ``times`` so many numbers, or ``LEAST_ROWS``.
+    """Return how many tokens a chunk has.
 
-    Chunks are equally long. They are up to 1.5 times as large where that makes them fewer: each one
-    reads and writes the classifier's gradient, and products of few rows are slow.
+    All chunks are equally long but the last. A chunk is up to 1.5 times as large as asked for if
+    that makes fewer chunks: each one reads and writes the classifier's gradient, and products of
+    few rows are slow.
+
+    Args:
+        tokens: number of all tokens.
+        vocabulary: numbers of a row.
+        numbers: wanted size of a chunk, in numbers. It has at least ``LEAST_ROWS`` rows.
+        times: multiplies the number of rows, such as 2 for numbers of half the size.
     """
     most = max(1, numbers // vocabulary, LEAST_ROWS) * times
     chunks = max(1, -(-(2 * tokens - most) // (2 * most)))  # tokens / most, rounded, a half down
@@ -43,9 +50,9 @@ _kept = _Kept()
 class Buffer:
     """Memory of one pass for one matrix at a time.
 
-    The memory is kept for the buffer of the same name in the next pass of this thread. Memory of a
-    GPU ends with the pass: its allocator keeps it anyway. So does a large buffer, and every one
-    where the C library keeps freed memory for everybody (:mod:`tiedlm.arithmetic`).
+    The memory is kept for the buffer of the same name in the next pass of this thread. It is freed
+    after the pass in three cases: on a GPU, whose allocator keeps it anyway; if it is large; and if
+    the C library keeps freed memory (``reuse`` of :mod:`tiedlm.arithmetic`).
     """
 
     def __init__(self, name: str) -> None:
@@ -72,6 +79,7 @@ class Buffer:
         return wide[:, :columns]
 
     def _take(self, rows: int, columns: int, like: Tensor) -> Tensor:
+        """Return a contiguous matrix in kept memory, or in the pass's own if none may be kept."""
         count = rows * columns
         if like.device.type != "cpu" or count > MOST_KEPT or arithmetic.is_reusing():
             if not _serves(self._own, count, like):
@@ -81,7 +89,7 @@ class Buffer:
         else:
             memory = _kept.memory.get(self._name)
             if not _serves(memory, count, like):
-                with torch.inference_mode(False):  # so that it serves in any mode
+                with torch.inference_mode(False):  # so that a later call in any mode can use it
                     memory = torch.empty(count, dtype=like.dtype, device="cpu")
                 _kept.memory[self._name] = memory
         assert memory is not None
@@ -93,6 +101,7 @@ class Buffer:
 
 
 def _serves(memory: Tensor | None, count: int, like: Tensor) -> bool:
+    """Tell whether memory is of the type and device of ``like``, and holds enough numbers."""
     return (
         memory is not None
         and memory.dtype == like.dtype

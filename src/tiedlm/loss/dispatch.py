@@ -21,10 +21,10 @@ Implementation = Literal["auto", "fused", "reference", "quadratic"]
 
 
 def compute_losses(problem: Problem, impl: Implementation) -> Losses:
-    """Return J_tot, J and J_aug, weighted: of each token, or summed.
+    """Return J_tot, J and J_aug, weighted: ``(N,)`` if per token, else the sums.
 
     Raises:
-        RuntimeError: where "fused" is asked for and PyTorch can only follow its own operations.
+        RuntimeError: if ``impl`` is "fused" where PyTorch can only follow its own operations.
     """
     if impl == "reference":
         return reference_losses(problem)
@@ -36,7 +36,7 @@ def compute_losses(problem: Problem, impl: Implementation) -> Losses:
 
 
 def _automatic_losses(problem: Problem) -> Losses:
-    """Return the fused losses, or the reference's where PyTorch only follows its own operations."""
+    """Return the reference losses where PyTorch only follows its own operations, else the fused."""
     if is_transformed() or is_jit_tracing():
         return reference_losses(problem)
     return _fused_losses(problem)
@@ -51,8 +51,8 @@ def _fused_losses(problem: Problem) -> Losses:
         )
     wanted, scale = wanted_gradients(problem), None
     if problem.gemm_dtype == torch.float16 and not problem.per_token:
-        # h / N loses its digits in float16, and a sum over N tokens may be too large for it: half
-        # of the weight goes to the factor, half to the sum.
+        # In float16 h / N loses its digits, and a sum over N tokens may overflow. So each token is
+        # multiplied by about the square root of its weight, and the sum by the rest.
         weight = problem.weight
         scale = weight.amax().clamp(min=torch.finfo(weight.dtype).tiny).sqrt()
         problem = problem.with_weight(weight / scale)

@@ -16,7 +16,7 @@ from tiedlm.matmul import matmul
 
 
 class _Sum:
-    """A matrix to which products are added."""
+    """A matrix to which products are added; the first one is written instead."""
 
     def __init__(self, rows: int, columns: int, like: Tensor) -> None:
         self.columns = columns
@@ -63,7 +63,13 @@ class Gradients:
                 self.embedding = _Sum(V, problem.embedding_VE.shape[1], like)
 
     def add_tokens(self, chunk: Chunk, tokens_C: Tensor, hidden_CD: Tensor) -> None:
-        """Add a chunk's share, if it is wanted: ``G W`` and ``G^T h``."""
+        """Add the share of a chunk's tokens: ``G W`` and ``G^T h``, each if it is wanted.
+
+        Args:
+            chunk: has G.
+            tokens_C: positions of its tokens in the text.
+            hidden_CD: their hidden states, as an operand of products.
+        """
         if chunk.grad_CV is None:
             return
         weight_C1 = chunk.weight_C.unsqueeze(1)
@@ -77,7 +83,14 @@ class Gradients:
     def add_words(
         self, words_U: Tensor, soft: SoftTargets, factor: float | Tensor, grad_UV: Tensor
     ) -> None:
-        """Add the share that goes through a group's soft targets: ``M^T u`` and ``M L^T``."""
+        """Add the share through a group's soft targets: ``M^T u`` and ``M L^T``.
+
+        Args:
+            words_U: ids of the words.
+            soft: has their vectors.
+            factor: of the gradient through y~: gamma, times the weight if all tokens have one.
+            grad_UV: M.
+        """
         assert self.embedding is not None
         vectors_UE = (soft.vectors_UE * factor).to(soft.vectors_UE.dtype)
         self.embedding.add(grad_UV.t(), vectors_UE)
@@ -93,9 +106,14 @@ class Gradients:
         factor: float | Tensor,
         held: Tensor,
     ) -> None:
-        """Do the work of the other two with two products instead of four: all tokens, tied weights.
+        """Add both shares with two products instead of four, for all tokens and tied weights.
 
-        ``held`` has G above M.
+        Args:
+            chunk: has all tokens.
+            hidden_ND: their hidden states, as an operand of products.
+            soft: has the vectors of their words.
+            factor: as in :meth:`add_words`.
+            held: G above M, ``(N + U, V)``.
         """
         assert self.classifier is not None
         assert self.hidden_ND is not None

@@ -6,7 +6,7 @@ word that has two, and so on. The tokens of level k lie beside rows ``0 .. U_k``
 words' matrix. So subtracting soft targets from tokens, or summing tokens into words, is plain
 arithmetic on contiguous rows. Levels that are too short for that share one segment with an index.
 
-Shape letters: N tokens, U distinct targets.
+Shape letters: N tokens, M tokens of a group, U distinct targets.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ class Segment(NamedTuple):
 class Group(NamedTuple):
     """Some distinct words with all their tokens.
 
-    Shape:
-        words_U ids of the words; count_U number of tokens of each; tokens_N positions of the
-        tokens, level by level; word_of_N the row of ``words_U`` of each of these tokens.
+    Args:
+        words_U: ids of the words.
+        count_U: number of tokens of each word.
+        tokens_N: positions of the tokens, level by level or word by word.
+        word_of_N: for each of these tokens the row of its word in ``words_U``.
+        levels: number of words of each level that is not short.
     """
 
     words_U: Tensor
@@ -70,10 +73,16 @@ class Group(NamedTuple):
 def group_by_word(targets_N: Tensor, most_words: int, *, by_level: bool = True) -> Iterator[Group]:
     """Yield groups of at most ``most_words`` distinct targets, each with all its tokens.
 
-    Without ``by_level`` the tokens are word by word, and no segments are made. The values are read
-    once, so that a program waits once for a GPU.
+    The values are read once, so that a program waits once for a GPU.
+
+    Args:
+        targets_N: ids of the words to predict.
+        most_words: largest number of words in a group.
+        by_level: order the tokens level by level. If not, they are word by word, and a group has no
+            levels.
     """
-    # N rows for the words too, until their number is read; those behind the last have no token.
+    # Tensors of words have N rows, too, until the number of words is read. The rows behind the last
+    # word have no token.
     sorted_N, order_N = torch.sort(targets_N, stable=True)
     is_first_N = torch.ones_like(sorted_N)
     is_first_N[1:] = sorted_N[1:] != sorted_N[:-1]
@@ -110,9 +119,10 @@ def in_order(targets_N: Tensor) -> list[Group]:
 
 
 def single_tokens(targets_N: Tensor, most_words: int) -> Iterator[Group]:
-    """Yield groups in which every token is a word of its own.
+    """Yield groups in which every token counts as a distinct word.
 
-    The groups do not depend on the data, as a CUDA graph needs, at the price of repeated rows.
+    The groups do not depend on the data, as a CUDA graph needs. The price is that the soft target
+    of a word is computed once for each of its tokens.
     """
     for first in range(0, len(targets_N), most_words):
         words_U = targets_N[first : first + most_words]
@@ -134,7 +144,10 @@ def _long_levels(counts: list[int]) -> list[int]:
 
 
 def add_rows(target: Tensor, index: Tensor, rows: Tensor, alpha: int = 1) -> Tensor:
-    """Add alpha times rows to the rows that the index names, repeated or not; return the target."""
-    if target.is_cuda:  # where only this way adds in the same order every time
+    """Add ``alpha`` times ``rows`` to the rows that the index names, and return the target.
+
+    An index may come several times.
+    """
+    if target.is_cuda:  # on a GPU only this operation adds in the same order every time
         return target.index_put_((index,), rows if alpha == 1 else rows * alpha, accumulate=True)
     return target.index_add_(0, index, rows, alpha=alpha)

@@ -1,7 +1,7 @@
-"""The fused loss as one operator, which ``torch.compile`` puts into its graph unopened.
+"""The fused loss as one operator, which ``torch.compile`` does not look into.
 
-Eager code takes the node of ``autograd.py`` instead: that hands its gradients over without a copy,
-and an operator may not.
+Eager code uses the node of ``autograd.py`` instead. The node returns its gradients without a copy,
+which an operator may not do.
 
 Shape letters: N tokens, V vocabulary, D hidden width, E embedding width.
 """
@@ -29,18 +29,18 @@ _SCHEMA = (
 
 
 def operator_losses(problem: Problem, wanted: Wanted) -> Losses:
-    """Return J_tot, J and J_aug, weighted: of each token, or summed."""
+    """Return J_tot, J and J_aug, weighted: ``(N,)`` if per token, else the sums."""
     total, aug, *_ = _operator(*problem.tensors, *problem.options, list(wanted))
     return total, total.detach() - problem.alpha * aug, aug
 
 
 def _run(*arguments: Any) -> tuple[Tensor, ...]:
-    """Return J_tot and J_aug, weighted, and the gradients of the sum of J_tot, empty if unwanted.
+    """Return J_tot and J_aug, weighted, and the four gradients of the sum of J_tot.
 
-    No gradient is made where the losses of each token are returned.
+    A gradient that is not wanted is empty. With a loss for each token all four are empty.
 
     Raises:
-        ValueError: for a target that is no word: no target can be read while a graph is made.
+        ValueError: for a target that is no word; targets could not be read when the graph was made.
     """
     *fields, wanted = arguments
     problem = Problem(*fields)

@@ -18,7 +18,7 @@ Losses = tuple[Tensor, Tensor, Tensor]  # J_tot, J and J_aug, weighted; J and J_
 class Problem:
     """The inputs of one call, checked and flattened; every target is a word.
 
-    The order of the fields is that of the operator's arguments (``operator.py``).
+    The fields are in the order of the operator's arguments (``operator.py``).
 
     Args:
         hidden_ND: h, the hidden states.
@@ -26,8 +26,8 @@ class Problem:
         bias_V: b, or None.
         embedding_VE: L transposed, or None where it is the classifier itself (RE).
         targets_N: ids of the words to predict.
-        weight: of each token, ``(N,)``, or one for all, ``()``. Its type, float32 or float64, is
-            the type of everything except the operands of matrix products.
+        weight: of each token, ``(N,)``, or one for all tokens, ``()``. Its type, float32 or
+            float64, is the type of everything except the operands of matrix products.
         alpha: weight of the augmented loss.
         temperature: tau.
         gemm_dtype: type of the operands of matrix products.
@@ -98,12 +98,20 @@ def wanted_gradients(problem: Problem) -> Wanted:
 
 
 class Streamed(NamedTuple):
-    """What one pass over the tokens returns.
+    """The results of one pass over the tokens.
 
-    ``nll_N`` is J of each token. ``kl_N`` is J_aug of each, or None where ``wanted.soft``: there it
-    is summed by word. ``ce`` and ``aug`` are the weighted sums. The gradients are those of the sum
-    of J_tot, and None where they are not wanted. Where the embedding is the classifier, the
-    classifier's gradient has both paths in it.
+    The gradients are of the weighted sum of J_tot. A gradient that is not wanted is None.
+
+    Args:
+        nll_N: J of each token, without its weight.
+        kl_N: J_aug of each token, without its weight. None if the gradient through the soft target
+            is wanted, because J_aug is then summed by word.
+        ce: weighted sum of J.
+        aug: weighted sum of J_aug.
+        grad_hidden_ND: with respect to the hidden states.
+        grad_classifier_VD: with respect to W; with tied weights through both of its uses.
+        grad_bias_V: with respect to b.
+        grad_embedding_VE: with respect to L transposed; None with tied weights.
     """
 
     nll_N: Tensor
@@ -121,7 +129,7 @@ class Streamed(NamedTuple):
         return self[-4:]
 
     def losses(self, problem: Problem) -> tuple[Tensor, Tensor]:
-        """Return J and J_aug, weighted: of each token, or summed."""
+        """Return J and J_aug, weighted: ``(N,)`` if per token, else the sums."""
         if not problem.per_token:
             return self.ce, self.aug
         assert self.kl_N is not None

@@ -1,6 +1,6 @@
-r"""Another loss: the augmented loss in the limit of high temperature.
+r"""The quadratic loss: the limit of the augmented loss at high temperature.
 
-``impl="quadratic"`` chooses it, and nothing else does. It needs no second pass over tokens x
+It is another loss, used only with ``impl="quadratic"``. It needs no second pass over tokens x
 vocabulary.
 
 To second order in 1 / tau the divergence between two softmaxes is half the variance, over the
@@ -10,11 +10,12 @@ vocabulary, of the difference of their arguments (eq. 14 of ``docs/loss.md``):
     J_{aug} \approx \tfrac{1}{2 \tau^2} \mathrm{Var}_v[(W h)_v - (L^\top u)_v]
             = \tfrac{1}{2 \tau^2 V} \| W_c h - L_c^\top u \|^2
 
-with W_c, L_c centred over the vocabulary. The norm needs the (D, D), (D, E) and (E, E) products of
-the centred matrices only, which do not grow with the number of tokens. Where weights are tied it is
-one Mahalanobis distance: cross-entropy plus a pull of h to the embedding of its target.
+with W_c, L_c centred over the vocabulary. The norm needs only the (D, D), (D, E) and (E, E)
+products of the centred matrices, which do not grow with the number of tokens. With tied weights it
+is one Mahalanobis distance, which pulls h to the embedding of its target.
 
-Shape letters: N tokens, V vocabulary, D hidden width, E embedding width.
+Shape letters: N tokens, V vocabulary, D hidden width, E embedding width, K = D with tied weights,
+else D + E.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from tiedlm.tracing import is_transformed
 
 
 def quadratic_losses(problem: Problem, plain: Losses) -> Losses:
-    """Return J_tot, J and the approximate J_aug, weighted: of each token, or summed.
+    """Return J_tot, J and the approximate J_aug, weighted: ``(N,)`` if per token, else the sums.
 
     Args:
         problem: what to compute.
@@ -57,7 +58,7 @@ def quadratic_losses(problem: Problem, plain: Losses) -> Losses:
         matrix_VK = torch.cat([classifier_VD, vectors_VE], dim=1)
         point_NK = through_NK = torch.cat([hidden_ND, -vectors_NE], dim=1)
     with without_autocast(hidden_ND):
-        if transformed:  # eq. 14 as it stands: the cheap form has the right first gradient only
+        if transformed:  # eq. 14 literally: only the first gradient of the cheap form is right
             differences_NV = point_NK.to(dtype) @ matrix_VK.to(dtype).t()
             half_N = differences_NV.to(weight.dtype).var(-1, correction=0) / 2
         else:
@@ -72,10 +73,15 @@ def _half_variance(
 ) -> Tensor:
     """Return half the variance over the vocabulary of ``matrix @ point``, for each token.
 
-    The gradient for the matrix is that of its product with ``through``: ``point`` itself, or the
-    part of it that the gradient flows through. It costs one product, as the value does, because
-    ``X^T X_c`` with the centred factor held fixed has the value of the covariance and half of its
-    gradient, which the square doubles.
+    The covariance is ``X^T X_c``, where the centred factor ``X_c`` is detached. So its gradient
+    costs one product, as its value does, but is half of the right one. Only the value is halved
+    here, which makes both right.
+
+    Args:
+        matrix_VK: X.
+        point_NK: the vectors to multiply by X.
+        through_NK: the part of ``point`` through which the gradient reaches X: all of it, or h.
+        dtype: type of the operands of matrix products.
     """
     V = len(matrix_VK)
     scale = 2.0 ** -round(math.log2(V) / 2)  # exact; a sum over V may be too large for float16

@@ -1,7 +1,8 @@
-"""The augmented loss in plain autograd, equation by equation: every other way must equal it.
+"""The augmented loss in plain autograd, equation by equation.
 
-Shape letters: N tokens, V vocabulary, D hidden width, E embedding width. The equation numbers are
-those of ``docs/loss.md``.
+The fused implementations are tested against it. ``docs/loss.md`` numbers the equations.
+
+Shape letters: N tokens, V vocabulary, D hidden width, E embedding width.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tiedlm.loss.problem import Losses, Problem, weighted
 
 
 def reference_losses(problem: Problem) -> Losses:
-    """Return J_tot, J and J_aug (eqs. 1 to 6), weighted: of each token, or summed."""
+    """Return J_tot, J and J_aug (eqs. 1 to 6), weighted: ``(N,)`` if per token, else the sums."""
     hidden_ND, targets_N, weight = problem.hidden_ND, problem.targets_N, problem.weight
     dtype, temperature = problem.gemm_dtype, problem.temperature
     classifier_VD = problem.classifier_VD.to(dtype)
@@ -34,7 +35,7 @@ def reference_losses(problem: Problem) -> Losses:
 
 
 def log_softened(scores_NV: Tensor, temperature: float) -> Tensor:
-    """Return ``log softmax(scores / tau)``: eq. 3 of the scores W h, eq. 4 of the scores L^T u."""
+    """Return ``log softmax(scores / tau)``: eq. 3 for the scores W h, eq. 4 for L^T u."""
     return torch.log_softmax(scores_NV / temperature, dim=-1)
 
 

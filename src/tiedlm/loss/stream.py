@@ -14,9 +14,9 @@ This file has the order of the work, the scores and the buffers. ``gradients.py`
 whose sums are the gradients. What lies between the products is done by a backend (``backends/``).
 
 At any time there are at most one chunk (C, V) and two matrices (U, V) of as many distinct words as
-fit the same budget. The PyTorch backend also has a smaller piece (R, V) and, where the products
-have a lower precision, a copy of the chunk. Where a backend works in place and all tokens are one
-chunk, the scores of the distinct words lie below those of the tokens.
+fit the same budget. The PyTorch backend also has a smaller strip (R, V) and, if the products have a
+lower precision, a copy of the chunk. If a backend works in place and all tokens are one chunk, the
+scores of the distinct words lie below the scores of the tokens, in one matrix.
 
 Shape letters: N tokens, C tokens of a chunk, V vocabulary, D hidden width, E embedding width,
 U distinct targets.
@@ -55,7 +55,7 @@ def stream(problem: Problem, wanted: Wanted) -> Streamed:
 
 
 class _Stream:
-    """One pass: its order, its scores, its buffers."""
+    """One pass over the tokens: its order, its scores and its buffers."""
 
     def __init__(self, problem: Problem, wanted: Wanted) -> None:
         self.problem, self.wanted = problem, wanted
@@ -66,10 +66,10 @@ class _Stream:
         self.same_weight = like.dim() == 0
         self.weight_N = like.expand(N)
         self.tied = problem.embedding_VE is None
-        # Perhaps wider than D and E, by zeros.
+        # Operands may have columns of zeros after D or E.
         self.hidden_ND = operand(problem.hidden_ND, dtype)
         self.classifier_VD = operand(problem.classifier_VD, dtype)
-        self.embedding_VE = self.classifier_VD  # or what follows; read only where alpha is not 0
+        self.embedding_VE = self.classifier_VD  # without alpha it is never read
         if problem.embedding_VE is not None and problem.alpha:
             is_narrow = problem.embedding_VE.shape[1] < _NARROW
             self.embedding_VE = operand(problem.embedding_VE, like.dtype if is_narrow else dtype)
@@ -78,11 +78,11 @@ class _Stream:
         self.soft_aug = like.new_zeros(())
         self.gradients = Gradients(problem, wanted, self.classifier_VD, self.embedding_VE)
         self.backend = backend_for(problem)(problem, self.gradients.bias_V)
-        # Scores half as wide may be twice as many.
+        self.most_words = buffers.chunk_rows(N, V, self.backend.chunk)  # of a group
+        # In half precision twice as many scores fit the same memory.
         scores_dtype = dtype if self.backend.in_place else like.dtype
-        self.words = buffers.chunk_rows(N, V, self.backend.chunk)
         times = like.itemsize // scores_dtype.itemsize
-        self.rows = buffers.chunk_rows(N, V, self.backend.chunk, times)
+        self.chunk_tokens = buffers.chunk_rows(N, V, self.backend.chunk, times)
         self.scores, self.gradient = buffers.Buffer("scores"), buffers.Buffer("gradient")
         self.soft, self.residual = buffers.Buffer("soft"), buffers.Buffer("residual")
 
@@ -105,14 +105,14 @@ class _Stream:
         targets_N = self.problem.targets_N
         if self.problem.alpha == 0:
             return in_order(targets_N)
-        # To count the distinct words of a GPU's targets is to wait for it.
+        # Counting the distinct words of targets on a GPU means to wait for the GPU.
         is_cheap = len(targets_N) * self.embedding_VE.numel() <= _CHEAP
         if is_recording(targets_N) or (is_asynchronous(targets_N) and is_cheap):
-            return single_tokens(targets_N, self.words)
-        return group_by_word(targets_N, self.words, by_level=self.backend.by_level)
+            return single_tokens(targets_N, self.most_words)
+        return group_by_word(targets_N, self.most_words, by_level=self.backend.by_level)
 
     def _stream_group(self, group: Group) -> None:
-        """Stream the tokens of some words; their soft targets end with the group."""
+        """Stream the tokens of some words; no other group uses the soft targets of these words."""
         soft = self._soft_targets_of(group) if self.problem.alpha else None
         if soft is not None and self._is_one_chunk(group):
             self._stream_at_once(group, soft)
@@ -121,7 +121,7 @@ class _Stream:
             scores_UV = self._take_scores(len(soft.vectors_UE), soft.vectors_UE)
             matmul(soft.vectors_UE, self.embedding_VE.t(), scores_UV)
             self._make_soft_targets(soft, scores_UV)
-        for start in range(0, len(group.tokens_N), self.rows):
+        for start in range(0, len(group.tokens_N), self.chunk_tokens):
             self._stream_chunk(group, start, soft)
         if soft is not None and soft.residual_UV is not None:
             self._through_soft_targets(group, soft)
@@ -156,8 +156,8 @@ class _Stream:
     # Tokens
 
     def _stream_chunk(self, group: Group, start: int, soft: SoftTargets | None) -> None:
-        """Turn a chunk of a group's tokens into losses, and their scores into G; multiply G."""
-        tokens_C = group.tokens_N[start : start + self.rows]
+        """Compute the losses of a chunk of a group's tokens, turn scores into G, and multiply G."""
+        tokens_C = group.tokens_N[start : start + self.chunk_tokens]
         hidden_CD = self.hidden_ND[tokens_C]
         scores_CV = self._take_scores(len(tokens_C), hidden_CD)
         matmul(hidden_CD, self.classifier_VD.t(), scores_CV)
@@ -167,7 +167,7 @@ class _Stream:
         self.gradients.add_tokens(chunk, tokens_C, hidden_CD)
 
     def _chunk_of(self, scores_CV: Tensor, tokens_C: Tensor, group: Group, start: int) -> Chunk:
-        """Return the scores of some tokens with what a backend needs to know of the tokens."""
+        """Return a chunk: the scores of some tokens, and empty tensors for their losses."""
         C, V = scores_CV.shape
         nll_C, lse_C, dot_C = self.nll_N.new_empty(3, C).unbind(0)
         grad_CV = None
@@ -181,7 +181,7 @@ class _Stream:
         )  # fmt: skip
 
     def _take_scores(self, rows: int, factor: Tensor) -> Tensor:
-        """Return a buffer for the scores that a product with ``factor`` gives."""
+        """Return a buffer for scores, in the type of ``factor`` if the backend works in place."""
         if self.backend.in_place:
             return self.scores.take(rows, self.V, factor, aligned=True)
         return self.scores.take(rows, self.V, self.nll_N)
@@ -194,7 +194,8 @@ class _Stream:
                 (soft.dot_U - soft.lse_U)[chunk.word_C] - chunk.dot_C + chunk.lse_C
             )
         elif soft is not None:
-            self.kl_N[tokens_C] = chunk.lse_C  # the rest is summed by word, in _add_soft_loss
+            # A part of J_aug. _add_soft_loss adds the rest, summed by word.
+            self.kl_N[tokens_C] = chunk.lse_C
 
     # The gradient through the soft targets
 
@@ -204,7 +205,7 @@ class _Stream:
         assert grad_UV is not None
         if soft.vectors_UE.dtype != grad_UV.dtype:
             U, V = grad_UV.shape
-            in_place = self.backend.in_place  # then the scores' buffer has the type of the products
+            in_place = self.backend.in_place  # the scores' buffer then has the products' type
             buffer = self.scores if in_place else self.gradient
             grad_UV = buffer.take(U, V, soft.vectors_UE, aligned=in_place)
         dot_U = self.backend.through_soft_targets(soft, grad_UV)
@@ -213,7 +214,7 @@ class _Stream:
         self.gradients.add_words(group.words_U, soft, factor, grad_UV)
 
     def _add_soft_loss(self, soft: SoftTargets, dot_U: Tensor) -> float | Tensor:
-        """Add a group's J_aug by word; return the factor of its gradient through y~."""
+        """Add the part of a group's J_aug that is summed by word; return the gradient's factor."""
         assert soft.weight_U is not None
         scale = self.problem.weight if self.same_weight else 1.0
         self.soft_aug += scale * (dot_U - soft.weight_U * soft.lse_U).sum()
@@ -223,13 +224,13 @@ class _Stream:
 
     def _is_one_chunk(self, group: Group) -> bool:
         """Tell whether the scores of all tokens and their words can be one matrix."""
-        is_all = len(group.tokens_N) == len(self.nll_N) <= self.rows
+        is_all = len(group.tokens_N) == len(self.nll_N) <= self.chunk_tokens
         return self.backend.in_place and is_all and self.embedding_VE.dtype == self.hidden_ND.dtype
 
     def _stream_at_once(self, group: Group, soft: SoftTargets) -> None:
-        """Stream all tokens with their words' scores below theirs in one matrix.
+        """Stream all tokens, with the scores of their words below their own in one matrix.
 
-        G lies above M there, and where the embedding is tied three products do the work of six.
+        G then lies above M, and with tied weights three products do the work of six.
         """
         tokens_C = group.tokens_N
         hidden_CD = self.hidden_ND[tokens_C]
@@ -256,7 +257,8 @@ class _Stream:
     def _do_words(self, chunk: Chunk, soft: SoftTargets, scores_UV: Tensor) -> Tensor:
         """Do a backend's work on all tokens: word by word if it can, else in three steps.
 
-        Where the gradient through y~ is wanted, the words' scores become M.
+        If the gradient through y~ is wanted, the words' scores become M, and ``<y~, r>`` is
+        returned. If not, ``soft.dot_U`` is returned.
         """
         if self.backend.words is not None:
             return self.backend.words(chunk, soft, scores_UV)

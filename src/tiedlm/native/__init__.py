@@ -5,10 +5,11 @@ The losses and the networks are plain PyTorch, which passes over memory once for
 compiles them at their first use, and the user's cache keeps the result (``library.py``). Without a
 compiler, and in float64, the PyTorch code runs. On a GPU Triton's kernels do the same work.
 
-``ways.py`` has ways to make a matrix product, and ``routes.py`` measures which one is fast here.
-``triton.py`` detects whether Triton works, and ``processor.py`` what else makes products fast.
-``memory.py`` has the C library's switch for freed memory. :mod:`tiedlm.arithmetic` is what turns
-all of this on. Except for these files nothing in this folder knows the losses or the networks.
+``ways.py`` has the ways to make a matrix product, and ``layouts.py`` the layouts of a weight for
+many products. ``routes.py`` measures which one is fast here. ``triton.py`` detects whether Triton
+works. ``processor.py`` detects fast bfloat16, and whether oneDNN makes float32 products faster.
+``memory.py`` has the C library's switch for freed memory. :mod:`tiedlm.arithmetic` turns all of
+this on. Only the C files know the losses and the networks; no Python file in this folder does.
 """
 
 from tiedlm.native.library import (

@@ -2,8 +2,8 @@
  *
  * w += min(decay rms, 1) (w0 - w) - lr / (rms + epsilon) g, in one pass over the numbers. The
  * gradient g is a matrix (V, H), or left^T right of T words, which is never written to memory.
- * Without rms the two factors are decay and lr. The same pass can give back = left w, of the
- * weights before the update: the gradient of what the weight was multiplied with.
+ * Without rms the two factors are decay and lr. The same pass can compute back = left w with the
+ * weights before the update: the gradient of the matrix that the weight was multiplied with.
  *
  * Each number is one sum in one order, whatever the number of threads.
  */
@@ -15,8 +15,8 @@
 #include <immintrin.h>
 #endif
 
-#define TOGETHER 4 /* rows of the weight that share what is read of these words */
-#define PARTS 16   /* parts of the weight whose sums of back are kept apart */
+#define TOGETHER 4 /* rows of the weight that are updated at a time; the words are read once */
+#define PARTS 16   /* parts of the weight; each sums its own share of back */
 
 /* The factors of TOGETHER rows for some words. */
 typedef struct {
@@ -89,7 +89,7 @@ ALONE static void step_of(
   }
 }
 
-/* What an update needs beside the rows it is for. */
+/* The arguments of an update that are the same for all its rows. */
 typedef struct {
   int64_t V, H, T;
   float lr, epsilon, decay;
@@ -123,8 +123,8 @@ static void low_rank_rows(
   for (int64_t r = 0; r < rows; r++) step_row(u, product + r * BLOCK, (v + r) * H + first, n);
 }
 
-/* left_TV is NULL where right is the gradient itself. back_TH may be NULL; else partial is room for
- * PARTS of it. */
+/* The update of a weight (V, H). left_TV is NULL if right is the gradient itself. back_TH may be
+ * NULL; if not, partial is room for PARTS matrices of its size. */
 EXPORT void adapt(
     int64_t V, int64_t H, int64_t T, int threads, float lr, float epsilon, float decay,
     const float *left_TV, const float *right, const float *trained, const float *rms,

@@ -1,4 +1,4 @@
-/* What the kernels share: numbers, vectors, and the types of a matrix.
+/* Functions and types that the kernels share: numbers, vectors, and the types of a matrix.
  *
  * losses.c, lstm.c (with product.c) and adapt.c (with narrow.c) are compiled side by side.
  */
@@ -11,9 +11,9 @@
 #include <string.h>
 
 enum { NONE = 0, F32 = 1, BF16 = 2 };
-#define BLOCK 512 /* columns whose sum is kept in float; sums of blocks are kept in double */
-#define SMALL 16384 /* numbers that one thread deals with faster than two */
-/* Inlined and specialised, some of these loops are no longer vectorised (GCC 12). */
+#define BLOCK 512 /* columns that are summed in float; the sums of blocks are added in double */
+#define SMALL 16384 /* one thread deals faster than two with so many numbers */
+/* Not inlined: GCC 12 does not vectorise some loops that it has inlined and specialised. */
 #define ALONE __attribute__((noinline))
 #define EXPORT __attribute__((visibility("default")))
 
@@ -34,7 +34,7 @@ static inline uint16_t to_bf16(float x) {
   return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? nan : rounded);
 }
 
-/* e^x to 2 units in the last place; below -87.3 it is 1e-38, not 0; NaN stays. */
+/* e^x to 2 units in the last place. Below -87.3 it is 1e-38 and not 0. NaN stays NaN. */
 static inline float exp_(float x) {
   x = x > 88.3762f ? 88.3762f : x;
   x = x < -87.3365f ? -87.3365f : x;
@@ -51,7 +51,8 @@ static inline float exp_(float x) {
   return p * as_float(((int32_t)n + 127) << 23);
 }
 
-/* A factor in two parts: rounded to one, it would shift all products of a row the same way. */
+/* A factor as the sum of two floats. Rounded to one float, it would shift all products of a row in
+ * the same direction. */
 typedef struct {
   float high, low;
 } factor;
@@ -102,7 +103,7 @@ static inline char *row_of(const void *matrix, int type, int64_t row, int64_t st
   return (char *)matrix + row * stride * (type == F32 ? 4 : 2);
 }
 
-/* Read a row of a product, or of zeros, and add it to x. */
+/* Add a row of n numbers of a product to x. With type NONE there is no product. */
 static inline void add_row(float *restrict x, const void *product, int type, int64_t row,
                            int64_t n) {
   if (type == NONE) return;

@@ -28,15 +28,15 @@ from tiedlm.native.routes import processor_lines
 from tiedlm.tracing import is_recording
 
 FOLDER = Path(__file__).parent
-UNITS = ("losses.c", "lstm.c", "adapt.c")  # which include the others
+UNITS = ("losses.c", "lstm.c", "adapt.c")  # the other C files are included by these
 _FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -fPIC -fvisibility=hidden -fopenmp"
 _loading = ForkSafeLock()
 _PATIENCE = 120  # seconds to wait for another process that compiles
-_TYPES = {torch.float32: 1, torch.bfloat16: 2}  # their numbers in kernels.h; 0 is no matrix
+_TYPES = {torch.float32: 1, torch.bfloat16: 2}  # as in kernels.h, where 0 (NONE) is no matrix
 
 
 def why_not() -> str:
-    """Return why the kernels do not work here, or "" where they do; compile them at first."""
+    """Return why the kernels do not work here, or "" if they do; the first call compiles them."""
     if is_off():
         return f"{NATIVE}=0"
     with _loading:
@@ -49,7 +49,7 @@ def is_off() -> bool:
 
 
 def suitable_kernels(*tensors: Tensor | None, products: torch.dtype) -> ctypes.CDLL | None:
-    """Return the kernels if they can do such work, else None.
+    """Return the kernels if they work here and suit these tensors, else None.
 
     Args:
         tensors: what the kernels read and write, or samples of it: float32 on a CPU.
@@ -68,7 +68,11 @@ def suitable_kernels(*tensors: Tensor | None, products: torch.dtype) -> ctypes.C
 def declare(kernels: ctypes.CDLL, signatures: Mapping[str, Sequence[Any]]) -> None:
     """Tell ctypes the types of some kernels' arguments; no kernel returns anything.
 
-    The module that calls a kernel declares it once.
+    The module that calls a kernel declares it.
+
+    Args:
+        kernels: the loaded library.
+        signatures: name of a kernel -> ctypes types of its arguments.
     """
     for name, arguments in signatures.items():
         function = getattr(kernels, name)
@@ -119,7 +123,7 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
 
 
 def _make(path: Path, compiler: list[str]) -> ctypes.CDLL | None:
-    """Compile the kernels into the cache and load them; wait for a process that does so already."""
+    """Compile the kernels into the cache and load them, after any other process that does so."""
     with lock(path.parent, _PATIENCE):
         library = _load(path)
         if library is None:
@@ -147,7 +151,7 @@ def _load(path: Path) -> ctypes.CDLL | None:
 
 
 def _compile(compiler: list[str]) -> bytes:
-    """Return the kernels as a shared library, for this processor; each unit is compiled at once."""
+    """Return the bytes of a shared library for this processor; compile its units in parallel."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
         library = Path(folder) / "kernels.so"
         objects = [str(Path(folder) / f"{unit}.o") for unit in UNITS]

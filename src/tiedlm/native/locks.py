@@ -1,4 +1,4 @@
-"""A lock for the threads of a process, and for those of its forked children."""
+"""A lock between threads that forked child processes can use, too."""
 
 from __future__ import annotations
 

@@ -1,17 +1,18 @@
-/* The pointwise work of the losses, each row in one pass while a cache holds it.
+/* The pointwise work of the losses, row by row while a cache holds the row.
  *
- * The same equations as tiedlm/loss/backends/eager.py, which runs where there is no compiler and
- * which these are tested against; matrix products are not made here.
- * Shape letters are theirs: C tokens of a chunk, U distinct targets, V vocabulary; N rows of any
- * kind. All matrices are contiguous, rows first, but where a stride says how many numbers a row is
- * from the next.
+ * tiedlm/loss/backends/eager.py has the same equations. It runs where there is no compiler, and
+ * these kernels are tested against it. Matrix products are made elsewhere.
+ *
+ * Shape letters: C tokens of a chunk, U distinct targets, V vocabulary, N rows of any kind.
+ * Matrices are row-major and contiguous. A "stride" is the distance from row to row in numbers, for
+ * the matrices that are not contiguous.
  *
  * Each row is computed by one thread in one order, so results do not depend on timing.
  */
 
 #include "kernels.h"
 
-/* The largest of m and x (+ b, if it is given). */
+/* The maximum of m and all x, or x + b if b is given. */
 ALONE static float largest_of(const float *restrict x, const float *restrict b, int64_t n, float m) {
   if (b) {
 #pragma omp simd reduction(max : m)
@@ -23,7 +24,7 @@ ALONE static float largest_of(const float *restrict x, const float *restrict b, 
   return m;
 }
 
-/* out = exp((x - shift) scale); its sum. */
+/* Write out = exp((x - shift) scale); return its sum. */
 ALONE static float exp_of(
     const float *restrict x, float shift, float scale, int64_t n, float *restrict out) {
   float sum = 0;
@@ -52,8 +53,8 @@ ALONE static float shifted_dot_of(
   return sum;
 }
 
-/* What is needed of a word: y~ = softmax(z / tau), lse = log mean exp(z / tau)
- * and either dot = <y~, z / tau> or residual = weight z / tau. */
+/* The soft target of a word: y~ = softmax(z / tau), lse = log mean exp(z / tau), and either
+ * dot = <y~, z / tau> or residual = weight z / tau. */
 ALONE static void soft_row(
     const void *z_V, int type, int64_t V, float inverse_tau, float weight, float *soft_V,
     float *lse, float *dot_of_word, float *residual_V) {
@@ -83,7 +84,7 @@ ALONE static void soft_row(
   if (dot_of_word) *dot_of_word = (float)(dot / sum * inverse_tau);
 }
 
-/* What is the same for all tokens of a chunk. */
+/* The arguments that are the same for all tokens of a chunk. */
 typedef struct {
   int64_t V;
   int type, same_weight;
@@ -91,11 +92,12 @@ typedef struct {
   float inverse_tau, gamma;
 } chunk;
 
-/* A token's losses, and its scores turned into G where grad_V is given (it may be the scores).
+/* The losses of a token, and G in grad_V if it is given; grad_V may be the scores.
  *
- * nll = J. With a soft target also lse = log mean exp(z / tau) and either dot = <y~, z / tau> or,
- * where there is a residual, that less weight z / tau (1 for weight if it is the same for all). To
- * bias_grad weight p is added. p_V and q_V are scratch. */
+ * nll becomes J. With a soft target lse becomes log mean exp(z / tau). Then, without a residual
+ * r_V, dot becomes <y~, z / tau>. With one, weight z / tau is subtracted from r_V, where the weight
+ * counts as 1 if it is the same for all tokens. weight p is added to bias_grad_V. p_V and q_V are
+ * scratch. */
 ALONE static void token_row(
     const chunk *all, const void *z_V, int64_t target, float weight, const float *y_V, float *r_V,
     float *p_V, float *q_V, float *nll, float *lse, float *dot_of_token, void *grad_V,
@@ -186,26 +188,27 @@ ALONE static void through_row(
   }
 }
 
-/* The first token of a word, from a token on: the tokens of one stay with one thread. */
+/* The first token at or after c that begins a word: the tokens of a word stay with one thread. */
 static inline int64_t next_word(int64_t C, int64_t c, const int64_t *word_C) {
   while (c > 0 && c < C && word_C[c] == word_C[c - 1]) c++;
   return c;
 }
 
-/* The first token of a thread's part, of as many tokens as each has. */
+/* The first token of a thread's part, if all parts have about as many tokens. With word_C a part
+ * begins with a word. */
 static inline int64_t part_of(int64_t C, int part, int threads, const int64_t *word_C) {
   int64_t start = C * part / threads;
   return word_C ? next_word(C, start, word_C) : start;
 }
 
-/* The same where a word costs as much as a token. */
+/* The same if all parts cost about as much, where a word costs as much as a token. */
 static int64_t fair_part_of(int64_t C, int part, int threads, const int64_t *word_C) {
   int64_t c = 0, cost = C ? C + word_C[C - 1] + 1 : 0;
   while (c < C && (c + word_C[c]) * threads < cost * part) c++;
   return next_word(C, c, word_C);
 }
 
-/* Soft targets of distinct words: soft_row of each. */
+/* The soft targets of distinct words: soft_row for each. */
 EXPORT void soft_targets(
     int64_t U, int64_t V, int threads, const void *scores, int64_t stride, int type,
     float inverse_tau, const float *weight_U, float *soft, float *lse_U, float *dot_U,
@@ -216,7 +219,7 @@ EXPORT void soft_targets(
              soft + u * V, lse_U + u, dot_U ? dot_U + u : NULL, residual ? residual + u * V : NULL);
 }
 
-/* Losses of a chunk's tokens, and their scores turned into G: token_row of each.
+/* The losses of a chunk's tokens, and G: token_row for each.
  *
  * With a residual the tokens must be sorted by word. grad has the scores' stride. bias_grad is
  * (threads, V); scratch is (threads, 2, V). */
@@ -240,7 +243,7 @@ EXPORT void tokens(
   }
 }
 
-/* The gradient through soft targets: through_row of each. */
+/* The gradient through soft targets: through_row for each. */
 EXPORT void through_soft_targets(
     int64_t U, int64_t V, int threads, const float *residual, const float *soft, float *dot_U,
     void *out, int64_t stride, int type) {
@@ -249,12 +252,12 @@ EXPORT void through_soft_targets(
     through_row(residual + u * V, soft + u * V, V, dot_U + u, row_of(out, type, u, stride), type);
 }
 
-/* All three, word by word: a word's y~ and r stay in a cache while its tokens are dealt with.
+/* All three steps, word by word: a word's y~ and r stay in a cache while its tokens are computed.
  *
- * The tokens must be sorted by word, and every word must have one. word_scores have the scores'
- * stride. Where weight_U is given they become M, the gradient through the soft targets, and dot_U is
- * <y~, r>; where not, it is <y~, z / tau> of the word. bias_grad is (threads, V); scratch is
- * (threads, 4, V). */
+ * The tokens must be sorted by word, and every word must have a token. word_scores have the scores'
+ * stride. If weight_U is given, word_scores become M, the gradient through the soft targets, and
+ * dot_U becomes <y~, r>. If not, dot_U becomes <y~, z / tau> of the word. bias_grad is
+ * (threads, V), and scratch is (threads, 4, V). */
 EXPORT void words(
     int64_t C, int64_t V, int threads, const void *scores, int64_t stride, int type,
     void *word_scores, const float *bias_V, const int64_t *target_C, const float *weight_C,
@@ -283,7 +286,7 @@ EXPORT void words(
   }
 }
 
-/* How many of x are above a number. */
+/* Count the x above a number. */
 ALONE static int64_t count_above(const float *restrict x, float above, int64_t n) {
   int32_t count = 0;
 #pragma omp simd reduction(+ : count)
@@ -291,8 +294,9 @@ ALONE static int64_t count_above(const float *restrict x, float above, int64_t n
   return count;
 }
 
-/* What distributions say of a word each: surprisal -log p, entropy, rank (1 and how many words are
- * more probable; 0 where the scores are NaN), and, where starts are given, -log sum p starts. */
+/* Measures of the distributions softmax(scores), each with a target word: its surprisal -log p, the
+ * entropy, and its rank. The rank is 1 plus the number of more probable words, or 0 if the target's
+ * score is NaN. If starts_V is given, boundary becomes -log sum p starts. */
 EXPORT void distributions(
     int64_t N, int64_t V, int threads, const float *scores, const int64_t *target_N,
     const float *starts_V, float *surprisal_N, float *entropy_N, int64_t *rank_N,

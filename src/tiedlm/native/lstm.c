@@ -1,9 +1,9 @@
 /* The recurrence of an LSTM layer.
  *
- * The same equations as tiedlm/networks/lstm_function.py, which runs where there is no compiler and
- * which these are tested against. In float32 one call runs a whole window, products included
- * (lstm_forward, lstm_backward). With bfloat16 operands a library makes the products, and a call is
- * one step of pointwise work (lstm_step, lstm_step_backward).
+ * tiedlm/networks/lstm_function.py has the same equations. It runs where there is no compiler, and
+ * these kernels are tested against it. In float32 one call runs a whole window with its products
+ * (lstm_forward, lstm_backward). With bfloat16 operands, and in short windows, a library makes the
+ * products, and a call does the pointwise work of one step (lstm_step, lstm_step_backward).
  *
  * Shape letters: T steps, B streams, H hidden width; gates are (B, 4H): i, f, g, o.
  */
@@ -25,15 +25,15 @@ static inline item item_of(int64_t index, int64_t B, int64_t H, int64_t units) {
   return (item){block, unit, least(units, H - unit), part, parts, row, B * (part + 1) / parts - row};
 }
 
-/* sums (rows, PANEL) = an item's rows of a (B, K) times a panel (K, PANEL). Each part of the streams
- * fetches its share of the panel in the same place of the next block. */
+/* sums (rows, PANEL) = an item's rows of a (B, K) times a panel (K, PANEL). Meanwhile each part of
+ * the streams fetches its share of the panel in the same place of the next block. */
 static void multiply(const item *it, int64_t K, const float *a, const float *panel,
                      const float *next, float *sums) {
   int64_t step = PANEL / it->parts;
   BY_ROWS[it->rows](K, a + it->row * K, K, panel, sums, PANEL, 0, next + it->part * K * step, step);
 }
 
-/* A layer's tensors; NULL is one that a pass does not have. */
+/* The tensors of a layer; a pass leaves those that it does not use NULL. */
 typedef struct {
   int64_t T, B, H;
   const float *packed, *mask, *recurrent, *c;
@@ -42,13 +42,13 @@ typedef struct {
 
 static inline const float *at_row(const float *x, int64_t row) { return x ? x + row : NULL; }
 
-/* What lies before step t: of the steps, or what was there before the first one. */
+/* The (B, H) matrix before step t: step t - 1 of steps, or first for t = 0. */
 static inline const float *before_step(
     const layer *l, int64_t t, const float *steps, const float *first) {
   return t ? steps + (t - 1) * l->B * l->H : first;
 }
 
-/* Fetch n numbers, at most two vectors of them, while a product is made. */
+/* Fetch n numbers, at most two vectors, into the cache while a product is made. */
 static inline void fetch(const float *x, int64_t n) {
   for (int64_t at = 0; at < n; at += 16) __builtin_prefetch(x + at, 1, 3);
   __builtin_prefetch(x + n - 1, 1, 3);
@@ -153,9 +153,9 @@ static void pack_backward(int64_t H, int64_t block, const float *weight, float *
   }
 }
 
-/* All steps backward. grad_out (T, B, H) is the gradient of the masked outputs, grad_last (B, H)
- * that of the last unmasked one. grad_cell goes from d(last cell) to d(c); grad_gates becomes
- * d(gate inputs). packed is as for lstm_forward. */
+/* All steps backward. grad_out (T, B, H) is the gradient of the masked outputs. grad_last (B, H) is
+ * the gradient of the last unmasked output. grad_cell is d(last cell), and becomes d(c). grad_gates
+ * becomes d(gate inputs). packed is as for lstm_forward. */
 EXPORT void lstm_backward(
     int64_t T, int64_t B, int64_t H, int threads, const float *weight, float *packed, float *gates,
     const float *c, const float *mask, float *cells, float *tanh_cells, const float *grad_out,
@@ -176,8 +176,8 @@ EXPORT void lstm_backward(
   }
 }
 
-/* A step of an LSTM layer. gates (B, 4H) hold x W^T + b; the product h U^T is added, and they become
- * i, f, g, o. out = o tanh(cell) mask, and the same in bfloat16 if out_low is given. */
+/* A step of an LSTM layer. gates (B, 4H) hold x W^T + b. The product h U^T is added, and they
+ * become i, f, g, o. out = o tanh(cell) mask, and out_low the same in bfloat16 if it is given. */
 EXPORT void lstm_step(
     int64_t B, int64_t H, int threads, float *gates, const void *product, int type, const float *c,
     const float *mask, float *cell, float *tanh_cell, float *out, uint16_t *out_low) {
@@ -192,9 +192,9 @@ EXPORT void lstm_step(
 }
 
 /* A step backward. grad_hidden (B, H) is the gradient of the masked output without the product
- * d(gates of the next step) U, which is added here; grad_last, or NULL, that of the unmasked one.
- * grad_cell goes from d(cell) to d(c); grad_gates is d(gate inputs), and grad_low the same in
- * bfloat16 if it is given. grad_hidden is spoiled. */
+ * d(gates of the next step) U, which is added here; it is overwritten. grad_last is the gradient of
+ * the unmasked output, or NULL. grad_cell is d(cell), and becomes d(c). grad_gates becomes
+ * d(gate inputs), and grad_low the same in bfloat16 if it is given. */
 EXPORT void lstm_step_backward(
     int64_t B, int64_t H, int threads, const float *gates, const float *c, const float *tanh_cell,
     const float *mask, float *grad_hidden, const void *product, int type, const float *grad_last,

@@ -4,7 +4,8 @@
 
 #include "kernels.h"
 
-/* n units of a stream: their gates' inputs become i, f, g, o; H is how far apart these are. */
+/* n units of a stream forward. The inputs of their gates become i, f, g, o, which are H numbers
+ * apart. */
 ALONE static void forward_units(
     int64_t n, int64_t H, float *gates, const float *restrict before, const float *restrict mask,
     float *restrict cell, float *restrict tanh_cell, float *restrict out) {
@@ -22,8 +23,8 @@ ALONE static void forward_units(
   }
 }
 
-/* n units of a stream backward. dh is the gradient of their outputs and is spoiled; dc goes from
- * d(cell) to d(cell before). */
+/* n units of a stream backward. dh is the gradient of their outputs, and is overwritten. dc is
+ * d(cell), and becomes d(cell before). last is the gradient of the unmasked output, or NULL. */
 ALONE static void backward_units(
     int64_t n, int64_t H, const float *gates, const float *restrict before,
     const float *restrict tanh_cell, const float *restrict mask, const float *restrict last,

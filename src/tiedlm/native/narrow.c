@@ -8,7 +8,7 @@
 
 #include "lstm_units.h"
 
-#define FEW 5 /* words at a time */
+#define FEW 5 /* words that are read at a time */
 
 typedef float quad __attribute__((vector_size(16)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -23,8 +23,8 @@ static inline float sum_of(vec v) {
   return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-/* sums[t][r] = <x_t, w_r> for T words and R rows of a weight. K is at least LANES; the last vector
- * begins before the end of the others, and what it has in common with them counts as 0. */
+/* sums[t][r] = <x_t, w_r> for T words and R rows of a weight. K is at least LANES. The last vector
+ * overlaps the one before it, and the numbers that both have count as 0 in it. */
 #define DOTS(T, R)                                                                            \
   ALONE static void dots_##T##_##R(                                                           \
       int64_t K, const float *restrict x, const float *restrict w, int64_t w_row,             \
@@ -113,8 +113,8 @@ ALONE static void add_one(int64_t n, float g, const float *restrict w, float *re
   for (int64_t h = 0; h < n; h++) to[h] += g * w[h];
 }
 
-/* All steps backward, as lstm_backward in lstm.c. No gradient comes from later segments.
- * grad_cell (H) is zero and is spoiled, grad_hidden (H) is scratch. */
+/* All steps backward, as lstm_backward in lstm.c, but no gradient comes from later segments.
+ * grad_cell (H) must be zero, and is overwritten; grad_hidden (H) is scratch. */
 EXPORT void narrow_lstm_backward(
     int64_t T, int64_t H, int threads, const float *weight, const float *gates, const float *c,
     const float *cells, const float *tanh_cells, const float *grad_out, float *grad_hidden,

@@ -27,7 +27,7 @@ def has_fast_bf16(device: torch.device | str = "cpu") -> bool:
 
 
 def fp32_switch() -> Any:
-    """Return what holds ``fp32_precision`` for oneDNN's products, or None before PyTorch 2.9."""
+    """Return the owner of ``fp32_precision`` for oneDNN's products, or None before PyTorch 2.9."""
     return getattr(torch.backends.mkldnn, "matmul", None)
 
 
@@ -53,7 +53,7 @@ def _share(choice: routes.Choice) -> float:
 
 
 def _trial() -> Trial:
-    """Return what is measured: the products of a training step, with the switch off and on."""
+    """Return the trial: the products of a training step, with the switch off and on."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:

@@ -6,20 +6,21 @@
  */
 
 #ifdef __AVX512F__
-#define ROWS 12 /* of a tile: two vectors each must fit the registers */
+#define ROWS 12 /* of a tile: as many pairs of vectors fit the registers */
 #else
 #define ROWS 6
 #endif
 #define PANEL (2 * LANES)
 #define DEEP 704  /* rows of the panels that are laid out at a time, ... */
 #define WIDE 1024 /* ... and their columns */
-#define HIGH 72   /* rows of the left factor that a thread lays out at a time, for its second cache */
+#define HIGH 72   /* rows of the left factor that a thread lays out at a time, for its L2 cache */
 
 typedef void tile(int64_t, const float *restrict, int64_t, const float *restrict, float *restrict,
                   int64_t, int, const float *, int64_t);
 
-/* Write or add a (rows, K) panel (K, PANEL) to out, in the order of k whatever the number of rows.
- * Number (r, k) of a is a[r ROW + k COLUMN]. Meanwhile fetch what is read next: step numbers a k. */
+/* Write a (rows, K) panel (K, PANEL) to out, or add it. Each sum is in the order of k, whatever the
+ * number of rows. Number (r, k) of a is a[r ROW + k COLUMN]. For each k, step numbers of the next
+ * panel are fetched into the cache. */
 #define TILE(NAME, R, ROW, COLUMN)                                                            \
   static void NAME##_##R(int64_t K, const float *restrict a, int64_t a_row,                   \
                          const float *restrict panel, float *restrict out, int64_t out_row,   \
@@ -68,7 +69,7 @@ TILES(packed, 1, ROWS)
 static tile *const BY_ROWS[] = LIST(by_rows); /* a as it is, its rows contiguous */
 static tile *const PACKED[] = LIST(packed);   /* a laid out by pack_left */
 
-/* Lay PANEL columns of b out, of which n exist: the others become 0. */
+/* Lay out PANEL columns of b, of which n exist; the others become 0. */
 static void pack_panel(int64_t K, int64_t n, const float *b, int64_t row, int64_t column, float *to) {
   for (int64_t k = 0; k < K; k++, b += row, to += PANEL) {
     if (n == PANEL && column == 1) {
@@ -81,7 +82,7 @@ static void pack_panel(int64_t K, int64_t n, const float *b, int64_t row, int64_
   }
 }
 
-/* Lay rows of a out in tiles, each column by column. */
+/* Lay out rows of a in tiles, each tile column by column. */
 static void pack_left(int64_t rows, int64_t K, const float *a, int64_t row, int64_t column, float *to) {
   for (int64_t first = 0; first < rows; first += ROWS, to += ROWS * K) {
     int64_t n = least(ROWS, rows - first);
@@ -99,8 +100,8 @@ static void pack_left(int64_t rows, int64_t K, const float *a, int64_t row, int6
   }
 }
 
-/* Write or add left, laid out, times the panels of columns [0, P) to some rows of out. With a bias
- * (P) the rows begin with it. */
+/* Write left times panels to some rows and P columns of out, or add it. Both factors are laid out.
+ * With a bias (P) each row starts from it; add must then be set. */
 static void multiply_block(
     int64_t rows, int64_t K, int64_t P, const float *left, const float *panels, const float *bias,
     float *out, int64_t out_row, int add) {

@@ -8,7 +8,7 @@ The choice is kept in the cache folder, for this processor, this PyTorch and thi
 It is never made again there, so that numbers do not change from one process to the next. Where the
 cache cannot be written, nothing is measured and PyTorch's own way is used.
 
-The ways are in :mod:`tiedlm.matmul` and ``processor.py``.
+:mod:`tiedlm.matmul` and ``processor.py`` define the trials that are measured here.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from tiedlm.native.locks import ForkSafeLock
 # last place. bfloat16 operands leave about 2**-9.
 FP32_LEVEL = 16 * 2.0**-24
 
-_VERSION = 3  # of the ways: raised where what they do changes
-_MARGIN = 0.95  # of the usual way's time, which another way must reach
-_ROUNDS, _SECONDS = 10, 0.04  # of measuring a kind of product; the round under way is ended
-_SLOWER = 1.3  # times the fastest way's time; after a round a way that takes more is left out
+_VERSION = 3  # raise it when a way changes, so that all kinds are measured anew
+_MARGIN = 0.95  # a way replaces the usual one if it takes at most this share of its time
+_ROUNDS, _SECONDS = 10, 0.04  # most rounds of timing a kind, and time after which no round begins
+_SLOWER = 1.3  # a way that takes so many times the fastest one's time is left out after a round
 _PATIENCE = 120  # seconds to wait for another process that measures
 
+# Prepares what is done once, and returns the function that makes a product.
 Way = Callable[[], Callable[[], Any]]
 
 
 class Trial(NamedTuple):
-    """What is measured.
+    """The ways to make one kind of product, to be measured.
 
     Args:
-        ways: each prepares what is done once, and returns what is done for every product; the
-            first one is the usual.
-        error: returns the error of a product.
+        ways: name -> way; the first one is the usual way.
+        error: returns the relative error of a product.
         level: the largest error that is allowed.
-        uses: number of products for which the preparation serves.
+        uses: number of products that share one preparation.
     """
 
     ways: Mapping[str, Way]
@@ -61,7 +61,13 @@ class Trial(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The way that was chosen, and what was measured of each; nothing where none was."""
+    """The way that was chosen, and what was measured.
+
+    Args:
+        route: name of the way.
+        milliseconds: name of each way -> time of a product; empty if nothing was measured.
+        errors: name of each way -> its relative error; empty likewise.
+    """
 
     route: str
     milliseconds: dict[str, float]
@@ -77,9 +83,9 @@ def choose(kind: str, usual: str, trial: Callable[[], Trial]) -> Choice:
     """Return the choice for a kind of product with the threads in use.
 
     Args:
-        kind: names the kind; a change of it measures anew.
+        kind: name of the kind, under which the choice is kept.
         usual: the way that is used where nothing can be measured.
-        trial: makes what is measured, if it has to be.
+        trial: returns the trial; called if the kind has to be measured.
     """
     name = f"{kind}, {torch.get_num_threads()} threads"
     choice = _choices.get(name)
@@ -104,7 +110,7 @@ def info() -> str:
 
 
 def _kept(name: str, usual: str, trial: Callable[[], Trial]) -> Choice:
-    """Return the choice of the cache; measure first where there is none."""
+    """Return the choice that the cache has; measure and cache a new kind first."""
     global _reason
     try:
         path = cache_folder() / "native" / f"routes-{machine()}.json"
@@ -131,7 +137,7 @@ def _read(path: Path) -> dict[str, Choice]:
 
 
 def _measure_apart(trial: Callable[[], Trial]) -> Choice:
-    """Measure in another thread, where the caller's autocast and modes are not on."""
+    """Measure in another thread, because autocast and PyTorch's modes belong to a thread."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(lambda: measure(trial())).result()
 
@@ -140,7 +146,7 @@ def _measure_apart(trial: Callable[[], Trial]) -> Choice:
 def measure(trial: Trial) -> Choice:
     """Time each way that works and is exact, in turns, and choose."""
     errors = {}
-    for name, way in trial.ways.items():  # before any is timed, which may add to the result
+    for name, way in trial.ways.items():  # first, because timing may add to the result
         try:
             error = trial.error(way()())
         except (RuntimeError, AttributeError, NotImplementedError):
@@ -195,7 +201,7 @@ def machine() -> str:
 
 
 def processor_lines() -> list[str]:
-    """Return what the system says about the processor: its name and its instructions."""
+    """Return lines with the processor's name and instructions, as the system describes them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -54,6 +54,7 @@ def why_not(device: torch.device) -> str:
 
 @cache
 def _why_not(index: int) -> str:
+    """Return why Triton's kernels do not run on the GPU with this index, or "" if they do."""
     if torch.version.hip is not None:
         return "tried on NVIDIA's GPUs only"
     if not _is_installed():

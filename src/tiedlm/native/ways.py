@@ -1,6 +1,6 @@
-"""The ways to make a matrix product ``a @ b``: each writes or adds it to a matrix.
+"""The ways to make a matrix product ``a @ b``: each writes or adds it to the matrix ``out``.
 
-They change nothing of the process, such as PyTorch's switches. :mod:`tiedlm.matmul` chooses.
+They change no state of the process, such as PyTorch's switches. :mod:`tiedlm.matmul` chooses.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from tiedlm.native.library import declare, pointer, suitable_kernels
 
 BLOCK = 2048  # rows or columns of a product that is made in blocks
-_EVEN = 32  # of which the tokens of a product by oneDNN are a multiple
+_EVEN = 32  # oneDNN gets a multiple of so many tokens
 _PART = 2**18  # numbers that are added at a time; they fit a cache
 
 
@@ -23,7 +23,7 @@ def plain(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
     """Make a product in PyTorch's usual way."""
     if out.dtype == a.dtype and out.shape[1] == b.shape[1]:
         return out.addmm_(a, b) if accumulate else torch.mm(a, b, out=out)
-    return _put(torch.mm(a, b)[:, : out.shape[1]], out, accumulate)
+    return _store(torch.mm(a, b)[:, : out.shape[1]], out, accumulate)
 
 
 def _by_blocks(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
@@ -34,25 +34,25 @@ def _by_blocks(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
 
 
 def _by_onednn(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
-    """Make a product by oneDNN, which returns it: in blocks, so that the copies fit a cache."""
+    """Make a product by oneDNN and copy it, in blocks that fit a cache."""
     for a_block, b_block, out_block in _blocks(a, b, out):
-        _mostly(_copied_from_onednn, a_block, b_block, out_block, accumulate)
+        _with_even_tokens(_copied_from_onednn, a_block, b_block, out_block, accumulate)
     return out
 
 
 def _copied_from_onednn(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
-    return _put(onednn_linear(a, b.t())[:, : out.shape[1]], out, accumulate)
+    return _store(onednn_linear(a, b.t())[:, : out.shape[1]], out, accumulate)
 
 
-def _mostly(
+def _with_even_tokens(
     way: Callable[..., Tensor], a: Tensor, b: Tensor, out: Tensor, accumulate: bool
 ) -> Tensor:
-    """Make a product by oneDNN but for the last tokens.
+    """Make a product by ``way``, but the share of the last few tokens in PyTorch's usual way.
 
-    oneDNN keeps about 1 MB of compiled code for each shape it meets, and the number of tokens
-    changes from call to call.
+    oneDNN keeps about 1 MB of compiled code for each shape that it meets, and the number of tokens
+    changes from call to call. So it only gets multiples of ``_EVEN`` tokens.
     """
-    if is_transposed(a):  # the tokens are what is summed over
+    if is_transposed(a):  # the product sums over the tokens
         even = a.shape[1] - a.shape[1] % _EVEN
         if even:
             way(a[:, :even], b[:even], out, accumulate)
@@ -68,9 +68,12 @@ def _mostly(
 
 
 def _transposed(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
-    """Make a product as ``(b^T a^T)^T``: a library may copy a transposed a, and b is smaller."""
+    """Make a product as ``(b^T a^T)^T``.
+
+    A library may copy a transposed ``a``. Here ``b``, which is smaller, is copied instead.
+    """
     product_PM = torch.mm(b.t().contiguous(), a.t())
-    return _put(product_PM[: out.shape[1]].t(), out, accumulate)
+    return _store(product_PM[: out.shape[1]].t(), out, accumulate)
 
 
 def _compiled(
@@ -125,9 +128,9 @@ def _blocks(a: Tensor, b: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor,
 
 
 def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return ``x @ weight.t() + bias`` as ``torch.compile`` has oneDNN make it.
+    """Return ``x @ weight.t() + bias`` by oneDNN, with the operation that ``torch.compile`` uses.
 
-    The weight may be laid out for oneDNN.
+    The weight may be packed for oneDNN.
     """
     weight = _dense(weight)
     product: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
@@ -141,7 +144,7 @@ def _dense(weight: Tensor) -> Tensor:
     return weight.contiguous()
 
 
-def _put(product: Tensor, out: Tensor, accumulate: bool) -> Tensor:
+def _store(product: Tensor, out: Tensor, accumulate: bool) -> Tensor:
     """Write or add a product to a matrix."""
     if not accumulate:
         return out.copy_(product)

@@ -1,7 +1,7 @@
-"""Attention to the words just before: what the networks with a rolling memory share.
+"""Attention to the words just before, for the networks with a rolling memory.
 
 Shape letters: L layers, B streams, T steps, M words of memory, S = M + T words that a window can
-see, H hidden width, F inner width, A heads, D = H / A width of a head.
+see, E input width, H hidden width, F inner width, A heads, D = H / A width of a head.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EPSILON = 1e-5  # added to the mean square of a hidden state, as in Mistral
 
 
 class Memory(NamedTuple):
-    """The state of a network that attends: what each layer computed from the last M words.
+    """The state of a network that attends: keys and values of the last M words, for each layer.
 
     Shape:
         keys, values: ``(L, B, M, H)``, the latest word last; keys without any rotation.
@@ -37,7 +37,7 @@ class Memory(NamedTuple):
 
 
 def empty_memory(shape: tuple[int, int, int, int], like: Tensor) -> Memory:
-    """Return the memory before the first word, which then attends only to itself.
+    """Return an empty memory, with which the first word attends only to itself.
 
     Args:
         shape: ``(L, B, M, H)``.
@@ -48,7 +48,7 @@ def empty_memory(shape: tuple[int, int, int, int], like: Tensor) -> Memory:
 
 
 def check_memory(state: Memory, shape: tuple[int, int, int, int]) -> None:
-    """Check the shapes of a memory, whose keys should be ``shape``.
+    """Check the shapes of a memory; ``shape`` is the expected shape of its keys.
 
     Raises:
         ValueError: naming the tensor, its shape and the expected one.
@@ -69,7 +69,7 @@ class LayerMasks(NamedTuple):
 
 
 class Masks(NamedTuple):
-    """The dropout masks of a window: input, those of each layer, output ``(B, H)``."""
+    """The dropout masks of a window: input ``(B, E)``, one tuple per layer, output ``(B, H)``."""
 
     input: Tensor | None
     layers: list[LayerMasks]
@@ -87,7 +87,7 @@ def rotations(length: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
         width: width of a head, even.
         like: the result gets the dtype and the device of this tensor.
 
-    Source: Su et al. (2021), RoFormer; the pairs are those of Llama and Mistral.
+    Source: Su et al. (2021), RoFormer; units are paired as in Llama and Mistral.
     """
     positions = torch.arange(length, dtype=torch.float64, device=like.device)
     exponents = torch.arange(0, width, 2, dtype=torch.float64, device=like.device) / width
@@ -110,13 +110,14 @@ def banded_attention(
         y_t = \sum_{j = t}^{t + M} p_{tj} v_j, \qquad
         p_{tj} \propto [c_j = c_{M + t}] \exp(q_t \cdot k_j / \sqrt{D})
 
-    Key ``j = M + t`` is the word itself. M is how many keys there are more than queries.
+    Key ``j = M + t`` is the word itself. There are M more keys than queries.
 
     Args:
         query_BATD: queries of the words of a window.
         key_BASD: keys of the memory and of the window.
         value_BASD: their values.
-        context_BS: the context of each key, any number. A key without a word has another one.
+        context_BS: a number for each key, equal for the words of one context. Where the memory has
+            no word yet, it is a number of its own.
 
     Returns:
         ``(B, A, T, D)``.
@@ -146,12 +147,12 @@ def banded_attention(
 
 
 def heads(x_BSH: Tensor, count: int) -> Tensor:
-    """Cut vectors into those of the heads: ``(B, A, S, D)``."""
+    """Split vectors ``(B, S, H)`` into heads: ``(B, A, S, D)``."""
     return x_BSH.view(*x_BSH.shape[:2], count, -1).transpose(1, 2)
 
 
 def product(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return ``x @ weight.t()``, multiplied in ``dtype``, in the type of x."""
+    """Return ``x @ weight.t()`` in the type of x, with operands rounded to ``dtype``."""
     return functional.linear(x.to(dtype), weight.to(dtype)).to(x.dtype)
 
 

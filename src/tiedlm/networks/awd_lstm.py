@@ -1,4 +1,4 @@
-"""AWD-LSTM: an LSTM whose recurrent weights are dropped, with one dropout for each place.
+"""AWD-LSTM: an LSTM with separate dropouts of input, recurrent weights, layers and output.
 
 Optionally the input and the state of a layer gate each other before each step (Mogrifier).
 
@@ -21,7 +21,7 @@ from tiedlm.networks.lstm import lstm_layer_reference
 from tiedlm.networks.lstm_function import lstm_layer
 from tiedlm.networks.network import register
 from tiedlm.networks.options import option
-from tiedlm.tracing import is_jit_tracing, is_symbolic, is_transformed
+from tiedlm.tracing import needs_plain_operations
 
 if TYPE_CHECKING:
     from tiedlm.model import ModelConfig
@@ -242,35 +242,35 @@ class AWDLSTM(nn.Module):
 
     def _layer_function(self, x_TBE: Tensor) -> Layer:
         """Return the fast layer, or the readable one where PyTorch has to see its operations."""
-        is_seen = is_transformed() or is_symbolic(x_TBE) or is_jit_tracing()
-        return lstm_layer_reference if is_seen else lstm_layer
+        return lstm_layer_reference if needs_plain_operations(x_TBE) else lstm_layer
 
     def _run(
         self, x_TBE: Tensor, state: AWDState, layer_function: Layer
     ) -> tuple[Tensor, Tensor, AWDState]:
-        out_TBH = self._drop(x_TBE, self.dropout_input)
+        """Run the layers one after the other; return as :meth:`forward_with_raw` does."""
+        out_TBH = self._drop_units(x_TBE, self.dropout_input)
         parts = (torch.split(part[0], self.widths, dim=-1) for part in state)
         last_h, last_c = [], []
         for index, (layer, h_BH, c_BH) in enumerate(zip(self.typed_layers(), *parts, strict=True)):
             if index > 0:
-                out_TBH = self._drop(out_TBH, self.dropout_between)
-            weight_hh_GH = self._dropped(layer.weight_hh)
-            # Parts of a wider state are not contiguous, as the fast layer wants them.
+                out_TBH = self._drop_units(out_TBH, self.dropout_between)
+            weight_hh_GH = self._drop_connections(layer.weight_hh)
+            # The fast layer needs contiguous states, which parts of a wider state are not.
             out_TBH, h_BH, c_BH = layer(
                 out_TBH, h_BH.contiguous(), c_BH.contiguous(), weight_hh_GH, layer_function
             )
             last_h.append(h_BH)
             last_c.append(c_BH)
         after = AWDState(torch.cat(last_h, -1)[None], torch.cat(last_c, -1)[None])
-        return self._drop(out_TBH, self.dropout_output), out_TBH, after
+        return self._drop_units(out_TBH, self.dropout_output), out_TBH, after
 
-    def _drop(self, x_TBH: Tensor, p: float) -> Tensor:
-        """Return a window with some units of each stream dropped at every step."""
+    def _drop_units(self, x_TBH: Tensor, p: float) -> Tensor:
+        """Return a window in which each stream has the same units dropped at every step."""
         p = p if self.training else 0.0
         mask_BH = stream_mask(x_TBH.shape[1], x_TBH.shape[2], p, x_TBH, *self.mask_share)
         return x_TBH if mask_BH is None else x_TBH * mask_BH
 
-    def _dropped(self, weight: Tensor) -> Tensor:
+    def _drop_connections(self, weight: Tensor) -> Tensor:
         """Return recurrent weights with some dropped, the same ones in every process."""
         p = self.dropconnect if self.training else 0.0
         mask = variational_mask(tuple(weight.shape), p, weight)

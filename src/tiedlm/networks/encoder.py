@@ -1,4 +1,4 @@
-"""The Transformer encoder of PyTorch, which begins a text afresh every few words.
+"""The Transformer encoder of PyTorch, which forgets the text before each context of a few words.
 
 It is the network of pytorch/examples' word_language_model with ``--model Transformer``:
 ``torch.nn.TransformerEncoder`` with a causal mask, over word vectors to which sines and cosines of
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderOptions:
-    """What the encoder can be told beside its widths, its layers and its dropout.
+    """The options of the network ``encoder``.
 
     Raises:
         ValueError: naming the option that is out of range.
@@ -200,7 +200,7 @@ class TransformerEncoder(nn.Module):
         steps, batch_size = x_TBE.shape[:2]
         memory = self.context - 1
         check_memory(state, (self.n_layers, batch_size, memory, self.d_hidden))
-        # The place of a word counts from the beginning of the context that the memory is in.
+        # Places are counted from the beginning of the context that the memory ends in.
         read_B1 = state.known[0].float().round().sum(1, keepdim=True).long()
         place_BS = read_B1 + torch.arange(-memory, steps, device=x_TBE.device)
         context_BS = place_BS.div(self.context, rounding_mode="floor")
@@ -231,7 +231,7 @@ def _run_layer(
     context_BS: Tensor,
     masks: LayerMasks,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run a layer over a window; return it with the keys and values of the last M words."""
+    """Run a layer over a window; return hidden states, and keys and values of the last M words."""
     attention, size = layer.self_attn, memory[0].shape[1]
     projected = functional.linear(x_BTH, attention.in_proj_weight, attention.in_proj_bias)
     query_BTH, key_BTH, value_BTH = projected.chunk(3, dim=-1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tiedlm.networks.gru_function import gru_layer
 from tiedlm.networks.network import register
 from tiedlm.networks.recurrent import RecurrentNetwork, masked
-from tiedlm.tracing import is_jit_tracing, is_symbolic, is_transformed
+from tiedlm.tracing import needs_plain_operations
 
 if TYPE_CHECKING:
     from tiedlm.model import ModelConfig
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class GRULayer(nn.Module):
     """The parameters of one layer. The rows of each weight are in the order r, z, n.
 
-    ``recurrent_bias`` is ``b_hn``. The two biases of r, and those of z, only ever occur as a sum,
-    which is in ``bias``.
+    ``recurrent_bias`` is ``b_hn``. In ``torch.nn.GRU`` r and z have two biases each, of which only
+    the sum counts. Here ``bias`` holds the sum.
     """
 
     def __init__(self, d_input: int, d_hidden: int) -> None:
@@ -100,9 +100,9 @@ class GRU(RecurrentNetwork):
     def run_layer(
         self, layer: nn.Module, x_TBE: Tensor, h_BH: Tensor, mask_BH: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Run the fast layer or, where it does not serve, the readable one."""
+        """Run the fast layer, or the readable one where PyTorch has to see its operations."""
         assert isinstance(layer, GRULayer)
         weights = (layer.weight_ih, layer.weight_hh, layer.bias, layer.recurrent_bias)
-        is_plain = not (is_transformed() or is_symbolic(x_TBE) or is_jit_tracing())
-        run = gru_layer if self.fast and is_plain else gru_layer_reference
+        is_fast = self.fast and not needs_plain_operations(x_TBE)
+        run = gru_layer if is_fast else gru_layer_reference
         return run(x_TBE, h_BH, *weights, mask_BH)

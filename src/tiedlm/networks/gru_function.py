@@ -21,13 +21,13 @@ from tiedlm.tracing import require_single_gradient
 
 
 class _Run(NamedTuple):
-    """What a pass leaves behind.
+    """The tensors of a forward pass that the backward pass needs.
 
     Args:
         gates_TBG: ``r``, ``z`` and ``n`` of each step.
-        products_TBG: the recurrent product of each step; of its last third, with ``b_hn``.
-        states_SBH: the hidden states, of the state before the first step too: S = T + 1.
-        factors_SBH: the same, masked.
+        products_TBG: the recurrent product of each step; its last third includes ``b_hn``.
+        states_SBH: the hidden states, beginning with the one before the first step: S = T + 1.
+        factors_SBH: the masked hidden states.
     """
 
     gates_TBG: Tensor
@@ -46,6 +46,7 @@ def _run(
     mask_BH: Tensor | None,
     gemm: torch.dtype,
 ) -> _Run:
+    """Run forward, with products in the type ``gemm``; see ``gru_layer_reference``."""
     T, B, E = x_TBE.shape
     G, H = weight_hh_GH.shape
     gates_TBG = bias_G.new_empty(T, B, G).copy_(bias_G)
@@ -86,7 +87,8 @@ def _run_backward(
     T, B, H = grad_TBH.shape
     gemm, dtype = weight_hh_GH.dtype, grad_TBH.dtype
     r_TBH, z_TBH, n_TBH = run.gates_TBG.chunk(3, -1)
-    # d(product) is d(h_t) times a factor, and h_(t-1) has z of d(h_t) besides what they give.
+    # d(product) is d(h_t) times a factor. d(h_(t-1)) is z d(h_t), plus what comes through the
+    # products.
     grad_products_TBG = torch.empty_like(run.products_TBG)
     by_r_TBH, by_z_TBH, by_n_TBH = grad_products_TBG.chunk(3, -1)  # the factors, then the gradients
     new_TBH = torch.addcmul(n_TBH.new_ones(()), n_TBH, n_TBH, value=-1).mul_(1 - z_TBH)
@@ -122,6 +124,8 @@ def _run_backward(
 
 
 class _GRULayer(torch.autograd.Function):
+    """The layer as one autograd node, whose gradient is written by hand."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -180,8 +184,8 @@ def gru_layer(
 ) -> tuple[Tensor, Tensor]:
     """Compute :func:`tiedlm.networks.gru.gru_layer_reference` faster.
 
-    Arguments, results and equations are those of the reference. The gradient is written by hand and
-    is differentiable once. No gradient flows into the mask.
+    The reference explains arguments, results and equations. The gradient is written by hand, and
+    cannot be differentiated again. No gradient flows into the mask.
     """
     inputs = (x_TBE, h_BH, weight_ih_GE, weight_hh_GH, bias_G, recurrent_bias_H)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):

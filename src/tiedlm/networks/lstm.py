@@ -228,6 +228,7 @@ class VariationalLSTM(nn.Module):
                 )
         fast = self.fast and not is_transformed()
         if fast and not self.training and not torch.is_grad_enabled():
+            # Evaluation has no masks, so PyTorch's own kernel serves, where it is faster.
             dtype = next(self.typed_layers()).bias.dtype
             x_TBE, h_LBH, c_LBH = from_autocast(dtype, x_TBE, h_LBH, c_LBH)
             with without_autocast(x_TBE):

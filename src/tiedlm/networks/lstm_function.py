@@ -43,7 +43,8 @@ def _run(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Run forward; return ``hidden_SBH, h_BH, gates_TBG, cells_TBH, tanh_cells_TBH``.
 
-    ``hidden_SBH`` has the masked hidden states, of the state before the first step too: S = T + 1.
+    ``hidden_SBH`` has the masked hidden states, beginning with the one before the first step:
+    S = T + 1.
     """
     T, B, E = x_TBE.shape
     H = h_BH.shape[-1]
@@ -74,7 +75,7 @@ def recurrence(
 
     Args:
         gates_TBG: the gates.
-        tensors: the others that are read.
+        tensors: the other tensors that the function will read.
         products: type of the matrix products' operands.
     """
     tensors = (gates_TBG, *tensors)
@@ -143,21 +144,9 @@ def _run_backward(
     """Return the gradients of the gates' inputs, also in the GEMMs' type, and of ``c_BH``."""
     T, B, H = cells_TBH.shape
     gemm = weight_hh_GH.dtype
-    i_TBH, f_TBH, g_TBH, o_TBH = gates_TBG.chunk(4, dim=-1)
-
-    # d(gate inputs) is d(cell) * cell_factors for i, f, g and d(hidden) * o_factor for o. The
-    # factors are derivatives of sigmoid and tanh.
-    cell_factors_TB3H = torch.empty_like(gates_TBG[..., : 3 * H])
-    by_i_TBH, by_f_TBH, by_g_TBH = cell_factors_TB3H.chunk(3, dim=-1)
-    torch.addcmul(i_TBH, i_TBH, i_TBH, value=-1, out=by_i_TBH).mul_(g_TBH)
-    torch.addcmul(f_TBH, f_TBH, f_TBH, value=-1, out=by_f_TBH)
-    by_f_TBH[0].mul_(c_BH)
-    by_f_TBH[1:].mul_(cells_TBH[:-1])
-    torch.mul(g_TBH, g_TBH, out=by_g_TBH).neg_().add_(1).mul_(i_TBH)
-    o_factor_TBH = torch.addcmul(o_TBH, o_TBH, o_TBH, value=-1).mul_(tanh_cells_TBH)
-    # d(cell) += d(hidden) * c_factor
-    c_factor_TBH = torch.mul(tanh_cells_TBH, tanh_cells_TBH).neg_().add_(1).mul_(o_TBH)
-
+    cell_factors_TB3H, o_factor_TBH, c_factor_TBH = _factors(
+        gates_TBG, c_BH, cells_TBH, tanh_cells_TBH
+    )
     grad_gates_TBG = torch.empty_like(gates_TBG)
     factor_TBG = grad_gates_TBG  # the gradient in the type of the GEMMs
     if gemm != grad_gates_TBG.dtype:
@@ -173,7 +162,7 @@ def _run_backward(
     cell_factor_views = cell_factors_TB3H.view(T, B, 3, H).unbind(0)
     grad_steps, factor_steps = grad_gates_TBG.unbind(0), factor_TBG.unbind(0)
     c_factor_steps, o_factor_steps = c_factor_TBH.unbind(0), o_factor_TBH.unbind(0)
-    f_steps, grad_outputs = f_TBH.unbind(0), grad_output_TBH.unbind(0)
+    f_steps, grad_outputs = gates_TBG[..., H : 2 * H].unbind(0), grad_output_TBH.unbind(0)
     grad_hidden_BH = torch.empty_like(grad_cell_BH)
     add_recurrent = adder(weight_hh_GH.t(), B)
     for t in range(T - 1, -1, -1):
@@ -191,7 +180,32 @@ def _run_backward(
     return grad_gates_TBG, factor_TBG, grad_cell_BH
 
 
+def _factors(
+    gates_TBG: Tensor, c_BH: Tensor, cells_TBH: Tensor, tanh_cells_TBH: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the derivatives of sigmoid and tanh by which a step multiplies gradients.
+
+    Returns:
+        ``(cell_factors_TB3H, o_factor_TBH, c_factor_TBH)``: d(gate inputs) is d(cell) times the
+        first for i, f and g, and d(hidden) times the second for o. d(cell) has a share of d(hidden)
+        times the third.
+    """
+    i_TBH, f_TBH, g_TBH, o_TBH = gates_TBG.chunk(4, dim=-1)
+    cell_factors_TB3H = torch.empty_like(gates_TBG[..., : 3 * i_TBH.shape[-1]])
+    by_i_TBH, by_f_TBH, by_g_TBH = cell_factors_TB3H.chunk(3, dim=-1)
+    torch.addcmul(i_TBH, i_TBH, i_TBH, value=-1, out=by_i_TBH).mul_(g_TBH)
+    torch.addcmul(f_TBH, f_TBH, f_TBH, value=-1, out=by_f_TBH)
+    by_f_TBH[0].mul_(c_BH)
+    by_f_TBH[1:].mul_(cells_TBH[:-1])
+    torch.mul(g_TBH, g_TBH, out=by_g_TBH).neg_().add_(1).mul_(i_TBH)
+    o_factor_TBH = torch.addcmul(o_TBH, o_TBH, o_TBH, value=-1).mul_(tanh_cells_TBH)
+    c_factor_TBH = torch.mul(tanh_cells_TBH, tanh_cells_TBH).neg_().add_(1).mul_(o_TBH)
+    return cell_factors_TB3H, o_factor_TBH, c_factor_TBH
+
+
 class _LSTMLayer(torch.autograd.Function):
+    """The layer as one autograd node, whose gradient is written by hand."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -268,9 +282,9 @@ def lstm_layer(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute :func:`tiedlm.networks.lstm.lstm_layer_reference` faster.
 
-    Arguments, results and equations are those of the reference. The gradient is written by hand and
-    is differentiable once. No gradient flows into the mask. ``gemm`` is the type of the products
-    where no gradient is needed; None leaves it to :mod:`tiedlm.arithmetic`.
+    The reference explains arguments, results and equations. The gradient is written by hand, and
+    cannot be differentiated again. No gradient flows into the mask. ``gemm`` is the type of
+    the products where no gradient is needed; None leaves it to :mod:`tiedlm.arithmetic`.
     """
     inputs = (x_TBE, h_BH, c_BH, weight_ih_GE, weight_hh_GH, bias_G)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):

@@ -1,7 +1,7 @@
-"""An LSTM layer that reads a few words of one stream, and hands over its gradient's factors.
+"""An LSTM layer that reads a few words of one stream, and returns the factors of its gradient.
 
-The numbers are those of ``lstm_layer_reference``. In float32 on a CPU the compiled kernels of
-``native/narrow.c`` make all products: no library is made for one stream of five words.
+The results equal ``lstm_layer_reference``. In float32 on a CPU the compiled kernels of
+``native/narrow.c`` make all products, because libraries are slow for one stream of five words.
 
 Shape letters: T words, E input width, H hidden width, G = 4H gates (i, f, g, o), P rows and K
 columns of a weight.
@@ -22,11 +22,11 @@ _LEAST_SHARED = 2**17  # multiplications of a step; one thread does fewer faster
 
 
 class Steps(NamedTuple):
-    """The steps of a layer, kept for the way back.
+    """The steps of a layer, kept for :func:`backward`.
 
     Args:
-        c_H: the cell state before them.
-        hidden_SH: the hidden states, that before the first step too: S = T + 1.
+        c_H: the cell state before the first step.
+        hidden_SH: the hidden states, beginning with the one before the first step: S = T + 1.
         gates_TG: the gates.
         cells_TH: the cell states.
         tanh_cells_TH: their tanh.
@@ -43,7 +43,7 @@ def forward(
     x_TE: Tensor, h_H: Tensor, c_H: Tensor, weight_ih_GE: Tensor, weight_hh_GH: Tensor,
     bias_G: Tensor,
 ) -> Steps:  # fmt: skip
-    """Read the words of a layer without dropout; arguments as of ``lstm_layer_reference``."""
+    """Read words without dropout; ``lstm_layer_reference`` explains the arguments."""
     gates_TG = few_rows(x_TE, weight_ih_GE, bias_G)
     T, H = len(gates_TG), len(h_H)
     cells_TH, tanh_cells_TH = gates_TG.new_empty(2, T, H).unbind(0)
@@ -71,7 +71,7 @@ def backward(steps: Steps, weight_hh_GH: Tensor, grad_TH: Tensor) -> Tensor:
 
     Args:
         steps: what :func:`forward` returned.
-        weight_hh_GH: as it was then.
+        weight_hh_GH: the recurrent weight, unchanged since then.
         grad_TH: the gradient of the hidden states.
     """
     c_H, _, gates_TG, cells_TH, tanh_cells_TH = steps

@@ -15,7 +15,7 @@ from torch.nn import functional
 from tiedlm.arithmetic import kernels_for
 from tiedlm.native import declare, pointer
 
-_LEAST_WIDTH = 16  # of a product: the widest vector of narrow.c
+_LEAST_WIDTH = 16  # numbers summed by a product, at least: the widest vector of narrow.c
 
 _size, _int, _pointer = ctypes.c_int64, ctypes.c_int, ctypes.c_void_p
 _SIGNATURES = {
@@ -26,7 +26,7 @@ _SIGNATURES = {
 
 
 def narrow_kernels(weight_PK: Tensor, x: Tensor) -> ctypes.CDLL | None:
-    """Return the compiled kernels if they can multiply some rows like x with a weight."""
+    """Return the compiled kernels if they can multiply rows like ``x`` with a weight, else None."""
     if weight_PK.shape[1] < _LEAST_WIDTH or not weight_PK.is_contiguous():
         return None
     kernels = kernels_for(weight_PK, x, products=weight_PK.dtype, work=weight_PK.numel())

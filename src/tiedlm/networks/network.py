@@ -1,4 +1,4 @@
-"""What a network is to the rest of the package, and the registry of networks.
+"""The protocol that every network follows, and the registry of networks.
 
 A network is an ``nn.Module`` that follows :class:`Network`. One line registers it::
 
@@ -7,8 +7,8 @@ A network is an ``nn.Module`` that follows :class:`Network`. One line registers 
         def __init__(self, config: ModelConfig) -> None: ...
 
 From then on ``ModelConfig(network="elman")`` and ``tiedlm train --network elman`` build it. The
-name is also the prefix of its parameters in saved runs, such as ``elman.weight_hh``. What a network
-can be told beside its widths and its dropout it declares as options: see ``options.py``.
+name is also the prefix of its parameters in saved runs, such as ``elman.weight_hh``. A network can
+declare options of its own, besides widths, layers and dropout: see ``options.py``.
 
 Shape letters: T steps, B streams, E width of the word vectors, H width of the hidden states.
 """
@@ -72,10 +72,10 @@ class Network(Protocol[S]):
 
 @runtime_checkable
 class GivesRaw(Protocol):
-    """A network that also hands over its output before dropout, for ``--tar``."""
+    """A network that also returns its output before dropout, for ``--tar``."""
 
     def forward_with_raw(self, x_TBE: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
-        """Return ``(hidden, raw, state)``: ``forward_time_major``, and ``hidden`` undropped."""
+        """Read a window; return ``(hidden, raw, state)``, where ``raw`` is the undropped output."""
         ...
 
 
@@ -84,7 +84,7 @@ def run_with_raw(
 ) -> tuple[Tensor, Tensor, Any]:
     """Read a window; return ``(hidden, raw, state)``, where ``raw`` is the undropped output.
 
-    A network that does not hand it over gives ``hidden`` twice.
+    If the network does not return its undropped output, ``raw`` is ``hidden``.
     """
     if isinstance(network, GivesRaw):
         return network.forward_with_raw(x_TBE, state)
@@ -149,7 +149,7 @@ def registered() -> list[str]:
 
 
 def builder_of(name: str) -> Builder:
-    """Return what builds the network of this name.
+    """Return the class or the function that builds the network of this name.
 
     Raises:
         UserError: for an unknown name, with those that are known.
@@ -173,7 +173,7 @@ def options_class(name: str) -> type[Any]:
 
 
 def network_options(name: str, given: Mapping[str, Any]) -> Any:
-    """Return the options of a network as its dataclass, those not given at their defaults.
+    """Return the options of a network as its dataclass; options not given have their defaults.
 
     Raises:
         UserError: for an unknown network or option, or a value of another type or out of range.

@@ -1,4 +1,4 @@
-"""The options of a network: what it can be told beside its widths, layers and dropout.
+"""The options that a network has besides widths, layers and dropout.
 
 A network declares them as a frozen dataclass whose fields are keyword-only and have defaults::
 
@@ -39,13 +39,13 @@ class NoOptions:
 
 
 def option(default: Any, text: str, *, training_only: bool = False) -> Any:
-    """Declare an option.
+    """Declare an option of a network, as a field of its dataclass.
 
     Args:
-        default: its value where it is not given.
+        default: its value if it is not given.
         text: its help.
-        training_only: it changes nothing in evaluation, as dropout does. A run may start from the
-            weights of one with another value.
+        training_only: whether it changes nothing in evaluation, such as dropout. A run may start
+            from the weights of a run with another value of it.
     """
     return dataclasses.field(
         default=default, metadata={"help": text, "training_only": training_only}
@@ -75,7 +75,7 @@ def check_declaration(options: type[Any]) -> None:
 
 
 def make_options(network: str, options: type[Any], given: Mapping[str, Any]) -> Any:
-    """Return the options of a network, those that are not given at their defaults.
+    """Return the options of a network; options not given have their defaults.
 
     Args:
         network: its name, for messages.
@@ -155,7 +155,7 @@ def _split(hint: Any) -> tuple[Any, bool]:
 
 
 def _checked(name: str, hint: Any, value: Any) -> Any:
-    """Return a value as its type has it: a whole number becomes a float where one is expected."""
+    """Return a value of the option's type; a whole number becomes a float if one is expected."""
     kind, may_be_none = _split(hint)
     if value is None and may_be_none:
         return None

@@ -1,4 +1,4 @@
-"""What the stacks of recurrent layers share whose state is one hidden vector a layer.
+"""The base class of recurrent networks whose state is one hidden vector for each layer.
 
 Shape letters: B streams, T steps, E input width, H hidden width, L layers.
 """
@@ -23,7 +23,7 @@ class HiddenState(NamedTuple):
 
 
 class RecurrentNetwork(nn.Module):
-    """A stack of layers; a subclass has one layer's parameters and its equations.
+    """A stack of recurrent layers; a subclass defines a layer's parameters and equations.
 
     In training mode each window draws, for every stream, one mask for the inputs and one for the
     hidden states of each layer. A layer's mask is on ``h`` where it re-enters the layer's matrix

@@ -16,12 +16,12 @@ from tiedlm.networks.network import register
 from tiedlm.networks.options import option
 from tiedlm.networks.recurrent import HiddenState, RecurrentNetwork, masked
 from tiedlm.networks.rhn_function import rhn_layer
-from tiedlm.tracing import is_jit_tracing, is_symbolic, is_transformed
+from tiedlm.tracing import needs_plain_operations
 
 if TYPE_CHECKING:
     from tiedlm.model import ModelConfig
 
-DEEPEST = 1000
+DEEPEST = 1000  # largest depth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,11 +139,10 @@ class RHN(RecurrentNetwork):
     def run_layer(
         self, layer: nn.Module, x_TBE: Tensor, h_BH: Tensor, mask_BH: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Run the fast layer or, where it does not serve, the readable one."""
+        """Run the fast layer, or the readable one where PyTorch has to see its operations."""
         assert isinstance(layer, RHNLayer)
         arguments = (x_TBE, h_BH, layer.weight_ih, layer.weight_hh, layer.bias, mask_BH)
-        is_plain = not (is_transformed() or is_symbolic(x_TBE) or is_jit_tracing())
-        if self.fast and is_plain:
+        if self.fast and not needs_plain_operations(x_TBE):
             return rhn_layer(*arguments)
         return rhn_layer_reference(*arguments)
 

@@ -18,16 +18,16 @@ from tiedlm.arithmetic import from_autocast, gemm_dtype, without_autocast
 from tiedlm.matmul import adder, matmul, operand
 from tiedlm.tracing import require_single_gradient
 
-_FEW_STEPS = 8  # laying out the weights does not pay in a window of fewer
+_LEAST_STEPS = 8  # in a shorter window, laying out the weights does not pay
 
 
 class _Run(NamedTuple):
-    """What a pass leaves behind.
+    """The tensors of a forward pass that the backward pass needs.
 
     Args:
         gates_DTBG: ``h_l`` beside ``t_l``.
         states_DTBH: ``s_(l-1)``, which each depth reads.
-        factors_DTBH: the same, masked, in the type of the products.
+        factors_DTBH: ``s_(l-1)``, masked, in the type of the products.
         output_TBH: ``s_D`` of each step.
     """
 
@@ -46,6 +46,7 @@ def _run(
     mask_BH: Tensor | None,
     gemm: torch.dtype,
 ) -> _Run:
+    """Run forward, with products in the type ``gemm``; see ``rhn_layer_reference``."""
     T, B, E = x_TBE.shape
     D, G = bias_DG.shape
     H, dtype = G // 2, bias_DG.dtype
@@ -83,8 +84,14 @@ def _run(
 
 
 def _adder(weight_PK: Tensor, rows: int, steps: int) -> Any:
-    """Return a function that adds products with a weight, laid out for them where it pays."""
-    if steps >= _FEW_STEPS:
+    """Return a function ``(a, out)`` that adds ``a @ weight.t()`` to ``out``.
+
+    Args:
+        weight_PK: the weight; it is laid out for the products in a window that is long enough.
+        rows: number of rows of a.
+        steps: number of steps of the window.
+    """
+    if steps >= _LEAST_STEPS:
         return adder(weight_PK, rows)
     weight_KP = weight_PK.t()
     return lambda a, out: matmul(a, weight_KP, out, accumulate=True)
@@ -97,7 +104,8 @@ def _run_backward(
     D, T, B, G = run.gates_DTBG.shape
     gemm, dtype = weight_hh_DGH.dtype, run.gates_DTBG.dtype
     h_DTBH, t_DTBH = run.gates_DTBG.chunk(2, -1)
-    # d(gate inputs) is d(s_l) * factor, and s_(l-1) has 1 - t of it besides what the gates give.
+    # d(gate inputs) is d(s_l) times a factor. d(s_(l-1)) is (1 - t) d(s_l), plus what comes through
+    # the gates.
     grad_gates_DTBG = torch.empty_like(run.gates_DTBG)
     by_h_DTBH, by_t_DTBH = grad_gates_DTBG.chunk(2, -1)  # first the factors, then the gradients
     torch.mul(h_DTBH, h_DTBH, out=by_h_DTBH).neg_().add_(1).mul_(t_DTBH)
@@ -139,7 +147,7 @@ def _run_without_gradient(
     mask_BH: Tensor | None,
     gemm: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    """Return the outputs and the last of them, and keep nothing of a step."""
+    """Return the outputs and the last state; keep no tensors for a gradient."""
     T, B, E = x_TBE.shape
     D, G = bias_DG.shape
     first_TBG = bias_DG.new_empty(T, B, G).copy_(bias_DG[0])
@@ -160,6 +168,8 @@ def _run_without_gradient(
 
 
 class _RHNLayer(torch.autograd.Function):
+    """The layer as one autograd node, whose gradient is written by hand."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -214,8 +224,8 @@ def rhn_layer(
 ) -> tuple[Tensor, Tensor]:
     """Compute :func:`tiedlm.networks.rhn.rhn_layer_reference` faster.
 
-    Arguments, results and equations are those of the reference. The gradient is written by hand and
-    is differentiable once. No gradient flows into the mask.
+    The reference explains arguments, results and equations. The gradient is written by hand, and
+    cannot be differentiated again. No gradient flows into the mask.
     """
     inputs = (x_TBE, s_BH, weight_ih_GE, weight_hh_DGH, bias_DG)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):

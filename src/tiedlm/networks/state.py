@@ -1,7 +1,7 @@
 """Functions of the state that a network carries from one window to the next.
 
-A state is a NamedTuple of tensors. Axis 1 of each tensor is the stream. Nothing else is asked of
-it, so the functions here serve every network. A checkpoint stores the tensors by their field names.
+A state is a NamedTuple of tensors. Axis 1 of each tensor is the stream. The functions here need
+nothing else, so they serve every network. A checkpoint stores the tensors by their field names.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def map_state(function: Callable[[Tensor], Tensor], state: S) -> S:
 
 
 def detach(state: S) -> S:
-    """Cut the graph: the state goes on, the gradient does not."""
+    """Return the state cut off from the graph: no gradient flows into the last window."""
     return map_state(Tensor.detach, state)
 
 
@@ -43,8 +43,8 @@ def select(state: S, streams: Tensor) -> S:
 
 def split(state: S, parts: int) -> list[S]:
     """Cut a state into equal parts along the streams."""
-    pieces = zip(*(part.chunk(parts, 1) for part in state), strict=True)
-    return [_like(state, piece) for piece in pieces]
+    chunks = zip(*(tensor.chunk(parts, 1) for tensor in state), strict=True)
+    return [_like(state, tensors) for tensors in chunks]
 
 
 def join(states: Sequence[S]) -> S:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerOptions:
-    """What a Transformer can be told beside its widths, its layers and two dropouts.
+    """The options of the network ``transformer``.
 
     Raises:
         ValueError: naming the option that is out of range.
@@ -202,7 +202,7 @@ class Transformer(nn.Module):
     def forward_time_major(
         self, x_TBE: Tensor, state: Memory | None = None
     ) -> tuple[Tensor, Memory]:
-        """Run over a window; :meth:`forward_with_raw` without the undropped output."""
+        """Run over a window as :meth:`forward_with_raw` does, without the undropped output."""
         output_TBH, _, state = self.forward_with_raw(x_TBE, state)
         return output_TBH, state
 

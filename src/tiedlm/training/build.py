@@ -44,7 +44,7 @@ def build_model(settings: Settings, corpus: Corpus, resumes: bool) -> LanguageMo
 
 
 def start_from(model: LanguageModel, folder: Path, corpus: Corpus) -> None:
-    """Load the best weights of an earlier run: a second session (footnote 4).
+    """Load the best weights of an earlier run: a second session (the paper's footnote 4).
 
     Raises:
         UserError: if that run has another architecture or another vocabulary.
@@ -53,8 +53,8 @@ def start_from(model: LanguageModel, folder: Path, corpus: Corpus) -> None:
     for name, (theirs, ours) in _architectures(earlier.config, model.config).items():
         if theirs != ours:
             raise UserError(
-                f"--init-from {folder} has {name.removeprefix('has_')} {_said(theirs)}, "
-                f"this run {_said(ours)}: give it the same"
+                f"--init-from {folder} has {name.removeprefix('has_')} {_as_flag(theirs)}, "
+                f"this run {_as_flag(ours)}: give it the same"
             )
     if earlier.vocabulary != corpus.vocabulary:
         raise UserError(f"--init-from {folder}: its vocabulary is not this corpus's")
@@ -62,13 +62,13 @@ def start_from(model: LanguageModel, folder: Path, corpus: Corpus) -> None:
 
 
 def _architectures(*configs: ModelConfig) -> dict[str, tuple[Any, ...]]:
-    """Return what decides the architecture of some models, by its name."""
+    """Return name -> value in each configuration, for all that decides the architecture."""
     names = ("network", "d_embed", "d_hidden", "n_layers", "tied", "has_decoder_bias")
     found = {name: tuple(getattr(config, name) for config in configs) for name in names}
     return found | {"options": tuple(of_evaluation(config.network_options) for config in configs)}
 
 
-def _said(value: Any) -> str:
+def _as_flag(value: Any) -> str:
     """Return a value of a configuration as the command line gives it."""
     if isinstance(value, dict):
         return " ".join(f"{name}={one}" for name, one in value.items()) or "none"

@@ -22,7 +22,7 @@ _WARM_UP = 3  # steps before the recording, as PyTorch's manual asks for
 def can_capture(settings: Settings, ranks: Ranks, device: torch.device) -> bool:
     """Tell whether the updates of a run can be recorded.
 
-    They can on one GPU, by SGD without weight decay, each of one group and of one length.
+    That needs one GPU, SGD without weight decay, no ``--accumulate`` and windows of one length.
     """
     is_wanted = read(CUDA_GRAPH) != "0"
     is_sgd = settings.optimizer in ("sgd", "nt-asgd") and settings.weight_decay == 0
@@ -31,11 +31,11 @@ def can_capture(settings: Settings, ranks: Ranks, device: torch.device) -> bool:
 
 
 class CapturedStep:
-    """What :func:`tiedlm.training.step.train_step` does, for windows of one shape on a GPU.
+    """Does the work of :func:`tiedlm.training.step.train_step`, for one shape of window on a GPU.
 
-    The random numbers are those of steps that are not recorded, so a run may change between the
-    two. One difference: where the loss or the gradient is not finite the weights are lost, though
-    the error is the same.
+    It draws the same random numbers as a step that is not recorded, so a run may use both. There is
+    one difference: if the loss or the gradient is not finite, the weights are lost. The error is
+    the same.
 
     Args:
         objective: whose parameters are updated.
@@ -56,6 +56,7 @@ class CapturedStep:
         self._record()
 
     def _record(self) -> None:
+        """Record an update in a graph; parameters and random numbers stay as they were."""
         device = self.inputs_BT.device
         random_state = torch.cuda.get_rng_state(device)
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -103,10 +104,10 @@ class CapturedStep:
             targets_BT: the next words.
             state: what the last window left; None is zeros.
             rate: learning rate.
-            stop_requested: handed on.
+            stop_requested: becomes ``stop`` of the result.
 
         Returns:
-            As ``train_step``; its state is overwritten by the next call.
+            As ``train_step`` does. The next call overwrites the state.
 
         Raises:
             FloatingPointError: if the loss or the gradient is not finite.

@@ -228,6 +228,7 @@ def restore_checkpoint(
 
 
 def _restore(sidecar: Path, model: LanguageModel, run_id: str) -> Restored:
+    """Restore the checkpoint with this JSON file, or raise UserError if it is not sound."""
     path = sidecar.with_suffix(".safetensors")
     described = read_json(sidecar)
     promised = described.pop("own_sha256", None) if isinstance(described, dict) else None

@@ -64,7 +64,7 @@ class Ranks:
         if self.world == 1:
             return objective
         ids = [device.index] if device.type == "cuda" else None
-        # What soft targets are made of is the same on every rank.
+        # The buffers have the rows of the soft targets, which every rank computes alike.
         return DistributedDataParallel(objective, device_ids=ids, broadcast_buffers=False)
 
     def sum(self, values: Sequence[float], device: torch.device) -> list[float]:

@@ -1,4 +1,4 @@
-"""Find the settings that a run is given and never reads."""
+"""Find the settings that a user gave and that have no effect in the run."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class KeptWeights:
-    """The checkpoints by words seen of a run.
+    """Keeps the weights of a run after given numbers of words.
 
     Args:
         out: the run folder.

@@ -19,8 +19,7 @@ import numpy.typing as npt
 from tiedlm.arithmetic import arithmetic
 from tiedlm.data import Corpus
 from tiedlm.errors import UserError
-from tiedlm.evaluation import evaluate, per_word, perplexity
-from tiedlm.evaluation.per_word import PerWord
+from tiedlm.evaluation import evaluate, perplexity
 from tiedlm.evaluation.subspace import subspace_distance
 from tiedlm.files import check_folder, read_json, write_json, write_text
 from tiedlm.model import LanguageModel
@@ -40,6 +39,7 @@ from tiedlm.training.settings import Settings
 from tiedlm.training.signals import stop_signals
 from tiedlm.training.soft_targets import TargetSource
 from tiedlm.training.step import Objective
+from tiedlm.training.text_units import TextUnits
 from tiedlm.training.updater import Updater
 from tiedlm.training.windows import Windows
 
@@ -106,7 +106,7 @@ def check_parts(corpus: Corpus) -> None:
 
 
 class _Training:
-    """A run under way: its model, its text and how far it is."""
+    """A run under way: its model, its text and its progress."""
 
     def __init__(
         self,
@@ -137,14 +137,15 @@ class _Training:
         self.updater = Updater(objective, settings, ranks, self.device)
         self.windows = Windows(corpus, settings, ranks, self.device)
         self.epoch_tokens = self.windows.epoch_tokens
+        self.units = TextUnits(corpus)
         self.progress = Progress()
         self.state: State | None = None
-        self.averages = False
+        self.averages = False  # whether the weights of this epoch's updates are averaged
         self.kept = KeptWeights(out, settings)
         self.run_id = ""
 
     def run(self, stop_requested: StopRequested) -> dict[str, Any]:
-        """Train to the end and return the result, which may be there already."""
+        """Train to the end and return the result; a finished run is not trained again."""
         notes, is_finished = self._open_folder()
         if notes or not is_finished:
             total = self.settings.epochs * self.epoch_tokens
@@ -175,11 +176,12 @@ class _Training:
             self._write_metrics()
         notes = self.windows.warnings() if folder.earlier is None else []
         notes += start.notes
-        total = self._words(self.settings.epochs * self.epoch_tokens)
-        notes += self.kept.notes(self._words(self._seen()), total)
+        total = self.units.words(self.settings.epochs * self.epoch_tokens)
+        notes += self.kept.notes(self.units.words(self._seen()), total)
         return notes, start.is_finished
 
     def _train_epoch(self, stop_requested: StopRequested) -> None:
+        """Train on the windows of the epoch that are left, and save from time to time."""
         progress = self.progress
         self.windows.begin(progress.epoch)
         valid = [line["valid_ppl"] for line in progress.history]
@@ -205,7 +207,7 @@ class _Training:
         progress = self.progress
         inputs_BT, targets_BT = self.windows[progress.window]
         rate = self._rate(progress.window, progress.step)
-        if self.settings.bptt_jitter:  # the objective is of bptt steps, whatever the window has
+        if self.settings.bptt_jitter:  # the objective is scaled to bptt steps for any window
             rate *= inputs_BT.shape[1] / self.settings.bptt
         self.updater.set_rate(rate)
         try:
@@ -232,16 +234,19 @@ class _Training:
         return out.stop
 
     def _seen(self) -> int:
-        """Return the words read in all epochs so far: the targets predicted."""
+        """Return the number of tokens predicted in all epochs so far."""
         return (self.progress.epoch - 1) * self.epoch_tokens + self.progress.epoch_tokens
 
     def _after_update(self, before: int) -> None:
-        """Keep the weights or evaluate if the update reached a number of words that asks for it.
+        """Keep the weights or evaluate, if the update reached a number of words that asks for it.
 
         This comes before a checkpoint of the same step, so that a run that goes on from there lacks
         nothing. It draws no random number and changes no weight.
+
+        Args:
+            before: tokens predicted before the update.
         """
-        before, seen = self._words(before), self._words(self._seen())
+        before, seen = self.units.words(before), self.units.words(self._seen())
         every = self.settings.evaluate_every
         if self.ranks.is_first:
             for line in self.kept.keep(self.updater.evaluated, before, seen, self.progress):
@@ -251,44 +256,23 @@ class _Training:
         if every is not None and is_inside and before // every < seen // every:
             self._evaluate_inside(seen)
 
-    def _words(self, tokens: int) -> int:
-        """Return how many words so many tokens are: fewer if they are pieces."""
-        counts = self.corpus.info["parts"]["train"] if "pieces" in self.corpus.info else None
-        return tokens if counts is None else tokens * counts["words"] // counts["tokens"]
-
-    def _per_word(self, part: str, ppl: float) -> PerWord | None:
-        """Return the numbers per word that a perplexity per piece means, for a run of pieces."""
-        tokens = len(getattr(self.corpus, part)) - 1
-        nll = tokens * math.log(ppl) if math.isfinite(ppl) else math.inf
-        return per_word.of_part(self.corpus.info, part, nll)
-
     def _evaluate_inside(self, seen: int) -> None:
         """Add a line about the validation perplexity inside an epoch to ``metrics.jsonl``."""
         progress, started = self.progress, time.monotonic()
         valid = self._measure(self.updater.evaluated, self.corpus.valid)
         lr = self._rate(progress.window - 1, progress.step - 1)
-        seconds, found = time.monotonic() - started, self._per_word("valid", valid)
+        seconds, found = time.monotonic() - started, self.units.per_word("valid", valid)
         progress.add_evaluation(seen, lr, valid, seconds, found.numbers() if found else {})
         self.watcher.line(
             f"epoch {progress.epoch:>3}/{self.settings.epochs}  {seen:,} words  "
-            f"{self._shown(valid)}"
+            f"{self.units.shown(valid)}"
         )
         self._write_metrics()
 
     def _trained_per_word(self) -> float:
         """Return the training perplexity of the epoch so far, per word."""
         progress = self.progress
-        return perplexity(progress.epoch_nll, max(self._words(progress.epoch_tokens), 1))
-
-    def _shown(self, valid: float) -> str:
-        """Return a validation perplexity as a line of the log has it, per word if of pieces."""
-        found = self._per_word("valid", valid)
-        if found is None:
-            return f"valid ppl {valid:8.2f}"
-        return (
-            f"valid ppl {found.word_perplexity:8.2f} a word, {found.bits_per_byte:.3f} bits a "
-            f"byte, {valid:.2f} a piece"
-        )
+        return perplexity(progress.epoch_nll, max(self.units.words(progress.epoch_tokens), 1))
 
     def _rate(self, window: int, step: int) -> float:
         """Return the learning rate of a window of this epoch, for ``bptt`` steps."""
@@ -319,7 +303,7 @@ class _Training:
         assert progress.best_valid is not None
         self.watcher.epoch_end(
             f"epoch {progress.epoch:>3}/{self.settings.epochs}  lr {metrics['lr']:<7.4g} "
-            f"train ppl {self._trained_per_word():8.2f}  {self._shown(valid)}"
+            f"train ppl {self._trained_per_word():8.2f}  {self.units.shown(valid)}"
             f"{' *' if is_best else '  '}  {metrics['tokens_per_second']:,.0f} tokens/s  "
             f"{short_duration(progress.epoch_seconds)}",
             progress.best_valid,
@@ -343,7 +327,7 @@ class _Training:
             "tokens_per_second": progress.epoch_tokens / max(train_seconds, 1e-9),
             "seconds": progress.epoch_seconds,
         }
-        if (found := self._per_word("valid", valid)) is not None:
+        if (found := self.units.per_word("valid", valid)) is not None:
             metrics |= found.numbers()
         if not self.settings.tied and self.ranks.is_first:
             model = self.updater.evaluated
@@ -363,7 +347,7 @@ class _Training:
             ids = getattr(self.corpus, name)
             with arithmetic(precision="fp32"):  # as `tiedlm evaluate` does
                 measured[f"{name}_ppl"] = ppl = self._measure(self.model, ids)
-            if (found := self._per_word(name, ppl)) is not None:
+            if (found := self.units.per_word(name, ppl)) is not None:
                 measured |= found.numbers(f"{name}_")
         parameters = self.model.num_params()
         result = result_of(self.settings, self.progress, measured, self.epoch_tokens, parameters)
@@ -376,6 +360,7 @@ class _Training:
         return self.ranks.on_first(lambda: evaluate(model, ids).perplexity, self.device)
 
     def _checkpoint(self) -> None:
+        """Save everything that an exact resume needs."""
         state = self.ranks.gather(self.state)
         if self.ranks.is_first:
             memory = {**self.target_source.memory(), **self.updater.memory()}
@@ -383,6 +368,7 @@ class _Training:
             save_checkpoint(last, self.model, state, self.progress, self.run_id, memory)
 
     def _write_metrics(self) -> None:
+        """Write ``metrics.jsonl`` anew, and report its lines."""
         if not self.ranks.is_first:
             return
         lines = [json.dumps(line) + "\n" for line in self.progress.lines()]

@@ -19,7 +19,7 @@ _KINDS = {
     "bool": "true or false",
     "dict[str, Any]": "options by name",
 }
-LARGEST = 3e38  # what a 32-bit float holds
+LARGEST = 3e38  # a 32-bit float holds it
 
 Precision = Literal["auto", "fp32", "bf16"]
 VocabFrom = Literal["part", "whole"]
@@ -66,8 +66,21 @@ def check_ranges(settings: Settings) -> None:
     shuffles = get_args(Shuffle)
     require("shuffle", lambda x: x in shuffles, "none or documents")
     require("vocab_from", lambda x: x in ("part", "whole"), "part or whole")
+    _check_soft_target(settings)
+    _check_schedule(settings)
+    require("seed", lambda x: -(2**63) <= x < 2**63, "a 64-bit integer")
+    require("threads", lambda x: x is None or x <= 4096, "at most 4096")
+    require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
+    try:
+        parse_word_list(settings.keep_at)
+    except ValueError as error:
+        raise UserError(f"--keep-at (setting 'keep_at'): {error}") from error
+
+
+def _check_soft_target(settings: Settings) -> None:
+    """Refuse a soft target that does not exist or contradicts another setting."""
     sources = get_args(SoftTarget)
-    require("soft_target", lambda x: x in sources, f"one of {', '.join(sources)}")
+    _require(settings, "soft_target", lambda x: x in sources, f"one of {', '.join(sources)}")
     if settings.soft_target == "frozen" and settings.soft_target_from is None:
         raise UserError("--soft-target frozen needs --soft-target-from RUN")
     if settings.soft_target != "frozen" and settings.soft_target_from is not None:
@@ -77,14 +90,6 @@ def check_ranges(settings: Settings) -> None:
             f"--soft-target smoothing needs --temperature 1, got {settings.temperature:g}; label "
             "smoothing of e is --alpha e / (1 - e)"
         )
-    _check_schedule(settings)
-    require("seed", lambda x: -(2**63) <= x < 2**63, "a 64-bit integer")
-    require("threads", lambda x: x is None or x <= 4096, "at most 4096")
-    require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
-    try:
-        parse_word_list(settings.keep_at)
-    except ValueError as error:
-        raise UserError(f"--keep-at (setting 'keep_at'): {error}") from error
 
 
 def _check_schedule(settings: Settings) -> None:
@@ -134,7 +139,7 @@ def _require_type(settings: Settings, name: str, annotation: str) -> None:
 
 
 def _require(settings: Settings, name: str, holds: Callable[[Any], bool], expected: str) -> None:
-    """Refuse a value for which something does not hold."""
+    """Refuse the value of a setting unless ``holds`` is true of it."""
     value = getattr(settings, name)
     if not holds(value):
         raise UserError(f"{_flag(name)} (setting {name!r}): expected {expected}, got {value}")

@@ -109,7 +109,7 @@ class RunFolder:
         if start.is_finished:
             self._write_new_place()
         else:
-            # The old result is of fewer epochs: it goes before the configuration says how many.
+            # An old result is of fewer epochs. It is deleted before the configuration is replaced.
             (self.out / run_files.RESULT).unlink(missing_ok=True)
             ran_in = self._environment()
             config = {**self._config(), "id": self.run_id}
@@ -118,7 +118,7 @@ class RunFolder:
         self.corpus.vocabulary.save(self.out / run_files.VOCABULARY)
 
     def _write_new_place(self) -> None:
-        """Note where a finished run's text is now; what it was trained with stays as it was."""
+        """Record where the text of a finished run is now, and nothing else."""
         assert self.earlier is not None
         settings = {**self.earlier["settings"], "data": self.settings.data}
         config = {**self.earlier, "settings": settings, "corpus": self._config()["corpus"]}
@@ -131,7 +131,7 @@ class RunFolder:
         return (self.out / run_files.RESULT).is_file()
 
     def _new_id(self) -> str:
-        """Return a name for a new run that only the same run elsewhere has, too."""
+        """Return the id of a new run: a digest of everything that decides its weights."""
         config = {**self._config(), "settings": same_run.trajectory(self.settings)}
         model = config["model"]
         left_out = same_run.later_defaults(model)
@@ -139,7 +139,7 @@ class RunFolder:
         return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
     def _check_same_run(self, earlier: dict[str, Any]) -> None:
-        """Refuse to go on with a run that another text or other settings made."""
+        """Refuse to go on with a run of another text or of other settings."""
         if run_files.CHECKPOINT in earlier:
             raise UserError(
                 f"{self.out} is a checkpoint kept by --keep-at, and training would overwrite it; "
@@ -187,7 +187,7 @@ class RunFolder:
         start.progress.epoch = self.settings.epochs + 1
 
     def _check_best(self, progress: Progress) -> None:
-        """Refuse to train for hours towards a result that needs a missing file."""
+        """Refuse to go on without the best weights so far, which the result may need."""
         if progress.best_epoch == 0:
             return
         try:
@@ -199,7 +199,7 @@ class RunFolder:
             ) from error
 
     def _lost_model(self) -> list[str]:
-        """Say that a finished run no longer has its model, if it has not."""
+        """Return a note if a finished run has lost its model."""
         try:
             run.read_weights(self.out / run_files.WEIGHTS, self.run_id)
         except UserError as error:

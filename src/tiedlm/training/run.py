@@ -53,9 +53,9 @@ def _digest(tensors: Mapping[str, Tensor], run_id: str) -> str:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file: its tensors, and the text that goes with them.
+    """Read a safetensors file; return its tensors and its metadata.
 
-    The library opens no file whose name is not UTF-8, so it is given the bytes.
+    The library cannot open a file whose name is not UTF-8, so it is given the bytes.
 
     Raises:
         UserError: if the file is missing or damaged.
@@ -122,7 +122,7 @@ def _put(tensors: Mapping[str, Tensor], model: LanguageModel, path: Path) -> Non
 
 
 def run_id(folder: Path) -> str:
-    """Return the id of a run, which no other run has."""
+    """Return the id of a run: equal only for the same run, wherever it lies; "" if it has none."""
     return str(read_json(folder / CONFIG).get("id", ""))
 
 
@@ -174,7 +174,7 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
     return model.to(device).eval()
 
 
-# The parts of the environment that decide how numbers are rounded.
+# The keys of the environment that decide how numbers are rounded.
 ARITHMETIC = (
     "torch",
     "processor",

@@ -1,4 +1,4 @@
-"""Evaluate a run with methods on top of its model, whose settings are given, fitted or published.
+"""Evaluate a run with methods on top of its model, with given, fitted or published settings.
 
 The settings of each method come from the first of these places that has them:
 
@@ -7,18 +7,18 @@ The settings of each method come from the first of these places that has them:
 3. ``tuned.json``, for the method alone,
 4. the published defaults.
 
-A temperature that is to be fitted, and the weights of a mixture, are fitted when they are needed.
+With ``--temperature fit`` the temperature is fitted when it is needed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,6 @@ from tiedlm.evaluation.cache import Cache
 from tiedlm.evaluation.dynamic import Dynamic, defaults
 from tiedlm.evaluation.gradients import gradient_rms
 from tiedlm.evaluation.methods import Methods, method_losses
-from tiedlm.evaluation.mixture import fit_weights
 from tiedlm.evaluation.monte_carlo import monte_carlo_losses
 from tiedlm.evaluation.perplexity import perplexity
 from tiedlm.evaluation.temperature import GRID, with_temperature
@@ -39,74 +38,25 @@ from tiedlm.evaluation.tuning import TrialLog, Tuner, no_progress, temperature_o
 from tiedlm.evaluation.unfinished import Unfinished, never, text_digest
 from tiedlm.files import write_bytes
 from tiedlm.model import LanguageModel
+from tiedlm.training.method_request import (
+    ALONE,
+    FITTED,
+    GIVEN,
+    OURS,
+    PUBLISHED,
+    Request,
+    Resolved,
+)
 from tiedlm.training.run import read_tensors
 from tiedlm.training.tuned import LOG, RMS, UNFINISHED, Tuned, weights_digest
 
 FIT_WORDS = 250_000  # most words of validation for a temperature, a cache and a mixture
-SEARCH_WORDS = 30_000  # and for a trial of dynamic evaluation, as in dynamiceval.py --gridfast
-
-GIVEN = "given"
-PUBLISHED = "published default"
-OURS = "default of ours"
-FITTED = "fitted on validation"
-ALONE = "fitted on validation without the other methods"
-
-
-@dataclass(frozen=True)
-class Request:
-    """The methods that a user asked for.
-
-    Args:
-        dynamic: None, or the settings that were given, by name, with the rule.
-        temperature: None, "fit" or a number.
-        cache: None, or the settings that were given, by name.
-        samples: number of dropout masks to average over; None drops nothing.
-        window: words that share a mask.
-        seed: seed of the masks.
-    """
-
-    dynamic: Mapping[str, Any] | None = None
-    temperature: float | Literal["fit"] | None = None
-    cache: Mapping[str, Any] | None = None
-    samples: int | None = None
-    window: int = 35
-    seed: int = 1
-
-    def key(self) -> str:
-        """Return the name of this combination in ``tuned.json``."""
-        parts = []
-        for name, given in (("dynamic", self.dynamic), ("cache", self.cache)):
-            if given is not None:
-                parts.append(" ".join([name, *(f"{k}={v}" for k, v in sorted(given.items()))]))
-        if self.temperature is not None:
-            parts.append(f"temperature {self.temperature}")
-        if self.samples is not None:
-            parts.append(f"mc {self.samples} window={self.window} seed={self.seed}")
-        return ", ".join(parts)
-
-    def alone(self, method: str) -> Request:
-        """Return the request for one of the methods alone."""
-        return Request(**{method: getattr(self, method)})
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """The settings of all methods, and where each comes from.
-
-    Args:
-        methods: the settings.
-        sources: method -> where its settings come from.
-        entry: what ``tuned.json`` says about the fit, if the settings come from there.
-    """
-
-    methods: Methods
-    sources: dict[str, str] = field(default_factory=dict)
-    entry: Mapping[str, Any] | None = None
+SEARCH_WORDS = 30_000  # most for a trial of dynamic evaluation, as in dynamiceval.py --gridfast
 
 
 @dataclass
 class Evaluated:
-    """A run that is evaluated.
+    """A run folder under evaluation: its model, its text, and what was fitted for it.
 
     Args:
         folder: the run folder.
@@ -136,7 +86,7 @@ class Evaluated:
 
     @cached_property
     def tuned(self) -> Tuned:
-        """What was fitted for the run before."""
+        """The settings that earlier calls fitted for the run."""
         found = Tuned(self.folder, self.digest)
         if found.is_stale:
             self.note(f"{found.path} is for other weights of this run, and is not used")
@@ -144,7 +94,7 @@ class Evaluated:
 
     @cached_property
     def keeps(self) -> bool:
-        """Whether the run folder can be written; a note tells if not."""
+        """Whether the run folder can be written; if not, a note tells the user."""
         if os.access(self.folder, os.W_OK):
             return True
         self.note(f"{self.folder} cannot be written: what is fitted or interrupted is not kept")
@@ -152,18 +102,25 @@ class Evaluated:
 
     @cached_property
     def log(self) -> TrialLog:
-        """The log of the trials."""
+        """The log of all trials that were run to fit settings."""
         return TrialLog(self.folder / LOG, keeps=self.keeps)
 
     def unfinished(self, key: Mapping[str, Any]) -> Unfinished | None:
-        """Return where an evaluation goes on."""
+        """Return the saved place of an evaluation, or None if the folder cannot be written.
+
+        Args:
+            key: what the numbers depend on besides the weights and their type.
+        """
         if not self.keeps:
             return None
         whole = {"weights": self.digest, "dtype": str(self.model.embedding.weight.dtype), **key}
         return Unfinished(self.folder / UNFINISHED, whole, self.stop)
 
     def counter(self, title: str, total: int) -> Callable[[int], None]:
-        """Return what counts the words of an evaluation; without a place to save, it stops it.
+        """Return a function that counts the words of an evaluation.
+
+        Where nothing can be saved, an :class:`Unfinished` does not stop the evaluation. The counter
+        then does.
 
         Raises:
             KeyboardInterrupt: from the counter, if somebody asked the evaluation to stop.
@@ -180,10 +137,14 @@ class Evaluated:
         return count
 
     def validation(self, words: int, purpose: str) -> npt.NDArray[np.integer]:
-        """Return the first words of the validation text.
+        """Return the ids of the first ``words + 1`` words of the validation text.
+
+        Args:
+            words: how many words are predicted at most.
+            purpose: the flag that needs the text, for the message.
 
         Raises:
-            UserError: if there is none.
+            UserError: if the text is empty.
         """
         if len(self.corpus.valid) < 2:
             raise UserError(
@@ -193,7 +154,7 @@ class Evaluated:
 
     @cached_property
     def rms(self) -> dict[str, Tensor]:
-        """The gradient statistics, measured on the training text if the run has none."""
+        """The RMS of each parameter's gradient, measured on the training text if not yet kept."""
         path = self.folder / RMS
         device = self.model.embedding.weight.device
         expected = {name: p.shape for name, p in self.model.named_parameters()}
@@ -216,13 +177,26 @@ class Evaluated:
         return found
 
     def rms_for(self, dynamic: Dynamic | None) -> dict[str, Tensor] | None:
-        """Return the gradient statistics if the settings need them."""
+        """Return :attr:`rms` if dynamic evaluation with these settings needs it, else None."""
         return self.rms if dynamic is not None and dynamic.rule == "rms" else None
 
     def losses(
         self, ids: npt.NDArray[np.integer], request: Request, methods: Methods, title: str
     ) -> npt.NDArray[np.float32]:
-        """Return the losses of a text, and go on where an earlier call was interrupted."""
+        """Return the losses of a text, and go on where an earlier call was interrupted.
+
+        Args:
+            ids: ``(N,)`` word ids.
+            request: its dropout masks (``samples``, ``window``, ``seed``) are used.
+            methods: the settings of the other methods.
+            title: of the progress bar.
+
+        Returns:
+            ``(N - 1,)`` float32, in nats.
+
+        Raises:
+            UserError: if the cache is longer than the text.
+        """
         if methods.cache is not None and methods.cache.words >= len(ids):
             raise UserError(
                 f"--cache-words {methods.cache.words}: the text has only {len(ids):,} words; take "
@@ -250,7 +224,7 @@ class Evaluated:
         )
 
     def resolve(self, request: Request) -> Resolved:
-        """Return the settings of the methods, and fit a temperature that is to be fitted."""
+        """Return the settings of all methods; fit the temperature if the request says "fit"."""
         entry = self.tuned.get(request.key())
         sources: dict[str, str] = {}
         dynamic = cache = None
@@ -292,13 +266,13 @@ class Evaluated:
     def _temperature(
         self, request: Request, dynamic: Dynamic | None, words: int | None = None
     ) -> float:
-        """Fit the temperature on validation."""
+        """Fit the temperature on validation, and keep it if the weights do not adapt."""
         ids = self.validation(words or FIT_WORDS, "--temperature fit")
         if request.samples is None:
             found, loss = self._tuner(ids, dynamic).temperature(dynamic)
         else:
             found, loss = self._monte_carlo_temperature(request, ids)
-        if dynamic is None:  # later calls then do not need the text
+        if dynamic is None:  # kept, so that later calls do not need the text
             self.keep_fit(
                 dataclasses.replace(request, cache=None).key(),
                 {"temperature": found, "words": len(ids) - 1, "perplexity": perplexity(loss, 1)},
@@ -308,6 +282,7 @@ class Evaluated:
     def _monte_carlo_temperature(
         self, request: Request, ids: npt.NDArray[np.integer]
     ) -> tuple[float, float]:
+        """Fit the temperature of the averaged prediction; return it with its mean loss."""
         trial = {
             "model": self.digest, "text": text_digest(ids)[:16], "words": len(ids) - 1,
             "method": "temperature", "mc": [request.samples, request.window, request.seed],
@@ -338,7 +313,7 @@ class Evaluated:
         """Fit the settings that are not given on validation, and keep them in the run folder.
 
         Args:
-            request: the methods; a temperature that is "fit" is fitted.
+            request: the methods. Settings that it gives are kept.
             words: how many words of validation to use; by default 30,000 for a trial of dynamic
                 evaluation, and 250,000 for the others.
         """
@@ -362,7 +337,7 @@ class Evaluated:
         return self.resolve(request)
 
     def keep_fit(self, key: str, entry: dict[str, Any]) -> None:
-        """Keep what was fitted, in the run folder if that can be written."""
+        """Keep an entry of ``tuned.json``: in the file, or in memory if it cannot be written."""
         self.tuned.put(key, entry, write=self.keeps)
 
     def _tuned_cache(
@@ -372,6 +347,7 @@ class Evaluated:
         dynamic: Dynamic | None,
         temperature: float,
     ) -> Cache:
+        """Fit the settings of the cache that are not given."""
         if {"words", "theta", "weight"} <= set(given):
             return Cache(**given)
         if given.get("words", 0) >= len(ids) or len(ids) <= 101:
@@ -387,53 +363,3 @@ class Evaluated:
     @staticmethod
     def _is_fitted(request: Request) -> bool:
         return request.temperature == "fit" or bool(request.dynamic) or request.cache is not None
-
-
-def mixture_weights(
-    runs: Sequence[Evaluated],
-    requests: Sequence[Request],
-    resolved: Sequence[Resolved],
-    words: int | None = None,
-) -> tuple[list[float], str]:
-    """Return the weights of a mixture of runs, and where they come from.
-
-    They are fitted on the validation text of the first run, and kept in its folder.
-
-    Args:
-        runs: the runs.
-        requests: what was asked of each.
-        resolved: the settings of each.
-        words: how many words of validation to use; 250,000 by default.
-    """
-    first = runs[0]
-    members = [
-        [run.digest, request.key(), dataclasses.asdict(one.methods)]
-        for run, request, one in zip(runs, requests, resolved, strict=True)
-    ]
-    key = "mixture " + "+".join(run.digest[:12] for run in runs)
-    key += f" {requests[0].key()}".rstrip()
-    entry = first.tuned.get(key)
-    if entry is not None and entry.get("members") == members and words is None:
-        return list(entry["weights"]), FITTED
-    ids = first.validation(words or FIT_WORDS, "--mix")
-    trial = {"method": "mixture", "members": members, "text": text_digest(ids)[:16]}
-    found = first.log.find(trial)
-    if found is None:
-        title = partial("validation, run {} of {}".format, len(runs))
-        rows = [
-            run.losses(ids, request, one.methods, title(number))
-            for number, (run, request, one) in enumerate(
-                zip(runs, requests, resolved, strict=True), start=1
-            )
-        ]
-        losses_KN = np.stack(rows)
-        fitted = [round(float(one), 4) for one in fit_weights(losses_KN)]
-        found = {
-            "weights": [one / sum(fitted) for one in fitted],
-            "perplexities": [perplexity(float(row.mean(dtype=np.float64)), 1) for row in rows],
-        }
-        first.log.add(trial, found)
-    names = [str(run.folder) for run in runs]
-    entry = {"weights": found["weights"], "members": members, "runs": names, "log": LOG}
-    first.keep_fit(key, entry)
-    return list(found["weights"]), FITTED

@@ -10,7 +10,7 @@ May a run go on with these settings?      all but those that may change, and whe
                                           from another run
 Is a file of this run or of another?      the same, and the places of its text and of other runs
 Is a run that goes on already finished?   those that may change and decide by their value
-Is it a run of this cell of a table?      those of the cell
+Is it a run of this cell of a table?      the settings of the cell
 Do two runs differ in their seed only?    those that decide by their value; texts and other runs
                                           are compared by what they hold
 ========================================  ====================================================
@@ -37,8 +37,8 @@ def names(holds: Callable[[Identity], bool]) -> frozenset[str]:
 
 
 FIXED = names(lambda identity: not identity.may_change)
-PLACES = names(lambda identity: identity.decides == "content")
-LENGTH = names(lambda identity: identity.may_change and identity.decides == "value")
+PLACES = names(lambda identity: identity.decides == "content")  # of texts and other runs
+LENGTH = names(lambda identity: identity.may_change and identity.decides == "value")  # of training
 OF_CELL = names(lambda identity: identity.of_cell)
 LATER = names(lambda identity: identity.later)
 DECIDING = names(lambda identity: identity.decides == "value")
@@ -82,7 +82,7 @@ def trajectory(settings: Settings) -> dict[str, Any]:
 
 
 def later_defaults(values: dict[str, Any]) -> set[str]:
-    """Return the names of the later settings that have their default, as earlier runs did."""
+    """Return the names of later settings with their default value, which earlier runs had, too."""
     defaults = Settings().to_dict()
     return {name for name in LATER if name in values and values[name] == defaults[name]}
 
@@ -105,9 +105,9 @@ def of_cell(settings: Settings) -> Settings:
 
 
 def of_result(settings: Settings) -> dict[str, Any]:
-    """Return the settings by which runs are grouped that differ in their seed only.
+    """Return the settings that are equal in two runs that differ in their seed only.
 
-    The folders of other runs are among them: the caller replaces them by what these runs are.
+    Among them are the folders of other runs. The caller replaces a folder by what its run is.
     """
     compared = DECIDING - {"seed"} | PLACES - {"data"}
     return {name: v for name, v in canonical(settings).to_dict().items() if name in compared}

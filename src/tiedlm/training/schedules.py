@@ -1,6 +1,6 @@
 """Compute what changes during a run: the learning rate, and whether weights are averaged.
 
-Both are functions of the settings and of how far the run is. So a checkpoint needs nothing for it.
+Both are functions of the settings and of the run's progress, so a checkpoint need not store them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Define every setting of a run in one frozen dataclass; a recipe is an instance of it.
 
-The help text and the group of a field are those of its flag in ``tiedlm train --help``.
+``tiedlm train --help`` shows the help text of each field as the help of its flag.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 IMPORTED = "imported"  # the recipe of a run that tiedlm did not train
 
-# Of flags, in the order of --help. "Research" is for the controls and theory checks of studies.
+# Groups of flags, in the order of --help. "Research" is for controls and theory checks of studies.
 FlagGroup = Literal["Text", "Model", "Loss", "Schedule", "Machine", "Output", "Research"]
 
 
@@ -51,9 +51,13 @@ class Identity(NamedTuple):
 
 
 def _setting(default: Any, text: str, *, group: FlagGroup | None, **identity: Any) -> Any:
-    """Declare a setting: its default, its help and what its :class:`Identity` is.
+    """Declare a setting.
 
-    ``group`` is that of its flag in ``--help``, None if it has no flag.
+    Args:
+        default: its value if it is not given.
+        text: its help.
+        group: the group of its flag in ``--help``; None if it has no flag.
+        identity: the fields of its :class:`Identity`.
     """
     metadata = {"help": text, "group": group, "identity": Identity(**identity)}
     if isinstance(default, dict):
@@ -420,5 +424,9 @@ class Settings:
         )
 
     def lr_at(self, epoch: int) -> float:
-        """Return the rate of an epoch, counted from 1: ``lr * decay^max(0, e - after)``."""
+        """Return the exponential schedule's learning rate: ``lr * decay^max(0, epoch - after)``.
+
+        Args:
+            epoch: counted from 1.
+        """
         return float(self.lr * self.lr_decay ** max(0, epoch - self.decay_after))

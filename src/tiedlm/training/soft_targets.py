@@ -1,7 +1,7 @@
-"""Make the rows behind the soft target: the model's word vectors, or a control.
+"""Return the rows that soft targets are made of: the model's word vectors, or a control.
 
-The paper makes y~ from the model's own embedding. The controls test what that is worth: does the
-augmented loss gain from what the vectors mean, or would any smooth target do?
+The paper makes y~ from the model's own embedding. The controls test whether the augmented loss
+gains from the meaning of the vectors, or whether any smooth target would do.
 
 Source: the reviewers' question about Inan et al. (2017).
 
@@ -27,13 +27,13 @@ from tiedlm.training.run import load
 from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
-AVERAGE_DECAY = 0.999  # of a step: the average reaches back a thousand steps
-BAND = 50  # words of like frequency
-_LARGE = 30.0
+AVERAGE_DECAY = 0.999  # in each step, so the average reaches back about a thousand steps
+BAND = 50  # words of similar frequency
+_LARGE = 30.0  # the constant c in the rows of "unigram"
 
 
 class TargetSource(nn.Module):
-    r"""The rows from which the soft target is made.
+    r"""The rows that the soft target is made of.
 
     ``y~ = softmax(rows rows[target] / tau)``, where the rows are, by ``settings.soft_target``:
 
@@ -50,8 +50,8 @@ class TargetSource(nn.Module):
     - "average": a moving average of the embedding over the steps;
     - "frozen": the embedding of the finished run ``settings.soft_target_from``, by word.
 
-    Through "own" and those of "grad" a gradient flows into the embedding, if
-    ``settings.target_grad`` says so; through the others none.
+    With "own", "permuted-grad" and "permuted-band-grad" a gradient flows through the rows into the
+    embedding, unless ``settings.target_grad`` is false. With the others there is none.
 
     Args:
         model: the model that is trained.
@@ -87,8 +87,9 @@ class TargetSource(nn.Module):
         elif self.source == "unigram":
             counts = count_ids(corpus.train, len(weight))
             scores = torch.from_numpy(np.log(np.maximum(counts, 1))).to(weight.dtype)
-            # (c + s / c)(c + t / c) = c^2 + s + t + s t / c^2: the score s of a word, but for what
-            # is the same for all words and a remainder.
+            # With c + s / c as the row of each word, the score of a word for the target t is
+            # (c + s / c)(c + t / c) = c^2 + t + s + s t / c^2. The first two terms are equal for
+            # all words, and the last one is small. So y~ is softmax(s / tau).
             rows = (_LARGE + (scores - scores.mean()) / _LARGE).unsqueeze(1)
         elif self.source == "average":
             rows = weight.clone()
@@ -113,9 +114,10 @@ class TargetSource(nn.Module):
             self.rows.lerp_(weight.detach(), 1 - AVERAGE_DECAY)
 
     def memory(self) -> dict[str, Tensor]:
-        """Return the rows that a checkpoint must hold: those of earlier steps or of another run.
+        """Return the rows that a checkpoint must hold, because nothing else has them.
 
-        The other run may be trained further, or again, before this one goes on.
+        The rows of "average" come from earlier steps. The rows of "frozen" come from another run,
+        which may be trained further before this one goes on.
         """
         if self.source not in ("average", "frozen"):
             return {}
@@ -153,7 +155,7 @@ def frozen_rows(folder: Path, corpus: Corpus) -> Tensor:
     """
     if not (folder / RESULT).is_file():
         raise UserError(f"--soft-target-from {folder} is not a finished run: it has no {RESULT}")
-    with torch.random.fork_rng(devices=[]):  # a model that is made draws its weights
+    with torch.random.fork_rng(devices=[]):  # making a model draws random weights
         earlier = load(folder)
     known = earlier.vocabulary
     assert known is not None

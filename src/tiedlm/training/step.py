@@ -43,10 +43,10 @@ class StepOutput(NamedTuple):
 
 
 class Objective(nn.Module):
-    r"""The model together with its loss ``ce_weight J + alpha J_aug``: what a gradient is taken of.
+    r"""The model together with the loss that training minimises, ``ce_weight J + alpha J_aug``.
 
-    The loss is summed over the steps of a window and averaged over its streams: that is the scale
-    on which the paper's learning rate of 1 and clip of 5 work. For T steps the objective is
+    The loss is summed over the steps of a window and averaged over its streams. The paper's
+    learning rate of 1 and clip of 5 work on this scale. For T steps the objective is
 
     .. math::
         T (w J + \alpha J_{aug})
@@ -58,7 +58,7 @@ class Objective(nn.Module):
     Args:
         model: what is trained.
         settings: the weights of the losses.
-        target_source: what the soft target is made of; None is the model's embedding.
+        target_source: the rows that the soft target is made of; None is the model's embedding.
 
     Source: Inan et al. (2017); Zaremba et al. (2014); Merity et al. (2018), section 4.4.
     """
@@ -69,7 +69,8 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.target_source = target_source
-        # J_tot is J + alpha J_aug, times the weight of J. One of 2^-64 is lost beside J_aug.
+        # The objective is ce_weight (J + alpha / ce_weight J_aug). A weight of 0 becomes 2^-64,
+        # with which J vanishes beside J_aug.
         self.scale = max(settings.ce_weight, 2.0**-64)
         alpha = settings.alpha / self.scale
         self.loss_settings = (alpha, settings.temperature, settings.target_grad)
@@ -85,7 +86,7 @@ class Objective(nn.Module):
         for_output = None
         if self.model.config.tied:
             weight, for_output = TwoUses.apply(weight)  # type: ignore[no-untyped-call]
-        sparse = for_output is not None  # whose gradient takes in the rows of the other
+        sparse = for_output is not None  # TwoUses adds the sparse rows to the other gradient
         hidden, raw, new_state = self.model.read_with_raw(inputs_BT, state, weight, sparse=sparse)
         rows = None
         if self.target_source is not None:
@@ -108,15 +109,15 @@ class Objective(nn.Module):
     def _smoothed(
         self, hidden: Tensor, targets_BT: Tensor, for_output: Tensor | None
     ) -> LossOutput:
-        """Return J, J_aug = KL(uniform || y^), which counts the bias, and J + alpha J_aug.
+        """Return the loss of "smoothing", where J_aug = KL(uniform || y^) and y^ has the bias.
 
-        With the logits z, ``-log y^`` is ``J`` for the target and ``J + z_target - z`` for another
-        word, so that ``J_aug = J + z_target - mean(z) - log V``: the other logits are not needed.
+        With the logits z, ``-log y^`` is ``J + z_target - z`` for each word. So ``J_aug`` is
+        ``J + z_target - mean(z) - log V``, and the other logits are not needed.
         """
         decoder = self.model.decoder
         weight = decoder.weight if for_output is None else for_output
         ce = self.model.loss(hidden, targets_BT, weight=for_output).loss
-        # By `embedding`, whose gradient is summed in one order whatever the threads.
+        # `embedding` and not indexing: its gradient is summed in one order for any threads.
         above_mean = functional.embedding(targets_BT, weight) - weight.mean(0)
         scores = (decoder.project(hidden) * above_mean).sum(-1)
         if decoder.bias is not None:
@@ -138,8 +139,8 @@ def train_step(
 ) -> StepOutput:
     """Update the model on one window.
 
-    With ``settings.accumulate`` above 1 the streams are read in so many groups, one after
-    another: the same gradient in less memory.
+    With ``settings.accumulate`` above 1 the streams are read in so many groups, one after another.
+    That gives the same gradient in less memory.
 
     Args:
         objective: an :class:`Objective`, perhaps wrapped for several ranks.
@@ -199,7 +200,7 @@ def check_finite(ce: float, aug: float, grad_norm: float) -> None:
 
 
 def add_weight_decay(module: nn.Module, weight_decay: float) -> None:
-    """Add the gradient of ``weight_decay / 2 ||p||^2`` to that of each parameter ``p``."""
+    """Add ``weight_decay * p`` to the gradient of each parameter ``p``."""
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.grad is not None:
@@ -209,8 +210,8 @@ def add_weight_decay(module: nn.Module, weight_decay: float) -> None:
 def clipped_step(optimizer: torch.optim.Optimizer, grad_norm: float, clip: float) -> None:
     """Update with the gradient scaled down to a global norm of at most ``clip``.
 
-    Plain SGD multiplies the gradient by the learning rate, so the scale goes there: a pass over
-    all gradients less.
+    Plain SGD multiplies the gradient by the learning rate. So its learning rate is scaled instead,
+    which saves a pass over all gradients.
     """
     if not is_plain_sgd(optimizer):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -19,7 +19,7 @@ class TensorBoard:
     An epoch's values are plotted over epochs. Those inside an epoch are tagged ``inside_epoch/``
     and plotted over the words read.
 
-    Event files can only grow. So those of an earlier process are replaced, and a run that was
+    Event files can only grow. So the files of an earlier process are replaced, and a run that was
     killed and goes on has each epoch once.
 
     Args:

@@ -1,8 +1,8 @@
-"""What was fitted on validation for a run, kept in its folder.
+"""Keep the settings that were fitted on validation for a run, in its folder.
 
 ``tuned.json`` has the settings of the evaluation methods that ``tiedlm evaluate --tune`` found, for
-each combination of methods. ``tuning.jsonl`` is the log of the trials. Both name the weights they
-belong to by their SHA-256: after a run has been trained further they do not count.
+each combination of methods. ``tuning.jsonl`` is the log of the trials. Both name the SHA-256 of the
+weights that they belong to. After a run has been trained further, they are not used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Update a model window by window, each update launched as the device does it fastest.
+"""Update a model window by window, in the way that is fastest on the device.
 
 Shape letters: B streams, T steps of a window.
 """
@@ -18,12 +18,12 @@ from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
 from tiedlm.training.step import Objective, StepOutput, train_step
 
-UPDATES = "averaged_updates"  # of a checkpoint: over how many updates its averages are
+UPDATES = "averaged_updates"  # name in a checkpoint: how many updates are in its averages
 AVERAGE, OPTIMIZER = "average.", "optimizer."  # prefixes of names in a checkpoint
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """Return PyTorch's optimizer of all parameters; weight decay inside the clip is not its task.
+    """Return PyTorch's optimizer of all parameters, without weight decay inside the clip.
 
     Args:
         model: its parameters are updated.
@@ -39,7 +39,7 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
 
 
 class Updater:
-    """The optimizer of a run and the step that it repeats; on a GPU a recorded one where it fits.
+    """The optimizer of a run and its step; on a GPU the step is recorded if it can be.
 
     It also keeps the mean of the weights, for runs that evaluate it.
 
@@ -100,7 +100,7 @@ class Updater:
         )
 
     def add_to_average(self) -> None:
-        """Add the weights as they are now to the mean of those since averaging began."""
+        """Add the current weights to the mean of the weights since averaging began."""
         if self.average is None:
             self.average = AveragedModel(self.model)
         self.average.update_parameters(self.model)

@@ -16,20 +16,20 @@ from tiedlm.errors import UserError
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
 
-FEW_UPDATES = 10  # an epoch: fewer hardly move a model
+FEW_UPDATES = 10  # with fewer updates an epoch hardly moves a model, so the user is warned
 SHORTEST = 5  # steps of a window whose length varies
 SPREAD = 5.0  # standard deviation of that length
 RELEASE = 1 << 14  # words that are read before the memory of the text is given back
-_SHUFFLE = 1  # tells the random numbers of the shuffle from those of the windows
+_SHUFFLE = 1  # in the seed of the shuffle, so that it differs from the seed of the windows
 USUAL = 0.95  # probability of a window of about bptt steps; the others have about half of it
 
 
 def window_starts(settings: Settings, length: int, epoch: int) -> list[int]:
-    """Return where the windows of an epoch begin, and the end of the last one.
+    """Return the first step of each window of an epoch, and the end of the last window.
 
-    With ``settings.bptt_jitter`` a window has about ``bptt`` steps with probability 0.95, else
-    about half as many; the length is normal with a standard deviation of 5 steps. It depends on the
-    seed and the epoch only.
+    With ``settings.bptt_jitter`` the length of a window is normal with a standard deviation of 5
+    steps. Its mean is ``bptt`` with probability 0.95, else half of it. It depends on the seed and
+    the epoch only.
 
     Args:
         settings: of the run.
@@ -53,8 +53,17 @@ class Windows:
     """The training text of a rank, cut into the windows of an epoch.
 
     The text stays on disk, and each window is read when it is asked for. With ``--shuffle
-    documents`` the documents of an epoch are in an order of their own. It depends on the seed and
-    the epoch only, so a run that goes on reads the same words.
+    documents`` each epoch has its own order of the documents. It depends on the seed and the epoch
+    only, so a run that goes on reads the same words.
+
+    Args:
+        corpus: the text.
+        settings: batch size, lengths of windows, shuffle and seed.
+        ranks: this process among those that train together.
+        device: where the windows go.
+
+    Raises:
+        UserError: if documents are to be shuffled and the text is one document.
     """
 
     def __init__(
@@ -88,15 +97,15 @@ class Windows:
         return len(self.starts) - 1
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return the words of a window and the words that follow them."""
+        """Return the words of a window and the next words, each ``(B, T)`` int64."""
         start, end = self.starts[index : index + 2]
         rows = [self.text[first + start : first + end + 1] for first in self.firsts_B]
-        piece_BT = torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device)
-        self.read += piece_BT.numel()
+        tokens_BT = torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device)
+        self.read += tokens_BT.numel()
         if self.read > RELEASE:
             self.read = 0
             release(self.corpus.train)
-        return piece_BT[:, :-1], piece_BT[:, 1:]
+        return tokens_BT[:, :-1], tokens_BT[:, 1:]
 
     def share(self, index: int) -> float:
         """Return which share of the text comes before a window."""

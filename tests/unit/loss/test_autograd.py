@@ -44,10 +44,10 @@ def assert_same(got, want, **tolerance):
 
 @pytest.fixture
 def small_budget(monkeypatch):
-    """Make chunks of a few tokens, smaller pieces, and groups of a few words."""
+    """Make chunks of a few tokens, smaller strips, and groups of a few words."""
     monkeypatch.setattr(buffers, "LEAST_ROWS", 1)
     monkeypatch.setattr(buffers, "CHUNK", 31 * 9)
-    monkeypatch.setattr(buffers, "PIECE", 31 * 4)
+    monkeypatch.setattr(buffers, "STRIP", 31 * 4)
 
 
 OPTIONS = list(itertools.product((None, 3), (True, False), (0.0, 13.0), ("mean", "none")))
@@ -186,7 +186,7 @@ def test_at_most_two_chunks_and_the_distinct_targets_are_held(
     monkeypatch.setattr(buffers, "LEAST_ROWS", 1)
     monkeypatch.setattr(buffers, "CHUNK", chunk)
     monkeypatch.setattr(buffers, "MOST_KEPT", 0)
-    monkeypatch.setattr(buffers, "PIECE", chunk // 4)
+    monkeypatch.setattr(buffers, "STRIP", chunk // 4)
     peak = peak_numbers(lambda: run(tensors, targets, alpha=alpha, target_grad=target_grad))
     soft = (2 if target_grad else 1) * chunk if alpha else 0
     gradients = 2 * vocab * width + n * width + vocab

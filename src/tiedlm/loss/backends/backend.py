@@ -1,4 +1,4 @@
-"""What a backend does, and what it is given: the three steps between the matrix products.
+"""The protocol of a backend: three steps between the matrix products, and their data.
 
 Shape letters: C tokens of a chunk, U distinct targets of a group, V vocabulary, E embedding width.
 """
@@ -16,13 +16,19 @@ from tiedlm.loss.problem import Problem
 
 
 class Chunk(NamedTuple):
-    """Some tokens of a group: their scores, what is known of them, and their losses to be filled.
+    """Some tokens of a group, with tensors that the step :meth:`Backend.tokens` fills.
 
-    Shape:
-        scores_CV z; targets_C ids; weight_C; word_C the row of the group's words; nll_C J; lse_C
-        log mean exp(z / tau); dot_C <y~, z / tau>, unless the gradient through y~ is wanted;
-        grad_CV where G goes, perhaps the scores themselves, or None where G is not wanted. The
-        tokens are the group's from ``start`` on.
+    Args:
+        scores_CV: z; the step may overwrite it.
+        targets_C: ids of the words to predict.
+        weight_C: weights of the tokens.
+        word_C: for each token the row of its word in the group.
+        nll_C: to be filled with J.
+        lse_C: to be filled with ``log mean exp(z / tau)``.
+        dot_C: to be filled with ``<y~, z / tau>``, unless the gradient through y~ is wanted.
+        grad_CV: to be filled with G, perhaps the scores themselves; None if G is not wanted.
+        group: the group.
+        start: index of the first token in the group.
     """
 
     scores_CV: Tensor
@@ -39,12 +45,16 @@ class Chunk(NamedTuple):
 
 @dataclass
 class SoftTargets:
-    """y~ of a group's words, and what J_aug and the gradient through y~ need.
+    """The soft targets of a group's words.
 
-    Shape:
-        vectors_UE u; soft_UV y~; lse_U log mean exp(L^T u / tau). Only where the gradient through
-        y~ is wanted: weight_U, the summed weights of each word's tokens, and residual_UV, which is
-        r once every token of the group is taken off it. Only where not: dot_U, <y~, L^T u / tau>.
+    Args:
+        vectors_UE: u, the word vectors.
+        soft_UV: y~.
+        lse_U: ``log mean exp(L^T u / tau)``.
+        dot_U: ``<y~, L^T u / tau>``; None if the gradient through y~ is wanted.
+        weight_U: summed weights of each word's tokens; None unless that gradient is wanted.
+        residual_UV: r, once every token of the group is subtracted from it; None unless that
+            gradient is wanted.
     """
 
     vectors_UE: Tensor
@@ -56,34 +66,47 @@ class SoftTargets:
 
 
 class Backend(Protocol):
-    """The work between the products, for one pass.
+    """The work between the matrix products of one pass.
 
-    ``in_place`` says that scores have the type of the products' operands and become G and M where
-    they are, else they have the type of the losses. ``by_level`` is the order of the tokens: level
-    by level (``grouping.py``), else word by word.
+    Attributes:
+        in_place: whether scores have the type of the products' operands, and are overwritten by G
+            and M. If not, they have the type of the losses.
+        by_level: whether the tokens are ordered level by level (``grouping.py``), else word by
+            word.
     """
 
     in_place: bool
     by_level: bool
 
     def __init__(self, problem: Problem, grad_bias_V: Tensor | None) -> None:
-        """Begin a pass; the steps add to ``grad_bias_V`` all but the one-hot part."""
+        """Begin a pass.
+
+        Args:
+            problem: what is computed.
+            grad_bias_V: the steps add the gradient of the bias to it, without the one-hot part;
+                None if that gradient is not wanted.
+        """
 
     @staticmethod
     def serves(problem: Problem) -> bool:
-        """Tell whether the backend is there, is switched on and can do a problem's work."""
+        """Tell whether the backend works on this machine, is switched on and suits a problem."""
         ...
 
     @property
     def chunk(self) -> int:
-        """How many numbers a chunk has, if it then has ``LEAST_ROWS`` tokens or more."""
+        """Number of scores in a chunk; a chunk has at least ``LEAST_ROWS`` tokens in any case."""
         ...
 
     def soft_targets(self, scores_UV: Tensor, soft: SoftTargets) -> None:
-        """Fill y~, lse, and either dot or the residual, from the words' scores."""
+        """Fill y~, lse, and either dot or the residual, from the words' scores L^T u."""
 
     def tokens(self, chunk: Chunk, soft: SoftTargets | None) -> None:
-        """Fill a chunk's losses, take its tokens off the residual, fill G if it is wanted."""
+        """Fill a chunk's losses, and G if it is wanted; subtract its tokens from the residual.
+
+        Args:
+            chunk: the tokens.
+            soft: the soft targets of their words; None without the augmented loss.
+        """
 
     def through_soft_targets(self, soft: SoftTargets, grad_UV: Tensor) -> Tensor:
         """Fill M, perhaps in place of the residual; return ``<y~, r>`` of each word."""
@@ -91,9 +114,10 @@ class Backend(Protocol):
 
     @property
     def words(self) -> Callable[[Chunk, SoftTargets, Tensor], Tensor] | None:
-        """The three steps for all tokens at once, word by word; None leaves them to the three.
+        """A function that does the three steps for all tokens at once, or None.
 
-        It is given the words' scores too. Where the gradient through y~ is wanted, these become M,
-        and ``<y~, r>`` is returned; where not, ``soft.dot_U``. Neither y~ nor r need be in memory.
+        Its third argument is the words' scores. If the gradient through y~ is wanted, the scores
+        become M, and ``<y~, r>`` is returned. If not, ``soft.dot_U`` is returned. The function need
+        not fill y~ and r.
         """
         ...

@@ -1,4 +1,6 @@
-"""The steps of the loss compiled for this machine (``native/losses.c``): one pass a row for each.
+"""The steps of the loss, compiled for this machine: each passes once over a row.
+
+The kernels are in ``native/losses.c``.
 
 Shape letters: C tokens of a chunk, U distinct targets, V vocabulary.
 """
@@ -17,7 +19,7 @@ from tiedlm.loss.backends.backend import Chunk, SoftTargets
 from tiedlm.loss.problem import Problem
 from tiedlm.native import declare, pointer, rows_of
 
-_LEAST_SHARED = 2**16  # fewer numbers are dealt with by one thread
+_LEAST_SHARED = 2**16  # one thread deals with fewer numbers
 
 _pointer, _count, _int, _float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 _SIZES = [_count, _count, _int]
@@ -41,7 +43,7 @@ def _declare(kernels: ctypes.CDLL) -> None:
 
 
 class CompiledBackend:
-    """The kernels of ``losses.c``. A thread has all tokens of its words."""
+    """The kernels of ``losses.c``. All tokens of a word are computed by one thread."""
 
     in_place = True
     by_level = False
@@ -61,12 +63,15 @@ class CompiledBackend:
 
     @staticmethod
     def serves(problem: Problem) -> bool:
-        """Where the kernels are on: on a CPU, in float32 with products in float32 or bfloat16."""
+        """Tell whether the kernels work, are on, and suit a problem.
+
+        They need a CPU, and float32 with products in float32 or bfloat16.
+        """
         return _kernels_for(problem) is not None
 
     @property
     def chunk(self) -> int:
-        """How many numbers a chunk has."""
+        """Number of scores in a chunk."""
         return buffers.CHUNK
 
     def soft_targets(self, scores_UV: Tensor, soft: SoftTargets) -> None:
@@ -78,7 +83,7 @@ class CompiledBackend:
         )  # fmt: skip
 
     def tokens(self, chunk: Chunk, soft: SoftTargets | None) -> None:
-        """Fill a chunk's losses, take its tokens off the residual, fill G if it is wanted."""
+        """Fill a chunk's losses, and G if it is wanted; subtract its tokens from the residual."""
         C, V = chunk.scores_CV.shape
         threads = self._threads_for(chunk.scores_CV)
         scratch, grad_bias = self.like.new_empty(threads, 2, V), self._bias_shares(threads, V)
@@ -87,8 +92,8 @@ class CompiledBackend:
             pointer(chunk.targets_C), pointer(chunk.weight_C), self.same_weight,
             pointer(chunk.word_C), pointer(soft.soft_UV if soft else None),
             pointer(soft.residual_UV if soft else None), self.inverse_tau, self.gamma,
-            pointer(chunk.nll_C), pointer(chunk.lse_C), pointer(chunk.dot_C), _first(chunk.grad_CV),
-            pointer(grad_bias), pointer(scratch),
+            pointer(chunk.nll_C), pointer(chunk.lse_C), pointer(chunk.dot_C),
+            _address(chunk.grad_CV), pointer(grad_bias), pointer(scratch),
         )  # fmt: skip
         self._add_bias_shares(grad_bias)
 
@@ -102,17 +107,17 @@ class CompiledBackend:
         return dot_U
 
     def words(self, chunk: Chunk, soft: SoftTargets, scores_UV: Tensor) -> Tensor:
-        """Do all three steps for all tokens, word by word; a row of y~ and of r is in a cache."""
+        """Do all three steps for all tokens, word by word, with a word's y~ and r in a cache."""
         C, V = chunk.scores_CV.shape
         threads = self._threads_for(chunk.scores_CV)
         dot_U = torch.empty_like(soft.lse_U) if soft.dot_U is None else soft.dot_U
         scratch, grad_bias = self.like.new_empty(threads, 4, V), self._bias_shares(threads, V)
         self.kernels.words(
-            C, V, threads, *rows_of(chunk.scores_CV), _first(scores_UV), pointer(self.bias_V),
+            C, V, threads, *rows_of(chunk.scores_CV), _address(scores_UV), pointer(self.bias_V),
             pointer(chunk.targets_C), pointer(chunk.weight_C), self.same_weight,
             pointer(chunk.word_C), pointer(soft.weight_U), self.inverse_tau, self.gamma,
             pointer(chunk.nll_C), pointer(chunk.lse_C), pointer(chunk.dot_C), pointer(soft.lse_U),
-            pointer(dot_U), _first(chunk.grad_CV), pointer(grad_bias), pointer(scratch),
+            pointer(dot_U), _address(chunk.grad_CV), pointer(grad_bias), pointer(scratch),
         )  # fmt: skip
         self._add_bias_shares(grad_bias)
         return dot_U
@@ -122,11 +127,11 @@ class CompiledBackend:
         return self.threads if x.numel() >= _LEAST_SHARED else 1
 
     def _bias_shares(self, threads: int, V: int) -> Tensor | None:
-        """Return where each thread sums its share of the bias's gradient, if that is wanted."""
+        """Return zeros ``(threads, V)`` for the threads' shares of the bias's gradient, or None."""
         return None if self.grad_bias_V is None else self.like.new_zeros(threads, V)
 
     def _add_bias_shares(self, shares: Tensor | None) -> None:
-        """Add up what the threads summed."""
+        """Add the threads' shares to the bias's gradient, if it is wanted."""
         if self.grad_bias_V is not None and shares is not None:
             self.grad_bias_V += shares.sum(0)
 
@@ -136,6 +141,6 @@ def _kernels_for(problem: Problem) -> ctypes.CDLL | None:
     return kernels_for(problem.weight, products=problem.gemm_dtype, work=work)
 
 
-def _first(rows: Tensor | None) -> int | None:
-    """Return the address of a matrix whose rows are as far apart as those of the scores."""
+def _address(rows: Tensor | None) -> int | None:
+    """Return the address of a matrix that has the row stride of the scores, or None."""
     return None if rows is None else rows.data_ptr()

@@ -1,9 +1,9 @@
-"""The steps of the loss in PyTorch's own operations: they run everywhere, in every type.
+"""The steps of the loss in PyTorch's own operations, for every device and type.
 
-The kernels of the other backends are tested against these. A chunk is dealt with in pieces that fit
-a cache, because every operation passes over memory once.
+The kernels of the other backends are tested against them. A chunk is processed in strips of rows
+that fit a cache, because every operation passes over memory once.
 
-Shape letters: C tokens of a chunk, R of a piece, U distinct targets, V vocabulary.
+Shape letters: C tokens of a chunk, R tokens of a strip, U distinct targets, V vocabulary.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tiedlm.loss.problem import Problem
 
 
 class EagerBackend:
-    """PyTorch's operations. Scores have the type of the losses."""
+    """The steps in PyTorch's operations. Scores have the type of the losses."""
 
     in_place = False
     by_level = True
@@ -28,16 +28,16 @@ class EagerBackend:
         self.problem, self.grad_bias_V = problem, grad_bias_V
         self.inverse_tau = 1 / problem.temperature
         self.same_weight = problem.weight.dim() == 0
-        self.piece, self.rows = buffers.Buffer("piece"), buffers.Buffer("rows")
+        self.strip, self.rows = buffers.Buffer("strip"), buffers.Buffer("rows")
 
     @staticmethod
     def serves(problem: Problem) -> bool:
-        """Every problem."""
+        """Return True: PyTorch's operations serve every problem."""
         return True
 
     @property
     def chunk(self) -> int:
-        """How many numbers a chunk has."""
+        """Number of scores in a chunk."""
         return buffers.CHUNK
 
     def soft_targets(self, scores_UV: Tensor, soft: SoftTargets) -> None:
@@ -52,15 +52,15 @@ class EagerBackend:
         torch.mul(scores_UV, soft.weight_U.unsqueeze(1), out=soft.residual_UV)
 
     def tokens(self, chunk: Chunk, soft: SoftTargets | None) -> None:
-        """Fill a chunk's losses, take its tokens off the residual, fill G if it is wanted."""
+        """Fill a chunk's losses, and G if it is wanted; subtract its tokens from the residual."""
         C, V = chunk.scores_CV.shape
-        step = max(1, buffers.PIECE // V)
+        step = max(1, buffers.STRIP // V)
         for first in range(0, C, step):
             rows = slice(first, min(first + step, C))
             if soft is None:
-                self._plain_piece(chunk, rows)
+                self._plain_strip(chunk, rows)
             else:
-                self._piece(chunk, rows, soft)
+                self._strip(chunk, rows, soft)
 
     def through_soft_targets(self, soft: SoftTargets, grad_UV: Tensor) -> Tensor:
         """Fill M; return ``<y~, r>`` of each word."""
@@ -72,8 +72,8 @@ class EagerBackend:
             grad_UV.copy_(product_UV)
         return dot_U
 
-    def _plain_piece(self, chunk: Chunk, rows: slice) -> None:
-        """Fill J, and p - onehot."""
+    def _plain_strip(self, chunk: Chunk, rows: slice) -> None:
+        """Fill J, and G, which is p - onehot, for rows without a soft target."""
         scores_RV = chunk.scores_CV[rows]
         if self.problem.bias_V is not None:
             scores_RV.add_(self.problem.bias_V)
@@ -87,9 +87,10 @@ class EagerBackend:
     def _cross_entropy(
         self, logits_RV: Tensor, chunk: Chunk, rows: slice, out_RV: Tensor
     ) -> Tensor:
-        """Fill J and write p (eqs. 1, 2); add the bias's share of the gradient but the one-hot.
+        """Fill J and write p (eqs. 1 and 2); add the share of p to the bias's gradient.
 
-        Returns the largest logit of each token.
+        Returns:
+            ``(R,)``: the largest logit of each token.
         """
         target_R = logits_RV.gather(1, chunk.targets_C[rows].unsqueeze(1)).squeeze(1)
         max_R = logits_RV.amax(-1)
@@ -99,10 +100,10 @@ class EagerBackend:
             self.grad_bias_V.addmv_(p_RV.t(), chunk.weight_C[rows])
         return max_R
 
-    def _piece(self, chunk: Chunk, rows: slice, soft: SoftTargets) -> None:
-        """Fill J, the parts of J_aug, and G (eq. 9)."""
+    def _strip(self, chunk: Chunk, rows: slice, soft: SoftTargets) -> None:
+        """Fill J, the parts of J_aug, and G (eq. 9), for rows with a soft target."""
         scores_RV, bias_V = chunk.scores_CV[rows], self.problem.bias_V
-        p_RV = self.piece.take(len(scores_RV), scores_RV.shape[1], scores_RV)
+        p_RV = self.strip.take(len(scores_RV), scores_RV.shape[1], scores_RV)
         segments = list(chunk.group.segments(chunk.start + rows.start, chunk.start + rows.stop))
         if soft.dot_U is not None:
             for part, words in segments:
@@ -118,7 +119,7 @@ class EagerBackend:
 
         scores_RV.mul_(self.inverse_tau)
         if soft.residual_UV is not None:
-            self._take_off(soft.residual_UV, scores_RV, chunk.weight_C[rows], segments)
+            self._subtract_tokens(soft.residual_UV, scores_RV, chunk.weight_C[rows], segments)
         prediction_RV = torch.softmax(scores_RV, dim=-1, out=scores_RV)
         chunk.lse_C[rows] = _log_mean_exp(max_R.mul(self.inverse_tau), prediction_RV)
 
@@ -129,10 +130,10 @@ class EagerBackend:
             _add_at(p_RV, chunk.targets_C[rows], -1.0)
             torch.add(p_RV, prediction_RV, alpha=gamma, out=chunk.grad_CV[rows])
 
-    def _take_off(
+    def _subtract_tokens(
         self, residual_UV: Tensor, scores_RV: Tensor, weight_R: Tensor, segments: list[Segment]
     ) -> None:
-        """Take tokens, ``w z / tau``, off the residuals of their words."""
+        """Subtract ``w z / tau`` of each token from the residual of its word."""
         weight_R1 = weight_R.unsqueeze(1)
         for rows, words in segments:
             part = scores_RV[rows] if self.same_weight else scores_RV[rows] * weight_R1[rows]
@@ -142,7 +143,7 @@ class EagerBackend:
                 add_rows(residual_UV, words, part, -1)
 
     def _rows_of(self, x_UV: Tensor, words: slice | Tensor) -> Tensor:
-        """Return rows of a matrix: a view of them where that is possible."""
+        """Return rows of a matrix: a view for a slice, a copy for an index."""
         if isinstance(words, slice):
             return x_UV[words]
         out = self.rows.take(len(words), x_UV.shape[1], x_UV)
@@ -150,10 +151,10 @@ class EagerBackend:
 
 
 def _log_mean_exp(max_N: Tensor, softmax_NV: Tensor) -> Tensor:
-    """Return log mean exp of rows that have this maximum and this softmax.
+    """Return ``log mean exp`` of rows, given their maximum and their softmax.
 
     The largest entry of a softmax is 1 / sum exp(x - max). The mean, unlike the sum, keeps its
-    digits where all scores are nearly equal: at high temperature.
+    digits at high temperature, where all scores are nearly equal.
     """
     return max_N - torch.log(softmax_NV.amax(-1) * softmax_NV.shape[-1])
 

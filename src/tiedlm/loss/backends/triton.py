@@ -2,8 +2,8 @@
 
 The kernels are in ``triton_kernels.py``, which is imported only where Triton is installed.
 
-Shape letters: C tokens of a chunk, U distinct targets, V vocabulary; S is how many numbers a row of
-scores is from the next.
+Shape letters: C tokens of a chunk, U distinct targets, V vocabulary; S is the row stride of the
+scores, in numbers.
 """
 
 from __future__ import annotations
@@ -45,18 +45,21 @@ class TritonBackend:
 
     @staticmethod
     def serves(problem: Problem) -> bool:
-        """On a GPU where Triton works, in float32 with any products that the GPU makes."""
+        """Tell whether Triton works, is on, and suits a problem.
+
+        It needs a GPU, and float32 with products in any type that the GPU multiplies.
+        """
         return detection.is_for(problem.weight, products=problem.gemm_dtype)
 
     @property
     def chunk(self) -> int:
-        """How many numbers a chunk has."""
+        """Number of scores in a chunk."""
         return buffers.GPU_CHUNK if self.like.is_cuda else buffers.CHUNK
 
     def soft_targets(self, scores_UV: Tensor, soft: SoftTargets) -> None:
         """Fill y~, lse, and either dot or the residual, from the words' scores."""
         U, V = scores_UV.shape
-        none = scores_UV  # stands for what is not there
+        none = scores_UV  # a pointer for arguments that the kernel does not read
         has_residual = soft.residual_UV is not None
         self.kernels.soft_targets[(U,)](
             scores_UV, soft.weight_U if has_residual else none, soft.soft_UV, soft.lse_U,
@@ -65,7 +68,7 @@ class TritonBackend:
         )  # fmt: skip
 
     def tokens(self, chunk: Chunk, soft: SoftTargets | None) -> None:
-        """Fill a chunk's losses, take its tokens off the residual, fill G if it is wanted."""
+        """Fill a chunk's losses, and G if it is wanted; subtract its tokens from the residual."""
         scores_CV = chunk.scores_CV
         (C, V), S = scores_CV.shape, scores_CV.stride(0)
         stats_C4 = chunk.nll_C.new_empty(C, 4)
@@ -80,7 +83,7 @@ class TritonBackend:
             WANTS_DOT=soft is not None and soft.dot_U is not None, **options,
         )  # fmt: skip
         if soft is not None and soft.residual_UV is not None:
-            self._take_off(chunk, soft.residual_UV)
+            self._subtract_tokens(chunk, soft.residual_UV)
         if self.grad_bias_V is not None:
             shares = -(-C // _ROWS)
             part_SV = self.grad_bias_V.new_empty(shares, V)
@@ -104,8 +107,8 @@ class TritonBackend:
         )
         return dot_U
 
-    def _take_off(self, chunk: Chunk, residual_UV: Tensor) -> None:
-        """Take a chunk's tokens, ``w z / tau``, off the residuals of their words."""
+    def _subtract_tokens(self, chunk: Chunk, residual_UV: Tensor) -> None:
+        """Subtract ``w z / tau`` of each token of a chunk from the residual of its word."""
         scores_CV, U = chunk.scores_CV, len(residual_UV)
         words = torch.arange(U + 1, device=scores_CV.device)
         self.kernels.subtract_tokens[(U, self.blocks)](

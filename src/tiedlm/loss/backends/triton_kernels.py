@@ -1,11 +1,11 @@
 """The kernels of the loss in Triton: the steps of ``losses.c``, for a GPU.
 
-One program has a row, or a block of a row. A sum over tokens, for a word or for the bias, is made
-by the program that owns the result, in order, so that results do not depend on timing. Import this
-only where Triton is installed.
+One program computes a row, or a block of a row. A sum over tokens, for a word or for the bias, is
+made in order by the program that owns the result. So results do not depend on timing. Import this
+module only where Triton is installed.
 
-Shape letters: C tokens of a chunk, U distinct targets, V vocabulary, B numbers of a block; S is how
-many numbers a row of scores, z or out, is from the next.
+Shape letters: C tokens of a chunk, U distinct targets, V vocabulary, B numbers of a block; S is the
+row stride of the scores, z or out, in numbers. In ``part_SV`` S counts shares instead.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def soft_targets(
     z_UV, weight_U, soft_UV, lse_U, dot_U, residual_UV, V, S, inverse_tau,
     HAS_RESIDUAL: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
-    """y~ = softmax(z / tau), lse = log mean exp(z / tau), and dot or the residual's first part."""
+    """Store y~ = softmax(z / tau), lse = log mean exp(z / tau), and dot or the first part of r."""
     u = tl.program_id(0).to(tl.int64)
     largest = LEAST
     total = 0.0
@@ -55,7 +55,7 @@ def statistics(
     z_CV, bias_V, target_C, word_C, soft_UV, nll_C, lse_C, dot_C, stats_C4, V, S, inverse_tau,
     HAS_BIAS: tl.constexpr, HAS_SOFT: tl.constexpr, WANTS_DOT: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
-    """J and the parts of J_aug of each token; largest and sum of both its softmaxes."""
+    """Store J and the parts of J_aug of each token, and maximum and sum of both its softmaxes."""
     c = tl.program_id(0).to(tl.int64)
     largest = LEAST
     total = 0.0
@@ -107,7 +107,7 @@ def subtract_tokens(
     HAS_WEIGHTS: tl.constexpr,
     B: tl.constexpr,
 ):
-    """residual[word] -= weight z / tau over the tokens of a word, which lie side by side."""
+    """Subtract weight z / tau of a word's tokens, which are consecutive, from its residual."""
     u = tl.program_id(0).to(tl.int64)
     v = tl.program_id(1) * B + tl.arange(0, B)
     start = tl.load(end_U + u)
@@ -162,7 +162,7 @@ def gradient(
 
 @triton.jit
 def through_soft_targets(residual_UV, soft_UV, dot_U, out_UV, V, S, B: tl.constexpr):
-    """Dot = <y~, r>, out = y~ (r - dot)."""
+    """Store dot = <y~, r> and out = y~ (r - dot)."""
     u = tl.program_id(0).to(tl.int64)
     dot = 0.0
     for first in range(0, V, B):

@@ -19,7 +19,7 @@ from torch import Tensor
 from tiedlm.matmul import multiplier
 from tiedlm.native import declare, pointer, type_of
 
-_LEAST_STEPS = 4  # of a window that is one call
+_LEAST_STEPS = 4  # a window of fewer steps is not one call
 _LEAST_SHARED = 2**17  # multiplications of a quarter of a step; one thread does fewer faster
 _PANEL = 32  # the widest panel of lstm.c
 
@@ -59,14 +59,36 @@ def run_forward(
     T, B, H = cells_TBH.shape
     c_BH, mask_BH = c_BH.contiguous(), None if mask_BH is None else mask_BH.contiguous()
     factor_BH = recurrent_BH.to(weight_hh_GH.dtype).contiguous()
-    if _is_one_call(weight_hh_GH, T):
-        weight_hh_GH, packed = weight_hh_GH.contiguous(), _room_for(weight_hh_GH)
-        kernels.lstm_forward(
-            T, B, H, _threads_for(B, H), pointer(weight_hh_GH), pointer(packed),
-            pointer(gates_TBG), pointer(factor_BH), pointer(c_BH), pointer(mask_BH),
-            pointer(cells_TBH), pointer(tanh_cells_TBH), pointer(output_TBH),
+    if not _is_one_call(weight_hh_GH, T):
+        _step_forward(
+            kernels, gates_TBG, c_BH, factor_BH, weight_hh_GH, mask_BH,
+            cells_TBH, tanh_cells_TBH, output_TBH,
         )  # fmt: skip
         return
+    weight_hh_GH, packed = weight_hh_GH.contiguous(), _room_for(weight_hh_GH)
+    kernels.lstm_forward(
+        T, B, H, _threads_for(B, H), pointer(weight_hh_GH), pointer(packed),
+        pointer(gates_TBG), pointer(factor_BH), pointer(c_BH), pointer(mask_BH),
+        pointer(cells_TBH), pointer(tanh_cells_TBH), pointer(output_TBH),
+    )  # fmt: skip
+
+
+def _step_forward(
+    kernels: ctypes.CDLL,
+    gates_TBG: Tensor,
+    c_BH: Tensor,
+    factor_BH: Tensor,
+    weight_hh_GH: Tensor,
+    mask_BH: Tensor | None,
+    cells_TBH: Tensor,
+    tanh_cells_TBH: Tensor,
+    output_TBH: Tensor,
+) -> None:
+    """Do the work of :func:`run_forward` with one library product and one kernel call per step.
+
+    ``factor_BH`` is the masked hidden state before the first step, in the type of the weight.
+    """
+    T, B, H = cells_TBH.shape
     multiply = multiplier(weight_hh_GH, B)
     type_, threads = type_of(weight_hh_GH), torch.get_num_threads()
     low_BH = torch.empty_like(factor_BH) if weight_hh_GH.dtype != output_TBH.dtype else None
@@ -102,17 +124,45 @@ def run_backward(
     c_BH, grad_h_BH = c_BH.contiguous(), grad_h_BH.contiguous()
     mask_BH = None if mask_BH is None else mask_BH.contiguous()
     grad_cell_BH = grad_c_BH.clone(memory_format=torch.contiguous_format)
-    grad_gates_TBG = torch.empty_like(gates_TBG)
-    if _is_one_call(weight_hh_GH, T):
-        grad_output_TBH = grad_output_TBH.contiguous()
-        weight_hh_GH, packed = weight_hh_GH.contiguous(), _room_for(weight_hh_GH)
-        kernels.lstm_backward(
-            T, B, H, _threads_for(B, H), pointer(weight_hh_GH), pointer(packed),
-            pointer(gates_TBG), pointer(c_BH), pointer(mask_BH), pointer(cells_TBH),
-            pointer(tanh_cells_TBH), pointer(grad_output_TBH), pointer(grad_h_BH),
-            pointer(grad_cell_BH), pointer(grad_gates_TBG),
+    if not _is_one_call(weight_hh_GH, T):
+        grad_gates_TBG, factor_TBG = _step_backward(
+            kernels, gates_TBG, c_BH, cells_TBH, tanh_cells_TBH, weight_hh_GH, mask_BH,
+            grad_output_TBH, grad_h_BH, grad_cell_BH,
         )  # fmt: skip
-        return grad_gates_TBG, grad_gates_TBG, grad_cell_BH
+        return grad_gates_TBG, factor_TBG, grad_cell_BH
+    grad_gates_TBG = torch.empty_like(gates_TBG)
+    grad_output_TBH = grad_output_TBH.contiguous()
+    weight_hh_GH, packed = weight_hh_GH.contiguous(), _room_for(weight_hh_GH)
+    kernels.lstm_backward(
+        T, B, H, _threads_for(B, H), pointer(weight_hh_GH), pointer(packed),
+        pointer(gates_TBG), pointer(c_BH), pointer(mask_BH), pointer(cells_TBH),
+        pointer(tanh_cells_TBH), pointer(grad_output_TBH), pointer(grad_h_BH),
+        pointer(grad_cell_BH), pointer(grad_gates_TBG),
+    )  # fmt: skip
+    return grad_gates_TBG, grad_gates_TBG, grad_cell_BH
+
+
+def _step_backward(
+    kernels: ctypes.CDLL,
+    gates_TBG: Tensor,
+    c_BH: Tensor,
+    cells_TBH: Tensor,
+    tanh_cells_TBH: Tensor,
+    weight_hh_GH: Tensor,
+    mask_BH: Tensor | None,
+    grad_output_TBH: Tensor,
+    grad_h_BH: Tensor,
+    grad_cell_BH: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Do the work of :func:`run_backward` with one library product and one kernel call per step.
+
+    ``grad_cell_BH`` is the gradient of the last cell state, and becomes the gradient of ``c_BH``.
+
+    Returns:
+        The gradients of the gates' inputs, also in the GEMMs' type.
+    """
+    T, B, H = cells_TBH.shape
+    grad_gates_TBG = torch.empty_like(gates_TBG)
     multiply = multiplier(weight_hh_GH.t(), B)
     type_, threads = type_of(weight_hh_GH), torch.get_num_threads()
     # A copy, because the step adds to the gradient of its output, and autograd owns that.
@@ -136,11 +186,11 @@ def run_backward(
             pointer(product_BH), 0 if is_last else type_, pointer(grad_h_BH) if is_last else None,
             grad_cell, grad_gates[t], low[t],
         )  # fmt: skip
-    return grad_gates_TBG, factor_TBG, grad_cell_BH
+    return grad_gates_TBG, factor_TBG
 
 
 def _is_one_call(weight_hh_GH: Tensor, steps: int) -> bool:
-    """Tell whether a window is one call: float32, and long enough to lay the weight out for it."""
+    """Tell whether a window is one call: in float32, and long enough to lay the weight out."""
     return weight_hh_GH.dtype == torch.float32 and steps >= _LEAST_STEPS
 
 

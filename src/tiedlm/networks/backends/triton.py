@@ -19,7 +19,7 @@ from tiedlm.native import triton as detection
 
 _MOST_STREAMS = 64  # per program
 _UNITS = 16  # per program: the fewest that a matrix unit multiplies
-_BYTES_SUMMED = 256  # at a time; twice as many in backward
+_BYTES_SUMMED = 256  # of each row that a product sums at a time; twice as many in backward
 _REGISTERS = 128 * 256  # per program at most: 128 threads with 256 each
 _STAGES = 3  # most loads of a product's operands in flight at once
 
@@ -57,14 +57,16 @@ class _Blocks(NamedTuple):
 
 
 def _blocks(gates_TBG: Tensor, products: torch.dtype) -> _Blocks:
+    """Return how the work on these gates is cut into programs."""
     _, B, G = gates_TBG.shape
     if gates_TBG.is_cuda:
         return _cut(B, G // 4, products, _MOST_STREAMS, _UNITS)
-    # One program only: Triton's interpreter runs them in turn, and they wait for each other.
+    # One program only: programs wait for each other, and Triton's interpreter runs them in turn.
     return _cut(B, G // 4, products, 2**20, 2**20)
 
 
 def _cut(B: int, H: int, products: torch.dtype, most_streams: int, most_units: int) -> _Blocks:
+    """Cut B streams and H units into programs of powers of two, 16 or more of each."""
     streams = min(most_streams, max(16, 1 << (B - 1).bit_length()))
     units = min(most_units, max(16, 1 << (H - 1).bit_length()))
     summed = _BYTES_SUMMED // products.itemsize

@@ -1,0 +1,67 @@
+"""Fit the weights of a mixture of runs on the validation text of the first one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from tiedlm.evaluation.mixture import fit_weights
+from tiedlm.evaluation.perplexity import perplexity
+from tiedlm.evaluation.unfinished import text_digest
+from tiedlm.training.method_request import FITTED, Request, Resolved
+from tiedlm.training.run_methods import FIT_WORDS, Evaluated
+from tiedlm.training.tuned import LOG
+
+
+def mixture_weights(
+    runs: Sequence[Evaluated],
+    requests: Sequence[Request],
+    resolved: Sequence[Resolved],
+    words: int | None = None,
+) -> tuple[list[float], str]:
+    """Return the weights of a mixture of runs, and where they come from.
+
+    They are fitted on the validation text of the first run, and kept in its folder.
+
+    Args:
+        runs: the runs.
+        requests: the methods that were asked for, one request for each run.
+        resolved: the settings of the methods, for each run.
+        words: how many words of validation to use. If it is given, the weights are fitted anew; by
+            default 250,000 words are used, and weights kept earlier are returned.
+    """
+    first = runs[0]
+    members = [
+        [run.digest, request.key(), dataclasses.asdict(one.methods)]
+        for run, request, one in zip(runs, requests, resolved, strict=True)
+    ]
+    key = "mixture " + "+".join(run.digest[:12] for run in runs)
+    key += f" {requests[0].key()}".rstrip()
+    entry = first.tuned.get(key)
+    if entry is not None and entry.get("members") == members and words is None:
+        return list(entry["weights"]), FITTED
+    ids = first.validation(words or FIT_WORDS, "--mix")
+    trial = {"method": "mixture", "members": members, "text": text_digest(ids)[:16]}
+    found = first.log.find(trial)
+    if found is None:
+        title = partial("validation, run {} of {}".format, len(runs))
+        rows = [
+            run.losses(ids, request, one.methods, title(number))
+            for number, (run, request, one) in enumerate(
+                zip(runs, requests, resolved, strict=True), start=1
+            )
+        ]
+        losses_KN = np.stack(rows)
+        fitted = [round(float(one), 4) for one in fit_weights(losses_KN)]
+        found = {
+            "weights": [one / sum(fitted) for one in fitted],
+            "perplexities": [perplexity(float(row.mean(dtype=np.float64)), 1) for row in rows],
+        }
+        first.log.add(trial, found)
+    names = [str(run.folder) for run in runs]
+    entry = {"weights": found["weights"], "members": members, "runs": names, "log": LOG}
+    first.keep_fit(key, entry)
+    return list(found["weights"]), FITTED
