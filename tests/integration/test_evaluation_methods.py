@@ -128,6 +128,21 @@ def test_monte_carlo_dropout_takes_a_temperature(capsys, folder):
     assert fitted["perplexity"] <= plain["perplexity"] + 1e-3
 
 
+def test_a_temperature_that_was_fitted_with_a_cache_needs_no_text_later(capsys, folder, corpus):
+    flags = ["--temperature=fit", "--cache", "--cache-words=9"]
+    assert run(capsys, "evaluate", folder / "a", *flags)[0] == 0
+    path = folder / "a" / "config.json"
+    path.write_text(path.read_text().replace(str(corpus), str(folder / "gone")))
+    score = ["score", folder / "a", corpus / "test.txt", "--unit=document"]
+    assert run(capsys, *score, *flags)[0] == 0
+    assert "does not exist" in run(capsys, *score, "--temperature=fit", "--dynamic")[2]
+
+
+def test_a_cache_is_tuned_on_few_words_if_it_is_shorter(capsys, folder):
+    few = ["--cache", "--cache-words=9", "--tune", "--tune-words=50"]
+    assert run(capsys, "evaluate", folder / "a", *few)[0] == 0
+
+
 @pytest.mark.parametrize("flags", [["--dynamic"], ["--cache", "--cache-words=9"], ["--mc=2"]])
 def test_a_stopped_evaluation_goes_on(capsys, folder, flags, monkeypatch):
     monkeypatch.setattr(readers, "PART_WORDS", 100)

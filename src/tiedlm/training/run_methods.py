@@ -34,7 +34,7 @@ from tiedlm.evaluation.methods import Methods, method_losses
 from tiedlm.evaluation.monte_carlo import monte_carlo_losses
 from tiedlm.evaluation.perplexity import perplexity
 from tiedlm.evaluation.temperature import GRID, with_temperature
-from tiedlm.evaluation.tuning import TrialLog, Tuner, no_progress, temperature_outcome
+from tiedlm.evaluation.tuning import CACHE_WORDS, TrialLog, Tuner, no_progress, temperature_outcome
 from tiedlm.evaluation.unfinished import Unfinished, never, text_digest
 from tiedlm.files import write_bytes
 from tiedlm.model import LanguageModel
@@ -238,7 +238,10 @@ class Evaluated:
         temperature = 1.0
         if request.temperature == "fit":
             sources["temperature"] = FITTED
-            temperature = entry["temperature"] if entry else self._temperature(request, dynamic)
+            known = entry
+            if known is None and dynamic is None:  # the cache comes after the temperature
+                known = self.tuned.get(dataclasses.replace(request, cache=None).key())
+            temperature = known["temperature"] if known else self._temperature(request, dynamic)
         elif request.temperature is not None:
             temperature, sources["temperature"] = request.temperature, GIVEN
         methods = Methods(dynamic=dynamic, temperature=temperature, cache=cache)
@@ -350,10 +353,11 @@ class Evaluated:
         """Fit the settings of the cache that are not given."""
         if {"words", "theta", "weight"} <= set(given):
             return Cache(**given)
-        if given.get("words", 0) >= len(ids) or len(ids) <= 101:
+        fewest = given.get("words", CACHE_WORDS[0])
+        if fewest >= len(ids):
             raise UserError(
-                f"--cache-words {given.get('words', 100)}: the validation text has only "
-                f"{len(ids):,} words; take fewer"
+                f"--cache-words {fewest}: the validation text has only {len(ids):,} words; take "
+                "fewer"
             )
         found, _ = self._tuner(ids, dynamic).cache(
             dynamic, temperature, words=given.get("words"), theta=given.get("theta")
