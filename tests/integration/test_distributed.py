@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tiedlm.errors import UserError
+from tiedlm.training import distributed
 from tiedlm.training.distributed import Ranks
 
 OPTIONS = {
@@ -71,6 +72,19 @@ def test_a_dead_rank_ends_all_and_the_run_can_be_resumed(tiny_corpus, tmp_path):
     again = train(tiny_corpus, tmp_path / "parts", **long, processes=2)
     assert again.returncode == 0, again.stderr
     assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+
+
+def test_ranks_wait_longer_for_each_other_than_a_long_validation_takes(monkeypatch):
+    asked = {}
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    for name in ("barrier", "destroy_process_group", "get_rank", "get_world_size"):
+        monkeypatch.setattr(distributed.dist, name, lambda: 0)
+    monkeypatch.setattr(
+        distributed.dist, "init_process_group", lambda backend, **given: asked.update(given)
+    )
+    with distributed.join("cpu"):
+        assert asked["timeout"].total_seconds() > 6 * 3600
 
 
 def test_each_rank_s_share_divides_into_the_groups_of_accumulation():

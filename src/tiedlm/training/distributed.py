@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import NoReturn
 
 import torch
@@ -23,6 +24,10 @@ from torch.nn.parallel import DistributedDataParallel
 from tiedlm.environment_variables import LOCAL_RANK, WORLD_SIZE, read
 from tiedlm.errors import UserError
 from tiedlm.networks.state import S, map_state, split
+
+# The other ranks wait while the first one validates. NCCL would end them after ten minutes. A rank
+# that dies is no reason to wait less: `torchrun` then ends all.
+PATIENCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ def join(device: str = "auto") -> Iterator[Ranks]:
     on_gpus = device != "cpu" and torch.cuda.is_available()
     if on_gpus:
         torch.cuda.set_device(int(read(LOCAL_RANK)))
-    dist.init_process_group("nccl" if on_gpus else "gloo")
+    dist.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
         dist.barrier()  # a rank that leaves while another still talks would abort it
