@@ -581,6 +581,22 @@ def test_a_run_whose_name_is_not_utf8_is_read_and_named_byte_for_byte(
     assert capfdbinary.readouterr().out == b"b\xffd\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "has_out"), [(["predict", "{run}", "the"], False), (["score", "{run}", "-"], True)]
+)
+def test_a_character_that_standard_output_lacks_is_named_with_what_helps(
+    capfd, trained, monkeypatch, command, has_out
+):
+    def fails(*_, **__):
+        "\N{SNOWMAN}".encode("ascii")
+
+    monkeypatch.setattr("tiedlm.cli.models.load_model", fails)  # in place of printing
+    status, _, err = run(capfd, *(word.format(run=trained[0]) for word in command))
+    assert status == 2
+    assert "standard output is ascii, which has no '\N{SNOWMAN}'; set PYTHONIOENCODING" in err
+    assert ("--out" in err) == has_out
+
+
 @pytest.mark.skipif(not os.path.exists("/bin/sh"), reason="needs a shell")
 def test_closed_standard_streams_are_handled(trained, tiny_corpus, tmp_path):
     def shell(line):

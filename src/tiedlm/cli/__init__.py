@@ -115,9 +115,12 @@ def main(arguments: list[str] | None = None) -> None:
         _forget_output()
         sys.exit(141)
     except UnicodeEncodeError as error:
+        command = (sys.argv[1:] if arguments is None else arguments)[0]
         fail(
             f"standard output is {error.encoding}, which has no {error.object[error.start]!r}; set "
-            "PYTHONIOENCODING=utf-8, or write to a file with --out"
+            "PYTHONIOENCODING=utf-8"
+            + ", or write to a file with --out"
+            * (f"tiedlm {command}" in _PRINTS)
         )
     except OSError as error:
         if error.errno in _FULL:
