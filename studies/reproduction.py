@@ -179,6 +179,15 @@ def table_of(study: str) -> str:
     return "Not run.\n" if path is None else path.read_text(encoding="utf-8")
 
 
+def network_tables() -> dict[str, str]:
+    """Return the tables of studies.networks by their names in docs/carry_over.md."""
+    parts = [f"{part.strip()}\n" for part in table_of("networks").split("\n\n")]
+    if len(parts) < 4:
+        return dict.fromkeys(("cells", "over", "inside"), parts[0])
+    cells, over, _, inside = parts[:4]  # the third is the log of the search
+    return {"cells": cells, "over": over, "inside": inside}
+
+
 def predictions() -> str:
     """Return the tables of phrases and of prediction statistics."""
     study = newest("predictions")
@@ -311,6 +320,7 @@ def main() -> None:
         "docs/questions.md": filled(
             "docs/questions.md", tables(found, RESULTS, newest("predictions"))
         ),
+        "docs/carry_over.md": filled("docs/carry_over.md", network_tables()),
         "docs/questions_appendix.md": wrap(appendix(found, RESULTS)),
         "docs/reproduction.md": wrap(page(found, out / "docs" / "images")),
         "results/README.md": index(RESULTS),

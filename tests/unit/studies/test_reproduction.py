@@ -7,6 +7,7 @@ from studies import reproduction
 ROOT = Path(__file__).parents[3]
 PAGES = {
     "README.md",
+    "docs/carry_over.md",
     "docs/questions.md",
     "docs/questions_appendix.md",
     "docs/reproduction.md",
