@@ -161,7 +161,8 @@ def inside_table(numbers: Mapping[str, list[float]], chosen: Iterable[Cell]) -> 
             body.append(
                 (
                     *cell, f"{found.vectors:.2f}", f"{found.rows:.2f}", f"{found.distance:.3f}",
-                    f"{found.choices:.1%}", f"{found.push:.1%}" if found.push else "-", f"{seeds:.0f}",
+                    f"{found.choices:.1%}", f"{found.push:.1%}" if found.push else "-",
+                    f"{seeds:.0f}",
                 )
             )  # fmt: skip
     return markdown_table(
