@@ -14,7 +14,7 @@ import sys
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar, cast
 
 from cyclopts import App, CycloptsError, Group
 from cyclopts.exceptions import (
@@ -154,22 +154,28 @@ def temporary_cache(error: UserError) -> Path:
     return Path(folder)
 
 
-class _Notes(io.TextIOWrapper):
+class _Notes:
     """Standard error without errors of its own: what cannot be written is dropped.
 
     Training must not end because the terminal was closed, or the disk of the log is full.
     """
 
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
     def write(self, text: str) -> int:
         """Write a text if that is possible."""
         with suppress(OSError):
-            super().write(text)
+            self.stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         """Flush what was written if that is possible."""
         with suppress(OSError):
-            super().flush()
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def _open_streams() -> None:
@@ -185,9 +191,7 @@ def _open_streams() -> None:
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors=errors)
     if type(sys.stderr) is io.TextIOWrapper:
-        sys.stderr = _Notes(
-            sys.stderr.buffer, sys.stderr.encoding, sys.stderr.errors, line_buffering=True
-        )
+        sys.stderr = cast(TextIO, _Notes(sys.stderr))
 
 
 def _forget_output() -> None:
