@@ -88,8 +88,8 @@ def main() -> None:
     add_parts(parser, trials=TRIALS)
     options = parser.parse_args()
     jobs = {name: make_job(name, options) for name in TRIALS}
-    known = with_kept(NAME, jobs, options.results)
     if not options.show:
+        known = with_kept(NAME, jobs, options.results)
         train([jobs[name] for name in options.trials if name not in known], options)
     found = with_kept(NAME, jobs, options.results)
     if not found:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from studies.inside import gradients
 from tiedlm import LanguageModel, load
 from tiedlm.analysis.plots import FAINT, INK, STYLES, require_matplotlib, save_png
 from tiedlm.evaluation.perplexity import hidden_windows
@@ -171,9 +172,10 @@ def pushes(text: Text) -> tuple[list[str], list[float], list[float], float]:
     for hidden, targets in zip(hidden_NE.split(100), targets_N.split(100), strict=True):
         scores = hidden @ classifier_VE.t()
         logits = scores if model.decoder.bias is None else scores + model.decoder.bias.detach()
-        hot = functional.one_hot(targets, len(vectors_VE)).double()
+        hot = functional.one_hot(targets, len(vectors_VE))
         soft = log_softened(vectors_VE[targets] @ vectors_VE.t(), tau).exp()
-        both = hot - logits.softmax(-1), gamma * (soft - log_softened(scores, tau).exp())
+        by_ce, by_aug = gradients(scores, logits, soft, targets, tau)
+        both = -by_ce, -gamma * by_aug
         band = torch.bucketize(units_VE[targets] @ units_VE.t(), edges)[hot == 0]
         counts += torch.bincount(band, minlength=len(counts))
         for n, push in enumerate(both):

@@ -67,9 +67,22 @@ def sums(model: LanguageModel, hidden_TE: Tensor, targets_T: Tensor, temperature
     logits_TV = scores_TV if bias is None else scores_TV + bias.detach()
     log_soft_TV = log_softened(vectors_VE[targets_T] @ vectors_VE.t(), temperature)
     soft_TV = log_soft_TV.exp()
-    by_ce_TV = logits_TV.softmax(-1) - functional.one_hot(targets_T, len(vectors_VE))
-    by_aug_TV = log_softened(scores_TV, temperature).exp() - soft_TV
+    both = gradients(scores_TV, logits_TV, soft_TV, targets_T, temperature)
     entropy = -(soft_TV * log_soft_TV).sum(dtype=torch.float64)
-    return torch.stack(
-        [entropy, *(g.abs().sum(dtype=torch.float64) for g in (by_ce_TV, by_aug_TV))]
-    )
+    return torch.stack([entropy, *(part_TV.abs().sum(dtype=torch.float64) for part_TV in both)])
+
+
+def gradients(
+    scores_TV: Tensor, logits_TV: Tensor, soft_TV: Tensor, targets_T: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of cross-entropy and of AL with gamma 1 with respect to the scores.
+
+    Args:
+        scores_TV: W h, without the bias.
+        logits_TV: the same with the bias.
+        soft_TV: the soft targets.
+        targets_T: ids of the next words.
+        temperature: of the augmented loss.
+    """
+    by_ce_TV = logits_TV.softmax(-1) - functional.one_hot(targets_T, scores_TV.shape[-1])
+    return by_ce_TV, log_softened(scores_TV, temperature).exp() - soft_TV

@@ -115,12 +115,11 @@ def main(arguments: list[str] | None = None) -> None:
         _forget_output()
         sys.exit(141)
     except UnicodeEncodeError as error:
-        command = (sys.argv[1:] if arguments is None else arguments)[0]
+        words = sys.argv[1:] if arguments is None else arguments
+        or_out = ", or write to a file with --out" if _has_out(words) else ""
         fail(
             f"standard output is {error.encoding}, which has no {error.object[error.start]!r}; set "
-            "PYTHONIOENCODING=utf-8"
-            + ", or write to a file with --out"
-            * (f"tiedlm {command}" in _PRINTS)
+            f"PYTHONIOENCODING=utf-8{or_out}"
         )
     except OSError as error:
         if error.errno in _FULL:
@@ -132,6 +131,11 @@ def main(arguments: list[str] | None = None) -> None:
         if error.errno == errno.ENAMETOOLONG:
             fail(f"{error.filename}: the name is too long; choose a shorter one")
         fail(f"cannot read {error.filename}: {error.strerror}")  # write errors are UserErrors
+
+
+def _has_out(words: list[str]) -> bool:
+    """Return whether the words are a command that prints, or writes to a file with --out."""
+    return bool(words) and f"tiedlm {words[0]}" in _PRINTS
 
 
 def until_the_end(context: AbstractContextManager[T]) -> T:
