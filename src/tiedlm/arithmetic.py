@@ -1,4 +1,4 @@
-"""Choose the arithmetic of the process: the one home of its five switches.
+"""Choose how this process computes: precision, matrix products, kernels, memory and threads.
 
 | choice | values | without a choice |
 |---|---|---|
@@ -8,21 +8,22 @@
 | ``reuse`` | have the C library keep freed memory | False |
 | ``threads`` | threads of PyTorch and of the compiled kernels | PyTorch's own number |
 
-Importing this module changes none of them. A program chooses with :func:`arithmetic`. Each switch
-belongs to the whole process, as PyTorch's own do: a backward pass may run in other threads.
+A program chooses with the context manager :func:`arithmetic`. Importing this module changes
+nothing. A choice applies to the whole process, like PyTorch's own switches, because a backward pass
+may run in other threads.
 
-With "auto" nothing of the process changes. The kernels serve calls that are large enough to pay for
-compiling them, which happens once on a machine. The size of a call decides alone, so that its
-numbers do not depend on the calls before it.
+Kernels "auto" uses the compiled kernels only in calls that are large enough to repay compiling
+them, which happens once on a machine. Only the size of a call decides, so the results of a call do
+not depend on earlier calls.
 
-"bf16" rounds the operands and the result of a product to bfloat16. Sums inside a product, softmax,
-losses and master weights stay float32. "auto" is "bf16" where the hardware multiplies bfloat16
-natively, else "fp32". ``torch.autocast`` has the same effect, and wins where it is on.
+Precision "bf16" rounds the operands and the result of a product to bfloat16. Sums inside a product,
+softmax, losses and master weights stay float32. "auto" is "bf16" where the hardware multiplies
+bfloat16 natively, else "fp32". ``torch.autocast`` has the same effect. Where it is on, it decides.
 
-The route "auto" chooses how tiedlm makes its own products. "fastest" also sends all other float32
-products of the process to oneDNN, where that is faster and still float32 (see
-:mod:`tiedlm.native.processor`). While it is on ``torch.get_float32_matmul_precision`` and
-``torch.compile`` raise an error.
+Route "auto" measures how to compute tiedlm's own products fastest, and changes nothing else in the
+process. "fastest" also sends all other float32 products of the process to oneDNN, where that is
+faster and still float32 (see :mod:`tiedlm.native.processor`). While "fastest" is on,
+``torch.get_float32_matmul_precision`` and ``torch.compile`` raise an error.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ Precision = Literal["fp32", "bf16"]
 Route = Literal["auto", "fastest", "default"]
 Kernels = bool | Literal["auto"]
 
-# With kernels "auto", a call uses them if it passes over so many numbers. Fewer take PyTorch some
-# milliseconds at most.
+# Kernels "auto" serve calls that pass over at least this many tensor elements. A smaller call takes
+# PyTorch a few milliseconds at most.
 LEAST_WORK = 2**18
 
 
@@ -66,7 +67,7 @@ class Arithmetic(NamedTuple):
 
 
 class _Switches:
-    """The switches that PyTorch does not have itself."""
+    """The choices that PyTorch has no switch for."""
 
     precision: Precision = "fp32"
     route: Route = "auto"
@@ -89,9 +90,9 @@ def arithmetic(
 ) -> Iterator[Arithmetic]:
     """Use an arithmetic inside a ``with`` block, and yield what is in use there.
 
-    None leaves a switch as it is. Blocks may be nested. At its end, or at an exception, a block
-    restores each switch that it chose. A choice that does not work on this machine stays off
-    without an error. The yielded :class:`Arithmetic` says what is on.
+    An argument that is None changes nothing. Blocks may be nested. When a block ends, also by an
+    exception, the choices before it are restored. A choice that this machine does not support stays
+    off without an error. The yielded :class:`Arithmetic` says what is on.
 
     Args:
         precision: type of the operands of matrix products.
@@ -191,7 +192,7 @@ def route_in_use() -> Route:
 
 
 def measures_routes() -> bool:
-    """Tell whether the way of a product is chosen by measurement."""
+    """Tell whether products are computed in the way that was measured to be fastest."""
     return _switches.route != "default" and not native.is_off()
 
 
@@ -201,7 +202,7 @@ def is_compiled() -> bool:
 
 
 def is_reusing() -> bool:
-    """Tell whether the C library keeps freed memory, so that no buffer need be kept."""
+    """Tell whether the C library keeps freed memory; tiedlm then keeps no buffers of its own."""
     return _switches.reuse
 
 
@@ -211,7 +212,7 @@ def kernels_for(*tensors: Tensor | None, products: torch.dtype, work: int) -> ct
     Args:
         tensors: what the kernels read and write, or samples of it: float32 on a CPU.
         products: type of the operands and results of matrix products: float32 or bfloat16.
-        work: how many numbers the whole call passes over.
+        work: how many tensor elements the whole call passes over.
     """
     if not _switches.kernels or (_switches.kernels == "auto" and work < LEAST_WORK):
         return None
@@ -219,7 +220,7 @@ def kernels_for(*tensors: Tensor | None, products: torch.dtype, work: int) -> ct
 
 
 def gemm_dtype(tensor: Tensor) -> torch.dtype:
-    """Return the type to which a GEMM's operands like ``tensor`` are rounded.
+    """Return the type to which a matrix product rounds operands like ``tensor``.
 
     ``torch.autocast`` decides where it is on. Otherwise the precision in use decides, for float32
     only. Float64 stays as it is.
@@ -241,9 +242,9 @@ def is_autocast(tensor: Tensor) -> bool:
 def from_autocast(dtype: torch.dtype, *tensors: Tensor) -> tuple[Tensor, ...]:
     """Return the inputs of a network in evaluation, in the type of its weights if autocast is on.
 
-    Evaluation multiplies in the type of the weights, whatever training does. Autocast may have
-    rounded the inputs to another type. The caller turns autocast off for its own work
-    (:func:`without_autocast`).
+    Evaluation multiplies in the type of the weights, also when training uses a lower precision.
+    Under autocast the inputs may already be rounded, so this converts them back. The caller turns
+    autocast off for its own products (:func:`without_autocast`).
 
     Args:
         dtype: type of the weights.

@@ -14,8 +14,8 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 def available_cores(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> int:
     """Return the number of cores that this process may keep busy, at least 1.
 
-    A quota of 1.5 cores counts as one. A second thread would be stopped again and again, and the
-    first would wait for it.
+    A quota of 1.5 cores counts as one: the system would stop a second thread again and again, and
+    the first thread would wait for it.
 
     Args:
         cgroups: folder where Linux mounts control groups.
@@ -46,8 +46,9 @@ def allowed_cores() -> int:
 def cpu_quota(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> float | None:
     """Return the smallest CPU quota of this process's control groups, in cores, or None.
 
-    Every enclosing group limits a group. In a container the root of the mount is often the group
-    itself. Then the path that the system names does not exist, and the root has the quota.
+    The quota of every enclosing group limits a process, too. In a container the folder ``cgroups``
+    is often the process's own group: then the path that the system names does not exist below it,
+    and the folder itself has the quota.
     """
     quotas = [_quota(folder) for folder in _groups(cgroups, own_groups)]
     return min((quota for quota in quotas if quota is not None), default=None)

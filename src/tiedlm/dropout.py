@@ -17,7 +17,7 @@ def check_probability(name: str, p: float) -> None:
 
 
 def variational_mask(shape: tuple[int, ...], p: float, like: Tensor) -> Tensor | None:
-    r"""Sample a mask ``m`` with ``m_i = 0`` with probability ``p`` and ``1 / (1 - p)`` otherwise.
+    r"""Sample a mask ``m``: ``m_i`` is 0 with probability ``p``, and ``1 / (1 - p)`` otherwise.
 
     ``E[m_i] = 1``, so evaluation without a mask needs no scaling. The mask is drawn once and used
     at every step of the sequence: the same units are dropped throughout.
@@ -46,8 +46,8 @@ def stream_mask(
 ) -> Tensor | None:
     """Sample this process's part ``(batch_size, width)`` of a mask for a shared batch.
 
-    Each process draws the masks of all streams and keeps its own. So every stream has the same mask
-    as in a single process.
+    Each process draws the masks of all streams and keeps those of its own streams. So a stream has
+    the same mask whatever the number of processes.
 
     Args:
         batch_size: number of streams in this process.
@@ -67,10 +67,10 @@ def stream_mask(
 def word_mask(
     tokens_BT: Tensor, p: float, like: Tensor, rank: int = 0, world: int = 1
 ) -> Tensor | None:
-    """Sample a mask that drops whole word types: one draw for a word of a stream and window.
+    """Sample a mask that drops word types: each draw is for all occurrences of a word in a stream.
 
-    All occurrences of a word in a stream's window are kept, scaled by ``1 / (1 - p)``, or dropped
-    together.
+    In a stream's window, the occurrences of a word are either all dropped or all kept and scaled by
+    ``1 / (1 - p)``.
 
     Args:
         tokens_BT: ``(B, T)`` word ids of the window.

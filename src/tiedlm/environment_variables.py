@@ -1,6 +1,6 @@
-"""Read the environment variables of tiedlm: every one is in the table below.
+"""Read the environment variables of tiedlm.
 
-docs/environment.md has the same table for users.
+The table below has all of them. docs/environment.md shows it to users.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ TABLE = (
     Variable(WORLD_SIZE, "set by torchrun: number of processes", "1", "training.distributed"),
 )  # fmt: skip
 
-# Beginnings of names of variables by which PyTorch's libraries choose how to make products.
+# Prefixes of the variables that change how PyTorch's libraries compute matrix products.
 _LIBRARIES = ("ATEN_CPU_CAPABILITY", "DNNL_", "MKL_", "ONEDNN_")
 
 _DEFAULTS = {variable.name: variable.default for variable in TABLE}
@@ -101,6 +101,6 @@ def of_child(**defaults: str) -> dict[str, str]:
 def is_first_rank() -> bool:
     """Tell whether this is the first of the processes that ``torchrun`` started, or the only one.
 
-    It asks the environment, so that PyTorch need not be imported.
+    It reads the environment only, so that PyTorch need not be imported.
     """
     return read(RANK) == "0"

@@ -279,7 +279,7 @@ def check_utf8(path: Path, why: str) -> None:
 
 
 def readable(text: str) -> str:
-    """Return a text with every byte that is not UTF-8, as in a file name, replaced by a mark."""
+    """Return a text, such as a file name, with each byte that is not UTF-8 replaced by a mark."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -291,7 +291,8 @@ def cut_name(name: str, most_bytes: int) -> str:
 def check_folder(folder: Path, marker: str, kind: str) -> None:
     """Refuse to write into a folder that holds anything but an earlier run or export.
 
-    Hidden files are ignored, because a process stopped early leaves a lock or a temporary file.
+    Hidden files are ignored, because a process that was stopped may have left a lock or a temporary
+    file.
 
     Args:
         folder: a new or empty folder, or one that has ``marker``.
@@ -324,7 +325,7 @@ def lock(
     Args:
         folder: the folder, which is created if missing.
         patience: seconds to wait for another holder; below 0 waits forever.
-        advice: what a user may do who cannot have this folder.
+        advice: what the user can do if the folder is taken, for the message.
 
     Raises:
         UserError: if another process holds the lock, or the folder cannot be written or locked.
@@ -362,7 +363,7 @@ def held_lock(path: Path, patience: float = -1) -> FileLock:
     import filelock  # not for `tiedlm --help`
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()  # filelock treats some files that cannot be written as busy
+    path.touch()  # filelock reports some files that cannot be written as locked
     held = filelock.FileLock(path)
     held.acquire(timeout=patience)
     return held

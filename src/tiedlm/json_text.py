@@ -12,7 +12,8 @@ from tiedlm.errors import UserError
 def parse_json(text: str, name: str) -> Any:
     """Parse JSON that another program may have written.
 
-    A number too large for a float becomes infinity, whose ``repr`` is what was written.
+    A number that is too large for a float becomes infinity. Its ``repr`` is the number as it was
+    written, for messages.
 
     Args:
         text: the JSON.

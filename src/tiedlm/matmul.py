@@ -1,13 +1,15 @@
-"""Make matrix products in the way that is fastest on this machine.
+"""Compute matrix products in the way that is fastest on this machine.
 
-:func:`matmul` writes or adds a product to a matrix that may be of a wider type than the operands.
-:func:`linear` makes the product of a layer with a bias. :func:`multiplier` and :func:`adder` lay a
-weight out once for many products. :func:`tiedlm.arithmetic.gemm_dtype` chooses the type of the
-operands.
+- :func:`matmul` writes a product into a matrix, or adds it there. The matrix may be of a wider
+  type than the operands.
+- :func:`linear` computes a layer with a bias.
+- :func:`multiplier` and :func:`adder` lay a weight out in memory once, for many products.
 
-The ways (``native/ways.py``, ``native/layouts.py``) give equal numbers up to rounding. The fastest
-way for a kind of product is measured once (:mod:`tiedlm.native.routes`). Small products are made in
-PyTorch's usual way.
+There are several ways to compute a product, such as MKL, oneDNN or blocks of rows
+(``native/ways.py``, ``native/layouts.py``). Their results are equal up to rounding. Which one is
+fastest depends on the type, the shape and the strides of the matrices. Products that agree in these
+are of one *kind*, and each kind is measured once (:mod:`tiedlm.native.routes`). Small products take
+PyTorch's usual way. :func:`tiedlm.arithmetic.gemm_dtype` chooses the type of the operands.
 
 Shape letters: M rows of the left factor, K numbers that are summed, P columns of the right factor.
 """
@@ -32,13 +34,13 @@ from tiedlm.tracing import is_recording
 
 _LEAST_PRODUCT = 2**26  # multiplications of a measured product; PyTorch makes fewer in about 1 ms
 _LEAST_STEP = 2**21  # the same for one of many products with one weight
-# Products of a kind may differ in their number of rows, the tokens of a batch. A kind has a power
-# of two of them, less _ODD, because the number of tokens is rarely a round one.
+# Products of one kind may differ in their number of rows, the tokens of a batch. It is rounded to a
+# power of two and measured with _ODD rows less, because a real number of tokens is rarely round.
 _ODD = 4
 _MOST_OF_KIND = 2**30  # most multiplications of a kind with more than _LEAST_ROWS rows
 _LEAST_ROWS, _MOST_ROWS = 256, 512  # of a large kind, before _ODD is subtracted
 _MOST_WORDS = 8192  # longest side of a kind
-# A part of a kind's matrices is timed, with the row strides of the whole matrices.
+# Only a part of the matrices is timed, with the row strides of the whole matrices.
 _MOST_TIMED = 2**29  # most multiplications of the part, unless its longest side would be too short
 _LEAST_WORDS = 2 * BLOCK  # least length of the part's longest side, if the kind's is longer
 _WINDOW = 35  # products for which a weight is laid out once
@@ -47,10 +49,10 @@ BF16_LEVEL = 2.0**-8  # largest relative error of a product with operands in bfl
 
 
 def operand(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a matrix as the operand of a GEMM, which may pad its columns.
+    """Return a matrix as an operand of products: in their type, perhaps padded with zero columns.
 
-    In bfloat16 zeros pad their number to a multiple of 8. Rows that do not begin on 16 bytes halve
-    the speed of AMX, and rule out a GPU's fastest kernels.
+    In bfloat16 the number of columns is padded to a multiple of 8, so that every row begins on 16
+    bytes. Otherwise AMX runs at half its speed, and a GPU cannot use its fastest kernels.
 
     Args:
         x: ``(rows, columns)``.
@@ -95,10 +97,10 @@ _LINEAR = {"oneDNN": onednn_linear, "compiled": compiled_linear}
 
 
 class _Kind(NamedTuple):
-    """Products that are made in the same way.
+    """A kind: the properties of a product that decide which way is fastest.
 
-    The number of rows of a batch is rounded. The other sides are row strides in memory, to which
-    libraries are sensitive, so they stay as they are.
+    The number of rows of a batch is rounded. The other sides are exact, because they are row
+    strides in memory, and the speed of the libraries depends on these.
     """
 
     dtype: torch.dtype
@@ -113,7 +115,7 @@ class _Kind(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name under which the choice is kept."""
+        """The name under which the cache keeps the choice for this kind."""
         a, b = (
             f"({rows} x {columns}){'^T' if transposed else ''}"
             for rows, columns, transposed in (
@@ -133,7 +135,7 @@ class _Kind(NamedTuple):
         return routes.choose(f"{self.name} plus a bias", "plain", self.trial_with_bias)
 
     def trial(self) -> Trial:
-        """Return the trial of :func:`matmul`: each way, on random matrices."""
+        """Return a trial of :func:`matmul`, which times each way on random matrices."""
         M, K, P = self.measured_sides()
         a = _drawn(M, K, self.a_transposed, self.dtype, self.M if self.a_transposed else self.K)
         b = _drawn(K, P, self.b_transposed, self.dtype, self.K if self.b_transposed else self.P)
@@ -150,7 +152,7 @@ class _Kind(NamedTuple):
         return Trial({name: way(name) for name in self.ways()}, error, _level(self.dtype))
 
     def trial_with_bias(self) -> Trial:
-        """Return the trial of :func:`linear`: each way, on random matrices."""
+        """Return a trial of :func:`linear`, which times each way on random matrices."""
         M, K, P = self.measured_sides()
         x, weight = _drawn(M, K, False, self.dtype), _drawn(P, K, False, self.dtype)
         bias = torch.zeros(P, device="cpu")
@@ -167,7 +169,7 @@ class _Kind(NamedTuple):
         )
 
     def measured_sides(self) -> tuple[int, int, int]:
-        """Return M, K and P of the part that is timed: fewer tokens, less of the longest side."""
+        """Return M, K and P of the part that is timed: fewer rows, and a shorter longest side."""
         sides = [self.M, self.K, self.P]
         if not self.a_transposed:
             sides[0] = min(sides[0], _LEAST_ROWS - _ODD)
@@ -212,7 +214,7 @@ def _kind(a: Tensor, b: Tensor, out_dtype: torch.dtype, accumulate: bool = False
 
 
 def _is_measured(x: Tensor) -> bool:
-    """Tell whether products with this factor are measured, if they are large enough."""
+    """Tell whether large products with this factor are measured."""
     if x.device.type != "cpu" or not measures_routes() or is_recording(x):
         return False
     return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and has_fast_bf16())
@@ -236,7 +238,7 @@ def _rounded(rows: int, others: int) -> int:
 
 
 def _switch() -> str:
-    """Return a part of a kind's name: PyTorch's switch for oneDNN, which changes its usual way."""
+    """Return the part of a kind's name for PyTorch's oneDNN switch, which changes the usual way."""
     return " by oneDNN" if route_in_use() == "fastest" else ""
 
 
@@ -252,7 +254,7 @@ def _name(dtype: torch.dtype) -> str:
 def _drawn(
     rows: int, columns: int, transposed: bool, dtype: torch.dtype, apart: int | None = None
 ) -> Tensor:
-    """Return a random matrix that leaves PyTorch's own generator alone.
+    """Return a random matrix, drawn without using PyTorch's global generator.
 
     Args:
         rows: number of rows.
@@ -276,8 +278,9 @@ def _drawn(
 def multiplier(weight_PK: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
     """Return a function ``a -> a @ weight.t()`` for many products with one weight.
 
-    The weight is packed once in the layout of the library that makes the products. Products with
-    few rows, such as the steps of a recurrence, spend their time on reading the weight.
+    The weight is packed once, in the layout of the library that computes the products. This helps
+    products with few rows, such as the steps of a recurrence: they spend most of their time reading
+    the weight.
 
     Args:
         weight_PK: the constant factor; it must not change while the function is used.
@@ -346,7 +349,7 @@ def _usual_layout(weight: Tensor) -> str:
 def _can_pack(library: str, dtype: torch.dtype) -> bool:
     """Tell whether this PyTorch has a library's operations on packed weights, and they are exact.
 
-    They are not documented: ``torch.compile`` uses them.
+    ``torch.compile`` uses these operations. They are not documented.
     """
     weight, a = _drawn(800, 200, False, dtype), _drawn(20, 200, False, dtype)
     try:

@@ -102,7 +102,7 @@ def _num_params(config: ModelConfig, _: Builder) -> int:
 
 
 class _NoStart(TorchFunctionMode):
-    """Leave parameters as they are: drawing one on the meta device imports PyTorch's compiler."""
+    """Skip drawing parameters, because drawing on the meta device imports PyTorch's compiler."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
@@ -266,7 +266,8 @@ class LanguageModel(nn.Module):
             alpha: weight of the augmented loss; 0 is plain cross-entropy.
             temperature: tau.
             target_grad: whether the gradient flows through the soft target into the embedding.
-            embedding: ``(V, any)`` vectors that make the soft target; by default the model's own.
+            embedding: ``(V, E')`` word vectors for the soft target, of any width; by default the
+                model's own.
             weight: ``(V, E)`` replacement for the embedding, and for the classifier if it is tied;
                 by default the model's own.
 

@@ -16,14 +16,14 @@ PLAIN_EVERY = 30.0  # seconds between two plain lines about a model
 BYTES_EVERY = 10.0  # seconds between two plain lines about a file
 BYTES_STEP = 1 << 18  # bytes between two updates
 TABLE_WIDTH = 140  # of a table that goes into a file or a pipe
-HALF_LIFE = 600.0  # seconds after which work counts half, because the machine's load changes
+HALF_LIFE = 600.0  # half-life of earlier work in the rate, in seconds: the load changes
 
 
 class Watcher(Protocol):
     """Receives the progress of a training run."""
 
     def start(self, title: str, total: int, done: int) -> None:
-        """Training starts: the targets of all epochs, and those done by an earlier process."""
+        """Training starts: targets in all epochs, and how many an earlier process has trained."""
 
     def step(self, tokens: int, epoch: int, epochs: int, perplexity: float) -> None:
         """One update on ``tokens`` targets; ``perplexity`` is the epoch's training value so far."""

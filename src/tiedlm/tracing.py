@@ -1,7 +1,8 @@
 """Detect whether PyTorch runs a call, records it, transforms it, or only infers shapes.
 
-Hand-written code reads values and addresses, works in place and defines its own gradient. That is
-not possible in every case, so such code checks here first.
+The fast code of tiedlm reads values and addresses, works in place and defines its own gradient. In
+``torch.func`` transforms, under tracing and on tensors without values some of this is impossible,
+so the fast code asks here first.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def is_symbolic(tensor: Tensor) -> bool:
 
 
 def needs_plain_operations(tensor: Tensor) -> bool:
-    """Return whether PyTorch has to see its own operations, and not a hand-written gradient.
+    """Return whether code may use PyTorch's own operations only, and no hand-written gradient.
 
     This is so in ``torch.func`` transforms, in forward-mode differentiation, under
     ``torch.jit.trace``, and where operations only infer shapes or build a graph.
@@ -49,7 +50,7 @@ def needs_plain_operations(tensor: Tensor) -> bool:
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Return whether the tensor is a DTensor; this process may hold only a part of it."""
+    """Return whether the tensor is a DTensor, of which this process may hold only a part."""
     return hasattr(tensor, "full_tensor")
 
 

@@ -51,10 +51,10 @@ class TiedDecoder(nn.Module):
     ``P`` is a learned projection from the hidden width to the embedding width. If the two are
     equal there is no projection, as in the paper.
 
-    Only the embedding owns the parameter. This module looks it up at each use. So it follows
-    anything that replaces the parameter (``.to("meta")``, sharding), and a state dict holds it
-    once. Code that replaces the embedding itself must call :meth:`follow`;
-    :class:`tiedlm.LanguageModel` does so.
+    Only the embedding owns the parameter, so a state dict holds it once. This module looks the
+    parameter up at each use, so the tie survives whatever replaces the parameter, such as
+    ``.to("meta")`` or sharding. Code that replaces the embedding itself must call :meth:`follow`,
+    as :class:`tiedlm.LanguageModel` does.
 
     Args:
         embedding: the embedding that shares its ``weight`` ``(V, E)``.
@@ -97,10 +97,11 @@ class TiedDecoder(nn.Module):
 
 
 class TwoUses(torch.autograd.Function):
-    """Share one weight between two uses, and add the first one's few gradient rows in place.
+    """Share one weight between two uses, and add their gradients without copying a whole matrix.
 
-    Autograd alone would copy the second use's gradient to add those rows. That copy is a matrix of
-    the embedding's size.
+    The gradient of the first use, reading words, has few rows. They are added in place to the
+    gradient of the second use, the classifier. Autograd alone would copy that gradient first, which
+    is a matrix of the embedding's size.
     """
 
     @staticmethod

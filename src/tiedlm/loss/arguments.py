@@ -1,4 +1,4 @@
-"""Check the arguments of the augmented loss before any work; an error names the wrong one."""
+"""Check the arguments of the augmented loss, and name the wrong one in the error."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ def _check_are_tensors(
     embedding: Tensor,
     impl: str,
 ) -> None:
-    """Refuse what is no tensor, and sharded tensors unless the reference gets them alone."""
+    """Refuse arguments that are not tensors, and sharded tensors.
+
+    With ``impl="reference"`` sharded tensors are allowed, if all tensors are sharded.
+    """
     tensors = {
         "hidden": hidden, "classifier": classifier, "targets": targets, "embedding": embedding,
     }  # fmt: skip
@@ -78,7 +81,7 @@ def _check_are_tensors(
 
 def _check_number(name: str, value: float, expected: str, *, zero: bool) -> None:
     """Refuse a value that is not finite and above 0; ``zero`` allows 0."""
-    # Comparisons and not math.isfinite: torch.compile can follow them for a value that varies.
+    # Not math.isfinite: torch.compile can follow comparisons of a value that varies.
     try:
         if not isinstance(value, Tensor) and (0 < value < math.inf or (zero and value == 0)):
             return
@@ -165,8 +168,8 @@ def _mixed_advice(name: str, hidden: Tensor, tensor: Tensor) -> str:
 def check_range(targets: Tensor, vocab_size: int, ignore_index: int | None = None) -> None:
     """Check that every target is the id of a word, or ``ignore_index``.
 
-    A GPU checks it while the program goes on, as it does for PyTorch's own losses. A wrong target
-    is then a CUDA error at a later call.
+    On a GPU the check does not make the program wait, as in PyTorch's own losses. So a wrong target
+    is reported as a CUDA error by a later call.
 
     Args:
         targets: int64 ids of any shape, whose values can be read.

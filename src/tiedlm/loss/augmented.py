@@ -22,8 +22,8 @@ Reduction = Literal["mean", "sum", "none"]
 class LossOutput(NamedTuple):
     """The losses that :func:`augmented_cross_entropy` returns.
 
-    With reduction "none" each has the shape of the targets. With ``alpha = 0`` the augmented loss
-    is not computed and ``aug`` is 0.
+    With reduction "none" each loss has the shape of the targets. With ``alpha = 0`` the augmented
+    loss is not computed, and ``aug`` is 0.
 
     Args:
         loss: ``ce + alpha * aug``.
@@ -110,9 +110,9 @@ def _counted(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the tokens flattened: hidden states ``(N, D)``, targets ``(N,)`` and weights.
 
-    The weights are ``(N,)``, or one number for all tokens. Tokens that do not count are left out if
-    possible. It is not possible if each token has a result, if the values cannot be read, or if
-    reading them waits for a GPU. Such tokens then get word 0 as their target and the weight 0.
+    The weights are ``(N,)``, or one number for all tokens. Tokens with ``ignore_index`` are left
+    out if possible. They must stay if each token gets its own loss, if the values cannot be read,
+    or if reading them would wait for a GPU. Then their target becomes word 0 and their weight 0.
     """
     hidden_ND = hidden.reshape(-1, hidden.shape[-1])
     targets_N = targets.reshape(-1)

@@ -26,12 +26,12 @@ def node_losses(problem: Problem, wanted: Wanted) -> Losses:
 
 
 class _Fused(torch.autograd.Function):
-    """The node whose outputs are J_tot, J and J_aug.
+    """The autograd node that returns J_tot, J and J_aug.
 
-    If they are sums, forward computes the gradients, because the scores are at hand there, and
-    backward scales them. If there is a loss for each token, the gradient of each loss is known in
-    backward only. So backward takes a second pass over the tokens. A second backward through a
-    retained graph takes another pass, too, because the first one gives its gradients away.
+    If the losses are sums, forward already computes the gradients, because it has the scores, and
+    backward only scales them. If each token has its own loss, the gradients of these losses arrive
+    in backward, so backward takes a second pass over the tokens. A second backward through a
+    retained graph also takes a pass, because the first one handed its gradients over to autograd.
     """
 
     @staticmethod

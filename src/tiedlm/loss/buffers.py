@@ -1,7 +1,8 @@
-"""The memory of a pass over the tokens: how much it takes, and the buffers.
+"""The buffers of a pass over the tokens, and how large they may be.
 
-On a CPU fresh memory costs a page fault for every 4 KiB. At 700 tokens and 10,000 words the faults
-of one set of buffers take as long as all pointwise work. So buffers are kept for the next call.
+On a CPU, freshly allocated memory costs a page fault for every 4 KiB. At 700 tokens and 10,000
+words, the page faults of one set of buffers take as long as all pointwise work. So the buffers are
+kept for the next call.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ from torch import Tensor
 
 from tiedlm import arithmetic
 
-# The budget, in numbers of a buffer unless said otherwise.
+# Sizes in elements of a matrix, unless a comment says otherwise.
 CHUNK = 2**24  # scores of the tokens that one matrix product sees
-GPU_CHUNK = 2**26  # the same for Triton: a GPU has memory enough, and no cache to spare
-LEAST_ROWS = 256  # tokens of a chunk at least: with fewer, adding up its products costs too much
-STRIP = 2**21  # what PyTorch's pointwise work sees: it fits a cache, and few threads are started
+GPU_CHUNK = 2**26  # the same for Triton: a GPU has more memory
+LEAST_ROWS = 256  # fewest tokens of a chunk: with fewer, adding up its products costs too much
+STRIP = 2**21  # scores that PyTorch's operations work on at a time: they fit a cache
 MOST_KEPT = 3 * 2**24  # a larger buffer is freed after the pass
 
 
 def chunk_rows(tokens: int, vocabulary: int, numbers: int, times: int = 1) -> int:
     """Return how many tokens a chunk has.
 
-    All chunks are equally long but the last. A chunk is up to 1.5 times as large as asked for if
-    that makes fewer chunks: each one reads and writes the classifier's gradient, and products of
-    few rows are slow.
+    All chunks but the last are equally long. A chunk may be up to 1.5 times as large as asked for
+    if that saves a chunk, because each chunk reads and writes the classifier's gradient, and
+    products with few rows are slow.
 
     Args:
         tokens: number of all tokens.
-        vocabulary: numbers of a row.
-        numbers: wanted size of a chunk, in numbers. It has at least ``LEAST_ROWS`` rows.
-        times: multiplies the number of rows, such as 2 for numbers of half the size.
+        vocabulary: number of scores of a token.
+        numbers: wanted number of scores in a chunk, which has at least ``LEAST_ROWS`` tokens.
+        times: factor for the number of tokens, such as 2 if a score takes half the memory.
     """
     most = max(1, numbers // vocabulary, LEAST_ROWS) * times
     chunks = max(1, -(-(2 * tokens - most) // (2 * most)))  # tokens / most, rounded, a half down
@@ -48,11 +49,11 @@ _kept = _Kept()
 
 
 class Buffer:
-    """Memory of one pass for one matrix at a time.
+    """Memory that holds one matrix at a time.
 
-    The memory is kept for the buffer of the same name in the next pass of this thread. It is freed
-    after the pass in three cases: on a GPU, whose allocator keeps it anyway; if it is large; and if
-    the C library keeps freed memory (``reuse`` of :mod:`tiedlm.arithmetic`).
+    After a pass the memory is kept for the buffer of the same name in the next pass of this thread.
+    It is freed instead if it is large, on a GPU (whose allocator keeps it anyway), and where the C
+    library keeps freed memory (``reuse`` of :mod:`tiedlm.arithmetic`).
     """
 
     def __init__(self, name: str) -> None:
@@ -60,9 +61,9 @@ class Buffer:
         self._own: Tensor | None = None
 
     def take(self, rows: int, columns: int, like: Tensor, *, aligned: bool = False) -> Tensor:
-        """Return a matrix with arbitrary contents, of the type and device of ``like``.
+        """Return an uninitialized matrix of the type and on the device of ``like``.
 
-        It is valid until the buffer is taken from again.
+        It is valid until the next call of ``take``.
 
         Args:
             rows: number of rows.
@@ -79,7 +80,7 @@ class Buffer:
         return wide[:, :columns]
 
     def _take(self, rows: int, columns: int, like: Tensor) -> Tensor:
-        """Return a contiguous matrix in kept memory, or in the pass's own if none may be kept."""
+        """Return a contiguous matrix in kept memory, or in fresh memory if none may be kept."""
         count = rows * columns
         if like.device.type != "cpu" or count > MOST_KEPT or arithmetic.is_reusing():
             if not _serves(self._own, count, like):
@@ -101,7 +102,7 @@ class Buffer:
 
 
 def _serves(memory: Tensor | None, count: int, like: Tensor) -> bool:
-    """Tell whether memory is of the type and device of ``like``, and holds enough numbers."""
+    """Tell whether memory is of the type and on the device of ``like``, and large enough."""
     return (
         memory is not None
         and memory.dtype == like.dtype

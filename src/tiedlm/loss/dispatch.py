@@ -1,7 +1,7 @@
-"""Choose the implementation of the loss that serves a problem.
+"""Choose how a loss is computed: in plain autograd, fused, or by the quadratic approximation.
 
-Which backend does the pointwise work is chosen later, where the pass over the tokens begins
-(``backends/__init__.py``): an operator in a compiled graph only knows it when the graph runs.
+The backend for the pointwise work is chosen later, at the beginning of the pass over the tokens
+(``backends/__init__.py``), because a compiled graph does not know it before it runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def compute_losses(problem: Problem, impl: Implementation) -> Losses:
     """Return J_tot, J and J_aug, weighted: ``(N,)`` if per token, else the sums.
 
     Raises:
-        RuntimeError: if ``impl`` is "fused" where PyTorch can only follow its own operations.
+        RuntimeError: if ``impl`` is "fused" where a hand-written gradient cannot work.
     """
     if impl == "reference":
         return reference_losses(problem)
@@ -36,7 +36,7 @@ def compute_losses(problem: Problem, impl: Implementation) -> Losses:
 
 
 def _automatic_losses(problem: Problem) -> Losses:
-    """Return the reference losses where PyTorch only follows its own operations, else the fused."""
+    """Return the fused losses; the reference losses where a hand-written gradient cannot work."""
     if is_transformed() or is_jit_tracing():
         return reference_losses(problem)
     return _fused_losses(problem)
@@ -51,8 +51,8 @@ def _fused_losses(problem: Problem) -> Losses:
         )
     wanted, scale = wanted_gradients(problem), None
     if problem.gemm_dtype == torch.float16 and not problem.per_token:
-        # In float16 h / N loses its digits, and a sum over N tokens may overflow. So each token is
-        # multiplied by about the square root of its weight, and the sum by the rest.
+        # In float16, h / N loses digits, and a sum over N tokens may overflow. So each token is
+        # multiplied by about the square root of its weight, and the sum by the remaining factor.
         weight = problem.weight
         scale = weight.amax().clamp(min=torch.finfo(weight.dtype).tiny).sqrt()
         problem = problem.with_weight(weight / scale)

@@ -35,13 +35,13 @@ class _Sum:
 
 
 class Gradients:
-    """The gradients that are wanted, each None or a sum.
+    """The gradients of one pass: a sum for each gradient that is wanted, None for the others.
 
     Args:
         problem: what is computed.
-        wanted: which gradients are computed.
-        classifier_VD: W as an operand of products, perhaps wider than D by zeros.
-        embedding_VE: L transposed, likewise; W itself where the weights are tied.
+        wanted: which gradients to compute.
+        classifier_VD: W as an operand of products, perhaps padded with zero columns.
+        embedding_VE: L transposed as an operand of products; W itself if the weights are tied.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Gradients:
                 self.embedding = _Sum(V, problem.embedding_VE.shape[1], like)
 
     def add_tokens(self, chunk: Chunk, tokens_C: Tensor, hidden_CD: Tensor) -> None:
-        """Add the share of a chunk's tokens: ``G W`` and ``G^T h``, each if it is wanted.
+        """Add the products of a chunk of tokens, ``G W`` and ``G^T h``, as far as they are wanted.
 
         Args:
             chunk: has G.
@@ -83,12 +83,13 @@ class Gradients:
     def add_words(
         self, words_U: Tensor, soft: SoftTargets, factor: float | Tensor, grad_UV: Tensor
     ) -> None:
-        """Add the share through a group's soft targets: ``M^T u`` and ``M L^T``.
+        """Add the gradient through a group's soft targets: ``M^T u`` and ``M L^T``.
 
         Args:
             words_U: ids of the words.
             soft: has their vectors.
-            factor: of the gradient through y~: gamma, times the weight if all tokens have one.
+            factor: the factor of the gradient through y~: gamma, times the weight that all tokens
+                share if there is one.
             grad_UV: M.
         """
         assert self.embedding is not None
@@ -106,7 +107,7 @@ class Gradients:
         factor: float | Tensor,
         held: Tensor,
     ) -> None:
-        """Add both shares with two products instead of four, for all tokens and tied weights.
+        """Do the work of both methods in two products instead of four: all tokens, tied weights.
 
         Args:
             chunk: has all tokens.

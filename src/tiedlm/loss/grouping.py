@@ -1,10 +1,11 @@
-"""Order the tokens so that the rows of their target words are used without a copy.
+"""Order the tokens so that each lies beside the row of its target word, and no row is copied.
 
 The soft target depends on the target *word* only. The distinct words are sorted by falling count.
 Then the tokens are laid out level by level: first one token of each word, then a second one of each
 word that has two, and so on. The tokens of level k lie beside rows ``0 .. U_k`` of the distinct
 words' matrix. So subtracting soft targets from tokens, or summing tokens into words, is plain
-arithmetic on contiguous rows. Levels that are too short for that share one segment with an index.
+arithmetic on contiguous rows. Very short levels are put together in one segment, whose rows are
+found by an index.
 
 Shape letters: N tokens, M tokens of a group, U distinct targets.
 """
@@ -18,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_SHORT_LEVEL = 16  # words; shorter levels are gathered by index, together
+_SHORT_LEVEL = 16  # words; shorter levels share one segment with an index
 
 
 class Segment(NamedTuple):
@@ -35,8 +36,8 @@ class Group(NamedTuple):
         words_U: ids of the words.
         count_U: number of tokens of each word.
         tokens_N: positions of the tokens, level by level or word by word.
-        word_of_N: for each of these tokens the row of its word in ``words_U``.
-        levels: number of words of each level that is not short.
+        word_of_N: for each of these tokens, the row of its word in ``words_U``.
+        levels: number of words in each level, without the short levels.
     """
 
     words_U: Tensor
@@ -46,10 +47,10 @@ class Group(NamedTuple):
     levels: list[int]
 
     def weights(self, weight: Tensor) -> Tensor:
-        """Return the summed weights of each word's tokens, or their count if all weigh the same.
+        """Return the summed weights of each word's tokens; their number if all weights are equal.
 
         Args:
-            weight: of each token of all groups, ``(N,)``, or one for all, ``()``.
+            weight: the weight of each token of all groups, ``(N,)``, or one for all tokens, ``()``.
         """
         if weight.dim() == 0:
             return self.count_U.to(weight.dtype)
@@ -57,7 +58,7 @@ class Group(NamedTuple):
         return add_rows(weight_N.new_zeros(len(self.words_U)), self.word_of_N, weight_N)
 
     def segments(self, start: int, stop: int) -> Iterator[Segment]:
-        """Yield the segments of tokens ``start .. stop``; their rows are counted from ``start``."""
+        """Yield the segments of tokens ``start`` to ``stop``, with rows counted from ``start``."""
         level_start = 0
         for size in self.levels:
             first, last = max(start, level_start), min(stop, level_start + size)
@@ -73,16 +74,16 @@ class Group(NamedTuple):
 def group_by_word(targets_N: Tensor, most_words: int, *, by_level: bool = True) -> Iterator[Group]:
     """Yield groups of at most ``most_words`` distinct targets, each with all its tokens.
 
-    The values are read once, so that a program waits once for a GPU.
+    The values are read at one place only, so that a program waits for a GPU once.
 
     Args:
         targets_N: ids of the words to predict.
         most_words: largest number of words in a group.
-        by_level: order the tokens level by level. If not, they are word by word, and a group has no
-            levels.
+        by_level: order the tokens of a group level by level. Otherwise they are ordered word by
+            word, and a group has no levels.
     """
-    # Tensors of words have N rows, too, until the number of words is read. The rows behind the last
-    # word have no token.
+    # The number of distinct words is read only below. Until then tensors ..._U have N rows, of
+    # which the surplus rows at the end have no token.
     sorted_N, order_N = torch.sort(targets_N, stable=True)
     is_first_N = torch.ones_like(sorted_N)
     is_first_N[1:] = sorted_N[1:] != sorted_N[:-1]
@@ -131,7 +132,7 @@ def single_tokens(targets_N: Tensor, most_words: int) -> Iterator[Group]:
 
 
 def _long_levels(counts: list[int]) -> list[int]:
-    """Return the sizes of the levels that are not short; ``counts`` falls."""
+    """Return the sizes of the levels that are not short; ``counts`` is in falling order."""
     levels = []
     size = len(counts)
     for level in range(counts[0]):

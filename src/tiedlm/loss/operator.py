@@ -1,7 +1,7 @@
-"""The fused loss as one operator, which ``torch.compile`` does not look into.
+"""The fused loss as one operator, which ``torch.compile`` puts into its graph as a whole.
 
-Eager code uses the node of ``autograd.py`` instead. The node returns its gradients without a copy,
-which an operator may not do.
+Outside compiled graphs the node of ``autograd.py`` is used instead. It hands its gradients to
+autograd without a copy, which an operator may not do.
 
 Shape letters: N tokens, V vocabulary, D hidden width, E embedding width.
 """
@@ -40,7 +40,8 @@ def _run(*arguments: Any) -> tuple[Tensor, ...]:
     A gradient that is not wanted is empty. With a loss for each token all four are empty.
 
     Raises:
-        ValueError: for a target that is no word; targets could not be read when the graph was made.
+        ValueError: for a target that is not the id of a word. It could not be checked earlier, when
+            the graph was recorded.
     """
     *fields, wanted = arguments
     problem = Problem(*fields)
@@ -87,7 +88,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Any, ...]:
-    """Scale the gradients that forward made, or make them if each token has a gradient."""
+    """Scale the gradients computed in forward; compute them here if each token has its own loss."""
     *tensors, weight, grad_h, grad_W, grad_b, grad_L = ctx.saved_tensors
     if ctx.per_token:
         *options, _ = ctx.options

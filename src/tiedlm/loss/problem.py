@@ -1,4 +1,4 @@
-"""What a call of the loss computes: its inputs, the gradients it wants, and its results.
+"""The data of one call of the loss: its inputs, which gradients are wanted, and its results.
 
 Shape letters: N tokens, V vocabulary, D hidden width, E embedding width.
 """
@@ -67,7 +67,8 @@ class Problem:
 
     def with_alpha(self, alpha: float) -> Problem:
         """Return the problem with another weight of the augmented loss."""
-        # Written out here and below: torch.compile does not follow dataclasses.replace everywhere.
+        # The call is written out here and below, because torch.compile does not follow
+        # dataclasses.replace everywhere.
         return Problem(*self.tensors, alpha, *self.options[1:], self.target_grad)
 
     def with_weight(self, weight: Tensor) -> Problem:
@@ -85,7 +86,7 @@ class Wanted(NamedTuple):
 
 
 def wanted_gradients(problem: Problem) -> Wanted:
-    """Return which gradients autograd asks for; none where it records nothing."""
+    """Return which gradients autograd will ask for: none where it records nothing."""
     if not torch.is_grad_enabled():
         return Wanted()
     bias_V = problem.bias_V

@@ -1,7 +1,7 @@
 r"""The quadratic loss: the limit of the augmented loss at high temperature.
 
-It is another loss, used only with ``impl="quadratic"``. It needs no second pass over tokens x
-vocabulary.
+It is an approximation, used only with ``impl="quadratic"``. Its augmented term needs no second pass
+over tokens x vocabulary.
 
 To second order in 1 / tau the divergence between two softmaxes is half the variance, over the
 vocabulary, of the difference of their arguments (eq. 14 of ``docs/loss.md``):
@@ -73,9 +73,9 @@ def _half_variance(
 ) -> Tensor:
     """Return half the variance over the vocabulary of ``matrix @ point``, for each token.
 
-    The covariance is ``X^T X_c``, where the centred factor ``X_c`` is detached. So its gradient
-    costs one product, as its value does, but is half of the right one. Only the value is halved
-    here, which makes both right.
+    The covariance is computed as ``X^T X_c``, where the centred factor ``X_c`` is detached. So its
+    gradient costs one product only, and is half the true gradient of the variance. That is the
+    gradient of half the variance, which is wanted here. The value is halved to match.
 
     Args:
         matrix_VK: X.

@@ -1,6 +1,6 @@
-"""The augmented loss in plain autograd, equation by equation.
+"""The augmented loss in plain autograd, equation by equation: the place to read what it computes.
 
-The fused implementations are tested against it. ``docs/loss.md`` numbers the equations.
+The fused implementations are tested against this file. ``docs/loss.md`` numbers the equations.
 
 Shape letters: N tokens, V vocabulary, D hidden width, E embedding width.
 """

@@ -40,7 +40,7 @@ from tiedlm.matmul import matmul, operand
 from tiedlm.tracing import is_asynchronous, is_recording
 
 _NARROW = 16  # rounding an embedding of fewer columns saves nothing
-# Multiplications that a GPU makes in bfloat16 in about the time that it costs to wait for it.
+# Multiplications in bfloat16 that take a GPU about as long as waiting for it takes the program.
 _CHEAP = 2**33
 
 
@@ -62,7 +62,7 @@ class _Stream:
         dtype, like = problem.gemm_dtype, problem.weight
         N = len(problem.hidden_ND)
         self.V = V = len(problem.classifier_VD)
-        # One weight for all tokens stays out of the (C, V) work: it multiplies narrow factors.
+        # A weight that all tokens share does not multiply (C, V) matrices, but narrower factors.
         self.same_weight = like.dim() == 0
         self.weight_N = like.expand(N)
         self.tied = problem.embedding_VE is None
@@ -105,14 +105,14 @@ class _Stream:
         targets_N = self.problem.targets_N
         if self.problem.alpha == 0:
             return in_order(targets_N)
-        # Counting the distinct words of targets on a GPU means to wait for the GPU.
+        # To count the distinct words of targets on a GPU, the program has to wait for the GPU.
         is_cheap = len(targets_N) * self.embedding_VE.numel() <= _CHEAP
         if is_recording(targets_N) or (is_asynchronous(targets_N) and is_cheap):
             return single_tokens(targets_N, self.most_words)
         return group_by_word(targets_N, self.most_words, by_level=self.backend.by_level)
 
     def _stream_group(self, group: Group) -> None:
-        """Stream the tokens of some words; no other group uses the soft targets of these words."""
+        """Stream a group's tokens; no other group needs the soft targets of its words."""
         soft = self._soft_targets_of(group) if self.problem.alpha else None
         if soft is not None and self._is_one_chunk(group):
             self._stream_at_once(group, soft)
@@ -148,7 +148,7 @@ class _Stream:
         self.backend.soft_targets(scores_UV, soft)
 
     def _release(self, soft: SoftTargets) -> None:
-        """Free y~ and r, once the gradient through y~ is made of them."""
+        """Free y~ and r, once the gradient through y~ has been computed from them."""
         soft.soft_UV, soft.residual_UV = self.nll_N.new_empty(0, 0), None
         self.soft.release()
         self.residual.release()
@@ -156,7 +156,7 @@ class _Stream:
     # Tokens
 
     def _stream_chunk(self, group: Group, start: int, soft: SoftTargets | None) -> None:
-        """Compute the losses of a chunk of a group's tokens, turn scores into G, and multiply G."""
+        """Compute the losses of a chunk of tokens, turn its scores into G, and add G's products."""
         tokens_C = group.tokens_N[start : start + self.chunk_tokens]
         hidden_CD = self.hidden_ND[tokens_C]
         scores_CV = self._take_scores(len(tokens_C), hidden_CD)
@@ -194,13 +194,13 @@ class _Stream:
                 (soft.dot_U - soft.lse_U)[chunk.word_C] - chunk.dot_C + chunk.lse_C
             )
         elif soft is not None:
-            # A part of J_aug. _add_soft_loss adds the rest, summed by word.
+            # This is only a part of J_aug. _add_soft_loss adds the rest, which is summed by word.
             self.kl_N[tokens_C] = chunk.lse_C
 
     # The gradient through the soft targets
 
     def _through_soft_targets(self, group: Group, soft: SoftTargets) -> None:
-        """Add the gradient through y~ (eqs. 10-12), and J_aug's sums by word."""
+        """Add the gradient through y~ (eqs. 10-12), and the part of J_aug summed by word."""
         grad_UV = soft.residual_UV
         assert grad_UV is not None
         if soft.vectors_UE.dtype != grad_UV.dtype:

@@ -1,6 +1,7 @@
 """Networks that read word vectors: their protocol, their registry, and the built-in ones.
 
-Importing the module of a network registers it. So each built-in one is imported here.
+A network is registered when its module is imported, so all built-in networks are imported here.
+``network.py`` has the protocol and the registry; begin there to add a network.
 """
 
 from tiedlm.networks.awd_lstm import AWDLSTM

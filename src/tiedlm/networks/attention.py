@@ -1,4 +1,4 @@
-"""Attention to the words just before, for the networks with a rolling memory.
+"""Attention to the last M words, for the networks that keep a memory of them.
 
 Shape letters: L layers, B streams, T steps, M words of memory, S = M + T words that a window can
 see, E input width, H hidden width, F inner width, A heads, D = H / A width of a head.
@@ -15,7 +15,7 @@ from torch.nn import functional
 from tiedlm.networks import state as states
 
 BASE = 10_000.0  # of the wavelengths of positions (Vaswani et al., 2017; Su et al., 2021)
-BLOCK = 128  # words that attend at a time: a longer window wastes work outside the band
+BLOCK = 128  # words whose attention is computed at once; more would waste work on keys out of reach
 EPSILON = 1e-5  # added to the mean square of a hidden state, as in Mistral
 
 
@@ -23,8 +23,8 @@ class Memory(NamedTuple):
     """The state of a network that attends: keys and values of the last M words, for each layer.
 
     Shape:
-        keys, values: ``(L, B, M, H)``, the latest word last; keys without any rotation.
-        known: ``(1, B, M)``, 1 where the memory holds a word to attend to, and 0 elsewhere.
+        keys, values: ``(L, B, M, H)``, the latest word last; keys before their rotation.
+        known: ``(1, B, M)``, 1 where the memory holds a word, and 0 where it is still empty.
     """
 
     keys: Tensor
@@ -116,8 +116,8 @@ def banded_attention(
         query_BATD: queries of the words of a window.
         key_BASD: keys of the memory and of the window.
         value_BASD: their values.
-        context_BS: a number for each key, equal for the words of one context. Where the memory has
-            no word yet, it is a number of its own.
+        context_BS: for each key the number of its context. A word attends only to keys of its own
+            context. Empty places of the memory have a number that no word has.
 
     Returns:
         ``(B, A, T, D)``.
@@ -157,7 +157,7 @@ def product(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def masked(x_BTH: Tensor, mask_BH: Tensor | None) -> Tensor:
-    """Apply one mask at every step."""
+    """Multiply every step by the same mask."""
     return x_BTH if mask_BH is None else x_BTH * mask_BH[:, None]
 
 

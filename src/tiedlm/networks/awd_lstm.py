@@ -76,7 +76,7 @@ class AWDOptions:
 
 
 class Gate(nn.Module):
-    r"""The factor ``2 \sigma(M z)`` of a round of the Mogrifier, with ``M = A B`` or whole."""
+    r"""The factor ``2 \sigma(M z)`` of a round of the Mogrifier; ``M`` may be a product ``A B``."""
 
     def __init__(self, d_input: int, d_output: int, rank: int | None) -> None:
         super().__init__()
@@ -125,7 +125,8 @@ class AWDLayer(nn.Module):
             h_BH: hidden state before the first step.
             c_BH: cell state before the first step.
             weight_hh_GH: the recurrent weights of this window.
-            layer: computes an LSTM layer; the Mogrifier has it compute a step at a time.
+            layer: the function that computes an LSTM layer. With the Mogrifier it is called for
+                each step.
         """
         bias_G = self.bias_ih + self.bias_hh
         if not self.gates:
@@ -221,14 +222,14 @@ class AWDLSTM(nn.Module):
         self.mask_share = (rank, world)
 
     def forward_time_major(self, x_TBE: Tensor, state: AWDState | None) -> tuple[Tensor, AWDState]:
-        """Read a window; return ``(hidden_TBH, state)``, the last layer's dropped output."""
+        """Read a window; return ``(hidden_TBH, state)``: the last layer's output after dropout."""
         hidden_TBH, _, state = self.forward_with_raw(x_TBE, state)
         return hidden_TBH, state
 
     def forward_with_raw(
         self, x_TBE: Tensor, state: AWDState | None
     ) -> tuple[Tensor, Tensor, AWDState]:
-        """Read a window; return ``(hidden_TBH, raw_TBH, state)``; ``raw`` is not dropped."""
+        """Read a window; return ``(hidden_TBH, raw_TBH, state)``: ``raw`` is before dropout."""
         state = self.initial_state(x_TBE.shape[1]) if state is None else state
         if self.training or torch.is_grad_enabled():
             return self._run(x_TBE, state, self._layer_function(x_TBE))
@@ -241,7 +242,7 @@ class AWDLSTM(nn.Module):
             return self._run(x_TBE, state, exact)
 
     def _layer_function(self, x_TBE: Tensor) -> Layer:
-        """Return the fast layer, or the readable one where PyTorch has to see its operations."""
+        """Return the fast layer, or the readable one where a hand-written gradient cannot work."""
         return lstm_layer_reference if needs_plain_operations(x_TBE) else lstm_layer
 
     def _run(
@@ -255,7 +256,7 @@ class AWDLSTM(nn.Module):
             if index > 0:
                 out_TBH = self._drop_units(out_TBH, self.dropout_between)
             weight_hh_GH = self._drop_connections(layer.weight_hh)
-            # The fast layer needs contiguous states, which parts of a wider state are not.
+            # The fast layer needs contiguous states. Slices of the wider state are not contiguous.
             out_TBH, h_BH, c_BH = layer(
                 out_TBH, h_BH.contiguous(), c_BH.contiguous(), weight_hh_GH, layer_function
             )
@@ -265,7 +266,7 @@ class AWDLSTM(nn.Module):
         return self._drop_units(out_TBH, self.dropout_output), out_TBH, after
 
     def _drop_units(self, x_TBH: Tensor, p: float) -> Tensor:
-        """Return a window in which each stream has the same units dropped at every step."""
+        """Return a window with units dropped: in each stream the same units at every step."""
         p = p if self.training else 0.0
         mask_BH = stream_mask(x_TBH.shape[1], x_TBH.shape[2], p, x_TBH, *self.mask_share)
         return x_TBH if mask_BH is None else x_TBH * mask_BH

@@ -1,8 +1,9 @@
-"""Read a few words of one stream and learn from them at once, with the gradient by hand.
+"""The protocol of networks that dynamic evaluation can train fast, without autograd.
 
-Dynamic evaluation takes a step after every few words. Most of its time would go into the gradients
-of the weights, if they were made as matrices: each is ``left.T @ right`` with as many rows as there
-are words. So a network hands over the two factors, and the learner updates the weight with them.
+Dynamic evaluation updates all weights after every few words. The gradient of a weight is then
+``left.T @ right``, where both factors have only as many rows as there are words. Writing it out as
+a whole matrix would take most of the time. So the network hands the two factors to a
+:class:`Learner`, which updates the weight from them directly.
 
 Shape letters: T words, E input width, H hidden width, P rows and K columns of a weight.
 """
@@ -31,18 +32,18 @@ class Learner(Protocol):
         ...
 
 
-# Takes the gradient of the outputs and a learner, which updates every parameter of the network;
-# returns the gradient of the inputs.
+# Takes the gradient of the outputs and a learner. Updates every parameter of the network through
+# the learner, and returns the gradient of the inputs.
 Backward: TypeAlias = Callable[[Tensor, Learner], Tensor]
 
 
 @runtime_checkable
 class LearnsByHand(Protocol):
-    """A network that needs no autograd to learn from a segment."""
+    """A network that can learn from a segment of words without autograd."""
 
     def read_to_learn(self, x_TE: Tensor, state: Any) -> tuple[Tensor, Any, Backward]:
         """Read words of one stream without dropout; return ``(hidden_TH, state, backward)``.
 
-        No gradient flows into the state before. ``backward`` is called once.
+        No gradient flows into the earlier state. Call ``backward`` once at most.
         """
         ...

@@ -1,10 +1,9 @@
-"""The Transformer encoder of PyTorch, which forgets the text before each context of a few words.
+"""The Transformer of pytorch/examples' word_language_model, to read its checkpoints.
 
-It is the network of pytorch/examples' word_language_model with ``--model Transformer``:
-``torch.nn.TransformerEncoder`` with a causal mask, over word vectors to which sines and cosines of
-their positions are added. That program reads windows of 35 words, and a word sees only its own
-window. So a context is part of the network here: the text is cut into contexts of C words, whatever
-windows it is read in, and a word attends to itself and to the words before it in its context.
+It is ``torch.nn.TransformerEncoder`` with a causal mask. Sines and cosines of the positions are
+added to the word vectors. That program reads windows of 35 words, and a word sees only its own
+window. Here the window must not change the result. So the text is cut into contexts of C words,
+independently of the windows, and a word attends to itself and to the earlier words of its context.
 
 Shape letters: T steps, B streams, H hidden width, L layers, C words of a context, M = C - 1 words
 of memory, S = M + T words that a window can see, F inner width.
@@ -53,7 +52,7 @@ class EncoderOptions:
 
     n_heads: int = option(2, "Heads of the attention; they divide d_hidden.")
     d_inner: int = option(200, "Width inside a feed-forward layer.")
-    context: int = option(35, "Words of a context: a text begins afresh after so many.")
+    context: int = option(35, "Words of a context; nothing is remembered beyond it.")
     final_norm: bool = option(True, "Whether a layer norm follows the last layer.")
 
     def __post_init__(self) -> None:
@@ -103,7 +102,7 @@ class TransformerEncoder(nn.Module):
     word_language_model/model.py.
     """
 
-    forgets = False  # states after different numbers of words never meet
+    forgets = False  # states at different places of a context never become equal
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -200,7 +199,7 @@ class TransformerEncoder(nn.Module):
         steps, batch_size = x_TBE.shape[:2]
         memory = self.context - 1
         check_memory(state, (self.n_layers, batch_size, memory, self.d_hidden))
-        # Places are counted from the beginning of the context that the memory ends in.
+        # Positions count from the beginning of the context in which the memory ends.
         read_B1 = state.known[0].float().round().sum(1, keepdim=True).long()
         place_BS = read_B1 + torch.arange(-memory, steps, device=x_TBE.device)
         context_BS = place_BS.div(self.context, rounding_mode="floor")

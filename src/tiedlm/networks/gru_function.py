@@ -1,9 +1,9 @@
-"""The fast GRU layer: the readable layer's numbers, with the gradient by hand.
+"""The fast GRU layer: the same results as the readable layer, with a hand-written gradient.
 
 - The input projections of all steps are one product. So is the gradient of each weight.
-- The recurrent weight is laid out for its products once a window.
+- The recurrent weight is laid out in memory for its products once per window.
 - In backward, the factors that do not depend on the recursion are computed for all steps at once.
-  That leaves one product and four pointwise operations a step.
+  That leaves one product and four pointwise operations per step.
 
 Shape letters: B streams, T steps, E input width, H hidden width, G = 3H gates (r, z, n).
 """
@@ -26,7 +26,7 @@ class _Run(NamedTuple):
     Args:
         gates_TBG: ``r``, ``z`` and ``n`` of each step.
         products_TBG: the recurrent product of each step; its last third includes ``b_hn``.
-        states_SBH: the hidden states, beginning with the one before the first step: S = T + 1.
+        states_SBH: the hidden states, with S = T + 1: the first is the state before the window.
         factors_SBH: the masked hidden states.
     """
 
@@ -87,7 +87,7 @@ def _run_backward(
     T, B, H = grad_TBH.shape
     gemm, dtype = weight_hh_GH.dtype, grad_TBH.dtype
     r_TBH, z_TBH, n_TBH = run.gates_TBG.chunk(3, -1)
-    # d(product) is d(h_t) times a factor. d(h_(t-1)) is z d(h_t), plus what comes through the
+    # d(product) is d(h_t) times a factor. d(h_(t-1)) is z d(h_t), plus the gradient through the
     # products.
     grad_products_TBG = torch.empty_like(run.products_TBG)
     by_r_TBH, by_z_TBH, by_n_TBH = grad_products_TBG.chunk(3, -1)  # the factors, then the gradients

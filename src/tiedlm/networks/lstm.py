@@ -59,8 +59,8 @@ def lstm_layer_reference(
         c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
         h_t &= \sigma(o) \odot \tanh(c_t)
 
-    One mask ``m`` is used twice. It is on ``h`` where it re-enters its own layer, and where it
-    leaves for the next layer or the decoder.
+    The mask ``m`` is used twice: on ``h`` as the recurrent input of its own layer, and on ``h`` as
+    the input of the next layer or the classifier.
 
     Args:
         x_TBE: inputs, already masked.
@@ -75,7 +75,8 @@ def lstm_layer_reference(
         ``(output_TBH, h_BH, c_BH)``: the masked hidden states, and the state after the last step.
         Its ``h`` is not masked.
 
-    Source: Inan et al. (2017) (variational dropout after Gal); Zaremba et al. (2014), equation 3.
+    Source: Inan et al. (2017) (variational dropout as in Gal and Ghahramani, 2016); Zaremba et al.
+    (2014), equation 3.
     """
     mask = torch.ones_like(h_BH) if mask_BH is None else mask_BH
     outputs = []
@@ -228,7 +229,7 @@ class VariationalLSTM(nn.Module):
                 )
         fast = self.fast and not is_transformed()
         if fast and not self.training and not torch.is_grad_enabled():
-            # Evaluation has no masks, so PyTorch's own kernel serves, where it is faster.
+            # Evaluation has no masks, so PyTorch's own kernel can be used where it is faster.
             dtype = next(self.typed_layers()).bias.dtype
             x_TBE, h_LBH, c_LBH = from_autocast(dtype, x_TBE, h_LBH, c_LBH)
             with without_autocast(x_TBE):
@@ -298,15 +299,15 @@ class VariationalLSTM(nn.Module):
     def _is_faster_here(self, batch_size: int) -> bool:
         """Tell whether our layers evaluate faster than PyTorch's kernel on a CPU.
 
-        Measured: they do for several streams at once and weights too large for a cache. The weights
-        are then laid out for their products once a window.
+        By measurement they are faster for several streams and weights that are too large for a
+        cache. The weights are then laid out in memory for their products once per window.
         """
         return batch_size > 1 and self.d_hidden >= 1000
 
     def _forward_without_masks(
         self, x_TBE: Tensor, h_LBH: Tensor, c_LBH: Tensor
     ) -> tuple[Tensor, LSTMState]:
-        """Evaluate with PyTorch's kernel, which cannot mask the recurrent ``h``."""
+        """Evaluate with PyTorch's LSTM kernel, which has no dropout on the recurrent ``h``."""
         weights: list[Tensor] = []
         for layer in self.typed_layers():
             weights += [layer.weight_ih, layer.weight_hh, layer.bias, torch.zeros_like(layer.bias)]

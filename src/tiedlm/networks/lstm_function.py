@@ -1,14 +1,14 @@
-"""The fast LSTM layer: the numbers of ``lstm_layer_reference``, with the gradient by hand.
+"""The fast LSTM layer: the same results as ``lstm_layer_reference``, with a hand-written gradient.
 
-It is fast without a compiler:
+It is fast in plain PyTorch, without compiled code:
 
 - The input projections of all steps are one GEMM. So is the gradient of each weight.
 - A step is one GEMM and in-place pointwise work, in buffers that are allocated once. Where it pays,
-  the weight is laid out for the GEMM once a window.
+  the weight is laid out in memory for the GEMM once per window.
 - :mod:`tiedlm.arithmetic` chooses the type of the products, float32 or bfloat16. Everything else is
   in the type of the parameters.
 - In backward, the factors that do not depend on the recursion are computed for all steps at once.
-  That leaves one GEMM and four pointwise operations a step.
+  That leaves one GEMM and four pointwise operations per step.
 
 The recurrence itself has two faster versions in ``networks/backends/``: compiled for a CPU, and
 Triton's for a GPU.
@@ -43,8 +43,8 @@ def _run(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Run forward; return ``hidden_SBH, h_BH, gates_TBG, cells_TBH, tanh_cells_TBH``.
 
-    ``hidden_SBH`` has the masked hidden states, beginning with the one before the first step:
-    S = T + 1.
+    ``hidden_SBH`` has the masked hidden states, with S = T + 1: the first is the state before the
+    window.
     """
     T, B, E = x_TBE.shape
     H = h_BH.shape[-1]
@@ -97,9 +97,9 @@ def _run_forward(
     tanh_cells_TBH: Tensor,
     output_TBH: Tensor,
 ) -> None:
-    """Run through the steps; write the last three tensors, and the gates over ``gates_TBG``.
+    """Compute the steps; write the gates over the input projections in ``gates_TBG``.
 
-    ``gates_TBG`` holds the input projections at first.
+    The results also go into the last three arguments.
     """
     H, gemm = c_BH.shape[-1], weight_hh_GH.dtype
     add_recurrent = adder(weight_hh_GH, len(c_BH))
@@ -148,7 +148,7 @@ def _run_backward(
         gates_TBG, c_BH, cells_TBH, tanh_cells_TBH
     )
     grad_gates_TBG = torch.empty_like(gates_TBG)
-    factor_TBG = grad_gates_TBG  # the gradient in the type of the GEMMs
+    factor_TBG = grad_gates_TBG  # the gradient, in the type of the GEMMs
     if gemm != grad_gates_TBG.dtype:
         factor_TBG = torch.empty_like(gates_TBG, dtype=gemm)
     # The state after the window is not masked. The output to the next layer is.

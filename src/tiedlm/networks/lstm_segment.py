@@ -1,7 +1,8 @@
-"""An LSTM layer that reads a few words of one stream, and returns the factors of its gradient.
+"""An LSTM layer for dynamic evaluation: it reads a few words of one stream, without autograd.
 
-The results equal ``lstm_layer_reference``. In float32 on a CPU the compiled kernels of
-``native/narrow.c`` make all products, because libraries are slow for one stream of five words.
+The results equal those of ``lstm_layer_reference``. :func:`backward` returns the gradient of the
+gates, from which ``by_hand.py`` updates the weights. In float32 on a CPU the compiled kernels of
+``native/narrow.c`` compute all products, because libraries are slow for one stream of five words.
 
 Shape letters: T words, E input width, H hidden width, G = 4H gates (i, f, g, o), P rows and K
 columns of a weight.
@@ -18,7 +19,7 @@ from tiedlm.native import pointer
 from tiedlm.networks.lstm_function import recurrence
 from tiedlm.networks.narrow import few_rows, narrow_kernels
 
-_LEAST_SHARED = 2**17  # multiplications of a step; one thread does fewer faster
+_LEAST_SHARED = 2**17  # multiplications of a step; with fewer, one thread is faster
 
 
 class Steps(NamedTuple):
@@ -26,7 +27,7 @@ class Steps(NamedTuple):
 
     Args:
         c_H: the cell state before the first step.
-        hidden_SH: the hidden states, beginning with the one before the first step: S = T + 1.
+        hidden_SH: the hidden states, with S = T + 1: the first is the state before the segment.
         gates_TG: the gates.
         cells_TH: the cell states.
         tanh_cells_TH: their tanh.
@@ -94,5 +95,5 @@ def backward(steps: Steps, weight_hh_GH: Tensor, grad_TH: Tensor) -> Tensor:
 
 
 def _threads_for(weight_hh_GH: Tensor) -> int:
-    """Return how many threads share a layer's steps: they meet after every step."""
+    """Return how many threads share a layer's steps. They wait for each other after every step."""
     return torch.get_num_threads() if weight_hh_GH.numel() >= _LEAST_SHARED else 1

@@ -1,4 +1,4 @@
-"""Multiply a few rows with a weight that is read where it lies (``native/narrow.c``).
+"""Multiply a few rows with a weight, which is not laid out anew (``native/narrow.c``).
 
 Shape letters: T words, P rows and K columns of a weight.
 """
@@ -15,7 +15,7 @@ from torch.nn import functional
 from tiedlm.arithmetic import kernels_for
 from tiedlm.native import declare, pointer
 
-_LEAST_WIDTH = 16  # numbers summed by a product, at least: the widest vector of narrow.c
+_LEAST_WIDTH = 16  # fewest elements that a product sums: the widest vector of narrow.c
 
 _size, _int, _pointer = ctypes.c_int64, ctypes.c_int, ctypes.c_void_p
 _SIGNATURES = {

@@ -1,6 +1,6 @@
 """The protocol that every network follows, and the registry of networks.
 
-A network is an ``nn.Module`` that follows :class:`Network`. One line registers it::
+A network is an ``nn.Module`` with the members of :class:`Network`. One line registers it::
 
     @register("elman")
     class Elman(nn.Module):
@@ -33,9 +33,10 @@ class Network(Protocol[S]):
 
     Attributes:
         d_hidden: width of what the classifier reads.
-        forgets: whether two different states become equal after the same words, to rounding. Then
-            a long text is read in segments at once; else it is read as one stream. A network that
-            reads all words of a window at once gains nothing from segments, and says False.
+        forgets: whether two different states become equal, up to rounding, after enough of the same
+            words. If True, evaluation reads segments of a long text in parallel. If False, it reads
+            the text as one stream. A network that computes all words of a window at once gains
+            nothing from parallel segments, and says False.
     """
 
     d_hidden: int
@@ -53,7 +54,7 @@ class Network(Protocol[S]):
 
         Args:
             x_TBE: ``(T, B, E)``: time comes first.
-            state: what the last window left; None is the initial state.
+            state: the state after the last window; None is the initial state.
 
         Returns:
             ``(hidden, state)``: ``(T, B, H)`` of the last layer, masked, and the state after the
@@ -94,10 +95,10 @@ def run_with_raw(
 
 @runtime_checkable
 class StartsElsewhere(Protocol):
-    """A module with parameters that do not start from U(-init_range, init_range), or from zero."""
+    """A module that chooses the initial values of some of its parameters itself."""
 
     def set_own_start(self) -> None:
-        """Set these parameters, after all others were drawn."""
+        """Set these parameters, after the others were drawn in the common way."""
         ...
 
 
@@ -139,7 +140,7 @@ def register(name: str, options: type[Any] = NoOptions) -> Callable[[B], B]:
 
 
 def _place(builder: Any) -> tuple[str, str]:
-    """Return where a builder is defined; a cell of a notebook that runs again stays one place."""
+    """Return where a builder is defined, so that a notebook cell can be run again."""
     return builder.__module__, builder.__qualname__
 
 
@@ -152,7 +153,7 @@ def builder_of(name: str) -> Builder:
     """Return the class or the function that builds the network of this name.
 
     Raises:
-        UserError: for an unknown name, with those that are known.
+        UserError: for an unknown name; the message lists the known names.
     """
     if name not in _BUILDERS:
         raise UserError(
@@ -166,7 +167,7 @@ def options_class(name: str) -> type[Any]:
     """Return the dataclass of a network's options.
 
     Raises:
-        UserError: for an unknown network, with those that are known.
+        UserError: for an unknown network; the message lists the known networks.
     """
     builder_of(name)
     return _OPTIONS.get(name, NoOptions)
@@ -184,7 +185,7 @@ def network_options(name: str, given: Mapping[str, Any]) -> Any:
 def draw_parameters(module: nn.Module, init_range: float) -> None:
     """Draw parameters from U(-init_range, init_range); set those named ``...bias`` to zero.
 
-    A part of the module that :class:`StartsElsewhere` then sets its own.
+    Then each part of the module that is a :class:`StartsElsewhere` sets its own.
     """
     for name, parameter in module.named_parameters():
         if name.endswith("bias"):

@@ -13,9 +13,9 @@ A network declares them as a frozen dataclass whose fields are keyword-only and 
     @register("mine", options=Options)
     class Mine(nn.Module): ...
 
-From then on ``ModelConfig(network="mine", options={"depth": 3})`` and
-``tiedlm train --network mine --option depth=3`` set one, and ``config.network_options`` is the
-dataclass. A field is an int, float, bool, str or Literal, or one of these or None.
+Then ``ModelConfig(network="mine", options={"depth": 3})`` and
+``tiedlm train --network mine --option depth=3`` set an option, and ``config.network_options`` is
+the dataclass. The type of a field is int, float, bool, str or Literal, or one of these or None.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def option(default: Any, text: str, *, training_only: bool = False) -> Any:
     Args:
         default: its value if it is not given.
         text: its help.
-        training_only: whether it changes nothing in evaluation, such as dropout. A run may start
-            from the weights of a run with another value of it.
+        training_only: whether the option has no effect in evaluation, as for dropout. A run may
+            start from the weights of a run with another value of such an option.
     """
     return dataclasses.field(
         default=default, metadata={"help": text, "training_only": training_only}
@@ -97,7 +97,7 @@ def make_options(network: str, options: type[Any], given: Mapping[str, Any]) -> 
 
 
 def of_evaluation(options: Any) -> dict[str, Any]:
-    """Return the options of a network that decide what it computes in evaluation."""
+    """Return the options of a network that have an effect in evaluation."""
     return {
         field.name: getattr(options, field.name)
         for field in dataclasses.fields(options)

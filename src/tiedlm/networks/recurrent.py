@@ -26,8 +26,8 @@ class RecurrentNetwork(nn.Module):
     """A stack of recurrent layers; a subclass defines a layer's parameters and equations.
 
     In training mode each window draws, for every stream, one mask for the inputs and one for the
-    hidden states of each layer. A layer's mask is on ``h`` where it re-enters the layer's matrix
-    products, and where it leaves for the next layer or the classifier.
+    hidden states of each layer. A layer's mask is on ``h`` as the recurrent input of the layer, and
+    on ``h`` as the input of the next layer or the classifier.
 
     Args:
         config: widths, number of layers and dropout.
@@ -65,7 +65,7 @@ class RecurrentNetwork(nn.Module):
         return stream_mask(batch_size, width, p, like, *self.mask_share)
 
     def checked_state(self, x_TBE: Tensor, state: HiddenState | None) -> HiddenState:
-        """Return the state before a window, the initial one for None.
+        """Return the state before a window after checking shapes; None becomes the initial state.
 
         Raises:
             ValueError: for a wrong shape of ``x`` or ``state``.

@@ -33,7 +33,7 @@ class RHNOptions:
         0.0, "Probability of dropping a unit of the output.", training_only=True
     )
     transform_bias: float = option(
-        -2.0, "First bias of the transform gates: below 0 they begin nearly closed.",
+        -2.0, "Initial bias of the transform gates; below 0 they begin nearly closed.",
         training_only=True,
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
-"""The fast recurrent highway layer: the readable layer's numbers, with the gradient by hand.
+"""The fast recurrent highway layer: the readable layer's results, with a hand-written gradient.
 
 - The input projections of all steps are one product. So is the gradient of each depth's weight.
-- H and T are one product a depth. The weights are laid out for it once a window.
+- H and T of a depth are one product. The weights are laid out in memory for it once per window.
 - In backward, the factors that do not depend on the recursion are computed for all steps at once.
 
 Shape letters: B streams, T steps, D depth, E input width, H hidden width, G = 2H gates (H, T).
@@ -87,7 +87,7 @@ def _adder(weight_PK: Tensor, rows: int, steps: int) -> Any:
     """Return a function ``(a, out)`` that adds ``a @ weight.t()`` to ``out``.
 
     Args:
-        weight_PK: the weight; it is laid out for the products in a window that is long enough.
+        weight_PK: the weight; in a long window it is laid out in memory for the products.
         rows: number of rows of a.
         steps: number of steps of the window.
     """
@@ -104,8 +104,8 @@ def _run_backward(
     D, T, B, G = run.gates_DTBG.shape
     gemm, dtype = weight_hh_DGH.dtype, run.gates_DTBG.dtype
     h_DTBH, t_DTBH = run.gates_DTBG.chunk(2, -1)
-    # d(gate inputs) is d(s_l) times a factor. d(s_(l-1)) is (1 - t) d(s_l), plus what comes through
-    # the gates.
+    # d(gate inputs) is d(s_l) times a factor. d(s_(l-1)) is (1 - t) d(s_l), plus the gradient
+    # through the gates.
     grad_gates_DTBG = torch.empty_like(run.gates_DTBG)
     by_h_DTBH, by_t_DTBH = grad_gates_DTBG.chunk(2, -1)  # first the factors, then the gradients
     torch.mul(h_DTBH, h_DTBH, out=by_h_DTBH).neg_().add_(1).mul_(t_DTBH)

@@ -1,7 +1,7 @@
-"""Functions of the state that a network carries from one window to the next.
+"""Detach, select, split and join the state that a network carries from window to window.
 
-A state is a NamedTuple of tensors. Axis 1 of each tensor is the stream. The functions here need
-nothing else, so they serve every network. A checkpoint stores the tensors by their field names.
+A state is a NamedTuple of tensors whose axis 1 is the stream. The functions here rely on nothing
+else, so they work for every network. A checkpoint stores the tensors by their field names.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def select(state: S, streams: Tensor) -> S:
 
     Args:
         state: of any number of streams.
-        streams: ``(N,)`` int64 indices, on any device; one may come several times.
+        streams: ``(N,)`` int64 indices of the streams, on any device; an index may be repeated.
     """
     return map_state(lambda part: part.index_select(1, streams.to(part.device)), state)
 

@@ -1,9 +1,9 @@
 """A Transformer that remembers exactly the last M words, whatever window they came in.
 
 Each word attends to itself and to the M words before it. The keys and values of the last M words
-are the state, so window and batch size change nothing but rounding. Positions matter only
-relative to each other. So keys are kept before their rotation, and each window counts from the
-oldest word that it can see: positions stay below M + T.
+are the state, so window and batch size change nothing but rounding. Only the distance of two
+positions matters. So keys are kept before their rotation, and each window counts positions from the
+oldest word that it can see. Positions then stay below M + T.
 
 Shape letters: T steps, B streams, E width of the word vectors, H hidden width, L layers,
 M words of memory, S = M + T words that a window can see.
@@ -51,11 +51,13 @@ class TransformerOptions:
     """
 
     n_heads: int = option(4, "Heads of the attention; d_hidden / n_heads must be an even number.")
-    d_inner: int | None = option(None, "Width inside a feed-forward layer; none: 8/3 of d_hidden.")
+    d_inner: int | None = option(
+        None, "Width inside a feed-forward layer. Default: 8/3 of d_hidden."
+    )
     memory: int = option(128, "Words before itself that a word attends to, in each layer.")
     dropout_attention: float | None = option(
         None,
-        "Probability of dropping a unit of what attention adds; none: dropout_hidden.",
+        "Probability of dropping a unit of what attention adds. Default: dropout_hidden.",
         training_only=True,
     )
     dropout_feedforward: float | None = option(
@@ -66,7 +68,7 @@ class TransformerOptions:
     )
     dropout_output: float | None = option(
         None,
-        "Probability of dropping a unit of the output; none: dropout_hidden.",
+        "Probability of dropping a unit of the output. Default: dropout_hidden.",
         training_only=True,
     )
 
@@ -87,13 +89,14 @@ class Transformer(nn.Module):
     one for the output. A mask is the same at every step. In evaluation mode nothing is dropped.
 
     Args:
-        d_input: width of the inputs; another width than d_hidden is mapped to it by a matrix.
+        d_input: width of the inputs. If it is not d_hidden, a matrix maps the inputs to d_hidden.
         d_hidden: width of every layer.
         n_layers: number of layers.
         dropout_input: probability of dropping a unit of the inputs.
-        dropout_hidden: the probability for attention, feed-forward layers and the output, where
-            the options do not give it.
-        options: heads, memory, inner width and these dropouts.
+        dropout_hidden: probability of dropping units in attention, feed-forward layers and the
+            output, unless the options give other probabilities.
+        options: heads, memory, inner width, and dropout probabilities of their own for these
+            places.
 
     Shape:
         output ``(T, B, d_hidden)``; state: :class:`tiedlm.networks.attention.Memory`.
@@ -105,8 +108,8 @@ class Transformer(nn.Module):
     ``sliding_window = memory + 1`` and as many key heads as query heads.
     """
 
-    # Two states meet after L * M words. But a window's words are read at once, so reading segments
-    # of a text at once is no faster, and it would keep many of these large states.
+    # Two states become equal after L * M words. But the words of a window are computed at once, so
+    # parallel segments would be no faster, and would need many of these large states.
     forgets = False
 
     def __init__(
@@ -217,7 +220,8 @@ class Transformer(nn.Module):
 
         Returns:
             ``(output, raw, state)``: the hidden states ``(T, B, d_hidden)`` of the last layer,
-            masked and not, and the memory after the last step, still attached to the graph.
+            after and before dropout, and the memory after the last step, still attached to the
+            graph.
 
         Raises:
             ValueError: for no steps, or a wrong shape of ``state``.
@@ -268,7 +272,7 @@ class Transformer(nn.Module):
 
 
 def check_heads(d_hidden: int, n_heads: int) -> None:
-    """Check that heads divide the hidden width, into even widths that rotations can pair.
+    """Check that the heads divide the hidden width into even widths, as rotations need.
 
     Raises:
         ValueError: naming n_heads, the width and the number given.

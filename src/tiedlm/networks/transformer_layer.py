@@ -63,7 +63,8 @@ class TransformerLayer(nn.Module):
         Args:
             x_BTH: hidden states.
             memory: keys and values ``(B, M, H)`` of the words before.
-            known_BS: 1 for the words of the memory and of the window, 0 where there is none.
+            known_BS: 1 for the words of the memory and of the window, 0 for empty places of the
+                memory.
             turns: cosines and sines ``(S, D)``.
             masks: dropout masks.
             dtype: type of the operands of products.

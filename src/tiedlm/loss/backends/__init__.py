@@ -1,7 +1,8 @@
-"""The backends, which do the work between the matrix products of a pass over the tokens.
+"""The backends: three implementations of the work between the loss's matrix products.
 
-Each does the same three steps (``backend.py``), and they are tested against each other. The
-compiled backend can also do the three at once. No backend imports another; this file knows all.
+Each does the same three steps, which ``backend.py`` defines: ``eager.py`` in PyTorch's operations,
+``compiled.py`` in C for a CPU, and ``triton.py`` for a GPU. They are tested against each other. The
+compiled backend can also do the three steps at once. No backend imports another.
 """
 
 from tiedlm.loss.backends.backend import Backend

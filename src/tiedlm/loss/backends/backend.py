@@ -23,10 +23,10 @@ class Chunk(NamedTuple):
         targets_C: ids of the words to predict.
         weight_C: weights of the tokens.
         word_C: for each token the row of its word in the group.
-        nll_C: to be filled with J.
-        lse_C: to be filled with ``log mean exp(z / tau)``.
-        dot_C: to be filled with ``<y~, z / tau>``, unless the gradient through y~ is wanted.
-        grad_CV: to be filled with G, perhaps the scores themselves; None if G is not wanted.
+        nll_C: receives J.
+        lse_C: receives ``log mean exp(z / tau)``.
+        dot_C: receives ``<y~, z / tau>``, unless the gradient through y~ is wanted.
+        grad_CV: receives G. It may be ``scores_CV`` itself. None if G is not wanted.
         group: the group.
         start: index of the first token in the group.
     """
@@ -69,10 +69,10 @@ class Backend(Protocol):
     """The work between the matrix products of one pass.
 
     Attributes:
-        in_place: whether scores have the type of the products' operands, and are overwritten by G
-            and M. If not, they have the type of the losses.
-        by_level: whether the tokens are ordered level by level (``grouping.py``), else word by
-            word.
+        in_place: whether scores have the type of the products' operands, so that G and M overwrite
+            them. Otherwise scores have the type of the losses.
+        by_level: whether the tokens are ordered level by level (``grouping.py``). Otherwise they
+            are ordered word by word.
     """
 
     in_place: bool
@@ -94,7 +94,7 @@ class Backend(Protocol):
 
     @property
     def chunk(self) -> int:
-        """Number of scores in a chunk; a chunk has at least ``LEAST_ROWS`` tokens in any case."""
+        """Wanted number of scores in a chunk. A chunk has at least ``LEAST_ROWS`` tokens."""
         ...
 
     def soft_targets(self, scores_UV: Tensor, soft: SoftTargets) -> None:

@@ -1,6 +1,6 @@
-"""The steps of the loss, compiled for this machine: each passes once over a row.
+"""The steps of the loss in compiled C, for a CPU.
 
-The kernels are in ``native/losses.c``.
+Each step reads a row of scores once. The kernels are in ``native/losses.c``.
 
 Shape letters: C tokens of a chunk, U distinct targets, V vocabulary.
 """
@@ -19,7 +19,7 @@ from tiedlm.loss.backends.backend import Chunk, SoftTargets
 from tiedlm.loss.problem import Problem
 from tiedlm.native import declare, pointer, rows_of
 
-_LEAST_SHARED = 2**16  # one thread deals with fewer numbers
+_LEAST_SHARED = 2**16  # elements; a smaller matrix gets one thread
 
 _pointer, _count, _int, _float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 _SIZES = [_count, _count, _int]
@@ -43,7 +43,7 @@ def _declare(kernels: ctypes.CDLL) -> None:
 
 
 class CompiledBackend:
-    """The kernels of ``losses.c``. All tokens of a word are computed by one thread."""
+    """The backend of ``losses.c``. One thread computes all tokens of a word."""
 
     in_place = True
     by_level = False
@@ -142,5 +142,5 @@ def _kernels_for(problem: Problem) -> ctypes.CDLL | None:
 
 
 def _address(rows: Tensor | None) -> int | None:
-    """Return the address of a matrix that has the row stride of the scores, or None."""
+    """Return the address of a matrix with the row stride of the scores; None for no matrix."""
     return None if rows is None else rows.data_ptr()

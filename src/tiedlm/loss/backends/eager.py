@@ -1,7 +1,7 @@
 """The steps of the loss in PyTorch's own operations, for every device and type.
 
-The kernels of the other backends are tested against them. A chunk is processed in strips of rows
-that fit a cache, because every operation passes over memory once.
+The other backends are tested against this one. Every operation passes over memory once, so a chunk
+is processed in strips of rows that fit a cache.
 
 Shape letters: C tokens of a chunk, R tokens of a strip, U distinct targets, V vocabulary.
 """
@@ -153,8 +153,9 @@ class EagerBackend:
 def _log_mean_exp(max_N: Tensor, softmax_NV: Tensor) -> Tensor:
     """Return ``log mean exp`` of rows, given their maximum and their softmax.
 
-    The largest entry of a softmax is 1 / sum exp(x - max). The mean, unlike the sum, keeps its
-    digits at high temperature, where all scores are nearly equal.
+    The largest entry of a softmax is 1 / sum exp(x - max), which gives the sum. The logarithm of
+    the mean keeps its digits at high temperature, where all scores are nearly equal. The logarithm
+    of the sum would lose them.
     """
     return max_N - torch.log(softmax_NV.amax(-1) * softmax_NV.shape[-1])
 

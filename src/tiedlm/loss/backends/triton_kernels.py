@@ -1,8 +1,8 @@
 """The kernels of the loss in Triton: the steps of ``losses.c``, for a GPU.
 
-One program computes a row, or a block of a row. A sum over tokens, for a word or for the bias, is
-made in order by the program that owns the result. So results do not depend on timing. Import this
-module only where Triton is installed.
+One program computes a row, or a block of a row. The program that owns a result, such as the
+gradient of the bias, adds up its tokens in a fixed order. So results do not depend on timing.
+Import this module only where Triton is installed.
 
 Shape letters: C tokens of a chunk, U distinct targets, V vocabulary, B numbers of a block; S is the
 row stride of the scores, z or out, in numbers. In ``part_SV`` S counts shares instead.
@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 BLOCK = 1024
-LEAST = tl.constexpr(-3.0e38)  # where a maximum begins: from -inf, a block of -inf makes it NaN
+LEAST = tl.constexpr(-3.0e38)  # where a maximum starts: with -inf, a block of -inf gives NaN
 
 
 @triton.jit
@@ -125,7 +125,7 @@ def subtract_tokens(
 def bias_gradient(
     z_CV, bias_V, weight_C, stats_C4, part_SV, C, V, S, ROWS: tl.constexpr, B: tl.constexpr
 ):
-    """Sum weight p over some tokens: a share of the bias's gradient."""
+    """Sum weight p over some tokens, which gives a share of the bias's gradient."""
     v = tl.program_id(1) * B + tl.arange(0, B)
     share = tl.program_id(0).to(tl.int64)  # the axis that may be long
     bias = tl.load(bias_V + v, mask=v < V, other=0.0)

@@ -1,1 +1,4 @@
-"""Fast versions of what the networks compute, each beside the readable code that defines it."""
+"""The LSTM's recurrence in compiled C (for a CPU) and in Triton (for a GPU).
+
+Both are tested against the PyTorch version in ``networks/lstm_function.py``.
+"""

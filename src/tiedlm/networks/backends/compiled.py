@@ -1,8 +1,8 @@
 """The recurrence of an LSTM layer compiled for a CPU (``native/lstm.c``).
 
-In float32 one call runs a whole window: its products are compiled, too. With bfloat16 operands a
-step is a library's matrix product and one pass over memory. That way also serves short windows, in
-which laying the weight out would take longer than it saves.
+In float32 one call runs a whole window, matrix products included. It lays the weight out in memory
+first, which does not pay in a short window. There, and with bfloat16 operands, each step is a
+library's matrix product and one call of a kernel.
 
 Shape letters: B streams, T steps, H hidden width, G = 4H gates (i, f, g, o).
 """
@@ -19,8 +19,8 @@ from torch import Tensor
 from tiedlm.matmul import multiplier
 from tiedlm.native import declare, pointer, type_of
 
-_LEAST_STEPS = 4  # a window of fewer steps is not one call
-_LEAST_SHARED = 2**17  # multiplications of a quarter of a step; one thread does fewer faster
+_LEAST_STEPS = 4  # steps; a shorter window is not run as one call
+_LEAST_SHARED = 2**17  # multiplications in a quarter of a step; with fewer, one thread is faster
 _PANEL = 32  # the widest panel of lstm.c
 
 _pointer, _int = ctypes.c_void_p, ctypes.c_int
@@ -190,23 +190,23 @@ def _step_backward(
 
 
 def _is_one_call(weight_hh_GH: Tensor, steps: int) -> bool:
-    """Tell whether a window is one call: in float32, and long enough to lay the weight out."""
+    """Tell whether one call runs the window: in float32, and if laying out the weight pays."""
     return weight_hh_GH.dtype == torch.float32 and steps >= _LEAST_STEPS
 
 
 def _room_for(weight_hh_GH: Tensor) -> Tensor:
-    """Return room for the weight as ``lstm.c`` lays it out."""
+    """Allocate memory for the weight in the layout of ``lstm.c``."""
     G, H = weight_hh_GH.shape
     return weight_hh_GH.new_empty(G, -(-H // _PANEL) * _PANEL)
 
 
 def _threads_for(B: int, H: int) -> int:
-    """Return how many threads share the steps of a window: they meet after every step."""
+    """Return how many threads share the steps of a window; they meet after every step."""
     return torch.get_num_threads() if B * H * H >= _LEAST_SHARED else 1
 
 
 def _pointers(x_TBX: Tensor) -> list[int]:
-    """Return the address of each step's numbers."""
+    """Return the address of each step's part of a tensor."""
     first = pointer(x_TBX)
     assert first is not None
     size = x_TBX.stride(0) * x_TBX.element_size()

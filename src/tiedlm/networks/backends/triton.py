@@ -19,20 +19,20 @@ from tiedlm.native import triton as detection
 
 _MOST_STREAMS = 64  # per program
 _UNITS = 16  # per program: the fewest that a matrix unit multiplies
-_BYTES_SUMMED = 256  # of each row that a product sums at a time; twice as many in backward
+_BYTES_SUMMED = 256  # of each row, which a product sums at a time; twice as many in backward
 _REGISTERS = 128 * 256  # per program at most: 128 threads with 256 each
 _STAGES = 3  # most loads of a product's operands in flight at once
 
 
 class _Blocks(NamedTuple):
-    """How the work is cut into programs.
+    """How the work is cut into Triton programs.
 
     Args:
         across: programs side by side, each with its own units.
         down: programs one below the other, each with its own streams.
         streams: streams of a program.
         units: hidden units of a program.
-        summed: numbers summed at a time.
+        summed: elements that a product sums at a time.
         P: hidden width rounded up to a multiple of ``summed``.
     """
 
@@ -61,7 +61,8 @@ def _blocks(gates_TBG: Tensor, products: torch.dtype) -> _Blocks:
     _, B, G = gates_TBG.shape
     if gates_TBG.is_cuda:
         return _cut(B, G // 4, products, _MOST_STREAMS, _UNITS)
-    # One program only: programs wait for each other, and Triton's interpreter runs them in turn.
+    # One program only: programs wait for each other, but Triton's interpreter runs them in
+    # sequence.
     return _cut(B, G // 4, products, 2**20, 2**20)
 
 
@@ -91,7 +92,8 @@ def serves(*tensors: Tensor | None, products: torch.dtype) -> bool:
         return False  # the kernels count positions in 32 bits
     if not gates_TBG.is_cuda:
         return True
-    # Programs wait for each other, so all must fit on the GPU at once, beside other processes'.
+    # Programs wait for each other. So all must fit on the GPU at once, with those of other
+    # processes.
     properties = torch.cuda.get_device_properties(gates_TBG.device)
     return blocks.programs * gpu_shared_by() <= _held_at_once(properties, blocks.streams)
 

@@ -1,12 +1,13 @@
 """Triton's kernels for the recurrence of an LSTM layer: one launch runs a whole window.
 
-A program owns some hidden units of some streams through all steps. It keeps their cell states in
-registers. It reads the other units' hidden states of the step before from memory. At the end of a
-step every program counts itself in, and goes on when all have. So all programs must run at once:
-:mod:`tiedlm.networks.backends.triton` checks that. Import this only where Triton is installed.
+A program computes some hidden units of some streams through all steps. It keeps their cell states
+in registers, and reads the hidden states of the other units, of the step before, from memory. At
+the end of a step each program increments a counter, and waits until all have done so. So all
+programs must run at once, which :mod:`tiedlm.networks.backends.triton` checks. Import this module
+only where Triton is installed.
 
-The operands of the products are padded with zeros to whole blocks. So their loads need no mask, and
-their rows begin at multiples of 16 bytes.
+The operands of the products are padded with zeros to whole blocks. So the loads need no mask, and
+the rows begin at multiples of 16 bytes.
 
 Shape letters: B streams, T steps, H hidden width, G = 4H gates (i, f, g, o); N streams and U units
 of a program, K numbers summed at a time. R, C and P are B and H rounded up to whole blocks: R in
@@ -21,7 +22,7 @@ import triton.language as tl
 
 @triton.jit
 def _all_arrive(arrived, goal):
-    """Wait until the programs have counted themselves in ``goal`` times together."""
+    """Increment the counter, and wait until it reaches ``goal``."""
     tl.debug_barrier()
     seen = tl.atomic_add(arrived, 1, sem="acq_rel") + 1
     while seen < goal:
