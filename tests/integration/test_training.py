@@ -242,7 +242,7 @@ def test_more_epochs_continue_where_fewer_ended(settings, corpus, tmp_path):
 def test_a_run_cannot_end_before_the_epochs_it_has_trained(settings, corpus, tmp_path):
     with pytest.raises(Stopped):  # in the third
         train(settings, corpus, tmp_path, stop_requested=iter([False] * 100 + [True]).__next__)
-    with pytest.raises(UserError, match="has trained 2 epochs, which --epochs 1 would not say"):
+    with pytest.raises(UserError, match="has trained 2 epochs, more than --epochs 1;"):
         train(settings.replace(epochs=1), corpus, tmp_path)
     assert Settings.of_run(tmp_path).epochs == 3
     assert train(settings.replace(epochs=2), corpus, tmp_path)["epochs"] == 2

@@ -1,4 +1,9 @@
-"""Compute perplexity: plainly, or with the methods that get more out of a trained model."""
+"""Compute the perplexity of a text, alone or with methods that lower it without retraining.
+
+Begin with ``perplexity.py``, the plain evaluation. ``methods.py`` adds a temperature, a cache and
+dynamic evaluation, and ``tuning.py`` fits their settings. ``mixture.py`` mixes several models, and
+``monte_carlo.py`` averages over dropout masks. ``segments.py`` makes reading a text fast.
+"""
 
 from tiedlm.evaluation.cache import Cache
 from tiedlm.evaluation.dynamic import Diverged, Dynamic

@@ -5,10 +5,10 @@ r"""Mix a model with a cache of the words that it has just read.
     p_{cache}(w) &= \frac{\sum_i [w_{i+1} = w] \, e^{\theta h_t \cdot h_i}}
         {\sum_i e^{\theta h_t \cdot h_i}}, \qquad t - n \le i < t
 
-The model has read :math:`w_0 \ldots w_t` and predicts :math:`w_{t+1}`. The vector h is what the
-classifier reads, after any projection. An entry of the cache is such a vector and the word that
-followed it, and the last n are kept. At the beginning of a text there are fewer. Before the first
-entry the model predicts alone. Nothing is trained.
+The model has read :math:`w_0 \ldots w_t` and predicts :math:`w_{t+1}`. The vector h is the input of
+the classifier, after any projection. An entry of the cache is such a vector and the word that
+followed it. The cache holds the last n entries, or fewer at the beginning of a text. While it is
+empty, the model predicts alone. Nothing is trained.
 
 Source: Grave et al. (2017), "Improving Neural Language Models with a Continuous Cache", section 3.
 
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-QUERIES = 256  # words that look into the cache at a time
+QUERIES = 256  # words whose cache probabilities are computed at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,8 @@ class Cache:
 
     Args:
         words: n, the number of entries.
-        theta: how much the similarity of two hidden states counts; 0 counts words alone.
+        theta: how much the similarity of two hidden states counts. With 0 only the counts of the
+            words matter.
         weight: lambda, the share of the cache.
 
     Raises:
@@ -81,7 +82,7 @@ class CacheMemory:
         Args:
             hidden_TH: h of consecutive words of the text.
             targets_T: the words that follow them.
-            fallback_T: what to return where the cache is empty, as ``-nll`` of the model.
+            fallback_T: what to return where the cache is empty, such as ``-nll`` of the model.
 
         Returns:
             ``(G, T)``; minus infinity for words that are not in the cache.
@@ -126,11 +127,11 @@ class CacheMemory:
 
 
 def visible(queries: int, keys: int, entries: int, words: int, device: torch.device) -> Tensor:
-    """Return which keys each query sees, as a boolean ``(T, K)``: the last ``words`` before it.
+    """Return which keys each query sees, the last ``words`` before it, as a boolean ``(T, K)``.
 
     Args:
-        queries: T, the words that look into the cache.
-        keys: K = entries + T: the cache's entries, then the queries' own.
+        queries: T, the number of words to predict.
+        keys: K = entries + T: the entries of the cache, then those of the queries themselves.
         entries: entries of the cache before these words.
         words: n, the largest number of entries that a word sees.
         device: of the result.

@@ -1,8 +1,8 @@
 r"""Adapt a model to a text while it is evaluated (dynamic evaluation).
 
-The text is cut into segments of a few words. Each is predicted first. Then the weights take one
-step on its mean loss L, so that a word is predicted by weights that have learnt from earlier words
-only. With the rule "rms", all weights of a model being :math:`\theta`:
+The text is cut into segments of a few words. The model first predicts a segment. Then its weights
+take one step on the segment's mean loss L. So a word is predicted by weights that have learnt from
+earlier words only. With the rule "rms", the step of all weights :math:`\theta` is:
 
 .. math::
     \theta \leftarrow \theta
@@ -10,8 +10,9 @@ only. With the rule "rms", all weights of a model being :math:`\theta`:
         + \min\left(\lambda \frac{\sqrt{MS_g}}{avg(\sqrt{MS_g})}, 1\right) (\theta_g - \theta)
 
 :math:`\theta_g` are the trained weights and :math:`MS_g` is the mean square of their gradients on
-the training text (:mod:`tiedlm.evaluation.gradients`). The average is the mean over the parameter
-tensors of each one's mean. Weights whose gradients are large return faster. With the rule "sgd":
+the training text (:mod:`tiedlm.evaluation.gradients`). For the average, first each parameter tensor
+is averaged, then the results. Weights with large gradients return faster to :math:`\theta_g`. With
+the rule "sgd" the step is:
 
 .. math:: \theta \leftarrow \theta - \eta \, \nabla L + \lambda (\theta_g - \theta)
 
@@ -45,10 +46,10 @@ from tiedlm.tying import TiedDecoder
 
 Rule = Literal["rms", "sgd"]
 
-WATCHED = 200  # words over which the loss is averaged to notice divergence
-FEWEST = 50  # a mean over fewer words proves nothing
-# How far the mean loss must be above the loss of guessing, in nats a word. Without a margin, text
-# unlike the training text would count as divergence, too.
+WATCHED = 200  # words over which the loss is averaged to detect divergence
+FEWEST = 50  # a mean over fewer words does not show divergence
+# Divergence means that the mean loss is this far above the loss of guessing, in nats per word.
+# Without a margin, text unlike the training text would count as divergence, too.
 MARGIN = 3.0
 
 
@@ -61,7 +62,8 @@ class Dynamic:
     Args:
         rule: "rms" or "sgd".
         lr: the learning rate, eta.
-        decay: lambda, the rate at which weights return to the trained ones; 0 never returns.
+        decay: lambda, the rate at which the weights return to the trained weights; with 0 they
+            never do.
         epsilon: added to the root mean square of the gradients; "sgd" does not use it.
         segment: words of a segment.
 
@@ -90,7 +92,7 @@ class Dynamic:
             raise ValueError(f"segment: expected at least 1, got {self.segment}")
 
 
-SGD = Dynamic(rule="sgd", lr=0.1, decay=0.0)  # nobody has published a rate for it
+SGD = Dynamic(rule="sgd", lr=0.1, decay=0.0)  # no published value is known
 
 
 def defaults(rule: Rule) -> Dynamic:
@@ -103,7 +105,7 @@ class Diverged(UserError):
 
 
 class Segment(NamedTuple):
-    """A segment as it was predicted, before the weights learnt from it.
+    """The predictions for a segment, made before the weights learnt from it.
 
     Args:
         hidden_TH: the classifier's input after each word.
@@ -146,7 +148,7 @@ class Adapter:
         self._words = 0
 
     def _own(self) -> set[int]:
-        """Return the ids of the parameters whose gradients are computed here, not by autograd."""
+        """Return the ids of the parameters whose gradients are computed here, without autograd."""
         decoder = self.model.decoder
         parts = (self.model.embedding.weight, decoder.weight, decoder.bias)
         return {id(part) for part in parts if part is not None}
@@ -187,7 +189,7 @@ class Adapter:
 
     @torch.no_grad()
     def predict(self, tokens_T: Tensor) -> tuple[Tensor, Tensor]:
-        """Read words and learn nothing; return ``(hidden_TH, log_p_TV)``, as in a segment."""
+        """Read words without learning; return ``(hidden_TH, log_p_TV)`` as in :class:`Segment`."""
         hidden_BTH, self.state = self.model(tokens_T[None], self.state)
         log_p_TV = self.model.decode(hidden_BTH)[0].log_softmax(dim=-1)
         return self.model.decoder.project(hidden_BTH)[0], log_p_TV

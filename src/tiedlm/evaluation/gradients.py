@@ -2,8 +2,9 @@ r"""Measure how large the gradients of a trained model are on its training text.
 
 .. math:: \sqrt{MS_g} = \sqrt{\frac{1}{M} \sum_{m=1}^M (\nabla L_m)^2}
 
-The text is cut into streams of equal length, and all streams are read a few words at a time: M
-windows. L_m is the mean loss of window m, without dropout. The weights do not change.
+The text is cut into streams of equal length, which are read side by side in M windows of a few
+words. L_m is the mean loss of window m, without dropout. The weights do not change. Dynamic
+evaluation divides its steps by this root mean square.
 
 Source: Krause et al. (2018), section 4.2; ``gradstat`` in ``dynamiceval.py`` of
 benkrause/dynamic-evaluation: 100 streams, 5 words at a time. A batch of another size has gradients
@@ -47,7 +48,7 @@ def gradient_rms(
             out.
         streams: streams that are read side by side; fewer for a text with fewer windows.
         window: words of a stream in one gradient.
-        unfinished: the saved place at which an interrupted measurement goes on.
+        unfinished: where the progress is saved, so that an interrupted measurement can continue.
         on_tokens: called with the number of words of each window.
 
     Raises:

@@ -1,4 +1,4 @@
-r"""Evaluate a model with dynamic evaluation, a temperature and a cache, in this order.
+r"""Evaluate a model with dynamic evaluation, a temperature and a cache, applied in this order.
 
 1. The network reads the text: with the trained weights, or with weights that adapt
    (:mod:`tiedlm.evaluation.dynamic`).
@@ -6,9 +6,9 @@ r"""Evaluate a model with dynamic evaluation, a temperature and a cache, in this
    itself learns at temperature 1.
 3. The cache of the hidden states is mixed in (:mod:`tiedlm.evaluation.cache`).
 
-A mixture of models (:mod:`tiedlm.evaluation.mixture`) comes after all three: it mixes the
-probabilities that each model has in its own way. Each word's probability depends on the words
-before it and on nothing else of the text.
+A mixture of models (:mod:`tiedlm.evaluation.mixture`) comes after all three. It mixes the final
+probabilities of each model, which may use methods of its own. In every case the probability of a
+word depends on the words before it only.
 
 Shape letters: N words, T words of a part, G temperatures or values of theta.
 """
@@ -89,7 +89,7 @@ def read_losses(
         model: as in :func:`method_losses`.
         ids: as in :func:`method_losses`.
         look: what to compute.
-        combine: turns the losses of T words into ``(R, T)`` numbers.
+        combine: turns a :class:`Part` of T words into ``(R, T)`` numbers.
         rms: as in :func:`method_losses`.
         unfinished: as in :func:`method_losses`.
         on_tokens: as in :func:`method_losses`.
@@ -144,7 +144,7 @@ def method_losses(
 ) -> npt.NDArray[np.float32]:
     """Return the negative log-likelihood, in nats, of every token but the first.
 
-    :func:`tiedlm.evaluation.perplexity.summarize` makes a perplexity of them.
+    :func:`tiedlm.evaluation.perplexity.summarize` turns them into a perplexity.
 
     Args:
         model: the model; its mode is restored, and its weights never change.
@@ -152,7 +152,7 @@ def method_losses(
         methods: the methods on top of the model.
         rms: from :func:`tiedlm.evaluation.gradients.gradient_rms`; dynamic evaluation with the rule
             "rms" needs it.
-        unfinished: the saved place at which an interrupted evaluation goes on.
+        unfinished: where the progress is saved, so that an interrupted evaluation can continue.
         on_tokens: called with the number of words done since the last call.
 
     Returns:

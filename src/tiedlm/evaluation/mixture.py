@@ -2,14 +2,15 @@ r"""Mix the distributions of several models.
 
 .. math:: p(w) = \sum_k \pi_k \, p_k(w), \qquad \pi_k \ge 0, \quad \sum_k \pi_k = 1
 
-Each p_k sums to 1 over the vocabulary, so p does. The weights are fitted on a text by expectation
-maximisation. Each step gives a model the mean share that it has in the probability of a word:
+Each p_k sums to 1 over the vocabulary, and so does p. The weights are fitted on a text by
+expectation maximisation. In each step, the new weight of a model is its mean share in the
+probability of a word:
 
 .. math:: \pi_k \leftarrow \frac{1}{N} \sum_t \frac{\pi_k \, p_k(w_t)}{\sum_j \pi_j \, p_j(w_t)}
 
-No such step makes the text less probable. Raising the share to a power above 1 makes longer steps.
-A longer step that would make the text less probable is taken back. The fit needs only the
-probabilities of the words of the text.
+No such step makes the text less probable. To be faster, the share is raised to a power above 1,
+which makes the step longer. If a longer step makes the text less probable, it is taken back. The
+fit needs only the probabilities of the words of the text.
 
 Source: Jelinek and Mercer (1980), "Interpolated estimation of Markov source parameters from sparse
 data".
@@ -25,7 +26,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 MOST_STEPS = 2000
-SAME = 1e-12  # nats a word: a smaller gain ends the fit
+SAME = 1e-12  # nats per word; the fit ends at a smaller gain
 
 
 def mixture_losses(losses_KN: npt.NDArray[np.floating], weights: npt.ArrayLike) -> Floats:

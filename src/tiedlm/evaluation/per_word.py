@@ -1,6 +1,7 @@
 r"""Convert a perplexity per sub-word piece to perplexity per word and bits per byte.
 
-A perplexity per piece depends on how many pieces a text has. These two measures do not:
+A perplexity per piece depends on how the text is split into pieces. So it cannot be compared
+between runs with different pieces. These two measures can:
 
 .. math::
     \text{word perplexity} = \exp\left(\frac{\text{nll}}{W - 1}\right), \qquad
@@ -21,7 +22,7 @@ from tiedlm.evaluation.perplexity import perplexity
 
 
 class PerWord(NamedTuple):
-    """Numbers that runs with different pieces share.
+    """Measures that can be compared between runs with different pieces.
 
     Args:
         word_perplexity: ``exp(nll / words)``.

@@ -1,4 +1,4 @@
-"""Compute perplexity; no other module does.
+"""Compute perplexity. This is the only module that does.
 
 Perplexity is ``exp(total nll / predicted tokens)``. The text is one stream: the state is carried
 from the first word to the last, and every token except the very first is predicted. The number of
@@ -102,10 +102,10 @@ def token_losses(
 def _loss_spans(
     model: LanguageModel, ids: npt.NDArray[np.integer], window: int
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Yield the losses of :func:`token_losses` in spans, which bounds the memory of a long text.
+    """Yield the losses of :func:`token_losses` in spans, so that a long text needs little memory.
 
-    A span has whole blocks of :func:`segment_windows`. A finished block is not read again, so the
-    losses of a span are final.
+    A span consists of whole blocks of :func:`segment_windows`. No part of a finished block is read
+    again, so the losses of a span are final.
     """
     count = segments_for(model, len(ids))
     length = block_length(count) * max(1, SPAN // block_length(count))

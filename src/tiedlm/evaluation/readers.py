@@ -1,7 +1,7 @@
 """Read a text from the first word to the last, with trained weights or with weights that adapt.
 
-A reader returns hidden states, next words and losses, part by part. It can be saved after any part,
-and goes on from there.
+A reader returns hidden states, next words and losses for one part of the text after another. Its
+progress can be saved after any part and restored later.
 
 Shape letters: N words of the text, T words of a part, G temperatures, H hidden width, V vocabulary.
 """

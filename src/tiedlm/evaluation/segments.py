@@ -1,14 +1,19 @@
 """Read one stream of text as parallel segments, with the results of reading it word by word.
 
-One stream needs a matrix-vector product per word, limited by reading the recurrent weights from
-memory. B segments of it need one matrix product per step. A network that forgets reaches the same
-state from two different ones after enough words. So every segment is first read from the initial
-state. Then it is read again from the end state of the previous segment, until its state equals that
-of the first reading. From there on the first reading is correct. This is checked: if the states of
-a segment never meet, all text after its start is read again as one stream.
+Read as one stream, a text needs a matrix-vector product per word, and most of the time goes into
+reading the recurrent weights from memory. Read as B segments side by side, it needs one matrix
+product for B words. But what state does a segment begin with? A network that forgets helps: if it
+starts from two different states, they become equal after enough of the same words. So:
 
-Reading is cheap compared with scoring. So windows that may be read again are held back, as far as
-memory allows, and most words are scored once. A long text is read in blocks, one after another.
+1. Every segment is read from the initial state.
+2. Every segment but the first is read again from the end state of the previous segment, until its
+   state equals the state of the first reading at the same word. From there on the first reading is
+   correct.
+3. If the two states of a segment never become equal, all text after its start is read again as one
+   stream.
+
+Scoring a word costs more than reading it. So windows that may be read again are held back, as far
+as memory allows, and most words are scored once. A long text is read in blocks, one after another.
 
 Shape letters: N tokens, B segments, T tokens of a window, H hidden width.
 """
@@ -29,13 +34,13 @@ from tiedlm.networks.state import State, join, select
 SEGMENTS = 12  # more segments are not faster, because more of the text is read twice
 WIDE = 1000  # from this hidden width on, every step reads the recurrent weights from memory
 WIDE_SEGMENTS = 16  # the segments of such a network: more of them share the cost of reading
-LEAST_LENGTH = 2048  # tokens of a segment; too much of a shorter one is read twice
+LEAST_LENGTH = 2048  # fewest tokens of a segment: too much of a shorter one is read twice
 MOST_LENGTH = 8192  # longer segments are not faster, and more states are kept to compare
-LEAST_STEP = 32  # tokens of a segment read at a time, at least; the state after each is kept
-KEPT_BACK = 2**24  # most numbers in the windows held back
+LEAST_STEP = 32  # fewest tokens of a segment read at a time; the state after them is kept
+KEPT_BACK = 2**24  # most elements in the windows that are held back
 BLOCK_NUMBERS = 2**25  # most numbers in the hidden states of an ordered block
 STREAM_WORDS = 2048  # tokens of an ordered block that is read as one stream
-SAME = 1e-5  # states have met if they differ by less, relative to max(1, their size)
+SAME = 1e-5  # two states count as equal below this difference, relative to max(1, their size)
 
 
 class SegmentWindow(NamedTuple):
@@ -55,7 +60,7 @@ def segments_for(model: LanguageModel, tokens: int) -> int:
 
 
 def block_length(segments: int) -> int:
-    """Return the number of words in a block, which is read to its end before the next one."""
+    """Return the number of words in a block; a block is finished before the next one begins."""
     return segments * MOST_LENGTH
 
 
@@ -140,7 +145,7 @@ class _Reader:
         model: the model, in evaluation mode.
         ids: ``(N,)`` word ids.
         window: tokens read at a time, over all segments.
-        before: words of a longer text that come before, for the positions.
+        before: number of words before ``ids`` in a longer text; added to the positions.
     """
 
     def __init__(
@@ -185,7 +190,7 @@ class _Reader:
         ends: list[State] = []  # the state of every segment after every window
         kept: list[SegmentWindow] = []  # the windows held back
         numbers = 0
-        # The first reading: all segments but the first one from the initial state.
+        # The first reading: all segments but the first begin from the initial state.
         for steps in windows:
             before, found = self.read(firsts, steps, before)
             ends.append(before)
@@ -196,7 +201,7 @@ class _Reader:
             else:
                 yield found
 
-        # The second reading: the segments whose states have not met yet.
+        # The second reading: the segments whose two states are not equal yet.
         rows = rows[1:]
         before = select(ends[-1], rows - 1)
         for index, steps in enumerate(windows):

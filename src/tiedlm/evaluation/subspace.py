@@ -21,7 +21,8 @@ def principal_angles(first_VC: Tensor, second_VD: Tensor) -> Tensor:
     r"""Return the principal angles between two column spaces, in radians, ascending.
 
     For orthonormal bases U and Q, the sines are the singular values of ``Q - U U^T Q``. The cosines
-    are the singular values of ``U^T Q``. Each angle comes from whichever is more accurate for it.
+    are the singular values of ``U^T Q``. Each angle is computed from the sine or the cosine,
+    whichever is more accurate.
 
     Args:
         first_VC: a matrix of full column rank.
@@ -69,8 +70,9 @@ def share_outside(first_VC: Tensor, second_VD: Tensor) -> float:
 
     .. math:: \|W - U U^T W\|_F^2 / \|W\|_F^2
 
-    U is an orthonormal basis of the second matrix's columns. :func:`subspace_distance` counts every
-    direction alike. This counts a direction as much as the first matrix uses it.
+    U is an orthonormal basis of the second matrix's columns. :func:`subspace_distance` gives every
+    direction the same weight. This measure weights a direction by how much of the first matrix lies
+    in it.
 
     Args:
         first_VC: W.
@@ -96,8 +98,8 @@ def _bases(first_VC: Tensor, second_VD: Tensor) -> tuple[Tensor, Tensor]:
     wider, narrower = (
         (first_VC, second_VD) if first_VC.shape[1] >= second_VD.shape[1] else (second_VD, first_VC)
     )
-    # QR synchronises its threads at every column. On a busy machine that turns a tenth of a second
-    # into minutes, so it runs on one thread.
+    # QR runs on one thread: several threads wait for each other at every column, which can turn a
+    # tenth of a second into minutes on a busy machine.
     with arithmetic(threads=1), torch.no_grad():
         return torch.linalg.qr(wider.double()).Q, torch.linalg.qr(narrower.double()).Q
 

@@ -1,8 +1,8 @@
 r"""Fit the settings of the evaluation methods on a validation text.
 
 The methods are fitted in the order in which they are applied: dynamic evaluation, temperature,
-cache, each with the ones before it in place. Every trial is logged. A trial that the log has is not
-run again, so an interrupted search goes on.
+cache. Each is fitted with the earlier ones switched on. Every trial is logged, and a trial in the
+log is not run again. So an interrupted search continues.
 
 * Dynamic evaluation: the learning rate is doubled or halved as long as that helps, then the decay
   (rule "rms" only), and then the learning rate is changed by a factor of sqrt 2.
@@ -41,7 +41,7 @@ from tiedlm.json_text import parse_json
 from tiedlm.model import LanguageModel
 
 CACHE_WORDS = (100, 500, 2000)
-# Theta times the mean square norm of the hidden states: the scale of the exponents.
+# The values of theta to try, times the mean squared norm of the hidden states.
 EXPONENTS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 16.0, 23.0, 32.0, 64.0)
 MOST_STEPS = 8  # of a search in one direction
 
@@ -68,7 +68,7 @@ class TrialLog:
                 path.write_text(complete, encoding="utf-8")
 
     def find(self, trial: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the outcome of a trial; None if it was not run."""
+        """Return the outcome of a trial; None if it has not been run."""
         wanted = json.loads(json.dumps(trial))
         found = (line["outcome"] for line in reversed(self.lines) if line["trial"] == wanted)
         return next(found, None)
@@ -110,7 +110,7 @@ class Tuner:
         identity: names the model in the log: the digest of its weights.
         rms: as in :func:`tiedlm.evaluation.methods.method_losses`.
         progress: takes a title and a number of words, and returns a function that counts words.
-        unfinished: takes what identifies a trial, and returns its saved place, or None.
+        unfinished: takes what identifies a trial, and returns where its progress is saved, or None.
     """
 
     model: LanguageModel

@@ -1,7 +1,7 @@
-"""Save the progress of a long evaluation, so that the same call goes on from there.
+"""Save the progress of a long evaluation, so that the same call can continue it.
 
-Each evaluation has one file, whose name is a digest of all that the numbers depend on. The file is
-replaced as a whole, and removed at the end.
+Each evaluation has one file. Its name is a digest of everything on which the results depend: the
+weights, the text and the settings. The file is replaced as a whole, and removed at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tiedlm.model import LanguageModel
 from tiedlm.networks.state import State, from_named, named
 
 EVERY = 60.0  # seconds between two saves
-LEAST_PAUSE = 20  # times as long as a save takes: saving costs at most 5% of the time
+LEAST_PAUSE = 20  # least pause, in durations of a save: saving costs at most 5% of the time
 
 
 class Interrupted(Exception):
@@ -42,7 +42,7 @@ class Unfinished:
 
     Args:
         folder: where the file goes; it is made when needed.
-        key: what the numbers depend on, as JSON-able values.
+        key: everything on which the results depend, as JSON-able values.
         stop: tells whether somebody asked the evaluation to stop.
         every: seconds between two saves.
     """
@@ -70,7 +70,7 @@ class Unfinished:
         """Save if it is time, or if somebody asked the evaluation to stop.
 
         Args:
-            tensors: returns what :meth:`restore` shall return.
+            tensors: returns the tensors to save, which :meth:`restore` will return.
 
         Raises:
             Interrupted: after saving, if somebody asked for it.

@@ -1,14 +1,15 @@
-r"""Update one parameter in dynamic evaluation.
+r"""Update one parameter in dynamic evaluation, with as few passes over it as possible.
 
 .. math::
     w \leftarrow w + \min(d \, r, 1) \odot (w_0 - w) - \frac{\eta}{r + \epsilon} \odot g
 
 Here r is the root mean square of the gradient on the training text, and d is the decay divided by
-the average of r. Without r the factors are d and eta. The gradient g is dense, or a product of two
-narrow matrices that is never made as a whole, or a few rows.
+the average of r. Without r, as for the rule "sgd", the two factors are d and eta. The gradient g is
+a dense matrix, or a product of two narrow matrices that is never computed as a whole, or a few
+rows.
 
-The compiled kernel (``native/adapt.c``) passes over the parameter once. The same pass can compute
-the gradient of the matrix that the parameter was multiplied with. Without the kernel, PyTorch
+The compiled kernel (``native/adapt.c``) passes over the parameter once. In the same pass it can
+compute the gradient of the matrix that was multiplied by the parameter. Without the kernel, PyTorch
 updates large parameters in blocks that stay in the processor's cache.
 
 Shape letters: T words of a segment, V rows of the parameter, H its width.
@@ -25,7 +26,7 @@ from tiedlm.arithmetic import kernels_for
 from tiedlm.native import declare, pointer
 from tiedlm.native.memory import use_large_pages
 
-BLOCK = 2**16  # numbers of a block that PyTorch updates at a time
+BLOCK = 2**16  # elements of a block that PyTorch updates at a time
 _ARGUMENTS = [
     *[ctypes.c_int64] * 3, ctypes.c_int, *[ctypes.c_float] * 3, *[ctypes.c_void_p] * 7,
 ]  # fmt: skip
@@ -56,7 +57,7 @@ class Update:
         self.weight, self.trained, self.rms = weight, trained.contiguous(), rms
         self.lr, self.epsilon, self.rate = lr, epsilon, decay
         parts = (part for part in (weight, self.trained, rms) if part is not None)
-        for part in (weight, rms):  # walked over in every segment
+        for part in (weight, rms):  # read in every segment
             if part is not None:
                 use_large_pages(part)
         self._are_contiguous = all(part.is_contiguous() for part in parts)
@@ -92,7 +93,7 @@ class Update:
     def rows(self, index_T: Tensor, grad_TH: Tensor) -> None:
         """Subtract the step of some rows' gradients; a row may come several times.
 
-        The decay is not applied: another call for the same step does that.
+        This does not apply the decay. Another call for the same step must do that.
         """
         if self.rms is None:
             self.weight.index_add_(0, index_T, grad_TH, alpha=-self.lr)

@@ -1,4 +1,4 @@
-"""Build the model that some settings ask for, with its initial weights."""
+"""Build the model of a run from its settings, with initial weights or those of an earlier run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def build_model(settings: Settings, corpus: Corpus, resumes: bool) -> LanguageMo
     Args:
         settings: of the run.
         corpus: its vocabulary is the model's.
-        resumes: a checkpoint has the weights, so the run that ``init_from`` names is not needed.
+        resumes: whether the weights will come from a checkpoint. Then the run that ``init_from``
+            names is not read.
 
     Raises:
         UserError: if the run that ``init_from`` names cannot be loaded or does not fit.
@@ -62,7 +63,7 @@ def start_from(model: LanguageModel, folder: Path, corpus: Corpus) -> None:
 
 
 def _architectures(*configs: ModelConfig) -> dict[str, tuple[Any, ...]]:
-    """Return name -> value in each configuration, for all that decides the architecture."""
+    """Return, for each configuration, the values that decide the architecture by name."""
     names = ("network", "d_embed", "d_hidden", "n_layers", "tied", "has_decoder_bias")
     found = {name: tuple(getattr(config, name) for config in configs) for name in names}
     return found | {"options": tuple(of_evaluation(config.network_options) for config in configs)}

@@ -1,6 +1,6 @@
 """Record an update once in a CUDA graph, and replay it for every window.
 
-A step of a recurrent model is hundreds of small kernels. A GPU finishes them sooner than Python
+A step of a recurrent model is hundreds of small kernels, and a GPU executes them faster than Python
 can launch them. A graph launches all of them at once.
 """
 
@@ -33,9 +33,9 @@ def can_capture(settings: Settings, ranks: Ranks, device: torch.device) -> bool:
 class CapturedStep:
     """Does the work of :func:`tiedlm.training.step.train_step`, for one shape of window on a GPU.
 
-    It draws the same random numbers as a step that is not recorded, so a run may use both. There is
-    one difference: if the loss or the gradient is not finite, the weights are lost. The error is
-    the same.
+    It draws the same random numbers as an ordinary step, so a run may use both. There is one
+    difference: if the loss or the gradient is not finite, the same error is raised, but the weights
+    have been overwritten.
 
     Args:
         objective: whose parameters are updated.

@@ -1,12 +1,16 @@
-"""Save and restore checkpoints: everything that exact resume needs, complete or absent.
+"""Save and restore checkpoints, which have everything that an exact resume needs.
 
-A checkpoint is two files in ``last/``: ``<step>-<epoch>.safetensors`` holds the parameters, the
-carried state and the state of the random generator; ``<step>-<epoch>.json``, written after it,
-holds the progress, the run that it belongs to, how matrix products were made
-(``tiedlm.native.routes``), the SHA-256 of the first and its own. The newest two
-are kept. If a checkpoint lacks its JSON, has a wrong digest or belongs to another run, a message
-names it and the one before it is used. The end of an epoch and a stop just before it have the same
-step, so the name contains the epoch: no file of a sound checkpoint is ever overwritten.
+A checkpoint is two files in ``last/``:
+
+- ``<step>-<epoch>.safetensors`` has the parameters, the carried state and the state of the random
+  generator.
+- ``<step>-<epoch>.json`` is written after it. It has the progress, the id of the run, how matrix
+  products were computed (``tiedlm.native.routes``), the SHA-256 of the first file and its own.
+
+The newest two checkpoints are kept. If the JSON of a checkpoint is missing, a digest is wrong or it
+belongs to another run, a message names it and the checkpoint before it is used. The file's name
+contains the epoch, because the end of an epoch and a stop just before it have the same step, and no
+file of a sound checkpoint may be overwritten.
 """
 
 from __future__ import annotations
@@ -40,18 +44,18 @@ class Progress:
     """How far a run is, and its numbers so far.
 
     Args:
-        epoch: the epoch under way, counted from 1.
-        window: the next window of it, counted from 0.
+        epoch: the current epoch, counted from 1.
+        window: the next window of the epoch, counted from 0.
         step: updates made so far.
         epoch_nll: summed cross-entropy of this epoch's targets so far, in nats.
         epoch_aug: summed augmented loss of this epoch's targets so far.
         epoch_tokens: targets of this epoch so far.
         seconds: time spent in training and validation so far.
-        epoch_seconds: the part of it that belongs to this epoch.
+        epoch_seconds: the part of ``seconds`` that belongs to this epoch.
         best_valid: lowest validation perplexity so far; None before the first.
         best_epoch: its epoch.
-        history: the lines of metrics.jsonl that are about an epoch.
-        evaluations: the others, about evaluations inside an epoch.
+        history: the lines of metrics.jsonl about whole epochs.
+        evaluations: the lines of metrics.jsonl about evaluations inside an epoch.
     """
 
     epoch: int = 1
@@ -179,7 +183,7 @@ def _own_digest(described: Mapping[str, Any]) -> str:
 
 
 def products_of(folder: Path) -> dict[str, Any] | None:
-    """Return how the newest checkpoint's run made matrix products; None where nothing says so.
+    """Return how the newest checkpoint's run computed matrix products; None if not recorded.
 
     Args:
         folder: ``last/`` of a run, perhaps one of an earlier version, or damaged.

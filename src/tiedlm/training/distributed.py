@@ -1,9 +1,9 @@
 """Join the processes that ``torchrun`` started to train one model.
 
-The streams of the global batch are split over the ranks; gradients are averaged by
-``DistributedDataParallel``; everything that must be one (the masks, the decision to stop, the sums
-of the loss) is made the same on every rank. Without ``torchrun`` there is one rank, and nothing
-here communicates.
+The streams of the batch are split over the processes, which are called ranks.
+``DistributedDataParallel`` averages the gradients. The functions here make equal on every rank what
+must be equal: the dropout masks, the decision to stop and the sums of the loss. Without
+``torchrun`` there is one rank, and nothing here communicates.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from tiedlm.environment_variables import LOCAL_RANK, WORLD_SIZE, read
 from tiedlm.errors import UserError
 from tiedlm.networks.state import S, map_state, split
 
-# The other ranks wait while the first one validates. NCCL would end them after ten minutes. A rank
-# that dies is no reason to wait less: `torchrun` then ends all.
+# The other ranks wait while the first one validates, and NCCL's limit of ten minutes would end
+# them. A longer limit does no harm: if a rank dies, `torchrun` ends the others.
 PATIENCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train together.
+    """The place of this process among the processes that train together.
 
     Args:
         rank: of this process, from 0; only 0 writes files and shows progress.
@@ -48,7 +48,7 @@ class Ranks:
         return self.rank == 0
 
     def check_batch(self, batch_size: int, accumulate: int = 1) -> None:
-        """Refuse a global batch that does not divide.
+        """Refuse a batch size that the number of processes does not divide.
 
         Raises:
             UserError: naming the numbers.
@@ -97,7 +97,7 @@ class Ranks:
         return None if state is None else split(state, self.world)[self.rank]
 
     def from_first(self, value: float, device: torch.device) -> float:
-        """Return on every rank what the first one has."""
+        """Return the first rank's value on every rank."""
         return self.sum([value if self.is_first else 0.0], device)[0]
 
     def on_first(self, compute: Callable[[], float], device: torch.device) -> float:
@@ -130,7 +130,7 @@ def join(device: str = "auto") -> Iterator[Ranks]:
     dist.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
-        dist.barrier()  # a rank that leaves while another still talks would abort it
+        dist.barrier()  # if a rank left while another still communicates, the other would abort
     finally:
         dist.destroy_process_group()
 
@@ -138,8 +138,8 @@ def join(device: str = "auto") -> Iterator[Ranks]:
 def end_process() -> NoReturn:
     """End one of several processes without the interpreter's cleanup.
 
-    A thread of gloo that is still there then can abort it ("terminate called without an active
-    exception"), and ``torchrun`` takes that for a failure of all.
+    During the cleanup, a thread of gloo that is still running can abort the process ("terminate
+    called without an active exception"), and ``torchrun`` would report a failure.
     """
     sys.stdout.flush()
     sys.stderr.flush()

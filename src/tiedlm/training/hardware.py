@@ -18,7 +18,7 @@ from tiedlm.native import processor, routes, triton
 from tiedlm.training.run import environment
 from tiedlm.training.settings import Settings
 
-# Small products do not fill more cores. More threads would only wait for each other.
+# The matrix products are too small for more cores: more threads would only wait for each other.
 MOST_THREADS = 8
 WIDTHS = (200, 650, 1500)  # of the paper's models
 
@@ -143,8 +143,8 @@ def machine_info() -> dict[str, Any]:
 def measured_products() -> list[dict[str, Any]]:
     """Return how the products of training steps are made here, and what each way takes.
 
-    A bare call of the library leaves PyTorch's switch alone. Commands turn it on where that pays:
-    then they have rows of their own.
+    A plain call of the library does not touch PyTorch's switch for oneDNN. The commands turn it on
+    where it is faster, and then have rows of their own.
     """
     rows: list[dict[str, Any]] = []
     for where, context in (("library", default_arithmetic()), ("commands", fast_arithmetic())):

@@ -1,4 +1,4 @@
-"""Train one model: epochs, windows, validation, checkpoints.
+"""Train one model: the loop over epochs and windows, with validation and checkpoints.
 
 Shape letters: B streams, T steps of a window.
 """
@@ -240,8 +240,8 @@ class _Training:
     def _after_update(self, before: int) -> None:
         """Keep the weights or evaluate, if the update reached a number of words that asks for it.
 
-        This comes before a checkpoint of the same step, so that a run that goes on from there lacks
-        nothing. It draws no random number and changes no weight.
+        This happens before a checkpoint of the same step is written, so that a resumed run has
+        these results, too. It draws no random number and changes no weight.
 
         Args:
             before: tokens predicted before the update.

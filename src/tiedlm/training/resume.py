@@ -1,6 +1,7 @@
-"""Open a run folder: begin a run in it, or go on with the one that it holds.
+"""Open a run folder: begin a run in it, or resume the run that it holds.
 
-Reading comes first and writes nothing, so that a folder is untouched if its run cannot go on.
+Everything is read and checked before anything is written. So a folder is untouched if its run
+cannot be resumed.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ class RunFolder:
         if start.is_finished:
             self._write_new_place()
         else:
-            # An old result is of fewer epochs. It is deleted before the configuration is replaced.
+            # An old result is that of fewer epochs. It is deleted before the configuration is
+            # replaced.
             (self.out / run_files.RESULT).unlink(missing_ok=True)
             ran_in = self._environment()
             config = {**self._config(), "id": self.run_id}
@@ -161,13 +163,13 @@ class RunFolder:
             )
 
     def _check_progress(self, start: Start) -> None:
-        """Refuse a checkpoint from which the result that is asked for cannot be reached."""
+        """Refuse a checkpoint that has already passed the number of epochs asked for."""
         progress = start.progress
         done = progress.epoch - 1
         if self.settings.epochs < done and not self._has_result():
             raise UserError(
-                f"{self.out} has trained {done} epochs, which --epochs {self.settings.epochs} "
-                f"would not say; give --epochs {done} or more, or choose another --out"
+                f"{self.out} has trained {done} epochs, more than --epochs {self.settings.epochs}; "
+                f"give --epochs {done} or more, or choose another --out"
             )
         if not is_over(self.settings, progress):
             self._check_best(progress)

@@ -1,9 +1,9 @@
 """Read the plain files of a run folder without PyTorch.
 
-``config.json`` (complete, resolved), ``vocabulary.txt``, ``tokenizer.json`` if the vocabulary is
-of pieces, ``model.safetensors`` (best on validation; a tied tensor is stored once),
-``metrics.jsonl``, ``env.json`` and, at the end, ``result.json``. ``last/`` holds what exact
-resume needs. ``checkpoints/`` holds a run folder for each number of words in ``--keep-at``.
+``config.json`` (complete, resolved), ``vocabulary.txt``, ``tokenizer.json`` if the vocabulary is of
+pieces, ``model.safetensors`` (the best weights on validation; a tied tensor is stored once),
+``metrics.jsonl``, ``env.json`` and, at the end, ``result.json``. ``last/`` holds what exact resume
+needs. ``checkpoints/`` holds a run folder for each number of words in ``--keep-at``.
 """
 
 from __future__ import annotations

@@ -119,8 +119,8 @@ class Evaluated:
     def counter(self, title: str, total: int) -> Callable[[int], None]:
         """Return a function that counts the words of an evaluation.
 
-        Where nothing can be saved, an :class:`Unfinished` does not stop the evaluation. The counter
-        then does.
+        If the folder cannot be written, there is no :class:`Unfinished` to stop the evaluation, so
+        the counter stops it.
 
         Raises:
             KeyboardInterrupt: from the counter, if somebody asked the evaluation to stop.

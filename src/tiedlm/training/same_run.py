@@ -1,7 +1,7 @@
-"""Decide whether two runs are the same, for every place that asks.
+"""Decide whether two runs are the same.
 
-Each setting declares its :class:`~tiedlm.training.settings.Identity` in ``settings.py``. The
-questions differ, so each compares other settings:
+"The same" means something else in each place that asks, so each question compares other settings.
+A setting declares what it counts for in its :class:`~tiedlm.training.settings.Identity`:
 
 ========================================  ====================================================
 question                                  settings that must be equal
@@ -47,7 +47,8 @@ DECIDING = names(lambda identity: identity.decides == "value")
 def fixed(settings: Settings) -> frozenset[str]:
     """Return the names of the settings that may not change in a run with these.
 
-    A cosine ends with the last epoch, so their number decides every rate.
+    A cosine schedule ends at the last epoch, so every learning rate depends on the number of
+    epochs.
     """
     return FIXED | {"epochs"} if settings.schedule == "cosine" else FIXED
 
@@ -74,7 +75,7 @@ def changes(old: Settings, new: Settings, compared: Collection[str]) -> list[str
 
 
 def trajectory(settings: Settings) -> dict[str, Any]:
-    """Return the settings that tell a run from every other, however long it is trained."""
+    """Return the settings that distinguish a run from others, without its length."""
     values = canonical(settings).to_dict()
     left_out = later_defaults(values)
     named = (fixed(settings) | PLACES) - left_out
@@ -93,9 +94,9 @@ def same_length(old: Settings, new: Settings) -> bool:
 
 
 def of_cell(settings: Settings) -> Settings:
-    """Return the settings that all runs of a cell share; the others have their defaults.
+    """Return the settings that all runs of a cell share, with defaults for all other settings.
 
-    Another run is known by its folder's name, wherever that folder lies.
+    A setting that names another run keeps only the name of its folder, not the place.
     """
     values = {name: value for name, value in settings.to_dict().items() if name in OF_CELL}
     for name in PLACES - {"data"}:
@@ -107,7 +108,8 @@ def of_cell(settings: Settings) -> Settings:
 def of_result(settings: Settings) -> dict[str, Any]:
     """Return the settings that are equal in two runs that differ in their seed only.
 
-    Among them are the folders of other runs. The caller replaces a folder by what its run is.
+    They include the folders of other runs. The caller replaces such a folder by a description of
+    its run.
     """
     compared = DECIDING - {"seed"} | PLACES - {"data"}
     return {name: v for name, v in canonical(settings).to_dict().items() if name in compared}

@@ -34,14 +34,16 @@ FlagGroup = Literal["Text", "Model", "Loss", "Schedule", "Machine", "Output", "R
 
 
 class Identity(NamedTuple):
-    """How a setting counts in deciding whether two runs are the same; see ``same_run.py``.
+    """What a setting counts for when two runs are compared; ``same_run.py`` compares them.
 
     Args:
-        decides: "value": its value decides the result. "content": it names a text or a run, and
-            what is there decides. "nothing": it says how or where the same result is computed.
+        decides: "value": its value changes the result. "content": it names a text or a run, whose
+            content changes the result. "nothing": it changes only how or where the result is
+            computed.
         may_change: a run that goes on may be given another value.
         of_cell: all runs of a cell of the paper's tables have the same value.
-        later: runs were made before it existed, so its default is left out of the name of a run.
+        later: it was added after runs had been made. So its default is left out when a run is
+            named.
     """
 
     decides: Literal["value", "content", "nothing"] = "value"
@@ -355,7 +357,7 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
     def resolved(self) -> Settings:
-        """Return the settings with every default that has a meaning spelled out.
+        """Return the settings with every None replaced by the value that it stands for.
 
         ``decoder_bias`` is true or false, and ``options`` has all options of the network. Those of
         a network that is not registered here stay as they are.

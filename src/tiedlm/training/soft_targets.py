@@ -1,7 +1,8 @@
-"""Return the rows that soft targets are made of: the model's word vectors, or a control.
+"""Choose the vectors from which soft targets are computed: the model's own, or a control.
 
-The paper makes y~ from the model's own embedding. The controls test whether the augmented loss
-gains from the meaning of the vectors, or whether any smooth target would do.
+The paper computes the soft target from the model's own embedding. The controls (``--soft-target``)
+test whether the augmented loss gains from the meaning of these vectors, or whether any smooth
+target would do. In this file the vectors are called rows, because each is the row of a word.
 
 Source: the reviewers' question about Inan et al. (2017).
 
@@ -27,25 +28,25 @@ from tiedlm.training.run import load
 from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
-AVERAGE_DECAY = 0.999  # in each step, so the average reaches back about a thousand steps
+AVERAGE_DECAY = 0.999  # per step, so the average covers about a thousand steps
 BAND = 50  # words of similar frequency
 _LARGE = 30.0  # the constant c in the rows of "unigram"
 
 
 class TargetSource(nn.Module):
-    r"""The rows that the soft target is made of.
+    r"""The rows from which the soft target is computed.
 
     ``y~ = softmax(rows rows[target] / tau)``, where the rows are, by ``settings.soft_target``:
 
     - "own": the embedding itself, as in the paper;
     - "permuted": the embedding's rows, each given to another word: no meaning, same geometry;
-    - "permuted-band": the same, but exchanged among words of like frequency, whose vectors are
-      alike in norm and direction for that reason alone;
-    - "permuted-grad", "permuted-band-grad": the two with the gradient that "own" has;
+    - "permuted-band": the same, but exchanged only among words of similar frequency. Their vectors
+      have similar norms and directions, just because of the frequency;
+    - "permuted-grad", "permuted-band-grad": the two above, with a gradient as for "own";
     - "uniform": zeros, so that y~ is uniform;
-    - "smoothing": the same at ``tau`` 1, and y^ counts the classifier's bias, which it does not
-      otherwise: with ``alpha`` e / (1 - e) that is label smoothing of e, over 1 - e. No rows are
-      needed;
+    - "smoothing": uniform at ``tau`` 1, and y^ includes the classifier's bias, as for no other
+      source. With ``alpha`` e / (1 - e) the loss is that of label smoothing by e, divided by 1 - e.
+      It needs no rows;
     - "unigram": ``y~ ~ p^(1 / tau)`` with the frequencies p of the training text;
     - "average": a moving average of the embedding over the steps;
     - "frozen": the embedding of the finished run ``settings.soft_target_from``, by word.
@@ -57,8 +58,8 @@ class TargetSource(nn.Module):
         model: the model that is trained.
         settings: of the run.
         corpus: its training text and vocabulary.
-        resumes: the run goes on from a checkpoint, which holds the rows of "frozen"; until
-            :meth:`remember` they are not there, and the other run is not needed.
+        resumes: whether the run continues from a checkpoint. The checkpoint has the rows of
+            "frozen", which :meth:`remember` restores, so the other run is not read.
 
     Raises:
         UserError: for a run that cannot be loaded.
@@ -79,7 +80,7 @@ class TargetSource(nn.Module):
             order = torch.arange(len(weight))
             bands = frequency_bands(corpus) if "band" in self.source else [order]
             for words in bands:
-                # One cycle through all of them: no word keeps its own row.
+                # All words form one cycle, so no word keeps its own row.
                 cycle = words[torch.randperm(len(words), generator=generator)]
                 order[cycle] = cycle.roll(1)
         elif self.source == "uniform":
@@ -114,7 +115,7 @@ class TargetSource(nn.Module):
             self.rows.lerp_(weight.detach(), 1 - AVERAGE_DECAY)
 
     def memory(self) -> dict[str, Tensor]:
-        """Return the rows that a checkpoint must hold, because nothing else has them.
+        """Return the rows that only a checkpoint can preserve.
 
         The rows of "average" come from earlier steps. The rows of "frozen" come from another run,
         which may be trained further before this one goes on.

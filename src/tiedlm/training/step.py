@@ -1,4 +1,4 @@
-"""Make one update: forward, loss, backward, clip, optimizer.
+"""One update of the model: forward, loss, backward, clip, optimizer.
 
 Shape letters: B streams, T steps.
 """
@@ -52,13 +52,13 @@ class Objective(nn.Module):
         T (w J + \alpha J_{aug})
         + T / bptt \, (ar \cdot mean(h^2) + tar \cdot mean((r_t - r_{t-1})^2))
 
-    with the network's dropped output ``h`` and its raw output ``r``. Where the length of the
-    windows varies, T is ``bptt`` here, and the learning rate is scaled instead.
+    with the network's output after dropout ``h`` and before dropout ``r``. If the windows vary in
+    length, ``bptt`` takes the place of T here, and the learning rate is scaled instead.
 
     Args:
         model: what is trained.
         settings: the weights of the losses.
-        target_source: the rows that the soft target is made of; None is the model's embedding.
+        target_source: gives the rows of the soft target; None takes the model's embedding.
 
     Source: Inan et al. (2017); Zaremba et al. (2014); Merity et al. (2018), section 4.4.
     """
@@ -69,8 +69,8 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.target_source = target_source
-        # The objective is ce_weight (J + alpha / ce_weight J_aug). A weight of 0 becomes 2^-64,
-        # with which J vanishes beside J_aug.
+        # The objective is ce_weight (J + alpha / ce_weight J_aug). A weight of 0 is replaced by
+        # 2^-64, which makes J negligible.
         self.scale = max(settings.ce_weight, 2.0**-64)
         alpha = settings.alpha / self.scale
         self.loss_settings = (alpha, settings.temperature, settings.target_grad)
@@ -117,7 +117,8 @@ class Objective(nn.Module):
         decoder = self.model.decoder
         weight = decoder.weight if for_output is None else for_output
         ce = self.model.loss(hidden, targets_BT, weight=for_output).loss
-        # `embedding` and not indexing: its gradient is summed in one order for any threads.
+        # `embedding` instead of indexing: its gradient is summed in the same order for any number
+        # of threads.
         above_mean = functional.embedding(targets_BT, weight) - weight.mean(0)
         scores = (decoder.project(hidden) * above_mean).sum(-1)
         if decoder.bias is not None:
@@ -139,8 +140,8 @@ def train_step(
 ) -> StepOutput:
     """Update the model on one window.
 
-    With ``settings.accumulate`` above 1 the streams are read in so many groups, one after another.
-    That gives the same gradient in less memory.
+    With ``settings.accumulate`` above 1 the streams are read in that many groups, one after
+    another. This gives the same gradient in less memory.
 
     Args:
         objective: an :class:`Objective`, perhaps wrapped for several ranks.
@@ -210,8 +211,8 @@ def add_weight_decay(module: nn.Module, weight_decay: float) -> None:
 def clipped_step(optimizer: torch.optim.Optimizer, grad_norm: float, clip: float) -> None:
     """Update with the gradient scaled down to a global norm of at most ``clip``.
 
-    Plain SGD multiplies the gradient by the learning rate. So its learning rate is scaled instead,
-    which saves a pass over all gradients.
+    For plain SGD the learning rate is scaled instead of the gradient. The update is the same, and a
+    pass over all gradients is saved.
     """
     if not is_plain_sgd(optimizer):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]

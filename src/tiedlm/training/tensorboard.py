@@ -20,7 +20,7 @@ class TensorBoard:
     and plotted over the words read.
 
     Event files can only grow. So the files of an earlier process are replaced, and a run that was
-    killed and goes on has each epoch once.
+    killed and resumed has each epoch once.
 
     Args:
         out: the run folder; the files go to ``tensorboard/`` in it.

@@ -1,4 +1,4 @@
-"""Convert the tokens of a run to words, whatever its tokens are."""
+"""Convert counts and perplexities per token to counts and perplexities per word."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TextUnits:
         self.corpus = corpus
 
     def words(self, tokens: int) -> int:
-        """Return how many words so many training tokens are: fewer if they are pieces."""
+        """Return the number of words for a number of training tokens: fewer if these are pieces."""
         counts = self.corpus.info["parts"]["train"] if "pieces" in self.corpus.info else None
         return tokens if counts is None else tokens * counts["words"] // counts["tokens"]
 

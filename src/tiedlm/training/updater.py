@@ -1,4 +1,4 @@
-"""Update a model window by window, in the way that is fastest on the device.
+"""Hold the optimizer of a run, its averaged weights, and the fastest way to make an update.
 
 Shape letters: B streams, T steps of a window.
 """
@@ -23,7 +23,7 @@ AVERAGE, OPTIMIZER = "average.", "optimizer."  # prefixes of names in a checkpoi
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """Return PyTorch's optimizer of all parameters, without weight decay inside the clip.
+    """Return PyTorch's optimizer of all parameters; weight decay before the clip is not part of it.
 
     Args:
         model: its parameters are updated.
@@ -39,9 +39,9 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
 
 
 class Updater:
-    """The optimizer of a run and its step; on a GPU the step is recorded if it can be.
+    """The optimizer of a run. It updates the model window by window, on a GPU by a recorded step.
 
-    It also keeps the mean of the weights, for runs that evaluate it.
+    It also keeps the mean of the weights, for runs that evaluate averaged weights.
 
     Args:
         objective: the model together with its loss.
@@ -64,7 +64,7 @@ class Updater:
 
     @property
     def evaluated(self) -> LanguageModel:
-        """The model to evaluate and to save: the averaged one from the first average on."""
+        """The model to evaluate and to save: the averaged one once averaging has begun."""
         if self.average is None:
             return self.model
         averaged = self.average.module

@@ -16,10 +16,10 @@ from tiedlm.errors import UserError
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
 
-FEW_UPDATES = 10  # with fewer updates an epoch hardly moves a model, so the user is warned
+FEW_UPDATES = 10  # with fewer updates an epoch changes a model too little, so the user is warned
 SHORTEST = 5  # steps of a window whose length varies
 SPREAD = 5.0  # standard deviation of that length
-RELEASE = 1 << 14  # words that are read before the memory of the text is given back
+RELEASE = 1 << 14  # words read between two times that the text's memory is released
 _SHUFFLE = 1  # in the seed of the shuffle, so that it differs from the seed of the windows
 USUAL = 0.95  # probability of a window of about bptt steps; the others have about half of it
 
