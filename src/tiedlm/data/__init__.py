@@ -1,4 +1,9 @@
-"""Corpora: sources, tokenization, vocabularies and batches of token ids."""
+"""Corpora: find a text, split it into words or pieces, number these, and cut them into batches.
+
+Begin with ``corpus.py``, which loads a corpus. ``find.py`` and ``source.py`` find its text,
+``tokenizer.py`` and ``pieces.py`` split it, ``encode.py`` turns it into ids in little memory, and
+``streams.py`` makes batches.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 r"""The tokenizer's character classes, for use in regular expressions.
 
-Every class is written out. A short form such as ``\w`` or ``\d`` means one thing to Python and
-another to the ``tokenizers`` library, and changes with the version of Unicode.
+Every class is written out, because short forms such as ``\w`` or ``\d`` differ between Python and
+the ``tokenizers`` library, and between versions of Unicode.
 """
 
 from __future__ import annotations

@@ -66,8 +66,8 @@ def check_corpus(corpus: Corpus) -> dict[str, Any]:
 def _seen_shares(corpus: Corpus) -> dict[str, float | None]:
     """Return the share of the long lines of valid and test that are in train.
 
-    It is None where no line is long enough to be compared. Memory holds a number for each line of
-    valid and test, and none for those of train.
+    It is None if no line is long enough to be compared. Memory holds one number for each line of
+    valid and test, and none for the lines of train.
     """
     eos = corpus.vocabulary.eos_id
     held_out = {}

@@ -14,7 +14,7 @@ from tiedlm.errors import UserError, require
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _SUFFIXES = (".gz", ".zst")
-_READ = 1 << 14  # compressed bytes at a time; they may become thousands of times longer
+_READ = 1 << 14  # compressed bytes read at a time; unpacked, they may be thousands of times longer
 _BUFFER = 1 << 17
 
 
@@ -51,7 +51,7 @@ def open_text(path: Path) -> Iterator[IO[bytes]]:
 def _unpacked(file: io.BufferedReader, path: Path) -> IO[bytes]:
     start = file.peek(len(ZSTD))
     if start.startswith(GZIP):
-        unpacked: Any = gzip.GzipFile(fileobj=file)  # it reads like a raw file
+        unpacked: Any = gzip.GzipFile(fileobj=file)  # it can be read like a raw file
         return io.BufferedReader(unpacked, _BUFFER)
     if start.startswith(ZSTD):
         return io.BufferedReader(_Zstandard(file, path), _BUFFER)

@@ -53,8 +53,8 @@ class Corpus:
         test: the same for the test part.
         info: JSON-able facts: origin, split, hashes, tokenizer (None for text that was already
             tokenized), vocabulary rule, fraction, and the tokens and ``<unk>`` tokens of each part.
-            ``lacks_blanks`` is there if the text has no spaces between words, and ``marks`` if it
-            has special tokens of other tools.
+            The key ``lacks_blanks`` is present if the text has no spaces between words, and
+            ``marks`` if it has special tokens of other tools.
         documents: where the documents of the training part begin, the first at 0. Shape: (D,),
             int64.
     """
@@ -101,8 +101,10 @@ def load_corpus(
             training text.
         tokenize: whether to split the text into words; by default only if it looks raw.
         pieces: split the text into sub-word pieces instead of words: ``bpe`` or ``unigram`` trains
-            ``vocab_size`` of them on the kept part of the training text; a file has them.
-        saved: the ``vocabulary.txt`` of a run with these ``pieces``, to take its own again.
+            ``vocab_size`` of them on the kept part of the training text; any other value is a file
+            with trained pieces.
+        saved: the ``vocabulary.txt`` of a run with these ``pieces``, if that run's pieces are to be
+            used again.
         field: the field of JSON lines or of Parquet that holds the text.
         data_root: folder with ptb/ and wikitext-2/; default ``$TIEDLM_DATA``.
         cache: cache folder; default ``$TIEDLM_CACHE``, else ``tiedlm`` in the user's cache folder.
@@ -145,7 +147,7 @@ def load_corpus(
     choice = _Choice(encoder.key, vocab_size, min_count, fraction, skip, vocab_from, found_pieces)
     name = _folder_name(source, choice)
     if found_pieces is not None and saved is not None:
-        # The run may have trained its pieces on this text: then the text is encoded already.
+        # If the run trained its pieces on this text, the text is already encoded.
         trained = replace(choice, pieces=found_pieces._replace(given=None))
         corpus = _read(source.name, folder / "corpora" / _folder_name(source, trained))
         if corpus is not None and corpus.vocabulary == found_pieces.given:
@@ -199,7 +201,7 @@ class _Choice:
     pieces: Pieces | None = None
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells this choice from others in the name of a cached corpus."""
+        """Return the values that identify this choice in the name of a cached corpus."""
         found = {one.name: getattr(self, one.name) for one in fields(self)}
         del found["pieces"]
         return found if self.pieces is None else found | {"pieces": self.pieces.identity()}

@@ -10,13 +10,13 @@ from pathlib import Path
 from tiedlm.data.tokenizer import EOS, UNK
 from tiedlm.data.vocabulary import Vocabulary
 
-MOST = 400_000  # words in memory; beyond, their counts are written to disk
-_FILES = 64  # on disk; all counts of a word are in one of them
-_TOGETHER = 20_000  # counts that are looked at together
+MOST = 400_000  # words in memory; with more, the counts move to disk
+_FILES = 64  # files on disk; all counts of a word are in the same file
+_TOGETHER = 20_000  # counts that are processed at once
 
 
 class WordCounts:
-    """How often each word occurs.
+    """Count how often each word occurs, in bounded memory.
 
     Args:
         folder: where counts are written that do not fit into memory.
@@ -29,7 +29,7 @@ class WordCounts:
         self.has_unk = False
 
     def add(self, words: list[str], counts: list[int]) -> None:
-        """Add the counts of some words, each given once; those that are 0 are left out."""
+        """Add the counts of some words, which are distinct; counts of 0 are left out."""
         if not all(counts):
             words, counts = list(compress(words, counts)), [count for count in counts if count]
         _add(self._counts, words, counts)

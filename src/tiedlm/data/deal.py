@@ -1,4 +1,4 @@
-"""Deal the lines or the documents of a text to the three parts, in blocks."""
+"""Split a text into train, valid and test, by dealing out blocks of its lines or documents."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class Deal:
 
     Attributes:
         block: the lines or documents of a block.
-        of_documents: whether documents are counted; else lines that are not blank.
+        of_documents: whether blocks consist of documents. Otherwise they consist of lines, and
+            blank lines do not count.
         rule: the same in words.
     """
 
@@ -48,7 +49,7 @@ class Deal:
 
     def batches(self, paths: Sequence[Path], field: str) -> Iterator[Batch]:
         """Yield the lines of some files, as :attr:`Source.batches` does."""
-        number = -1  # of the last line or document that was counted
+        number = -1  # the block of the last line or document that was counted
         for path in paths:
             counts_records = self.of_documents and kind_of(path) != "text"
             number += self.of_documents and not counts_records
@@ -69,10 +70,10 @@ class Deal:
 
 
 def how_to_deal(origin: str, paths: Sequence[Path], facts: Sequence[TextFacts]) -> Deal:
-    """Return how to split some files, whose facts are given.
+    """Return how to split some files.
 
-    Ten documents or more are dealt whole. A document is a record, or a text file. Fewer text files
-    are dealt line by line.
+    If there are ten documents or more, whole documents are dealt. A document is a record, or a text
+    file. With fewer text files, lines are dealt.
 
     Raises:
         UserError: if there are too few.

@@ -1,4 +1,4 @@
-"""Downloads that resume after a broken connection and are checked by their hash."""
+"""Download a file; resume after a broken connection, and check the hash at the end."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _fetch(url: str, path: Path, part: Path, sha256: str, progress: bool) -> Non
 
 
 def _fetch_rest(url: str, part: Path, progress: bool) -> None:
-    """Append to ``part`` the bytes of ``url`` that it lacks."""
+    """Append the missing bytes of ``url`` to ``part``."""
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "tiedlm"})
     if done:
@@ -79,7 +79,7 @@ def _fetch_rest(url: str, part: Path, progress: bool) -> None:
         error.close()
         if error.code != 416:
             raise
-        return  # ``part`` is complete or belongs to another file: the hash decides
+        return  # ``part`` is complete or belongs to another file; the check of the hash will tell
     except (ConnectionError, TimeoutError, http.client.HTTPException) as error:
         raise _CutError from error
     with response:

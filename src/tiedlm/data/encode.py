@@ -26,7 +26,7 @@ PARALLEL = 8_000_000  # bytes of text for each process that encodes
 
 
 class Stored(NamedTuple):
-    """A block on disk: the number of its ids, and the place of its words in bytes."""
+    """A block on disk: the number of its ids, and which bytes of the file of words it has."""
 
     length: int
     start: int
@@ -39,12 +39,12 @@ class EncodedPart:
 
     Attributes:
         ids: the file of ids.
-        words: the file of the words that the ids of each block number; empty if the ids are those
-            of the encoder's vocabulary.
+        words: the file with the words of each block, to which the ids of the block refer. Empty if
+            the ids are those of the encoder's vocabulary.
         eos_id: the id of ``<eos>`` in every block.
-        blocks: what the files hold.
+        blocks: where each block lies in the files.
         documents: where documents begin, in ids, for each block.
-        counts: counts over the part, if the encoder makes them.
+        counts: counts over the part, if the encoder counts.
     """
 
     ids: Path
@@ -101,7 +101,7 @@ def encode(source: Source, encoder: Encoder, folder: Path, progress: bool) -> En
 def encoded_blocks(
     source: Source, encoder: Encoder, what: str, progress: bool
 ) -> Iterator[tuple[About, Block]]:
-    """Yield the encoded blocks of a source, those of a part in order; on several cores if long.
+    """Yield the encoded blocks of a source, in order within a part; a long text uses several cores.
 
     Args:
         source: the text.
@@ -125,7 +125,7 @@ class About(NamedTuple):
 
 
 def _blocks(source: Source) -> Iterator[tuple[About, list[str]]]:
-    """Yield the lines of a source in blocks of one part, those of a part in order."""
+    """Yield the lines of a source in blocks of one part, in order within the part."""
     lines: dict[str, list[str]] = {part: [] for part in PARTS}
     documents: dict[str, list[int]] = {part: [] for part in PARTS}
     sizes = dict.fromkeys(PARTS, 0)
@@ -151,7 +151,7 @@ class _Writer:
         self._length = 0
 
     def write(self, block: Block, documents: list[int]) -> None:
-        """Write a block behind those before it; documents begin with some of its lines."""
+        """Append a block; ``documents`` names the lines of it with which documents begin."""
         starts = np.cumsum(block.lengths) - block.lengths + self._length
         begun = [line for line in documents if line < len(starts)]
         self._part.documents.append(starts[begun])
@@ -185,7 +185,7 @@ class Span(NamedTuple):
 
 
 def read_blocks(part: EncodedPart, span: Span) -> Iterator[tuple[Ids, list[str]]]:
-    """Yield the ids of each block in a span, with the words that they number."""
+    """Yield the ids of each block in a span, with the words to which they refer."""
     first = 0
     with part.ids.open("rb") as ids, part.words.open("rb") as words:
         for block in part.blocks:
@@ -230,7 +230,7 @@ def whole_lines(part: EncodedPart, fraction: float, skip: float = 0.0) -> Span:
 
 
 def _line_end(part: EncodedPart, share: float) -> int:
-    """Return how many ids the whole lines in the first ``share`` of a part have."""
+    """Return the number of ids in the whole lines of the first ``share`` of a part."""
     if share == 1.0:
         return len(part)
     end = seen = 0
@@ -250,7 +250,7 @@ def document_starts(part: EncodedPart, span: Span) -> npt.NDArray[np.int64]:
 
 
 def count_words(part: EncodedPart, span: Span, folder: Path) -> WordCounts:
-    """Count how often each word occurs in a span; ``folder`` is for what memory cannot hold."""
+    """Count how often each word occurs in a span; ``folder`` receives what memory cannot hold."""
     counts = WordCounts(folder)
     for ids, words in read_blocks(part, span):
         counts.add(words, np.bincount(ids, minlength=len(words)).tolist())

@@ -1,7 +1,9 @@
 """Map lines of text to token ids, a block of lines at a time.
 
-An encoder is all that decides ids, apart from the choice of a vocabulary. It is pickled for the
-processes that encode in parallel. :class:`tiedlm.data.piece_corpus.PieceEncoder` is another one.
+:class:`WordEncoder` splits lines into words. It numbers the words of each block as they appear,
+because the vocabulary is chosen only when the whole text has been counted.
+:class:`tiedlm.data.piece_corpus.PieceEncoder` splits lines into pieces of a given vocabulary.
+Encoders are pickled for the processes that encode in parallel.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from tiedlm.data.vocabulary import Ids, Vocabulary
 
 _Types = defaultdict[str, int]
 
-FIRST_EOS, FIRST_UNK = 0, 1  # ids within a block whose words are numbered as they appear
+FIRST_EOS, FIRST_UNK = 0, 1  # ids in a block whose words are numbered as they appear
 
 
 class Counts(NamedTuple):
@@ -51,10 +53,10 @@ class Block(NamedTuple):
     Args:
         ids: the ids of all lines, one after another. Shape: (N,), int32.
         lengths: how many ids each line has. Shape: (lines,), int64.
-        words: the words that the ids number in this block alone, ``<eos>`` and ``<unk>`` first,
-            with newlines between. None if the ids are those of the encoder's vocabulary.
+        words: the words to which the ids of this block refer, separated by newlines, ``<eos>`` and
+            ``<unk>`` first. None if the ids are those of the encoder's vocabulary.
         marks: other tools' special tokens in the lines, if they were counted.
-        counts: counts over the lines, if they were made.
+        counts: counts over the lines, if the encoder counts.
     """
 
     ids: Ids
@@ -69,7 +71,7 @@ class Encoder(Protocol):
 
     Attributes:
         tokenizer: what ``info["tokenizer"]`` of a corpus says; None for text that was tokenized.
-        vocabulary: the vocabulary of the ids. None if it is chosen from the words of the text.
+        vocabulary: the vocabulary of the ids. None if it will be chosen from the words of the text.
     """
 
     tokenizer: str | None
@@ -88,7 +90,7 @@ class WordEncoder:
             the lines, and each sentence gets an ``<eos>`` of its own.
 
     Attributes:
-        key: what decides the ids, for the name of a cached corpus.
+        key: everything on which the ids depend, for the name of a cached corpus.
     """
 
     vocabulary: Vocabulary | None = None

@@ -58,8 +58,9 @@ def command(tool: str, name: Path | str) -> str:
 def how_to_convert(data: bytes, wrong: int, known: int, name: Path | str = "") -> str:
     """Return advice on how to convert a text that is not UTF-8.
 
-    Each candidate encoding decodes the text. The fewer characters end up where nobody writes them,
-    the likelier the encoding. If several are equally likely, the advice shows how to choose.
+    The text is decoded with each candidate encoding. An encoding is the more likely, the fewer
+    characters appear where nobody writes them, such as a capital inside a word. If several
+    encodings are equally likely, the advice shows how to choose.
 
     Args:
         data: the text from the start of its first line that is not UTF-8.

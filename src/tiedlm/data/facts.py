@@ -1,6 +1,6 @@
 """Remember the hashes of long files, which take seconds to compute.
 
-A file is the same as before if its size, its times, and its place on the disk are.
+A file counts as unchanged if its size, its times and its place on the disk are unchanged.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from tiedlm import files
 from tiedlm.data.text import TextFacts
 from tiedlm.errors import UserError
 
-LONG = 16_000_000  # bytes; shorter texts are read anew each time
+LONG = 16_000_000  # bytes; shorter files are hashed anew each time
 
 
 def known_facts(
     paths: Sequence[Path], examine: Callable[[Path], TextFacts], cache: Path | None
 ) -> list[TextFacts]:
-    """Return what :func:`examine` returns for some files, remembered if they are long.
+    """Return the result of ``examine`` for some files; for long files it is remembered.
 
     Args:
         paths: the files of one text.
@@ -41,7 +41,7 @@ def known_facts(
         if facts is None or facts[0] != state:
             facts = (state, examine(path))
             is_new = True
-            if state_of(path) != state:  # it was changed meanwhile
+            if state_of(path) != state:  # the file has changed meanwhile
                 facts = ([], facts[1])
         known[name] = facts
         found.append(facts[1])
@@ -53,7 +53,7 @@ def known_facts(
 
 
 def state_of(path: Path) -> list[int] | None:
-    """Return what changes when a file does; None if there is no such file."""
+    """Return the size, times and place of a file, which change when it does; None for no file."""
     with suppress(OSError):
         about = path.stat()
         return [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
@@ -61,7 +61,7 @@ def state_of(path: Path) -> list[int] | None:
 
 
 def _read(place: Path) -> dict[str, tuple[list[int] | None, TextFacts]]:
-    """Return what a file remembers; nothing if it is missing or damaged."""
+    """Return what was remembered in a file; nothing if it is missing or damaged."""
     with suppress(UserError, ValueError, TypeError, AttributeError, KeyError):
         known: dict[str, tuple[list[int] | None, TextFacts]] = {}
         for name, (state, sha256, *numbers) in files.read_json(place).items():

@@ -13,7 +13,7 @@ _SENTENCE = "bos|eos|sos|cls|sep|start|end|startoftext|endoftext|begin_of_text|e
 _UNKNOWN = "unk|unknown|oov"
 _PADDING = "pad"
 _NAMES = f"{_SENTENCE}|{_UNKNOWN}|{_PADDING}"
-# The leading set lets the search skip to characters that can begin a special token.
+# The first class lets the search skip quickly to characters that can begin a special token.
 _MARK = re.compile(
     r"[<\[_Uu](?:"
     rf"(?<=<)(?i:/?s>|(?:{_NAMES})>|\|(?:{_NAMES})\|>)"
@@ -22,8 +22,8 @@ _MARK = re.compile(
     r"|(?<=[Uu])(?<![^\s(\"'].)(?:(?<=U)NK|(?<=u)nk)(?![^\s.,;:!?)\"'])"
     r")"
 )
-_BARE = "unk"  # may be an ordinary word if it is rare
-_CLEARLY_A_MARK = 0.005  # share of the words from which it is a special token
+_BARE = "unk"  # an ordinary word, unless it is frequent
+_CLEARLY_A_MARK = 0.005  # share of all words above which it counts as a special token
 _PER_LINE = 0.01  # sentence marks per line; fewer do not affect perplexity
 
 

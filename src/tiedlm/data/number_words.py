@@ -1,8 +1,8 @@
-"""Number the words of a block of text, with arrays in place of a look-up for each word.
+"""Number the words of a block of text with array operations, which is faster than a dictionary.
 
-The text is an array of bytes. The first eight bytes of a word are one 64-bit number, and the rest
-of a longer word is mixed into it. Words with equal numbers are found through a table with a place
-for each number, and are compared byte by byte: a word never gets the number of another.
+The text is an array of bytes. A word is hashed to 64 bits: its first eight bytes as a number, with
+the rest of a longer word mixed in. Equal hashes are found through a table. Words with equal hashes
+are then compared byte by byte, so two different words never get the same number.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tiedlm.data.vocabulary import Ids
 _BLANKS = "\t\v\f\r\x1c\x1d\x1e\x1f"
 OTHER_BLANKS = re.compile("[\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 _TO_SPACE = bytes.maketrans(_BLANKS.encode(), b" " * len(_BLANKS))
-LONGEST = 1024  # bytes of a word that is numbered here
+LONGEST = 1024  # bytes; a block with a longer word is not numbered here
 _WIDTH = 8  # bytes of a number
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(_WIDTH + 1)], dtype=np.uint64)
-_FACTOR = 0x9E3779B97F4A7C15  # odd; its product with a number spreads each bit to those above
+_FACTOR = 0x9E3779B97F4A7C15  # an odd factor, which spreads each bit of a number to the higher bits
 
 Integers = npt.NDArray[np.int32]
 
@@ -33,8 +33,8 @@ class Numbered(NamedTuple):
 
     Args:
         ids: the number of each word, in the order of the text. Shape: (N,), int32.
-        words: the words that the ids number, with newlines between: an empty word for the newline,
-            ``<unk>``, and the others in the order of the text.
+        words: the words to which the ids refer, separated by newlines: an empty word for the
+            newline, ``<unk>``, and the others in the order of the text.
     """
 
     ids: Ids
@@ -85,7 +85,7 @@ class _Words:
         edges = np.flatnonzero(is_space[1:] != is_space[:-1]).astype(np.int32) + np.int32(1)
         self.starts: Integers = edges[::2]
         self.sizes: Integers = edges[1::2] - self.starts
-        # At each byte, the number that it and the seven behind it are.
+        # For each position, the eight bytes from there as one number.
         self._eight = np.ndarray((len(data) - _WIDTH + 1,), "<u8", data, strides=(1,))
 
     def _part(self, number: Integers | slice, at: int) -> npt.NDArray[np.uint64]:
@@ -99,7 +99,7 @@ class _Words:
         return np.flatnonzero(self.sizes > than).astype(np.int32)
 
     def hashes(self) -> npt.NDArray[np.uint64]:
-        """Return 64 bits of each word; those of up to eight bytes differ."""
+        """Return a 64-bit hash of each word; words of up to eight bytes have different hashes."""
         found = self._part(slice(None), 0)
         longer, at = self._longer(_WIDTH), _WIDTH
         while len(longer):
@@ -130,8 +130,9 @@ class _Words:
 def _first_equal(hashes: npt.NDArray[np.uint64]) -> Integers:
     """Return the position of the first equal number for each number.
 
-    Each number has a place in a table, and the first number there keeps it. Numbers that are
-    unlike the one at their place get another place, in as many rounds as it takes.
+    Each number belongs to a place in a table, and the first number there keeps the place. Numbers
+    that find a different number at their place try another place in the next round, until none is
+    left.
     """
     bits = max(len(hashes).bit_length(), 8)
     table = np.empty(1 << bits, np.int32)
@@ -141,7 +142,7 @@ def _first_equal(hashes: npt.NDArray[np.uint64]) -> Integers:
     while len(left):
         values = hashes[left]
         places = ((values * np.uint64(factor)) >> np.uint64(64 - bits)).view(np.int64)
-        table[places[::-1]] = left[::-1]  # of several at a place, the last one written stays
+        table[places[::-1]] = left[::-1]  # if several are written to a place, the last one stays
         holders = table[places]
         first[left] = holders
         left = left[hashes[holders] != values]

@@ -1,7 +1,7 @@
 """Encode a text as sub-word pieces, and count its words and bytes.
 
-A line is a unit: its pieces, then ``<eos>``. The words are counted as a corpus of words has them,
-so that a perplexity of pieces can be given per word of the same text.
+A line becomes its pieces and one ``<eos>``. Its words are counted as in a corpus of words, so that
+a perplexity of pieces can be converted to a perplexity per word.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tiedlm.errors import UserError
 
 _LINES = 1000  # encoded at a time
 _CHARACTERS = 1 << 20  # the same, if the lines are long
-_LINES_OF_FILE = 1 << 18  # whose lengths are read at a time
+_LINES_OF_FILE = 1 << 18  # lines whose lengths are read at a time
 
 
 class Pieces(NamedTuple):
@@ -53,7 +53,7 @@ class Pieces(NamedTuple):
     given: PieceVocabulary | None
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells these pieces from others in the name of a cached corpus."""
+        """Return the values that identify these pieces in the name of a cached corpus."""
         if self.given is None:
             return {"kind": self.asked, "vocab_size": self.vocab_size}
         return {"kind": _kind(self.asked), "sha256": _sha256(self.given)}
@@ -65,7 +65,7 @@ def find_pieces(asked: str, vocab_size: int | None, saved: Path | None = None) -
     Args:
         asked: ``bpe``, ``unigram`` or a file.
         vocab_size: of ``--vocab-size``.
-        saved: the ``vocabulary.txt`` of a run, whose pieces are taken instead.
+        saved: the ``vocabulary.txt`` of a run, whose pieces are used instead of those of ``asked``.
 
     Raises:
         UserError: if the options do not go together or a file cannot be read.
@@ -133,8 +133,8 @@ def build_pieces(
         pieces: the pieces.
         about: facts about the text for ``info.json``.
         tokenized: how words are counted, as in :func:`tiedlm.data.pieces.count_words`.
-        share: the share of the training text to keep, in whole lines. It is a share of its words,
-            so that it keeps the same lines as for a corpus of words.
+        share: the share of the training text to keep, in whole lines. It is measured in words, so
+            that the same lines are kept as in a corpus of words.
         from_whole: whether to train pieces on the whole training text.
         progress: whether to show progress on a terminal.
 
@@ -250,7 +250,7 @@ def _keep(
 
 
 def _lines_within(place: Path, words: int) -> int:
-    """Return how many lines, whose lengths are in a file, have so many words together."""
+    """Return how many lines have at most ``words`` words together, from a file of their lengths."""
     lines = 0
     with place.open("rb") as file:
         while len(lengths := np.fromfile(file, np.int32, _LINES_OF_FILE)):

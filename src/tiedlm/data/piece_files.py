@@ -25,8 +25,8 @@ def place_of_pieces(pieces: str) -> str:
 def read_pieces(place: str) -> PieceVocabulary:
     """Return the pieces of a file.
 
-    The piece that ends a text there becomes ``<eos>``; in the file of another run, the newline.
-    Without one, ``<eos>`` is added.
+    The piece that ends a text in that file becomes ``<eos>``. In the file of another run this is
+    the newline. If there is no such piece, ``<eos>`` is added.
 
     Args:
         place: a ``tokenizer.json``, or a sentencepiece model whose name ends in ``.model``.

@@ -1,4 +1,4 @@
-"""How a tokenizer writes its pieces, and how ``vocabulary.txt`` shows them."""
+"""Read the pieces as a tokenizer writes them, and write them as ``vocabulary.txt`` shows them."""
 
 from __future__ import annotations
 

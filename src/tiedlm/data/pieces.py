@@ -1,10 +1,10 @@
 r"""Vocabularies of sub-word pieces, trained with the library ``tokenizers`` or given as a file.
 
-Pieces that are trained here are made of bytes, so that every text has pieces and none is unknown.
-A line begins with a blank of its own, and every piece that begins a word begins with the blank
-before that word. The newline is a piece too, and it is ``<eos>``: no other text has this piece, so
-a text that contains ``<eos>`` as characters is spelled like any other. Decoding the pieces of a
-text gives the text.
+Pieces that are trained here are made of bytes, so every text can be split, and nothing is unknown.
+Every piece that begins a word includes the blank before that word, and each line gets a blank in
+front for its first word. The newline is a piece of its own, and serves as ``<eos>``. So a text that
+contains the characters ``<eos>`` is spelled like any other. Decoding the pieces of a text gives the
+text back.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ PIECES = "pieces"  # the tokenizer that config.json and info.json name
 LEAST = 257  # pieces: the 256 bytes and one more
 NEWLINE = "Ċ"  # the newline, as ByteLevel writes it
 
-# Letters with their marks, numbers, other signs and white space stand in pieces of their own.
+# After its blank, a piece has only letters with their marks, only numbers, only other signs or only
+# white space.
 _SPLIT = r"\n| ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|[^\S\n]+(?!\S)|[^\S\n]+"
 _NEW_LINE_BLANK = r"(?<=\n)(?=[^\n])"
 _OWN_BLANK = r"(?<![^\n]) "
@@ -129,7 +130,7 @@ class PieceVocabulary(Vocabulary):
         return np.fromiter((n for one in encoded for n in one.ids + eos), dtype=np.int32)
 
     def context(self, text: str) -> Ids:
-        """Return the ids of the words so far, after an ``<eos>``; the last word is complete."""
+        """Return the ids of ``<eos>`` and the words so far; the last word counts as complete."""
         ids = [np.array([self.eos_id], dtype=np.int32)]
         for line in text.split("\n"):
             ids += [self.split(line.rstrip(BLANKS)).ids, ids[0]]
@@ -138,7 +139,7 @@ class PieceVocabulary(Vocabulary):
     def text(self, ids: Iterable[int] | npt.NDArray[np.integer]) -> str:
         """Return the text of some pieces; ``<eos>`` is a newline.
 
-        Bytes that are not UTF-8, as of a character's first pieces, become U+FFFD.
+        Bytes that are not UTF-8, as when a character is incomplete, become U+FFFD.
         """
         lines: list[list[int]] = [[]]
         for number in map(int, ids):

@@ -1,4 +1,4 @@
-"""Write a folder of the cache: whole or not at all, and by one process at a time."""
+"""Write a folder of the cache: completely or not at all, and by one process at a time."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class CacheError(UserError):
 def alone(lock: Path, name: str, progress: bool) -> Iterator[bool]:
     """Hold a lock while a text is prepared; other processes wait for it.
 
-    The system releases the lock when its holder dies. Where files cannot be locked, nothing waits,
-    and the first folder that is complete is used.
+    The system releases the lock when its holder dies. If the file system has no locks, nobody
+    waits, and the first complete folder is used.
 
     Args:
         lock: the file to lock.
@@ -62,9 +62,9 @@ def _locked(lock: Path, name: str, progress: bool) -> FileLock | None:
 
 
 def remove_unfinished(place: Path) -> None:
-    """Remove what processes left that were killed as they wrote ``place``.
+    """Remove the files of processes that were killed while they wrote ``place``.
 
-    Only for a process that holds the lock: no other one writes there.
+    Call it only while holding the lock, so that no other process is writing there.
     """
     for path in place.parent.glob(".*.tmp"):
         if path.name.startswith(f".{place.name}."):

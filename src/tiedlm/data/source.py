@@ -21,7 +21,7 @@ from tiedlm.data.text import TextFacts, lacks_blanks, looks_tokenized
 from tiedlm.errors import UserError
 
 PARTS = ("train", "valid", "test")
-_MANY = 20  # files; the hashes of more are hashed again, and one is kept
+_MANY = 20  # files; of more files, a single hash of all hashes is recorded
 
 
 _OF_A_RUN = ("config.json", "vocabulary.txt")
@@ -168,7 +168,7 @@ def from_many(
     """Return the source that splits some files into the three parts.
 
     Ten documents or more are dealt in blocks, as :func:`from_one_file` deals lines. A document is a
-    record, or a whole text file. Fewer text files are dealt line by line, as one text.
+    record, or a whole text file. Fewer text files are treated as one text, whose lines are dealt.
 
     Args:
         name: as in :class:`Source`.
@@ -185,7 +185,7 @@ def from_many(
     for path, facts in zip(files, found, strict=True):
         if facts.size == 0:
             raise UserError(f"{path} is empty; expected a text")
-    # This comes first, so that a binary file is reported as such and not as too few lines.
+    # This comes first, so that a binary file is reported as binary and not as having too few lines.
     tokenized = looks_tokenized(_lines(files, field))
     deal = how_to_deal(origin, files, found)
     return Source(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tiedlm.errors import UserError
 
 Tokens = npt.NDArray[np.int64]
-CHUNK = 1 << 20  # tokens of a long text that are looked at together
+CHUNK = 1 << 20  # tokens of a long text that are processed at once
 
 
 def stream_length(tokens: int, batch_size: int) -> int:
@@ -136,10 +136,10 @@ def count_ids(ids: npt.NDArray[np.integer], size: int) -> npt.NDArray[np.int64]:
 
 
 def release(ids: npt.NDArray[np.integer]) -> None:
-    """Give back the memory of a text that was read from a memory-mapped file.
+    """Release the memory of a text that was read from a memory-mapped file.
 
-    Its pages count as the process's resident memory from when they are read. They stay in the
-    system's cache of files, so reading them again is fast.
+    Pages that have been read count as resident memory of the process. After the release they stay
+    in the system's cache of files, so reading them again is fast.
     """
     if isinstance(ids, np.memmap) and sys.platform == "linux":
         mapped: mmap.mmap = ids._mmap  # type: ignore[attr-defined]

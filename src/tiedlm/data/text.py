@@ -19,7 +19,7 @@ from tiedlm.errors import UserError
 
 MAX_LINE = 10_000_000  # bytes
 _CHUNK = 1 << 20
-_HEAD = 8192  # bytes: a zero in them gives a binary file away, however long its lines are
+_HEAD = 8192  # bytes: a zero among them shows that the file is binary
 SAMPLE = 200_000  # characters that decide whether a text is tokenized
 # A word, but not an abbreviation, with punctuation attached. Korean words and the punctuation of
 # other scripts count at any length, because these scripts have no such abbreviations.
@@ -111,14 +111,14 @@ def read_chunks(path: Path) -> Iterator[list[str]]:
 
 @dataclass
 class _Seen:
-    """The lines read so far: all, and those that are not ASCII."""
+    """The number of lines read so far, and how many of them are not ASCII."""
 
     lines: int = 0
     not_ascii: int = 0
 
 
 def _plain_lines(data: bytes, seen: _Seen) -> list[str] | None:
-    """Return the lines of whole lines of text; None if they must be looked at one by one."""
+    """Split a text of whole lines into lines; None if they must be checked one by one."""
     if len(data) > MAX_LINE or b"\0" in data:
         return None
     if b"\r" in data:
@@ -165,7 +165,7 @@ def _one_by_one(
     Args:
         file: the open text.
         name: its name, for error messages.
-        seen: the lines before it, which these are added to.
+        seen: counts the lines read so far; these lines are added.
         after: what follows the text, for a sample of its encoding.
     """
     while line := file.readline(MAX_LINE + 1):

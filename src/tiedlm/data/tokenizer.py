@@ -48,8 +48,8 @@ def _rule(pattern: str, content: str) -> Rule:
     return Rule(re.compile(pattern), content)
 
 
-# For speed, a pattern matches the character that it looks for before it looks behind.
-_JOINER = r"[-/&.']"  # joins the parts of a word: and/or, at&t, o'clock
+# For speed, a pattern first matches the character in question, and then looks behind it.
+_JOINER = r"[-/&.']"  # characters that join parts of a word: and/or, at&t, o'clock
 _CLITIC = r"(?:n't|'(?:s|re|ve|m|ll|d))"
 _GOES_ON = f"{CHAR}|{_JOINER}{CHAR}"  # the word continues
 ABBREVIATIONS = (

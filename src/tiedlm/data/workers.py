@@ -1,8 +1,8 @@
 """Encode blocks of lines in several processes.
 
-Each process runs :func:`main`. It reads an encoder and then blocks from its standard input, and
-writes what each block becomes to its standard output. It is not started by :mod:`multiprocessing`,
-which would run the caller's main script again.
+Each process runs :func:`main`: it reads an encoder and then blocks of lines from its standard
+input, and writes the encoded blocks to its standard output. :mod:`multiprocessing` is not used,
+because it would run the caller's main script again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def encode_blocks(
 
     Args:
         encoder: maps lines to ids.
-        blocks: pairs of anything, which is yielded again, and lines without newlines.
+        blocks: pairs. The first member can be anything, and is yielded with the result. The second
+            has lines without newlines.
         processes: how many blocks are encoded at a time; with 1 this process encodes them.
 
     Raises:
@@ -72,7 +73,7 @@ class _Worker:
             raise self._ended() from error
 
     def receive(self) -> Block:
-        """Return the next block, or raise what the process raised."""
+        """Return the next encoded block, or raise the exception of the process."""
         assert self._process.stdout is not None
         try:
             found = pickle.load(self._process.stdout)
@@ -132,6 +133,6 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 
 def main() -> None:
-    """Encode what the process that started this one asks for."""
+    """Encode blocks for the process that started this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process that asked, too
     serve(sys.stdin.buffer, sys.stdout.buffer)

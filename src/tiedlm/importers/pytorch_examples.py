@@ -2,8 +2,8 @@
 
 Both save a module with ``encoder`` (an embedding), ``rnn`` (``nn.LSTM``, ``nn.GRU`` or ``nn.RNN``)
 and ``decoder`` (a linear layer with a bias). State dicts are read. A pickle of the whole module is
-refused, because unpickling runs code from the file. ``pytorch_transformer.py`` reads the first
-one's Transformer.
+refused, because unpickling runs code from the file. ``pytorch_transformer.py`` reads the
+Transformer of pytorch/examples.
 
 Source: ``RNNModel`` of pytorch/examples, word_language_model/model.py, and of
 vansky/neural-complexity, model.py.
@@ -36,7 +36,7 @@ SUPPORTED = (
 # Modules that PyTorch wraps around another one and whose names appear in its state dict:
 # DataParallel and DistributedDataParallel, torch.compile, FSDP, activation checkpointing.
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-_KINDS = {1: "elman", 3: "gru", 4: "lstm"}  # by rows of a recurrent weight per hidden unit
+_KINDS = {1: "elman", 3: "gru", 4: "lstm"}  # keys: rows of a recurrent weight per hidden unit
 
 
 class Imported(NamedTuple):
@@ -60,16 +60,16 @@ def import_checkpoint(
 ) -> Imported:
     """Load a model from a state dict and its vocabulary.
 
-    Where only the sum of two biases counts, it is stored. The model is tied if the two matrices of
-    the checkpoint are equal. A state dict does not record dropout, so it is 0. The names in
-    ``WRAPPERS`` are removed from the names of tensors.
+    Where a network uses two biases only as a sum, the sum is stored. The model is tied if the two
+    matrices of the checkpoint are equal. Dropout is set to 0, because a state dict does not record
+    it. The names in ``WRAPPERS`` are removed from the names of tensors.
 
     Args:
         checkpoint: a state dict written by ``torch.save``.
         vocabulary_file: a text file with one word per line, in the order of the ids.
-        options: what a state dict does not record of the network: n_heads and context of a
-            Transformer, by default 2 and 35 as in the program; activation of an RNN, by default
-            tanh.
+        options: settings of the network that a state dict does not record. For a Transformer these
+            are n_heads and context, by default 2 and 35 as in the program. For an RNN it is
+            activation, by default tanh.
 
     Raises:
         UserError: if a file is missing or damaged, the checkpoint is a pickled module or has
@@ -136,7 +136,7 @@ def _load(path: Path) -> dict[str, Tensor]:
             f"import torch; model = torch.load({str(path)!r}, map_location='cpu', "
             f"weights_only=False); torch.save(model.state_dict(), {converted!r})"
         ) from error
-    except Exception as error:  # other files make the readers fail in countless ways
+    except Exception as error:  # PyTorch's reader fails in many ways on other files
         raise UserError(f"{path} is not a PyTorch checkpoint or is damaged") from error
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(x, Tensor) for name, x in state.items()

@@ -22,7 +22,7 @@ from tiedlm.model import ModelConfig
 from tiedlm.networks.encoder import EncoderOptions, position_table
 
 _OLD = (("encoder.weight", "input_emb.weight"), ("transformer_encoder.", "encoder."))
-_NOT_RECORDED = ("n_heads", "context")  # which the checkpoint cannot tell
+_NOT_RECORDED = ("n_heads", "context")  # which the checkpoint does not record
 _PER_LAYER = (
     "self_attn.in_proj_weight",
     "self_attn.in_proj_bias",
@@ -47,8 +47,8 @@ def read_transformer(
     Args:
         state: the state dict.
         path: its file, for messages.
-        given: n_heads and context, where they are not those that the program has without flags: 2
-            heads, windows of 35 words.
+        given: n_heads and context. The defaults are those of the program: 2 heads, windows of 35
+            words.
 
     Raises:
         UserError: if the checkpoint has other tensors or positions, or an option is not one of the
@@ -108,7 +108,7 @@ def _layer_of(name: str) -> re.Match[str] | None:
 
 
 def _check_positions(table: Tensor, config: ModelConfig, path: Path) -> None:
-    """Raise a UserError if a checkpoint adds other vectors for positions than sines and cosines."""
+    """Refuse a checkpoint whose position vectors are not the sines and cosines."""
     options: EncoderOptions = config.network_options
     width, context = config.d_embed, options.context
     own = position_table(context, width, torch.empty(0)) if width % 2 == 0 else None

@@ -1,6 +1,6 @@
-"""The layouts of a weight for many products ``a @ weight.t()`` with it.
+"""Lay a weight out in memory for many products ``a @ weight.t()``, each function in another way.
 
-Each returns the function ``a -> a @ weight.t()``. :mod:`tiedlm.matmul` chooses.
+Each function returns the function ``a -> a @ weight.t()``. :mod:`tiedlm.matmul` chooses the layout.
 
 Shape letters: P rows and K columns of the weight; ``rows`` is the number of rows of a.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def _as_it_is(weight_PK: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
-    """Read the weight where it lies."""
+    """Leave the weight as it is."""
     weight_KP = weight_PK.t()
     return lambda a: torch.mm(a, weight_KP)
 

@@ -44,7 +44,7 @@ def why_not() -> str:
 
 
 def is_off() -> bool:
-    """Tell whether the user has turned off all that is made for this machine."""
+    """Tell whether the user has turned off compiled kernels and measured products."""
     return read(NATIVE) == "0"
 
 
@@ -80,7 +80,7 @@ def declare(kernels: ctypes.CDLL, signatures: Mapping[str, Sequence[Any]]) -> No
 
 
 def type_of(tensor: Tensor) -> int:
-    """Return the number that ``kernels.h`` has for a tensor's type."""
+    """Return the number by which ``kernels.h`` names the type of a tensor."""
     return _TYPES[tensor.dtype]
 
 
@@ -111,7 +111,7 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
         return None, f"no C compiler: {compiler[0]} is not installed"
     try:
         path = cache_folder() / "native" / f"kernels-{_fingerprint(compiler)}.so"
-        # RTLD_GLOBAL gives its symbols to what is loaded later.
+        # RTLD_GLOBAL makes its symbols visible to libraries that are loaded later.
         ctypes.CDLL(openmp, mode=ctypes.RTLD_GLOBAL)
         library = _load(path) or _make(path, compiler)
     except subprocess.SubprocessError as error:
@@ -123,7 +123,7 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
 
 
 def _make(path: Path, compiler: list[str]) -> ctypes.CDLL | None:
-    """Compile the kernels into the cache and load them, after any other process that does so."""
+    """Compile the kernels into the cache and load them; only one process compiles at a time."""
     with lock(path.parent, _PATIENCE):
         library = _load(path)
         if library is None:

@@ -1,8 +1,8 @@
 """Tell the C library to keep freed memory or to return it, and the system to use large pages.
 
-On a CPU fresh memory costs a page fault for every 4 KiB. glibc returns large blocks, such as the
-gradients of a step, to the system and asks for new ones at the next step. A GPU needs no such
-switch: PyTorch's allocator keeps its memory.
+On a CPU, freshly allocated memory costs a page fault for every 4 KiB. glibc returns large blocks,
+such as the gradients of a step, to the system, and asks for new ones at the next step. A GPU needs
+no such switch, because PyTorch's allocator keeps its memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _MADV_COLLAPSE = 25  # of madvise(2), since Linux 6.1
 def use_large_pages(tensor: Tensor) -> None:
     """Put a contiguous tensor on pages of 2 MiB, where the system can.
 
-    Walking over a matrix of many MiB is about a tenth faster. Its numbers and its address stay.
+    Reading a matrix of many MiB is then about a tenth faster. Its content and address do not
+    change.
     """
     first = -(-tensor.data_ptr() // _LARGE_PAGE) * _LARGE_PAGE
     stop = (tensor.data_ptr() + tensor.nbytes) // _LARGE_PAGE * _LARGE_PAGE

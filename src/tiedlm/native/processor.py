@@ -1,10 +1,10 @@
-"""Detect which matrix products this machine makes fast, and whether they are exact.
+"""Detect whether this machine has fast bfloat16, and whether oneDNN is faster in float32.
 
 - **bfloat16** is fast where the hardware multiplies it natively.
-- **float32**: PyTorch's usual library is MKL. One switch of PyTorch's sends float32 products to
-  oneDNN: ``torch.backends.mkldnn.matmul.fp32_precision = "bf16"``. The switch *permits* bfloat16
-  arithmetic, which oneDNN uses only on CPUs with AMX. So the switch serves where oneDNN is measured
-  to be the faster one, and its products agree with float64.
+- **float32**: PyTorch's usual library is MKL. A switch of PyTorch sends float32 products to oneDNN
+  instead: ``torch.backends.mkldnn.matmul.fp32_precision = "bf16"``. The switch *permits* bfloat16
+  arithmetic, which oneDNN uses only on CPUs with AMX. So the switch is used only if oneDNN was
+  measured to be faster here, and its products agree with float64.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _share(choice: routes.Choice) -> float:
 
 
 def _trial() -> Trial:
-    """Return the trial: the products of a training step, with the switch off and on."""
+    """Return a trial that times the products of a training step with the switch off and on."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:

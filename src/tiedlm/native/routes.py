@@ -1,12 +1,13 @@
-"""Measure once which way of making a product is the fastest here, and keep the choice.
+"""Measure once which way to compute a matrix product is fastest here, and keep the choice.
 
-Libraries differ from processor to processor, and from shape to shape, by up to a factor of two. So
-nothing is looked up: the first call of a kind times each way, some hundredths of a second each, and
-compares it with float64. PyTorch's own way stays unless another one takes at most 0.95 of its time.
+Which library is fastest depends on the processor and on the shapes, and they differ by up to a
+factor of two. So the first product of a kind is timed in each way, for some hundredths of a second,
+and compared with float64. PyTorch's own way is kept unless another way takes at most 0.95 of its
+time.
 
 The choice is kept in the cache folder, for this processor, this PyTorch and this number of threads.
-It is never made again there, so that numbers do not change from one process to the next. Where the
-cache cannot be written, nothing is measured and PyTorch's own way is used.
+It is never measured again, because another choice would round differently in the next process. If
+the cache cannot be written, nothing is measured, and PyTorch's own way is used.
 
 :mod:`tiedlm.matmul` and ``processor.py`` define the trials that are measured here.
 """
@@ -34,18 +35,18 @@ from tiedlm.native.locks import ForkSafeLock
 # last place. bfloat16 operands leave about 2**-9.
 FP32_LEVEL = 16 * 2.0**-24
 
-_VERSION = 3  # raise it when a way changes, so that all kinds are measured anew
+_VERSION = 3  # raised when a way changes, so that all kinds are measured anew
 _MARGIN = 0.95  # a way replaces the usual one if it takes at most this share of its time
-_ROUNDS, _SECONDS = 10, 0.04  # most rounds of timing a kind, and time after which no round begins
-_SLOWER = 1.3  # a way that takes so many times the fastest one's time is left out after a round
+_ROUNDS, _SECONDS = 10, 0.04  # of timing a kind: most rounds, and the time after which none begins
+_SLOWER = 1.3  # after a round, ways that are this many times slower than the fastest are left out
 _PATIENCE = 120  # seconds to wait for another process that measures
 
-# Prepares what is done once, and returns the function that makes a product.
+# Does the preparation that is needed once, and returns the function that computes a product.
 Way = Callable[[], Callable[[], Any]]
 
 
 class Trial(NamedTuple):
-    """The ways to make one kind of product, to be measured.
+    """The ways to compute one kind of product, which are to be measured.
 
     Args:
         ways: name -> way; the first one is the usual way.
@@ -98,7 +99,7 @@ def choose(kind: str, usual: str, trial: Callable[[], Trial]) -> Choice:
 
 
 def why_not() -> str:
-    """Return why nothing was measured here, or "" where it was or was not needed yet."""
+    """Return why nothing can be measured here; "" if it can, or was not needed yet."""
     return _reason
 
 
@@ -110,7 +111,7 @@ def info() -> str:
 
 
 def _kept(name: str, usual: str, trial: Callable[[], Trial]) -> Choice:
-    """Return the choice that the cache has; measure and cache a new kind first."""
+    """Return the choice from the cache; measure a new kind first."""
     global _reason
     try:
         path = cache_folder() / "native" / f"routes-{machine()}.json"
@@ -137,7 +138,7 @@ def _read(path: Path) -> dict[str, Choice]:
 
 
 def _measure_apart(trial: Callable[[], Trial]) -> Choice:
-    """Measure in another thread, because autocast and PyTorch's modes belong to a thread."""
+    """Measure in another thread, where the caller's autocast and PyTorch modes are not on."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(lambda: measure(trial())).result()
 
@@ -171,7 +172,7 @@ def measure(trial: Trial) -> Choice:
 def error_of(product: Tensor, a: Tensor, b: Tensor) -> float:
     """Return the largest error of ``a @ b`` against float64, relative to ``|A| |B|``.
 
-    Some rows and columns are enough, from the beginning and the end of each.
+    Only some rows and columns at the beginning and the end of the matrices are compared.
     """
     rows, columns = (
         torch.cat((torch.arange(count)[:24], torch.arange(count)[-24:])) for count in product.shape
@@ -182,7 +183,7 @@ def error_of(product: Tensor, a: Tensor, b: Tensor) -> float:
 
 
 def _seconds(way: Way, uses: int) -> float:
-    """Return the time of a product with its share of the preparation."""
+    """Return the time of a product, including its share of the preparation."""
     start = time.perf_counter()
     run = way()
     prepared = time.perf_counter()
@@ -192,7 +193,7 @@ def _seconds(way: Way, uses: int) -> float:
 
 @cache
 def machine() -> str:
-    """Return a name for what the choices depend on: processor, PyTorch, settings of libraries."""
+    """Return a name for everything on which the choices depend, such as processor and PyTorch."""
     parts = (
         str(_VERSION), torch.__version__, torch.backends.cpu.get_cpu_capability(),
         *processor_lines(), *of_libraries(),

@@ -8,5 +8,5 @@ import triton.language as tl
 
 @triton.jit
 def probe(x):
-    """Store one number: where this fails, every kernel fails."""
+    """Store one number. If this fails, every kernel would fail."""
     tl.store(x, 1.0)

@@ -1,6 +1,6 @@
-"""The ways to make a matrix product ``a @ b``: each writes or adds it to the matrix ``out``.
+"""The ways to compute a matrix product ``a @ b``. Each writes it into ``out``, or adds it there.
 
-They change no state of the process, such as PyTorch's switches. :mod:`tiedlm.matmul` chooses.
+They change no state of the process, such as PyTorch's switches. :mod:`tiedlm.matmul` chooses a way.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from torch import Tensor
 
 from tiedlm.native.library import declare, pointer, suitable_kernels
 
-BLOCK = 2048  # rows or columns of a product that is made in blocks
-_EVEN = 32  # oneDNN gets a multiple of so many tokens
-_PART = 2**18  # numbers that are added at a time; they fit a cache
+BLOCK = 2048  # rows or columns of a block
+_EVEN = 32  # oneDNN gets multiples of this number of tokens
+_PART = 2**18  # elements that are added at a time; they fit a cache
 
 
 def plain(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
-    """Make a product in PyTorch's usual way."""
+    """Compute a product in PyTorch's usual way."""
     if out.dtype == a.dtype and out.shape[1] == b.shape[1]:
         return out.addmm_(a, b) if accumulate else torch.mm(a, b, out=out)
     return _store(torch.mm(a, b)[:, : out.shape[1]], out, accumulate)
 
 
 def _by_blocks(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
-    """Make a wide or a high product in blocks, so that what it reads and writes fits a cache."""
+    """Compute a wide or high product in blocks that fit a cache."""
     for a_block, b_block, out_block in _blocks(a, b, out):
         plain(a_block, b_block, out_block, accumulate)
     return out
 
 
 def _by_onednn(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
-    """Make a product by oneDNN and copy it, in blocks that fit a cache."""
+    """Compute a product by oneDNN in blocks that fit a cache, and copy each."""
     for a_block, b_block, out_block in _blocks(a, b, out):
         _with_even_tokens(_copied_from_onednn, a_block, b_block, out_block, accumulate)
     return out
@@ -47,7 +47,7 @@ def _copied_from_onednn(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> 
 def _with_even_tokens(
     way: Callable[..., Tensor], a: Tensor, b: Tensor, out: Tensor, accumulate: bool
 ) -> Tensor:
-    """Make a product by ``way``, but the share of the last few tokens in PyTorch's usual way.
+    """Compute a product by ``way``, except for the last few tokens, which take PyTorch's usual way.
 
     oneDNN keeps about 1 MB of compiled code for each shape that it meets, and the number of tokens
     changes from call to call. So it only gets multiples of ``_EVEN`` tokens.
@@ -68,7 +68,7 @@ def _with_even_tokens(
 
 
 def _transposed(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
-    """Make a product as ``(b^T a^T)^T``.
+    """Compute a product as ``(b^T a^T)^T``.
 
     A library may copy a transposed ``a``. Here ``b``, which is smaller, is copied instead.
     """
@@ -79,7 +79,7 @@ def _transposed(a: Tensor, b: Tensor, out: Tensor, accumulate: bool) -> Tensor:
 def _compiled(
     a: Tensor, b: Tensor, out: Tensor, accumulate: bool, bias: Tensor | None = None
 ) -> Tensor:
-    """Make a float32 product by the kernel of ``product.c``, perhaps plus a bias."""
+    """Compute a float32 product by the kernel of ``product.c``, perhaps plus a bias."""
     kernels = suitable_kernels(a, b, out, products=out.dtype)
     if kernels is None:
         raise RuntimeError("the compiled kernels do not serve these matrices")

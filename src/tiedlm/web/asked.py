@@ -1,4 +1,4 @@
-"""Read what a page asks for, and check it."""
+"""Read and check the values in a request of the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOST_TEXT = 200_000  # characters
 
 
 class BadRequest(ValueError):
-    """A request that the page itself never makes."""
+    """The request is malformed; the page itself never sends such a request."""
 
 
 class Asked:
@@ -31,7 +31,7 @@ class Asked:
     def text(self, name: str, most: int = MOST_TEXT) -> str:
         """Return a text of at most ``most`` characters; ``""`` if there is none.
 
-        Half a character, which only an escape can write, becomes a question mark.
+        A lone surrogate, which JSON can contain as an escape, becomes a question mark.
         """
         value = self._values.get(name, "")
         if not isinstance(value, str) or len(value) > most:

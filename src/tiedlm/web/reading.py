@@ -13,13 +13,13 @@ from tiedlm.data.vocabulary import Ids
 from tiedlm.scoring import Sentence, sentences
 from tiedlm.web.runs import Loaded
 
-MOST_WORDS = 200  # of a context: what was said earlier hardly counts, and an answer should be quick
-STEP = 50  # words that are left out at a time, so that the beginning rarely moves as one types
+MOST_WORDS = 200  # of a context: earlier words have little influence, and an answer should be quick
+STEP = 50  # words left out at a time, so that typing rarely moves the start of the context
 _SUGGESTIONS = 8
 
 
 class Context(NamedTuple):
-    """A typed text as a model reads it.
+    """A typed text, split and cut as the model will read it.
 
     Args:
         ids: the words before the next one, the first is ``<eos>``.
@@ -36,7 +36,7 @@ class Context(NamedTuple):
     left_out: int
 
     def summary(self) -> dict[str, Any]:
-        """Return what a page says about it."""
+        """Return the facts that the page shows about it."""
         return {
             "read": self.words, "unknown": self.unknown, "unfinished": self.unfinished,
             "left_out": self.left_out,
@@ -58,7 +58,7 @@ def read_context(loaded: Loaded, text: str) -> Context:
     for one in _sentences(loaded, " ".join(used)):
         words += one.words
     if words and words[-1] == EOS:
-        words.pop()  # the one that ends every sentence: what follows is to be predicted
+        words.pop()  # without the <eos> at the end, because the next word is to be predicted
     read = words[_left_out(words) :]
     left_out = len(parts) - len(used) + len(words) - len(read)
     if not left_out:
@@ -79,7 +79,7 @@ def _left_out(words: Sequence[str]) -> int:
 
 
 def _knows(loaded: Loaded, word: str) -> bool:
-    """Tell whether each of the words that a typed word is read as is known."""
+    """Tell whether the model knows every word into which a typed word is split."""
     found = _sentences(loaded, word)
     return all(part in loaded.vocabulary for one in found for part in one.words)
 

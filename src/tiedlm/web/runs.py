@@ -1,7 +1,7 @@
-"""Hold the runs that a page shows, and follow what happens to their folders.
+"""Hold the runs that the page shows, and follow changes in their folders.
 
-Models are loaded in the background, at the start and when training has saved a better one. Until
-then the earlier one answers. Nothing is written.
+Models are loaded in the background: at the start, and when training has saved a better one. While
+a model is loading, the earlier one answers. Nothing is written.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Pending(Exception):
 
 
 class Loaded:
-    """A model as it was read from its folder, with what is computed from it once.
+    """A loaded model, with results that are computed from it only once.
 
     Args:
         folder: the run folder.
@@ -62,7 +62,7 @@ class Loaded:
     def hidden_after(self, ids: Ids) -> Tensor:
         """Return the hidden state ``(H,)`` after a context of at least one word.
 
-        If it goes on where the last one ended, only the new words are read: as one types.
+        If the context continues the last one, as when one types, only the new words are read.
         """
         state = None
         rest = ids
@@ -77,14 +77,14 @@ class Loaded:
         return hidden_H
 
     def once(self, name: Hashable, make: Callable[[], T]) -> T:
-        """Return what ``make`` returns, computed at the first call only."""
+        """Return the result of ``make``, computed in the first call only."""
         if name not in self._made:
             self._made[name] = make()
         made: T = self._made[name]
         return made
 
     def newest(self, name: str, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what ``make`` returns, computed again only for another key than the last one."""
+        """Return the result of ``make``, computed again only if the key has changed."""
         kept = self._newest.get(name)
         if kept is None or kept[0] != key:
             kept = self._newest[name] = (key, make())
@@ -92,10 +92,10 @@ class Loaded:
         return made
 
     def later(self, name: Hashable, make: Callable[[], T]) -> T:
-        """Return what ``make`` returns, computed in the background.
+        """Return the result of ``make``, computed in the background.
 
         Raises:
-            Pending: until it is there.
+            Pending: until the result is ready.
         """
         future: Future[T] = self.once(name, lambda: self._background.submit(make))
         if not future.done():
@@ -103,7 +103,7 @@ class Loaded:
         return future.result()
 
     def example(self) -> str:
-        """Return a word to begin with: long, and frequent where frequent words come first."""
+        """Return an example word: a long one near the start of the vocabulary."""
         words = self.vocabulary.words
         start = BLANK if self.has_pieces else ""
         found = (
@@ -167,7 +167,7 @@ class Run:
         self._loaded: Loaded | None = None
 
     def loaded(self) -> Loaded:
-        """Return the newest model there is, and begin to load a newer one.
+        """Return the newest loaded model, and begin to load a newer one if the folder has one.
 
         Raises:
             Pending: while the first one is loaded.
@@ -194,7 +194,7 @@ class Run:
         raise UserError(f"{self.folder} has no trained model yet; the first epoch saves one")
 
     def state(self) -> dict[str, Any]:
-        """Return the run's name, what it is, and what is going on with it."""
+        """Return the run's name, its description, and its current state."""
         found: dict[str, Any] = {"name": self.name, "folder": visible(str(self.folder))}
         try:
             loaded = self.loaded()
@@ -230,7 +230,7 @@ def open_runs(folders: Sequence[Path], background: Executor) -> list[Run]:
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
-    """Return the shortest ends of paths that tell them apart, unprintable characters escaped."""
+    """Return the shortest different ends of paths; unprintable characters are escaped."""
     parts = [folder.absolute().parts for folder in folders]
     names = [visible(folder.absolute().name) or str(folder) for folder in folders]
     for length in range(2, max(map(len, parts), default=0) + 1):

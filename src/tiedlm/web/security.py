@@ -1,6 +1,6 @@
-"""Let only the page that this command opened ask it anything.
+"""Answer only the page that this command opened.
 
-A browser will send requests to 127.0.0.1 for any site that asks it to. Four checks keep them out:
+Any web site can make a browser send requests to 127.0.0.1. Four checks keep such requests out:
 
 - ``Host`` must be this server's address, so that no other name can point here (DNS rebinding);
 - ``Origin`` and ``Sec-Fetch-Site``, which browsers add, must name this server's own page;
@@ -122,7 +122,7 @@ class Guard:
             return "another page asks"
         is_link = request.method == "GET" and request.headers.get("sec-fetch-mode") == "navigate"
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            # A link may come from anywhere, but it has to have the token.
+            # A link may come from anywhere, but it must contain the token.
             if not is_link:
                 return "another page asks"
             return "" if self._is_token(request.query_params.get("token")) else _CLOSED

@@ -1,8 +1,8 @@
 """Serve the page on 127.0.0.1: its files, its views and their answers.
 
-``GET /VIEW`` is a page, ``POST /api/VIEW`` its answer to a JSON object. An address keeps the state
-of a view behind ``#``, which a browser does not send: neither a text nor a word is in a request
-line.
+``GET /VIEW`` returns a page, and ``POST /api/VIEW`` returns its answer to a JSON object. An address
+keeps the state of a view behind ``#``, and a browser does not send that part. So no request line
+contains a text or a word.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tiedlm.web.views import VIEWS, View
 
 PORT = 8765
 MOST_BYTES = 2_000_000  # of a request
-MOST_NAME = 100  # characters of the name of who asks
+MOST_NAME = 100  # characters of the name of the page that asks
 ASKER_HEADER = "x-tiedlm-page"
 JAVASCRIPT, CSS, SVG = "text/javascript", "text/css", "image/svg+xml"
 _KINDS = {".js": JAVASCRIPT, ".css": CSS, ".svg": SVG}
@@ -50,14 +50,14 @@ def make_app(folders: Sequence[Path], token: str, port: int) -> App:
 
     Args:
         folders: run folders.
-        token: who has it may ask.
+        token: a request must have it.
         port: where it will be served.
 
     Raises:
         UserError: if a folder is not a run's.
     """
-    # One thread answers. Another one loads and computes what takes longer than a page may wait.
-    # PyTorch's number of threads belongs to the thread that sets it.
+    # One thread answers. Another one loads models and does long computations. PyTorch's number of
+    # threads belongs to the thread that sets it.
     answers, background = (
         ThreadPoolExecutor(1, name, torch.set_num_threads, (default_threads(),))
         for name in ("answers", "background")
@@ -65,8 +65,8 @@ def make_app(folders: Sequence[Path], token: str, port: int) -> App:
     site = _Site(open_runs(folders, background), Turns(answers))
     for run in site.runs:
         run.state()  # begins to load
-    # After that, or Python would now and then look for garbage among all that PyTorch has made on
-    # import, for 0.15 s in the middle of an answer.
+    # After the loading, exclude what PyTorch has made on import from garbage collection. Otherwise
+    # Python would search it now and then, for 0.15 s in the middle of an answer.
     background.submit(gc.freeze)
     routes = [
         Route("/", partial(site.page, VIEWS[0])),
@@ -104,7 +104,7 @@ class _Site:
         return await self._respond(request, lambda: [run.state() for run in self.runs], "runs")
 
     async def answer(self, view: View, request: Request) -> Response:
-        """Return the answer of a view to what is asked."""
+        """Return the answer of a view to a request."""
         try:
             asked = Asked(await _body(request))
             chosen = asked.texts("runs", 1000)
@@ -130,7 +130,7 @@ class _Site:
 
 
 def _json(value: Any) -> bytes:
-    """Return JSON in ASCII, in which no character needs care; what is not finite becomes null."""
+    """Return JSON in ASCII; numbers that are not finite become null."""
     try:
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
     except ValueError:  # a damaged model's numbers
@@ -230,7 +230,7 @@ def serve(app: App, opened: socket.socket) -> None:
         timeout_graceful_shutdown=1, http="h11", loop="asyncio",
     )  # fmt: skip
     server = uvicorn.Server(config)
-    # At the end it would report each answer that it cuts off.
+    # At the end the server would report each answer that it cuts off.
     logging.getLogger("uvicorn.error").addFilter(lambda _: not server.should_exit)
     try:
         server.run(sockets=[opened])

@@ -1,7 +1,8 @@
-"""Give each question its turn, and drop those that a newer one of the same page has overtaken.
+"""Answer requests one after another, and drop those that a newer request of the page replaces.
 
-One thread computes, so that answers do not slow each other down. A page that asks faster than that
-never waits for more than one answer: what has not begun when the next question comes is dropped.
+One thread computes all answers, so that they do not slow each other down. If a page sends requests
+faster than they are answered, a request that has not begun is dropped when the next one comes. So
+the page waits for one earlier answer at most.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _END = object()
 
 
 class Superseded(Exception):
-    """A newer question of the same page has come."""
+    """A newer request of the same page has arrived."""
 
 
 class Turns:
@@ -33,14 +34,14 @@ class Turns:
         self._newest: dict[str, object] = {}
 
     async def take(self, asker: str, work: Callable[[], T]) -> T:
-        """Return what ``work`` returns, when its turn comes.
+        """Run ``work`` when its turn comes, and return its result.
 
         Args:
-            asker: who asks; a newer call by the same asker overtakes this one.
+            asker: the page that asks; a newer call with the same asker replaces this one.
             work: runs in the thread.
 
         Raises:
-            Superseded: if it was overtaken before it began.
+            Superseded: if it was replaced before it began.
         """
         ticket = self._newest[asker] = object()
         try:
@@ -51,7 +52,7 @@ class Turns:
     async def stream(self, asker: str, work: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
         """Yield what ``work`` yields; other work may come between two steps.
 
-        It ends early when it is overtaken.
+        It ends early if a newer call replaces it.
         """
         ticket = self._newest[asker] = object()
         steps: Iterator[T] | None = None
