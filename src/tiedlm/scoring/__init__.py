@@ -1,4 +1,8 @@
-"""Surprisal of every word of a text, and rescoring of n-best lists."""
+"""Score texts: surprisal of every word, minimal pairs, and n-best lists of recognisers.
+
+``surprisal.py`` scores sentences, and ``table.py`` writes the result. ``pairs.py`` and
+``rescore.py`` build on ``prefixes.py``, which reads each prefix of several sentences only once.
+"""
 
 from __future__ import annotations
 

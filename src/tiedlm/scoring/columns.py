@@ -22,16 +22,17 @@ class NoColumn(UserError):
 
 
 class TextColumn:
-    """Iterate over one column as lines of text; keep each row's other cells until asked for.
+    """Iterate over one column of a table as lines of text; keep the other cells of each row.
 
     The table has a header. Its cells are quoted as spreadsheets quote them. They are separated by
-    tabs, semicolons or commas: the first of these that yields the column in the header.
+    tabs, semicolons or commas, whichever first gives a header with the column.
 
     Args:
         lines: the lines of the table.
         column: the name of the column.
         source: the table's name in messages.
-        before: the number of lines before the first; -1 if the header is not in the file.
+        before: the number of lines in the file before the first of ``lines``; -1 if the header is
+            not in the file.
 
     Attributes:
         others: names of the other columns.
@@ -119,7 +120,7 @@ class TextColumn:
             yield text
 
     def _why_wider(self, number: int, cells: int) -> str:
-        """Return a hint about a row with this many cells too many, or ``""``."""
+        """Return a hint for a row with this many surplus cells, or ``""``."""
         if cells < 1:
             return ""
         quotes = f"put a cell that contains {self._delimiter!r} in quotes"
@@ -131,7 +132,7 @@ class TextColumn:
         )
 
     def of_row(self, number: int) -> list[str]:
-        """Return the other cells of a row, counted from 1, and forget the rows before it."""
+        """Return the other cells of a row, counted from 1, and forget all earlier rows."""
         while self._kept[0][0] < number:
             self._kept.popleft()
         return self._kept[0][1]
@@ -143,7 +144,7 @@ def one_line(cell: str) -> str:
 
 
 def unlike(names: Iterable[str], taken: Iterable[str], prefix: str) -> list[str]:
-    """Return the names, with ``prefix`` added to those that are taken until all are unique."""
+    """Return unique names: ``prefix`` is added to a name as long as it is taken."""
     names, used = list(names), set(taken)
     found = []
     for name in names:

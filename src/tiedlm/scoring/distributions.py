@@ -29,7 +29,7 @@ class Distributions(NamedTuple):
 
 
 class Shared:
-    """One distribution shared by many words, computed once.
+    """One distribution that precedes many words; it is computed only once.
 
     Args:
         model: the model whose decoder reads ``hidden_H``.
@@ -87,7 +87,7 @@ def describe(
     """
     V = model.config.vocab_size
     rows = max(1, CELLS // V)
-    # Always the same size, so that freed memory can be reused.
+    # All matrices have the same size, so that freed memory can be reused.
     buffer_RV, other_RV = hidden_NH.new_empty(2, rows, V).unbind(0)
     parts = []
     for first in range(0, len(hidden_NH), rows):
@@ -106,7 +106,7 @@ def describe(
 
 @torch.no_grad()
 def describe_logits(z_NV: Tensor, targets_N: Tensor, starts_V: Tensor | None) -> Distributions:
-    """Return what :func:`describe` does for given logits, which are overwritten."""
+    """Return the same measures as :func:`describe` for given logits, which are overwritten."""
     return _describe(
         z_NV.contiguous(), targets_N, starts_V, torch.empty_like(z_NV), work=z_NV.numel()
     )
@@ -125,8 +125,8 @@ def _scores(model: LanguageModel, hidden_NH: Tensor, buffer_RV: Tensor) -> Tenso
 def padded(count: int, multiple: int = 8) -> int:
     """Round a count up to a multiple.
 
-    oneDNN keeps about 1 MB of compiled code for every shape it meets. Rounding keeps the shapes
-    few.
+    oneDNN keeps about 1 MB of compiled code for every shape that it meets. Rounding reduces the
+    number of shapes.
     """
     return -(-count // multiple) * multiple
 

@@ -1,7 +1,8 @@
 """Score text with evaluation methods: dynamic evaluation, temperature, cache and mixtures.
 
-Entropy and rank need the probabilities of all words. So each member of a mixture gives its whole
-distribution here, and the distribution of a mixture is described as one model's is.
+Entropy and rank need the probabilities of all words. So each model of a mixture returns its whole
+distribution here. The mixed distribution then has a surprisal, an entropy and a rank like that of a
+single model.
 
 Shape letters: T words read at a time, N words, V vocabulary, H width that the classifier reads, K
 entries of a cache.
@@ -34,7 +35,7 @@ class Member(NamedTuple):
 
     Args:
         model: the model, in evaluation mode.
-        methods: what is done on top of it.
+        methods: the methods on top of the model.
         weight: its share; those of all members sum to 1.
         rms: gradient statistics, for dynamic evaluation with the rule "rms".
     """
@@ -46,7 +47,7 @@ class Member(NamedTuple):
 
 
 class _Stream:
-    """A member while it reads a text from its first word on."""
+    """A member that reads a text word by word, with its state and its cache."""
 
     def __init__(self, member: Member) -> None:
         self.model, self.methods = member.model, member.methods
@@ -64,7 +65,7 @@ class _Stream:
 
         Args:
             tokens_T: the words.
-            targets_S: the words after them: T, or one less at the end of the text.
+            targets_S: the words that follow them: T words, or one less at the end of the text.
         """
         hidden_TH, z_TV = self._logits(tokens_T, targets_S)
         log_p_TV = (z_TV / self.methods.temperature).log_softmax(dim=-1)
@@ -99,7 +100,7 @@ class _Stream:
         p_TV = torch.zeros_like(log_p_TV).index_add_(1, words_K, p_TK)
         self.hidden_MH, self.words_M = keys_KH[-cache.words :], words_K[-cache.words :]
         mixed_TV = (p_TV * cache.weight + log_p_TV.exp() * (1 - cache.weight)).log()
-        first = int(entries == 0)  # nothing is in the cache before the first entry
+        first = int(entries == 0)  # the cache is still empty
         return torch.cat([log_p_TV[:first], mixed_TV[first:]])
 
 
@@ -130,7 +131,7 @@ def score_with_methods(
 def _score_group(
     members: Sequence[Member], group: list[Sentence], start: int | None, starts_V: Tensor | None
 ) -> Iterator[Scored]:
-    """Score sentences that are one text."""
+    """Score sentences that form one text."""
     before = [] if start is None else [start]
     ids = np.concatenate([np.array(before, dtype=np.int64), *(one.ids for one in group)])
     rows = _described(members, ids, starts_V)

@@ -27,8 +27,9 @@ class Hypothesis(NamedTuple):
     Args:
         text: the words, as the recogniser wrote them.
         score: the recogniser's score, or its acoustic part if the list separates the parts.
-        graph_score: the graph's part without its language model (Kaldi's folder), else 0.
-        lm_score: the language model's part if the list separates it, else 0.
+        graph_score: in a folder of Kaldi, the score of the graph without its language model; else
+            0.
+        lm_score: the score of the recogniser's language model if the list separates it, else 0.
     """
 
     text: str
@@ -112,7 +113,7 @@ def _costs(path: Path) -> dict[str, float]:
 
 
 def _score(value: object, where: str, sign: int = 1) -> float:
-    """Return a value as a score: a cost has ``sign`` -1; minus infinity means impossible."""
+    """Return a value as a score; ``sign`` is -1 for a cost, and minus infinity means impossible."""
     try:
         score = sign * float(value)  # type: ignore[arg-type]  # anything else is refused below
     except (TypeError, ValueError):

@@ -16,7 +16,7 @@ from tiedlm.json_text import parse_json
 from tiedlm.scoring.columns import NoColumn, TextColumn, one_line
 from tiedlm.scoring.text import name_of, read_lines
 
-# Names looked for if none are given, the first that is there.
+# Names to look for if none are given; the first one in the file is used.
 GOOD = ("sentence_good", "good")
 BAD = ("sentence_bad", "bad")
 BY = ("linguistics_term", "UID", "phenomenon")
@@ -75,7 +75,7 @@ def read_pairs(
         good: the field or column of the good sentence. Default: ``sentence_good`` or ``good``.
         bad: the same for the bad sentence. Default: ``sentence_bad`` or ``bad``.
         by: the same for the phenomenon. Default: ``linguistics_term``, ``UID`` or ``phenomenon``;
-            a file without these is one phenomenon, with the file's name.
+            without any of these the file is one phenomenon, called by the file's name.
 
     Returns:
         The pairs, and whether the file names the fields or columns.
@@ -183,7 +183,7 @@ def _label(value: Any, where: str) -> str:
 def _table_pairs(
     lines: Iterable[str], first: str, name: str, given: _Given, delimiter: str | None
 ) -> tuple[Names, list[Pair]]:
-    """Read a table; with a ``delimiter`` it lacks a header, which is added."""
+    """Read a table. If a ``delimiter`` is given, the table has no header, and one is added."""
     if delimiter is None:
         names = given.among(chain.from_iterable(_cells(first).values()))
     else:
@@ -222,7 +222,7 @@ def _cells(line: str) -> dict[str, list[str]]:
 def _delimiter_without_header(first: str, given: _Given) -> str | None:
     """Return the delimiter of a table of two columns without a header, or None for other tables.
 
-    Such a table begins with two cells that are not both single words and are no known names.
+    Such a table begins with two cells that are not known names, and at least one has several words.
     """
     if any(given):
         return None

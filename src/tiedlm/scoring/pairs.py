@@ -1,13 +1,13 @@
 r"""Score minimal pairs: is the acceptable sentence more probable than the other one?
 
-The model reads ``<eos>``, then the sentence. Every word counts, the first one too, and so does the
-``<eos>`` after the last:
+The model reads ``<eos>``, then the sentence. Every word counts, and so does the ``<eos>`` after the
+last word:
 
 .. math::
     s(w_1 \ldots w_n) = -\sum_{i=1}^{n+1} \log p(w_i \mid \langle eos \rangle, w_1 \ldots w_{i-1})
 
-A pair is right if ``s(good) < s(bad)``. Equal sums are a tie, and a tie is wrong: a model that
-reads both sentences alike knows nothing about the pair.
+A pair is right if ``s(good) < s(bad)``. Equal sums are a tie. A tie counts as wrong, because the
+model cannot tell the two sentences apart.
 
 Source: Warstadt et al. (2020), "BLiMP: The Benchmark of Linguistic Minimal Pairs for English".
 """
@@ -34,7 +34,7 @@ from tiedlm.scoring.sentence import Sentence
 from tiedlm.scoring.table import Base, units_per_nat
 from tiedlm.scoring.text import sentences
 
-BLOCK = 1000  # pairs that share prefixes and are read side by side
+BLOCK = 1000  # pairs that are read together, so that common prefixes are read once
 TIE = {torch.float64: 1e-9, torch.float32: 1e-4}  # nats: rounding is far below, differences above
 Z95 = 1.959963984540054  # the normal distribution's 97.5% quantile
 COLUMNS = (
@@ -45,18 +45,19 @@ COLUMNS = (
 
 
 class ScoredPair(NamedTuple):
-    """A pair with what the model makes of it.
+    """A pair with the model's scores and the counts of its words.
 
     Args:
         pair: the pair.
         good: s of the good sentence, in nats.
         bad: s of the bad sentence.
         is_tie: whether the two are equal up to rounding.
-        same_words: whether the sentences are equal as read, for example up to capitals.
+        same_words: whether the model reads the same words in both, for example if only capitals
+            differ.
         unknown_only: whether they differ, but only in words that are all read as ``<unk>``. Their
             ids are then identical, and so the pair is a tie.
-        unknown_one_side: whether, of the words that differ, those of one sentence only include
-            words that the model does not know.
+        unknown_one_side: whether, among the words that differ, one sentence has an unknown word and
+            the other has none.
         words: number of words in the good and in the bad sentence, without ``<eos>``.
         unknown: how many of them the model does not know.
     """
@@ -78,7 +79,7 @@ class ScoredPair(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Counts over pairs; they add up.
+    """Counts over pairs; :meth:`plus` adds two of them.
 
     Args:
         pairs: number of pairs.
@@ -86,7 +87,8 @@ class Counts(NamedTuple):
         ties: in how many both are equally probable; they are wrong.
         same_words: ties whose sentences are equal as read.
         unknown_only: ties whose sentences differ in unknown words only.
-        unknown_one_side: pairs with an unknown word among those that differ, on one side only.
+        unknown_one_side: pairs in which, among the words that differ, one sentence only has unknown
+            words.
         words: number of words in all sentences, without ``<eos>``.
         unknown: how many of them the model does not know.
     """
@@ -144,20 +146,20 @@ def score_pairs(
     """Score pairs and yield them in order.
 
     A sentence is the whole text of its field. If the tokenizer cuts it into several, an ``<eos>``
-    stands between them, as in a corpus. Sentences do not influence each other. The words that
-    sentences of a block share at their beginnings are read once. The block changes only rounding,
-    about 1e-13 with a model in float64.
+    stands between them, as in a corpus. Sentences do not influence each other. They are read in
+    blocks, in which a common prefix is read only once. This changes only rounding, about 1e-13 with
+    a model in float64.
 
     Args:
         model: the model, in evaluation mode.
         vocabulary: its words.
         pairs: any number.
         tokenizer: whether to tokenize the sentences; otherwise words are separated by spaces.
-        eos: whether every ``<eos>`` counts. If not, only the words are summed; of pieces, with the
-            correction of :mod:`tiedlm.scoring.pieces`.
+        eos: whether every ``<eos>`` counts. Otherwise only the words are summed. For pieces, the
+            sum has the correction of :mod:`tiedlm.scoring.pieces`.
         marks: counts other tools' special tokens in the sentences, if given.
-        others: further models of the same vocabulary and their weights in a mixture, of which
-            ``model`` has the rest.
+        others: further models of a mixture with their weights; ``model`` gets the rest of 1. All
+            have the same vocabulary.
 
     Raises:
         UserError: if a sentence has no words, or a word is unknown and the vocabulary has no
@@ -188,7 +190,7 @@ def score_pairs(
 def _read(
     text: str, where: str, vocabulary: Vocabulary, tokenizer: bool, marks: Marks | None
 ) -> Sentence:
-    """Return one sentence, read as the model's corpus was."""
+    """Return one sentence, split into words as the model's corpus was."""
     try:
         found = list(
             sentences(
@@ -200,7 +202,7 @@ def _read(
                 marks=marks,
             )
         )
-    except UserError as error:  # it names the first line of the only one
+    except UserError as error:  # the message names line 1, but a sentence has only one line
         raise UserError(f"{where}: {str(error).removeprefix('line 1: ')}") from error
     if not found:
         raise UserError(f"{where}: {text!r} has no words")
@@ -242,7 +244,7 @@ def _judge(
 
 
 def _on_one_side(read: Sequence[Sentence], vocabulary: Vocabulary) -> bool:
-    """Return whether one sentence only has unknown words that the other one does not have."""
+    """Tell whether only one of two sentences has unknown words among the words that differ."""
     good, bad = (
         Counter(
             word

@@ -49,7 +49,7 @@ def piece_sentences(
 def word_numbers(ids: Sequence[int], vocabulary: PieceVocabulary) -> list[int]:
     """Return the number of the word that each piece of a line belongs to, from 1.
 
-    Pieces of blanks belong to the word behind them; 0 if there is none.
+    Pieces that are only blanks belong to the next word; their number is 0 if there is none.
     """
     numbers: list[int] = []
     number, has_letters = 1, False

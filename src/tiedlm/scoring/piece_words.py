@@ -1,4 +1,4 @@
-"""Join scored pieces to the words of a line as written, and count both."""
+"""Join scored pieces into the words of a line as written, and count both."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def sum_to_words(scored: Scored, vocabulary: PieceVocabulary) -> Scored:
     regions = np.array(scored.sentence.regions)
     firsts = np.flatnonzero(np.diff(regions, prepend=-1))
     names = [scored.sentence.parts[n - 1] if n else EOS for n in regions[firsts]]
-    # A word that is written <eos> does not end a sentence.
+    # A word that is written <eos> in the text does not end a sentence.
     words = [
         f"\\{name}" if n and name == EOS else name
         for name, n in zip(names, regions[firsts], strict=True)
@@ -65,14 +65,14 @@ def score_words(
     lines: Iterable[Sentence],
     others: Sequence[tuple[LanguageModel, float]] = (),
 ) -> Iterator[Scored]:
-    """Score lines after an ``<eos>`` each, and join their pieces into words.
+    """Score lines, each read after an ``<eos>``, and join their pieces into words.
 
     Args:
         model: the model, in evaluation mode.
         vocabulary: its pieces.
         lines: of :func:`tiedlm.scoring.piece_lines.piece_sentences`.
-        others: further models of the same pieces and their weights in a mixture, of which ``model``
-            has the rest.
+        others: further models of a mixture with their weights; ``model`` gets the rest of 1. All
+            have the same pieces.
     """
     starts_V = word_starts(vocabulary).to(model.embedding.weight)
     if others:
@@ -99,7 +99,7 @@ def word_sums(
 
 
 class PieceTotals:
-    """Count what the perplexities of a text of pieces are averaged over.
+    """Count the words, bytes and pieces that the perplexities of a text are averaged over.
 
     Args:
         tokenized: how words are counted, as in :func:`tiedlm.data.pieces.count_words`.

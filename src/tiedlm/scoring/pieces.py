@@ -1,9 +1,9 @@
 r"""Sum sub-word pieces to words, with the correction for the leading blank.
 
 A piece that begins a word carries the blank before it (``▁the``). So the pieces of a word mark its
-beginning but not its end: ``▁the`` also begins ``▁the`` ``re``. The probability of the *word* is
-the probability of its pieces times the probability that a word ends after them. The blank before
-the word was already counted with the previous word:
+beginning but not its end: ``▁the`` also begins ``▁the`` ``re``. So the probability of the *word* is
+the probability of its pieces, times the probability that the word ends after them. And it leaves
+out the probability that a word begins here, which was already counted with the previous word:
 
 .. math::
     s(w) = \sum_i s(\text{piece}_i) - B_{before} + B_{after},
@@ -30,7 +30,7 @@ from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.errors import UserError
 from tiedlm.scoring.surprisal import Floats, Scored
 
-_SHARE = 0.2  # least share of such words in a vocabulary of pieces
+_SHARE = 0.2  # least share of words that begin with a blank in a vocabulary of pieces
 
 
 def has_pieces(vocabulary: Vocabulary) -> bool:
@@ -110,7 +110,7 @@ def join_pieces(
     assert scored.boundary is not None
     pieces, ids = scored.sentence.words, scored.sentence.ids
     lasts = [*firsts[1:], len(pieces)]
-    # <eos> counts as a beginning itself, and nothing follows it.
+    # <eos> counts as the beginning of a word, and nothing follows it.
     after = np.where([word == EOS for word in words], 0.0, scored.boundary[lasts])
     word_ids = ids[firsts].copy()
     if unk_id is not None:

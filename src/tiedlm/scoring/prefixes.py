@@ -1,7 +1,8 @@
 """Compute log-probabilities of many word sequences, reading each shared prefix once.
 
-The sequences form a trie. The nodes of one depth are read as a batch, each from the state of its
-parent. So every distinct prefix costs one step of the network and one softmax.
+The sequences form a tree of prefixes (a trie). Its nodes of one depth are read as a batch, each
+from the state of its parent. So every distinct prefix costs one step of the network and one
+softmax.
 
 Shape letters: M nodes of a depth, E requested words, H hidden width, V vocabulary.
 """
@@ -112,7 +113,7 @@ def mixed_log_probs(
     """Return what :func:`sequence_log_probs` returns, under a mixture of models.
 
     Args:
-        model: the first model; its weight is what the others leave of 1.
+        model: the first model; it gets the weight that the others leave of 1.
         others: further models of the same vocabulary, and their weights.
         sequences: word ids, without ``<eos>``.
         eos_id: the id of ``<eos>``.

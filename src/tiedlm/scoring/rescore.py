@@ -25,7 +25,7 @@ from tiedlm.scoring.wer import word_errors
 
 Floats = npt.NDArray[np.float64]
 
-BLOCK = 2000  # hypotheses that share prefixes and are held at a time
+BLOCK = 2000  # hypotheses that are scored together, so that common prefixes are read once
 
 WEIGHTS = np.linspace(0, 1, 21)
 PENALTIES = np.linspace(-5, 5, 21)
@@ -43,7 +43,7 @@ class Weights(NamedTuple):
 
     Args:
         weight: w.
-        penalty: subtracted for every word; a positive one favours shorter hypotheses.
+        penalty: subtracted for every word; a positive penalty favours shorter hypotheses.
         lm_scale: scale; Kaldi's LMWT.
     """
 
@@ -97,8 +97,8 @@ def log_probs(
             returns the log-probabilities to use instead.
         unk_penalty: subtracted from the log-probability of every unknown word before ``mix``, in
             nats. A negative one is a bonus.
-        others: further models of the same vocabulary and their weights in a mixture, of which
-            ``model`` has the rest.
+        others: further models of a mixture with their weights; ``model`` gets the rest of 1. All
+            have the same vocabulary.
 
     Returns:
         The log-probabilities ``(N,)`` in nats, and the share.
@@ -135,7 +135,7 @@ def _log_probs_of_pieces(
     mix: Callable[[Sequence[str], Floats], Floats] | None,
     others: Sequence[tuple[LanguageModel, float]],
 ) -> Iterator[float]:
-    """Yield the log-probability of each text, from that of its words if they are mixed."""
+    """Yield the log-probability of each text: of its pieces, or of its words with ``mix``."""
     lines = [" ".join(words) for words in texts]
     if mix is None:
         ids = [vocabulary.split(line).ids for line in lines]

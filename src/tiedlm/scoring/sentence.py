@@ -1,4 +1,4 @@
-"""The unit of text that is scored."""
+"""The unit of text that is scored: a sentence with its words, their ids and its place."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Compute surprisal, entropy and rank of every word of a text.
 
-:func:`score_sentences` reads independent sentences in batches. :func:`score_in_order` reads one
-sentence after the other, and can carry the state or adapt the model. Where both apply they give the
-same numbers; the second is the simple reference.
+:func:`score_sentences` reads independent sentences in batches, which is fast.
+:func:`score_in_order` reads one sentence after the other, and can carry the state or adapt the
+model. It is also the simple reference: for independent sentences both give the same numbers.
 
 Shape letters: B sentences, T words read at a time, N words, H hidden width, V vocabulary.
 """
@@ -24,7 +24,7 @@ from tiedlm.scoring.sentence import Sentence
 
 Floats = npt.NDArray[np.float64]
 
-BLOCK_SENTENCES = 512  # read before any is scored, so that they can be batched by length
+BLOCK_SENTENCES = 512  # read from the text at a time, to be batched by length
 BLOCK_WORDS = 20_000
 BATCH = 96  # sentences read side by side
 WINDOW_WORDS = 8192  # read at a time, over all sentences of a batch
@@ -56,7 +56,7 @@ class Scored(NamedTuple):
 
 
 class _Carry(NamedTuple):
-    """What sentences carry from one window to the next: last hidden state and network state."""
+    """The last hidden state and the network state, which sentences carry from window to window."""
 
     hidden_BH: Tensor
     state: State
@@ -87,7 +87,7 @@ def _begin(model: LanguageModel, start: int | None, learns: bool = False) -> _Ca
 
 
 class Beginning(NamedTuple):
-    """What precedes every sentence: the states after ``start`` and the distribution there."""
+    """The beginning of every sentence: the states after ``start``, and the distribution there."""
 
     carry: _Carry
     shared: Shared
@@ -95,7 +95,7 @@ class Beginning(NamedTuple):
 
 @torch.no_grad()
 def beginning(model: LanguageModel, start: int | None, starts_V: Tensor | None = None) -> Beginning:
-    """Read the word before every sentence; the arguments are :func:`score_sentences`'s."""
+    """Read the word before every sentence; the arguments are those of :func:`score_sentences`."""
     carry = _begin(model, start)
     return Beginning(carry, Shared(model, carry.hidden_BH[0], starts_V))
 
@@ -118,7 +118,7 @@ def score_sentences(
         sentences: any number; a few hundred are held at a time.
         start: id of the word read before each sentence. If None, first words are not predicted.
         starts_V: see :func:`tiedlm.scoring.distributions.describe`.
-        begun: what :func:`beginning` returns for the same arguments, for many calls in a row.
+        begun: the result of :func:`beginning` for the same arguments, to save time in many calls.
     """
     carry, shared = begun or beginning(model, start, starts_V)
     for block in _blocks(sentences):
@@ -154,9 +154,9 @@ def _score_batch(
     shared: Shared,
     starts_V: Tensor | None,
 ) -> Iterator[Scored]:
-    """Score sentences as one batch, longest first; padding has no effect on the others.
+    """Score sentences as one batch, longest first; padding does not change the results.
 
-    Sentences that have ended leave the batch, apart from rows that pad it.
+    A sentence leaves the batch at its end, unless its row is needed as padding.
     """
     order = sorted(range(len(batch)), key=lambda index: -len(batch[index].ids))
     stretches: list[list[_Stretch]] = [[] for _ in batch]

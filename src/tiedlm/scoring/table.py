@@ -31,7 +31,7 @@ COLUMNS = (
 SENTENCE_COLUMNS = (
     "sentence", "words", "unknown", "predicted", "sum", "mean", "line", "as_written",
 )  # fmt: skip
-NAMED = 10  # unknown words that a summary names
+NAMED = 10  # number of unknown words that a summary names
 GIVEN = "given_"  # prefix for a column of the stimuli that shares a name with one of these
 
 
@@ -47,7 +47,7 @@ class Summary(NamedTuple):
         cut_lines: number of lines with more than one sentence.
         most_parts: the largest number of space-separated parts in a line.
         unknown_words: each unknown word and its count.
-        unit: what is read as one; with "line", ``sentences`` counts lines.
+        unit: as in :func:`write_table`; with "line", ``sentences`` counts lines.
     """
 
     sentences: int
@@ -132,8 +132,9 @@ def write_table(
         base: base of the logarithm: 2 for bits, e for nats, 10 for hartleys.
         unit: where ``cumulative`` restarts: at every sentence or line, or never.
         eos_rows: whether ``<eos>`` has a row and counts in ``cumulative``, ``sum`` and ``mean``.
-        per: what has a row. A sentence's ``sum`` is that of its words' rows.
-        given: the table that the text is a column of; each row gets its other cells.
+        per: whether each word or each sentence has a row. The ``sum`` of a sentence is the sum over
+            the rows of its words.
+        given: the table whose column is the text; each row of the output ends with its other cells.
 
     Returns:
         The summary over all predictions, with or without a row.

@@ -70,12 +70,12 @@ def sentences(
     whole_lines: bool = False,
     marks: Marks | None = None,
 ) -> Iterator[Sentence]:
-    """Cut lines into sentences exactly as a corpus is cut, so that both count the same tokens.
+    """Cut lines into sentences exactly as in a corpus, so that the same tokens are counted.
 
     Args:
         lines: the lines of a text.
-        vocabulary: the vocabulary that gives the ids. Pieces take whole lines as they are, and the
-            next arguments but ``blank_lines`` say nothing.
+        vocabulary: the vocabulary that gives the ids. With a vocabulary of pieces, lines are taken
+            as they are, and of the next arguments only ``blank_lines`` has an effect.
         tokenizer: whether to tokenize each line and cut it into sentences. Otherwise words are
             separated by spaces and a line is a sentence.
         blank_lines: whether a line without words yields a sentence of only ``<eos>``, as in a
