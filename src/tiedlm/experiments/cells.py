@@ -38,8 +38,8 @@ class Cell:
         settings: settings of the first session; :func:`jobs_of` sets the seed.
         paper: the perplexities the paper reports.
         sessions: 2 if the paper trains again from the best weights (footnote 4), otherwise 1.
-        beside: whether the cell is an addition to the paper's rows. Patterns do not match these
-            cells: they must be named in full.
+        beside: whether the cell is our addition to the paper's rows. Such a cell must be named in
+            full, because patterns do not match it.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Cell:
             n_layers=settings.n_layers,
             tied=True,
         )
-        # Forward and backward take three products: six operations per weight and token.
+        # Forward and backward take three matrix products: six operations per weight and token.
         operations = 6 * config.num_params() * tokens * settings.fraction * settings.epochs
         return operations / FLOPS / 3600
 
@@ -165,7 +165,7 @@ def jobs_of(
         cells: the cells to train.
         seeds: the seeds of each cell.
         out: the folder that holds the run folders.
-        changes: settings of how to compute, such as the device, which leave the result unchanged.
+        changes: settings that do not change the result, such as the device.
     """
     jobs, seeds = [], list(seeds)
     for session in (1, 2):

@@ -141,7 +141,8 @@ def seed_mean(values: list[float]) -> SeedMean:
 def t95(freedom: int) -> float:
     """Return the two-sided 95% quantile of Student's t.
 
-    Beyond the table, an expansion about the normal quantile gives four exact digits.
+    For more degrees of freedom than the table has, an expansion around the normal quantile is exact
+    to four digits.
 
     Args:
         freedom: degrees of freedom, 1 or more.
@@ -206,9 +207,9 @@ class Row:
 def compare_runs(folders: list[Path]) -> list[Row]:
     """Group runs that differ only in their seed, and compare each group with the first.
 
-    Second sessions belong together if each began from its own seed's first session, or if all began
-    from the same run. Finished runs are not averaged with unfinished ones. A repeated seed gets a
-    row of its own.
+    Second sessions form a group if each began from the first session of its own seed, or if all
+    began from the same run. Finished runs are not averaged with unfinished ones. A repeated seed
+    gets a row of its own.
 
     Differences are paired by seed. They compare test perplexity if both groups are finished, and
     validation perplexity otherwise.
@@ -231,7 +232,7 @@ def compare_runs(folders: list[Path]) -> list[Row]:
 
 
 def _told_apart(rows: list[Row]) -> list[Row]:
-    """Add to the names of rows of one recipe and several seeds the settings that differ."""
+    """Add the settings that differ to the names of rows that share a recipe."""
     named = []
     for row in rows:
         alike = [one for one in rows if one.name == row.name]
@@ -276,9 +277,9 @@ def _what_decides(
 def same_text(run: RunSummary, other: RunSummary) -> bool:
     """Return whether two runs predict the same words, so that their perplexities are comparable.
 
-    The vocabularies must agree too: a text is easier to predict with fewer words. Pieces predict
-    every word, so runs of any pieces on the same text agree; runs of words do not agree with them,
-    because ``<unk>`` stands for many words.
+    The vocabularies must agree, too, because a text is easier to predict with fewer words. Runs
+    with different pieces on the same text can be compared, because pieces can spell every word. A
+    run of words cannot be compared with them, because its ``<unk>`` stands for many words.
     """
     return run.text == other.text
 

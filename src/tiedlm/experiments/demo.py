@@ -51,8 +51,9 @@ def run_demo(
         out: the output folder, which gets one run folder per model.
         view: shows the progress.
         jobs: number of models trained in parallel; the default is one per core.
-        network: which network is compared, with settings of its own; one of ``DEMO_NETWORKS``.
-        changes: settings that replace the recipes', for example for a quick look.
+        network: the network of the four models, one of ``DEMO_NETWORKS``; each has settings of its
+            own.
+        changes: settings that replace those of the recipes, for example to be done sooner.
 
     Returns:
         The path of ``report.html``.

@@ -38,7 +38,7 @@ def run_figure1(
         out: the folder of the result files.
         view: shows the progress.
         at_once: number of processes.
-        seconds: time limit; runs under way at the limit are lost, which costs minutes of work.
+        seconds: time limit. Unfinished runs are lost at the limit, which costs minutes of work.
         changes: changes to the settings, such as threads and precision.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Turn the demo's numbers into sentences that are true whatever the outcome."""
+"""Turn the demo's numbers into sentences, each of which depends on the outcome."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Train several models in parallel, each in its own process.
 
-A small recurrent model cannot use several cores well: its products are small, and each step waits
-for the one before. Two models on one thread each finish sooner than two in turn on two threads.
+A small recurrent model cannot use several cores well: its matrix products are small, and each step
+waits for the step before. So two models side by side, on one thread each, finish sooner than two
+models one after the other, on two threads.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ def token_values(
     Args:
         model: a trained model.
         ids: token ids of the text, ``(N + 1,)``.
-        near: the K neighbours of each word, ``(V, K)``, for each named value. The value sums their
-            probabilities.
+        near: name of a value -> the K neighbours of each word, ``(V, K)``. The value is the sum of
+            the probabilities of the target's neighbours.
         words: ids of the words whose probability to return: ``<unk>`` and the articles.
 
     Returns:
@@ -114,8 +114,9 @@ def compare_predictions(
 ) -> dict[str, Any]:
     """Compare two models over the test text of their corpus.
 
-    Both models are asked for the same neighbours of the target: the ten nearest by ``base``'s word
-    vectors, and the ten nearest by ``other``'s. A tied model also scores words with its own.
+    Both models are compared on the same neighbours of the target: the ten nearest by the word
+    vectors of ``base``, and the ten nearest by those of ``other``. The second choice favours a tied
+    ``other``, which also scores words with its word vectors.
 
     Returns:
         For all targets and for each band: the number of tokens and, for each value, both means and

@@ -58,7 +58,7 @@ def run_cells(
         seconds: time limit, after which every run saves and stops.
         results: the folder ``results``, where finished runs are kept.
         command: the command that was given, kept with the results.
-        changes: settings of how to compute: device, precision, threads.
+        changes: device, precision and threads.
 
     Raises:
         Stopped: after a signal or at the time limit; the same command resumes.

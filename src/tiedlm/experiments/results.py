@@ -100,7 +100,7 @@ def newest_study(name: str, results: Path) -> Any:
 def _write(
     folder: Path, metrics: Any, config: Any, ran_in: Mapping[str, Any], command: str
 ) -> None:
-    """Write the three files, ``metrics.json`` last, since readers find a result by it."""
+    """Write the three files; ``metrics.json`` comes last, because readers look for it."""
     write_json(folder / "config.json", config)
     write_json(folder / "env.json", {**ran_in, "command": command})
     write_json(folder / "metrics.json", metrics)

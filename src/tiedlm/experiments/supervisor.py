@@ -143,8 +143,8 @@ def supervise(
 class _Child:
     """The parent's handle of a running task.
 
-    Each child has its own pipe. With a shared queue, a child killed while writing would leave half
-    a message and a lock that nobody releases.
+    Each child has a pipe of its own. If children shared a queue, a child that is killed while it
+    writes would leave half a message, and a lock that nobody releases.
     """
 
     def __init__(self, process: SpawnProcess, connection: Connection) -> None:
@@ -222,9 +222,9 @@ def work_in_child(
 
 @contextmanager
 def _leaving_nobody(running: dict[int, _Child]) -> Iterator[None]:
-    """Let the children save and end if the parent fails, for example in the progress display.
+    """Make the children save and end if the parent fails, for example in the progress display.
 
-    Otherwise they would keep working, and Python would wait for them when it exits.
+    Otherwise they would go on, and Python would wait for them when it exits.
     """
     try:
         yield
@@ -248,7 +248,7 @@ def _ignore_signals() -> None:
 
 @contextmanager
 def _held_signals() -> Iterator[None]:
-    """Block signals while a child starts, since it spends its first seconds on imports."""
+    """Block signals while a child starts, because it first spends seconds on imports."""
     if not hasattr(signal, "pthread_sigmask"):  # not Unix
         yield
         return

@@ -7,19 +7,19 @@ Each run trains a network on 20,000 contiguous words of Penn Treebank with
 The rows of the embedding keep norm 1, and there is no dropout. The vocabulary is the whole text's.
 After training, the run measures the distance between the column spaces of W and L^T.
 
-J_aug does not change when a constant is added to all scores of a token. W can therefore contain the
-direction of the constant vector, which L^T need not contain. This leaves one principal angle free,
-so the distance of d columns can stay above 0 by up to d^-1/2, or 0.058 at d = 300. The distance of
-the centred matrices has no such floor.
+J_aug does not change when a constant is added to all scores of a token. So J_aug does not determine
+whether the span of W contains the constant vector, and the span of L^T need not contain it. One
+principal angle stays free, which keeps the distance of d columns above 0 by up to d^-1/2: 0.058 at
+d = 300. The distance of the centred matrices can reach 0.
 
 The soft target is detached, as in the paper's proof. With a gradient through the target, the word
 vectors themselves collapse into fewer directions, which lowers J_aug just as well.
 
 The paper does not describe its optimiser. Here W starts small and is trained by SGD with momentum.
-All that J_aug adds to W lies in the span of L^T, and the initial value decays wherever the hidden
-states are not 0. Adam rescales every element separately and so leads out of the span; it trains
-everything except W. The gradient of W has its own clip, far above the norms of a sound training
-(docs/experiments.md lists the alternatives tried).
+Everything that J_aug adds to W then lies in the span of L^T, and the initial value decays wherever
+the hidden states are not 0. Adam trains the other parameters. It would not do for W, because it
+rescales every element separately, which leads out of the span. The gradient of W has a clip of its
+own, far above its norms in a normal training (docs/experiments.md lists the alternatives tried).
 
 Source: Inan et al. (2017), Figure 1.
 """
@@ -84,7 +84,7 @@ class TheoryRun:
         return f"beta{beta:g}-tau{temperature:g}-seed{self.seed}.json"
 
     def settings(self) -> Settings:
-        """Return the settings of the run, whose SGD settings are not used."""
+        """Return the settings of the run. Those of SGD are not used; see :meth:`optimizers`."""
         beta, temperature = self.point
         tokens, vocab_size = SIZES["ptb"]
         share = WORDS / tokens

@@ -38,7 +38,7 @@ from tiedlm.training.settings import Settings
 
 SOURCE = Path(__file__).with_name("huggingface")
 CODE = sorted(path.name for path in SOURCE.glob("*_*.py") if path.name != "__init__.py")
-MARKER = "modeling_tiedlm.py"  # every export has it
+MARKER = "modeling_tiedlm.py"  # in every export
 TOLERANCE = 1e-5
 _ABOUT_TEXT = ("name", "tokenizer", PIECES)  # what config.json says about the corpus
 
@@ -185,8 +185,8 @@ def refuse_difference(difference: float | None, folder: Path) -> None:
 def _copy_code_to_temporary_folder() -> None:
     """Have transformers copy the code that it checks to a temporary folder, unless the user chose.
 
-    Its own choice is below the home folder, which may be missing or read-only; without one it makes
-    a folder called ``~``. It reads the variable when it is first imported.
+    By default transformers uses the home folder, which may be read-only. If there is no home
+    folder, it creates a folder called ``~``. It reads the variable when it is first imported.
     """
     if not read(HF_MODULES_CACHE):
         folder = tempfile.mkdtemp(prefix="tiedlm-")
@@ -271,7 +271,7 @@ def _config(
 def largest_difference(model: LanguageModel, folder: Path, length: int = 200) -> float:
     """Return the largest difference in logits between a model and its export, on random words.
 
-    Both compute in float64: in float32 the rounding of a trained model can exceed the tolerance.
+    Both compute in float64, because rounding in float32 can exceed the tolerance.
     """
     transformers = require("transformers", "hf", "checking the export")
     transformers.utils.logging.disable_progress_bar()

@@ -1,7 +1,7 @@
 """The model card of an exported folder: its ``README.md``.
 
-The words are in the Jinja template ``model_card.md``. ``huggingface_hub`` writes the metadata above
-them: licence, language, corpus, and the perplexities as a ``model-index``.
+The text is in the Jinja template ``model_card.md``. Above the text, ``huggingface_hub`` writes the
+metadata: licence, language, corpus, and the perplexities as a ``model-index``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def card_library() -> Any:
 def result_of(run: Path) -> dict[str, Any] | None:
     """Return the perplexities of a run or of an exported folder, None where they are not known.
 
-    They are per word, for a run of pieces too.
+    They are per word, also for a run of pieces.
     """
     if (run / RESULT).is_file():
         result = read_result(run)

@@ -1,4 +1,4 @@
-"""Compare ONNX files with PyTorch, and measure what eight bits cost.
+"""Compare ONNX files with PyTorch, and measure the perplexity of the int8 model.
 
 Shape letters: B sequences, T steps, V vocabulary, H hidden width, L layers.
 """

@@ -112,8 +112,8 @@ def export_onnx(
 def _graphs(model: LanguageModel, vocabulary: Vocabulary, tokenizer: str | None) -> dict[str, Any]:
     """Build the graphs with their metadata.
 
-    The two icefall graphs have the keys that icefall writes and sherpa-onnx reads. The one with a
-    state is for networks whose state is an LSTM's: these programs read no other.
+    The two icefall graphs have the metadata that icefall writes and sherpa-onnx reads. The graph
+    with a state is written only for an LSTM, because these programs read no other state.
     """
     sizes = {
         "num_layers": str(model.config.n_layers),

@@ -1,7 +1,7 @@
 """Build a model's ONNX graph operator by operator.
 
-The graph is written by hand, not traced. So the tied matrix is stored once, every variable axis is
-dynamic, names are exactly as documented, and no version of PyTorch changes the graph.
+The graph is not traced. So the tied matrix is stored once, every variable axis is dynamic, names
+are exactly as documented, and the graph does not depend on the version of PyTorch.
 
 The classifier matrix is stored as ``(E, V)``. The product with the hidden state uses it directly
 and a word vector is one of its columns, so a tied model needs no other matrix.
@@ -24,7 +24,7 @@ from tiedlm.networks.state import named
 def step_model(model: LanguageModel, metadata: dict[str, str]) -> Any:
     """Build ``tokens, h, c -> log_probs, next_h, next_c``.
 
-    ``h`` and ``c`` are an LSTM's state. Another network's has its own names.
+    ``h`` and ``c`` are the state of an LSTM. The state of another network has its own names.
 
     Shape:
         tokens ``(B, T)`` int64; h, c, next_h, next_c ``(L, B, H)``; log_probs ``(B, T, V)``.

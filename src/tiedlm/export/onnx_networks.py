@@ -1,4 +1,4 @@
-"""Build an ONNX graph operator by operator, and the networks that are made of operators.
+"""Build the ONNX graph of each network, operator by operator.
 
 Shape letters: B sequences, T steps, E embedding width, H hidden width, L layers.
 """
@@ -27,7 +27,7 @@ class Graph:
     """A graph under construction, which names the outputs of its operators."""
 
     def __init__(self, prefix: str = "") -> None:
-        self.prefix = prefix  # of the names in a graph within another one's
+        self.prefix = prefix  # of the names in a graph inside another graph
         onnx = require("onnx", "onnx", "export to ONNX")
         self.helper = onnx.helper
         self.types = onnx.TensorProto

@@ -1,8 +1,8 @@
 """Write what transformers needs beside the ``tokenizer.json`` of a run of pieces.
 
-The file is the run's own. In pieces that tiedlm trained, the newline is ``<eos>``: a text has the
-ids that its lines have in tiedlm, and decoding them gives the text. A tokenizer that was given with
-``--pieces FILE`` has the same ids for each line alone.
+The file is that of the run. In pieces that tiedlm trained, the newline is ``<eos>``. So a text of
+several lines gets the same ids as in tiedlm, and decoding the ids gives the text back. A tokenizer
+that was given with ``--pieces FILE`` gives the same ids for single lines only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from tiedlm.data.pieces import PieceVocabulary
 def tokenizer_config(vocabulary: PieceVocabulary) -> dict[str, Any]:
     """Return ``tokenizer_config.json``.
 
-    Names of pieces in a text, such as ``<eos>``, are spelled and never read as the piece.
+    If a text contains the name of a piece, such as ``<eos>``, it is spelled and not read as the
+    piece.
     """
     end = vocabulary.token(vocabulary.eos_id)
     unk = None if vocabulary.unk_id is None else vocabulary.token(vocabulary.unk_id)

@@ -1,7 +1,7 @@
 """Export a run and its checkpoints by words seen, each as the folder of a revision.
 
-BabyLM's evaluation pipeline asks a repository for the revisions ``chck_1M``, ``chck_2M``, ...
-Revisions are branches on the Hub. Here each is a folder, which loads from where it lies.
+BabyLM's evaluation pipeline asks a repository for the revisions ``chck_1M``, ``chck_2M``, ... On
+the Hub, revisions are branches. Here each revision is a folder that can be loaded directly.
 
 Source: https://github.com/babylm/evaluation-pipeline-2025
 """
@@ -30,7 +30,7 @@ def revisions_of(run: Path) -> dict[str, Path]:
     for path in (run / KEPT).glob(f"*/{CONFIG}"):
         if place := files.read_json(path).get(CHECKPOINT):
             marks[int(place["keep_at"])] = path.parent
-    if not marks and (run / CONFIG).is_file():  # else it is not a run, which `load` says
+    if not marks and (run / CONFIG).is_file():  # otherwise it is not a run, which `load` reports
         raise UserError(
             f"--revisions: {run} has no checkpoints by words seen; train with --keep-at 1M,2M to "
             "keep them, or leave --revisions out"

@@ -1,8 +1,8 @@
 """Have an exported tokenizer put ``<eos>`` in front of every text.
 
-The network read an ``<eos>`` before each sentence in training, so the first word of a text has a
-probability only after one. Programs that cannot be told to add it, such as BabyLM's evaluation
-pipeline, leave the first word out otherwise.
+In training the network read an ``<eos>`` before each sentence. So the first word of a text has a
+probability only if ``<eos>`` precedes it. Programs that do not add it themselves, such as BabyLM's
+evaluation pipeline, would not score the first word.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ cuts any text into the same words. The one exception is characters that are newe
 version of one of the two libraries, because each lower-cases only the letters that it knows.
 
 The offsets of a word are the positions of its characters in the text. A number has only the offset
-of its first character, and a run of dots or dashes only the offset of its last. The library takes a
-token's string and offsets from the same stretch of the replaced text, where each character stands
-for one of the original. A stretch over all digits has two characters or more. It would need a word
-of that length in the vocabulary, in the place of ``N``, and every lookup of ``N`` would give
-``<unk>``. docs/export.md has a function that widens the offsets.
+of its first character, and a run of dots or dashes only the offset of its last. The reason: in the
+library, each character of a token stands for one character of the original text, and ``N`` has one
+character. A longer token would have the offsets of the whole number, but it would have to replace
+``N`` in the vocabulary, and looking up ``N`` would give ``<unk>``. docs/export.md has a function
+that widens the offsets.
 """
 
 from __future__ import annotations

@@ -78,12 +78,12 @@ VIEWS = (
 
 
 def of_each(runs: Sequence[Run], make: Callable[[Loaded], Answer]) -> list[Answer]:
-    """Return an answer per run; one that cannot answer says why."""
+    """Return an answer for each run, or the reason why it has none."""
     return [{"name": run.name, **tried(run, make)} for run in runs]
 
 
 def tried(run: Run, make: Callable[[Loaded], Answer]) -> Answer:
-    """Return what ``make`` returns, or why there is no answer."""
+    """Return the result of ``make``, or the reason why there is none."""
     try:
         return make(run.loaded())
     except Pending as pending:

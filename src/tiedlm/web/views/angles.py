@@ -1,4 +1,4 @@
-"""How far the spaces of L and W are apart."""
+"""The view "Angles": how far the spaces of L and W are apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A map of the words: their vectors in two principal components."""
+"""The view "Map": the word vectors in two principal components."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tiedlm.web.runs import Loaded, Run
 from tiedlm.web.views import Answer, of_each
 from tiedlm.web.views.neighbours import nearest
 
-MOST = 50_000  # points: more are one cloud, and take long to send
+MOST = 50_000  # most points: more would look like one cloud, and take long to send
 NEIGHBOURS = 10
 
 
 def answer(runs: Sequence[Run], asked: Asked) -> Answer:
     """Return the places of the first words of each run, and of a word with its nearest words.
 
-    A page that has the places of ``model`` asks for none.
+    If the page already has the places for ``model``, they are left out.
     """
     word, count = asked.text("word", 200).strip(), asked.whole("count", 1000, 0, MOST)
     space = asked.choice("space", ("L", "W"))

@@ -1,4 +1,4 @@
-"""The nearest words of a word, in L and in W."""
+"""The view "Neighbours": the words nearest to a word, in L and in W."""
 
 from __future__ import annotations
 

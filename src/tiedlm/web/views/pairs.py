@@ -1,4 +1,4 @@
-"""Minimal pairs that are typed in."""
+"""The view "Pairs": minimal pairs that the user types."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST = 100
 
 
 def answer(runs: Sequence[Run], asked: Asked) -> Answer:
-    """Return what each run makes of each pair, and in how many it is right."""
+    """Return the scores of each pair under each run, and how many pairs the run gets right."""
     good, bad = asked.texts("good", MOST) or [], asked.texts("bad", MOST) or []
     if len(good) != len(bad):
         raise BadRequest("good, bad: expected as many of the one as of the other")
@@ -38,7 +38,7 @@ def answer(runs: Sequence[Run], asked: Asked) -> Answer:
 
 
 def _score_all(loaded: Loaded, pairs: Sequence[Pair]) -> list[Answer]:
-    """Return what a model makes of each pair; those of the last call are not read again."""
+    """Return a model's scores of each pair; pairs of the last call are not read again."""
     kept: dict[tuple[str, str], Answer] = loaded.once("pairs", dict)
     new = [pair for pair in pairs if (pair.good, pair.bad) not in kept]
     found = {(pair.good, pair.bad): kept.get((pair.good, pair.bad), {}) for pair in pairs}

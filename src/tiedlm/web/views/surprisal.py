@@ -1,4 +1,4 @@
-"""Surprisal of each word of a pasted text, and the table of ``tiedlm score``."""
+"""The view "Surprisal": each word of a pasted text, and the table of ``tiedlm score``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tiedlm.web.asked import Asked
 from tiedlm.web.runs import Loaded, Pending, Run
 from tiedlm.web.views import Answer
 
-WORDS = 48  # read at a time: other questions are answered in between
+WORDS = 48  # words read at a time; other requests are answered in between
 
 
 def answer(runs: Sequence[Run], asked: Asked) -> Iterator[Answer]:

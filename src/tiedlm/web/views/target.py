@@ -1,4 +1,4 @@
-r"""The soft target of a word, the prediction beside it, and what the loss does about it.
+r"""The view "Soft target": a word's soft target, the prediction, and the push of the loss.
 
 With z = W h the scores, u the word's vector, tau the temperature and gamma = alpha / tau
 (docs/loss.md has the numbers of the equations):

@@ -1,4 +1,4 @@
-"""Training curves, also of a run that is being trained."""
+"""The view "Training": the curves of runs, also while they are being trained."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tiedlm.web.runs import Run
 from tiedlm.web.views import Answer
 
 KEYS = ("epoch", "train_ppl", "valid_ppl", "lr", "tokens_per_second", "aug")
-STALE = 30 * 60  # seconds without a new epoch after which a run is not called running
+STALE = 30 * 60  # seconds without a new epoch after which a run no longer counts as running
 
 
 def answer(runs: Sequence[Run], asked: Asked) -> Answer:
@@ -61,7 +61,7 @@ def _state(run: Run) -> str:
 
 
 def _number(values: Mapping[str, Any], key: str) -> float | None:
-    """Return a number that JSON can hold; a stranger's file may have anything there."""
+    """Return a finite number, else None: a run folder from elsewhere may hold anything."""
     value = values.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None

@@ -1,4 +1,4 @@
-"""Next words: the distributions of several models after one text, side by side.
+"""The view "Next words": the distributions of several models after one text.
 
 Shape letters: K words, V vocabulary.
 """
@@ -37,7 +37,7 @@ class _Read:
         return self.vocabulary.decode(indices.tolist())
 
     def known_as(self, typed: str) -> str:
-        """Return a typed word as the model knows it, or as it is typed."""
+        """Return a typed word as the model's vocabulary has it, or as it was typed."""
         index = find_word(self.loaded, typed)
         return typed if index is None else self.vocabulary.words[index]
 
@@ -75,7 +75,7 @@ def answer(runs: Sequence[Run], asked: Asked) -> Answer:
         {"name": run.name, **tried(run, lambda loaded, name=run.name: summary(name, loaded))}  # type: ignore[misc]
         for run in runs
     ]
-    # Pieces and words that are written alike are not the same: a row is of one kind.
+    # A piece and a word that are written alike are different, so each kind has its own rows.
     words = dict.fromkeys(
         (one.loaded.has_pieces, word) for one in read.values() for word in one.top(top)
     )
