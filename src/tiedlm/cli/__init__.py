@@ -1,4 +1,4 @@
-"""The ``tiedlm`` command: one small file per subcommand, imported when it runs.
+"""The ``tiedlm`` command. Each subcommand has a file of its own, imported only when it runs.
 
 A user's mistake prints one line on standard error and exits with status 2. A run that was asked to
 stop exits with 130. A run whose loss is no longer finite exits with 1.
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_UNTIL_THE_END = ExitStack()  # what lasts as long as a command
+_UNTIL_THE_END = ExitStack()  # contexts that last as long as the command
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _WITH_CONTEXT = ("tiedlm predict", "tiedlm generate")
 _PRINTS = ("tiedlm score", "tiedlm pairs", "tiedlm rescore")  # without --out
@@ -82,9 +82,9 @@ def build_app() -> App:
 
 
 class _HelpFormatter(DefaultFormatter):
-    """Break the lines of a help text where the terminal ends, and not where a docstring does.
+    """Break the lines of a help text at the terminal's width, not where the docstring breaks them.
 
-    Markup would do so too, but it would swallow ``<unk>``.
+    Reading help texts as markup would do this, too, but it would remove ``<unk>``.
     """
 
     def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
@@ -159,9 +159,9 @@ def temporary_cache(error: UserError) -> Path:
 
 
 class _Notes:
-    """Standard error without errors of its own: what cannot be written is dropped.
+    """Standard error that drops what cannot be written, without raising an error.
 
-    Training must not end because the terminal was closed, or the disk of the log is full.
+    Training must not end because the terminal was closed, or because the disk of the log is full.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -199,12 +199,12 @@ def _open_streams() -> None:
 
 
 def _forget_output() -> None:
-    """Discard unwritten output, which Python would otherwise try to flush again at exit."""
+    """Discard unwritten output. Otherwise Python would try to flush it again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: CycloptsError) -> str:
-    """Return what is wrong with a command line, and where to look."""
+    """Return what is wrong with a command line, and which help to read."""
     command = " ".join(["tiedlm", *(error.command_chain or ())])
     if isinstance(error, UnusedCliTokensError):
         first = (error.unused_tokens or [""])[0]

@@ -88,7 +88,7 @@ def prepare(
 
 
 def _place(ids: Any) -> Path:
-    """Return the folder of the cache that a corpus's memory-mapped ids lie in."""
+    """Return the folder of the cache with a corpus's memory-mapped ids."""
     return Path(ids.filename).parent
 
 

@@ -31,10 +31,9 @@ def import_(
         File with the model's words, one per line, ordered by id; must contain `<eos>`.
     out
         Run folder to write.
-    option
-        What a checkpoint does not record, as name=value. Of a Transformer: n_heads (2 unless given)
-        and context, the words of a window in training (35 unless given). Of an RNN: activation,
-        tanh unless given, or relu. Give the flag once for each.
+    option A setting that the checkpoint does not record, as name=value. For a Transformer: n_heads
+        (default 2) and context, the words of a window in training (default 35). For an RNN:
+        activation, which is tanh (default) or relu. Give the flag once for each setting.
     """
     from tiedlm.importers.pytorch_examples import import_checkpoint, write_run
     from tiedlm.networks import options_class, parse_options

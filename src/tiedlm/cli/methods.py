@@ -1,4 +1,4 @@
-"""The flags of evaluation methods, shared by the commands that have them. Imports no PyTorch."""
+"""The flags of evaluation methods, shared by several commands. This file imports no PyTorch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _flag(text: str, **options: Any) -> Parameter:
 @Parameter(name="*")
 @dataclass(kw_only=True)
 class TemperatureFlags:
-    """The flags for which a known text does not matter."""
+    """The flags of methods that need no text to learn from: temperature and mixture."""
 
     temperature: Annotated[
         str | None,
@@ -91,7 +91,7 @@ class MethodFlags(TemperatureFlags):
 def request_of(
     flags: TemperatureFlags, *, samples: int | None = None, window: int = 35, seed: int = 1
 ) -> Request:
-    """Return what the flags ask for.
+    """Return the request that the flags make.
 
     Raises:
         UserError: for a value that is out of range, or a flag without its method.
@@ -133,7 +133,7 @@ def _given(flags: MethodFlags, method: str, names: Sequence[str]) -> dict[str, A
 
 
 def _check(start: Any, given: dict[str, Any], prefix: str) -> None:
-    """Refuse values out of range; the dataclass of the settings knows the ranges."""
+    """Refuse values out of range; the dataclass of the settings checks them."""
     import dataclasses
 
     try:
@@ -155,13 +155,13 @@ def _temperature(text: str | None) -> float | Literal["fit"] | None:
 
 
 class Bars:
-    """Progress bars, one after the other."""
+    """Progress bars, shown one after the other."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.stack = stack
 
     def __call__(self, title: str, total: int) -> Callable[[int], None]:
-        """Show a new bar instead of the last one; return what counts its words."""
+        """Replace the bar by a new one; return the function that counts its words."""
         from tiedlm.progress import token_progress
 
         self.stack.close()
@@ -170,7 +170,7 @@ class Bars:
 
 @contextmanager
 def evaluated(run: Path) -> Iterator[dict[str, Any]]:
-    """Yield the arguments of :class:`Evaluated` that a command has: bars, signals and notes.
+    """Yield the arguments of :class:`Evaluated` for a command: bars, signals and notes.
 
     A signal stops an evaluation after it has been saved, and ends the command.
     """
@@ -228,8 +228,8 @@ def scoring_members(
 ) -> list[Member]:
     """Return the models that score a text, with their methods and their weights in a mixture.
 
-    What has to be fitted is fitted on the validation text of the run. Its settings are printed on
-    standard error.
+    Settings that have to be fitted are fitted on the validation text of the run. All settings are
+    printed on standard error.
 
     Args:
         run: the run.

@@ -55,7 +55,7 @@ def note_text(sample: Iterable[str], notes: list[str]) -> None:
 
 
 def check_order(command: str, run: Path, file: str) -> None:
-    """Refuse a file where the run should be, if the run is where the file should be.
+    """Refuse a run and a file that were given in the wrong order.
 
     Args:
         command: the command, such as "pairs".
@@ -73,7 +73,7 @@ def check_order(command: str, run: Path, file: str) -> None:
 
 
 def check_context(command: str, run: Path, context: str) -> None:
-    """Refuse a context where the run should be, if the run is where the context should be.
+    """Refuse a run and a context that were given in the wrong order.
 
     Raises:
         UserError: with the command to type.
@@ -88,7 +88,7 @@ def check_context(command: str, run: Path, context: str) -> None:
 def _is_run(name: str | Path) -> bool:
     try:
         return (Path(name) / CONFIG).is_file()
-    except (OSError, ValueError):  # too long for a name, or with a null byte
+    except (OSError, ValueError):  # the text is too long for a file name, or has a null byte
         return False
 
 
@@ -108,14 +108,14 @@ def load_run_corpus(
     *,
     advice: str = "give its new place as --data",
 ) -> Corpus:
-    """Load the run's corpus from its place or a new one. Note a text that has changed.
+    """Load the run's corpus from its old or a new place; print a note if the text has changed.
 
     Args:
         run: the run folder.
         settings: the run's settings.
         data: where the text is now; None for the place in the settings.
         vocabulary: the run's vocabulary.
-        advice: what a user may do if the text is missing.
+        advice: what the user can do if the text is missing.
 
     Raises:
         UserError: if the text is missing, or its vocabulary is not the run's.
@@ -138,7 +138,7 @@ def load_run_corpus(
 
 
 def splits_words(run: Path, vocabulary: Vocabulary, tokenize: bool | None) -> bool:
-    """Return whether to tokenize a text for a run, as its corpus was unless --tokenize says.
+    """Return whether to tokenize a text for a run: as its corpus was, unless --tokenize decides.
 
     Raises:
         UserError: if a run of pieces should tokenize.

@@ -41,8 +41,9 @@ def pairs(
 ) -> None:
     """Count in how many minimal pairs the good sentence is more probable than the bad one.
 
-    Sums over whole sentences are compared. The first word counts, predicted after <eos>. A tie is
-    wrong. Accuracies have Wilson's 95% interval. docs/scoring.md describes the formats.
+    The surprisals of whole sentences are compared. The first word is predicted after <eos>, so it
+    counts. A tie counts as wrong. Accuracies have Wilson's 95% interval. docs/scoring.md describes
+    the formats.
 
     Parameters
     ----------
@@ -57,9 +58,8 @@ def pairs(
         Field or column of the good sentence; sentence_good or good by default.
     bad
         Field or column of the bad sentence; sentence_bad or bad by default.
-    by
-        Field or column of the phenomenon; linguistics_term, UID or phenomenon by default. A file
-        without these is one phenomenon.
+    by Field or column of the phenomenon; linguistics_term, UID or phenomenon by default. A file
+        without any of these counts as one phenomenon.
     tokenize
         Split raw text into words; by default only if tiedlm tokenized the run's corpus.
     eos
@@ -70,8 +70,7 @@ def pairs(
         Base of the logarithm in that table: 2 (bits), e (nats) or 10.
     json_
         Print JSON instead of a table of accuracies.
-    precision
-        fp64: the order of pairs changes no digit. fp32: faster.
+    precision fp64: the order of pairs changes no digit of the result. fp32: faster.
     device
         auto, cpu, cuda or cuda:N.
     """

@@ -28,9 +28,8 @@ def predict(
     ----------
     run
         Run folder.
-    context
-        The words so far, in quotes; words that the model does not know are read as <unk>. The last
-        word is complete.
+    context The words so far, in quotes. Words that the model does not know are read as <unk>. The
+        last word counts as complete.
     top
         Number of words to show.
     tokenize

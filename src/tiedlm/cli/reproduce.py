@@ -41,9 +41,9 @@ def reproduce(
     ----------
     what
         Table or figure of the paper.
-    only
-        Cells to run, such as ptb-small-real. ptb-small* means the paper's cells with this prefix;
-        name cells that are not the paper's, such as ptb-small-real-b0, in full. May be repeated.
+    only Cell to run, such as ptb-small-real. ptb-small* means the paper's cells with this prefix.
+        Cells that the paper does not have, such as ptb-small-real-b0, must be named in full. The
+        flag may be repeated.
     seeds
         Number of seeds to train, counted from 1. figure1 trains 10 runs a point by default, the
         others one.

@@ -67,9 +67,8 @@ def rescore(
         Subtracted for every word; 0 by default.
     lm_scale
         Scale of the language models against the acoustic score (Kaldi's LMWT); 1 by default.
-    unk_penalty
-        Cost in nats of each word that the run does not know; 0 by default. A positive one makes
-        hypotheses with such words less probable.
+    unk_penalty Cost in nats of each word that the run does not know; 0 by default. A positive cost
+        makes hypotheses with such words less probable.
     tune
         File with references, an utterance and its words on each line. Find the --weight, --penalty
         and --lm-scale with the fewest errors on this list, report the gain, and use them.
@@ -134,7 +133,7 @@ def rescore(
 def _counts(
     run: Path, scored: ScoredLists, unknown: float, arpa: Path | None, mixture: Mixture | None
 ) -> str:
-    """Return the sizes of the lists and the shares of unknown words. Warn of large shares."""
+    """Return the sizes of the lists and the shares of unknown words; warn about large shares."""
     from tiedlm.cli.models import note_unknown
     from tiedlm.scoring.table import count
 
@@ -152,7 +151,7 @@ def _counts(
 
 
 def _note_impossible(scored: ScoredLists) -> None:
-    """Warn of utterances that have only impossible hypotheses."""
+    """Warn about utterances that have only impossible hypotheses."""
     from tiedlm.scoring.table import count
 
     if impossible := scored.impossible():

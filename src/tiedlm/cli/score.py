@@ -221,7 +221,7 @@ def _read(
 
 
 def _check_methods(flags: MethodFlags, adapt: bool, unit: str) -> None:
-    """Refuse methods that contradict each other or the unit."""
+    """Refuse methods that cannot be combined with each other or with the unit."""
     if adapt and flags.names():
         raise UserError(f"--adapt and {flags.names()[0]}: give one of them")
     if flags.dynamic and unit != "document":
@@ -292,7 +292,7 @@ def _sampled(lines: Iterator[str], sample: list[str]) -> Iterator[str]:
 
 
 def _advise(summary: Summary, unit: str) -> None:
-    """Print notes on lines that may not be cut as the user meant."""
+    """Print notes on lines that may have been cut differently from what the user meant."""
     from tiedlm.scoring.table import count
 
     if unit == "sentence" and summary.cut_lines:

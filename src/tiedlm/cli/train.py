@@ -53,7 +53,7 @@ def train(
             note(line)
     if not settings.data:
         raise UserError(f"recipe {recipe!r} has no corpus of its own; give --data NAME-or-PATH")
-    # They import NumPy, which --list does not need.
+    # These import NumPy, which --list does not need.
     from tiedlm.data.find import place_of
     from tiedlm.data.piece_files import place_of_pieces
 
@@ -73,7 +73,7 @@ def train(
 
 
 def _recipe(name: str) -> Settings:
-    """Return the settings of a recipe; the name of a network gets a hint of its own."""
+    """Return the settings of a recipe; if the name is that of a network, the error says so."""
     if name not in RECIPES:
         from tiedlm.networks import registered  # imports PyTorch
 
@@ -100,7 +100,8 @@ def _check_network(settings: Settings) -> None:
 def _changed(recipe: Settings, changes: dict[str, Any]) -> Settings:
     """Return a recipe's settings with those of the flags.
 
-    Options join the recipe's. Another network has none of the recipe's.
+    Given options are added to those of the recipe. With another network, the recipe's options are
+    dropped.
     """
     if "network" in changes and changes["network"] != recipe.network:
         recipe = recipe.replace(options={})
@@ -115,14 +116,14 @@ def _changed(recipe: Settings, changes: dict[str, Any]) -> Settings:
 
 
 def _shown(value: Any) -> str:
-    """Return a setting as one gives it: options as name=value."""
+    """Return a setting as on the command line: options as name=value."""
     if isinstance(value, dict):
         return ", ".join(f"{name}={one}" for name, one in value.items())
     return str(value)
 
 
 def _check_together(settings: Settings) -> None:
-    """Refuse settings that make no sense together in a new run; old runs may have them."""
+    """Refuse combinations of settings that make no sense in a new run; old runs may have them."""
     if settings.alpha == 0 and settings.soft_target != "own":
         raise UserError(
             f"--soft-target {settings.soft_target} needs --alpha above 0: it replaces the target "
@@ -197,7 +198,7 @@ def _print_recipes() -> None:
 
 
 def _variant(settings: Settings) -> str:
-    """Return the network of a recipe, and what of the paper it has: AL, RE or both."""
+    """Return the network of a recipe, and which of AL and RE it has."""
     suffix = {(True, False): "-al", (False, True): "-re", (True, True): "-real"}.get(
         (settings.alpha > 0, settings.tied), ""
     )
@@ -218,7 +219,7 @@ def _flag_kind(name: str, kind: Any) -> Any:
 
 
 def _flag_options(name: str, kind: Any) -> dict[str, Any]:
-    """Return what cyclopts needs to know of the flag of a setting."""
+    """Return the declaration of a setting's flag for cyclopts."""
     if name == "options":
         return {"name": "--option", "negative": ""}
     if name in _WORDS:

@@ -101,7 +101,7 @@ class Settings:
     )
     shuffle: Shuffle = _setting(
         "none",
-        "none, or documents: read them in another order in each epoch. The seed decides it.",
+        "none, or documents: read the documents in a new order in each epoch, by the seed.",
         group="Text",
         later=True,
     )
@@ -194,13 +194,13 @@ class Settings:
     )
     ar: float = _setting(
         0.0,
-        "Weight of activation regularisation: the mean square of the network's dropped output.",
+        "Weight of activation regularisation: the mean square of the output after dropout.",
         group="Loss",
         later=True,
     )
     tar: float = _setting(
         0.0,
-        "Weight of temporal regularisation: the mean square of the output's change in a step.",
+        "Weight of temporal regularisation: the mean square of the output's change in each step.",
         group="Loss",
         later=True,
     )
@@ -234,12 +234,12 @@ class Settings:
         0.999, "Decay of Adam's mean of squared gradients.", group="Schedule", later=True
     )
     weight_decay: float = _setting(
-        0.0, "Weight decay: so many times a parameter is added to its gradient.",
+        0.0, "Weight decay x: x times a parameter is added to its gradient.",
         group="Schedule", later=True,
     )  # fmt: skip
     weight_decay_inside: bool = _setting(
         False,
-        "Add the weight decay before the clip, as for RHN, not after.",
+        "Add the weight decay before the gradient is clipped, as for RHN, instead of after.",
         group="Schedule",
         later=True,
     )
