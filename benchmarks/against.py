@@ -1,7 +1,7 @@
 """Compare the speed of a training step in this checkout and in another one.
 
-Each checkout runs in a process of its own. The two take steps in turn, so other load on the machine
-slows both alike. Only the ratio counts.
+Each checkout runs in a process of its own. The two processes take steps in turn, so that other load
+on the machine slows both equally. Compare the ratio only, not the times.
 
 
     git worktree add /tmp/before HEAD~1

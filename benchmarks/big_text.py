@@ -1,8 +1,8 @@
 """Measure the memory and the time that texts of several sizes take.
 
 Writes synthetic text whose words follow Zipf's law, one text for each size, and deletes it at the
-end. For each text, processes of their own prepare it, start to train on it from the cache, and read
-it as an epoch does. Prints a table of their speed and peak resident memory.
+end. For each text, one process prepares it, another one starts to train on it from the cache, and a
+third one reads it as in an epoch. Prints a table of their speed and peak resident memory.
 
 
     python benchmarks/big_text.py --megabytes 10 100 1000

@@ -1,8 +1,8 @@
 """Measure the time and memory that encoding a large text takes.
 
 Writes synthetic text whose words follow Zipf's law and encodes it in a fresh process. Prints the
-seconds per 10 MB and the peak resident memory. A process that encodes a tiny text is the baseline
-of the memory. Raw text goes through the tokenizer, tokenized text does not.
+seconds per 10 MB and the peak resident memory. For comparison, it prints the memory of a process
+that encodes a tiny text. Raw text goes through the tokenizer, tokenized text does not.
 
 
     python benchmarks/encoding.py --megabytes 100

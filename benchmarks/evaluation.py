@@ -1,10 +1,10 @@
-"""Measure what the evaluation methods cost beside plain evaluation.
+"""Measure what the evaluation methods cost, compared with plain evaluation.
 
 The cache is compared with plain evaluation of the same text. Dynamic evaluation reads one stream in
-segments of five words, and is compared with plain evaluation that reads one stream in the same
-segments: it cannot read a text in parallel segments, because each one needs the weights that the
-one before has left. The models are untrained, which changes no cost. Each row is the best of some
-repetitions, taken in turn.
+segments of five words. It cannot read segments in parallel, because each segment needs the weights
+after the segment before it. So it is compared with plain evaluation that reads one stream in the
+same segments. The models are untrained, which does not change the cost. Each row is the best of
+several repetitions, taken in turn.
 
     python benchmarks/evaluation.py --width 200 --words 30000 --segments 60
 """

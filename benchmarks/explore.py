@@ -1,8 +1,9 @@
 """Measure how long each view of `tiedlm explore` takes to answer.
 
-The command serves an untrained model, and this program asks as the page does: a word more, another
-word, a slider's next place. "First" is the first answer, or the first that is not "is being
-computed". The others follow; between two of them is a pause, as between keystrokes.
+The command serves an untrained model, and this program sends the requests of the page: one more
+word, another word, the next position of a slider. "First" is the first answer; answers such as "is
+being computed" do not count. The other answers follow, with a pause before each as between
+keystrokes.
 
     python benchmarks/explore.py                     # d = 650, V = 33,278
     python benchmarks/explore.py --json --answers 40
@@ -82,7 +83,7 @@ def make_run(folder: Path, config: ModelConfig, words: list[str]) -> None:
 
 
 def questions(words: list[str]) -> dict[str, Iterator[tuple[str, Question]]]:
-    """Return endless questions for each row: the name of a view, and what is asked of it."""
+    """Return endless requests for each row, each with the name of a view and the values to send."""
     rng = random.Random(0)
 
     def some(number: int) -> str:
@@ -133,7 +134,7 @@ def questions(words: list[str]) -> dict[str, Iterator[tuple[str, Question]]]:
 
 
 class Server:
-    """The command, and a client that asks as the page does."""
+    """The command, and a client that sends the requests of the page."""
 
     def __init__(self, folder: Path) -> None:
         command = [sys.executable, "-m", "tiedlm", "explore", str(folder)]
@@ -151,7 +152,7 @@ class Server:
         self.process.wait()
 
     def ask(self, view: str, question: Question) -> tuple[float, bytes]:
-        """Return the milliseconds until the answer, or until its first line, and that."""
+        """Return the milliseconds until the answer, or until its first line, and the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
         headers = {"x-tiedlm-token": self.token, "content-type": "application/json"}
         body = json.dumps(question)
@@ -174,7 +175,7 @@ class Server:
 
 
 def measure(server: Server, name: str, asked: Iterator[tuple[str, Question]], number: int) -> Row:
-    """Ask one view so many times."""
+    """Send a number of requests to one view."""
     first = server.ready(*next(asked))
     times = []
     for view, question in islice(asked, number):
@@ -184,7 +185,7 @@ def measure(server: Server, name: str, asked: Iterator[tuple[str, Question]], nu
 
 
 def rows(width: int, vocab: int, number: int, tied: bool = False, only: str = "") -> Iterator[Row]:
-    """Serve a model and measure the rows in whose names ``only`` is found."""
+    """Serve a model and measure the rows whose names match ``only``."""
     torch.manual_seed(0)
     words = names(vocab)
     config = ModelConfig(vocab_size=vocab, d_embed=width, d_hidden=width, n_layers=2, tied=tied)

@@ -1,4 +1,4 @@
-"""The matrix products of a training step, forward and backward, and nothing else: its floor."""
+"""The floor of a training step: its matrix products, forward and backward, and nothing else."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Weights(NamedTuple):
     """The shapes ``(outputs, inputs)`` of a network's weights, by how they are multiplied.
 
     Args:
-        at_once: multiplied with all words of a window in one product.
-        by_step: multiplied once a step, those of a layer in turn. The gradient of each weight is
-            one product.
+        at_once: weights that are multiplied with all words of a window in one product.
+        by_step: weights that are multiplied once per step, one layer after the other. The gradient
+            of each weight is one product.
         attended: keys that a word's attention reads in a layer; 0 for a recurrent network.
     """
 
@@ -60,8 +60,8 @@ class GemmFloor:
     Args:
         shape: the network and its widths, batch and steps.
         vocab: number of words; 0 leaves the classifier out.
-        settings: the arithmetic of these settings, and the route that this package measured to be
-            the fastest. None is PyTorch's usual way.
+        settings: with settings, products have their arithmetic and take the way that this package
+            measured to be fastest. None takes PyTorch's usual way.
     """
 
     def __init__(self, shape: Settings, vocab: int, settings: Settings | None = None) -> None:
@@ -107,12 +107,12 @@ class GemmFloor:
             product()
 
     def _multiply(self, a: Tensor, b: Tensor) -> Tensor:
-        """Make one product."""
+        """Compute one product."""
         out = a.new_empty(len(a), b.shape[1])
         return torch.mm(a, b, out=out) if self.settings is None else matmul(a, b, out)
 
     def _recur(self, layer: list[Tensor]) -> None:
-        """Make the products of a recurrence, one for each weight and step."""
+        """Compute the products of a recurrence, one for each weight and step."""
         a = self.words[layer[0].shape[1]][: self.batch]
         multiply = [
             partial(torch.mm, mat2=weight_PK.t())

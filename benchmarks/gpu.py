@@ -1,12 +1,12 @@
 """Time the loss and training steps on a GPU.
 
-The loss is timed as by ``loss.py --device cuda``: 8,192 tokens, width 2,048, bfloat16, beside plain
-cross-entropy, and beside Liger-Kernel's and Apple's where they are installed. The goals are 1.0
-times plain at alpha = 0 and 1.3 times with the augmented loss.
+The loss is timed as by ``loss.py --device cuda``: 8,192 tokens, width 2,048, bfloat16. It is
+compared with plain cross-entropy, and with the losses of Liger-Kernel and Apple if these are
+installed. The goals are 1.0 times plain at alpha = 0, and 1.3 times with the augmented loss.
 
-A step is a plain PyTorch model's, and ours with and without each of its means. The ways take steps
-in turn, round by round. The median of the rounds is printed, in words per second and as a ratio to
-the plain model in the same precision.
+The training steps are those of a plain PyTorch model, and ours with and without Triton and CUDA
+graphs. They take turns, round by round. The median of the rounds is printed, in words per second
+and as a ratio to the plain model in the same precision.
 
     pip install liger-kernel cut-cross-entropy    # for the loss; optional
     python benchmarks/gpu.py                      # both
@@ -150,7 +150,7 @@ def profile(step: Callable[[], None]) -> None:
 
 
 def loss_table() -> str:
-    """Return the times of the loss and of others' at vocabularies of today's language models."""
+    """Return the times of our loss and others at vocabularies of today's language models."""
     shapes = {"vocabs": (32_000, 128_256), "dims": (2048,), "tokens": 8192}
     return loss.table_of(list(loss.rows(**shapes, seconds=2, device="cuda", dtype=torch.bfloat16)))
 

@@ -10,9 +10,9 @@ way trains in fresh processes. The ways take turns, round by round:
 Time is the median of ``--steps`` steps without the first two. Memory is measured in a process of
 its own, in which the C library returns freed memory at once, so that resident memory is what is in
 use. Weights and optimizer states are not counted. "MiB of a step" is the peak above them until the
-update: activations, loss, gradients. "MiB of the loss" is the part of the head and the loss: the
-peak after the last layer's output is made and before its gradient is used, above what was in use
-then.
+update: activations, loss and gradients. "MiB of the loss" is the share of the head and the loss. It
+is measured from the moment when the last layer has computed its output until the gradient of this
+output is used: the peak above the memory in use at the beginning.
 
     python benchmarks/huggingface.py
     python benchmarks/huggingface.py --layers 2 --tokens 256 --rounds 1
@@ -40,7 +40,7 @@ from tiedlm.experiments.reproduce import markdown_table
 WAYS = ("own", "AL", "alpha = 0")
 _EXAMPLES = Path(__file__).parents[1] / "examples"
 _LABELLED = ("input_ids", "labels")
-# Blocks from 64 KiB on are the system's again once they are freed, and so is the end of the heap.
+# Freed blocks of 64 KiB or more return to the system at once, and so does the end of the heap.
 _RETURNS_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0",
 }  # fmt: skip
@@ -124,7 +124,7 @@ def _time() -> Any:
 
 
 def _memory(model: Any) -> Any:
-    """Return a callback that takes the peak of a step, and the loss's part of it."""
+    """Return a callback that measures the peak of a step, and the share of the loss."""
     from transformers import TrainerCallback
 
     class Peaks(TrainerCallback):

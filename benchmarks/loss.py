@@ -1,9 +1,10 @@
-"""How long the loss takes beside plain cross-entropy, forward and backward.
+"""Time the loss and plain cross-entropy, forward and backward.
 
-Every way is timed in turn, round after round, in one process, so that whatever else the machine
-does falls on all of them. The table has the minimum of the rounds, in ms, and its ratio to plain,
-`F.cross_entropy(F.linear(h, W), y)`. Targets are real text, weights are tied, and ours are bare
-calls. The floor is the three products of plain, each made by the fastest way of this machine.
+All ways are timed in turn, round after round, in one process, so that other load on the machine
+slows all of them. The table has the minimum of the rounds, in ms, and its ratio to plain,
+`F.cross_entropy(F.linear(h, W), y)`. The targets are real text, and the weights are tied. Our loss
+is called directly, without any setting. The floor is the three matrix products of plain, each
+computed in the way that is fastest on this machine.
 
     python benchmarks/loss.py                                  # the table of docs/loss.md
     python benchmarks/loss.py --vocab 10000 --dims 200 650 --seconds 5
@@ -37,7 +38,7 @@ from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.matmul import matmul
 from tiedlm.native.processor import why_not_fast_fp32
 
-# What torch.compile kept of a process with another ATEN_CPU_CAPABILITY crashes this one.
+# Code that torch.compile cached under another ATEN_CPU_CAPABILITY would crash this process.
 _CACHE = Path(tempfile.gettempdir(), f"inductor-{torch.backends.cpu.get_cpu_capability()}")
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_CACHE))
 
@@ -63,7 +64,7 @@ class Row(NamedTuple):
 
 
 def floor(hidden: Tensor, weight: Tensor, targets: Tensor) -> None:
-    """Multiply as often as the gradient of a linear layer needs, and do nothing else."""
+    """Compute the products of a linear layer and its gradient, and nothing else."""
     with torch.no_grad():
         scores = hidden.new_empty(len(hidden), len(weight))
         matmul(hidden, weight.t(), scores)
@@ -80,7 +81,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Non
 
 
 def autograd(hidden: Tensor, weight: Tensor, targets: Tensor, target_grad: bool = True) -> None:
-    """Write the augmented loss down as one would, with every buffer that autograd keeps."""
+    """Compute the augmented loss in plain autograd, which keeps every buffer."""
     scores = functional.linear(hidden, weight)
     embedding = weight if target_grad else weight.detach()
     soft = torch.softmax(functional.linear(embedding[targets], embedding) / TEMPERATURE, dim=-1)
@@ -99,7 +100,7 @@ def ours(
 
 
 def ways(device: str, also: Sequence[str] = ()) -> dict[str, Way]:
-    """Return what is timed, by name.
+    """Return the functions to time, by name.
 
     Args:
         device: "cpu" or "cuda".
@@ -152,9 +153,9 @@ def _of_others() -> Iterator[tuple[str, Way]]:
 def real_targets(tokens: int) -> Tensor:
     """Return a window of real text: 20 streams of State of the Union addresses.
 
-    Of the windows of 700 words it is the first with 360 distinct ones or more, as many as the
-    median window of Penn Treebank has (this text's median is 338). Other sizes are cut from it or
-    begin there, and go round the text where they are longer than it.
+    It is the first window of 700 words with 360 distinct words or more, because Penn Treebank's
+    median window has 360 (this text's median is 338). Smaller sizes are cut from it. Larger sizes
+    begin there, and start again at the beginning of the text when it ends.
     """
     streams = torch.from_numpy(batch_streams(load_corpus("sotu", progress=False).train, 20))
     for start in range(0, streams.shape[1], 35):
@@ -182,10 +183,10 @@ def tensors(
 def measure(
     table: dict[str, Way], inputs: tuple[Tensor, Tensor, Tensor], seconds: float
 ) -> dict[str, float]:
-    """Return the minimum of each way in ms: of two rounds, and of as many as fit the seconds.
+    """Return the minimum of each way in ms, over two rounds and as many more as fit the seconds.
 
-    What is slow is left out after these two. The round before them compiles, and does not count.
-    A way that fails has no time: there is no compiler, or not memory enough.
+    Slow ways are left out after two rounds. A first round, for compiling, does not count. A way
+    that fails has no time, for example without a compiler or with too little memory.
     """
     times: dict[str, float] = {}
     failed: set[str] = set()

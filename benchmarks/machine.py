@@ -1,4 +1,4 @@
-"""Say what machine a benchmark ran on: no ratio holds on all of them."""
+"""Describe the machine of a benchmark, because ratios differ from machine to machine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Print the page of benchmarks that a report of speed needs, in under five minutes.
 
 The page has the machine, the loss beside plain cross-entropy, a training step beside ``nn.LSTM``,
-and how this machine makes its matrix products. Each table has the floor, the products alone.
+and how this machine makes its matrix products. Each table also has the floor: the time of the
+matrix products alone.
 
     python benchmarks/page.py        # or: make bench
 

@@ -1,11 +1,11 @@
-"""The products of the loss as PyTorch makes them, and by the measured ways of tiedlm.matmul.
+"""Time the matrix products of the loss, by PyTorch alone and by the measured ways of tiedlm.matmul.
 
     python benchmarks/products.py                       # widths 200, 650, 1500; 10,000 words
     python benchmarks/products.py --vocab 33278 --dims 200 --precision bf16
 
-Milliseconds on one thread, the median of rounds in which the two take turns; before each product
-the cache is filled with something else, as it is inside a step. `tiedlm info --measure` shows the
-time of each way.
+The table has milliseconds on one thread: the median of rounds in which the two take turns. Before
+each product the processor's cache is filled with other data, as inside a step. `tiedlm info
+--measure` shows the time of each way.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.matmul import matmul
 
 TOKENS = 700  # a window of 20 streams and 35 steps
-_CACHE = 2**24  # numbers: more than any cache holds
+_CACHE = 2**24  # elements: more than any cache holds
 
 
 def ways(
     dim: int, vocab: int, dtype: torch.dtype
 ) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
-    """Return each product made by PyTorch alone and by :func:`tiedlm.matmul.matmul`."""
+    """Return each product, computed by PyTorch alone and by :func:`tiedlm.matmul.matmul`."""
     hidden, weight = torch.randn(TOKENS, dim).to(dtype), torch.randn(vocab, dim).to(dtype)
     grad = torch.randn(TOKENS, vocab).to(dtype)
     scores, of_weight = torch.empty(TOKENS, vocab, dtype=dtype), torch.empty(vocab, dim)

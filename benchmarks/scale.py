@@ -1,13 +1,13 @@
-"""How the loss grows with vocabulary, number of tokens and width, in time and in memory.
+"""Measure how the cost of the loss grows with vocabulary, tokens and width, in time and memory.
 
-The ways are timed in turn in one process, as in ``loss.py``: after a round of at most 1,024 tokens
-that does not count, rounds until ``--seconds`` have passed, and at least one. "Plain" is what one
-writes today, `F.cross_entropy(F.linear(h, W), y)`. Where its matrices would not fit
-``--memory-limit``, it takes the tokens in pieces that do, each forward and backward.
+The ways are timed in turn in one process, as in ``loss.py``. A first round of at most 1,024 tokens
+does not count. Then rounds follow until ``--seconds`` have passed, and at least one. "Plain" is
+what one writes today, `F.cross_entropy(F.linear(h, W), y)`. If its matrices would exceed
+``--memory-limit``, it takes the tokens in several parts, each forward and backward.
 
-With ``--memory``, each way also runs once in a fresh process, as in ``memory.py``: MiB of its peak
-above inputs and gradients. "Promised" is the bound of docs/loss.md: one chunk of scores and as much
-for soft targets, and for the gradient through them twice that.
+With ``--memory``, each way also runs once in a fresh process, as in ``memory.py``. The table has
+the MiB of its peak above inputs and gradients. "Promised" is the bound of docs/loss.md: one chunk
+of scores, and as much again for soft targets, or twice as much with the gradient through them.
 
     python benchmarks/scale.py                             # all three tables, some minutes
     python benchmarks/scale.py --vary tokens --memory
@@ -48,7 +48,7 @@ MEMORY_WAYS = {
 
 
 def plain_in_pieces(hidden: Tensor, weight: Tensor, targets: Tensor, rows: int) -> None:
-    """Take plain cross-entropy of so many tokens at a time."""
+    """Compute plain cross-entropy of ``rows`` tokens at a time."""
     for start in range(0, len(targets), rows):
         piece = slice(start, start + rows)
         scores = functional.linear(hidden[piece], weight)

@@ -1,4 +1,4 @@
-"""The steps that the benchmarks of training time, and how they time them."""
+"""The training steps that the benchmarks compare, and the function that times them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from tiedlm.training.step import Objective, train_step
 CPU = torch.device("cpu")
 EVALUATED = 80_000  # words
 STEPS = 8  # of a way in a round
-WARM = 4  # of them that do not count
+WARM = 4  # of these steps do not count
 
 
 class PlainModel(nn.Module):
-    """What a user writes today."""
+    """A tied model as a user of plain PyTorch writes it."""
 
     def __init__(self, settings: Settings, vocab: int) -> None:
         super().__init__()
@@ -75,10 +75,10 @@ class PlainSteps:
 
 
 class Elsewhere:
-    """Another program's steps, in a process of their own.
+    """Run steps in a process of their own, which this package's settings do not affect.
 
-    What this package sets for a whole process - the route of products, what becomes of freed
-    memory - is not set there, nor was it ever.
+    Such settings are how products are computed and whether freed memory is kept. They apply to a
+    whole process, and traces of them may remain after they are undone.
     """
 
     def __init__(self, kind: type, *arguments: Any) -> None:
@@ -91,13 +91,13 @@ class Elsewhere:
         self.process.start()
 
     def __call__(self) -> None:
-        """Take one step there, and wait for it."""
+        """Take one step in the other process, and wait for it."""
         self.pipe.send(None)
         self.pipe.recv()
 
 
 def serve(pipe: Connection, threads: int, kind: type, arguments: tuple[Any, ...]) -> None:
-    """Take a step whenever asked."""
+    """Take a step for each message that arrives."""
     torch.set_num_threads(threads)
     with suppress(EOFError):  # the end of the other process
         step = kind(*arguments)
@@ -147,7 +147,7 @@ class NetworkSteps:
 
 
 class BareSteps:
-    """Steps that a library user writes with this package's model: nothing else of it is called."""
+    """Steps as a user of the library writes them: of this package, only the model is called."""
 
     def __init__(self, settings: Settings, tokens_BT: Tensor, vocab: int) -> None:
         torch.manual_seed(1)
@@ -202,7 +202,7 @@ class ScoringSteps(EvaluationSteps):
 
 
 def words(settings: Settings, vocab: int) -> Tensor:
-    """Return the words of one window and the next, ``(B, T + 1)``, frequent as Zipf's law says."""
+    """Return random words ``(B, T + 1)`` for a window and its targets, by Zipf's law."""
     generator = torch.Generator().manual_seed(0)
     by_rank = 1 / torch.arange(1, vocab + 1, dtype=torch.float64)
     count = settings.batch_size * (settings.bptt + 1)
@@ -213,8 +213,8 @@ def words(settings: Settings, vocab: int) -> Tensor:
 def measure(table: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Return the seconds that each way takes for a window of words, sorted.
 
-    In each round every way takes some steps, of which the first do not count: they find the caches
-    as another way left them, and memory that is not yet in its hands.
+    In each round every way takes some steps. The first ones do not count, because the way before
+    has filled the caches with its own data, and memory has to be allocated.
     """
     times: dict[str, list[float]] = {name: [] for name in table}
     for _ in range(rounds):

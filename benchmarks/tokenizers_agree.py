@@ -1,9 +1,9 @@
 """Fuzz: does the exported tokenizer split text as tiedlm does?
 
-Makes random lines from words, signs that touch them, and every assigned character, and splits each
-with :func:`tiedlm.data.tokenize` and with the ``tokenizer.json`` of an exported run. The first
-difference is printed, and the exit status is 1. A seed gives the same lines each time, so that a
-long run can be cut into parts.
+Makes random lines of words, of signs attached to words, and of all assigned characters. Splits each
+line with :func:`tiedlm.data.tokenize` and with the ``tokenizer.json`` of an exported run. At the
+first difference, it prints the line and exits with status 1. A seed always gives the same lines, so
+a long run can be cut into parts.
 
     python -m benchmarks.tokenizers_agree --lines 1000000
     python -m benchmarks.tokenizers_agree --lines 250000 --seed 2
@@ -86,7 +86,7 @@ KINDS = 4
 
 
 def characters() -> list[str]:
-    """Return every assigned character, and none that a library may know in another version."""
+    """Return all assigned characters except the newline and those of private use."""
     points = (chr(n) for n in range(0x110000) if not 0xD800 <= n < 0xE000)
     return [c for c in points if unicodedata.category(c) not in ("Cn", "Co") and c != "\n"]
 

@@ -1,12 +1,12 @@
-"""Training steps of this package beside the plain model that everybody writes today.
+"""Compare training steps of this package with those of a plain PyTorch model.
 
-The plain model is two-layer `nn.LSTM`, a tied linear layer, `cross_entropy`, clip and SGD: no
-variational dropout, no augmented loss. Ours has both dropouts on. A step is forward, loss,
-backward, clip and update, on one batch; every way takes its steps in turn, round after round.
+The plain model is a two-layer `nn.LSTM`, a tied linear layer, `cross_entropy`, clip and SGD. It has
+no variational dropout and no augmented loss. Our models have both dropouts on. A step is forward,
+loss, backward, clip and update, on one batch. All ways take their steps in turn, round after round.
 
-A "bare" way is the step of a library user who calls nothing but the model and its loss. The others
-are the steps of `tiedlm train`. The first lines name the machine and its limits: an AVX2 machine is
-stood for by ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 CC="cc -mno-avx512f".
+A "bare" step is that of a library user who calls only the model and its loss. The other steps are
+those of `tiedlm train`. The first lines name the machine and its limits. To imitate a machine with
+AVX2 only, set ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 CC="cc -mno-avx512f".
 
     python benchmarks/training.py                       # the table of docs/performance.md
     python benchmarks/training.py --dims 200 --rounds 20 --ways "RE, bare" "RE, fp32" GEMMs
@@ -65,7 +65,7 @@ VARIED = {
 def ways(
     settings: Settings, vocab: int, wanted: Sequence[str] = ("",)
 ) -> dict[str, Callable[[], object]]:
-    """Return what is timed, by name: the ways whose name has one of the wanted parts."""
+    """Return the steps to time, by name: those whose name contains one of the wanted parts."""
     tokens_BT = words(settings, vocab)
     real = {"tied": True, "alpha": 13.0}
     models = {
@@ -94,10 +94,10 @@ def ways(
 
 
 def network_ways(settings: Settings, vocab: int) -> dict[str, Callable[[], object]]:
-    """Return the steps of a network by name, each group after the products of its steps.
+    """Return the steps of a network by name; the matrix products alone come before each group.
 
-    "Network" is forward and backward of the network alone. "Readable" is its layer without the
-    hand-written gradient, where it has one.
+    "Network" is forward and backward of the network alone. "Readable" is the same with its readable
+    layer, which has no hand-written gradient, if the network has one.
     """
     settings = settings.replace(tied=True, precision="fp32")
     tokens_BT = words(settings, vocab)
@@ -117,7 +117,7 @@ def network_ways(settings: Settings, vocab: int) -> dict[str, Callable[[], objec
 
 
 def show_network(settings: Settings, vocab: int, rounds: int) -> None:
-    """Print what a step of a network takes, beside its products alone."""
+    """Print the time of a step of a network, and of its matrix products alone."""
     floor = 0.0
     for name, values in measure(network_ways(settings, vocab), rounds).items():
         median = statistics.median(values)
@@ -130,15 +130,15 @@ def show_network(settings: Settings, vocab: int, rounds: int) -> None:
 
 
 class Row(NamedTuple):
-    """What was measured of one way at one width.
+    """The measurements of one way at one width.
 
     Args:
         dim: width of the word vectors and of every layer.
-        way: what took the steps.
+        way: name of the way.
         least_ms: the fastest step.
         median_ms: the median step.
         tokens: words a second of the median step.
-        beside_least: how many times as fast as nn.LSTM's by the fastest step; None without it.
+        beside_least: how many times as fast as nn.LSTM, by the fastest step; None without nn.LSTM.
         beside_median: the same by the median step.
     """
 
@@ -184,7 +184,7 @@ def show(row: Row) -> None:
 
 
 def vary(name: str, rounds: int) -> None:
-    """Print how the time of a step grows with one thing."""
+    """Print how the time of a step grows with one quantity."""
     wanted = (BASE, "RE, fp32", "REAL, fp32", "REAL, bf16", "evaluation, fp32")
     print(f"\n| {name} | " + " | ".join(f"{way}: µs a token" for way in wanted) + " |")
     print("|---|" + "---|" * len(wanted))
@@ -216,13 +216,14 @@ def show_profile(dim: int, vocab: int, way: str) -> None:
 
 
 def show_memory(dim: int, vocab: int) -> None:
-    """Print the memory of a REAL step beside what it cannot do without, from a fresh process."""
+    """Print the memory of a REAL step and the least that it needs, from a fresh process."""
     settings = settings_of(dim).replace(tied=True, alpha=13.0, precision="fp32")
     count = settings.batch_size * settings.bptt
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         used = pool.apply(peak_of_steps, (settings, vocab))
     parameters = model_config(settings, vocab).num_params()
-    # Of each layer: four gates, the cell, its tanh and the output; before them the word vectors.
+    # For each layer: four gates, the cell, its tanh and the output. Before the layers: the word
+    # vectors.
     activations = count * (settings.n_layers * 7 + 1) * dim + count * vocab
     floor = 4 * (2 * parameters + activations)
     print(
@@ -233,7 +234,7 @@ def show_memory(dim: int, vocab: int) -> None:
 
 
 def peak_of_steps(settings: Settings, vocab: int) -> int:
-    """Return by how many bytes three steps raise this process's peak (Linux)."""
+    """Return by how many bytes three steps raise this process's peak memory (Linux only)."""
 
     def kilobytes(name: str) -> int:
         status = Path("/proc/self/status").read_text()

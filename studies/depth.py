@@ -1,9 +1,9 @@
 """Does depth help a recurrent highway network of four million parameters?
 
-Trains RHN of depth 2, 3 and 5 beside an LSTM on the whole of Penn Treebank. All have about four
-million parameters: word vectors and layers get the width at which they have. All are tied, with a
-bias. All train for 30 epochs, with a learning rate that falls as a cosine to a fiftieth of where it
-began. The LSTM has the rate and the dropout of `ptb-small-re`, RHN its own.
+Trains RHN of depth 2, 3 and 5 beside an LSTM on the whole of Penn Treebank. The widths are chosen
+so that each has about four million parameters. All are tied, with a bias. All train for 30 epochs,
+with a learning rate that falls as a cosine to a fiftieth of where it began. The LSTM has the rate
+and the dropout of `ptb-small-re`, RHN its own.
 
 The same command resumes what was stopped. Each time it prints the table of the finished models and
 writes it to results/.

@@ -1,9 +1,10 @@
 """How much do temperature, cache, dynamic evaluation and mixtures gain on finished runs?
 
 Each run is evaluated plainly, with a fitted temperature, with a cache, with dynamic evaluation, and
-with dynamic evaluation and a cache together. Several runs are also mixed. A gain is against the
-plain evaluation of the same run; that of a mixture is against the run with the best validation. The
-last column but one compares each run with the first one, under the same method.
+with dynamic evaluation and a cache together. Several runs are also mixed. The gain of a run is
+measured against plain evaluation of the same run. The gain of a mixture is measured against the run
+with the best validation perplexity. The last column but one compares each run with the first run,
+under the same method.
 
 With --tune all settings are fitted on validation first, as `tiedlm evaluate --tune` does, and kept
 in the run folders. Without it they are those that were fitted before, or the published ones. Test

@@ -22,7 +22,7 @@ from tiedlm.training.settings import Settings
 
 
 class PathNorms(NamedTuple):
-    """Mean norms over windows of the embedding's gradient, by path and of their sum."""
+    """Mean norms of the embedding's gradient, by path and in total; the mean is over windows."""
 
     input: float
     output: float

@@ -173,8 +173,8 @@ def finished(found: dict[Key, Job]) -> dict[Key, Job]:
 def with_kept(name: str, found: dict[Key, Job], results: Path) -> dict[Key, Job]:
     """Return the finished jobs and, for the rest, the runs that are kept in ``results/``.
 
-    If several kept runs fit, the study's own come first, then the newest. A kept run is unpacked
-    into a temporary folder without weights; :func:`has_weights` tells.
+    If several kept runs fit, the runs of this study come first, then the newest. A kept run is
+    unpacked into a temporary folder. It has no weights, so ask :func:`has_weights` first.
     """
     here, kept = finished(found), {}
     for run in sorted(kept_runs(results), key=lambda run: run.folder.match(f"????-??-??_{name}")):
@@ -201,7 +201,7 @@ def has_weights(job: Job) -> bool:
 
 
 def kept_measurements(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Return this study's newest measurements in ``results/`` with --show, else nothing."""
+    """Return this study's newest measurements in ``results/`` if --show is given, else nothing."""
     paths = sorted(options.results.glob(f"????-??-??_{name}/{_MEASURED}")) if options.show else []
     return dict(read_json(paths[-1])) if paths else {}
 

@@ -3,9 +3,9 @@
     make demo
     python -m studies.idea runs/demo [--word years] [--out docs/images]
 
-Three pictures are of the trained models: what the losses ask for, where they push, and how many
-parameters a model has. The fourth is a training of its own, of twelve words in two dimensions. It
-shows why the word vectors and the classifier meet.
+Three pictures show the trained models: what the losses ask for, where they push, and how many
+parameters a model has. For the fourth picture the program trains a classifier of twelve words in
+two dimensions. It shows why the word vectors and the classifier come together.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ def train_toy(steps: int = TOY_STEPS, seed: int = 5) -> tuple[Tensor, Tensor, Te
     angles = torch.arange(TOY_WORDS, dtype=torch.float64) * 2 * torch.pi / TOY_WORDS
     vectors_VD = torch.stack([angles.cos(), angles.sin()], dim=1)
     classifier_VD = torch.randn(TOY_WORDS, 2, dtype=torch.float64)
-    classifier_VD -= classifier_VD.mean(0)  # a softmax does not see what all rows share
+    classifier_VD -= classifier_VD.mean(0)  # a softmax ignores what all rows have in common
     before_VD = classifier_VD.clone()
     hidden_VD = torch.randn(TOY_WORDS, 2, dtype=torch.float64)
     both = [classifier_VD.requires_grad_(), hidden_VD.requires_grad_()]

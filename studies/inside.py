@@ -30,8 +30,8 @@ class Inside(NamedTuple):
         distance: subspace distance of L^T and W; 0 if tied.
         choices: how many words a soft target is spread over, as a share of the vocabulary:
             ``exp(H) / V``, with H the mean entropy of the soft targets in nats. 1 is uniform.
-        push: the gradients of the augmented loss with respect to the scores, divided by those of
-            cross-entropy. Of both the absolute values are summed, over words and tokens.
+        push: the size of the augmented loss's gradient with respect to the scores, divided by that
+            of cross-entropy. The size is the sum of absolute values over words and tokens.
     """
 
     vectors: float

@@ -22,7 +22,7 @@ from tiedlm.training.run_files import RESULT
 if TYPE_CHECKING:
     from studies.networks import Cell, Point, Runs
 
-# Each model with the ones it is compared with, which differ from it by AL or by RE.
+# model -> the models with which it is compared, which differ from it by AL or by RE
 COMPARED = {
     "AL-0.65": ("VD",), "AL-2.6": ("VD",), "RE": ("VD",),
     "REAL-0.65": ("VD", "RE"), "REAL-2.6": ("VD", "RE"),
@@ -43,7 +43,7 @@ def changes(counting: Runs, cell: Cell, base: str) -> list[float]:
 
 
 def noise(samples: Iterable[list[float]]) -> tuple[float, int]:
-    """Return the standard deviation inside samples, pooled, and its degrees of freedom."""
+    """Return the pooled standard deviation within samples, and its degrees of freedom."""
     squares, freedom = 0.0, 0
     for sample in samples:
         if len(sample) > 1:

@@ -195,9 +195,9 @@ def hours(text: str, network: str) -> float:
 
 
 def cost_table(cells: Sequence[Cell], finished: Runs, over: set[Key], seeds: int) -> str:
-    """Return the hours that the runs which are not ``over`` may take on one core.
+    """Return the hours that the remaining runs may take on one core.
 
-    Where a text and network have finished runs, their mean time counts, else the estimate.
+    If runs of the same text and network are finished, their mean time is used, else the estimate.
     """
     body, total = [], 0.0
     for text, network in dict.fromkeys(cell[:2] for cell in cells):

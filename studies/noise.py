@@ -5,8 +5,9 @@ share one text, one schedule and one size. Three seeds of one kind of model say 
 noise. All kinds together say more, provided that seeds matter equally in each. The table is in
 docs/reproduction.md.
 
-The studies pair differences by seed. Pairing helps only if a seed is good or bad for every kind.
-The last number of the table, the deviation without the seeds' own means, says whether it is.
+The studies pair differences by seed. Pairing helps only if a seed is good or bad for every kind of
+model. The last number of the table shows whether this is so: it is the deviation after the mean of
+each seed is subtracted.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ OTHERS: tuple[Point, ...] = tuple(
 )
 GRID = (RE, *OWN, *OTHERS)
 Numbers = dict[str, list[float]]  # the second table by point: means, and the number of seeds
-# Points that are runs of semantic.py, and the run of it that another strength of a target changes.
+# Points that are runs of semantic.py. Other strengths of a target change the settings of its run.
 SHARED = {
     RE: BASE, ("own", 0.65, 20.0): REAL, ("detached", 0.65, 20.0): "own, detached",
     ("uniform", 0.65, 20.0): "uniform", ("permuted", 0.65, 20.0): "permuted rows",

@@ -16,7 +16,7 @@ from tiedlm.experiments.recipes import get_recipe
 from tiedlm.files import read_json
 from tiedlm.training.settings import Settings
 
-# PTB's first 22.5% with a schedule of 15 epochs: a tenth of an hour a run on one core.
+# PTB's first 22.5% with a schedule of 15 epochs: a tenth of an hour per run on one core.
 PTB = {"fraction": 0.225, "min_count": 2, "epochs": 15, "decay_after": 5, "lr_decay": 0.75}
 CORPORA = {"sotu-short": ("demo", {}), "ptb-22.5%": ("ptb-small", PTB)}
 NAMES = {"": "VD-LSTM", "-re": "RE", "-al": "AL", "-real": "REAL"}
