@@ -150,10 +150,10 @@ def figure1(images: Path) -> str:
         "![Figure 1](images/figure1.png)\n\n"
         "`beta` is the share of the augmented loss: the models are trained with "
         "`beta tau^2 V J_aug + (1 - beta) J`, where J is cross-entropy and tau the temperature. "
-        'The column "the paper" has what can be read off its curves, which come without numbers. '
-        "Its distance is low from temperature 2 on at beta 1, as here.\n\n"
-        'A run counts as "learned nothing" if J ended above ln V - 0.1 on its own training text, '
-        "as without any knowledge or worse. It counts in all columns.\n\n"
+        'The column "the paper" has values that we read off its curves, because it gives no '
+        "numbers. At beta 1 the paper's distance is low from temperature 2 on, as ours is.\n\n"
+        'A run counts as "learned nothing" if J ended above ln V - 0.1 on its own training text. '
+        "Its predictions are then no better than guessing. All columns include such runs.\n\n"
         + markdown_table(header, body)
     )
 
@@ -235,17 +235,18 @@ def page(found: Kept, images: Path) -> str:
         + "\n## Figure 1: the distance of the two spaces\n\n"
         + figure1(images)
         + "\n## Equation 4.3 on trained models\n\n"
-        + "The distance of `tau^2 V dJ_aug/dz` from `z - L^T u`, both centred, relative to the "
-        + "latter.\n\n"
+        + "The error is the distance of `tau^2 V dJ_aug/dz` from its limit `z - L^T u`, divided "
+        + "by the norm of the limit. Both are centred.\n\n"
         + table_of("high-temperature")
         + "\n## Figure 2: validation curves\n\n"
         + figure2
         + "\n## Is the augmented loss's gain semantic?\n\n"
         + "`python -m studies.semantic --long` trains small tied models on Penn Treebank's first "
-        + "22.5%, with the paper's schedule of 45 epochs.\n\nThe second table has the nats a word "
-        + "beside RE, by how often the target was seen in training; below 0 is better. In "
-        + "brackets is a 95% interval over the test text, for each seed. The third table has the "
-        + "norm of the embedding's gradient by its path, with its share of the sum of the norms. "
+        + "22.5%, with the paper's schedule of 45 epochs.\n\nThe second table compares each "
+        + "soft target with RE, in nats per word, by how often the next word was seen in "
+        + "training. Below 0 is better. In brackets is a 95% interval over the test text, for "
+        + "each seed. The third table has the norm of the embedding's gradient, for each path of "
+        + "the gradient, with its share of the sum of the norms. "
         + '"Label smoothing e" mixes in a share e of the uniform distribution. "Uniform at 1, e" '
         + "is a uniform soft target at temperature 1 with alpha e / (1 - e).\n\n"
         + table_of("semantic-long")
@@ -260,10 +261,10 @@ def page(found: Kept, images: Path) -> str:
         + "temperature.\n\n"
         + noise.table(RESULTS)
         + "\n## The strength of the augmented loss\n\n"
-        + "`python -m studies.strength` trains REAL on the same text for 45 epochs, with other "
-        + "targets too. Gamma 0 is RE. The second table has means over 8,000 validation words: "
-        + "the spread over the vocabulary of a token's scores and of its target's similarities, "
-        + "the cosine of the two, and the entropy of the prediction.\n\n"
+        + "`python -m studies.strength` trains REAL on the same text for 45 epochs, also with "
+        + "other soft targets. Gamma 0 is RE. The second table has means over 8,000 validation "
+        + "words: the spread over the vocabulary of a token's scores and of its target's "
+        + "similarities, the cosine of the two, and the entropy of the prediction.\n\n"
         + table_of("strength")
         + "\n## A bias in the tied classifier\n\n"
         + "`python -m studies.bias` trains small models on Penn Treebank's first 22.5%, for 45 "
@@ -271,7 +272,7 @@ def page(found: Kept, images: Path) -> str:
         + table_of("bias")
         + "\n## The gain by size of the text\n\n"
         + "`python -m studies.data_size` trains small models on parts of Penn Treebank with the "
-        + "vocabulary of the part. Runs stop after 5 epochs without a better one, except on the "
+        + "vocabulary of the part. Runs stop after 5 epochs without improvement, except on the "
         + "whole text.\n\n"
         + "![The gain by size of the text](images/data_size.png)\n\n"
         + table_of("data-size")
@@ -279,9 +280,9 @@ def page(found: Kept, images: Path) -> str:
         + "`python -m studies.bf16` trains REAL on Penn Treebank's first 22.5%.\n\n"
         + table_of("bf16")
         + "\n## Parameters\n\n"
-        + "The paper gives 20M untied and 14M tied for medium. One matrix of 10,000 words and 650 "
-        + "units has 6.5M, so a tied model has 13.3M. The paper's 14M is perhaps the rounded 20M "
-        + "less 6.5M.\n\n"
+        + "For medium models the paper gives 20M parameters untied and 14M tied. One matrix of "
+        + "10,000 words and 650 units has 6.5M, so our tied model has 13.3M. The paper's 14M may "
+        + "be the rounded 20M minus 6.5M.\n\n"
         + parameters()
         + "\n## Predictions\n\n"
         + predictions()

@@ -331,13 +331,13 @@ def appendix(found: Runs, results: Path) -> str:
             last_table(found),
         ),
         "What each addition changes": (
-            "Both models have as many sessions, and the seeds are shared.",
+            "Both models have the same number of sessions and the same seeds.",
             additions_table(found),
         ),
         "What a second session brings": ("", sessions_table(found)),
         "How far seeds are apart": ("", spread_table(found)),
         "Runs that were made again": (
-            "These runs have the same model and session, most of them the same seed too. Other "
+            "These runs have the same model and session, and most of them the same seed. Other "
             "machines and later code round differently. "
             + noise.of_the_whole_text(kept_runs(results)),
             repeated_table(results),
