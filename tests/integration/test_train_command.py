@@ -84,7 +84,7 @@ def test_a_folder_with_another_programs_configuration_is_refused(capsys, tiny_co
     (tmp_path / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
     status, _, err = run(capsys, "train", "small-real", "--data", tiny_corpus, "--out", tmp_path)
     assert status == 2
-    assert "config.json is no run's" in err
+    assert "config.json is not a run's" in err
     assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["config.json"]
 
 

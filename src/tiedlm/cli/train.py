@@ -84,7 +84,7 @@ def _recipe(name: str) -> Settings:
             )
         if Path(name).exists():
             raise UserError(
-                f"{name!r} is no recipe; to train on your own text, give --data {name}: "
+                f"{name!r} is not a recipe; to train on your own text, give --data {name}: "
                 f"`tiedlm train small-real --data {name}`"
             )
     return get_recipe(name)

@@ -124,7 +124,7 @@ def _json_texts(path: Path, field: str) -> Iterator[tuple[str, str]]:
         except RecursionError as error:
             raise UserError(f"{place} is nested too deeply") from error
         if not isinstance(record, dict):
-            raise UserError(f"{place} is no record but {_named(record)}; expected {{...}}")
+            raise UserError(f"{place} is {_named(record)}, not a record; expected {{...}}")
         if field not in record:
             raise UserError(f"{place} has no field {field!r}{_others(record)}")
         if not isinstance(record[field], str):

@@ -52,7 +52,7 @@ def read_model(data: bytes, place: str) -> str:
         raise UserError(f"{place} is not a sentencepiece model, or is damaged") from error
     kind = training.get(3, UNIGRAM)
     if not pieces or kind not in (UNIGRAM, BPE):
-        raise UserError(f"{place} is no unigram or BPE model of sentencepiece")
+        raise UserError(f"{place} is not a unigram or BPE model of sentencepiece")
     return str(_tokenizer(pieces, kind, training, normalizer).to_str(pretty=True))
 
 

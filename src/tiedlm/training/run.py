@@ -167,7 +167,7 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
     except (RuntimeError, OverflowError, TypeError, MemoryError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(
-            f"{folder / CONFIG}: 'model' is no model that can be made here: {reason}"
+            f"{folder / CONFIG}: 'model' describes a model that cannot be built here: {reason}"
         ) from error
     _put(tensors, model, folder / WEIGHTS)
     model.vocabulary = vocabulary

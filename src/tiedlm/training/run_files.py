@@ -122,7 +122,7 @@ def corpus_info(folder: Path) -> dict[str, Any]:
     """
     config = _read(folder / CONFIG, {"corpus": dict})
     if "tokenizer" not in config["corpus"]:
-        raise UserError(f"{folder / CONFIG} has no 'tokenizer' of its corpus; is it a run's?")
+        raise UserError(f"{folder / CONFIG} has no 'tokenizer' of its corpus; is it from a run?")
     return dict(config["corpus"])
 
 
@@ -130,10 +130,10 @@ def _read(path: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
     """Read a JSON object and check that it has keys with values of the given types."""
     found = read_json(path)
     if not isinstance(found, dict):
-        raise UserError(f"{path} is no run's: expected an object, found {type(found).__name__}")
+        raise UserError(f"{path} is not a run's: expected an object, found {type(found).__name__}")
     for key, kind in keys.items():
         if not isinstance(found.get(key), kind):
-            raise UserError(f"{path} is no run's, or is damaged: it has no {key!r} as expected")
+            raise UserError(f"{path} is not a run's, or is damaged: it has no valid {key!r}")
     return found
 
 

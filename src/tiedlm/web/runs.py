@@ -190,7 +190,7 @@ class Run:
         if self._loading is not None:
             raise Pending("is being loaded")
         if not (self.folder / CONFIG).is_file():
-            raise UserError(f"{self.folder} is gone, or is no run folder any more")
+            raise UserError(f"{self.folder} is gone, or is not a run folder any more")
         raise UserError(f"{self.folder} has no trained model yet; the first epoch saves one")
 
     def state(self) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def test_parts_may_be_compressed_records(tmp_path: Path):
         ('{"id": 1}', r"line 3 of .* has no field 'text'; it has 'id': give one as"),
         ("{'text': 'a'}", "line 3 of .* is not JSON"),
         ("[" * 100_000, "line 3 of .* (nested too deeply|is not JSON)"),
-        ("[1]", "line 3 of .* is no record but a list"),
+        ("[1]", "line 3 of .* is a list, not a record"),
         ('{"text": null}', "line 3 of .*: 'text' is null, not a text"),
         ('{"text": ""}', "line 3 of .*: 'text' is empty; remove the record"),
         ('{"text": " \\n "}', "line 3 of .*: 'text' is empty; remove the record"),

@@ -37,7 +37,7 @@ def answer(runs: Sequence[Run], asked: Asked) -> Answer:
 
 def _of_run(run: Run) -> Answer:
     if not (run.folder / CONFIG).is_file():
-        raise UserError(f"{run.folder} is gone, or is no run folder any more")
+        raise UserError(f"{run.folder} is gone, or is not a run folder any more")
     settings = read_config(run.folder)["settings"]
     lines = [{key: _number(line, key) for key in KEYS} for line in read_metrics(run.folder)]
     values = [line["valid_ppl"] for line in lines if line["valid_ppl"] is not None]
