@@ -143,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--megabytes", type=float, nargs="+", default=[10.0, 100.0, 1000.0])
     parser.add_argument("--vocab-size", type=int, default=50_000)
-    parser.add_argument("--cores", type=int, help="use at most so many; default: all")
+    parser.add_argument("--cores", type=int, help="use at most this many; default: all")
     parser.add_argument("--raw", action="store_true", help="text that is not tokenized")
     parser.add_argument("--prepare-only", action="store_true", help="do not train")
     parser.add_argument("--folder", type=Path, help="where the texts are written for a while")

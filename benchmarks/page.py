@@ -62,7 +62,7 @@ def main() -> None:
     print("times as fast as nn.LSTM. GEMMs are the products of RE's step alone.\n")
     print(step_table(options.dims), flush=True)
 
-    print("How products are made here, `tiedlm info --measure`:\n", flush=True)
+    print("How products are computed here, `tiedlm info --measure`:\n", flush=True)
     subprocess.run([sys.executable, "-m", "tiedlm", "info", "--measure"], check=False)
     print(f"\n{time.monotonic() - start:.0f} seconds")
 

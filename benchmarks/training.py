@@ -1,12 +1,12 @@
-"""Compare training steps of this package with those of a plain PyTorch model.
+"""Compare training steps of this package with the steps of a plain PyTorch model.
 
 The plain model is a two-layer `nn.LSTM`, a tied linear layer, `cross_entropy`, clip and SGD. It has
 no variational dropout and no augmented loss. Our models have both dropouts on. A step is forward,
 loss, backward, clip and update, on one batch. All ways take their steps in turn, round after round.
 
 A "bare" step is that of a library user who calls only the model and its loss. The other steps are
-those of `tiedlm train`. The first lines name the machine and its limits. To imitate a machine with
-AVX2 only, set ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 CC="cc -mno-avx512f".
+the steps of `tiedlm train`. The first lines name the machine and its limits. To imitate a machine
+with AVX2 only, set ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 CC="cc -mno-avx512f".
 
     python benchmarks/training.py                       # the table of docs/performance.md
     python benchmarks/training.py --dims 200 --rounds 20 --ways "RE, bare" "RE, fp32" GEMMs
@@ -252,7 +252,7 @@ def peak_of_steps(settings: Settings, vocab: int) -> int:
 
 
 def main() -> None:
-    """Time what the command line asks for."""
+    """Read the command line and time the steps."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

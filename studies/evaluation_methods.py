@@ -56,7 +56,7 @@ METHODS = {
     "dynamic": Request(dynamic={"rule": "rms"}),
     "dynamic, cache": Request(dynamic={"rule": "rms"}, cache={}),
 }
-MIXED = ("plain", "dynamic, cache")  # what mixtures are made of
+MIXED = ("plain", "dynamic, cache")  # the methods of the runs in a mixture
 PARTS = ("valid", "test")
 
 Row = dict[str, Any]
@@ -224,7 +224,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tune", action="store_true", help="fit all settings on validation first")
     parser.add_argument(
         "--budget", type=float, default=math.inf, metavar="MINUTES",
-        help="stop after so many minutes with everything saved",
+        help="stop after this many minutes with everything saved",
     )  # fmt: skip
     return parser.parse_args()
 

@@ -88,7 +88,7 @@ def training_parser(
     )
     parser.add_argument(
         "--budget", type=float, default=math.inf, metavar="MINUTES",
-        help="stop after so many minutes with everything saved",
+        help="stop after this many minutes with everything saved",
     )  # fmt: skip
     if precision:
         parser.add_argument(

@@ -3,7 +3,7 @@
 | choice | values | without a choice |
 |---|---|---|
 | ``precision`` | "fp32", "bf16", "auto": type of a product's operands | "fp32" |
-| ``route`` | "auto", "fastest", "default": how float32 products are made on a CPU | "auto" |
+| ``route`` | "auto", "fastest", "default": how float32 products are computed on a CPU | "auto" |
 | ``kernels`` | True, False, "auto": use the compiled kernels on a CPU | "auto" |
 | ``reuse`` | have the C library keep freed memory | False |
 | ``threads`` | threads of PyTorch and of the compiled kernels | PyTorch's own number |
@@ -187,7 +187,7 @@ def _reuse(wanted: bool) -> None:
 
 
 def route_in_use() -> Route:
-    """Return how float32 products are made."""
+    """Return how float32 products are computed."""
     return _switches.route
 
 

@@ -46,8 +46,8 @@ def stream_mask(
 ) -> Tensor | None:
     """Sample this process's part ``(batch_size, width)`` of a mask for a shared batch.
 
-    Each process draws the masks of all streams and keeps those of its own streams. So a stream has
-    the same mask whatever the number of processes.
+    Each process draws the masks of all streams, and keeps the masks of its own streams. So a stream
+    has the same mask for any number of processes.
 
     Args:
         batch_size: number of streams in this process.

@@ -360,7 +360,7 @@ def _can_pack(library: str, dtype: torch.dtype) -> bool:
 
 
 def measured_products(d_hidden: int, rows: int = 20, vocab: int = 10_000) -> dict[str, Choice]:
-    """Return how the products of a training step are made; measure new kinds first.
+    """Return how the products of a training step are computed; measure new kinds first.
 
     Args:
         d_hidden: width of the embedding and of every layer.

@@ -82,7 +82,7 @@ class MethodFlags(TemperatureFlags):
     cache_weight: Annotated[float | None, _flag("Share of the cache in the probability.")] = None
 
     def names(self) -> list[str]:
-        """Return the flags of the methods that were asked for."""
+        """Return the flags of the methods that the user gave."""
         found = [f"--{name}" for name in ("dynamic", "cache") if getattr(self, name)]
         found += ["--temperature"] * (self.temperature is not None)
         return found + ["--mix"] * (self.mix is not None)

@@ -51,7 +51,7 @@ def word_count(kind: type, tokens: Sequence[Token]) -> int:
 
 
 def plain_text(kind: type, tokens: Sequence[Token]) -> str:
-    """Return the text as it is."""
+    """Return the text unchanged."""
     return tokens[0].value
 
 

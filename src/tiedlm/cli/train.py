@@ -98,9 +98,9 @@ def _check_network(settings: Settings) -> None:
 
 
 def _changed(recipe: Settings, changes: dict[str, Any]) -> Settings:
-    """Return a recipe's settings with those of the flags.
+    """Return a recipe's settings, changed by the flags.
 
-    Given options are added to those of the recipe. With another network, the recipe's options are
+    Given options are added to the recipe's options. With another network, the recipe's options are
     dropped.
     """
     if "network" in changes and changes["network"] != recipe.network:

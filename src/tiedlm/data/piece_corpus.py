@@ -60,7 +60,7 @@ class Pieces(NamedTuple):
 
 
 def find_pieces(asked: str, vocab_size: int | None, saved: Path | None = None) -> Pieces:
-    """Return the pieces that ``--pieces`` asks for.
+    """Return the pieces that ``--pieces`` names, or what is needed to train them.
 
     Args:
         asked: ``bpe``, ``unigram`` or a file.

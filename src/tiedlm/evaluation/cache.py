@@ -131,7 +131,7 @@ def visible(queries: int, keys: int, entries: int, words: int, device: torch.dev
 
     Args:
         queries: T, the number of words to predict.
-        keys: K = entries + T: the entries of the cache, then those of the queries themselves.
+        keys: K = entries + T: the entries of the cache, then the entries of the queries themselves.
         entries: entries of the cache before these words.
         words: n, the largest number of entries that a word sees.
         device: of the result.

@@ -46,7 +46,7 @@ def monte_carlo_losses(
         samples: K.
         window: number of tokens that share a mask; in training, the steps of back-propagation.
         seed: seed for the masks; the global random state does not change.
-        unfinished: the saved place at which an interrupted evaluation goes on.
+        unfinished: where the progress is saved, so that an interrupted evaluation can continue.
         on_tokens: called after each window with its number of tokens.
 
     Returns:

@@ -73,7 +73,7 @@ class Unfinished:
             tensors: returns the tensors to save, which :meth:`restore` will return.
 
         Raises:
-            Interrupted: after saving, if somebody asked for it.
+            Interrupted: after saving, if somebody asked the evaluation to stop.
             UserError: if the file cannot be written.
         """
         stops, now = self.stop(), time.monotonic()
@@ -94,7 +94,7 @@ class Unfinished:
 
 
 def text_digest(ids: npt.NDArray[np.integer]) -> str:
-    """Return the SHA-256 of a text's word ids, whatever their type."""
+    """Return the SHA-256 of a text's word ids; their integer type does not matter."""
     digest = hashlib.sha256()
     for first in range(0, len(ids), 2**20):
         digest.update(np.asarray(ids[first : first + 2**20], dtype="<i8").tobytes())

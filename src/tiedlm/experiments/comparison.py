@@ -247,7 +247,7 @@ def _told_apart(rows: list[Row]) -> list[Row]:
 def _what_decides(
     settings: Settings, seed: int, beside: Path, sessions: int = MOST_SESSIONS
 ) -> dict[str, Any]:
-    """Return the settings that decide a run's result, including those of the runs it began from.
+    """Return the settings that decide a run's result, also of the runs that it began from.
 
     They exclude the seed and the location of the text, since :func:`same_text` compares the texts.
 

@@ -53,7 +53,7 @@ def run_demo(
         jobs: number of models trained in parallel; the default is one per core.
         network: the network of the four models, one of ``DEMO_NETWORKS``; each has settings of its
             own.
-        changes: settings that replace those of the recipes, for example to be done sooner.
+        changes: settings that replace the recipes' settings, for example for a shorter demo.
 
     Returns:
         The path of ``report.html``.

@@ -165,7 +165,7 @@ _GRU_SMALL = _SIZES["small"].replace(
 
 
 def _published_rhn(depth: int, suffix: str = "") -> Settings:
-    """Return the recipe of VD-RHN with some depth, with AL where the suffix asks for it."""
+    """Return the recipe of VD-RHN with some depth, with AL if the suffix says so."""
     width = RHN_WIDTHS[depth]
     return _RHN.replace(
         recipe=f"ptb-rhn-{depth}{suffix}", data="ptb", d_embed=width, d_hidden=width,

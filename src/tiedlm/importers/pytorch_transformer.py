@@ -47,7 +47,7 @@ def read_transformer(
     Args:
         state: the state dict.
         path: its file, for messages.
-        given: n_heads and context. The defaults are those of the program: 2 heads, windows of 35
+        given: n_heads and context. As in the program, the defaults are 2 heads and windows of 35
             words.
 
     Raises:

@@ -25,9 +25,9 @@ MOST_KEPT = 3 * 2**24  # a larger buffer is freed after the pass
 def chunk_rows(tokens: int, vocabulary: int, numbers: int, times: int = 1) -> int:
     """Return how many tokens a chunk has.
 
-    All chunks but the last are equally long. A chunk may be up to 1.5 times as large as asked for
-    if that saves a chunk, because each chunk reads and writes the classifier's gradient, and
-    products with few rows are slow.
+    All chunks but the last are equally long. A chunk may be up to 1.5 times the wanted size if that
+    saves a chunk, because each chunk reads and writes the classifier's gradient, and products with
+    few rows are slow.
 
     Args:
         tokens: number of all tokens.

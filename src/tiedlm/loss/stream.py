@@ -1,7 +1,7 @@
 r"""The losses and their gradients in one pass over the tokens, in little memory.
 
-The scores ``z = W h`` of a chunk of tokens are made once and turned into the gradient with respect
-to the scores (eq. 9 of ``docs/loss.md``; ``gamma = alpha / tau``)
+The scores ``z = W h`` of a chunk of tokens are computed once, and turned into the gradient with
+respect to the scores (eq. 9 of ``docs/loss.md``; ``gamma = alpha / tau``)
 
     ``G = p - onehot + gamma (y^ - y~)``,
 

@@ -67,7 +67,7 @@ class Choice(NamedTuple):
     Args:
         route: name of the way.
         milliseconds: name of each way -> time of a product; empty if nothing was measured.
-        errors: name of each way -> its relative error; empty likewise.
+        errors: name of each way -> its relative error; empty if nothing was measured.
     """
 
     route: str

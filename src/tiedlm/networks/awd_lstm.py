@@ -49,7 +49,7 @@ class AWDOptions:
     """
 
     d_last: int | None = option(
-        None, "Width of the last layer. Default: that of the word vectors if tied, else d_hidden."
+        None, "Width of the last layer. Default: the word vectors' width if tied, else d_hidden."
     )
     dropout_output: float = option(
         0.0, "Probability of dropping a unit of the last layer's output.", training_only=True

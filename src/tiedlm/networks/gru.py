@@ -55,7 +55,7 @@ def gru_layer_reference(
         x_TBE: inputs, already masked.
         h_BH: hidden state before the first step, unmasked.
         weight_ih_GE: ``W_r`` above ``W_z`` above ``W_n``; G = 3H.
-        weight_hh_GH: ``R_r``, ``R_z`` and ``R_n`` likewise.
+        weight_hh_GH: ``R_r`` above ``R_z`` above ``R_n``.
         bias_G: ``b_r``, ``b_z`` and ``b_n``.
         recurrent_bias_H: ``b_hn``.
         mask_BH: ``m``, or None for no dropout.

@@ -335,7 +335,7 @@ class VariationalLSTM(nn.Module):
 
 @register("lstm")
 def build(config: ModelConfig) -> VariationalLSTM:
-    """Return the network that a model's configuration asks for."""
+    """Build the LSTM of a model from the model's configuration."""
     return VariationalLSTM(
         config.d_embed,
         config.d_hidden,

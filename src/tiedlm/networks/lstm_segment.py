@@ -1,6 +1,6 @@
 """An LSTM layer for dynamic evaluation: it reads a few words of one stream, without autograd.
 
-The results equal those of ``lstm_layer_reference``. :func:`backward` returns the gradient of the
+It gives the same results as ``lstm_layer_reference``. :func:`backward` returns the gradient of the
 gates, from which ``by_hand.py`` updates the weights. In float32 on a CPU the compiled kernels of
 ``native/narrow.c`` compute all products, because libraries are slow for one stream of five words.
 

@@ -1,4 +1,4 @@
-"""A Transformer that remembers exactly the last M words, whatever window they came in.
+"""A Transformer that remembers exactly the last M words, in any window.
 
 Each word attends to itself and to the M words before it. The keys and values of the last M words
 are the state, so window and batch size change nothing but rounding. Only the distance of two
@@ -286,7 +286,7 @@ def check_heads(d_hidden: int, n_heads: int) -> None:
 
 @register("transformer", options=TransformerOptions)
 def build(config: ModelConfig) -> Transformer:
-    """Return the network that a model's configuration asks for.
+    """Build the Transformer of a model from the model's configuration.
 
     Raises:
         UserError: if the heads do not fit the hidden width.

@@ -36,7 +36,7 @@ class Member(NamedTuple):
     Args:
         model: the model, in evaluation mode.
         methods: the methods on top of the model.
-        weight: its share; those of all members sum to 1.
+        weight: its share; the weights of all members sum to 1.
         rms: gradient statistics, for dynamic evaluation with the rule "rms".
     """
 

@@ -1,4 +1,4 @@
-"""Build the model of a run from its settings, with initial weights or those of an earlier run."""
+"""Build the model of a run from its settings, with new weights or an earlier run's weights."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ def save_checkpoint(
 
 
 def _own_digest(described: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a checkpoint's description, whatever the layout of its JSON."""
+    """Return the SHA-256 of a checkpoint's description, independent of its JSON layout."""
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 

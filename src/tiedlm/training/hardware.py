@@ -54,7 +54,7 @@ def default_threads() -> int:
 
 
 def _wished_threads() -> int:
-    """Return the number of threads that ``OMP_NUM_THREADS`` asks for, or 0 if it asks for none."""
+    """Return the number of threads in ``OMP_NUM_THREADS``, or 0 if it has none."""
     wish = re.match(r"\s*\+?(\d+)\s*(?:,|$)", read(OMP_NUM_THREADS))
     return int(wish[1]) if wish else 0
 
@@ -141,7 +141,7 @@ def machine_info() -> dict[str, Any]:
 
 
 def measured_products() -> list[dict[str, Any]]:
-    """Return how the products of training steps are made here, and what each way takes.
+    """Return how the products of training steps are computed here, and the time of each way.
 
     A plain call of the library does not touch PyTorch's switch for oneDNN. The commands turn it on
     where it is faster, and then have rows of their own.

@@ -238,7 +238,7 @@ class _Training:
         return (self.progress.epoch - 1) * self.epoch_tokens + self.progress.epoch_tokens
 
     def _after_update(self, before: int) -> None:
-        """Keep the weights or evaluate, if the update reached a number of words that asks for it.
+        """Keep the weights or evaluate, if the update reached such a number of words.
 
         This happens before a checkpoint of the same step is written, so that a resumed run has
         these results, too. It draws no random number and changes no weight.
@@ -310,7 +310,7 @@ class _Training:
         )
         progress.next_epoch()
         self.state = None  # the next epoch reads the text from its start
-        self._checkpoint()  # first: a run that goes on from it writes the metrics again
+        self._checkpoint()  # first: a run resumed from it writes the metrics again
         self._write_metrics()
 
     def _metrics(self, trained: float, valid: float, train_seconds: float) -> dict[str, Any]:

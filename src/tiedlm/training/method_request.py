@@ -1,4 +1,4 @@
-"""Describe the evaluation methods that a user asks for, and the settings that they resolve to."""
+"""Describe the evaluation methods that a user requests, and the settings that they resolve to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALONE = "fitted on validation without the other methods"
 
 @dataclass(frozen=True)
 class Request:
-    """The methods that a user asked for.
+    """The evaluation methods that a user requested.
 
     Args:
         dynamic: the given settings of dynamic evaluation by name, always with the rule; None

@@ -37,7 +37,7 @@ class Start:
         progress: how far it is.
         state: the carried state of all streams.
         memory: further tensors of its checkpoint; None where there is no checkpoint.
-        is_finished: its result is there, and nothing is left to do.
+        is_finished: whether the run has its result, so that nothing is left to do.
         notes: lines to show.
     """
 
@@ -50,14 +50,14 @@ class Start:
 
 
 class RunFolder:
-    """A run folder and the run that a command asks for.
+    """A run folder, and the run that a command wants to train in it.
 
     Args:
         out: the folder; it may hold an unfinished run of the same settings.
         settings: of the command.
         model: receives the parameters of a checkpoint.
         corpus: the encoded text.
-        device: where the run goes on.
+        device: where the run will be trained.
     """
 
     def __init__(

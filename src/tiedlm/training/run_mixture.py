@@ -28,7 +28,7 @@ def mixture_weights(
 
     Args:
         runs: the runs.
-        requests: the methods that were asked for, one request for each run.
+        requests: the requested methods, one request for each run.
         resolved: the settings of the methods, for each run.
         words: how many words of validation to use. If it is given, the weights are fitted anew; by
             default 250,000 words are used, and weights kept earlier are returned.

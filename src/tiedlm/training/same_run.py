@@ -6,13 +6,13 @@ A setting declares what it counts for in its :class:`~tiedlm.training.settings.I
 ========================================  ====================================================
 question                                  settings that must be equal
 ========================================  ====================================================
-May a run go on with these settings?      all but those that may change, and whether it began
-                                          from another run
-Is a file of this run or of another?      the same, and the places of its text and of other runs
-Is a run that goes on already finished?   those that may change and decide by their value
-Is it a run of this cell of a table?      the settings of the cell
-Do two runs differ in their seed only?    those that decide by their value; texts and other runs
-                                          are compared by what they hold
+May these settings resume the run?        all but those that may change; also, both or neither
+                                          began from another run
+Does a file belong to this run?           the same, and the places of the text and of other runs
+Is a resumed run already finished?        those that may change and affect the result
+Does a run belong to a cell of a table?   the settings of the cell
+Do two runs differ only in their seed?    those that affect the result; texts and other runs are
+                                          compared by their content
 ========================================  ====================================================
 
 Settings are compared in their canonical form, so that a default and its value spelled out are

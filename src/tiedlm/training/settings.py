@@ -40,7 +40,7 @@ class Identity(NamedTuple):
         decides: "value": its value changes the result. "content": it names a text or a run, whose
             content changes the result. "nothing": it changes only how or where the result is
             computed.
-        may_change: a run that goes on may be given another value.
+        may_change: a run may be resumed with another value.
         of_cell: all runs of a cell of the paper's tables have the same value.
         later: it was added after runs had been made. So its default is left out when a run is
             named.
@@ -325,7 +325,7 @@ class Settings:
 
     keep_at: str | None = _setting(
         None,
-        "Keep the weights after so many words, such as 1M,2M,500k, as run folders in "
+        "Keep the weights after these numbers of words, such as 1M,2M,500k, as run folders in "
         "OUT/checkpoints.",
         group="Output",
         decides="nothing",
@@ -334,7 +334,7 @@ class Settings:
     )
     evaluate_every: int | None = _setting(
         None,
-        "Evaluate on validation each time so many words have been read, such as 500k.",
+        "Evaluate on validation each time this number of words has been read, such as 500k.",
         group="Output",
         decides="nothing",
         may_change=True,

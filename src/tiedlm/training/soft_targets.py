@@ -118,7 +118,7 @@ class TargetSource(nn.Module):
         """Return the rows that only a checkpoint can preserve.
 
         The rows of "average" come from earlier steps. The rows of "frozen" come from another run,
-        which may be trained further before this one goes on.
+        which may be trained further before this run is resumed.
         """
         if self.source not in ("average", "frozen"):
             return {}

@@ -52,9 +52,9 @@ def window_starts(settings: Settings, length: int, epoch: int) -> list[int]:
 class Windows:
     """The training text of a rank, cut into the windows of an epoch.
 
-    The text stays on disk, and each window is read when it is asked for. With ``--shuffle
-    documents`` each epoch has its own order of the documents. It depends on the seed and the epoch
-    only, so a run that goes on reads the same words.
+    The text stays on disk, and each window is read when it is needed. With ``--shuffle documents``
+    each epoch has its own order of the documents. It depends on the seed and the epoch only, so a
+    resumed run reads the same words.
 
     Args:
         corpus: the text.

@@ -92,7 +92,7 @@ def serves(*tensors: Tensor | None, products: torch.dtype) -> bool:
         return False  # the kernels count positions in 32 bits
     if not gates_TBG.is_cuda:
         return True
-    # Programs wait for each other. So all must fit on the GPU at once, with those of other
+    # Programs wait for each other. So all must fit on the GPU at once, beside the programs of other
     # processes.
     properties = torch.cuda.get_device_properties(gates_TBG.device)
     return blocks.programs * gpu_shared_by() <= _held_at_once(properties, blocks.streams)

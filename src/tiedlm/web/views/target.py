@@ -29,7 +29,7 @@ from tiedlm.web.views import Answer, of_each
 
 TEMPERATURES = tuple(10 ** (exponent / 10) for exponent in range(-7, 24))  # 0.2 to 200
 CURVES = 5  # words of the curves over tau
-PREDICTED = 5  # words that the model predicts, besides those of the soft target
+PREDICTED = 5  # predicted words to show, besides the words of the soft target
 
 
 def answer(runs: Sequence[Run], asked: Asked) -> Answer:

@@ -42,7 +42,7 @@ class _Read:
         return typed if index is None else self.vocabulary.words[index]
 
     def of_words(self, words: Sequence[str]) -> dict[str, dict[str, float]]:
-        """Return probability and rank of those of the words that the model knows."""
+        """Return probability and rank of each word that the model knows."""
         known = [word for word in words if word in self.vocabulary]
         targets_K = torch.from_numpy(self.vocabulary.encode(known)).long()
         rank_K = 1 + (self.z_V > self.z_V[targets_K, None]).sum(dim=-1)
