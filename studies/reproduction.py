@@ -290,7 +290,7 @@ def page(found: Kept, images: Path) -> str:
 
 
 def demo(images: Path) -> str:
-    """Return what `make demo` says at its end, and draw its curves, from its kept runs."""
+    """Return the last lines that `make demo` prints, and draw its curves, from its kept runs."""
     study = newest("demo")
     if study is None:
         return "Not run.\n"

@@ -143,7 +143,7 @@ def in_use() -> Arithmetic:
 def resolve_precision(
     name: Literal["auto", "fp32", "bf16"], device: torch.device | str = "cpu"
 ) -> Precision:
-    """Return what "auto" means on ``device``.
+    """Return the precision that a name stands for on ``device``; "auto" depends on the device.
 
     Raises:
         ValueError: for an unknown name.

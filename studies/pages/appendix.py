@@ -100,7 +100,7 @@ def runs_table(found: Runs) -> str:
 
 
 def sessions_table(found: Runs) -> str:
-    """Return what a second session takes off, by cell and seed."""
+    """Return by how much a second session lowers the perplexity, by cell and seed."""
     rows = []
     for cell in cells().values():
         first, second = (by_seed(cell, found, session) for session in (1, 2))

@@ -128,7 +128,7 @@ def _mean(name: str, found: Runs) -> str:
 
 
 def targets(results: Path) -> str:
-    """Return what each soft target takes off RE's test perplexity, at two strengths."""
+    """Return by how much each soft target changes the test perplexity of RE, at two strengths."""
     kinds = noise.kinds(results, least=1)
     base = kinds["RE"]["test_ppl"]
     body = []

@@ -204,7 +204,7 @@ def _forget_output() -> None:
 
 
 def _explain(error: CycloptsError) -> str:
-    """Return what is wrong with a command line, and which help to read."""
+    """Return the message for a wrong command line: the mistake, and which help to read."""
     command = " ".join(["tiedlm", *(error.command_chain or ())])
     if isinstance(error, UnusedCliTokensError):
         first = (error.unused_tokens or [""])[0]

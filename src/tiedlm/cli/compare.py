@@ -129,7 +129,7 @@ def _print_table(rows: list[Row], changed: dict[str, list[Any]]) -> None:
 
 
 def _legend(rows: list[Row]) -> list[str]:
-    """Return what the numbers of the table mean, without numbers that the table lacks."""
+    """Return the legend of the table, for the columns that it has."""
     found = []
     if any(row.valid.spread is not None for row in rows):
         found.append("validation, test: mean ± standard deviation over seeds")

@@ -84,7 +84,8 @@ def choose_vocabulary(
     Args:
         counts: of the training text.
         max_size: as in :meth:`Vocabulary.from_counts`.
-        min_count: the same; None is 1 if the text has ``<unk>``, else 2.
+        min_count: how often a word must occur to be kept; None is 1 if the text has ``<unk>``, else
+            2.
     """
     least = min_count if min_count is not None else 1 if counts.has_unk else 2
     kept: list[tuple[int, str]] = []

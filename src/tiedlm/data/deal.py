@@ -40,7 +40,7 @@ class Deal:
         block: the lines or documents of a block.
         of_documents: whether blocks consist of documents. Otherwise they consist of lines, and
             blank lines do not count.
-        rule: the same in words.
+        rule: the rule of the split, in words.
     """
 
     block: int

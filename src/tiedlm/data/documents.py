@@ -31,7 +31,7 @@ def has_text_name(path: Path) -> bool:
 
 
 def kind_of(path: Path) -> Kind:
-    """Return what a file holds, by its name: text, unless the name says something else."""
+    """Return the kind of a file by its name: text, unless the name says something else."""
     return _KINDS.get(Path(plain_name(path.name)).suffix.lower(), "text")
 
 

@@ -68,8 +68,8 @@ def from_files(
 
     Args:
         name: as in :class:`Source`.
-        origin: the same.
-        split: the same.
+        origin: as in :class:`Source`.
+        split: as in :class:`Source`.
         paths: part -> file.
         field: the field of a record that holds its text.
         cache: the cache folder, which remembers the hashes of long files.
@@ -172,7 +172,7 @@ def from_many(
 
     Args:
         name: as in :class:`Source`.
-        origin: the same.
+        origin: as in :class:`Source`.
         paths: the name of each file -> the file.
         field: the field of a record that holds its text.
         cache: the cache folder, which remembers the hashes of long files.
@@ -209,7 +209,7 @@ def _lines(paths: Iterable[Path], field: str) -> Iterator[str]:
 
 
 def _field_note(paths: Iterable[Path], field: str) -> str:
-    """Return what to add to the description of a split whose text is in a field of records."""
+    """Return an addition to the description of a split, if the text is in a field of records."""
     return "" if all(kind_of(path) == "text" for path in paths) else f"; field {field!r}"
 
 

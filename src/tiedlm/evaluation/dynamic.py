@@ -261,7 +261,7 @@ class Adapter:
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what :meth:`restore` needs: adapted weights, state and recent losses."""
+        """Return the tensors for :meth:`restore`: adapted weights, state and recent losses."""
         found = {f"adapted.{name}": p.detach() for name, p in self.model.named_parameters()}
         found |= state_tensors(self.state)
         watched = [float(self._words), *self._recent]

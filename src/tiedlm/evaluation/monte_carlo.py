@@ -91,7 +91,7 @@ def monte_carlo_losses(
 def _tensors(
     losses: npt.NDArray[np.float32], state: State, device: torch.device
 ) -> dict[str, Tensor]:
-    """Return what an interrupted evaluation needs: its losses, state and random generators."""
+    """Return the tensors to save: losses, state and random generators."""
     found = {"losses": torch.from_numpy(losses), "rng.cpu": torch.get_rng_state()}
     if device.type == "cuda":
         found["rng.cuda"] = torch.cuda.get_rng_state(device)

@@ -81,7 +81,7 @@ class PlainReader:
         return hidden_TH, targets_T, torch.stack(nll)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what :meth:`restore` needs: the state at the start of this block."""
+        """Return the tensors for :meth:`restore`: the state at the start of this block."""
         place = torch.tensor([self.position, self.start])
         return state_tensors(self.before) | {"place": place}
 

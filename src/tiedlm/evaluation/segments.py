@@ -38,7 +38,7 @@ LEAST_LENGTH = 2048  # fewest tokens of a segment: too much of a shorter one is 
 MOST_LENGTH = 8192  # longer segments are not faster, and more states are kept to compare
 LEAST_STEP = 32  # fewest tokens of a segment read at a time; the state after them is kept
 KEPT_BACK = 2**24  # most elements in the windows that are held back
-BLOCK_NUMBERS = 2**25  # most numbers in the hidden states of an ordered block
+BLOCK_NUMBERS = 2**25  # most elements in the hidden states of an ordered block
 STREAM_WORDS = 2048  # tokens of an ordered block that is read as one stream
 SAME = 1e-5  # two states count as equal below this difference, relative to max(1, their size)
 
@@ -218,7 +218,7 @@ class _Reader:
 
         if not len(rows):
             return select(ends[-1], torch.tensor([count - 1]))
-        # The states of segment rows[0] never met, so all text after it is read as one stream.
+        # The states of segment rows[0] never became equal, so all later text is read as one stream.
         state = select(before, torch.tensor([0]))
         first = start + (int(rows[0]) + 1) * length
         return (yield from self.stream(first, start + count * length, state))

@@ -82,7 +82,7 @@ _AWD_RATE, _AWD_CLIP, _AWD_AR, _AWD_TAR, _AWD_DECAY = 30, 0.25, 2, 1, 1.2e-6
 
 
 def _awd(bptt: int) -> Settings:
-    """Return how AWD-LSTM is trained, for windows of about ``bptt`` steps."""
+    """Return the settings that train AWD-LSTM, for windows of about ``bptt`` steps."""
     return Settings(
         network="awd_lstm", optimizer="nt-asgd", average_trigger=5, bptt=bptt, bptt_jitter=True,
         lr=_AWD_RATE / bptt, lr_decay=1.0, clip=_AWD_CLIP * bptt, ar=_AWD_AR * bptt,

@@ -123,8 +123,8 @@ def write(
         run: as in :func:`export_hf`.
         new: an empty folder with the name of the export.
         check: as in :func:`export_hf`.
-        licence: as in :func:`export_hf`.
-        language: as in :func:`export_hf`.
+        licence: licence of the weights for the model card.
+        language: language of the text for the model card.
         start: as in :func:`export_hf`.
 
     Returns:

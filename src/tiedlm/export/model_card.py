@@ -130,7 +130,7 @@ def _facts(
     corpus: str,
     version: str,
 ) -> dict[str, str]:
-    """Return what the template says of the model."""
+    """Return the values for the template of the card."""
     config, vocabulary = model.config, model.vocabulary
     assert vocabulary is not None
     pieces = isinstance(vocabulary, PieceVocabulary)

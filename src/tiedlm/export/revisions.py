@@ -54,15 +54,15 @@ def export_revisions(
         run: a run folder with checkpoints by words seen.
         folder: a new or empty folder, or an earlier export of revisions.
         check: as in :func:`tiedlm.export.hf.export_hf`.
-        licence: as there.
-        language: as there.
-        start: as there.
+        licence: licence of the weights for the model card.
+        language: language of the text for the model card.
+        start: "eos" or "none", as in :func:`tiedlm.export.hf.export_hf`.
 
     Returns:
         A report for each folder written, ``main`` first, then by the number of words.
 
     Raises:
-        UserError: as there, or if there is nothing to export.
+        UserError: as :func:`tiedlm.export.hf.export_hf`, or if there is nothing to export.
     """
     sources = revisions_of(run)
     files.check_folder(folder, f"{BEST}/{MARKER}", "revisions")

@@ -104,7 +104,7 @@ def _check_shapes(
     if hidden.dim() == 0:
         raise ValueError("hidden: expected shape (..., D), got ()")
     if classifier.dim() != 2 or classifier.shape[1] != hidden.shape[-1] or not len(classifier):
-        # FSDP1 and DeepSpeed's ZeRO-3 leave a flat shard of a weight between two uses.
+        # Between two uses of a weight, FSDP1 and DeepSpeed's ZeRO-3 keep only a flat shard of it.
         hint = "; gather a weight that FSDP or ZeRO has sharded"
         raise ValueError(
             f"classifier: expected shape (V, {hidden.shape[-1]}) for hidden of shape "

@@ -119,7 +119,8 @@ def _counted(
     counted_N = targets_N != ignore_index
     weight = counted_N.to(torch.promote_types(hidden.dtype, torch.float32))
     unread = is_recording(hidden) or is_recording(targets) or is_sharded(hidden)
-    # In float16 a weight for each token would cost the gradient through the soft target its digits.
+    # In float16, with a weight for each token, the gradient through the soft target would lose
+    # digits.
     unread = unread or (is_asynchronous(targets) and gemm_dtype(hidden) != torch.float16)
     if reduction == "none" or unread:
         targets_N = targets_N.masked_fill(~counted_N, 0)

@@ -43,7 +43,7 @@ def _automatic_losses(problem: Problem) -> Losses:
 
 
 def _fused_losses(problem: Problem) -> Losses:
-    """Return what :func:`reference_losses` returns, faster and in less memory."""
+    """Return the same losses as :func:`reference_losses`, faster and in less memory."""
     if is_transformed():
         raise RuntimeError(
             "augmented_cross_entropy: impl='fused' does not work inside torch.func transforms and "

@@ -40,7 +40,7 @@ from tiedlm.matmul import matmul, operand
 from tiedlm.tracing import is_asynchronous, is_recording
 
 _NARROW = 16  # rounding an embedding of fewer columns saves nothing
-# Multiplications in bfloat16 that take a GPU about as long as waiting for it takes the program.
+# A GPU does this many bfloat16 multiplications in the time that a program needs to wait for it.
 _CHEAP = 2**33
 
 

@@ -167,7 +167,7 @@ def _compile(compiler: list[str]) -> bytes:
 
 
 def _run(command: list[str]) -> str:
-    """Return what a command prints."""
+    """Run a command and return its output."""
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 

@@ -86,7 +86,7 @@ def _trial() -> Trial:
 
 
 def gemm_info() -> dict[str, object]:
-    """Return what was detected, for ``tiedlm info``."""
+    """Return the results of the detection, for ``tiedlm info``."""
     reason = why_not_fast_fp32()
     return {
         "bf16": has_fast_bf16(),

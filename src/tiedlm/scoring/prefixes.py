@@ -110,7 +110,7 @@ def mixed_log_probs(
     sequences: Sequence[Ids],
     eos_id: int,
 ) -> list[Floats]:
-    """Return what :func:`sequence_log_probs` returns, under a mixture of models.
+    """Return the log-probabilities of :func:`sequence_log_probs` under a mixture of models.
 
     Args:
         model: the first model; it gets the weight that the others leave of 1.

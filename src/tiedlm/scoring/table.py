@@ -69,7 +69,7 @@ class Summary(NamedTuple):
         )
 
     def size(self) -> str:
-        """Return how much was scored."""
+        """Return the number of sentences and words, and the share of unknown words, as a text."""
         share = self.unknown / max(self.words, 1)
         noun = "line" if self.unit == "line" else "sentence"
         return (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from tiedlm.training.settings import Settings
 
-# Setting -> whether it has an effect beside the others, and what it needs for that.
+# Setting -> whether it has an effect, given the other settings, and what it needs for one.
 _NEEDS: dict[str, tuple[Callable[[Settings], bool], str]] = {
     **dict.fromkeys(
         ("beta1", "beta2"),

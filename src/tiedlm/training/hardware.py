@@ -122,7 +122,7 @@ def arithmetic_of(settings: Settings, device: torch.device) -> Iterator[None]:
 
 
 def machine_info() -> dict[str, Any]:
-    """Return what ``tiedlm info`` shows."""
+    """Return the facts that ``tiedlm info`` shows."""
     with default_arithmetic() as used:
         known, gemm = environment(), processor.gemm_info()
     del known["compiled"]  # true or false only during a run

@@ -69,7 +69,7 @@ def result_of(
     epoch_tokens: int,
     parameters: int,
 ) -> dict[str, Any]:
-    """Return what ``result.json`` holds.
+    """Return the content of ``result.json``.
 
     Args:
         settings: of the run.

@@ -110,7 +110,7 @@ class RunFolder:
         if start.is_finished:
             self._write_new_place()
         else:
-            # An old result is that of fewer epochs. It is deleted before the configuration is
+            # An old result belongs to fewer epochs. It is deleted before the configuration is
             # replaced.
             (self.out / run_files.RESULT).unlink(missing_ok=True)
             ran_in = self._environment()
@@ -241,7 +241,7 @@ def _changed_model(old: dict[str, Any], config: ModelConfig) -> list[str]:
 
 
 def _content(corpus: dict[str, Any]) -> dict[str, Any]:
-    """Return what a configuration says about a corpus, without names and places.
+    """Return the facts about a corpus that identify its content, without names and places.
 
     Where there are three files, they are the parts, and the description of the split adds nothing.
     """

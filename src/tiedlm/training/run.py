@@ -188,7 +188,7 @@ ARITHMETIC = (
 
 
 def environment(device: torch.device | None = None) -> dict[str, Any]:
-    """Return what a result depends on: versions, processor, threads, and a run's device."""
+    """Return everything on which a result depends: versions, processor, threads, and the device."""
     with_cuda = torch.cuda.is_available()
     return {
         "tiedlm": tiedlm.__version__,
@@ -220,7 +220,7 @@ def processor_name() -> str:
 def config_of(
     model: LanguageModel, settings: dict[str, Any], corpus: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what ``config.json`` holds."""
+    """Return the content of ``config.json``."""
     return {
         "format": 1,
         "tiedlm": tiedlm.__version__,

@@ -115,7 +115,7 @@ def perplexity_of_result(result: Mapping[str, Any], part: str) -> float:
 
 
 def corpus_info(folder: Path) -> dict[str, Any]:
-    """Return what a run's configuration says about its corpus.
+    """Return the facts about the corpus in a run's configuration.
 
     Raises:
         UserError: if it says nothing, or not how it was split into words.

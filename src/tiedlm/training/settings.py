@@ -146,7 +146,7 @@ class Settings:
     d_hidden: int = _setting(200, "Width of every layer of the network.", group="Model")
     n_layers: int = _setting(2, "Number of its layers.", group="Model")
     tied: bool = _setting(False, "Reuse the embedding as the classifier (RE).", group="Model")
-    # None, in settings without a recipe: only an untied classifier has a bias.
+    # None occurs only without a recipe, and means that only an untied classifier has a bias.
     decoder_bias: bool | None = _setting(
         None,
         "Give the classifier a bias, as every recipe does.",

@@ -63,7 +63,7 @@ class Tuned:
             self.entries = {} if self.is_stale else found["tuned"]
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """Return what was fitted for a combination of methods; None if nothing was."""
+        """Return the settings fitted for a combination of methods; None if there are none."""
         found = self.entries.get(key)
         return found if isinstance(found, dict) else None
 

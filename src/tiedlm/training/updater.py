@@ -106,7 +106,7 @@ class Updater:
         self.average.update_parameters(self.model)
 
     def memory(self) -> dict[str, Tensor]:
-        """Return what a checkpoint must hold: the optimizer's state and the averaged weights."""
+        """Return the tensors for a checkpoint: the optimizer's state and the averaged weights."""
         names = [name for name, _ in self.model.named_parameters()]
         states = self.optimizer.state_dict()["state"]
         tensors = {

@@ -50,7 +50,7 @@ class Turns:
             self._forget(asker, ticket)
 
     async def stream(self, asker: str, work: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
-        """Yield what ``work`` yields; other work may come between two steps.
+        """Run an iterator step by step, and yield its values; other work may come in between.
 
         It ends early if a newer call replaces it.
         """

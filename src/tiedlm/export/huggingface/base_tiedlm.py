@@ -1,6 +1,7 @@
-"""What the models of tiedlm for transformers share. This file does not need tiedlm.
+"""The base of tiedlm's models for transformers: embedding, network and carried state.
 
-Each network between the word vectors and the classifier is in a file of its own.
+This file does not need tiedlm. Each network between the word vectors and the classifier has a file
+of its own.
 
 Shape letters: B sequences, T steps, E embedding width, L layers.
 """

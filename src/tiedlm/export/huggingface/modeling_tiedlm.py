@@ -83,14 +83,14 @@ class TiedLMModel(TiedLMPreTrainedModel):
         """Return the hidden states of the last layer.
 
         Args:
-            input_ids: as in :meth:`TiedLMForCausalLM.forward`, and so are the others.
-            attention_mask: as there.
-            past_key_values: as there.
-            cache: as there.
-            inputs_embeds: as there.
-            use_cache: as there.
-            output_hidden_states: as there.
-            return_dict: as there.
+            input_ids: ``(B, T)`` word ids.
+            attention_mask: 0 at padding, as in :meth:`TiedLMForCausalLM.forward`.
+            past_key_values: the state that an earlier call returned.
+            cache: the same, under its name in later versions of transformers.
+            inputs_embeds: ``(B, T, E)`` word vectors instead of ``input_ids``.
+            use_cache: whether to return the state.
+            output_hidden_states: whether to return the word vectors and every layer's outputs.
+            return_dict: False returns a tuple.
             **kwargs: ignored.
 
         Returns:
@@ -223,12 +223,12 @@ class TiedLMForSequenceClassification(TiedLMPreTrainedModel):
         """Return the logits of the classes, and the loss if there are labels.
 
         Args:
-            input_ids: as in :meth:`TiedLMForCausalLM.forward`, and so are the others.
-            attention_mask: as there.
-            inputs_embeds: as there.
+            input_ids: ``(B, T)`` word ids.
+            attention_mask: 0 at padding, as in :meth:`TiedLMForCausalLM.forward`.
+            inputs_embeds: ``(B, T, E)`` word vectors instead of ``input_ids``.
             labels: ``(B,)`` classes; numbers for a regression, as ``config.problem_type`` says.
-            output_hidden_states: as there.
-            return_dict: as there.
+            output_hidden_states: whether to return the word vectors and every layer's outputs.
+            return_dict: False returns a tuple.
             **kwargs: arguments of the loss.
 
         Returns:

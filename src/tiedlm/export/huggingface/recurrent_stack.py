@@ -1,4 +1,4 @@
-"""What the networks of a tiedlm model share whose state is one hidden vector a layer.
+"""The base of the recurrent networks whose state is one hidden vector for each layer.
 
 This file does not need tiedlm.
 

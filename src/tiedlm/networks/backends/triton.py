@@ -100,7 +100,8 @@ def serves(*tensors: Tensor | None, products: torch.dtype) -> bool:
 
 def _held_at_once(properties: Any, streams: int) -> int:
     """Return how many programs with this many streams run on a GPU at once."""
-    # Older versions of PyTorch lack these properties. Every GPU that Triton supports has as much.
+    # Older versions of PyTorch lack these properties. Every GPU that Triton supports has at least
+    # these values.
     registers = getattr(properties, "regs_per_multiprocessor", 2**16)
     memory = getattr(properties, "shared_memory_per_multiprocessor", 2**16)
     forward, backward = (
