@@ -67,7 +67,8 @@ def evaluate(
     window
         Tokens read at a time; changes only rounding and speed. The fastest by default. Cannot be
         combined with --mc, whose masks last for the run's --bptt, nor with other methods.
-    mc Number of dropout masks to average the probabilities over (Monte-Carlo dropout). The time
+    mc
+        Number of dropout masks to average the probabilities over (Monte-Carlo dropout). The time
         grows with the number. By default there is no dropout.
     seed
         Seed for the masks of --mc; 1 by default.

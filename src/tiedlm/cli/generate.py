@@ -25,14 +25,17 @@ def generate(
     ----------
     run
         Run folder.
-    context Words to start from, in quotes. By default a new line begins.
+    context
+        Words to start from, in quotes. By default a new line begins.
     words
         Number of words to generate.
-    temperature Below 1 probable words are preferred, above 1 rare words come more often. 0 always
-        takes the most probable word.
+    temperature
+        Below 1 probable words are preferred, above 1 rare words come more often. 0 always takes the
+        most probable word.
     seed
         Seed for the sampling.
-    unk Allow <unk> in the text.
+    unk
+        Allow <unk> in the text.
     tokenize
         Split the context into words and sentences; by default only if tiedlm tokenized the run's
         corpus.

@@ -31,7 +31,8 @@ def import_(
         File with the model's words, one per line, ordered by id; must contain `<eos>`.
     out
         Run folder to write.
-    option A setting that the checkpoint does not record, as name=value. For a Transformer: n_heads
+    option
+        A setting that the checkpoint does not record, as name=value. For a Transformer: n_heads
         (default 2) and context, the words of a window in training (default 35). For an RNN:
         activation, which is tanh (default) or relu. Give the flag once for each setting.
     """

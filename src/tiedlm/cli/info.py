@@ -33,8 +33,11 @@ def info(
 ) -> None:
     """Show versions, threads, and the arithmetic in use and why.
 
-    Parameters ---------- measure Show how the matrix products of training are computed, and the
-    time of each way. Products that are new on this machine are measured first.
+    Parameters
+    ----------
+    measure
+        Show how the matrix products of training are computed, and the time of each way. Products
+        that are new on this machine are measured first.
     networks
         Show the networks that `tiedlm train --network` takes, and their options.
     json_

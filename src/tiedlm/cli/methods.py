@@ -38,7 +38,7 @@ class TemperatureFlags:
 
     temperature: Annotated[
         str | None,
-        _flag("Divide the logits by this number, or fit: by the one that is best on validation."),
+        _flag("Divide the logits by this number. fit takes the number that is best on validation."),
     ] = None
     mix: Annotated[
         list[Path] | None,
@@ -62,9 +62,9 @@ class MethodFlags(TemperatureFlags):
     ] = False
     dynamic_rule: Annotated[
         Literal["rms", "sgd"] | None,
-        _flag("rms (default): gradients are divided by their size on the training text. sgd."),
+        _flag("rms: divide gradients by their size on the training text (default). sgd: do not."),
     ] = None
-    dynamic_lr: Annotated[float | None, _flag("Learning rate.")] = None
+    dynamic_lr: Annotated[float | None, _flag("Learning rate of dynamic evaluation.")] = None
     dynamic_decay: Annotated[
         float | None, _flag("Rate at which the weights return to the trained ones.")
     ] = None

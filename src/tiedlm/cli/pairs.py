@@ -58,7 +58,8 @@ def pairs(
         Field or column of the good sentence; sentence_good or good by default.
     bad
         Field or column of the bad sentence; sentence_bad or bad by default.
-    by Field or column of the phenomenon; linguistics_term, UID or phenomenon by default. A file
+    by
+        Field or column of the phenomenon; linguistics_term, UID or phenomenon by default. A file
         without any of these counts as one phenomenon.
     tokenize
         Split raw text into words; by default only if tiedlm tokenized the run's corpus.
@@ -70,7 +71,8 @@ def pairs(
         Base of the logarithm in that table: 2 (bits), e (nats) or 10.
     json_
         Print JSON instead of a table of accuracies.
-    precision fp64: the order of pairs changes no digit of the result. fp32: faster.
+    precision
+        fp64: the order of pairs changes no digit of the result. fp32: faster.
     device
         auto, cpu, cuda or cuda:N.
     """

@@ -28,8 +28,9 @@ def predict(
     ----------
     run
         Run folder.
-    context The words so far, in quotes. Words that the model does not know are read as <unk>. The
-        last word counts as complete.
+    context
+        The words so far, in quotes. Words that the model does not know are read as <unk>. The last
+        word counts as complete.
     top
         Number of words to show.
     tokenize

@@ -41,7 +41,8 @@ def reproduce(
     ----------
     what
         Table or figure of the paper.
-    only Cell to run, such as ptb-small-real. ptb-small* means the paper's cells with this prefix.
+    only
+        Cell to run, such as ptb-small-real. ptb-small* means the paper's cells with this prefix.
         Cells that the paper does not have, such as ptb-small-real-b0, must be named in full. The
         flag may be repeated.
     seeds

@@ -249,14 +249,15 @@ def _signature() -> inspect.Signature:
         inspect.Parameter.POSITIONAL_ONLY,
         default="",
         annotation=Annotated[
-            str, Parameter(help="Such as ptb-small-real; --list shows all.", show_default=False)
+            str,
+            Parameter(help="A recipe, such as small-real; --list shows all.", show_default=False),
         ],
     )
     own = [
         flag("out", Path | None, None, "Output", "Run folder. Default: runs/<recipe>-seed<seed>."),
         switch("resume", "Fail unless --out has a run to resume."),
         switch("quiet", "Show no progress."),
-        switch("tensorboard", "Write TensorBoard's files to OUT/tensorboard too."),
+        switch("tensorboard", "Also write TensorBoard's files to OUT/tensorboard."),
         switch("list_", "List the recipes and train nothing.", name="--list"),
         switch("show", "Print the settings and train nothing."),
     ]

@@ -105,7 +105,7 @@ class Settings:
         group="Text",
         later=True,
     )
-    fraction: float = _setting(1.0, "Share of the training text to use.", group="Text")
+    fraction: float = _setting(1.0, "Share of the training text to use, up to 1.", group="Text")
     skip: float = _setting(
         0.0, "Share of the training text to skip before --fraction begins.", group="Research"
     )
@@ -125,15 +125,15 @@ class Settings:
 
     pieces: str | None = _setting(
         None,
-        "Split the text into sub-word pieces: bpe or unigram trains --vocab-size of them on the "
-        "training text; or a tokenizer.json or sentencepiece .model.",
+        "Split the text into sub-word pieces. bpe or unigram trains --vocab-size pieces on the "
+        "training text. A tokenizer.json or sentencepiece .model has trained ones.",
         group="Text",
         later=True,
     )
 
     network: str = _setting(
         "lstm",
-        "Network that reads the words, of `tiedlm info --networks`, or one of your own.",
+        "Network that reads the words: one of `tiedlm info --networks`, or one of your own.",
         group="Model",
     )
     options: dict[str, Any] = _setting(
@@ -144,7 +144,7 @@ class Settings:
     )
     d_embed: int = _setting(200, "Width of the word vectors.", group="Model")
     d_hidden: int = _setting(200, "Width of every layer of the network.", group="Model")
-    n_layers: int = _setting(2, "Number of its layers.", group="Model")
+    n_layers: int = _setting(2, "Number of layers of the network.", group="Model")
     tied: bool = _setting(False, "Reuse the embedding as the classifier (RE).", group="Model")
     # None occurs only without a recipe, and means that only an untied classifier has a bias.
     decoder_bias: bool | None = _setting(
@@ -171,8 +171,8 @@ class Settings:
     )
     temperature: float = _setting(
         20.0,
-        "Temperature (tau) of the augmented loss. If you change it, change --alpha in proportion "
-        "(0.65 times it in most recipes), which keeps the strength.",
+        "Temperature (tau) of the augmented loss. If you change it, set --alpha to gamma times "
+        "the temperature to keep the strength. Gamma is 0.65 in most recipes.",
         group="Loss",
     )
     target_grad: bool = _setting(
@@ -244,7 +244,7 @@ class Settings:
         later=True,
     )
     clip: float = _setting(
-        5.0, "Largest norm of the whole gradient; a larger one is scaled down.", group="Schedule"
+        5.0, "Largest norm of the gradient; a larger gradient is scaled down.", group="Schedule"
     )
     schedule: Schedule = _setting(
         "exponential",
@@ -262,7 +262,7 @@ class Settings:
     )
     plateau_patience: int = _setting(
         1,
-        "Epochs without a better validation perplexity that make a plateau.",
+        "A plateau is this many epochs without a better validation perplexity.",
         group="Schedule",
         later=True,
     )
@@ -273,12 +273,13 @@ class Settings:
         0, "Updates over which the learning rate grows from 0.", group="Schedule", later=True
     )
     average_from: int | None = _setting(
-        None, "Evaluate the mean of the weights over the updates since this epoch's start.",
+        None, "Evaluate averaged weights: the mean over all updates from this epoch on.",
         group="Schedule", later=True,
     )  # fmt: skip
     average_trigger: int = _setting(
         5,
-        "nt-asgd averages once validation is worse than its best before this many last epochs.",
+        "nt-asgd averages once validation is worse than its best, not counting this many last "
+        "epochs.",
         group="Schedule",
         later=True,
     )
