@@ -31,7 +31,7 @@ class Variable(NamedTuple):
     Args:
         name: the name.
         meaning: what it does.
-        default: the value read where it is not set; "" stands for no value.
+        default: the value if the variable is not set; "" stands for no value.
         read_in: the module that reads it.
     """
 

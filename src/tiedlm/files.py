@@ -349,7 +349,7 @@ def lock(
 
 
 def held_lock(path: Path, patience: float = -1) -> FileLock:
-    """Return a lock on a file, which is created if missing, once no other process holds it.
+    """Wait until no other process holds the lock on a file, and return the lock, held.
 
     Args:
         path: the file.

@@ -197,7 +197,7 @@ class _Kind(NamedTuple):
 
 
 def _kind(a: Tensor, b: Tensor, out_dtype: torch.dtype, accumulate: bool = False) -> _Kind | None:
-    """Return the kind of a product; None if it is made in PyTorch's usual way."""
+    """Return the kind of a product; None if PyTorch's usual way is used without measuring."""
     (M, K), P = a.shape, b.shape[1]
     if M * K * P < _LEAST_PRODUCT or not (_is_measured(a) and 1 in a.stride() and 1 in b.stride()):
         return None

@@ -62,7 +62,7 @@ class Output(Console):
     """A console on standard output whose reader may stop early, as ``head`` does."""
 
     def on_broken_pipe(self) -> None:
-        """Leave the error to the command line, which ends every command in the same way."""
+        """Raise the error again, so that the command ends in the same way as all others."""
         raise  # rich calls this while it handles the error
 
 

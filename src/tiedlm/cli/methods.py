@@ -188,7 +188,7 @@ def evaluated(run: Path) -> Iterator[dict[str, Any]]:
 def load_mix(
     first: Evaluated, mix: list[Path] | None, device: str, **shared: Any
 ) -> list[Evaluated]:
-    """Load the runs of a mixture beside the first, which is loaded already.
+    """Load the further runs of a mixture; the first run is loaded already.
 
     Args:
         first: the first run, whose text is used for all.

@@ -68,7 +68,7 @@ def _add(known: dict[str, int], words: list[str], counts: list[int]) -> None:
 
 
 def _read(path: Path) -> dict[str, int]:
-    """Return the counts in a file, in which a word may stand several times."""
+    """Return the counts in a file; a word may be listed several times, and its counts are added."""
     found: dict[str, int] = {}
     with path.open(encoding="utf-8", newline="\n") as file:
         while lines := list(map(str.rstrip, islice(file, 2 * _TOGETHER), repeat("\n"))):

@@ -130,7 +130,7 @@ def _readings(data: bytes) -> list[_Reading]:
 
 
 def _oddity(text: str) -> float:
-    """Return the share of non-ASCII characters that nobody would write where they stand."""
+    """Return the share of non-ASCII characters at places where nobody would write them."""
     padded = f" {text} "
     places = islice(_BEYOND_ASCII.finditer(padded), _SAMPLE)
     odd = [_is_odd(*padded[match.start() - 1 : match.end() + 1]) for match in places]

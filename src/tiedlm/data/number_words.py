@@ -109,7 +109,7 @@ class _Words:
         return found
 
     def are_equal(self, first: Integers) -> bool:
-        """Return whether each word is equal to the one whose position is given."""
+        """Return whether each word equals another word, whose position is given for it."""
         if not np.array_equal(self.sizes, self.sizes[first]):
             return False
         longer, at = self._longer(_WIDTH), 0

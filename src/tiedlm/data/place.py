@@ -50,7 +50,7 @@ def alone(lock: Path, name: str, progress: bool) -> Iterator[bool]:
 
 
 def _locked(lock: Path, name: str, progress: bool) -> FileLock | None:
-    """Return the lock, held, or None where it cannot be."""
+    """Return the lock once this process holds it; None if the file system has no locks."""
     with suppress(OSError, NotImplementedError):
         try:
             return files.held_lock(lock, patience=0)

@@ -40,7 +40,7 @@ class Source:
         batches: yields the lines, many of one part at a time; the lines of a part are in order.
         tokenized: whether the text is already split into words.
         lacks_blanks: whether the text has no spaces between words.
-        verified: whether the hashes are the published ones; None where none are published.
+        verified: whether the hashes are the published ones; None if none are published.
         files: files that must not be overwritten.
     """
 
@@ -214,7 +214,7 @@ def _field_note(paths: Iterable[Path], field: str) -> str:
 
 
 def _hashes(names: list[str], found: list[TextFacts]) -> dict[str, str]:
-    """Return the hash of each file, or one of all if there are many."""
+    """Return the hash of each file, or a single hash of all if there are many files."""
     hashes = [facts.sha256 for facts in found]
     if len(names) <= _MANY:
         return dict(zip(names, hashes, strict=True))

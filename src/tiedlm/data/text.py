@@ -53,7 +53,7 @@ def digest(path: Path) -> str:
 
 
 class TextFacts(NamedTuple):
-    """What a text file holds, unpacked: its hash, size in bytes, lines, and blank ones of them."""
+    """Facts about an unpacked text file: its hash, size in bytes, lines, and blank lines."""
 
     sha256: str
     size: int

@@ -41,7 +41,7 @@ class Unfinished:
     """The saved place of one evaluation.
 
     Args:
-        folder: where the file goes; it is made when needed.
+        folder: the folder of the file, which is created when it is needed.
         key: everything on which the results depend, as JSON-able values.
         stop: tells whether somebody asked the evaluation to stop.
         every: seconds between two saves.

@@ -97,7 +97,7 @@ def summarize_run(folder: Path) -> RunSummary:
 
 
 def _words_of_pieces(corpus: dict[str, Any]) -> dict[str, int] | None:
-    """Return the words of the held-out texts of a corpus of pieces, None for one of words."""
+    """Return the number of words in each held-out text of a corpus of pieces, else None."""
     if "pieces" not in corpus:
         return None
     return {part: corpus["parts"][part]["words"] for part in ("valid", "test")}

@@ -1,8 +1,9 @@
-"""Write what transformers needs beside the ``tokenizer.json`` of a run of pieces.
+"""Write the ``tokenizer_config.json`` that transformers needs for a run of pieces.
 
-The file is copied from the run. In pieces that tiedlm trained, the newline is ``<eos>``. So a text
-of several lines gets the same ids as in tiedlm, and decoding the ids gives the text back. A
-tokenizer that was given with ``--pieces FILE`` gives the same ids for single lines only.
+The ``tokenizer.json`` itself is copied from the run. In pieces that tiedlm trained, the newline is
+``<eos>``. So a text of several lines gets the same ids as in tiedlm, and decoding the ids gives the
+text back. A tokenizer that was given with ``--pieces FILE`` gives the same ids for single lines
+only.
 """
 
 from __future__ import annotations

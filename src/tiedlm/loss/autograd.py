@@ -39,8 +39,8 @@ class _Fused(torch.autograd.Function):
         """Compute the losses.
 
         A problem is passed as its options and its tensors, because autograd looks for tensors among
-        the arguments only. The problem is made here, because a graph of ``torch.jit.trace`` calls
-        the node with other tensors.
+        the arguments only. The ``Problem`` is built here, because a graph of ``torch.jit.trace``
+        calls the node with other tensors.
         """
         problem = Problem(*tensors, *options)
         streamed = stream(problem, Wanted() if problem.per_token else wanted)

@@ -16,7 +16,7 @@ from tiedlm.matmul import matmul
 
 
 class _Sum:
-    """A matrix to which products are added; the first one is written instead."""
+    """A sum of products in one matrix. The first product is written, the others are added."""
 
     def __init__(self, rows: int, columns: int, like: Tensor) -> None:
         self.columns = columns

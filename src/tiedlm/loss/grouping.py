@@ -1,11 +1,11 @@
 """Order the tokens so that each lies beside the row of its target word, and no row is copied.
 
 The soft target depends on the target *word* only. The distinct words are sorted by falling count.
-Then the tokens are laid out level by level: first one token of each word, then a second one of each
-word that has two, and so on. The tokens of level k lie beside rows ``0 .. U_k`` of the distinct
-words' matrix. So subtracting soft targets from tokens, or summing tokens into words, is plain
-arithmetic on contiguous rows. Very short levels are put together in one segment, whose rows are
-found by an index.
+Then the tokens are ordered level by level: first one token of each word, then a second token of
+each word that has two, and so on. The tokens of level k correspond to rows ``0 .. U_k`` of the
+distinct words' matrix. So subtracting soft targets from tokens, or summing tokens into words, is
+plain arithmetic on contiguous rows. Very short levels are put together in one segment, whose rows
+are found by an index.
 
 Shape letters: N tokens, M tokens of a group, U distinct targets.
 """

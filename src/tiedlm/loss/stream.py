@@ -13,10 +13,11 @@ gradient through the soft target (eqs. 10-12) needs the distinct target words on
 This file has the order of the work, the scores and the buffers. ``gradients.py`` has the products
 whose sums are the gradients. What lies between the products is done by a backend (``backends/``).
 
-At any time there are at most one chunk (C, V) and two matrices (U, V) of as many distinct words as
-fit the same budget. The PyTorch backend also has a smaller strip (R, V) and, if the products have a
-lower precision, a copy of the chunk. If a backend works in place and all tokens are one chunk, the
-scores of the distinct words lie below the scores of the tokens, in one matrix.
+Memory holds at most one chunk (C, V) of scores and two matrices (U, V), where U is the number of
+distinct words that fit the same limit, at a time. The PyTorch backend also has a smaller strip (R,
+V) and, if the products have a lower precision, a copy of the chunk. If a backend works in place and
+all tokens fit into one chunk, the scores of the distinct words are stored below the scores of the
+tokens in one matrix.
 
 Shape letters: N tokens, C tokens of a chunk, V vocabulary, D hidden width, E embedding width,
 U distinct targets.

@@ -91,7 +91,7 @@ def rows_of(matrix: Tensor) -> tuple[int, int, int]:
 
 
 def pointer(tensor: Tensor | None) -> int | None:
-    """Return the address of a contiguous tensor; None where there is no tensor."""
+    """Return the address of a contiguous tensor; None for no tensor."""
     if tensor is None:
         return None
     assert tensor.is_contiguous()

@@ -32,7 +32,7 @@ def fp32_switch() -> Any:
 
 
 def why_not_fast_fp32() -> str:
-    """Return why float32 products do not go to oneDNN here, or "" where they do."""
+    """Return why float32 products are not sent to oneDNN here; "" if they are."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return "this PyTorch has no oneDNN"
     if fp32_switch() is None:

@@ -85,7 +85,7 @@ def choose(kind: str, usual: str, trial: Callable[[], Trial]) -> Choice:
 
     Args:
         kind: name of the kind, under which the choice is kept.
-        usual: the way that is used where nothing can be measured.
+        usual: the way to use if nothing can be measured.
         trial: returns the trial; called if the kind has to be measured.
     """
     name = f"{kind}, {torch.get_num_threads()} threads"

@@ -100,7 +100,7 @@ class GRU(RecurrentNetwork):
     def run_layer(
         self, layer: nn.Module, x_TBE: Tensor, h_BH: Tensor, mask_BH: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Run the fast layer, or the readable one where PyTorch has to see its operations."""
+        """Run the fast layer, or the readable one where a hand-written gradient cannot work."""
         assert isinstance(layer, GRULayer)
         weights = (layer.weight_ih, layer.weight_hh, layer.bias, layer.recurrent_bias)
         is_fast = self.fast and not needs_plain_operations(x_TBE)

@@ -111,8 +111,8 @@ _OPTIONS: dict[str, type[Any]] = {}
 def register(name: str, options: type[Any] = NoOptions) -> Callable[[B], B]:
     """Return a decorator that makes a network known by a name.
 
-    It decorates a class that is made from a :class:`tiedlm.ModelConfig`, or a function that returns
-    a network for one.
+    The decorator is for a class whose argument is a :class:`tiedlm.ModelConfig`, or for a function
+    that builds a network from one.
 
     Args:
         name: for ``ModelConfig(network=...)`` and ``--network``; an identifier.

@@ -115,7 +115,7 @@ def score_with_methods(
     """Score sentences one after the other under a mixture of models with methods.
 
     Args:
-        members: the models, with the same vocabulary; one is a mixture of one.
+        members: the models, with the same vocabulary; a single model is allowed.
         sentences: any number. With ``carry_state`` all are held at a time.
         start: id of the word read before the first word. If None, that word is not predicted.
         carry_state: whether state, cache and adaptation are carried from one sentence to the next.

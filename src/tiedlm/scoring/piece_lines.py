@@ -1,7 +1,7 @@
 """Cut lines into sub-word pieces, and number the words that the pieces belong to.
 
-A word is what stands between blanks, with the punctuation on it. Its pieces begin with the one that
-carries the blank before it.
+A word here is the text between two blanks, with its punctuation. Its first piece includes the blank
+before the word.
 """
 
 from __future__ import annotations

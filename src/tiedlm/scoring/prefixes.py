@@ -132,7 +132,7 @@ def mixed_log_probs(
 
 
 class _Level(NamedTuple):
-    """The nodes of one depth: their hidden states, and which words are asked of which row."""
+    """The nodes of one depth: their hidden states, and the words to predict from each."""
 
     hidden_MH: Tensor
     rows: npt.NDArray[np.int64]

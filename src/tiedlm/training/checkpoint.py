@@ -122,7 +122,7 @@ class Progress:
 
 
 class Restored(NamedTuple):
-    """What a checkpoint holds besides the parameters: carried state, progress, other tensors."""
+    """A checkpoint without the parameters: carried state, progress and other tensors."""
 
     state: State | None
     progress: Progress
@@ -211,7 +211,7 @@ def restore_checkpoint(
         run_id: which run it must be.
 
     Returns:
-        What else it holds, or None when there is no checkpoint.
+        The rest of the checkpoint's content, or None if there is no checkpoint.
 
     Raises:
         UserError: when there are checkpoints but none is sound.

@@ -50,7 +50,7 @@ def notes_on_strength(settings: Settings, recipe: Settings, given: Iterable[str]
 
 
 def notes_without_effect(settings: Settings, given: Iterable[str]) -> list[str]:
-    """Return a line for each given setting that has no effect beside the others.
+    """Return a line for each given setting that has no effect because of the other settings.
 
     Args:
         settings: of the run.

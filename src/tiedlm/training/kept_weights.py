@@ -1,8 +1,8 @@
 """Keep the weights of a run after given numbers of words, each as a run folder of its own.
 
-``checkpoints/1M/`` in a run folder holds ``config.json``, ``vocabulary.txt``,
-``model.safetensors`` and ``env.json``, so that every command which reads a run reads it. The
-folder is written under a temporary name and then renamed: it is complete or absent.
+``checkpoints/1M/`` in a run folder has ``config.json``, ``vocabulary.txt``, ``model.safetensors``
+and ``env.json``. So every command that reads a run can read it. The folder is written under a
+temporary name and then renamed, so it is complete or absent.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def stopped(out: Path, where: str) -> Stopped:
 
 
 def diverged(out: Path, epoch: int, what: str) -> Diverged:
-    """Return the exception of a run whose numbers are no longer finite."""
+    """Return the exception for a run whose loss or gradient is no longer finite."""
     kept = (
         f"the last good checkpoint in {out} is kept" if has_checkpoint(out) else "nothing is saved"
     )

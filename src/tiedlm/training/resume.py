@@ -36,7 +36,7 @@ class Start:
         run_id: the name that its weights and checkpoints carry.
         progress: how far it is.
         state: the carried state of all streams.
-        memory: further tensors of its checkpoint; None where there is no checkpoint.
+        memory: further tensors of its checkpoint; None if there is no checkpoint.
         is_finished: whether the run has its result, so that nothing is left to do.
         notes: lines to show.
     """
@@ -104,7 +104,7 @@ class RunFolder:
         return start
 
     def write(self, start: Start) -> None:
-        """Write the files that come first, so that the folder says which run it holds."""
+        """Write the files that identify the run: configuration, vocabulary and environment."""
         for folder in (self.out, self.out / run_files.LAST, self.out / run_files.KEPT):
             remove_temporary(folder)  # of a process that was killed as it wrote
         if start.is_finished:
@@ -209,7 +209,7 @@ class RunFolder:
         return []
 
     def _environment(self) -> dict[str, Any]:
-        """Return the environment in which the run goes on, with the earlier ones it had."""
+        """Return the environment of this process, with the earlier environments of the run."""
         now, path = run.environment(self.device), self.out / run_files.ENVIRONMENT
         before = read_json(path) if path.is_file() else now
         earlier = before.pop("earlier", [])

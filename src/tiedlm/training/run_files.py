@@ -2,8 +2,8 @@
 
 ``config.json`` (complete, resolved), ``vocabulary.txt``, ``tokenizer.json`` if the vocabulary is of
 pieces, ``model.safetensors`` (the best weights on validation; a tied tensor is stored once),
-``metrics.jsonl``, ``env.json`` and, at the end, ``result.json``. ``last/`` holds what exact resume
-needs. ``checkpoints/`` holds a run folder for each number of words in ``--keep-at``.
+``metrics.jsonl``, ``env.json`` and, at the end, ``result.json``. ``last/`` has the checkpoints for
+an exact resume. ``checkpoints/`` holds a run folder for each number of words in ``--keep-at``.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def check_is_run(folder: Path) -> None:
     """Refuse a folder without a ``config.json``.
 
     Raises:
-        UserError: with what the folder is instead, where that can be told.
+        UserError: the message says what the folder is instead, if that can be seen.
     """
     if (folder / CONFIG).is_file():
         return

@@ -109,7 +109,7 @@ class Evaluated:
         """Return the saved place of an evaluation, or None if the folder cannot be written.
 
         Args:
-            key: what the numbers depend on besides the weights and their type.
+            key: everything on which the results depend, besides the weights and their type.
         """
         if not self.keeps:
             return None

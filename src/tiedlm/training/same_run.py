@@ -83,7 +83,7 @@ def trajectory(settings: Settings) -> dict[str, Any]:
 
 
 def later_defaults(values: dict[str, Any]) -> set[str]:
-    """Return the names of later settings with their default value, which earlier runs had, too."""
+    """Return the names of later settings at their default, which older runs had implicitly."""
     defaults = Settings().to_dict()
     return {name for name in LATER if name in values and values[name] == defaults[name]}
 

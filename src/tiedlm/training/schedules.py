@@ -63,8 +63,9 @@ def plateaus(valid: Sequence[float], patience: int) -> int:
 def is_averaging(settings: Settings, epoch: int, valid: Sequence[float]) -> bool:
     """Tell whether the weights of an epoch's updates are averaged.
 
-    NT-ASGD averages after the first epoch whose validation perplexity is worse than the best one
-    before the last ``average_trigger`` epochs. Other optimizers average from ``average_from`` on.
+    NT-ASGD compares the validation perplexity of an epoch with the best one more than
+    ``average_trigger`` epochs earlier. It averages after the first epoch that is worse. Other
+    optimizers average from ``average_from`` on.
 
     Args:
         settings: of the run.

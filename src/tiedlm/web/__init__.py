@@ -1,4 +1,4 @@
-"""The local page of ``tiedlm explore``: what models predict, and what they have learnt.
+"""The local page of ``tiedlm explore``, which shows what models predict and have learnt.
 
 ``server.py`` serves the pages and their answers, and ``security.py`` decides who may ask.
 ``runs.py`` holds the models. Each view of the page is a file in ``views/``, which computes the

@@ -45,7 +45,7 @@ STATE = next(
 class StateCache:
     """The state of the network, and the number of positions read so far.
 
-    It takes the place of other models' keys and values, so that ``generate`` carries it along.
+    ``generate`` carries it from word to word, as it carries the keys and values of other models.
 
     Args:
         state: a NamedTuple of tensors whose axis 1 is the sequence.

@@ -22,7 +22,7 @@ class View(NamedTuple):
         name: its address and the name of its files.
         menu: its name in the menu.
         title: its heading.
-        sentence: what one sees.
+        sentence: one sentence that says what the view shows.
         has_charts: whether it needs plotly.
         is_long: whether its answer is an iterator.
     """

@@ -110,7 +110,7 @@ def _row(word: str, cells: list[dict[str, float] | None]) -> dict[str, Any]:
 
 
 def _most_different(read: dict[str, _Read]) -> dict[str, Any] | None:
-    """Return the two runs with one vocabulary whose distributions differ most."""
+    """Return the two runs whose distributions differ most, among runs with the same vocabulary."""
     found = [
         {
             "runs": [first, second],
