@@ -14,9 +14,10 @@ This file has the order of the work, the scores and the buffers. ``gradients.py`
 whose sums are the gradients. What lies between the products is done by a backend (``backends/``).
 
 At any time, memory holds at most one chunk (C, V) of scores, and two matrices (U, V) of a group of
-distinct words. The same limit holds for C and U. The PyTorch backend also has a smaller strip (R, V)
-and, if the products have a lower precision, a copy of the chunk. If a backend works in place and all
-tokens fit into one chunk, one matrix has the scores of the tokens and, below them, of the words.
+distinct words. The same limit holds for C and U. The PyTorch backend also has a smaller strip (R,
+V) and, if the products have a lower precision, a copy of the chunk. If a backend works in place and
+all tokens fit into one chunk, one matrix has the scores of the tokens and, below them, of the
+words.
 
 Shape letters: N tokens, C tokens of a chunk, V vocabulary, D hidden width, E embedding width,
 U distinct targets.
