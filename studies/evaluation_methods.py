@@ -236,7 +236,7 @@ def main() -> None:
         try:
             rows = measure(runs, options.tune, options.out / "losses")
         except (Interrupted, KeyboardInterrupt):
-            raise SystemExit("stopped; the same command goes on from there") from None
+            raise SystemExit("stopped; the same command continues from there") from None
     text = table(rows)
     show_table(text, options.out)
     if options.keep:

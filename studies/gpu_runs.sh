@@ -1,6 +1,6 @@
 #!/bin/sh
 # Train the paper's rows that need a GPU, several models at once, for some whole minutes; the same
-# command goes on where the runs were. Finished runs are kept in results/.
+# command resumes the runs. Finished runs are kept in results/.
 #
 #     studies/gpu_runs.sh MINUTES [OUT [ROWS...]]
 #

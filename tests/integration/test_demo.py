@@ -135,7 +135,7 @@ def test_an_interrupted_demo_resumes_within_the_same_model(tmp_path, how):
         time.sleep(2)
     else:
         assert process.returncode == 130
-        assert "the same command goes on" in err
+        assert "the same command continues" in err
         assert "Traceback" not in err
     done = {p.parent.name: p.read_text() for p in (tmp_path / "parts").glob("*/metrics.jsonl")}
     again = demo_command(tmp_path / "parts")

@@ -155,7 +155,8 @@ def test_a_stopped_evaluation_goes_on(capsys, folder, flags, monkeypatch):
         status, out, err = run(capsys, "evaluate", folder / "a", *flags)
     assert (status, out) == (130, "")
     assert err == (
-        f"tiedlm: stopped; it is saved in {folder / 'a'}, and the same command goes on from there\n"
+        f"tiedlm: stopped; it is saved in {folder / 'a'}, and the same command continues "
+        "from there\n"
     )
     assert list((folder / "a" / "unfinished").iterdir())
     assert perplexity(capsys, folder / "a", *flags) == expected

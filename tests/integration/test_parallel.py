@@ -80,7 +80,7 @@ def test_a_signal_to_all_during_start_is_not_a_failure(tiny_corpus, tmp_path, nu
     time.sleep(wait)
     os.killpg(process.pid, number)
     out, err = process.communicate(timeout=60)
-    assert "the same command goes on" in out, err
+    assert "the same command continues" in out, err
     assert "Traceback" not in err
     assert process.returncode == 0
 
@@ -180,7 +180,7 @@ def test_figure_1_leaves_no_process_behind(tiny_corpus, tmp_path, number, to_all
     (os.killpg if to_all else os.kill)(process.pid, number)
     out, err = process.communicate(timeout=60)
     if number != signal.SIGKILL:
-        assert out.endswith("stopped with 2 runs left; the same command goes on\n"), err
+        assert out.endswith("stopped with 2 runs left; the same command continues\n"), err
         assert "Traceback" not in err
         assert process.returncode == 0
     ends = time.monotonic() + 60

@@ -90,7 +90,7 @@ def test_a_table_stops_in_time_resumes_and_keeps_both_sessions(tiny_corpus, tmp_
         Cell("twice", settings, Published(50.0, 60.0), sessions=2),
         Cell("once", settings.replace(alpha=0.0), Published(None, 61.0)),
     ]
-    with pytest.raises(OutOfTime, match="the same command goes on"):
+    with pytest.raises(OutOfTime, match="the same command continues"):
         reproduce(cells, tmp_path, seconds=0.0)
     reproduce(cells, tmp_path)
     names = sorted(path.name.partition("_")[2] for path in (tmp_path / "results").iterdir())

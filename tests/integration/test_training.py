@@ -135,7 +135,7 @@ def test_a_stopped_run_resumes_bit_for_bit(settings, corpus, tmp_path, uninterru
         count += 1
         return count == steps
 
-    with pytest.raises(Stopped, match="the same command goes on"):
+    with pytest.raises(Stopped, match="the same command continues"):
         train(settings, corpus, tmp_path / "parts", stop_requested=stop_now)
     torch.manual_seed(12345)  # whatever random state the next process has
     train(settings, corpus, tmp_path / "parts")

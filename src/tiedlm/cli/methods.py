@@ -182,7 +182,7 @@ def evaluated(run: Path) -> Iterator[dict[str, Any]]:
             yield {"progress": Bars(bars), "stop": stop, "note": note}
         except Interrupted:
             bars.close()
-            leave(f"stopped; it is saved in {run}, and the same command goes on from there", 130)
+            leave(f"stopped; it is saved in {run}, and the same command continues from there", 130)
 
 
 def load_mix(

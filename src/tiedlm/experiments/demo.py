@@ -81,7 +81,7 @@ def run_demo(
     at_once = jobs or min(len(MODELS), available_cores())
     view.line(
         f"four models, {first.epochs} epochs each of {len(corpus.train):,} words of {corpus.name}, "
-        f"{at_once} at once: minutes on two cores; stopped, the same command goes on"
+        f"{at_once} at once: minutes on two cores; stopped, the same command continues"
     )
     train_all([Job(settings[name], folders[name]) for name in order], at_once, view)
     view.line("measuring the four models")

@@ -69,11 +69,13 @@ def run_figure1(
     except OutOfTime:
         pass
     except Stopped as stopped:
-        raise Stopped(f"stopped with {len(left)} runs left; the same command goes on") from stopped
+        raise Stopped(
+            f"stopped with {len(left)} runs left; the same command continues"
+        ) from stopped
     except ChildDied as died:
         if not died.was_killed:
             raise
-        view.line("a process was killed (is there too little memory?); the same command goes on")
+        view.line("a process was killed (is there too little memory?); the same command continues")
     return left
 
 

@@ -68,7 +68,7 @@ def run_cells(
     missing = [job for job in jobs if not is_finished(job)]
     view.line(
         f"{len(jobs)} runs, {len(jobs) - len(missing)} finished, {at_once} at once; "
-        "stopped, the same command goes on"
+        "stopped, the same command continues"
     )
     try:
         train_all(missing, at_once, view, seconds)

@@ -133,7 +133,7 @@ def supervise(
                 else:
                     work.on_report(number, kind, values)
     if failure is None and waiting:
-        failure = Stopped("stopped before every model had begun; the same command goes on")
+        failure = Stopped("stopped before every model had begun; the same command continues")
     if isinstance(failure, Stopped) and time.monotonic() > deadline and not signalled():
         raise OutOfTime(str(failure))
     if failure is not None:

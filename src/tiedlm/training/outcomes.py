@@ -40,7 +40,7 @@ class Diverged(Exception):
 def stopped(out: Path, where: str) -> Stopped:
     """Return the exception of a run that was saved and stopped."""
     return Stopped(
-        f"stopped {where}; everything is saved in {out}: the same command goes on from there"
+        f"stopped {where}; everything is saved in {out}: the same command continues from there"
     )
 
 

@@ -30,7 +30,7 @@ from tiedlm.training.settings import Settings
 
 @dataclass
 class Start:
-    """Where a run begins or goes on.
+    """Where a run begins or is resumed.
 
     Args:
         run_id: the name that its weights and checkpoints carry.
@@ -173,7 +173,7 @@ class RunFolder:
             )
         if not is_over(self.settings, progress):
             self._check_best(progress)
-            start.notes.append(f"going on in epoch {progress.epoch}, after step {progress.step}")
+            start.notes.append(f"resuming in epoch {progress.epoch}, after step {progress.step}")
             start.notes += self._changed_arithmetic()
 
     def _check_without_checkpoint(self, earlier: dict[str, Any], start: Start) -> None:

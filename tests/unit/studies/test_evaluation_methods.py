@@ -42,7 +42,7 @@ def cells(text):
 
 
 def test_it_stops_goes_on_fits_on_validation_and_mixes_the_losses(folder, monkeypatch):
-    with pytest.raises(SystemExit, match="stopped; the same command goes on"):
+    with pytest.raises(SystemExit, match="stopped; the same command continues"):
         call(monkeypatch, folder, "--tune", "--budget=0")
     call(monkeypatch, folder, "--tune", "--keep")
     valid = len(load_corpus(str(folder / "corpus")).valid) - 1
