@@ -1,8 +1,18 @@
 """Corpora: find a text, split it into words or pieces, number these, and cut them into batches.
 
-Begin with ``corpus.py``, which loads a corpus. ``find.py`` and ``source.py`` find its text,
-``tokenizer.py`` and ``pieces.py`` split it, ``encode.py`` turns it into ids in little memory, and
-``streams.py`` makes batches.
+Begin with ``corpus.py``, which loads a corpus.
+
+- ``find.py`` finds the text that a name or a path stands for, and ``source.py`` its three parts.
+  ``catalog.py``, ``standard.py``, ``sotu.py`` and ``download.py`` have the corpora with a name.
+  ``deal.py`` splits a text of your own.
+- ``text.py``, ``compressed.py`` and ``documents.py`` read files. ``encodings.py`` and ``marks.py``
+  detect what is wrong with a text, and ``check.py`` reports it.
+- ``tokenizer.py`` splits raw text into words, by the classes of ``characters.py``.
+  ``vocabulary.py`` numbers words. ``pieces.py``, the files ``piece_*.py`` and
+  ``sentencepiece_model.py`` do the same for sub-word pieces.
+- ``encode.py`` turns a text into ids in little memory, with ``encoder.py``, ``number_words.py``,
+  ``counts.py`` and ``workers.py``. ``place.py`` and ``facts.py`` keep the result in the cache.
+- ``streams.py`` makes batches, and ``prepare.py`` writes a corpus as text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,12 @@
 """Compute the perplexity of a text, alone or with methods that lower it without retraining.
 
-Begin with ``perplexity.py``, the plain evaluation. ``methods.py`` adds a temperature, a cache and
-dynamic evaluation, and ``tuning.py`` fits their settings. ``mixture.py`` mixes several models, and
-``monte_carlo.py`` averages over dropout masks. ``segments.py`` makes reading a text fast.
+- ``perplexity.py`` has the plain evaluation, and ``segments.py`` makes reading a text fast.
+  ``per_word.py`` converts a perplexity per piece to one per word.
+- ``methods.py`` evaluates with a temperature (``temperature.py``), a cache (``cache.py``) and
+  dynamic evaluation (``dynamic.py``, ``gradients.py``, ``update.py``), which ``readers.py``
+  combines. ``tuning.py`` fits the settings, and ``unfinished.py`` saves the progress.
+- ``mixture.py`` mixes several models, and ``monte_carlo.py`` averages over dropout masks.
+- ``subspace.py`` has the geometry of word vectors and classifier.
 """
 
 from tiedlm.evaluation.cache import Cache

@@ -1,7 +1,15 @@
 """Networks that read word vectors: their protocol, their registry, and the built-in ones.
 
-A network is registered when its module is imported, so all built-in networks are imported here.
-``network.py`` has the protocol and the registry; begin there to add a network.
+Begin with ``network.py``, which has the protocol and the registry. A network is registered when its
+module is imported, so all built-in networks are imported here.
+
+- ``options.py`` has the options of a network, and ``state.py`` handles the carried state.
+- ``lstm.py`` has the LSTM with its readable layer, ``lstm_function.py`` the fast layer, and
+  ``backends/`` its compiled and Triton versions. ``lstm_segment.py``, ``narrow.py`` and
+  ``by_hand.py`` are for dynamic evaluation.
+- ``awd_lstm.py`` is a network of its own. ``gru.py``, ``rhn.py`` and ``elman.py`` share
+  ``recurrent.py``; the files ``*_function.py`` have their fast layers.
+- ``transformer.py`` (with ``transformer_layer.py``) and ``encoder.py`` share ``attention.py``.
 """
 
 from tiedlm.networks.awd_lstm import AWDLSTM
