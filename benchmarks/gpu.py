@@ -4,7 +4,7 @@ The loss is timed as by ``loss.py --device cuda``: 8,192 tokens, width 2,048, bf
 compared with plain cross-entropy, and with the losses of Liger-Kernel and Apple if these are
 installed. The goals are 1.0 times plain at alpha = 0, and 1.3 times with the augmented loss.
 
-The training steps are those of a plain PyTorch model, and ours with and without Triton and CUDA
+Training steps of a plain PyTorch model are compared with ours, with and without Triton and CUDA
 graphs. They take turns, round by round. The median of the rounds is printed, in words per second
 and as a ratio to the plain model in the same precision.
 

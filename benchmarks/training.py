@@ -4,7 +4,7 @@ The plain model is a two-layer `nn.LSTM`, a tied linear layer, `cross_entropy`, 
 no variational dropout and no augmented loss. Our models have both dropouts on. A step is forward,
 loss, backward, clip and update, on one batch. All ways take their steps in turn, round after round.
 
-A "bare" step is that of a library user who calls only the model and its loss. The other steps are
+A "bare" step is what a library user runs who calls only the model and its loss. The other steps are
 the steps of `tiedlm train`. The first lines name the machine and its limits. To imitate a machine
 with AVX2 only, set ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 CC="cc -mno-avx512f".
 

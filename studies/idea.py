@@ -158,7 +158,7 @@ def pushes(text: Text) -> tuple[list[str], list[float], list[float], float]:
 
     Returns:
         The bands of similarity; the mean push of cross-entropy and of AL in each; and the sum of
-        AL's pushes, without their signs, divided by that of cross-entropy's.
+        the absolute pushes of AL, divided by the sum of the absolute pushes of cross-entropy.
     """
     model = text.model
     assert model.vocabulary is not None

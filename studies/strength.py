@@ -2,10 +2,10 @@
 
 The paper takes gamma from 0.5 to 0.8 and says that moderate changes of gamma and temperature do no
 harm. This study changes them by more. The soft target is the model's own or one without meaning,
-with its gradient and without; text, model and schedule are those of studies.semantic --long. It
-prints the tables of the finished runs and writes them to results/. The same command resumes what
-was stopped. Runs at the paper's gamma and temperature are also runs of studies.semantic: with its
---out they are shared.
+with its gradient and without. Text, model and schedule are the same as in studies.semantic --long.
+The study prints the tables of the finished runs and writes them to results/. The same command
+resumes what was stopped. Runs at the paper's gamma and temperature are also runs of
+studies.semantic. Both studies share them if they have the same --out.
 
     python -m studies.strength --out runs/semantic-long
 

@@ -44,7 +44,7 @@ class Variable(NamedTuple):
 TABLE = (
     Variable(CACHE, "folder of downloads, encoded corpora, kernels and measurements", "", "files"),
     Variable(DATA, "folder with your copies of ptb/ and wikitext-2/", "", "data.standard"),
-    Variable(MIRROR, "address that replaces those of the downloads", "", "data.standard"),
+    Variable(MIRROR, "address of your copies of the downloads", "", "data.standard"),
     Variable(
         NATIVE, "0 turns the compiled kernels and measured products off", "", "native.library"
     ),

@@ -123,7 +123,7 @@ def _print_table(rows: list[Row], changed: dict[str, list[Any]]) -> None:
         )
     if not all(comparable):
         console.print(
-            "other text: the corpus or the vocabulary is not that of the first row, so the "
+            "other text: the corpus or the vocabulary differs from the first row, so the "
             "perplexities cannot be compared"
         )
 

@@ -200,7 +200,7 @@ def _check_options(
         raise UserError(f"--tune-words: expected at least 2, got {tune_words}")
     fitted = [name for name in flags.names() if name != "--temperature"]
     if tune and not fitted and flags.temperature != "fit":
-        raise UserError("--tune needs --dynamic, --cache, --temperature fit or --mix: what to fit?")
+        raise UserError("--tune needs --dynamic, --cache, --temperature fit or --mix")
 
 
 def _print_pieces(out: Evaluation, words: PerWord) -> None:

@@ -124,7 +124,7 @@ def _check_options(
         raise UserError(f"--first-seed needs table1, table2 or figure1; {what} trains nothing")
     last_seed = seeds or (FIGURE1_RUNS if what == "figure1" else 1)
     if first_seed is not None and first_seed > last_seed:
-        raise UserError(f"--first-seed {first_seed} leaves none of --seeds {last_seed}")
+        raise UserError(f"--first-seed {first_seed} is above --seeds {last_seed}")
     return last_seed
 
 

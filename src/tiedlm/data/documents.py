@@ -26,7 +26,7 @@ _TOGETHER = 1 << 18  # characters of records that are yielded at a time
 
 
 def has_text_name(path: Path) -> bool:
-    """Return whether a file's name is that of a text, of JSON lines or of a Parquet file."""
+    """Tell by a file's name whether it is a text, JSON lines or a Parquet file."""
     return Path(plain_name(path.name)).suffix.lower() in _KINDS
 
 

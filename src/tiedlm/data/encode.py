@@ -40,7 +40,7 @@ class EncodedPart:
     Attributes:
         ids: the file of ids.
         words: the file with the words of each block, to which the ids of the block refer. Empty if
-            the ids are those of the encoder's vocabulary.
+            the ids belong to the encoder's vocabulary.
         eos_id: the id of ``<eos>`` in every block.
         blocks: where each block lies in the files.
         documents: where documents begin, in ids, for each block.

@@ -89,8 +89,8 @@ def summarize_run(folder: Path) -> RunSummary:
     metrics = read_metrics(folder)
     if not metrics:
         raise UserError(
-            f"{folder}: no epoch has ended in it, so there is nothing to compare; weights of "
-            "--keep-at have no results of their own, and `tiedlm evaluate` makes them"
+            f"{folder}: no epoch has ended in it, so there is nothing to compare; for weights "
+            "of --keep-at, use `tiedlm evaluate`"
         )
     best = min(line.get("word_perplexity", line["valid_ppl"]) for line in metrics)
     return RunSummary(folder, settings, seed, best, None, None, len(metrics), False, text)

@@ -115,8 +115,8 @@ def compare_predictions(
     """Compare two models over the test text of their corpus.
 
     Both models are compared on the same neighbours of the target: the ten nearest by the word
-    vectors of ``base``, and the ten nearest by those of ``other``. The second choice favours a tied
-    ``other``, which also scores words with its word vectors.
+    vectors of ``base``, and the ten nearest by the word vectors of ``other``. The second choice
+    favours a tied ``other``, which also scores words with its word vectors.
 
     Returns:
         For all targets and for each band: the number of tokens and, for each value, both means and

@@ -31,7 +31,7 @@ from tiedlm.training.settings import IMPORTED, Settings
 
 SUPPORTED = (
     "LSTM, GRU and RNN checkpoints of pytorch/examples' word_language_model and of "
-    "neural-complexity, and the former's Transformers"
+    "neural-complexity, and Transformers of word_language_model"
 )
 # Modules that PyTorch wraps around another one and whose names appear in its state dict:
 # DataParallel and DistributedDataParallel, torch.compile, FSDP, activation checkpointing.

@@ -112,7 +112,7 @@ def _check_shapes(
         )
     if targets.shape != hidden.shape[:-1]:
         raise ValueError(
-            f"targets: expected shape {tuple(hidden.shape[:-1])}, that of hidden without its last "
+            f"targets: expected shape {tuple(hidden.shape[:-1])}, like hidden without its last "
             f"dimension, got {tuple(targets.shape)}"
         )
     vocab_size = len(classifier)
@@ -144,12 +144,12 @@ def _check_types(
             continue
         if tensor.device != hidden.device:
             raise ValueError(
-                f"{name}: expected device {hidden.device}, that of hidden, got {tensor.device}"
+                f"{name}: expected device {hidden.device}, like hidden, got {tensor.device}"
             )
         fits = tensor.dtype == hidden.dtype or (mixed and tensor.is_floating_point())
         if name != "targets" and not fits:
             raise ValueError(
-                f"{name}: expected dtype {hidden.dtype}, that of hidden, got {tensor.dtype}"
+                f"{name}: expected dtype {hidden.dtype}, like hidden, got {tensor.dtype}"
                 + _mixed_advice(name, hidden, tensor)
             )
 

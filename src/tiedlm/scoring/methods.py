@@ -1,8 +1,8 @@
 """Score text with evaluation methods: dynamic evaluation, temperature, cache and mixtures.
 
 Entropy and rank need the probabilities of all words. So each model of a mixture returns its whole
-distribution here. The mixed distribution then has a surprisal, an entropy and a rank like that of a
-single model.
+distribution here. Surprisal, entropy and rank are then computed from the mixed distribution, as for
+a single model.
 
 Shape letters: T words read at a time, N words, V vocabulary, H width that the classifier reads, K
 entries of a cache.

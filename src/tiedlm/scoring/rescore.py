@@ -83,7 +83,8 @@ def log_probs(
 ) -> tuple[Floats, float]:
     r"""Return the log-probability of every hypothesis, and the share of unknown words.
 
-    The log-probability of a text of pieces is that of its pieces. No word is unknown.
+    If the model reads pieces, the log-probability of a text is the sum over its pieces, and no word
+    is unknown.
 
     An unknown word has the probability :math:`p(\langle unk \rangle) \, e^{-penalty}`. With a
     penalty of log m, m unknown words share the probability of ``<unk>`` equally.

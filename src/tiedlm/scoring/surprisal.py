@@ -95,7 +95,7 @@ class Beginning(NamedTuple):
 
 @torch.no_grad()
 def beginning(model: LanguageModel, start: int | None, starts_V: Tensor | None = None) -> Beginning:
-    """Read the word before every sentence; the arguments are those of :func:`score_sentences`."""
+    """Read the word before every sentence; the arguments are as in :func:`score_sentences`."""
     carry = _begin(model, start)
     return Beginning(carry, Shared(model, carry.hidden_BH[0], starts_V))
 

@@ -148,7 +148,7 @@ class Evaluated:
         """
         if len(self.corpus.valid) < 2:
             raise UserError(
-                f"{purpose} needs a validation text, and that of {self.folder} is empty"
+                f"{purpose} needs a validation text, and {self.folder} has an empty one"
             )
         return self.corpus.valid[: words + 1]
 

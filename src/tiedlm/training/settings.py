@@ -406,8 +406,8 @@ class Settings:
         """
         if not self.data:
             raise UserError(
-                "this run has no corpus of its own, as imported and exported ones have none: "
-                "--data names it, and `tiedlm score` reads any text"
+                "this run records no corpus, because it was imported or exported: name a corpus "
+                "with --data, or read any text with `tiedlm score`"
             )
         from tiedlm.data import load_corpus  # NumPy: not for `tiedlm train --help`
 
