@@ -23,16 +23,16 @@ class Watcher(Protocol):
     """Receives the progress of a training run."""
 
     def start(self, title: str, total: int, done: int) -> None:
-        """Training starts: targets in all epochs, and how many an earlier process has trained."""
+        """Training starts: of ``total`` targets in all epochs, ``done`` are trained already."""
 
     def step(self, tokens: int, epoch: int, epochs: int, perplexity: float) -> None:
         """One update on ``tokens`` targets; ``perplexity`` is the epoch's training value so far."""
 
     def epoch_end(self, text: str, best_valid: float) -> None:
-        """An epoch ended: a line about it, and the best validation perplexity so far."""
+        """An epoch ended: ``text`` describes it; ``best_valid`` is the best perplexity so far."""
 
     def line(self, text: str) -> None:
-        """A message for the user."""
+        """Show a message to the user."""
 
 
 class Silent:

@@ -149,7 +149,7 @@ def _lines(counts: Mapping[str, Any]) -> str:
 
 
 def _by_kind(counts: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """Return the special tokens of each kind; too few sentence marks do not count."""
+    """Return the special tokens of each kind; no sentence marks if there are too few of them."""
     kinds: dict[str, dict[str, int]] = {"sentence": {}, "unknown": {}, "padding": {}}
     for mark, number in counts.get("found", {}).items():
         kinds[_kind(mark)][mark] = number

@@ -50,7 +50,8 @@ class RunSummary:
         epochs: number of epochs finished so far.
         finished: whether the folder has a result.json.
         text: identity of the predicted text: hashes of the corpus files, and the vocabulary size.
-            Of a run of pieces, whose perplexities are per word, the words are counted instead.
+            A run of pieces has the number of words of the held-out texts instead of the vocabulary
+            size, because its perplexities are per word.
     """
 
     folder: Path

@@ -47,7 +47,9 @@ class Group(NamedTuple):
     levels: list[int]
 
     def weights(self, weight: Tensor) -> Tensor:
-        """Return the summed weights of each word's tokens; their number if all weights are equal.
+        """Return the sum of the weights of each word's tokens.
+
+        If all tokens have one weight, return the number of each word's tokens instead.
 
         Args:
             weight: the weight of each token of all groups, ``(N,)``, or one for all tokens, ``()``.

@@ -57,7 +57,7 @@ class Problem:
 
     @property
     def options(self) -> tuple[float, float, torch.dtype, bool]:
-        """The other fields, in order, without ``target_grad``: :class:`Wanted` has that."""
+        """The other fields, in order, except ``target_grad``, which :class:`Wanted` has."""
         return self.alpha, self.temperature, self.gemm_dtype, self.per_token
 
     @property

@@ -215,7 +215,11 @@ class _Stream:
         self.gradients.add_words(group.words_U, soft, factor, grad_UV)
 
     def _add_soft_loss(self, soft: SoftTargets, dot_U: Tensor) -> float | Tensor:
-        """Add the part of a group's J_aug that is summed by word; return the gradient's factor."""
+        """Add the part of a group's J_aug that is summed by word.
+
+        Returns:
+            The factor of the gradient through the soft target.
+        """
         assert soft.weight_U is not None
         scale = self.problem.weight if self.same_weight else 1.0
         self.soft_aug += scale * (dot_U - soft.weight_U * soft.lse_U).sum()

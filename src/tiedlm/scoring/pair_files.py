@@ -44,7 +44,10 @@ class Pair(NamedTuple):
 
 
 class Names(NamedTuple):
-    """Names of the fields or columns of a pair; ``by`` is None for one phenomenon a file."""
+    """The fields or columns with the two sentences of a pair, and with its phenomenon.
+
+    ``by`` is None if each file is about one phenomenon.
+    """
 
     good: str
     bad: str
