@@ -16,8 +16,6 @@ from studies.harness import differences, has_weights, values_by_seed
 from studies.inside import Inside, measure
 from tiedlm.experiments.comparison import interval95, t95
 from tiedlm.experiments.reproduce import markdown_table
-from tiedlm.files import read_json
-from tiedlm.training.run_files import RESULT
 
 if TYPE_CHECKING:
     from studies.networks import Cell, Point, Runs
@@ -117,18 +115,22 @@ def over_networks(counting: Runs, chosen: Mapping[Cell, Point]) -> str:
     )
 
 
-def search_table(search: Runs, found: Runs, chosen: Mapping[Cell, Point], gone: set[str]) -> str:
+def search_table(
+    tried: Mapping[Cell, Mapping[Point, float]],
+    points: Iterable[Point],
+    chosen: Mapping[Cell, Point],
+) -> str:
     """Return the log of the search: validation perplexities of seed 1, the chosen one in bold."""
-    points = list(dict.fromkeys(point for _, point in search))
+    points = [point for point in points if any(point in found for found in tried.values())]
     body = []
-    for cell in dict.fromkeys(cell for cell, _ in found):
+    for cell, found in tried.items():
         row = []
         for point in points:
-            text = "diverged" if search[cell, point].out.name in gone else "-"
-            if (cell, point) in found:
-                text = f"{read_json(found[cell, point].out / RESULT)['valid_ppl']:.2f}"
+            ppl = found.get(point)
+            text = "-" if ppl is None else f"{ppl:.2f}" if math.isfinite(ppl) else "diverged"
             row.append(f"**{text}**" if chosen.get(cell) == point else text)
-        body.append((*cell, *row))
+        if found:
+            body.append((*cell, *row))
     return markdown_table(("text", "network", "model", *(f"dropout x {p:g}" for p in points)), body)
 
 

@@ -5,10 +5,12 @@ The texts are the demo's and Penn Treebank's first 22.5%. The models are small a
 short, so that the whole table takes some 12 hours on one core. Compare the models of a network
 with each other, not with published perplexities.
 
-All cells are tuned by the same search. Seed 1 trains the network's settings with three strengths of
-dropout: the augmented loss is a regulariser too, so a baseline with too little dropout would be
-unfair. The best validation perplexity chooses; the test text does not. The chosen setting is then
-trained with seeds 2 to N. Only these count: seed 1 chose, so its numbers are too good.
+All cells are tuned by the same search for the strength of dropout: the augmented loss is a
+regulariser too, so a baseline with too little dropout would be unfair. Seed 1 trains the network's
+settings with all dropout times 1 and times 0.5. Then it takes further factors of :data:`POINTS`
+until both neighbours of the best one are tried. Validation decides which is best; the test text
+does not. The chosen setting is then trained with seeds 2 to N. Only these count: seed 1 chose, so
+its numbers are too good.
 
 The same command resumes what was stopped. --texts, --networks and --cells train a part, so that
 several evenings share the work. Finished runs that are kept in results/ are not trained again. With
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -103,7 +106,8 @@ MODELS = {  # tied, gamma
     "VD": (False, 0.0), "AL-0.65": (False, 0.65), "AL-2.6": (False, 2.6),
     "RE": (True, 0.0), "REAL-0.65": (True, 0.65), "REAL-2.6": (True, 2.6),
 }  # fmt: skip
-POINTS = (1.0, 0.5, 1.5)  # factors on all dropout
+POINTS = (0.125, 0.25, 0.5, 1.0, 1.5, 2.0)  # factors on all dropout
+FIRST_POINTS = (1.0, 0.5)  # where each search begins
 SEARCH_SEED = 1
 DIVERGED = "diverged.txt"  # in the folder of a run that cannot finish
 
@@ -129,7 +133,7 @@ def make_job(cell: Cell, point: Point, seed: int, options: argparse.Namespace) -
 
 
 def search_jobs(cells: Iterable[Cell], options: argparse.Namespace) -> Runs:
-    """Return the runs of the search."""
+    """Return the runs that the search may need."""
     pairs = itertools.product(cells, POINTS)
     return {(c, point): make_job(c, point, SEARCH_SEED, options) for c, point in pairs}
 
@@ -143,22 +147,39 @@ def counted_jobs(chosen: Mapping[Cell, Point], options: argparse.Namespace) -> R
     }
 
 
-def choices(search: Runs, found: Runs, gone: set[str]) -> dict[Cell, Point]:
-    """Return the point with the best validation perplexity, for each cell that is searched.
+def tried_points(search: Runs, found: Runs, gone: set[str]) -> dict[Cell, dict[Point, float]]:
+    """Return the validation perplexities of the search, by cell and point.
 
     Args:
-        search: all runs of the search.
+        search: all runs that the search may need.
         found: the finished ones.
-        gone: names of the runs that diverged; they count as searched and are never chosen.
+        gone: names of the runs that diverged; their perplexity is infinite.
     """
-    open_cells = {
-        key[0] for key, job in search.items() if key not in found and job.out.name not in gone
+    tried: dict[Cell, dict[Point, float]] = {cell: {} for cell, _ in search}
+    for (cell, point), job in search.items():
+        if (cell, point) in found:
+            tried[cell][point] = read_json(found[cell, point].out / RESULT)["valid_ppl"]
+        elif job.out.name in gone:
+            tried[cell][point] = math.inf
+    return tried
+
+
+def next_points(tried: Mapping[Point, float]) -> list[Point]:
+    """Return the points that a search needs next; none once it is over."""
+    first = [point for point in FIRST_POINTS if point not in tried]
+    if first:
+        return first
+    best = POINTS.index(min(tried, key=tried.__getitem__))
+    return [point for point in POINTS[max(0, best - 1) : best + 2] if point not in tried]
+
+
+def choices(tried: Mapping[Cell, Mapping[Point, float]]) -> dict[Cell, Point]:
+    """Return the point with the best validation perplexity, for each cell whose search is over."""
+    return {
+        cell: min(points, key=points.__getitem__)
+        for cell, points in tried.items()
+        if not next_points(points) and min(points.values()) < math.inf
     }
-    best: dict[Cell, tuple[float, Point]] = {}
-    for (cell, point), job in found.items():
-        here = (read_json(job.out / RESULT)["valid_ppl"], point)
-        best[cell] = min(best.get(cell, here), here, key=lambda pair: pair[0])
-    return {cell: point for cell, (_, point) in best.items() if cell not in open_cells}
 
 
 def diverged(options: argparse.Namespace) -> set[str]:
@@ -189,20 +210,37 @@ def train_missing(jobs: Runs, options: argparse.Namespace, deadline: float) -> b
             write_text(error.out / DIVERGED, f"{error}\n")
 
 
+def train_group(cells: Sequence[Cell], options: argparse.Namespace, deadline: float) -> bool:
+    """Search and repeat the cells of a network, and return whether nothing is left to do."""
+    search = search_jobs(cells, options)
+    while True:
+        found = with_kept(NAME, search, options.results)
+        tried = tried_points(search, found, diverged(options))
+        wanted = {
+            (cell, point): search[cell, point]
+            for cell in cells
+            for point in next_points(tried[cell])
+        }
+        if not wanted:
+            return train_missing(counted_jobs(choices(tried), options), options, deadline)
+        if not train_missing(wanted, options, deadline):
+            return False
+
+
 def hours(text: str, network: str) -> float:
     """Estimate the hours of one run on one core, from the speeds that were measured."""
     return WORDS[text] * TEXTS[text]["epochs"] / SPEEDS[text][network] / 3600
 
 
-def cost_table(cells: Sequence[Cell], finished: Runs, over: set[Key], seeds: int) -> str:
-    """Return the hours that the remaining runs may take on one core.
+def cost_table(missing_runs: Mapping[Cell, int], finished: Runs) -> str:
+    """Return the hours that the missing runs may take on one core.
 
     If runs of the same text and network are finished, their mean time is used, else the estimate.
     """
     body, total = [], 0.0
-    for text, network in dict.fromkeys(cell[:2] for cell in cells):
-        group = [cell for cell in cells if cell[:2] == (text, network)]
-        missing = len(group) * (len(POINTS) + seeds - 1) - sum(key[0] in group for key in over)
+    for text, network in dict.fromkeys(cell[:2] for cell in missing_runs):
+        group = [cell for cell in missing_runs if cell[:2] == (text, network)]
+        missing = sum(missing_runs[cell] for cell in group)
         times = [
             read_json(job.out / RESULT)["seconds"] / 3600
             for (cell, _), job in finished.items()
@@ -212,7 +250,7 @@ def cost_table(cells: Sequence[Cell], finished: Runs, over: set[Key], seeds: int
         total += cost
         body.append((text, network, str(missing), f"{cost:.1f}"))
     body.append(("all", "", "", f"{total:.1f}"))
-    return markdown_table(("text", "network", "missing runs", "hours on one core"), body)
+    return markdown_table(("text", "network", "missing runs, at least", "hours on one core"), body)
 
 
 def arguments() -> argparse.Namespace:
@@ -228,29 +266,26 @@ def main() -> None:
     deadline = time.monotonic() + 60 * options.budget
     cells = list(itertools.product(options.texts, options.networks, options.cells))
     for group in () if options.show else dict.fromkeys(cell[:2] for cell in cells):
-        search = search_jobs([cell for cell in cells if cell[:2] == group], options)
-        if not train_missing(search, options, deadline):
-            break
-        found = with_kept(NAME, search, options.results)
-        chosen = choices(search, found, diverged(options))
-        if not train_missing(counted_jobs(chosen, options), options, deadline):
+        if not train_group([cell for cell in cells if cell[:2] == group], options, deadline):
             break
 
     search = search_jobs(itertools.product(TEXTS, NETWORKS, MODELS), options)
     found, gone = with_kept(NAME, search, options.results), diverged(options)
-    chosen = choices(search, found, gone)
+    tried = tried_points(search, found, gone)
+    chosen = choices(tried)
     counted = counted_jobs(chosen, options)
     counting = with_kept(NAME, counted, options.results)
     finished = found | counting
-    over = {k for k, job in (search | counted).items() if k in finished or job.out.name in gone}
     if options.show:
-        print(cost_table(cells, finished, over, options.seeds))
+        over = {key for key, job in counted.items() if key in counting or job.out.name in gone}
+        repeats = {cell: options.seeds - 1 - sum(key[0] == cell for key in over) for cell in cells}
+        print(cost_table({c: len(next_points(tried[c])) + repeats[c] for c in cells}, finished))
     if finished:
         inside = tables.insides(counting, chosen, kept(options).get("inside", {}))
         parts = (
             tables.table(counting, chosen),
             tables.over_networks(counting, chosen),
-            tables.search_table(search, found, chosen, gone),
+            tables.search_table(tried, POINTS, chosen),
             tables.inside_table(inside, chosen),
         )
         text = "\n".join(parts)
