@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar, cast
 
-from cyclopts import App, CycloptsError, Group
+from cyclopts import UNSET, App, ArgumentCollection, CycloptsError, Group
 from cyclopts.exceptions import (
     MissingArgumentError,
     UnknownCommandError,
@@ -40,6 +40,7 @@ _UNTIL_THE_END = ExitStack()  # what lasts as long as a command
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _WITH_CONTEXT = ("tiedlm predict", "tiedlm generate")
 _PRINTS = ("tiedlm score", "tiedlm pairs", "tiedlm rescore")  # without --out
+_MAY_BE_EMPTY = ("CONTEXT", "--column", "--good", "--bad", "--by")  # texts and names of columns
 _COMMANDS = {
     "demo": "Train the four models of the paper on a small corpus, and write a report.",
     "train": """Train one model from a recipe.
@@ -73,12 +74,27 @@ def build_app() -> App:
         help_format="plaintext",
         help_formatter=_HelpFormatter(),
         result_action="return_value",
+        config=_refuse_empty,
     )
     for name, text in _COMMANDS.items():
         app.command(f"tiedlm.cli.{name}:{name}", name=name, help=text)
     app.command("tiedlm.cli.data:app", name="data", help="List, prepare and check corpora.")
     app.command("tiedlm.cli.import_:import_", name="import", help="Import a legacy checkpoint.")
     return app
+
+
+def _refuse_empty(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse an empty argument: as a path it would be the current folder.
+
+    Raises:
+        UserError: naming the argument.
+    """
+    for argument in arguments:
+        # A switch has an empty token too, and the value that it implies.
+        given = [token.value for token in argument.tokens if token.implicit_value is UNSET]
+        if "" in given and argument.name not in _MAY_BE_EMPTY:
+            command = " ".join(["tiedlm", *commands])
+            raise UserError(f"{command}: {argument.name} is empty; is a shell variable unset?")
 
 
 class _HelpFormatter(DefaultFormatter):
@@ -217,6 +233,13 @@ def _explain(error: CycloptsError) -> str:
             advice = "`tiedlm score RUN FILE` gives the perplexity of any text"
         return f"{command}: unexpected argument {first!r}; {advice}"
     text = " ".join(str(error).split()).rstrip(".")
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        name, given = error.argument.name, error.root_input_tokens or []
+        if not name.startswith("-") and any(word.partition("=")[0] == "--mix" for word in given):
+            return (
+                f"{command}: {name} is missing, because --mix takes everything up to the next "
+                f"flag; put {name} before --mix"
+            )
     if isinstance(error, UnknownCommandError):  # the library names only the first commands
         text = text.partition(" Available commands")[0].rstrip(".")
         return text if text.endswith("?") else f"{text}; see `{command} --help`"
