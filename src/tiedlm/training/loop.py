@@ -21,7 +21,8 @@ from tiedlm.data import Corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate, perplexity
 from tiedlm.evaluation.subspace import subspace_distance
-from tiedlm.files import check_folder, read_json, write_json, write_text
+from tiedlm.files import read_json, write_json, write_text
+from tiedlm.folders import check_folder
 from tiedlm.model import LanguageModel
 from tiedlm.native.routes import as_recorded
 from tiedlm.networks import State
