@@ -75,6 +75,7 @@ def build_app() -> App:
         help_formatter=_HelpFormatter(),
         result_action="return_value",
         config=_refuse_empty,
+        suppress_keyboard_interrupt=False,
     )
     for name, text in _COMMANDS.items():
         app.command(f"tiedlm.cli.{name}:{name}", name=name, help=text)
