@@ -90,14 +90,15 @@ def reproduce(
         results=results,
         command=readable("tiedlm " + " ".join(sys.argv[1:])),
     )
+    if what in ("table1", "table2"):
+        _table(what, options)
+        return
     {
-        "table1": _table,
-        "table2": _table,
         "table3": _table3,
         "figure1": _figure1,
         "figure2": _figure2,
         "predictions": _predictions,
-    }[what](what, options)
+    }[what](options)
 
 
 def _check_options(
@@ -143,6 +144,7 @@ class _Options:
 
 
 def _table(what: str, options: _Options) -> None:
+    """Train the cells of a table that are missing, and print all of them."""
     from tiedlm.experiments import cells as paper_cells
     from tiedlm.experiments.reproduce import (
         find_results,
@@ -185,7 +187,7 @@ def _table(what: str, options: _Options) -> None:
         leave(str(stopped), 130)
 
 
-def _table3(what: str, options: _Options) -> None:
+def _table3(options: _Options) -> None:
     from rich.table import Table
 
     from tiedlm.experiments.reproduce import find_results
@@ -198,7 +200,7 @@ def _table3(what: str, options: _Options) -> None:
     table_console().print(table)
 
 
-def _figure1(what: str, options: _Options) -> None:
+def _figure1(options: _Options) -> None:
     """Train the missing runs, draw the figure, and keep any new runs."""
     from tiedlm.analysis.plots import plot_theory, require_matplotlib
     from tiedlm.experiments import figure1
@@ -265,7 +267,7 @@ def _train_figure1(folder: Path, options: _Options) -> int:
     return len(left)
 
 
-def _figure2(what: str, options: _Options) -> None:
+def _figure2(options: _Options) -> None:
     from tiedlm.experiments.reproduce import find_results
     from tiedlm.experiments.reproduce_figures import draw_figure2, figure2_curves
 
@@ -279,7 +281,7 @@ def _figure2(what: str, options: _Options) -> None:
         print(path)
 
 
-def _predictions(what: str, options: _Options) -> None:
+def _predictions(options: _Options) -> None:
     """Compare the pair of runs and keep the result; with --show print what is kept."""
     from tiedlm.experiments.results import keep_study, newest_study
 

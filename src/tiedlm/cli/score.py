@@ -111,10 +111,7 @@ def score(
     if out is not None and unk_list is not None and out.resolve() == unk_list.resolve():
         raise UserError(f"--out and --unk-list are both {out}; choose another file for one of them")
     model, vocabulary = load_model(run, device)
-    members = scoring_members(run, model, flags, device)
-    if precision == "fp64":
-        for one in members:
-            one.model.double()
+    members = scoring_members(run, model, flags, device, precision)
     tokenize = splits_words(run, vocabulary, tokenize)
     text = open_text(run, vocabulary, file, column, unit, tokenize)
     if sum_pieces is None:
