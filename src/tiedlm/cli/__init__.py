@@ -225,22 +225,14 @@ def _explain(error: CycloptsError) -> str:
     command = " ".join(["tiedlm", *(error.command_chain or ())])
     if isinstance(error, UnusedCliTokensError):
         first = (error.unused_tokens or [""])[0]
-        advice = f"see `{command} --help`"
-        if command in _WITH_CONTEXT and first.isalpha():
-            advice = "put all words of the context in one pair of quotes"
-        elif command == "tiedlm train" and os.path.exists(first):
-            advice = f"to train on your own text, give --data {first}"
-        elif command == "tiedlm evaluate":
-            advice = "`tiedlm score RUN FILE` gives the perplexity of any text"
-        return f"{command}: unexpected argument {first!r}; {advice}"
+        return f"{command}: unexpected argument {first!r}; {_advice(command, first)}"
+    taken = _taken_by_mix(error)
+    if taken is not None:
+        return (
+            f"{command}: {taken} is missing, because --mix takes everything up to the next flag; "
+            f"put {taken} before --mix"
+        )
     text = " ".join(str(error).split()).rstrip(".")
-    if isinstance(error, MissingArgumentError) and error.argument is not None:
-        name, given = error.argument.name, error.root_input_tokens or []
-        if not name.startswith("-") and any(word.partition("=")[0] == "--mix" for word in given):
-            return (
-                f"{command}: {name} is missing, because --mix takes everything up to the next "
-                f"flag; put {name} before --mix"
-            )
     if isinstance(error, UnknownCommandError):  # the library names only the first commands
         text = text.partition(" Available commands")[0].rstrip(".")
         return text if text.endswith("?") else f"{text}; see `{command} --help`"
@@ -256,6 +248,26 @@ def _explain(error: CycloptsError) -> str:
             text += "; --top gives the number of words"
         text += "; write -- before a context that begins with -"
     return text
+
+
+def _advice(command: str, unexpected: str) -> str:
+    """Return what to do about an argument that a command does not take."""
+    if command in _WITH_CONTEXT and unexpected.isalpha():
+        return "put all words of the context in one pair of quotes"
+    if command == "tiedlm train" and os.path.exists(unexpected):
+        return f"to train on your own text, give --data {unexpected}"
+    if command == "tiedlm evaluate":
+        return "`tiedlm score RUN FILE` gives the perplexity of any text"
+    return f"see `{command} --help`"
+
+
+def _taken_by_mix(error: CycloptsError) -> str | None:
+    """Return the name of a missing argument that --mix may have taken; None if there is none."""
+    if not isinstance(error, MissingArgumentError) or error.argument is None:
+        return None
+    name, given = error.argument.name, error.root_input_tokens or []
+    has_mix = any(word.partition("=")[0] == "--mix" for word in given)
+    return name if has_mix and not name.startswith("-") else None
 
 
 def help_groups(*names: str) -> tuple[Group, ...]:
