@@ -84,8 +84,24 @@ def explain(error: OSError, path: Path | str) -> UserError:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Raise an ``OSError`` of writing ``path`` as :func:`explain` does.
+def reading(path: Path | str, missing: str = "") -> Iterator[None]:
+    """Turn an ``OSError`` of reading ``path`` into a ``UserError``.
+
+    Args:
+        path: the file.
+        missing: follows "PATH does not exist", such as "; expected a vocabulary file".
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist{missing}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` of writing ``path`` into the ``UserError`` of :func:`explain`.
 
     A ``BrokenPipeError`` passes: its pipe may be the caller's standard output.
     """
@@ -135,7 +151,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         UserError: if the folder or the file cannot be written (read-only, full disk).
     """
     path = Path(path)
-    with explained(path):
+    with writing(path):
         if path.exists() and not path.is_file() and not path.is_dir():
             yield path
             return
@@ -200,11 +216,8 @@ def read_json(path: Path | str) -> Any:
         UserError: if the file is missing or is not JSON.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        with reading(path):
+            text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not valid JSON ({error}); it may be damaged") from error
     return parse_json(text, str(path))

@@ -58,7 +58,7 @@ def files_together(folder: Path, marker: str, kind: str) -> Iterator[Path]:
     inside = files.temporary_name(folder / _INSIDE)
     held = None
     try:
-        with files.explained(folder):
+        with files.writing(folder):
             with suppress(OSError, NotImplementedError):  # a file system may have no locks
                 held = files.held_lock(inside / _LOCK)
             temporary = inside / folder.resolve().name
@@ -101,7 +101,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     temporary = files.temporary_name(path)
     try:
-        with files.explained(path):
+        with files.writing(path):
             temporary.mkdir(parents=True)
             yield temporary
             temporary.replace(path)

@@ -274,11 +274,8 @@ def read_json_text(path: Path) -> str:
         UserError: if it is missing or not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; expected the pieces of a tokenizer") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        with files.reading(path, "; expected the pieces of a tokenizer"):
+            return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a tokenizer.json: it is not UTF-8 text") from error
 

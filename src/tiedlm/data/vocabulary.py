@@ -105,11 +105,8 @@ class Vocabulary:
             UserError: if the file is missing, not UTF-8 or not a valid vocabulary.
         """
         try:
-            text = Path(path).read_bytes().decode("utf-8-sig")
-        except FileNotFoundError as error:
-            raise UserError(f"{path} does not exist; expected a vocabulary file") from error
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from error
+            with files.reading(path, "; expected a vocabulary file"):
+                text = Path(path).read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from error
         try:
