@@ -62,7 +62,8 @@ def check_ranges(settings: Settings) -> None:
         require(name, lambda x: 0 <= x < 1, "a probability of dropping, 0 <= p < 1")
     for name in ("init_range", "temperature", "lr", "clip"):
         require(name, lambda x: x > 0, "a positive number")
-    require("accumulate", lambda x: settings.batch_size % x == 0, "a divisor of --batch-size")
+    divides = f"a divisor of --batch-size {settings.batch_size}"
+    require("accumulate", lambda x: settings.batch_size % x == 0, divides)
     for name in (
         "alpha", "ce_weight", "ar", "tar", "weight_decay", "warmup", "decay_after", "lr_min",
     ):  # fmt: skip
