@@ -1,4 +1,4 @@
-"""Write folders whole or not at all, and refuse folders that hold something else."""
+"""Write folders atomically, and refuse to write into folders that hold other files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _LOCK = ".lock"
 def check_folder(folder: Path, marker: str, kind: str) -> None:
     """Refuse to write into a folder that holds anything but an earlier run or export.
 
-    Hidden files are ignored, because a process stopped early leaves a lock or a temporary file.
+    Hidden files are ignored, because a process that was stopped may have left a lock or a temporary
+    file.
 
     Args:
         folder: a new or empty folder, or one that has ``marker``.
@@ -42,7 +43,7 @@ def check_folder(folder: Path, marker: str, kind: str) -> None:
 def files_together(folder: Path, marker: str, kind: str) -> Iterator[Path]:
     """Yield a temporary folder of the same name; on success its files move to ``folder``.
 
-    What a killed process left of an earlier call is removed.
+    Temporary folders that killed processes left in ``folder`` are removed.
 
     Args:
         folder: a new or empty folder, or one that has ``marker``; its other files stay.
@@ -77,10 +78,11 @@ def files_together(folder: Path, marker: str, kind: str) -> Iterator[Path]:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove what ended processes left of :func:`files_together`.
+    """Remove temporary folders of :func:`files_together` whose processes have ended.
 
-    A living process holds a lock in its temporary folder. It takes the lock before it makes
-    anything else there, so a folder without anything else may be about to be locked, and stays.
+    A running process holds a lock in its temporary folder. It takes the lock before it writes
+    anything else there. So a folder that is empty or has only the lock file is kept: its process
+    may be about to take the lock.
     """
     for inside in folder.glob(f".{_INSIDE}.*.tmp"):
         with suppress(OSError, NotImplementedError):  # held, or a file system without locks

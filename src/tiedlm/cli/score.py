@@ -164,7 +164,7 @@ def _write(
 
 
 def _report(run: Path, vocabulary: Vocabulary, text: Text, summary: Summary, unit: str) -> None:
-    """Print what was scored, and notes on what may not be as the user meant."""
+    """Print the summary, and notes on a text that may be another than the user meant."""
     from tiedlm.cli.models import note_text, note_unknown
     from tiedlm.data.marks import notes_on_scored
 
@@ -190,7 +190,7 @@ def _check_adapt(adapt: bool, adapt_lr: float | None) -> None:
 
 
 def _check_methods(flags: MethodFlags, adapt: bool, unit: str) -> None:
-    """Refuse methods that contradict each other or the unit."""
+    """Refuse methods that cannot be combined with each other or with the unit."""
     if adapt and flags.names():
         raise UserError(f"--adapt and {flags.names()[0]}: give one of them")
     if flags.dynamic and unit != "document":
@@ -249,7 +249,7 @@ def _first_words(scored: Iterator[Scored], file: str) -> tuple[Scored, Iterator[
 
 
 def _advise(summary: Summary, unit: str) -> None:
-    """Print notes on lines that may not be cut as the user meant."""
+    """Print notes on lines that may have been cut differently from what the user meant."""
     from tiedlm.scoring.table import count
 
     if unit == "sentence" and summary.cut_lines:

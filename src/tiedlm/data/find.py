@@ -111,8 +111,8 @@ def _matches(pattern: str) -> list[str]:
 def place_of(name_or_path: str) -> str:
     """Return a corpus's name unchanged, or the absolute path of an existing text.
 
-    What is recorded this way can be found from any working directory. Each path of a list, and
-    each pattern, is made absolute.
+    So a run can find its text from any working directory. Each path of a list, and each pattern, is
+    made absolute.
 
     Raises:
         UserError: if a path of a list is empty.

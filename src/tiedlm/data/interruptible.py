@@ -1,4 +1,4 @@
-"""Wait for a library that does not hear Ctrl-C, so that Ctrl-C ends the wait at once."""
+"""Call a library that ignores Ctrl-C, and let Ctrl-C end the wait for it at once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-PATIENCE = 1.0  # seconds in which a thread may still read what it has begun to read
+PATIENCE = 1.0  # seconds that a thread is given to stop reading
 
 
 def interruptible(work: Callable[[Iterator[T]], R], items: Iterable[T]) -> R:
     """Return ``work(items)``, computed in a thread of its own.
 
-    Python hears Ctrl-C in its main thread, and only between its own instructions. After Ctrl-C,
-    ``items`` end. The thread then ends with ``work``, or with the process.
+    Python handles Ctrl-C in its main thread only, and not while that thread runs compiled code.
+    After Ctrl-C, ``work`` is given no further items. Its thread ends when ``work`` returns, or with
+    the process.
 
     Args:
         work: the call of the library. Its exceptions are raised here.
@@ -42,10 +43,10 @@ def interruptible(work: Callable[[Iterator[T]], R], items: Iterable[T]) -> R:
     try:
         thread.start()
         while thread.is_alive():
-            thread.join(0.1)  # a wait without end does not hear Ctrl-C on Windows
+            thread.join(0.1)  # without a time limit, Windows would not interrupt the wait
         return done.result()
     except KeyboardInterrupt:
         is_over = True
-        if thread.is_alive():  # one that runs Python as the process ends may crash it
+        if thread.is_alive():  # a thread that runs Python while the process ends can crash it
             thread.join(PATIENCE)
         raise
