@@ -59,13 +59,33 @@ def measure(job: Job) -> Inside:
     )
 
 
-def sums(model: LanguageModel, hidden_TE: Tensor, targets_T: Tensor, temperature: float) -> Tensor:
-    """Return sums over tokens: entropies of the soft targets, and both gradients for gamma 1."""
+class Scores(NamedTuple):
+    """What a model says of the words after some tokens.
+
+    Args:
+        scores_TV: W h, without the bias.
+        logits_TV: the same with the bias.
+        similar_TV: L^T u, the similarities of each word to the next one.
+    """
+
+    scores_TV: Tensor
+    logits_TV: Tensor
+    similar_TV: Tensor
+
+
+def scores(model: LanguageModel, hidden_TE: Tensor, targets_T: Tensor) -> Scores:
+    """Return the scores and the similarities of some tokens, without gradients."""
     vectors_VE = model.embedding.weight.detach()
     scores_TV = hidden_TE @ model.decoder.weight.detach().t()
     bias = model.decoder.bias
     logits_TV = scores_TV if bias is None else scores_TV + bias.detach()
-    log_soft_TV = log_softened(vectors_VE[targets_T] @ vectors_VE.t(), temperature)
+    return Scores(scores_TV, logits_TV, vectors_VE[targets_T] @ vectors_VE.t())
+
+
+def sums(model: LanguageModel, hidden_TE: Tensor, targets_T: Tensor, temperature: float) -> Tensor:
+    """Return sums over tokens: entropies of the soft targets, and both gradients for gamma 1."""
+    scores_TV, logits_TV, similar_TV = scores(model, hidden_TE, targets_T)
+    log_soft_TV = log_softened(similar_TV, temperature)
     soft_TV = log_soft_TV.exp()
     both = gradients(scores_TV, logits_TV, soft_TV, targets_T, temperature)
     entropy = -(soft_TV * log_soft_TV).sum(dtype=torch.float64)

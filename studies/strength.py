@@ -23,6 +23,7 @@ Shape letters: T tokens, V vocabulary.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from studies.harness import (
     differences,
@@ -35,8 +36,9 @@ from studies.harness import (
     training_parser,
     values_by_seed,
 )
+from studies.inside import TOKENS, scores
 from studies.semantic import BASE, REAL, jobs
-from tiedlm import load
+from tiedlm import LanguageModel, load
 from tiedlm.arithmetic import arithmetic
 from tiedlm.evaluation.perplexity import hidden_windows
 from tiedlm.experiments.comparison import seed_mean
@@ -73,8 +75,6 @@ SHARED = {
     ("permuted-band-grad", 0.65, 20.0): "permuted in bands, with gradient",
 }  # fmt: skip
 OF_TARGET = {target: name for (target, _, _), name in SHARED.items()}
-
-TOKENS = 8_000  # of validation, for the second table
 
 
 def table(found: dict[tuple[Point, int], Job]) -> str:
@@ -113,17 +113,18 @@ def table(found: dict[tuple[Point, int], Job]) -> str:
 def apart(job: Job) -> list[float]:
     """Return the second table's numbers of one run."""
     model, corpus = load(job.out), job.settings.load_corpus(progress=False)
-    weight_VE = model.embedding.weight.detach()
-    found = []
-    for hidden_TE, targets_T in hidden_windows(model, corpus.valid[:TOKENS]):
-        scores_TV, similar_TV = hidden_TE @ weight_VE.t(), weight_VE[targets_T] @ weight_VE.t()
-        logits_TV = scores_TV if model.decoder.bias is None else scores_TV + model.decoder.bias
-        entropy_T = torch.distributions.Categorical(logits=logits_TV.detach()).entropy()
-        centred = [x_TV - x_TV.mean(1, keepdim=True) for x_TV in (scores_TV, similar_TV)]
-        cosine_T = torch.nn.functional.cosine_similarity(*centred, dim=1)
-        spread, similar = (x_TV.square().mean(1).sqrt() for x_TV in centred)
-        found.append(torch.stack([spread, similar, cosine_T, entropy_T]))
-    return torch.cat(found, 1).mean(1).tolist()
+    windows = hidden_windows(model, corpus.valid[:TOKENS])
+    return torch.cat([spreads(model, *one) for one in windows], 1).mean(1).tolist()
+
+
+def spreads(model: LanguageModel, hidden_TE: Tensor, targets_T: Tensor) -> Tensor:
+    """Return the second table's numbers of some tokens, ``(4, T)``."""
+    found = scores(model, hidden_TE, targets_T)
+    entropy_T = torch.distributions.Categorical(logits=found.logits_TV).entropy()
+    centred = [x_TV - x_TV.mean(1, keepdim=True) for x_TV in (found.scores_TV, found.similar_TV)]
+    cosine_T = torch.nn.functional.cosine_similarity(*centred, dim=1)
+    spread_T, similar_T = (x_TV.square().mean(1).sqrt() for x_TV in centred)
+    return torch.stack([spread_T, similar_T, cosine_T, entropy_T])
 
 
 @arithmetic(kernels=True)

@@ -1,11 +1,10 @@
-"""Write files atomically (temporary name, sync, rename), read JSON, and lock folders."""
+"""Write files atomically (temporary name, sync, rename), read JSON, and hold locks."""
 
 from __future__ import annotations
 
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -84,6 +83,36 @@ def explain(error: OSError, path: Path | str) -> UserError:
     return UserError(f"cannot write {path}: {reason}; {advice}")
 
 
+@contextmanager
+def reading(path: Path | str, missing: str = "") -> Iterator[None]:
+    """Turn an ``OSError`` of reading ``path`` into a ``UserError``.
+
+    Args:
+        path: the file.
+        missing: follows "PATH does not exist", such as "; expected a vocabulary file".
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist{missing}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` of writing ``path`` into the ``UserError`` of :func:`explain`.
+
+    A ``BrokenPipeError`` passes: its pipe may be the caller's standard output.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise explain(error, path) from error
+
+
 def keep_input(out: Path | None, *inputs: Path | str, flag: str = "--out") -> None:
     """Refuse to overwrite an input file.
 
@@ -109,15 +138,6 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{beginning}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
-def remove_temporary(folder: Path) -> None:
-    """Remove temporary files and folders that killed processes left in a folder."""
-    for path in folder.glob(".*.tmp"):
-        if path.is_file():
-            path.unlink(missing_ok=True)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-
-
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path that becomes ``path`` on success and is removed on failure.
@@ -131,30 +151,22 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         UserError: if the folder or the file cannot be written (read-only, full disk).
     """
     path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        try:
+    with writing(path):
+        if path.exists() and not path.is_file() and not path.is_dir():
             yield path
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise explain(error, path) from error
-        return
-    if path.is_symlink():
-        path = path.resolve()
-    temporary = temporary_name(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise explain(error, path) from error
-    finally:
-        with suppress(OSError):  # report the first error, not this one
-            temporary.unlink()
+            return
+        if path.is_symlink():
+            path = path.resolve()
+        temporary = temporary_name(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            with suppress(OSError):  # report the first error, not this one
+                temporary.unlink()
 
 
 @contextmanager
@@ -204,66 +216,11 @@ def read_json(path: Path | str) -> Any:
         UserError: if the file is missing or is not JSON.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        with reading(path):
+            text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not valid JSON ({error}); it may be damaged") from error
     return parse_json(text, str(path))
-
-
-@contextmanager
-def files_together(folder: Path, marker: str, kind: str) -> Iterator[Path]:
-    """Yield a temporary folder of the same name; on success its files move to ``folder``.
-
-    Args:
-        folder: a new or empty folder, or one that has ``marker``; its other files stay.
-        marker: as in :func:`check_folder`.
-        kind: as in :func:`check_folder`.
-
-    Raises:
-        UserError: if ``folder`` holds something else, or cannot be written.
-    """
-    check_folder(folder, marker, kind)
-    is_new = not folder.exists()
-    inside = temporary_name(folder / "files")
-    try:
-        temporary = inside / folder.resolve().name
-        temporary.mkdir(parents=True)
-        yield temporary
-        # The marker moves first, so that an interrupted export can be repeated.
-        for path in sorted(temporary.iterdir(), key=lambda path: path.name != marker):
-            path.replace(folder / path.name)
-    except OSError as error:
-        raise explain(error, folder) from error
-    finally:
-        shutil.rmtree(inside, ignore_errors=True)
-        if is_new:
-            with suppress(OSError):  # fails unless the folder is empty, as after an error
-                folder.rmdir()
-
-
-@contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes ``path`` on success and is removed on failure.
-
-    Args:
-        path: a folder that does not exist; missing parent folders are created.
-
-    Raises:
-        UserError: if it cannot be written.
-    """
-    temporary = temporary_name(path)
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise explain(error, path) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_utf8(path: Path, why: str) -> None:
@@ -286,31 +243,6 @@ def readable(text: str) -> str:
 def cut_name(name: str, most_bytes: int) -> str:
     """Return a file name cut to at most ``most_bytes`` bytes."""
     return name.encode("utf-8", "ignore")[:most_bytes].decode("utf-8", "ignore")
-
-
-def check_folder(folder: Path, marker: str, kind: str) -> None:
-    """Refuse to write into a folder that holds anything but an earlier run or export.
-
-    Hidden files are ignored, because a process that was stopped may have left a lock or a temporary
-    file.
-
-    Args:
-        folder: a new or empty folder, or one that has ``marker``.
-        marker: a file that every folder of this kind has, and no other folder.
-        kind: what will be written, for the message.
-
-    Raises:
-        UserError: if ``folder`` is a file, or holds files but not ``marker``.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; name a folder for the {kind}")
-    if folder.is_dir() and not (folder / marker).is_file():
-        strangers = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-        if strangers:
-            raise UserError(
-                f"{folder} holds other files ({min(strangers)}); name a new folder for the {kind}, "
-                "or the folder of an earlier one"
-            )
 
 
 @contextmanager

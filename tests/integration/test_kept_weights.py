@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests_support import run_command
-from tiedlm import files, load
+from tiedlm import files, folders, load
 from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate
@@ -203,8 +203,8 @@ def test_a_run_that_died_at_a_mark_ends_with_the_same_bytes(
             yield new
         raise Killed
 
-    atomic_folder = files.atomic_folder
-    monkeypatch.setattr(files, "atomic_folder", dying)
+    atomic_folder = folders.atomic_folder
+    monkeypatch.setattr(folders, "atomic_folder", dying)
     for _ in range(2 if died == "before it is renamed" else 4):
         with pytest.raises(Killed):
             train(asked, corpus, tmp_path)

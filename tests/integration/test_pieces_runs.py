@@ -243,3 +243,19 @@ def test_hypotheses_with_words_that_no_text_had_differ(run, tmp_path, capsys):
     scores = [one["log_prob"] for one in json.loads(out)["hypotheses"]]
     assert scores[0] != scores[1]
     assert "0.00% of their words unknown" in err
+
+
+def test_ctrl_c_while_pieces_are_trained_is_one_line_and_leaves_nothing(
+    capsys, text, tmp_path, monkeypatch
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tiedlm.data.piece_corpus.train_pieces", interrupted)
+    monkeypatch.setenv("TIEDLM_CACHE", str(tmp_path / "cache"))
+    options = ["--data", text, "--out", tmp_path / "run", "--pieces", "bpe", "--vocab-size", 300]
+    status, out, err = run_command(capsys, "train", "small", *options)
+    assert (status, out, err) == (130, "", "tiedlm: error: interrupted\n")
+    assert not (tmp_path / "run").exists()
+    left = [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert all(name.endswith(".lock") for name in left)

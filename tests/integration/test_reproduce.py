@@ -152,6 +152,13 @@ def test_a_mistake_is_one_line(capsys, tmp_path, arguments, message):
     assert err.count("\n") == 1
 
 
+def test_a_missing_folder_of_results_is_noted(capsys, tmp_path):
+    for what in ("table1", "table3"):
+        status, _, err = run(capsys, "reproduce", what, "--show", "--results", tmp_path / "none")
+        assert status == 0
+        assert err == f"note: {tmp_path}/none has no results; name their folder with --results\n"
+
+
 def test_a_table_is_shown_without_training(capsys, tmp_path):
     folders = ("--out", tmp_path / "runs", "--results", tmp_path / "results")
     status, out, _ = run(capsys, "reproduce", "table2", "--show", *folders)

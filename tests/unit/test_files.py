@@ -1,7 +1,5 @@
 """Files are written whole or not at all."""
 
-import contextlib
-import errno
 import math
 import os
 import subprocess
@@ -16,19 +14,15 @@ from tiedlm.data import list_sources
 from tiedlm.data.standard import data_root
 from tiedlm.errors import UserError, did_you_mean
 from tiedlm.files import (
-    atomic_folder,
     atomic_path,
     cache_folder,
-    check_folder,
     check_utf8,
     cut_name,
     expand,
-    files_together,
     keep_input,
     lock,
     read_json,
     readable,
-    remove_temporary,
     write_json,
     write_text,
 )
@@ -110,49 +104,6 @@ def test_missing_and_damaged_json_are_named(tmp_path):
 def test_only_a_near_name_is_suggested():
     assert did_you_mean("sotuu", ["sotu", "ptb"]) == " (did you mean 'sotu'?)"
     assert did_you_mean("qqq", ["sotu", "ptb"]) == ""
-
-
-def test_a_new_folder_an_empty_one_and_an_earlier_export_are_accepted(tmp_path):
-    check_folder(tmp_path / "new", "step.onnx", "export")
-    check_folder(tmp_path, "step.onnx", "export")
-    (tmp_path / "step.onnx").touch()
-    check_folder(tmp_path, "step.onnx", "export")
-
-
-def test_a_folder_with_other_files_and_a_file_are_refused(tmp_path):
-    other = tmp_path / "config.json"
-    other.touch()
-    with pytest.raises(UserError, match="holds other files"):
-        check_folder(tmp_path, "step.onnx", "export")
-    with pytest.raises(UserError, match="is a file"):
-        check_folder(other, "step.onnx", "export")
-
-
-def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
-    folder = tmp_path / "out"
-
-    def fail(error):
-        with files_together(folder, "b", "export") as new:
-            (new / "a").write_text("half")
-            raise error
-
-    with pytest.raises(KeyboardInterrupt):
-        fail(KeyboardInterrupt())
-    assert not folder.exists()
-    with files_together(folder, "b", "export") as new:
-        assert new.name == "out"
-        for name in "abc":
-            (new / name).write_text("first")
-        assert not list(folder.glob("[!.]*")), "nothing before all is there"
-    (folder / "notes").write_text("mine")
-    with pytest.raises(UserError, match=r"cannot write .*out: No space left"):
-        fail(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    with files_together(folder, "b", "export") as new:
-        (new / "b").write_text("second")
-    found = {path.name: path.read_text() for path in folder.iterdir()}
-    assert found == {"a": "first", "b": "second", "c": "first", "notes": "mine"}
-    with pytest.raises(UserError, match="holds other files"), files_together(folder, "z", "export"):
-        pass
 
 
 def test_a_link_is_followed_and_a_pipe_is_written_to(tmp_path):
@@ -321,29 +272,3 @@ def test_a_number_beyond_any_float_is_infinite():
 def test_a_number_too_large_is_shown_as_it_was_written():
     written = f"[1{'0' * 400}, 1e999, -1e999, Infinity, -Infinity, NaN, 0.5]"
     assert repr(parse_json(written, "list")) == written
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    for died in (True, False):
-        with contextlib.suppress(KeyError), atomic_folder(tmp_path / "a" / "b") as new:
-            (new / "file").write_text("text")
-            assert not (tmp_path / "a" / "b").exists()
-            if died:
-                raise KeyError
-        assert (tmp_path / "a" / "b").exists() != died
-    assert (tmp_path / "a" / "b" / "file").read_text() == "text"
-    assert len(list((tmp_path / "a").iterdir())) == 1
-    (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(UserError, match=r"cannot write .*file/b: Not a directory"),
-        atomic_folder(tmp_path / "file" / "b"),
-    ):
-        pass
-
-
-def test_temporary_files_and_folders_of_killed_processes_are_removed(tmp_path):
-    (tmp_path / ".a.1.tmp").write_text("")
-    (tmp_path / ".b.1.tmp" / "inside").mkdir(parents=True)
-    (tmp_path / "kept").write_text("")
-    remove_temporary(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]

@@ -26,7 +26,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tiedlm.analysis.predictions import Prediction
+from tiedlm.analysis.predictions import Prediction, draw
 from tiedlm.data.piece_form import BLANKS
 from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.data.tokenizer import EOS
@@ -200,11 +200,7 @@ def generate_words(
             logits_V = model.decode(hidden[0, -1]).float()
         if must_begin or len(pieces) >= LONGEST:
             logits_V = logits_V.masked_fill(~begins_V, -torch.inf)
-        if temperature == 0:
-            choice = int(logits_V.argmax())
-        else:
-            probabilities_V = (logits_V / temperature).softmax(-1)
-            choice = int(torch.multinomial(probabilities_V, 1, generator=generator))
+        choice = draw(logits_V, temperature, generator)
         must_begin = choice == vocabulary.eos_id
         is_word = not vocabulary.blank[pieces].all()
         if (vocabulary.begins[choice] and is_word) or len(pieces) >= LONGEST:

@@ -141,10 +141,14 @@ def generate(
             hidden, state = model(tokens, state)
             logits_V = model.decode(hidden[0, -1]).float()
         logits_V[list(banned)] = -torch.inf
-        if temperature == 0:
-            choice = int(logits_V.argmax())
-        else:
-            probabilities_V = (logits_V / temperature).softmax(-1)
-            choice = int(torch.multinomial(probabilities_V, 1, generator=generator))
+        choice = draw(logits_V, temperature, generator)
         yield choice
         tokens = torch.tensor([[choice]], device=device)
+
+
+def draw(logits_V: Tensor, temperature: float, generator: torch.Generator) -> int:
+    """Return an id drawn from a distribution; at temperature 0 the most probable one."""
+    if temperature == 0:
+        return int(logits_V.argmax())
+    probabilities_V = (logits_V / temperature).softmax(-1)
+    return int(torch.multinomial(probabilities_V, 1, generator=generator))

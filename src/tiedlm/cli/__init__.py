@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar, cast
 
-from cyclopts import App, CycloptsError, Group
+from cyclopts import UNSET, App, ArgumentCollection, CycloptsError, Group
 from cyclopts.exceptions import (
     MissingArgumentError,
     UnknownCommandError,
@@ -40,6 +40,7 @@ _UNTIL_THE_END = ExitStack()  # contexts that last as long as the command
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _WITH_CONTEXT = ("tiedlm predict", "tiedlm generate")
 _PRINTS = ("tiedlm score", "tiedlm pairs", "tiedlm rescore")  # without --out
+_MAY_BE_EMPTY = ("CONTEXT", "--column", "--good", "--bad", "--by")  # texts and names of columns
 _COMMANDS = {
     "demo": "Train the four models of the paper on a small corpus, and write a report.",
     "train": """Train one model from a recipe.
@@ -73,12 +74,28 @@ def build_app() -> App:
         help_format="plaintext",
         help_formatter=_HelpFormatter(),
         result_action="return_value",
+        config=_refuse_empty,
+        suppress_keyboard_interrupt=False,
     )
     for name, text in _COMMANDS.items():
         app.command(f"tiedlm.cli.{name}:{name}", name=name, help=text)
     app.command("tiedlm.cli.data:app", name="data", help="List, prepare and check corpora.")
     app.command("tiedlm.cli.import_:import_", name="import", help="Import a legacy checkpoint.")
     return app
+
+
+def _refuse_empty(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse an empty argument: as a path it would be the current folder.
+
+    Raises:
+        UserError: naming the argument.
+    """
+    for argument in arguments:
+        # A switch has an empty token too, and the value that it implies.
+        given = [token.value for token in argument.tokens if token.implicit_value is UNSET]
+        if "" in given and argument.name not in _MAY_BE_EMPTY:
+            command = " ".join(["tiedlm", *commands])
+            raise UserError(f"{command}: {argument.name} is empty; is a shell variable unset?")
 
 
 class _HelpFormatter(DefaultFormatter):
@@ -208,14 +225,13 @@ def _explain(error: CycloptsError) -> str:
     command = " ".join(["tiedlm", *(error.command_chain or ())])
     if isinstance(error, UnusedCliTokensError):
         first = (error.unused_tokens or [""])[0]
-        advice = f"see `{command} --help`"
-        if command in _WITH_CONTEXT and first.isalpha():
-            advice = "put all words of the context in one pair of quotes"
-        elif command == "tiedlm train" and os.path.exists(first):
-            advice = f"to train on your own text, give --data {first}"
-        elif command == "tiedlm evaluate":
-            advice = "`tiedlm score RUN FILE` gives the perplexity of any text"
-        return f"{command}: unexpected argument {first!r}; {advice}"
+        return f"{command}: unexpected argument {first!r}; {_advice(command, first)}"
+    taken = _taken_by_mix(error)
+    if taken is not None:
+        return (
+            f"{command}: {taken} is missing, because --mix takes everything up to the next flag; "
+            f"put {taken} before --mix"
+        )
     text = " ".join(str(error).split()).rstrip(".")
     if isinstance(error, UnknownCommandError):  # the library names only the first commands
         text = text.partition(" Available commands")[0].rstrip(".")
@@ -232,6 +248,26 @@ def _explain(error: CycloptsError) -> str:
             text += "; --top gives the number of words"
         text += "; write -- before a context that begins with -"
     return text
+
+
+def _advice(command: str, unexpected: str) -> str:
+    """Return what to do about an argument that a command does not take."""
+    if command in _WITH_CONTEXT and unexpected.isalpha():
+        return "put all words of the context in one pair of quotes"
+    if command == "tiedlm train" and os.path.exists(unexpected):
+        return f"to train on your own text, give --data {unexpected}"
+    if command == "tiedlm evaluate":
+        return "`tiedlm score RUN FILE` gives the perplexity of any text"
+    return f"see `{command} --help`"
+
+
+def _taken_by_mix(error: CycloptsError) -> str | None:
+    """Return the name of a missing argument that --mix may have taken; None if there is none."""
+    if not isinstance(error, MissingArgumentError) or error.argument is None:
+        return None
+    name, given = error.argument.name, error.root_input_tokens or []
+    has_mix = any(word.partition("=")[0] == "--mix" for word in given)
+    return name if has_mix and not name.startswith("-") else None
 
 
 def help_groups(*names: str) -> tuple[Group, ...]:

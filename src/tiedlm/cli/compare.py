@@ -78,28 +78,19 @@ def _print_table(rows: list[Row], changed: dict[str, list[Any]]) -> None:
     """Print the rows, and the settings that differ between them."""
     from rich.table import Table
 
-    from tiedlm.experiments.comparison import is_of_pieces, same_text
+    from tiedlm.experiments.comparison import same_text
     from tiedlm.progress import table_console
 
     table = Table("model", "seeds", "validation", "test", "difference", "parameters", "epochs")
     comparable = [same_text(row.runs[0], rows[0].runs[0]) for row in rows]
     for row, is_comparable in zip(rows, comparable, strict=True):
-        difference = "" if row.difference is None else f"{row.difference:+.2f}"
-        if row.interval is not None:
-            difference += f" ± {row.interval:.2f}"
-        if difference and row.shared_seeds < len(row.runs):
-            difference += f" (of {row.shared_seeds} seed{'s' * (row.shared_seeds > 1)})"
-        if difference and not row.is_of_test:
-            difference += " (validation)"
-        if not is_comparable:
-            difference = "other text"
         parameters = row.runs[0].parameters
         table.add_row(
             row.name + ("" if row.runs[0].finished else ", not finished"),
             str(len(row.runs)),
             row.valid.short(),
             row.test.short() if row.test else "-",
-            difference,
+            _difference(row) if is_comparable else "other text",
             f"{parameters:,}" if parameters else "-",
             "/".join(str(run.epochs) for run in row.runs),
         )
@@ -113,19 +104,40 @@ def _print_table(rows: list[Row], changed: dict[str, list[Any]]) -> None:
         console.print("settings that differ, in the order of the rows:")
     for name, values in changed.items():
         console.print(f"  {name}: " + ", ".join(map(str, values)), highlight=False)
-    pieces = [is_of_pieces(row.runs[0]) for row in rows]
+    for line in _remarks(rows, all(comparable)):
+        console.print(line)
+
+
+def _difference(row: Row) -> str:
+    """Return the cell with the difference from the first row; empty without one."""
+    if row.difference is None:
+        return ""
+    cell = f"{row.difference:+.2f}"
+    if row.interval is not None:
+        cell += f" ± {row.interval:.2f}"
+    if row.shared_seeds < len(row.runs):
+        cell += f" (of {row.shared_seeds} seed{'s' * (row.shared_seeds > 1)})"
+    return cell if row.is_of_test else cell + " (validation)"
+
+
+def _remarks(rows: list[Row], are_comparable: bool) -> list[str]:
+    """Return why some perplexities cannot be compared as they are."""
+    from tiedlm.experiments.comparison import is_of_pieces
+
+    pieces, found = [is_of_pieces(row.runs[0]) for row in rows], []
     if any(pieces):
-        console.print("perplexities of runs of pieces are per word")
+        found.append("perplexities of runs of pieces are per word")
     if len(set(pieces)) > 1:
-        console.print(
+        found.append(
             "words and pieces: no difference is shown between them, because <unk> stands for many "
             "words and pieces spell each"
         )
-    if not all(comparable):
-        console.print(
+    if not are_comparable:
+        found.append(
             "other text: the corpus or the vocabulary differs from the first row, so the "
             "perplexities cannot be compared"
         )
+    return found
 
 
 def _legend(rows: list[Row]) -> list[str]:

@@ -224,7 +224,11 @@ def load_mix(
 
 
 def scoring_members(
-    run: Path, model: LanguageModel, flags: TemperatureFlags, device: str
+    run: Path,
+    model: LanguageModel,
+    flags: TemperatureFlags,
+    device: str,
+    precision: Literal["fp64", "fp32"] = "fp64",
 ) -> list[Member]:
     """Return the models that score a text, with their methods and their weights in a mixture.
 
@@ -236,7 +240,17 @@ def scoring_members(
         model: its model.
         flags: the methods.
         device: where the models go.
+        precision: fp64: the models score in float64, after the fit in float32.
     """
+    members = _members(run, model, flags, device)
+    if precision == "fp64":
+        for one in members:
+            one.model.double()
+    return members
+
+
+def _members(run: Path, model: LanguageModel, flags: TemperatureFlags, device: str) -> list[Member]:
+    """Do the work of :func:`scoring_members` in float32."""
     from tiedlm.cli.models import load_run_corpus
     from tiedlm.scoring.methods import Member
     from tiedlm.training.run_methods import Evaluated

@@ -87,10 +87,7 @@ def pairs(
     keep_input(out, file, *more, *model_files(run))
     given, notes = _read([file, *more], good, bad, by)
     model, vocabulary = load_model(run, device)
-    members = scoring_members(run, model, flags or TemperatureFlags(), device)
-    if precision == "fp64":
-        for one in members:
-            one.model.double()
+    members = scoring_members(run, model, flags or TemperatureFlags(), device, precision)
     model, others = tempered(members)
     tokenize = splits_words(run, vocabulary, tokenize)
     marks = Marks(tokenized=not tokenize)

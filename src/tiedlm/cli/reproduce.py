@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -13,6 +13,10 @@ from tiedlm.cli import leave, note, until_the_end
 from tiedlm.cli.numbers import MaybeWhole
 from tiedlm.errors import UserError
 from tiedlm.experiments.paper import FIGURE1_RUNS
+
+if TYPE_CHECKING:
+    from tiedlm.experiments.reproduce import Found
+    from tiedlm.training.settings import Settings
 
 
 def reproduce(
@@ -91,14 +95,15 @@ def reproduce(
         results=results,
         command=readable("tiedlm " + " ".join(sys.argv[1:])),
     )
+    if what in ("table1", "table2"):
+        _table(what, options)
+        return
     {
-        "table1": _table,
-        "table2": _table,
         "table3": _table3,
         "figure1": _figure1,
         "figure2": _figure2,
         "predictions": _predictions,
-    }[what](what, options)
+    }[what](options)
 
 
 def _check_options(
@@ -144,14 +149,9 @@ class _Options:
 
 
 def _table(what: str, options: _Options) -> None:
+    """Train the cells of a table that are missing, and print all of them."""
     from tiedlm.experiments import cells as paper_cells
-    from tiedlm.experiments.reproduce import (
-        find_results,
-        line_of,
-        print_lines,
-        remaining,
-        run_cells,
-    )
+    from tiedlm.experiments.reproduce import line_of, print_lines, remaining, run_cells
     from tiedlm.progress import ProgressView, table_console
     from tiedlm.training.outcomes import Diverged, OutOfTime, Stopped
 
@@ -175,9 +175,7 @@ def _table(what: str, options: _Options) -> None:
             stopped = error
         except Diverged as diverged:
             leave(f"error: {diverged}", 1)
-    if not options.results.is_dir():
-        note(f"{options.results} has no results; name their folder with --results")
-    found = find_results(options.results)
+    found = _found(options)
     console = table_console()
     print_lines([line_of(cell, found) for cell in cells], console.print)
     for line in remaining(cells, options.seeds, options.out):
@@ -186,20 +184,28 @@ def _table(what: str, options: _Options) -> None:
         leave(str(stopped), 130)
 
 
-def _table3(what: str, options: _Options) -> None:
+def _found(options: _Options) -> list[tuple[Settings, Found]]:
+    """Return the kept results of table1 and table2; note a folder that does not exist."""
+    from tiedlm.experiments.reproduce import find_results
+
+    if not options.results.is_dir():
+        note(f"{options.results} has no results; name their folder with --results")
+    return find_results(options.results)
+
+
+def _table3(options: _Options) -> None:
     from rich.table import Table
 
-    from tiedlm.experiments.reproduce import find_results
     from tiedlm.experiments.reproduce_figures import TABLE3_HEADER, table3_rows
     from tiedlm.progress import table_console
 
     table = Table(*TABLE3_HEADER)
-    for row in table3_rows(find_results(options.results)):
+    for row in table3_rows(_found(options)):
         table.add_row(*row)
     table_console().print(table)
 
 
-def _figure1(what: str, options: _Options) -> None:
+def _figure1(options: _Options) -> None:
     """Train the missing runs, draw the figure, and keep any new runs."""
     from tiedlm.analysis.plots import plot_theory, require_matplotlib
     from tiedlm.experiments import figure1
@@ -266,7 +272,7 @@ def _train_figure1(folder: Path, options: _Options) -> int:
     return len(left)
 
 
-def _figure2(what: str, options: _Options) -> None:
+def _figure2(options: _Options) -> None:
     from tiedlm.experiments.reproduce import find_results
     from tiedlm.experiments.reproduce_figures import draw_figure2, figure2_curves
 
@@ -280,7 +286,7 @@ def _figure2(what: str, options: _Options) -> None:
         print(path)
 
 
-def _predictions(what: str, options: _Options) -> None:
+def _predictions(options: _Options) -> None:
     """Compare the pair of runs and keep the result; with --show print what is kept."""
     from tiedlm.experiments.results import keep_study, newest_study
 

@@ -108,8 +108,6 @@ def rescore(
     references = read_table(tune) if tune is not None else None
     model, vocabulary = load_model(run, device)
     members = scoring_members(run, model, flags or TemperatureFlags(), device)
-    for one in members:
-        one.model.double()
     model, others = tempered(members)
     tokenize = splits_words(run, vocabulary, tokenize)
     split = tokenizer if tokenize else str.split

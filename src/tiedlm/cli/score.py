@@ -5,20 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import chain, tee
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from tiedlm.cli import help_groups, note
 from tiedlm.cli.methods import MethodFlags, scoring_members, tempered
+from tiedlm.cli.score_text import Text, open_text
 from tiedlm.errors import UserError, visible
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tiedlm.scoring.columns import TextColumn
+    from tiedlm.data import Vocabulary
     from tiedlm.scoring.methods import Member
     from tiedlm.scoring.sentence import Sentence
     from tiedlm.scoring.surprisal import Scored
@@ -95,20 +96,11 @@ def score(
     device
         auto, cpu, cuda or cuda:N.
     """
-    from tiedlm.cli.models import (
-        check_order,
-        load_model,
-        note_text,
-        note_unknown,
-        splits_words,
-    )
-    from tiedlm.data.marks import Marks, notes_on_scored
-    from tiedlm.data.pieces import PieceVocabulary
-    from tiedlm.files import keep_input, text_file
-    from tiedlm.scoring import pieces, sentences
-    from tiedlm.scoring.piece_words import PieceTotals, joiner
-    from tiedlm.scoring.table import write_counts, write_table
-    from tiedlm.training.run_files import corpus_info, model_files
+    from tiedlm.cli.models import check_order, load_model, splits_words
+    from tiedlm.files import keep_input
+    from tiedlm.scoring import pieces
+    from tiedlm.scoring.piece_words import joiner
+    from tiedlm.training.run_files import model_files
 
     flags = flags or MethodFlags()
     _check_adapt(adapt, adapt_lr)
@@ -119,64 +111,69 @@ def score(
     if out is not None and unk_list is not None and out.resolve() == unk_list.resolve():
         raise UserError(f"--out and --unk-list are both {out}; choose another file for one of them")
     model, vocabulary = load_model(run, device)
-    members = scoring_members(run, model, flags, device)
-    if precision == "fp64":
-        for one in members:
-            one.model.double()
-    document = unit == "document"
+    members = scoring_members(run, model, flags, device, precision)
     tokenize = splits_words(run, vocabulary, tokenize)
-    totals = None
-    if isinstance(vocabulary, PieceVocabulary):
-        totals = PieceTotals(corpus_info(run)["pieces"]["words"] is None, blank_lines=document)
+    text = open_text(run, vocabulary, file, column, unit, tokenize)
     if sum_pieces is None:
-        sum_pieces = totals is not None or pieces.has_pieces(vocabulary)
+        sum_pieces = text.totals is not None or pieces.has_pieces(vocabulary)
+    document = unit == "document"
     start = start or ("none" if document else "eos")
-    adapt_lr = (adapt_lr or DEFAULT_ADAPT_LR) if adapt else None
-    lines, given, notes = _read(file, column, tokenize or totals is not None)
-    if totals is not None:
-        lines = totals.read(lines)
-    marks, sample = Marks(tokenized=not tokenize), list[str]()
-    text = sentences(
-        _sampled(lines, sample),
-        vocabulary,
-        tokenizer=tokenize,
-        blank_lines=document and not tokenize,
-        whole_lines=unit == "line",
-        marks=marks,
-    )
     first = vocabulary.eos_id if start == "eos" else None
+    adapt_lr = (adapt_lr or DEFAULT_ADAPT_LR) if adapt else None
+    starts_V = None
     if sum_pieces:
         starts_V = pieces.word_starts(vocabulary).to(model.embedding.weight)
-        scored = _score(members, text, first, document, adapt_lr, starts_V)
-        scored = scored if totals is None else totals.score(scored)
-        first_scored, scored = _first_words(scored, file)
-        if not isinstance(vocabulary, PieceVocabulary):
+    scored = _score(members, text.sentences, first, document, adapt_lr, starts_V)
+    if text.totals is not None:
+        scored = text.totals.score(scored)
+    first_scored, scored = _first_words(scored, file)
+    if sum_pieces:
+        if text.totals is None:
             pieces.check_pieces(first_scored, file)
         scored = map(joiner(vocabulary), scored)
-    else:
-        scored = _score(members, text, first, document, adapt_lr)
-        _, scored = _first_words(scored if totals is None else totals.score(scored), file)
-    for line in notes:
+    for line in text.notes:
         note(line)
+    summary = _write(
+        scored, out, unk_list,
+        unk_id=vocabulary.unk_id, base=base, unit=unit, eos_rows=eos, per=per, given=text.given,
+    )  # fmt: skip
+    _report(run, vocabulary, text, summary, unit)
+
+
+def _write(
+    scored: Iterator[Scored], out: Path | None, unk_list: Path | None, **options: Any
+) -> Summary:
+    """Write the table and the unknown words, each whole or not at all.
+
+    Args:
+        scored: what to write.
+        out: a file for the table; None is standard output.
+        unk_list: a file for the unknown words, if it is asked for.
+        options: as :func:`tiedlm.scoring.table.write_table` takes them.
+    """
+    from tiedlm.files import text_file
+    from tiedlm.scoring.table import write_counts, write_table
+
     with ExitStack() as files:
         target = sys.stdout if out is None else files.enter_context(text_file(out))
         unknown = None if unk_list is None else files.enter_context(text_file(unk_list))
-        summary = write_table(
-            target,
-            scored,
-            unk_id=vocabulary.unk_id,
-            base=base,
-            unit=unit,
-            eos_rows=eos,
-            per=per,
-            given=given,
-        )
+        summary = write_table(target, scored, **options)
         if unknown is not None:
             write_counts(unknown, summary.unknown_words)
+    return summary
+
+
+def _report(run: Path, vocabulary: Vocabulary, text: Text, summary: Summary, unit: str) -> None:
+    """Print the summary, and notes on a text that may be another than the user meant."""
+    from tiedlm.cli.models import note_text, note_unknown
+    from tiedlm.data.marks import notes_on_scored
+
     _advise(summary, unit)
-    if totals is None:
-        note_text(sample, notes_on_scored(marks.counts(), None if tokenize else vocabulary))
+    if text.totals is None:
+        known = None if text.tokenize else vocabulary
+        note_text(text.sample, notes_on_scored(text.marks.counts(), known))
     note_unknown(str(run), summary.unknown / max(summary.words, 1), "text")
+    totals = text.totals
     print(summary.line() if totals is None else totals.line(summary.size()), file=sys.stderr)
     if summary.unknown_words:
         print(visible(summary.unknown_line()), file=sys.stderr)
@@ -190,34 +187,6 @@ def _check_adapt(adapt: bool, adapt_lr: float | None) -> None:
         raise UserError("--adapt-lr needs --adapt")
     if adapt_lr is not None and not 0 < adapt_lr <= LARGEST:
         raise UserError(f"--adapt-lr: expected a positive number, got {adapt_lr}")
-
-
-def _read(
-    file: str, column: str | None, tokenize: bool
-) -> tuple[Iterator[str], TextColumn | None, list[str]]:
-    """Open a text; return its lines, the table they come from if any, and notes to print."""
-    from tiedlm.cli.models import looks_raw
-    from tiedlm.data.text import looks_tokenized, names_table
-    from tiedlm.scoring import read_lines
-    from tiedlm.scoring.columns import TextColumn
-    from tiedlm.scoring.text import name_of
-
-    notes = []
-    lines = read_lines(file)
-    given = None if column is None else TextColumn(lines, column, name_of(file))
-    if given is not None:
-        lines = iter(given)
-    elif names_table(file):
-        notes.append(
-            f"{file} is read as plain text, its header too; to read one column, give --column NAME"
-        )
-    if not tokenize:
-        sample, lines = tee(lines)
-        is_raw = not looks_tokenized(sample)
-        del sample  # otherwise tee keeps every line for it
-        if is_raw:
-            notes.append(looks_raw(name_of(file)))
-    return lines, given, notes
 
 
 def _check_methods(flags: MethodFlags, adapt: bool, unit: str) -> None:
@@ -277,18 +246,6 @@ def _first_words(scored: Iterator[Scored], file: str) -> tuple[Scored, Iterator[
         if any(word != EOS for word in one.sentence.words):
             return one, chain(seen, scored)
     raise UserError(f"{file} has no words: it is empty, or every line is blank")
-
-
-def _sampled(lines: Iterator[str], sample: list[str]) -> Iterator[str]:
-    """Yield all lines, and keep the first ones as a sample of the text."""
-    from tiedlm.data.text import SAMPLE
-
-    characters = 0
-    for line in lines:
-        if characters <= SAMPLE:
-            sample.append(line)
-            characters += len(line)
-        yield line
 
 
 def _advise(summary: Summary, unit: str) -> None:

@@ -223,8 +223,8 @@ def whole_lines(part: EncodedPart, fraction: float, skip: float = 0.0) -> Span:
     start, stop = _line_end(part, skip), _line_end(part, min(skip + fraction, 1.0))
     if len(part) > 0 and stop == start:
         raise UserError(
-            f"a fraction of {fraction} keeps no whole line of {len(part)} training tokens; use a "
-            "larger fraction"
+            f"--fraction {fraction} keeps no whole line of {len(part)} training tokens; give a "
+            "larger one"
         )
     return Span(start, stop - start)
 

@@ -69,7 +69,7 @@ def _is_pattern(given: str) -> bool:
 
 def _from_several(given: str, field: str, cache: Path | None) -> Source:
     """Return the source made of several files: paths with commas between, patterns or both."""
-    paths = [path for item in given.split(",") for path in _files_of(item)]
+    paths = [path for item in _items(given) for path in _files_of(item)]
     twice = next((path for at, path in enumerate(paths) if path in paths[:at]), None)
     if twice is not None:
         raise UserError(f"{given} has {twice} twice; give each file once")
@@ -80,6 +80,18 @@ def _from_several(given: str, field: str, cache: Path | None) -> Source:
     for path in paths:
         files.check_utf8(path, "info.json of the cache cannot hold such a name")
     return from_many(folder.name or "texts", given, named, field, cache)
+
+
+def _items(given: str) -> list[str]:
+    """Return the paths and patterns of a list.
+
+    Raises:
+        UserError: if one is empty, which would stand for the current folder.
+    """
+    items = given.split(",")
+    if "" in items:
+        raise UserError(f"{given!r} has a comma too many: a path in it is empty")
+    return items
 
 
 def _files_of(item: str) -> list[Path]:
@@ -101,6 +113,9 @@ def place_of(name_or_path: str) -> str:
 
     So a run can find its text from any working directory. Each path of a list, and each pattern, is
     made absolute.
+
+    Raises:
+        UserError: if a path of a list is empty.
     """
     path = files.expand(name_or_path)
     if has_name(name_or_path):
@@ -108,7 +123,7 @@ def place_of(name_or_path: str) -> str:
     if path.exists():
         return os.path.abspath(path)
     if _is_list(name_or_path) or _is_pattern(name_or_path):
-        items = [files.expand(item) for item in name_or_path.split(",")]
+        items = [files.expand(item) for item in _items(name_or_path)]
         if all(item.exists() or _matches(str(item)) for item in items):
             return ",".join(map(os.path.abspath, items))
     return name_or_path

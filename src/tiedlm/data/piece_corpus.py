@@ -232,8 +232,8 @@ def _keep(
     place.unlink()
     if first == last:
         raise UserError(
-            f"a fraction of {share.fraction} keeps no whole line of {total} training tokens; use "
-            "a larger fraction"
+            f"--fraction {share.fraction} keeps no whole line of {total} training tokens; give a "
+            "larger one"
         )
 
     def batches() -> Iterator[Batch]:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiedlm import files
+from tiedlm.data.interruptible import interruptible
 from tiedlm.data.piece_form import BLANKS, Form, shown
 from tiedlm.data.tokenizer import EOS, split_sentences, tokenize
 from tiedlm.data.vocabulary import Ids, Vocabulary
@@ -192,7 +193,7 @@ def train_pieces(lines: Iterable[str], kind: str, vocab_size: int | None) -> Pie
     """Train pieces on the lines of a text.
 
     Byte-pair encoding gives the same pieces for the same text. The library's unigram training does
-    not: a few of its pieces change from run to run.
+    not: a few of its pieces change from run to run. Ctrl-C ends the call at once.
 
     Args:
         lines: the lines, without newlines.
@@ -228,9 +229,8 @@ def train_pieces(lines: Iterable[str], kind: str, vocab_size: int | None) -> Pie
     )
     trainer = library.trainers.BpeTrainer if kind == "bpe" else library.trainers.UnigramTrainer
     options = {"initial_alphabet": parts.ByteLevel.alphabet(), "special_tokens": []}
-    tokenizer.train_from_iterator(
-        lines, trainer(vocab_size=vocab_size, show_progress=False, **options)
-    )
+    trained = trainer(vocab_size=vocab_size, show_progress=False, **options)
+    interruptible(lambda read: tokenizer.train_from_iterator(read, trained), lines)
     return PieceVocabulary(tokenizer.to_str(pretty=True), tokenizer.token_to_id(NEWLINE))
 
 
@@ -275,11 +275,8 @@ def read_json_text(path: Path) -> str:
         UserError: if it is missing or not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; expected the pieces of a tokenizer") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        with files.reading(path, "; expected the pieces of a tokenizer"):
+            return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a tokenizer.json: it is not UTF-8 text") from error
 

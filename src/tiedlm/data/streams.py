@@ -33,8 +33,8 @@ def stream_length(tokens: int, batch_size: int) -> int:
     length = tokens // batch_size
     if length < 2:
         raise UserError(
-            f"the text has {tokens} tokens, too few for a batch of {batch_size} streams of two "
-            f"tokens; use a longer text or a batch size of at most {tokens // 2}"
+            f"the text has {tokens} tokens, too few for --batch-size {batch_size}: each stream "
+            f"needs two; give a longer text, or --batch-size {tokens // 2} or less"
             if tokens >= 2
             else f"the text has {tokens} tokens; a model needs at least two"
         )

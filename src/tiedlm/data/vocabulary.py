@@ -105,11 +105,8 @@ class Vocabulary:
             UserError: if the file is missing, not UTF-8 or not a valid vocabulary.
         """
         try:
-            text = Path(path).read_bytes().decode("utf-8-sig")
-        except FileNotFoundError as error:
-            raise UserError(f"{path} does not exist; expected a vocabulary file") from error
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from error
+            with files.reading(path, "; expected a vocabulary file"):
+                text = Path(path).read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from error
         try:
@@ -135,9 +132,12 @@ class Vocabulary:
             UserError: if ``max_size`` is less than 3 or ``min_count`` less than 1.
         """
         if max_size is not None and max_size < 3:
-            raise UserError(f"a vocabulary of {max_size} is too small; ask for 3 words or more")
+            raise UserError(
+                f"--vocab-size {max_size} is too small: {EOS} and {UNK} are words themselves; give "
+                "3 or more"
+            )
         if min_count < 1:
-            raise UserError(f"min_count must be at least 1, not {min_count}")
+            raise UserError(f"--min-count: expected at least 1, got {min_count}")
         kept = sorted(
             ((-n, word) for word, n in counts.items() if n >= min_count and word not in (EOS, UNK))
         )

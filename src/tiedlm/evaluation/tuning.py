@@ -28,6 +28,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tiedlm.errors import UserError
 from tiedlm.evaluation.cache import Cache
 from tiedlm.evaluation.dynamic import Diverged, Dynamic, scaled
 from tiedlm.evaluation.methods import Look, Part, read_losses
@@ -36,7 +37,7 @@ from tiedlm.evaluation.perplexity import perplexity
 from tiedlm.evaluation.segments import read_block
 from tiedlm.evaluation.temperature import GRID, best_temperature
 from tiedlm.evaluation.unfinished import Unfinished, text_digest
-from tiedlm.files import explain
+from tiedlm.files import explain, write_bytes
 from tiedlm.json_text import parse_json
 from tiedlm.model import LanguageModel
 
@@ -54,18 +55,18 @@ class TrialLog:
         keeps: whether the file is written; if not, new trials are kept in memory alone.
 
     Raises:
-        UserError: if a line of the file is not JSON.
+        UserError: if a line of the file is not a trial and its outcome.
     """
 
     def __init__(self, path: Path | None = None, *, keeps: bool = True) -> None:
         self.path = path if keeps else None
         self.lines: list[dict[str, Any]] = []
         if path is not None and path.is_file():
-            text = path.read_text(encoding="utf-8")
-            complete = text[: text.rfind("\n") + 1]  # the writer may have been killed
-            self.lines = [parse_json(line, str(path)) for line in complete.splitlines()]
-            if keeps and complete != text:
-                path.write_text(complete, encoding="utf-8")
+            data = path.read_bytes()
+            complete = data[: data.rfind(b"\n") + 1]  # the writer may have been killed
+            self.lines = [_trial_line(line, path) for line in complete.splitlines()]
+            if keeps and complete != data:
+                write_bytes(path, complete)
 
     def find(self, trial: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the outcome of a trial; None if it has not been run."""
@@ -88,6 +89,19 @@ class TrialLog:
                 file.write(line + "\n")
         except OSError as error:
             raise explain(error, self.path) from error
+
+
+def _trial_line(line: bytes, path: Path) -> dict[str, Any]:
+    """Return a trial and its outcome, from a line of the log."""
+    try:
+        found = parse_json(line.decode(), str(path))
+    except UnicodeDecodeError:
+        found = None
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(name), dict) for name in ("trial", "outcome")
+    ):
+        raise UserError(f"{path} is damaged; delete it, and its trials are run again")
+    return found
 
 
 def no_progress(title: str, total: int) -> Callable[[int], None]:
@@ -135,11 +149,7 @@ class Tuner:
             start: the first settings to try; the rule, epsilon and the segment are kept.
             given: names of further settings to keep.
         """
-
-        def loss(settings: Dynamic) -> float:
-            return self._dynamic_loss(settings)
-
-        best = start
+        loss, best = self._dynamic_loss, start
         if "lr" not in given:
             best = _climb(loss, best, lambda s, factor: scaled(s, lr=factor), 2.0)
         if "decay" not in given and start.decay:

@@ -31,6 +31,7 @@ from tiedlm.export.piece_tokenizer import tokenizer_config
 from tiedlm.export.start_of_text import start_with
 from tiedlm.export.supported import require_network
 from tiedlm.export.word_tokenizer import tokenizer_files
+from tiedlm.folders import files_together
 from tiedlm.model import LanguageModel
 from tiedlm.training.run import load, read_tensors
 from tiedlm.training.run_files import CHECKPOINT, CONFIG, KEPT, VOCABULARY, WEIGHTS, corpus_info
@@ -82,7 +83,7 @@ def export_hf(
             not UTF-8, a library is missing, or the logits differ by more than 1e-5.
     """
     model = prepare(run, folder, check)
-    with files.files_together(folder, MARKER, "export") as new:
+    with files_together(folder, MARKER, "export") as new:
         difference = write(
             model, run, new, check=check, licence=licence, language=language, start=start
         )

@@ -21,6 +21,7 @@ from tiedlm.export.onnx_graph import icefall_no_state, icefall_with_state, step_
 from tiedlm.export.onnx_networks import IR_VERSION, NETWORKS, OPSET
 from tiedlm.export.supported import require_network
 from tiedlm.export.word_tokenizer import tokenizer_files
+from tiedlm.folders import files_together
 from tiedlm.model import LanguageModel
 from tiedlm.networks.state import named
 from tiedlm.training.run import load
@@ -75,7 +76,7 @@ def export_onnx(
     assert vocabulary is not None
     kind = corpus_info(run)["tokenizer"]
     graphs = _graphs(model, vocabulary, kind)
-    with files.files_together(folder, f"{STEP}.onnx", "export") as new:
+    with files_together(folder, f"{STEP}.onnx", "export") as new:
         paths = [_write(new / f"{name}.onnx", graph) for name, graph in graphs.items()]
         vocabulary.save(new / VOCABULARY)
         if not isinstance(vocabulary, PieceVocabulary):  # which saves its own

@@ -102,18 +102,46 @@ def _lstm(
     last_h, last_c = [], []
     for index, layer in enumerate(network.typed_layers()):
         bias_G = _gates_as_onnx(layer.bias)
-        weights = (
-            graph.constant(f"lstm_{index}_W", _gates_as_onnx(layer.weight_ih)[None]),
-            graph.constant(f"lstm_{index}_R", _gates_as_onnx(layer.weight_hh)[None]),
-            graph.constant(f"lstm_{index}_B", np.concatenate([bias_G, 0 * bias_G])[None]),
+        biases = (bias_G, 0 * bias_G)
+        out, h_1BH, c_1BH = _lstm_layer(
+            graph, f"lstm_{index}", layer, biases, out, (h[index], c[index])
         )
-        out_T1BH, h_1BH, c_1BH = graph.ops(
-            "LSTM", out, *weights, "", h[index], c[index], count=3, hidden_size=network.d_hidden
-        )
-        out = graph.op("Squeeze", out_T1BH, graph.integers(1))
         last_h.append(h_1BH)
         last_c.append(c_1BH)
     return out, [graph.op("Concat", *last_h, axis=0), graph.op("Concat", *last_c, axis=0)]
+
+
+def _lstm_layer(
+    graph: Graph,
+    name: str,
+    layer: Any,
+    biases: tuple[Floats, Floats],
+    out: str,
+    state: tuple[str, str],
+) -> tuple[str, str, str]:
+    """Append an LSTM layer to a graph.
+
+    Args:
+        graph: the graph.
+        name: begins the names of the layer's weights.
+        layer: a layer with the weights of ``torch.nn.LSTM``.
+        biases: of the inputs and of the recurrence, in ONNX's order of gates.
+        out: the layer's inputs ``(T, B, E)``.
+        state: h and c before the first step, ``(1, B, H)``.
+
+    Returns:
+        The outputs ``(T, B, H)``, and h and c after the last step.
+    """
+    weights = (
+        graph.constant(f"{name}_W", _gates_as_onnx(layer.weight_ih)[None]),
+        graph.constant(f"{name}_R", _gates_as_onnx(layer.weight_hh)[None]),
+        graph.constant(f"{name}_B", np.concatenate(biases)[None]),
+    )
+    width = layer.weight_hh.shape[1]
+    out_T1BH, h_1BH, c_1BH = graph.ops(
+        "LSTM", out, *weights, "", *state, count=3, hidden_size=width
+    )
+    return graph.op("Squeeze", out_T1BH, graph.integers(1)), h_1BH, c_1BH
 
 
 def _gru(graph: Graph, network: GRU, out: str, state: list[str]) -> tuple[str, list[str]]:
@@ -229,16 +257,10 @@ def _awd_lstm(graph: Graph, network: AWDLSTM, out: str, state: list[str]) -> tup
     )
     last_h, last_c = [], []
     for index, layer in enumerate(network.typed_layers()):
-        biases = [_gates_as_onnx(layer.bias_ih), _gates_as_onnx(layer.bias_hh)]
-        weights = (
-            graph.constant(f"awd_lstm_{index}_W", _gates_as_onnx(layer.weight_ih)[None]),
-            graph.constant(f"awd_lstm_{index}_R", _gates_as_onnx(layer.weight_hh)[None]),
-            graph.constant(f"awd_lstm_{index}_B", np.concatenate(biases)[None]),
+        biases = (_gates_as_onnx(layer.bias_ih), _gates_as_onnx(layer.bias_hh))
+        out, h_1BH, c_1BH = _lstm_layer(
+            graph, f"awd_lstm_{index}", layer, biases, out, (h[index], c[index])
         )
-        out_T1BH, h_1BH, c_1BH = graph.ops(
-            "LSTM", out, *weights, "", h[index], c[index], count=3, hidden_size=layer.d_hidden
-        )
-        out = graph.op("Squeeze", out_T1BH, graph.integers(1))
         last_h.append(h_1BH)
         last_c.append(c_1BH)
     return out, [graph.op("Concat", *last_h, axis=2), graph.op("Concat", *last_c, axis=2)]

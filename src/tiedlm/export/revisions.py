@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from tiedlm import files
+from tiedlm import files, folders
 from tiedlm.errors import UserError
 from tiedlm.export.hf import MARKER, HuggingFaceReport, prepare, refuse_difference, write
 from tiedlm.training.run_files import CHECKPOINT, CONFIG, KEPT
@@ -65,7 +65,7 @@ def export_revisions(
         UserError: as :func:`tiedlm.export.hf.export_hf`, or if there is nothing to export.
     """
     sources = revisions_of(run)
-    files.check_folder(folder, f"{BEST}/{MARKER}", "revisions")
+    folders.check_folder(folder, f"{BEST}/{MARKER}", "revisions")
     is_new = not folder.exists()
     reports = []
     try:
@@ -73,7 +73,7 @@ def export_revisions(
             for name, source in sources.items():
                 out = folder / name
                 model = prepare(source, out, check)
-                new = stack.enter_context(files.files_together(out, MARKER, "export"))
+                new = stack.enter_context(folders.files_together(out, MARKER, "export"))
                 difference = write(
                     model, source, new, check=check, licence=licence, language=language, start=start
                 )

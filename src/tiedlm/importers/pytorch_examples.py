@@ -22,7 +22,8 @@ from torch import Tensor
 
 from tiedlm.data import Vocabulary
 from tiedlm.errors import UserError
-from tiedlm.files import files_together, readable, write_json
+from tiedlm.files import readable, write_json
+from tiedlm.folders import files_together
 from tiedlm.importers.pytorch_transformer import is_transformer, read_transformer
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.training.run import config_of, environment, save_weights

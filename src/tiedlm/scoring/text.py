@@ -17,6 +17,7 @@ from tiedlm.data.marks import Marks
 from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.data.text import lines_of
 from tiedlm.errors import UserError
+from tiedlm.files import reading
 from tiedlm.scoring.piece_lines import piece_sentences
 from tiedlm.scoring.sentence import Sentence
 
@@ -33,15 +34,12 @@ def read_lines(source: Path | str) -> Iterator[str]:
         UserError: if it is missing, empty, binary, damaged or not UTF-8, or has an endless line.
     """
     name = name_of(source)
-    try:
-        with _open(source) as file:
-            yield from lines_of(file, name)
-    except FileNotFoundError as error:
-        raise UserError(f"{name} does not exist") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{name} is not a complete gzip file ({error})") from error
-    except OSError as error:
-        raise UserError(f"cannot read {name}: {error.strerror}") from error
+    with reading(name):
+        try:
+            with _open(source) as file:
+                yield from lines_of(file, name)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(f"{name} is not a complete gzip file ({error})") from error
 
 
 def name_of(source: Path | str) -> str:

@@ -104,6 +104,33 @@ class Progress:
             line[name] = value if math.isfinite(value) else None
         self.evaluations.append(line | {"seconds": seconds})
 
+    def add_epoch(
+        self, tokens: int, lr: float, valid: float, seconds: float, more: Mapping[str, float]
+    ) -> dict[str, Any]:
+        """Add the line of this epoch at its end, and return the line.
+
+        Args:
+            tokens: words read in all epochs so far.
+            lr: learning rate of the last update.
+            valid: validation perplexity.
+            seconds: time spent in training, from :meth:`training_seconds`.
+            more: further measures by name.
+        """
+        line = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "tokens": tokens,
+            "lr": lr,
+            "train_ppl": perplexity(self.epoch_nll, self.epoch_tokens),
+            "valid_ppl": valid,
+            "aug": self.epoch_aug / self.epoch_tokens,
+            "tokens_per_second": self.epoch_tokens / max(seconds, 1e-9),
+            "seconds": self.epoch_seconds,
+            **more,
+        }
+        self.history.append(line)
+        return line
+
     def training_seconds(self) -> float:
         """Return the seconds of this epoch that its evaluations did not take."""
         own = [float(line["seconds"]) for line in self.evaluations if line[INSIDE] == self.epoch]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiedlm import files
+from tiedlm import files, folders
 from tiedlm.training import run, run_files
 from tiedlm.training.word_counts import parse_word_list, short_words
 
@@ -80,7 +80,7 @@ class KeptWeights:
         """
         reached = [mark for mark in self.marks if before < mark <= seen and not self._is_kept(mark)]
         for mark in reached:
-            with files.atomic_folder(self.folder(mark)) as new:
+            with folders.atomic_folder(self.folder(mark)) as new:
                 config = files.read_json(self.out / run_files.CONFIG)
                 place = {"keep_at": mark, "tokens": seen}
                 place |= {"epoch": progress.epoch, "step": progress.step}

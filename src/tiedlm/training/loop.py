@@ -21,7 +21,8 @@ from tiedlm.data import Corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate, perplexity
 from tiedlm.evaluation.subspace import subspace_distance
-from tiedlm.files import check_folder, read_json, write_json, write_text
+from tiedlm.files import read_json, write_json, write_text
+from tiedlm.folders import check_folder
 from tiedlm.model import LanguageModel
 from tiedlm.native.routes import as_recorded
 from tiedlm.networks import State
@@ -298,13 +299,14 @@ class _Training:
             if self.ranks.is_first:
                 weights = self.out / run_files.WEIGHTS
                 run.save_weights(self.updater.evaluated, weights, self.run_id)
-        metrics = self._metrics(trained, valid, train_seconds)
-        progress.history.append(metrics)
+        rate = self._rate(len(self.windows) - 1, progress.step - 1)
+        tokens = self.epoch_tokens * progress.epoch
+        line = progress.add_epoch(tokens, rate, valid, train_seconds, self._further(valid))
         assert progress.best_valid is not None
         self.watcher.epoch_end(
-            f"epoch {progress.epoch:>3}/{self.settings.epochs}  lr {metrics['lr']:<7.4g} "
+            f"epoch {progress.epoch:>3}/{self.settings.epochs}  lr {rate:<7.4g} "
             f"train ppl {self._trained_per_word():8.2f}  {self.units.shown(valid)}"
-            f"{' *' if is_best else '  '}  {metrics['tokens_per_second']:,.0f} tokens/s  "
+            f"{' *' if is_best else '  '}  {line['tokens_per_second']:,.0f} tokens/s  "
             f"{short_duration(progress.epoch_seconds)}",
             progress.best_valid,
         )
@@ -313,28 +315,20 @@ class _Training:
         self._checkpoint()  # first: a run resumed from it writes the metrics again
         self._write_metrics()
 
-    def _metrics(self, trained: float, valid: float, train_seconds: float) -> dict[str, Any]:
-        """Return the epoch's line of ``metrics.jsonl``."""
-        progress = self.progress
-        metrics: dict[str, Any] = {
-            "epoch": progress.epoch,
-            "step": progress.step,
-            "tokens": self.epoch_tokens * progress.epoch,
-            "lr": self._rate(len(self.windows) - 1, progress.step - 1),
-            "train_ppl": trained,
-            "valid_ppl": valid,
-            "aug": progress.epoch_aug / progress.epoch_tokens,
-            "tokens_per_second": progress.epoch_tokens / max(train_seconds, 1e-9),
-            "seconds": progress.epoch_seconds,
-        }
-        if (found := self.units.per_word("valid", valid)) is not None:
-            metrics |= found.numbers()
+    def _further(self, valid: float) -> dict[str, float]:
+        """Return the measures of an epoch that only some runs have.
+
+        Args:
+            valid: the validation perplexity.
+        """
+        found = self.units.per_word("valid", valid)
+        measures = {} if found is None else found.numbers()
         if not self.settings.tied and self.ranks.is_first:
             model = self.updater.evaluated
-            metrics["subspace_distance"] = subspace_distance(
+            measures["subspace_distance"] = subspace_distance(
                 model.decoder.weight, model.embedding.weight
             )
-        return metrics
+        return measures
 
     def _finish(self, stop_requested: StopRequested) -> dict[str, Any]:
         """Measure the best model, and write and return the result."""

@@ -31,6 +31,11 @@ SoftTarget = Literal[
     "uniform", "smoothing", "unigram", "average", "frozen",
 ]  # fmt: skip
 
+_CHOICES = {
+    "shuffle": Shuffle, "vocab_from": VocabFrom, "soft_target": SoftTarget,
+    "optimizer": Optimizer, "schedule": Schedule, "precision": Precision,
+}  # fmt: skip
+
 
 def check_ranges(settings: Settings) -> None:
     """Refuse settings of a wrong type or out of range, or that contradict each other.
@@ -41,6 +46,11 @@ def check_ranges(settings: Settings) -> None:
     require = partial(_require, settings)
     for field in dataclasses.fields(settings):
         _require_type(settings, field.name, str(field.type))
+    for name, kind in _CHOICES.items():
+        known, value = get_args(kind), getattr(settings, name)
+        if value not in known:
+            expected = f"one of {', '.join(known)}{did_you_mean(value, known)}"
+            raise _wrong(name, expected, value)
     at_least_one = (
         "d_embed", "d_hidden", "n_layers", "batch_size", "bptt", "epochs",
         "accumulate", "vocab_size", "min_count", "patience", "threads",
@@ -52,7 +62,8 @@ def check_ranges(settings: Settings) -> None:
         require(name, lambda x: 0 <= x < 1, "a probability of dropping, 0 <= p < 1")
     for name in ("init_range", "temperature", "lr", "clip"):
         require(name, lambda x: x > 0, "a positive number")
-    require("accumulate", lambda x: settings.batch_size % x == 0, "a divisor of --batch-size")
+    divides = f"a divisor of --batch-size {settings.batch_size}"
+    require("accumulate", lambda x: settings.batch_size % x == 0, divides)
     for name in (
         "alpha", "ce_weight", "ar", "tar", "weight_decay", "warmup", "decay_after", "lr_min",
     ):  # fmt: skip
@@ -63,14 +74,10 @@ def check_ranges(settings: Settings) -> None:
     require("fraction", lambda x: 0 < x <= 1, "0 < share <= 1")
     require("skip", lambda x: 0 <= x < 1, "0 <= share < 1")
     require("field", lambda x: x != "", "a name")
-    shuffles = get_args(Shuffle)
-    require("shuffle", lambda x: x in shuffles, "none or documents")
-    require("vocab_from", lambda x: x in ("part", "whole"), "part or whole")
     _check_soft_target(settings)
     _check_schedule(settings)
     require("seed", lambda x: -(2**63) <= x < 2**63, "a 64-bit integer")
     require("threads", lambda x: x is None or x <= 4096, "at most 4096")
-    require("precision", lambda x: x in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
     try:
         parse_word_list(settings.keep_at)
     except ValueError as error:
@@ -78,9 +85,7 @@ def check_ranges(settings: Settings) -> None:
 
 
 def _check_soft_target(settings: Settings) -> None:
-    """Refuse a soft target that does not exist or contradicts another setting."""
-    sources = get_args(SoftTarget)
-    _require(settings, "soft_target", lambda x: x in sources, f"one of {', '.join(sources)}")
+    """Refuse a soft target that contradicts another setting."""
     if settings.soft_target == "frozen" and settings.soft_target_from is None:
         raise UserError("--soft-target frozen needs --soft-target-from RUN")
     if settings.soft_target != "frozen" and settings.soft_target_from is not None:
@@ -93,11 +98,7 @@ def _check_soft_target(settings: Settings) -> None:
 
 
 def _check_schedule(settings: Settings) -> None:
-    """Refuse an optimizer or a schedule that does not exist or contradicts another setting."""
-    for name, kind in (("optimizer", Optimizer), ("schedule", Schedule)):
-        known, value = get_args(kind), getattr(settings, name)
-        expected = f"one of {', '.join(known)}{did_you_mean(value, known)}"
-        _require(settings, name, known.__contains__, expected)
+    """Refuse an optimizer or a schedule that contradicts another setting."""
     for name in ("beta1", "beta2"):
         _require(settings, name, lambda x: 0 <= x < 1, "0 <= beta < 1")
     if settings.lr_min > settings.lr:
@@ -135,15 +136,17 @@ def _require_type(settings: Settings, name: str, annotation: str) -> None:
     }.get(kind, isinstance(value, str))
     if not holds:
         kind = _KINDS.get(kind, "a text")
-        raise UserError(f"{_flag(name)} (setting {name!r}): expected {kind}, got {value!r}")
+        raise _wrong(name, kind, repr(value))
 
 
 def _require(settings: Settings, name: str, holds: Callable[[Any], bool], expected: str) -> None:
     """Refuse the value of a setting unless ``holds`` is true of it."""
     value = getattr(settings, name)
     if not holds(value):
-        raise UserError(f"{_flag(name)} (setting {name!r}): expected {expected}, got {value}")
+        raise _wrong(name, expected, value)
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def _wrong(name: str, expected: str, value: object) -> UserError:
+    """Return the error for a setting with a wrong value."""
+    flag = "--" + name.replace("_", "-")
+    return UserError(f"{flag} (setting {name!r}): expected {expected}, got {value}")

@@ -19,7 +19,8 @@ from torch import Tensor
 from tiedlm.data import Corpus
 from tiedlm.data.source import PARTS
 from tiedlm.errors import UserError
-from tiedlm.files import read_json, remove_temporary, write_json
+from tiedlm.files import read_json, write_json
+from tiedlm.folders import remove_temporary
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.networks import State
 from tiedlm.training import run, run_files, same_run

@@ -22,7 +22,7 @@ from tiedlm.arithmetic import is_compiled
 from tiedlm.cores import available_cores
 from tiedlm.data.pieces import load_vocabulary
 from tiedlm.errors import UserError
-from tiedlm.files import read_json, write_bytes
+from tiedlm.files import read_json, reading, write_bytes
 from tiedlm.json_text import parse_json
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.native import triton
@@ -60,14 +60,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         UserError: if the file is missing or damaged.
     """
-    try:
+    with reading(path, ": the run has no trained model yet"):
         data = path.read_bytes()
+    try:
         tensors = load_tensors(data)
         header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")].decode(), str(path))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist: the run has no trained model yet") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is damaged ({error}); restore it or train again") from error
     return tensors, header.get("__metadata__", {})

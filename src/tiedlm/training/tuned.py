@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tiedlm.errors import UserError
-from tiedlm.files import read_json, write_json
+from tiedlm.files import read_json, reading, write_json
 from tiedlm.json_text import parse_json
 from tiedlm.training.run_files import WEIGHTS
 
@@ -29,15 +29,13 @@ def weights_digest(folder: Path) -> str:
         UserError: if the file is missing or damaged.
     """
     path = folder / WEIGHTS
-    try:
-        with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
+        try:
             size = int.from_bytes(file.read(8), "little")
             header = parse_json(file.read(min(size, 2**24)).decode(), str(path))
-        return str(header["__metadata__"]["sha256"])
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged; restore it or train again") from error
+            return str(header["__metadata__"]["sha256"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged; restore it or train again") from error
 
 
 class Tuned:

@@ -59,6 +59,7 @@ class Updater:
         self.model = objective.model
         self.objective: nn.Module = ranks.wrap(objective, device)
         self.optimizer = make_optimizer(self.model, settings)
+        self.lr = settings.lr
         self.average: AveragedModel | None = None
         self.captured: CapturedStep | None = None
 

@@ -213,6 +213,10 @@ def test_a_pattern_and_a_list_are_found_from_any_folder(tmp_path: Path, monkeypa
             assert [path.name for path in find_source(place).files] == ["a.txt", "b.txt"]
         assert not is_missing(place)
         assert is_missing(place.replace(str(tmp_path), "/nowhere"))
+    for given in ("a.txt,", ",a.txt", "a.txt,,b.txt"):
+        for reader in (place_of, find_source):
+            with pytest.raises(UserError, match=f"'{given}' has a comma too many"):
+                reader(given)
     assert place_of("ptb") == "ptb"
     assert not is_missing("ptb")
 

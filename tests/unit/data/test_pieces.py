@@ -3,14 +3,17 @@
 import copy
 import errno
 import json
+import os
 import pickle
+import signal
+import threading
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiedlm.data import EOS, load_corpus
+from tiedlm.data import EOS, interruptible, load_corpus
 from tiedlm.data.piece_files import read_pieces
 from tiedlm.data.pieces import (
     PieceVocabulary,
@@ -83,6 +86,39 @@ def test_pieces_are_the_same_each_time_they_are_trained():
     again = train_pieces(iter(LINES), "bpe", 330)
     assert again == TRAINED["bpe"] != train_pieces(LINES, "bpe", 320)
     assert hash(again) == hash(TRAINED["bpe"])
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_ctrl_c_ends_the_training_of_pieces_while_it_waits_for_text(monkeypatch, kind):
+    monkeypatch.setattr(interruptible, "PATIENCE", 0.05)
+    go_on, seen = threading.Event(), []
+
+    def lines():
+        yield "the cats"
+        os.kill(os.getpid(), signal.SIGINT)
+        go_on.wait(5)
+        for _ in range(9):
+            seen.append(1)
+            yield "the dogs"
+
+    with pytest.raises(KeyboardInterrupt):
+        train_pieces(lines(), kind, 300)
+    assert not seen
+    reading = [thread for thread in threading.enumerate() if thread.daemon]
+    go_on.set()
+    for thread in reading:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert len(seen) <= 1
+
+
+def test_an_error_of_the_text_passes_through_the_training_of_pieces():
+    def lines():
+        yield "the cats"
+        raise UserError("line 2 is not UTF-8")
+
+    with pytest.raises(UserError, match="line 2 is not UTF-8"):
+        train_pieces(lines(), "bpe", 300)
 
 
 def test_pieces_survive_saving_and_copying(tmp_path):

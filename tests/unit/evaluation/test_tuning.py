@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tiedlm import LanguageModel, ModelConfig
+from tiedlm.errors import UserError
 from tiedlm.evaluation import (
     Cache,
     Diverged,
@@ -126,3 +127,21 @@ def test_statistics_of_another_model_are_refused(model):
         method_losses(model, IDS[:1], Methods())
     with pytest.raises(ValueError, match="ids: expected more than 5 words, got 5"):
         gradient_rms(model, IDS[:5])
+
+
+def test_a_log_goes_on_after_a_line_cut_off_by_a_kill(tmp_path):
+    path = tmp_path / "tuning.jsonl"
+    TrialLog(path).add({"a": 1}, {"loss": 2.0})
+    whole = path.read_bytes()
+    path.write_bytes(whole + '{"trial": {"ä'.encode()[:-1])
+    log = TrialLog(path)
+    assert log.find({"a": 1}) == {"loss": 2.0}
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("line", [b"5", b"{}", b'{"trial": {}, "outcome": 1}', b'"\xff"'])
+def test_a_damaged_log_is_named(tmp_path, line):
+    path = tmp_path / "tuning.jsonl"
+    path.write_bytes(b'{"trial": {}, "outcome": {}}\n' + line + b"\n")
+    with pytest.raises(UserError, match=r"tuning\.jsonl is damaged; delete it"):
+        TrialLog(path)

@@ -191,6 +191,8 @@ def test_a_value_out_of_range_is_named_with_its_flag(change):
     [
         ({"optimizer": "adma"}, r"--optimizer .*one of sgd, adam.* \(did you mean 'adam'\?\)"),
         ({"optimizer": "ntasgd"}, r"did you mean 'nt-asgd'"),
+        ({"precision": "fp23"}, r"one of auto, fp32, bf16 \(did you mean 'fp32'\?\), got fp23"),
+        ({"vocab_from": "hole"}, r"--vocab-from .*one of part, whole \(did you mean 'whole'\?\)"),
         ({"schedule": "cosinus"}, r"--schedule .*did you mean 'cosine'"),
         ({"optimizer": "adamw", "weight_decay_inside": True}, "take --optimizer adam"),
         ({"optimizer": "nt-asgd", "average_from": 3}, "--average-from 3.*take --optimizer sgd"),
@@ -200,7 +202,7 @@ def test_a_value_out_of_range_is_named_with_its_flag(change):
     ],
     ids=str,
 )
-def test_an_optimizer_or_a_schedule_that_cannot_be_is_refused(change, message):
+def test_a_choice_that_does_not_exist_or_contradicts_another_is_refused(change, message):
     with pytest.raises(UserError, match=message):
         Settings(**change)
 

@@ -109,7 +109,7 @@ def test_accumulation_makes_the_same_update(groups):
 
 
 def test_groups_that_do_not_divide_the_batch_are_refused():
-    with pytest.raises(ValueError, match=r"--accumulate.*divisor of --batch-size"):
+    with pytest.raises(ValueError, match=r"--accumulate.*divisor of --batch-size \d"):
         Settings(batch_size=20, accumulate=3)
 
 
