@@ -62,7 +62,7 @@ from tiedlm.training.loop import train
 from tiedlm.training.outcomes import Stopped
 corpus = settings.load_corpus(progress=False)
 try:
-    train(settings, corpus, Path(sys.argv[4]), stop_requested=lambda: True)
+    train(settings, corpus, Path(sys.argv[4]), should_stop=lambda: True)
 except Stopped:
     report(seconds=time.perf_counter() - start)
 """

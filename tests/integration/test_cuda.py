@@ -224,7 +224,7 @@ def test_a_stopped_run_resumes_bit_for_bit(settings, tmp_path):
     whole = train(settings, corpus, tmp_path / "whole")
     steps = iter([False] * 5 + [True])
     with pytest.raises(Stopped):
-        train(settings, corpus, tmp_path / "parts", stop_requested=lambda: next(steps))
+        train(settings, corpus, tmp_path / "parts", should_stop=lambda: next(steps))
     parts = train(settings, corpus, tmp_path / "parts")
     assert parts["valid_ppl"] == whole["valid_ppl"]
     for one, other in zip(

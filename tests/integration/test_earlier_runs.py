@@ -54,7 +54,7 @@ def test_it_resumes_from_its_checkpoint_to_the_same_result(run, settings, corpus
         return steps == 40  # in the third epoch
 
     with pytest.raises(Stopped):
-        train(settings, corpus, parts, stop_requested=stop_now)
+        train(settings, corpus, parts, should_stop=stop_now)
     train(settings, corpus, parts)
     weights = [folder / "model.safetensors" for folder in (run, parts)]
     assert weights[0].read_bytes() == weights[1].read_bytes()

@@ -109,9 +109,7 @@ def test_a_run_stopped_within_an_epoch_carries_its_state_on(
     )  # fmt: skip
     train(settings, corpus, tmp_path / "whole")
     with pytest.raises(Stopped):
-        train(
-            settings, corpus, tmp_path / "parts", stop_requested=iter([False] * 7 + [True]).__next__
-        )
+        train(settings, corpus, tmp_path / "parts", should_stop=iter([False] * 7 + [True]).__next__)
     train(settings, corpus, tmp_path / "parts")
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
 

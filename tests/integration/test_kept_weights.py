@@ -165,7 +165,7 @@ def test_every_command_reads_a_kept_folder(settings, corpus, tmp_path, capsys):
 def test_a_stopped_run_keeps_the_same_bytes(corpus, settings, tmp_path, whole, updates):
     asked, expected = whole
     with pytest.raises(Stopped):
-        train(asked, corpus, tmp_path, stop_requested=stop_after(updates))
+        train(asked, corpus, tmp_path, should_stop=stop_after(updates))
     torch.manual_seed(12345)
     train(asked, corpus, tmp_path)
     assert all_of(tmp_path) == expected
@@ -219,7 +219,7 @@ def test_a_mark_that_is_kept_is_not_written_again(settings, corpus, tmp_path, mo
     asked = settings.replace(keep_at="100", epochs=1)
     monkeypatch.setattr("tiedlm.training.loop.save_checkpoint", lambda *_: None)
     with pytest.raises(Stopped):  # as killed: it goes on from the start
-        train(asked, corpus, tmp_path, stop_requested=stop_after(10))
+        train(asked, corpus, tmp_path, should_stop=stop_after(10))
     monkeypatch.undo()
     weights = tmp_path / "checkpoints/100/model.safetensors"
     before = weights.stat()
@@ -237,7 +237,7 @@ def test_what_is_kept_and_evaluated_may_change_and_changes_no_weight(
     train(settings, corpus, plain)
     train(settings.replace(keep_at="20,40,500", evaluate_every=100), corpus, busy)
     with pytest.raises(Stopped):
-        train(settings.replace(keep_at="20"), corpus, changed, stop_requested=stop_after(5))
+        train(settings.replace(keep_at="20"), corpus, changed, should_stop=stop_after(5))
     watcher = Lines()
     asked = settings.replace(keep_at="20,40,500,1M", evaluate_every=700)
     train(asked, corpus, changed, watcher=watcher)

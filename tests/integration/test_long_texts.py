@@ -37,7 +37,7 @@ def test_a_shuffled_run_goes_on_in_the_middle_of_an_epoch(records, tmp_path):
     windows = len(corpus.train) // 4 // 5
     stops = iter([False] * (windows + 4) + [True])
     with pytest.raises(Stopped, match="at epoch 2"):
-        train(settings, corpus, tmp_path / "parts", stop_requested=stops.__next__)
+        train(settings, corpus, tmp_path / "parts", should_stop=stops.__next__)
     train(settings, corpus, tmp_path / "parts")
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
     train(settings.replace(shuffle="none"), corpus, tmp_path / "in order")

@@ -136,7 +136,7 @@ def test_a_stopped_run_resumes_bit_for_bit(settings, corpus, tmp_path, uninterru
         return count == steps
 
     with pytest.raises(Stopped, match="the same command continues"):
-        train(settings, corpus, tmp_path / "parts", stop_requested=stop_now)
+        train(settings, corpus, tmp_path / "parts", should_stop=stop_now)
     torch.manual_seed(12345)  # whatever random state the next process has
     train(settings, corpus, tmp_path / "parts")
     assert outcome(tmp_path / "parts") == uninterrupted
@@ -146,7 +146,7 @@ def test_a_run_from_before_networks_had_names_resumes_bit_for_bit(settings, corp
     train(settings, corpus, tmp_path / "whole")
     stop = iter([False] * 50 + [True]).__next__
     with pytest.raises(Stopped):
-        train(settings, corpus, tmp_path / "parts", stop_requested=stop)
+        train(settings, corpus, tmp_path / "parts", should_stop=stop)
     config = json.loads((tmp_path / "parts" / "config.json").read_text())
     for part in ("settings", "model"):
         assert config[part].pop("network") == "lstm"
@@ -163,7 +163,7 @@ def test_a_run_with_an_averaged_soft_target_resumes_bit_for_bit(settings, corpus
             settings,
             corpus,
             tmp_path / "parts",
-            stop_requested=iter([False] * 50 + [True]).__next__,
+            should_stop=iter([False] * 50 + [True]).__next__,
         )
     train(settings, corpus, tmp_path / "parts")
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
@@ -178,7 +178,7 @@ def test_a_frozen_soft_target_stays_fixed_when_its_run_is_trained_further(
     train(frozen, corpus, tmp_path / "whole")
     stop = iter([False] * 50 + [True]).__next__
     with pytest.raises(Stopped):
-        train(frozen, corpus, tmp_path / "parts", stop_requested=stop)
+        train(frozen, corpus, tmp_path / "parts", should_stop=stop)
     shutil.copytree(tmp_path / "parts", tmp_path / "parts2")
     train(settings.replace(epochs=3), corpus, source)
     train(frozen, corpus, tmp_path / "parts")
@@ -241,7 +241,7 @@ def test_more_epochs_continue_where_fewer_ended(settings, corpus, tmp_path):
 
 def test_a_run_cannot_end_before_the_epochs_it_has_trained(settings, corpus, tmp_path):
     with pytest.raises(Stopped):  # in the third
-        train(settings, corpus, tmp_path, stop_requested=iter([False] * 100 + [True]).__next__)
+        train(settings, corpus, tmp_path, should_stop=iter([False] * 100 + [True]).__next__)
     with pytest.raises(UserError, match="has trained 2 epochs, more than --epochs 1;"):
         train(settings.replace(epochs=1), corpus, tmp_path)
     assert Settings.of_run(tmp_path).epochs == 3
@@ -368,7 +368,7 @@ def test_a_sound_checkpoint_is_never_overwritten(settings, corpus, tmp_path, mon
     train(one_window, corpus, tmp_path / "whole")
     out = tmp_path / "killed"
     with pytest.raises(Stopped):
-        train(one_window, corpus, out, stop_requested=lambda: True)
+        train(one_window, corpus, out, should_stop=lambda: True)
     real = checkpoint.write_json
 
     def killed(path, value):
@@ -459,7 +459,7 @@ def test_two_processes_cannot_use_one_folder(settings, corpus, tmp_path, monkeyp
         return True
 
     with pytest.raises(Stopped):
-        train(settings, corpus, tmp_path, stop_requested=second_run)
+        train(settings, corpus, tmp_path, should_stop=second_run)
 
 
 def test_a_corpus_shorter_than_a_batch_is_refused_before_anything_is_written(

@@ -81,7 +81,7 @@ def run_figure1(
 
 def _train(run: TheoryRun, channel: Channel) -> dict[str, Any]:
     """Train a run in a child process."""
-    return train_theory_run(run, channel.stop_requested)
+    return train_theory_run(run, channel.should_stop)
 
 
 def _in_folder(folder: Path) -> dict[str, dict[str, Any]]:

@@ -81,9 +81,7 @@ def _train(job: Job, channel: Channel) -> dict[str, Any]:
 
     corpus = job.settings.load_corpus(progress=False, run=job.out)
     watcher = _Remote(channel)
-    return train(
-        job.settings, corpus, job.out, watcher=watcher, stop_requested=channel.stop_requested
-    )
+    return train(job.settings, corpus, job.out, watcher=watcher, should_stop=channel.should_stop)
 
 
 class _Remote:

@@ -58,10 +58,10 @@ class Channel:
 
     def send(self, kind: str, *values: Any) -> None:
         """Send a report to the parent."""
-        with suppress(OSError):  # the parent is gone; `stop_requested` returns True
+        with suppress(OSError):  # the parent is gone; `should_stop` returns True
             self.connection.send((kind, values))
 
-    def stop_requested(self) -> bool:
+    def should_stop(self) -> bool:
         """Return whether the parent has asked to stop or is gone."""
         try:
             return self.connection.poll()

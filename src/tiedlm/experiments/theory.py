@@ -119,13 +119,13 @@ def optimizers(model: LanguageModel, run: TheoryRun) -> tuple[torch.optim.Adam, 
 
 
 def train_theory_run(
-    run: TheoryRun, stop_requested: Callable[[], bool] = lambda: False
+    run: TheoryRun, should_stop: Callable[[], bool] = lambda: False
 ) -> dict[str, Any]:
     """Train a run to its end and measure it.
 
     Args:
         run: the run to train.
-        stop_requested: called before every step; True stops the training.
+        should_stop: called before every step; True stops the training.
 
     Returns:
         The settings and the environment; the distance, at the end and after every tenth epoch; the
@@ -139,11 +139,11 @@ def train_theory_run(
     """
     settings = run.settings()
     with threads_of(settings):
-        return _train_and_measure(run, settings, stop_requested)
+        return _train_and_measure(run, settings, should_stop)
 
 
 def _train_and_measure(
-    run: TheoryRun, settings: Settings, stop_requested: Callable[[], bool]
+    run: TheoryRun, settings: Settings, should_stop: Callable[[], bool]
 ) -> dict[str, Any]:
     started = time.monotonic()
     corpus = settings.load_corpus(progress=False)
@@ -154,7 +154,7 @@ def _train_and_measure(
     streams_BS = torch.from_numpy(batch_streams(corpus.train, settings.batch_size)).to(device)
     with arithmetic_of(settings, device):
         ran_in = environment()
-        course = _train(model, run, settings, streams_BS, stop_requested)
+        course = _train(model, run, settings, streams_BS, should_stop)
     scale = settings.temperature**2 * len(corpus.vocabulary)
     classifier_VD, embedding_VD = (
         weight.detach().double() for weight in (model.decoder.weight, model.embedding.weight)
@@ -206,7 +206,7 @@ def _train(
     run: TheoryRun,
     settings: Settings,
     streams_BS: Tensor,
-    stop_requested: Callable[[], bool],
+    should_stop: Callable[[], bool],
 ) -> _Course:
     """Train the network and W together, each with its own optimizer and clip."""
     objective = Objective(model, settings)
@@ -219,7 +219,7 @@ def _train(
     for epoch in range(1, settings.epochs + 1):
         state, ce_sum, aug_sum = None, 0.0, 0.0
         for start in starts:
-            if stop_requested():
+            if should_stop():
                 raise Stopped("stopped before its end; nothing of it is kept")
             piece_BT = streams_BS[:, start : start + settings.bptt + 1]
             loss, ce, aug, state = objective(piece_BT[:, :-1], piece_BT[:, 1:], state)

@@ -46,7 +46,7 @@ from tiedlm.training.windows import Windows
 
 SAVE_EVERY = 120.0  # seconds between two checkpoints within an epoch
 
-StopRequested = Callable[[], bool]
+ShouldStop = Callable[[], bool]
 OnMetrics = Callable[[list[dict[str, Any]]], None]
 
 
@@ -57,7 +57,7 @@ def train(
     *,
     save_every: float = SAVE_EVERY,
     watcher: Watcher | None = None,
-    stop_requested: StopRequested = lambda: False,
+    should_stop: ShouldStop = lambda: False,
     on_metrics: OnMetrics | None = None,
 ) -> dict[str, Any]:
     """Train a model and write its run folder; go on where an earlier call stopped.
@@ -68,7 +68,7 @@ def train(
         out: the run folder; it may hold an unfinished run of the same settings.
         save_every: seconds between two checkpoints within an epoch.
         watcher: what to report to; None reports to nobody.
-        stop_requested: asked after every step, besides the signals SIGINT and SIGTERM.
+        should_stop: asked after every step, besides the signals SIGINT and SIGTERM.
         on_metrics: called with the lines of ``metrics.jsonl`` so far, first and after each new one.
 
     Returns:
@@ -89,7 +89,7 @@ def train(
         holder = run_files.lock(out) if ranks.is_first else nullcontext()
         made_before = as_recorded(products_of(out / run_files.LAST))
         with holder, made_before, arithmetic_of(settings, training.device):
-            return training.run(stop_requested)
+            return training.run(should_stop)
 
 
 def check_parts(corpus: Corpus) -> None:
@@ -145,7 +145,7 @@ class _Training:
         self.kept = KeptWeights(out, settings)
         self.run_id = ""
 
-    def run(self, stop_requested: StopRequested) -> dict[str, Any]:
+    def run(self, should_stop: ShouldStop) -> dict[str, Any]:
         """Train to the end and return the result; a finished run is not trained again."""
         notes, is_finished = self._open_folder()
         if notes or not is_finished:
@@ -158,9 +158,9 @@ class _Training:
         self.ranks.wait()
         with stop_signals() as signalled:
             while not is_over(self.settings, self.progress):
-                self._train_epoch(lambda: signalled() or stop_requested())
+                self._train_epoch(lambda: signalled() or should_stop())
                 self._end_epoch()
-            return self._finish(lambda: signalled() or stop_requested())
+            return self._finish(lambda: signalled() or should_stop())
 
     def _open_folder(self) -> tuple[list[str], bool]:
         """Begin or restore the run; return lines to show and whether it is finished."""
@@ -181,7 +181,7 @@ class _Training:
         notes += self.kept.notes(self.units.words(self._seen()), total)
         return notes, start.is_finished
 
-    def _train_epoch(self, stop_requested: StopRequested) -> None:
+    def _train_epoch(self, should_stop: ShouldStop) -> None:
         """Train on the windows of the epoch that are left, and save from time to time."""
         progress = self.progress
         self.windows.begin(progress.epoch)
@@ -191,7 +191,7 @@ class _Training:
             self.watcher.line(f"averaging the weights from epoch {progress.epoch} on")
         saved = clock = time.monotonic()
         while progress.window < len(self.windows):
-            stop = self._train_window(stop_requested())
+            stop = self._train_window(should_stop())
             now = time.monotonic()
             progress.seconds += now - clock
             progress.epoch_seconds += now - clock
@@ -330,13 +330,13 @@ class _Training:
             )
         return measures
 
-    def _finish(self, stop_requested: StopRequested) -> dict[str, Any]:
+    def _finish(self, should_stop: ShouldStop) -> dict[str, Any]:
         """Measure the best model, and write and return the result."""
         self.ranks.wait()
         run.load_weights(self.model, self.out / run_files.WEIGHTS, self.run_id)
         measured: dict[str, float] = {}
         for name in ("valid", "test"):
-            if self.ranks.on_first(lambda: float(stop_requested()), self.device):
+            if self.ranks.on_first(lambda: float(should_stop()), self.device):
                 raise stopped(self.out, f"before the perplexity of its {name} text was measured")
             ids = getattr(self.corpus, name)
             with arithmetic(precision="fp32"):  # as `tiedlm evaluate` does
