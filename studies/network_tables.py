@@ -10,15 +10,18 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 from studies.harness import differences, has_weights, values_by_seed
 from studies.inside import Inside, measure
 from tiedlm.experiments.comparison import interval95, t95
+from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
 
-if TYPE_CHECKING:
-    from studies.networks import Cell, Point, Runs
+Cell = tuple[str, str, str]  # text, network, model
+Point = float  # factor on all dropout
+Key = tuple[Cell, Any]  # the second is the point in the search, and then the seed
+Runs = dict[Key, Job]
 
 # model -> the models with which it is compared, which differ from it by AL or by RE
 COMPARED = {

@@ -42,6 +42,7 @@ from studies.harness import (
     training_parser,
     with_kept,
 )
+from studies.network_tables import Cell, Point, Runs
 from tiedlm.errors import UserError
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
@@ -50,11 +51,6 @@ from tiedlm.files import read_json, write_text
 from tiedlm.training.outcomes import Diverged
 from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
-
-Cell = tuple[str, str, str]  # text, network, model
-Point = float  # factor on all dropout
-Key = tuple[Cell, Any]  # the second is the point in the search, and then the seed
-Runs = dict[Key, Job]
 
 NAME = "networks"
 
