@@ -101,9 +101,18 @@ def _write(
     folder: Path, metrics: Any, config: Any, ran_in: Mapping[str, Any], command: str
 ) -> None:
     """Write the three files; ``metrics.json`` comes last, because readers look for it."""
-    write_json(folder / "config.json", config)
+    _write_part(folder / "config.json", config)
     write_json(folder / "env.json", {**ran_in, "command": command})
-    write_json(folder / "metrics.json", metrics)
+    _write_part(folder / "metrics.json", metrics)
+
+
+def _write_part(path: Path, part: Any) -> None:
+    """Write a file of a results folder. Several runs take a line each, so that it stays small."""
+    if not isinstance(part, dict) or set(part) != {"runs"}:
+        write_json(path, part)
+        return
+    lines = (json.dumps(run, ensure_ascii=False, allow_nan=False) for run in part["runs"])
+    write_text(path, '{"runs": [\n' + ",\n".join(lines) + "\n]}\n")
 
 
 def keep_study(

@@ -32,6 +32,9 @@ def test_a_study_keeps_all_its_runs(tmp_path):
     folder = keep(runs, "study", tmp_path / "results", "make it")
     metrics = json.loads((folder / "metrics.json").read_text())
     assert [run["seed"] for run in metrics["runs"]] == [1, 2]
+    first, *lines, last = (folder / "metrics.json").read_text().splitlines()
+    assert (first, last) == ('{"runs": [', "]}")
+    assert [json.loads(line.removesuffix(",")) for line in lines] == metrics["runs"]
 
 
 def test_a_kept_run_unpacks_to_the_same_run_without_weights(tmp_path):
