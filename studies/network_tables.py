@@ -1,8 +1,10 @@
 """The tables of studies.networks: perplexities, changes over networks, the search, the insides.
 
+Each function makes a table of one text, so all its cells must have the same text.
+
 A change is the logarithm of a ratio of test perplexities, in percent, paired by seed. Two seeds say
-little about the noise of one cell. So its 95% interval comes from the deviations of all cells of a
-text together.
+little about the noise of one cell. So its 95% interval comes from the deviations of all cells
+together.
 """
 
 from __future__ import annotations
@@ -71,10 +73,7 @@ def table(counting: Runs, chosen: Mapping[Cell, Point]) -> str:
         for cell in chosen
         for base in COMPARED.get(cell[2], ())
     }
-    pooled = {
-        text: noise(sample for (cell, _), sample in found.items() if cell[0] == text)
-        for text in {cell[0] for cell in chosen}
-    }
+    pooled = noise(found.values())
     body = []
     for cell, point in chosen.items():
         valid, test = (
@@ -82,11 +81,11 @@ def table(counting: Runs, chosen: Mapping[Cell, Point]) -> str:
         )
         if test:
             means = (f"{statistics.fmean(part.values()):.2f}" for part in (valid, test))
-            against = (with_pooled(found.get((cell, base), []), pooled[cell[0]]) for base in BASES)
-            body.append((*cell, f"x {point:g}", str(len(test)), *means, *against))
+            against = (with_pooled(found.get((cell, base), []), pooled) for base in BASES)
+            body.append((*cell[1:], f"x {point:g}", str(len(test)), *means, *against))
     return markdown_table(
         (
-            "text", "network", "model", "dropout", "seeds", "validation", "test",
+            "network", "model", "dropout", "seeds", "validation", "test",
             "test, % against VD", "test, % against RE",
         ),
         body,
@@ -94,27 +93,26 @@ def table(counting: Runs, chosen: Mapping[Cell, Point]) -> str:
 
 
 def over_networks(counting: Runs, chosen: Mapping[Cell, Point]) -> str:
-    """Return the table of changes over the networks of a text, in Markdown.
+    """Return the table of changes over the networks, in Markdown.
 
     Each network gives one number, its mean over seeds. The interval is over these numbers.
     """
     body = []
-    for text in dict.fromkeys(cell[0] for cell in chosen):
-        for model, bases in COMPARED.items():
-            for base in bases:
-                cells = (cell for cell in chosen if (cell[0], cell[2]) == (text, model))
-                samples = [sample for cell in cells if (sample := changes(counting, cell, base))]
-                if samples:
-                    means = [statistics.fmean(sample) for sample in samples]
-                    half = interval95(means)
-                    body.append(
-                        (
-                            text, model, base, f"{sum(m < 0 for m in means)} of {len(means)}",
-                            f"{statistics.fmean(means):+.1f}" + (f" ± {half:.1f}" if half else ""),
-                        )
-                    )  # fmt: skip
+    for model, bases in COMPARED.items():
+        for base in bases:
+            cells = (cell for cell in chosen if cell[2] == model)
+            samples = [sample for cell in cells if (sample := changes(counting, cell, base))]
+            if samples:
+                means = [statistics.fmean(sample) for sample in samples]
+                half = interval95(means)
+                body.append(
+                    (
+                        model, base, f"{sum(m < 0 for m in means)} of {len(means)}",
+                        f"{statistics.fmean(means):+.1f}" + (f" ± {half:.1f}" if half else ""),
+                    )
+                )  # fmt: skip
     return markdown_table(
-        ("text", "model", "against", "networks with a lower test perplexity", "test, %"), body
+        ("model", "against", "networks with a lower test perplexity", "test, %"), body
     )
 
 
@@ -133,8 +131,8 @@ def search_table(
             text = "-" if ppl is None else f"{ppl:.2f}" if math.isfinite(ppl) else "diverged"
             row.append(f"**{text}**" if chosen.get(cell) == point else text)
         if found:
-            body.append((*cell, *row))
-    return markdown_table(("text", "network", "model", *(f"dropout x {p:g}" for p in points)), body)
+            body.append((*cell[1:], *row))
+    return markdown_table(("network", "model", *(f"dropout x {p:g}" for p in points)), body)
 
 
 def insides(
@@ -165,14 +163,14 @@ def inside_table(numbers: Mapping[str, list[float]], chosen: Iterable[Cell]) -> 
             found = Inside(*means)
             body.append(
                 (
-                    *cell, f"{found.vectors:.2f}", f"{found.rows:.2f}", f"{found.distance:.3f}",
+                    *cell[1:], f"{found.vectors:.2f}", f"{found.rows:.2f}", f"{found.distance:.3f}",
                     f"{found.choices:.1%}", f"{found.push:.1%}" if found.push else "-",
                     f"{seeds:.0f}",
                 )
             )  # fmt: skip
     return markdown_table(
         (
-            "text", "network", "model", "norm of a word vector", "norm of a classifier row",
+            "network", "model", "norm of a word vector", "norm of a classifier row",
             "subspace distance", "words of a soft target", "push of AL", "seeds",
         ),
         body,

@@ -16,8 +16,9 @@ The same command resumes what was stopped. --texts, --networks and --cells train
 several evenings share the work. Finished runs that are kept in results/ are not trained again. With
 --show the program trains nothing, and says how long the missing runs may take.
 
-It prints four tables (studies/network_tables.py): each cell, the changes over all networks, the log
-of the search, and the models from inside, such as norms and the size of the gradients.
+It prints four tables of each text (studies/network_tables.py): each cell, the changes over all
+networks, the log of the search, and the models from inside, such as norms and the size of the
+gradients. A text's tables and runs are kept in a folder of their own.
 
     python -m studies.networks --precision bf16 --jobs 1 --budget 120
 """
@@ -30,7 +31,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from studies import network_tables as tables
 from studies.harness import (
@@ -53,6 +54,7 @@ from tiedlm.training.run_files import RESULT
 from tiedlm.training.settings import Settings
 
 NAME = "networks"
+KEPT = f"{NAME}-*"  # names of its folders in results/, without the date
 
 _DEMO = get_recipe("demo")
 TEXTS: dict[str, dict[str, Any]] = {  # the cheaper first
@@ -181,12 +183,18 @@ def choices(tried: Mapping[Cell, Mapping[Point, float]]) -> dict[Cell, Point]:
 def diverged(options: argparse.Namespace) -> set[str]:
     """Return the names of the runs that diverged, of --out and of the kept results."""
     here = (path.parent.name for path in options.out.glob(f"*/{DIVERGED}"))
-    return {*kept(options).get("diverged", []), *here}
+    before = (kept(text, options).get("diverged", []) for text in TEXTS)
+    return {*here, *itertools.chain.from_iterable(before)}
 
 
-def kept(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the measurements of this study that are kept."""
-    return kept_measurements(NAME, argparse.Namespace(results=options.results, show=True))
+def kept(text: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the measurements of a text that are kept."""
+    return kept_measurements(name_of(text), argparse.Namespace(results=options.results, show=True))
+
+
+def name_of(text: str) -> str:
+    """Return the name of a text's folder in ``results/``, without the date."""
+    return f"{NAME}-{text}"
 
 
 def train_missing(jobs: Runs, options: argparse.Namespace, deadline: float) -> bool:
@@ -194,7 +202,7 @@ def train_missing(jobs: Runs, options: argparse.Namespace, deadline: float) -> b
 
     A run that diverges is marked and left out; the others go on.
     """
-    known = with_kept(NAME, jobs, options.results)
+    known = with_kept(KEPT, jobs, options.results)
     while True:
         gone = diverged(options)
         missing = [j for key, j in jobs.items() if key not in known and j.out.name not in gone]
@@ -210,7 +218,7 @@ def train_group(cells: Sequence[Cell], options: argparse.Namespace, deadline: fl
     """Search and repeat the cells of a network, and return whether nothing is left to do."""
     search = search_jobs(cells, options)
     while True:
-        found = with_kept(NAME, search, options.results)
+        found = with_kept(KEPT, search, options.results)
         tried = tried_points(search, found, diverged(options))
         wanted = {
             (cell, point): search[cell, point]
@@ -256,6 +264,68 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+class Progress(NamedTuple):
+    """How far some cells are.
+
+    Args:
+        tried: validation perplexities of the search, by cell and point.
+        chosen: the point of each cell whose search is over.
+        counting: the finished runs of the chosen points with the other seeds.
+        finished: all finished runs.
+        gone: names of the runs that diverged, of all cells.
+    """
+
+    tried: dict[Cell, dict[Point, float]]
+    chosen: dict[Cell, Point]
+    counting: Runs
+    finished: Runs
+    gone: set[str]
+
+
+def progress(cells: Iterable[Cell], options: argparse.Namespace) -> Progress:
+    """Return how far these cells are, with the runs of --out and the kept ones."""
+    search, gone = search_jobs(cells, options), diverged(options)
+    found = with_kept(KEPT, search, options.results)
+    tried = tried_points(search, found, gone)
+    chosen = choices(tried)
+    counting = with_kept(KEPT, counted_jobs(chosen, options), options.results)
+    return Progress(tried, chosen, counting, found | counting, gone)
+
+
+def show_cost(cells: Sequence[Cell], options: argparse.Namespace) -> None:
+    """Print what the missing runs of these cells may cost."""
+    now = progress(cells, options)
+    counted = counted_jobs(now.chosen, options)
+    over = [
+        key[0] for key, job in counted.items() if key in now.counting or job.out.name in now.gone
+    ]
+    missing = {
+        cell: len(next_points(now.tried[cell])) + options.seeds - 1 - over.count(cell)
+        for cell in cells
+    }
+    print(cost_table(missing, now.finished))
+
+
+def report(text: str, options: argparse.Namespace) -> bool:
+    """Print and keep the tables of a text, and return whether a run of it is finished."""
+    now = progress(itertools.product([text], NETWORKS, MODELS), options)
+    if not now.finished:
+        return False
+    inside = tables.insides(now.counting, now.chosen, kept(text, options).get("inside", {}))
+    parts = (
+        tables.table(now.counting, now.chosen),
+        tables.over_networks(now.counting, now.chosen),
+        tables.search_table(now.tried, POINTS, now.chosen),
+        tables.inside_table(inside, now.chosen),
+    )
+    page = "\n".join(parts)
+    gone = sorted(name for name in now.gone if name.startswith(f"{text}-"))
+    page += f"\nDiverged: {', '.join(gone)}\n" if gone else ""
+    runs = [job.out for job in now.finished.values()]
+    keep_table(name_of(text), runs, options, page, {"diverged": gone, "inside": inside})
+    return True
+
+
 def main() -> None:
     """Train the missing runs, network by network, print the tables and write them."""
     options = arguments()
@@ -265,30 +335,9 @@ def main() -> None:
         if not train_group([cell for cell in cells if cell[:2] == group], options, deadline):
             break
 
-    search = search_jobs(itertools.product(TEXTS, NETWORKS, MODELS), options)
-    found, gone = with_kept(NAME, search, options.results), diverged(options)
-    tried = tried_points(search, found, gone)
-    chosen = choices(tried)
-    counted = counted_jobs(chosen, options)
-    counting = with_kept(NAME, counted, options.results)
-    finished = found | counting
     if options.show:
-        over = {key for key, job in counted.items() if key in counting or job.out.name in gone}
-        repeats = {cell: options.seeds - 1 - sum(key[0] == cell for key in over) for cell in cells}
-        print(cost_table({c: len(next_points(tried[c])) + repeats[c] for c in cells}, finished))
-    if finished:
-        inside = tables.insides(counting, chosen, kept(options).get("inside", {}))
-        parts = (
-            tables.table(counting, chosen),
-            tables.over_networks(counting, chosen),
-            tables.search_table(tried, POINTS, chosen),
-            tables.inside_table(inside, chosen),
-        )
-        text = "\n".join(parts)
-        text += f"\nDiverged: {', '.join(sorted(gone))}\n" if gone else ""
-        runs = [job.out for job in finished.values()]
-        keep_table(NAME, runs, options, text, {"diverged": sorted(gone), "inside": inside})
-    elif not options.show:
+        show_cost(cells, options)
+    if not any([report(text, options) for text in options.texts]) and not options.show:
         raise UserError(f"no run of this study is finished in {options.out}")
 
 

@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from studies import noise
+from studies import networks, noise
 from studies.harness import start, study_parser
 from studies.pages.appendix import appendix
 from studies.pages.markers import fill, wrap
@@ -181,11 +181,14 @@ def table_of(study: str) -> str:
 
 def network_tables() -> dict[str, str]:
     """Return the tables of studies.networks by their names in docs/carry_over.md."""
-    parts = [f"{part.strip()}\n" for part in table_of("networks").split("\n\n")]
-    if len(parts) < 4:
-        return dict.fromkeys(("cells", "over", "inside"), parts[0])
-    cells, over, _, inside = parts[:4]  # the third is the log of the search
-    return {"cells": cells, "over": over, "inside": inside}
+    found = {}
+    for text in networks.TEXTS:
+        parts = [f"{part.strip()}\n" for part in table_of(networks.name_of(text)).split("\n\n")]
+        cells, over, _, inside = (
+            parts[:4] if len(parts) > 3 else parts[:1] * 4
+        )  # the log is left out
+        found |= {f"{text}-cells": cells, f"{text}-over": over, f"{text}-inside": inside}
+    return found
 
 
 def predictions() -> str:

@@ -11,10 +11,11 @@ from tiedlm.arithmetic import arithmetic
 
 
 def pytest_configure(config):
-    """Keep encoded corpora and compiled kernels in a folder of the test session."""
+    """Keep caches in a folder of the test session, and Hugging Face's hub away from it."""
     global _cache
     _cache = tempfile.TemporaryDirectory(prefix="tiedlm-tests-", ignore_cleanup_errors=True)
     os.environ["TIEDLM_CACHE"] = _cache.name
+    os.environ["HF_HUB_OFFLINE"] = "1"  # the hub reads it once, when it is imported
     for name in ("no_proxy", "NO_PROXY"):  # tests start servers on this machine
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
 
@@ -26,10 +27,9 @@ def own_cache(monkeypatch):
 
 
 @pytest.fixture
-def offline(monkeypatch):
-    """Keep transformers from the network, and quiet."""
+def quiet_transformers():
+    """Keep transformers from writing bars and warnings."""
     logging = pytest.importorskip("transformers").utils.logging
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 

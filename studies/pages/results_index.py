@@ -116,10 +116,12 @@ def what(kept: Kept) -> str:
         text = f"{model_of(settings)}, {settings.d_hidden} units, {settings.data}"
         text += f", seed {settings.seed}{session}"
         return "; ".join([text, *changes(settings)])
-    program = STUDIES / f"{kept.name.replace('-', '_')}.py"
-    if program.is_file():
-        doc = ast.get_docstring(ast.parse(program.read_text(encoding="utf-8")))
-        return str(doc).splitlines()[0]
+    stem, _, part = kept.name.rpartition("-")  # a study may have a folder for each text
+    for name, which in ((kept.name, ""), (stem, f" ({part})")):
+        program = STUDIES / f"{name.replace('-', '_')}.py"
+        if program.is_file():
+            doc = ast.get_docstring(ast.parse(program.read_text(encoding="utf-8")))
+            return str(doc).splitlines()[0] + which
     return f"`{read_json(kept.path / 'env.json')['command']}`"
 
 

@@ -22,7 +22,7 @@ transformers = pytest.importorskip(
 )
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
-    pytest.mark.usefixtures("offline"),
+    pytest.mark.usefixtures("quiet_transformers"),
 ]
 
 SHAPES = {

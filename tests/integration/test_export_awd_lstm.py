@@ -26,7 +26,6 @@ SHAPES = {
 @pytest.fixture(autouse=True)
 def shapes(monkeypatch):
     monkeypatch.setattr(export_support, "SHAPES", SHAPES)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 def words(*shape):

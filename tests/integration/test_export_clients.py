@@ -33,7 +33,6 @@ def exported(request, tmp_path_factory):
 def run_offline(program, *arguments, cache):
     """Run a program without tiedlm and without network, and return its JSON output."""
     environment = os.environ | {
-        "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "HF_HOME": str(cache),

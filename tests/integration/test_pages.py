@@ -100,7 +100,6 @@ def folder(tmp_path, monkeypatch, kept):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(network, "_BUILDERS", dict(network._BUILDERS))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     page_files.write_checkpoint(tmp_path)
     yield tmp_path
     for name in ("model", "data"):

@@ -91,7 +91,7 @@ def test_pieces_are_the_same_each_time_they_are_trained():
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 def test_ctrl_c_ends_the_training_of_pieces_while_it_waits_for_text(monkeypatch, kind):
     monkeypatch.setattr(interruptible, "PATIENCE", 0.05)
-    go_on, seen = threading.Event(), []
+    go_on, seen, others = threading.Event(), [], {*threading.enumerate()}
 
     def lines():
         yield "the cats"
@@ -104,7 +104,7 @@ def test_ctrl_c_ends_the_training_of_pieces_while_it_waits_for_text(monkeypatch,
     with pytest.raises(KeyboardInterrupt):
         train_pieces(lines(), kind, 300)
     assert not seen
-    reading = [thread for thread in threading.enumerate() if thread.daemon]
+    reading = {*threading.enumerate()} - others
     go_on.set()
     for thread in reading:
         thread.join(20)

@@ -122,7 +122,7 @@ def test_only_the_other_seeds_count_with_pairs_and_pooled_intervals(options):
     assert {seed for _, seed in counted} == {2, 3}
     assert all(job.settings.dropout_hidden == pytest.approx(0.45) for job in counted.values())
     rows = rows_of(network_tables.table(counted, dict.fromkeys(cells, 1.5)))
-    assert rows[2][:7] == ["demo", "gru", "REAL-0.65", "x 1.5", "2", "60.00", "42.00"]
+    assert rows[2][:6] == ["gru", "REAL-0.65", "x 1.5", "2", "60.00", "42.00"]
     pairs = {
         (model, base): [
             100 * math.log(a / b)
@@ -133,9 +133,9 @@ def test_only_the_other_seeds_count_with_pairs_and_pooled_intervals(options):
     deviation = math.sqrt(statistics.fmean(map(statistics.variance, pairs.values())))
     half = 3.1824 * deviation / math.sqrt(2)  # Student's t of three degrees of freedom
     shown = {key: f"{statistics.fmean(pair):+.1f} ± {half:.1f}" for key, pair in pairs.items()}
-    assert rows[0][7:] == ["-", "-"]
-    assert rows[1][7:] == [shown["RE", "VD"], "-"]
-    assert rows[2][7:] == [shown["REAL-0.65", "VD"], shown["REAL-0.65", "RE"]]
+    assert rows[0][6:] == ["-", "-"]
+    assert rows[1][6:] == [shown["RE", "VD"], "-"]
+    assert rows[2][6:] == [shown["REAL-0.65", "VD"], shown["REAL-0.65", "RE"]]
 
 
 def test_changes_over_networks_count_each_network_once(options):
@@ -146,7 +146,7 @@ def test_changes_over_networks_count_each_network_once(options):
     (row,) = rows_of(network_tables.over_networks(counted, dict.fromkeys(cells, 1.0)))
     gru, rhn = 100 * math.log(45 / 50), 50 * (math.log(42 / 40) + math.log(44 / 40))
     half = 12.7062 * abs(gru - rhn) / 2
-    assert row == ["demo", "RE", "VD", "1 of 2", f"{(gru + rhn) / 2:+.1f} ± {half:.1f}"]
+    assert row == ["RE", "VD", "1 of 2", f"{(gru + rhn) / 2:+.1f} ± {half:.1f}"]
 
 
 def test_one_seed_has_no_interval(options):
@@ -167,7 +167,7 @@ def test_the_models_are_measured_from_inside_as_long_as_they_have_weights(option
     numbers = network_tables.insides(counted, {cell: 1.0}, {})
     assert numbers == {"demo-gru-AL-0.65": [2.5, 1.0, 0.25, 0.5, 0.016, 2]}
     row = network_tables.inside_table(numbers, [cell]).splitlines()[2]
-    assert row == "| demo | gru | AL-0.65 | 2.50 | 1.00 | 0.250 | 50.0% | 1.6% | 2 |"
+    assert row == "| gru | AL-0.65 | 2.50 | 1.00 | 0.250 | 50.0% | 1.6% | 2 |"
     monkeypatch.setattr(network_tables, "has_weights", lambda job: False)  # from results/
     assert network_tables.insides(counted, {cell: 1.0}, numbers) == numbers
 
@@ -218,8 +218,8 @@ def test_the_search_comes_first_and_its_best_setting_is_repeated(study, options)
         f"demo-gru-{model}-dropout0.5-seed{seed}" for model in ("VD", "RE") for seed in (2, 3)
     }
     text = kept_table(options.results)
-    assert "| demo | gru | VD | 95.50 | **94.00** | 109.00 |" in text
-    assert "| demo | gru | RE | x 0.5 | 2 | 95.50 | 80.00 | +0.0 ± 0.0 | - |" in text
+    assert "| gru | VD | 95.50 | **94.00** | 109.00 |" in text
+    assert "| gru | RE | x 0.5 | 2 | 95.50 | 80.00 | +0.0 ± 0.0 | - |" in text
 
     again = Trainer()
     study("--seeds", "4", trainer=again)  # another seed: the rest is not trained again
@@ -230,11 +230,11 @@ def test_a_stopped_study_goes_on(study, options):
     first, second = Trainer(at_most=4), Trainer()
     study(trainer=first)
     counted, _, search, _ = kept_table(options.results).split("\n\n")
-    assert "| demo |" not in counted  # no cell of the network is repeated yet
-    assert "| demo | gru | RE | 94.00 | 109.00 |" in search
+    assert "| gru |" not in counted  # no cell of the network is repeated yet
+    assert "| gru | RE | 94.00 | 109.00 |" in search
     study(trainer=second)
     assert len(first.names + second.names) == len({*first.names, *second.names}) == 10
-    assert "| demo | gru | RE | x 0.5 | 2 |" in kept_table(options.results)
+    assert "| gru | RE | x 0.5 | 2 |" in kept_table(options.results)
 
 
 def test_kept_runs_are_not_trained_again_and_show_the_same_tables(study, options, tmp_path):
@@ -252,7 +252,7 @@ def test_a_run_that_diverges_is_logged_and_the_others_go_on(study, options):
     trainer = Trainer(diverges="RE-dropout0.5")
     study(trainer=trainer)
     text = kept_table(options.results)
-    assert "| demo | gru | RE | - | diverged | **109.00** | 124.00 |" in text
+    assert "| gru | RE | - | diverged | **109.00** | 124.00 |" in text
     assert text.endswith("\nDiverged: demo-gru-RE-dropout0.5-seed1\n")
     assert "demo-gru-RE-dropout1-seed3" in trainer.names
     (measured,) = options.results.glob("*/measured.json")
@@ -261,12 +261,12 @@ def test_a_run_that_diverges_is_logged_and_the_others_go_on(study, options):
 
 def test_show_trains_nothing_and_estimates_the_hours_of_the_missing_runs(study, options):
     text = study("--show", trainer=None)
-    assert "| demo | gru | 8 |" in text
+    assert "| gru | 8 |" in text
     assert not options.results.exists()
     assert not options.out.exists()
     # Five of the ten runs are missing, of two hours each on one core.
     study(trainer=Trainer(at_most=5))
-    assert "| demo | gru | 5 | 10.0 |" in study("--show", trainer=None)
+    assert "| gru | 5 | 10.0 |" in study("--show", trainer=None)
 
 
 def test_the_sizes_of_the_estimate_are_those_of_the_text():

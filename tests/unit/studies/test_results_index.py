@@ -84,7 +84,10 @@ def test_a_folder_says_what_supersedes_it(tmp_path):
 
 def test_a_study_is_described_by_its_program_or_else_by_its_command(tmp_path):
     keep(tmp_path, "2026-01-01_bf16", metrics=[{"test_ppl": 1.0}])
+    keep(tmp_path, "2026-01-01_bf16-ptb", metrics=[{"test_ppl": 1.0}])
     keep(tmp_path, "2026-01-01_unheard-of", metrics={"runs": ["a", "b"]}, command="make it")
     found = rows(tmp_path)
-    assert found["2026-01-01_bf16"]["what"].startswith("Does bfloat16")
+    program = found["2026-01-01_bf16"]["what"]
+    assert program.startswith("Does bfloat16")
+    assert found["2026-01-01_bf16-ptb"]["what"] == f"{program} (ptb)"
     assert found["2026-01-01_unheard-of"]["what"] == "`make it`"
