@@ -53,6 +53,7 @@ def test_the_models_of_a_network_differ_in_tying_and_gamma_only(cell, options):
     assert settings == baseline.replace(tied=model.startswith("RE"), alpha=20 * gamma)
     assert (baseline.tied, baseline.alpha) == (False, 0.0)
     assert baseline.network == network.replace("-", "_")
+    assert baseline.lr == networks.RATES.get((text, network), networks.NETWORKS[network].lr)
     assert baseline.lr_min == baseline.lr / 50
 
 
