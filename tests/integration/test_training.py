@@ -354,6 +354,17 @@ def test_a_damaged_newest_checkpoint_is_skipped(settings, corpus, tmp_path):
     assert outcome(tmp_path / "hurt") == outcome(tmp_path / "whole")
 
 
+def test_the_products_of_a_checkpoint_with_a_damaged_description_are_not_used(
+    settings, corpus, tmp_path
+):
+    train(settings.replace(epochs=2), corpus, tmp_path)
+    last = tmp_path / "last"
+    oldest, newest = sorted(last.glob("*.json"))
+    newest.write_text(newest.read_text().replace('"machine"', '"lachine"'))
+    assert checkpoint.products_of(last) == json.loads(oldest.read_text())["products"]
+    assert train(settings, corpus, tmp_path)["epochs"] == settings.epochs
+
+
 def test_when_every_checkpoint_is_damaged_the_run_is_refused(settings, corpus, tmp_path):
     train(settings.replace(epochs=2), corpus, tmp_path)
     for path in (tmp_path / "last").glob("*.safetensors"):

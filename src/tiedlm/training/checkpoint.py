@@ -216,10 +216,9 @@ def products_of(folder: Path) -> dict[str, Any] | None:
         folder: ``last/`` of a run, perhaps one of an earlier version, or damaged.
     """
     for sidecar in sorted(folder.glob("*.json"), reverse=True):
-        with suppress(UserError, AttributeError):
-            found = read_json(sidecar).get("products")
-            if isinstance(found, dict):
-                return found
+        with suppress(UserError):
+            found: dict[str, Any] | None = _description(sidecar).get("products")
+            return found
     return None
 
 
@@ -258,13 +257,19 @@ def restore_checkpoint(
     return None
 
 
-def _restore(sidecar: Path, model: LanguageModel, run_id: str) -> Restored:
-    """Restore the checkpoint with this JSON file, or raise UserError if it is not sound."""
-    path = sidecar.with_suffix(".safetensors")
+def _description(sidecar: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint's JSON file, or raise UserError if it is not sound."""
     described = read_json(sidecar)
     promised = described.pop("own_sha256", None) if isinstance(described, dict) else None
     if promised is None or promised != _own_digest(described):
         raise UserError(f"{sidecar} is damaged: its SHA-256 is not the one that it names")
+    return dict(described)
+
+
+def _restore(sidecar: Path, model: LanguageModel, run_id: str) -> Restored:
+    """Restore the checkpoint with this JSON file, or raise UserError if it is not sound."""
+    path = sidecar.with_suffix(".safetensors")
+    described = _description(sidecar)
     if described["run"] != run_id:
         raise UserError(f"{sidecar} is a checkpoint of another run")
     try:
