@@ -1,6 +1,9 @@
 """A network defined outside tiedlm, in twenty lines, is trained and refused where it must be."""
 
+import shutil
+
 import pytest
+import torch
 
 import own_network
 from tests_support import run_command
@@ -64,6 +67,27 @@ def test_where_it_is_not_registered_the_known_ones_are_named(
         assert status == 2
         assert "network 'own' is not registered; known: lstm" in err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [("more_bias", (3,), "tensor 'own.more_bias' is missing"), ("bias", (1,), "has shape (10,)")],
+)
+def test_a_run_whose_network_has_changed_is_not_resumed(
+    capsys, monkeypatch, tiny_corpus, tmp_path, real, name, shape, message
+):
+    def changed(self, config):
+        init(self, config)
+        setattr(self, name, torch.nn.Parameter(torch.empty(shape)))
+
+    shutil.copytree(real, tmp_path / "run")
+    init = own_network.OwnNetwork.__init__
+    monkeypatch.setattr(own_network.OwnNetwork, "__init__", changed)
+    arguments = options(tiny_corpus, tmp_path / "run", alpha=2, epochs=4)
+    status, _, err = run_command(capsys, "train", "small-real", *arguments)
+    assert status == 2
+    assert err.count("\n") == 1
+    assert message in err
 
 
 def test_a_run_of_one_network_cannot_be_resumed_with_another(capsys, tiny_corpus, tmp_path, real):

@@ -34,6 +34,7 @@ from tiedlm.files import read_json, write_bytes, write_json
 from tiedlm.model import LanguageModel
 from tiedlm.native import routes
 from tiedlm.networks.state import State, from_named, named
+from tiedlm.training.run import put_tensors
 from tiedlm.training.run_files import INSIDE
 
 KEPT = 2
@@ -279,18 +280,16 @@ def _restore(sidecar: Path, model: LanguageModel, run_id: str) -> Restored:
     if hashlib.sha256(data).hexdigest() != described["sha256"]:
         raise UserError(f"{path} is damaged: its SHA-256 is not the one in {sidecar.name}")
     tensors = load(data)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[f"parameter.{name}"])
-    torch.set_rng_state(tensors["rng.cpu"])
     device = model.embedding.weight.device
-    if "rng.cuda" in tensors and device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["rng.cuda"], device)
 
     def group(prefix: str) -> dict[str, Tensor]:
         names = [name for name in tensors if name.startswith(prefix)]
         return {name.removeprefix(prefix): tensors[name].to(device) for name in names}
 
+    put_tensors(group("parameter."), model, path)
+    torch.set_rng_state(tensors["rng.cpu"])
+    if "rng.cuda" in tensors and device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["rng.cuda"], device)
     carried = group("state.")
     try:
         state = from_named(model.initial_state(1), carried) if carried else None

@@ -93,11 +93,20 @@ def load_weights(model: LanguageModel, path: Path, run_id: str = "") -> None:
             unexpected or of another shape, or if the tie that the configuration promises does not
             hold.
     """
-    _put(read_weights(path, run_id), model, path)
+    put_tensors(read_weights(path, run_id), model, path)
 
 
-def _put(tensors: Mapping[str, Tensor], model: LanguageModel, path: Path) -> None:
-    """Copy the tensors of a file into a model."""
+def put_tensors(tensors: Mapping[str, Tensor], model: LanguageModel, path: Path) -> None:
+    """Copy the tensors of a file into a model.
+
+    Args:
+        tensors: name of a parameter -> its values.
+        model: of the same configuration.
+        path: the file, for messages.
+
+    Raises:
+        UserError: as in :func:`load_weights`.
+    """
     expected = dict(model.named_parameters())
     for name in expected.keys() | tensors.keys():
         if name not in tensors:
@@ -166,7 +175,7 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
         raise UserError(
             f"{folder / CONFIG}: 'model' describes a model that cannot be built here: {reason}"
         ) from error
-    _put(tensors, model, folder / WEIGHTS)
+    put_tensors(tensors, model, folder / WEIGHTS)
     model.vocabulary = vocabulary
     return model.to(device).eval()
 
