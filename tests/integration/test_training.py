@@ -288,6 +288,27 @@ def test_a_run_from_before_a_setting_existed_resumes(settings, corpus, tmp_path)
     assert train(settings, corpus, tmp_path)["epochs"] == settings.epochs
 
 
+@pytest.mark.parametrize(
+    ("name", "epochs", "content"),
+    [
+        ("config.json", 2, '{"settings": {}}'),
+        ("config.json", 1, '{"settings": {}, "model": {}, "corpus": null}'),
+        ("result.json", 1, "{}"),
+        ("result.json", 1, "3"),
+        ("env.json", 2, "[]"),
+    ],
+)
+def test_a_file_that_is_not_a_runs_is_named_and_nothing_is_changed(
+    settings, corpus, tmp_path, name, epochs, content
+):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    (tmp_path / name).write_text(content)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and p.suffix}
+    with pytest.raises(UserError, match=rf"{name} is not a run's"):
+        train(settings.replace(epochs=epochs), corpus, tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_run_resumes_with_a_default_spelled_out(settings, corpus, tmp_path):
     train(settings.replace(epochs=1), corpus, tmp_path)
     spelled = settings.replace(precision="fp32", decoder_bias=False)

@@ -21,7 +21,7 @@ from tiedlm.data import Corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate, perplexity
 from tiedlm.evaluation.subspace import subspace_distance
-from tiedlm.files import read_json, write_json, write_text
+from tiedlm.files import write_json, write_text
 from tiedlm.folders import check_folder
 from tiedlm.model import LanguageModel
 from tiedlm.native.routes import as_recorded
@@ -154,7 +154,7 @@ class _Training:
             for note in notes:
                 self.watcher.line(note)
         if is_finished:
-            return dict(read_json(self.out / run_files.RESULT))
+            return run_files.read_result(self.out)
         self.ranks.wait()
         with stop_signals() as signalled:
             while not is_over(self.settings, self.progress):
