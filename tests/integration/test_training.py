@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -480,6 +481,16 @@ def test_an_infinite_training_perplexity_is_divergence(settings, corpus, tmp_pat
     monkeypatch.setattr(loop, "perplexity", lambda *_: math.inf)
     with pytest.raises(Diverged, match="epoch 1, training perplexity is inf; nothing is saved"):
         train(settings, corpus, tmp_path)
+
+
+def test_an_infinite_perplexity_of_the_test_text_is_divergence(
+    settings, corpus, tmp_path, monkeypatch
+):
+    script = iter([3.0, 3.0, math.inf])
+    monkeypatch.setattr(loop, "evaluate", lambda *_: SimpleNamespace(perplexity=next(script)))
+    with pytest.raises(Diverged, match=r"epoch 1, test perplexity is inf; .* is kept"):
+        train(settings.replace(epochs=1), corpus, tmp_path)
+    assert not (tmp_path / "result.json").exists()
 
 
 def test_two_processes_cannot_use_one_folder(settings, corpus, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from tiedlm.arithmetic import arithmetic
 from tiedlm.data import Corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate, perplexity
+from tiedlm.evaluation.per_word import PerWord
 from tiedlm.evaluation.subspace import subspace_distance
 from tiedlm.files import write_json, write_text
 from tiedlm.folders import check_folder
@@ -287,9 +288,9 @@ class _Training:
         train_seconds, started = progress.training_seconds(), time.monotonic()
         valid = self._measure(self.updater.evaluated, self.corpus.valid)
         trained = perplexity(progress.epoch_nll, progress.epoch_tokens)
-        for name, value in (("training", trained), ("validation", valid)):
-            if not math.isfinite(value):
-                raise diverged(self.out, progress.epoch, f"{name} perplexity is {value}")
+        by_word = self.units.per_word("valid", valid)
+        self._check_finite(progress.epoch, "training", trained)
+        self._check_finite(progress.epoch, "validation", valid, by_word)
         seconds = time.monotonic() - started
         progress.seconds += seconds
         progress.epoch_seconds += seconds
@@ -314,6 +315,18 @@ class _Training:
         self.state = None  # the next epoch reads the text from its start
         self._checkpoint()  # first: a run resumed from it writes the metrics again
         self._write_metrics()
+
+    def _check_finite(
+        self, epoch: int, text: str, ppl: float, by_word: PerWord | None = None
+    ) -> None:
+        """Refuse a perplexity that exceeds any number, per token or per word.
+
+        Raises:
+            Diverged: naming the epoch and the text.
+        """
+        value = ppl if by_word is None else by_word.word_perplexity
+        if not math.isfinite(value):
+            raise diverged(self.out, epoch, f"{text} perplexity is {value}")
 
     def _further(self, valid: float) -> dict[str, float]:
         """Return the measures of an epoch that only some runs have.
@@ -341,7 +354,9 @@ class _Training:
             ids = getattr(self.corpus, name)
             with arithmetic(precision="fp32"):  # as `tiedlm evaluate` does
                 measured[f"{name}_ppl"] = ppl = self._measure(self.model, ids)
-            if (found := self.units.per_word(name, ppl)) is not None:
+            found = self.units.per_word(name, ppl)
+            self._check_finite(self.progress.best_epoch, name, ppl, found)
+            if found is not None:
                 measured |= found.numbers(f"{name}_")
         parameters = self.model.num_params()
         result = result_of(self.settings, self.progress, measured, self.epoch_tokens, parameters)
