@@ -90,6 +90,31 @@ def test_a_run_whose_network_has_changed_is_not_resumed(
     assert message in err
 
 
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_network_whose_buffers_change_is_refused_because_a_run_has_none(
+    capsys, monkeypatch, tiny_corpus, tmp_path, changes
+):
+    def with_buffer(self, config):
+        init(self, config)
+        self.register_buffer("seen", torch.zeros(1))
+        self.register_buffer("scratch", torch.zeros(1), persistent=False)
+
+    def counting(self, x_TBE, state):
+        self.scratch += 1
+        self.seen += changes and self.training
+        return forward(self, x_TBE, state)
+
+    network, init = own_network.OwnNetwork, own_network.OwnNetwork.__init__
+    forward = network.forward_time_major
+    monkeypatch.setattr(network, "__init__", with_buffer)
+    monkeypatch.setattr(network, "forward_time_major", counting)
+    arguments = options(tiny_corpus, tmp_path / "run", epochs=1)
+    status, _, err = run_command(capsys, "train", "small", *arguments, "--quiet")
+    assert status == (2 if changes else 0)
+    assert ("'own' changed its buffer 'own.seen' in training" in err) == changes
+    assert (tmp_path / "run" / "model.safetensors").exists() != changes
+
+
 def test_a_run_of_one_network_cannot_be_resumed_with_another(capsys, tiny_corpus, tmp_path, real):
     other = options(tiny_corpus, real, network="lstm", alpha=2)
     status, _, err = run_command(capsys, "train", "small-real", *other)

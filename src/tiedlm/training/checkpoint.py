@@ -205,6 +205,30 @@ def save_checkpoint(
             orphan.unlink(missing_ok=True)
 
 
+def buffers_of(model: LanguageModel) -> dict[str, Tensor]:
+    """Return copies of the buffers that a model's ``state_dict`` has."""
+    kept = model.state_dict().keys()
+    return {name: part.clone() for name, part in model.named_buffers() if name in kept}
+
+
+def check_buffers(model: LanguageModel, before: Mapping[str, Tensor]) -> None:
+    """Refuse a model that changed a buffer, because a run's files have its parameters only.
+
+    Args:
+        model: under training.
+        before: from :func:`buffers_of`, before training.
+
+    Raises:
+        UserError: naming the buffer.
+    """
+    for name, constant in before.items():
+        if not torch.equal(model.get_buffer(name), constant):
+            raise UserError(
+                f"the network {model.config.network!r} changed its buffer {name!r} in training, "
+                "but a run keeps parameters only; let its buffers be constants"
+            )
+
+
 def _own_digest(described: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a checkpoint's description, independent of its JSON layout."""
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -30,7 +30,13 @@ from tiedlm.networks import State
 from tiedlm.progress import Silent, Watcher, short_duration
 from tiedlm.training import run, run_files
 from tiedlm.training.build import build_model
-from tiedlm.training.checkpoint import Progress, products_of, save_checkpoint
+from tiedlm.training.checkpoint import (
+    Progress,
+    buffers_of,
+    check_buffers,
+    products_of,
+    save_checkpoint,
+)
 from tiedlm.training.distributed import Ranks, join
 from tiedlm.training.hardware import arithmetic_of, device_of, threads_of
 from tiedlm.training.kept_weights import KeptWeights
@@ -133,6 +139,7 @@ class _Training:
         self.model = build_model(settings, corpus, resumes)
         self.model.share_masks(ranks.rank, ranks.world)
         self.model.to(self.device).train()
+        self.buffers = buffers_of(self.model)
         source = TargetSource(self.model, settings, corpus, resumes)
         self.target_source = source.to(self.device)
         objective = Objective(self.model, settings, self.target_source)
@@ -218,6 +225,7 @@ class _Training:
             raise diverged(
                 self.out, progress.epoch, f"step {progress.step + 1}: {error}"
             ) from error
+        check_buffers(self.model, self.buffers)
         if self.settings.unit_norm:
             self.model.normalize_word_vectors()
         if self.averages:
