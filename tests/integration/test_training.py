@@ -30,7 +30,8 @@ from tiedlm.training.checkpoint import restore_checkpoint
 from tiedlm.training.hardware import arithmetic_of, threads_of
 from tiedlm.training.loop import train
 from tiedlm.training.outcomes import Diverged, Stopped
-from tiedlm.training.run import load_weights, run_id, save_weights
+from tiedlm.training.run import load_weights, save_weights
+from tiedlm.training.run_files import read_config
 from tiedlm.training.settings import Settings
 from tiedlm.training.windows import FEW_UPDATES
 from tiedlm.tying import is_tied
@@ -559,20 +560,19 @@ def test_a_flipped_byte_anywhere_is_found(settings, corpus, tmp_path):
 def test_a_flipped_byte_anywhere_in_a_checkpoint_is_found(settings, corpus, tmp_path):
     train(settings.replace(epochs=1), corpus, tmp_path)
     (path,) = (tmp_path / "last").glob("*.safetensors")
-    data = path.read_bytes()
-    model = load(tmp_path)
+    data, model, ident = path.read_bytes(), load(tmp_path), read_config(tmp_path)["id"]
     for place in range(0, len(data), 1000):
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         notes = []
         with pytest.raises(UserError, match="no checkpoint is sound"):
-            restore_checkpoint(tmp_path / "last", model, notes.append, run_id(tmp_path))
+            restore_checkpoint(tmp_path / "last", model, notes.append, ident)
         assert "is damaged" in notes[0]
 
 
 def test_a_flipped_bit_anywhere_in_a_checkpoints_description_is_found(settings, corpus, tmp_path):
     train(settings.replace(epochs=1), corpus, tmp_path)
     (path,) = (tmp_path / "last").glob("*.json")
-    data, model, ident = path.read_bytes(), load(tmp_path), run_id(tmp_path)
+    data, model, ident = path.read_bytes(), load(tmp_path), read_config(tmp_path)["id"]
     described = json.loads(data)
     for place in range(len(data)):
         flipped = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]

@@ -127,11 +127,6 @@ def put_tensors(tensors: Mapping[str, Tensor], model: LanguageModel, path: Path)
         raise UserError(f"{path}: {CONFIG} says tied={model.config.tied}, the model is otherwise")
 
 
-def run_id(folder: Path) -> str:
-    """Return the id of a run: equal only for the same run, wherever it lies; "" if it has none."""
-    return str(read_json(folder / CONFIG).get("id", ""))
-
-
 def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageModel:
     """Load the best model of a run, in evaluation mode.
 
