@@ -99,9 +99,7 @@ class Progress:
         """
         trained = perplexity(self.epoch_nll, self.epoch_tokens)
         line: dict[str, Any] = {INSIDE: self.epoch, "step": self.step, "tokens": tokens, "lr": lr}
-        for name, value in (("train_ppl", trained), ("valid_ppl", valid)):
-            line[name] = value if math.isfinite(value) else None
-        for name, value in (more or {}).items():
+        for name, value in {"train_ppl": trained, "valid_ppl": valid, **(more or {})}.items():
             line[name] = value if math.isfinite(value) else None
         self.evaluations.append(line | {"seconds": seconds})
 
