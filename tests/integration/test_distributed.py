@@ -87,6 +87,22 @@ def test_ranks_wait_longer_for_each_other_than_a_long_validation_takes(monkeypat
         assert asked["timeout"].total_seconds() > 6 * 3600
 
 
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("", "WORLD_SIZE: expected a whole number of at least 1, got ''"),
+        ("two", "got 'two'; torchrun sets it"),
+        ("2", "WORLD_SIZE asks for 2 processes, but torchrun did not start this one"),
+    ],
+)
+def test_a_number_of_processes_without_torchrun_is_one_line(monkeypatch, size, message):
+    monkeypatch.setenv("WORLD_SIZE", size)
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match=message), distributed.join("cpu"):
+        pass
+
+
 def test_each_rank_s_share_divides_into_the_groups_of_accumulation():
     Ranks(0, 2).check_batch(20, 5)
     with pytest.raises(UserError, match=r"2 processes of 4 groups each .* multiple of 8"):

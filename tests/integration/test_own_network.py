@@ -1,6 +1,9 @@
 """A network defined outside tiedlm, in twenty lines, is trained and refused where it must be."""
 
+import shutil
+
 import pytest
+import torch
 
 import own_network
 from tests_support import run_command
@@ -64,6 +67,52 @@ def test_where_it_is_not_registered_the_known_ones_are_named(
         assert status == 2
         assert "network 'own' is not registered; known: lstm" in err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [("more_bias", (3,), "tensor 'own.more_bias' is missing"), ("bias", (1,), "has shape (10,)")],
+)
+def test_a_run_whose_network_has_changed_is_not_resumed(
+    capsys, monkeypatch, tiny_corpus, tmp_path, real, name, shape, message
+):
+    def changed(self, config):
+        init(self, config)
+        setattr(self, name, torch.nn.Parameter(torch.empty(shape)))
+
+    shutil.copytree(real, tmp_path / "run")
+    init = own_network.OwnNetwork.__init__
+    monkeypatch.setattr(own_network.OwnNetwork, "__init__", changed)
+    arguments = options(tiny_corpus, tmp_path / "run", alpha=2, epochs=4)
+    status, _, err = run_command(capsys, "train", "small-real", *arguments)
+    assert status == 2
+    assert err.count("\n") == 1
+    assert message in err
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_network_whose_buffers_change_is_refused_because_a_run_has_none(
+    capsys, monkeypatch, tiny_corpus, tmp_path, changes
+):
+    def with_buffer(self, config):
+        init(self, config)
+        self.register_buffer("seen", torch.zeros(1))
+        self.register_buffer("scratch", torch.zeros(1), persistent=False)
+
+    def counting(self, x_TBE, state):
+        self.scratch += 1
+        self.seen += changes and self.training
+        return forward(self, x_TBE, state)
+
+    network, init = own_network.OwnNetwork, own_network.OwnNetwork.__init__
+    forward = network.forward_time_major
+    monkeypatch.setattr(network, "__init__", with_buffer)
+    monkeypatch.setattr(network, "forward_time_major", counting)
+    arguments = options(tiny_corpus, tmp_path / "run", epochs=1)
+    status, _, err = run_command(capsys, "train", "small", *arguments, "--quiet")
+    assert status == (2 if changes else 0)
+    assert ("'own' changed its buffer 'own.seen' in training" in err) == changes
+    assert (tmp_path / "run" / "model.safetensors").exists() != changes
 
 
 def test_a_run_of_one_network_cannot_be_resumed_with_another(capsys, tiny_corpus, tmp_path, real):

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -150,6 +151,17 @@ def test_weights_are_kept_by_words_seen_and_can_be_read(run):
     counts = read(run, "config.json")["corpus"]["parts"]["train"]
     assert place["step"] * 50 * counts["words"] // counts["tokens"] in range(200, 250)
     assert tiedlm.load(kept).vocabulary == tiedlm.load(run).vocabulary
+
+
+def test_a_perplexity_that_only_per_word_exceeds_any_number_is_divergence(
+    text, tmp_path, monkeypatch, capsys
+):
+    per_piece = SimpleNamespace(perplexity=1e200)
+    monkeypatch.setattr("tiedlm.training.loop.evaluate", lambda *_: per_piece)
+    arguments = ["small-re", "--data", text, "--pieces=bpe", "--vocab-size=300", *TINY]
+    status, _, err = run_command(capsys, "train", *arguments, "--out", tmp_path / "run")
+    assert status == 1
+    assert "epoch 1, validation perplexity is inf" in err
 
 
 def test_a_run_whose_pieces_are_gone_is_one_clear_line(run, tmp_path, capsys):

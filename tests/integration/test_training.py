@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,7 +30,8 @@ from tiedlm.training.checkpoint import restore_checkpoint
 from tiedlm.training.hardware import arithmetic_of, threads_of
 from tiedlm.training.loop import train
 from tiedlm.training.outcomes import Diverged, Stopped
-from tiedlm.training.run import load_weights, run_id, save_weights
+from tiedlm.training.run import load_weights, save_weights
+from tiedlm.training.run_files import read_config
 from tiedlm.training.settings import Settings
 from tiedlm.training.windows import FEW_UPDATES
 from tiedlm.tying import is_tied
@@ -288,6 +290,27 @@ def test_a_run_from_before_a_setting_existed_resumes(settings, corpus, tmp_path)
     assert train(settings, corpus, tmp_path)["epochs"] == settings.epochs
 
 
+@pytest.mark.parametrize(
+    ("name", "epochs", "content"),
+    [
+        ("config.json", 2, '{"settings": {}}'),
+        ("config.json", 1, '{"settings": {}, "model": {}, "corpus": null}'),
+        ("result.json", 1, "{}"),
+        ("result.json", 1, "3"),
+        ("env.json", 2, "[]"),
+    ],
+)
+def test_a_file_that_is_not_a_runs_is_named_and_nothing_is_changed(
+    settings, corpus, tmp_path, name, epochs, content
+):
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    (tmp_path / name).write_text(content)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and p.suffix}
+    with pytest.raises(UserError, match=rf"{name} is not a run's"):
+        train(settings.replace(epochs=epochs), corpus, tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_run_resumes_with_a_default_spelled_out(settings, corpus, tmp_path):
     train(settings.replace(epochs=1), corpus, tmp_path)
     spelled = settings.replace(precision="fp32", decoder_bias=False)
@@ -352,6 +375,17 @@ def test_a_damaged_newest_checkpoint_is_skipped(settings, corpus, tmp_path):
     newest.write_bytes(data)
     train(settings, corpus, tmp_path / "hurt")
     assert outcome(tmp_path / "hurt") == outcome(tmp_path / "whole")
+
+
+def test_the_products_of_a_checkpoint_with_a_damaged_description_are_not_used(
+    settings, corpus, tmp_path
+):
+    train(settings.replace(epochs=2), corpus, tmp_path)
+    last = tmp_path / "last"
+    oldest, newest = sorted(last.glob("*.json"))
+    newest.write_text(newest.read_text().replace('"machine"', '"lachine"'))
+    assert checkpoint.products_of(last) == json.loads(oldest.read_text())["products"]
+    assert train(settings, corpus, tmp_path)["epochs"] == settings.epochs
 
 
 def test_when_every_checkpoint_is_damaged_the_run_is_refused(settings, corpus, tmp_path):
@@ -450,6 +484,16 @@ def test_an_infinite_training_perplexity_is_divergence(settings, corpus, tmp_pat
         train(settings, corpus, tmp_path)
 
 
+def test_an_infinite_perplexity_of_the_test_text_is_divergence(
+    settings, corpus, tmp_path, monkeypatch
+):
+    script = iter([3.0, 3.0, math.inf])
+    monkeypatch.setattr(loop, "evaluate", lambda *_: SimpleNamespace(perplexity=next(script)))
+    with pytest.raises(Diverged, match=r"epoch 1, test perplexity is inf; .* is kept"):
+        train(settings.replace(epochs=1), corpus, tmp_path)
+    assert not (tmp_path / "result.json").exists()
+
+
 def test_two_processes_cannot_use_one_folder(settings, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr("tiedlm.training.run_files.LOCK_PATIENCE", 0.1)
 
@@ -516,20 +560,19 @@ def test_a_flipped_byte_anywhere_is_found(settings, corpus, tmp_path):
 def test_a_flipped_byte_anywhere_in_a_checkpoint_is_found(settings, corpus, tmp_path):
     train(settings.replace(epochs=1), corpus, tmp_path)
     (path,) = (tmp_path / "last").glob("*.safetensors")
-    data = path.read_bytes()
-    model = load(tmp_path)
+    data, model, ident = path.read_bytes(), load(tmp_path), read_config(tmp_path)["id"]
     for place in range(0, len(data), 1000):
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         notes = []
         with pytest.raises(UserError, match="no checkpoint is sound"):
-            restore_checkpoint(tmp_path / "last", model, notes.append, run_id(tmp_path))
+            restore_checkpoint(tmp_path / "last", model, notes.append, ident)
         assert "is damaged" in notes[0]
 
 
 def test_a_flipped_bit_anywhere_in_a_checkpoints_description_is_found(settings, corpus, tmp_path):
     train(settings.replace(epochs=1), corpus, tmp_path)
     (path,) = (tmp_path / "last").glob("*.json")
-    data, model, ident = path.read_bytes(), load(tmp_path), run_id(tmp_path)
+    data, model, ident = path.read_bytes(), load(tmp_path), read_config(tmp_path)["id"]
     described = json.loads(data)
     for place in range(len(data)):
         flipped = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]

@@ -36,6 +36,17 @@ def test_every_name_that_a_page_imports_is_in_the_reference():
     assert imported() <= documented()
 
 
+def test_every_test_that_the_page_on_reliability_names_exists():
+    page = ROOT / "docs" / "reliability.md"
+    asked = re.findall(r"`(?:tests/\w+/)?(test_\w+\.py) -k \"?([\w ]+)\"?`", page.read_text())
+    assert len(asked) > 15
+    for file, words in asked:
+        (path,) = (ROOT / "tests").rglob(file)
+        names = re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for word in words.split(" or "):
+            assert any(word in name for name in names), (file, word)
+
+
 def test_every_path_of_the_repository_that_a_page_names_exists():
     missing = {
         f"{span}: {path}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import platform
 import shutil
 import subprocess
@@ -103,13 +104,13 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
     """Return the kernels and "", or None and the reason why they do not work."""
     if platform.system() != "Linux":
         return None, f"they are for Linux, this is {platform.system()}"
-    openmp = _openmp()
-    if openmp is None:
-        return None, "this PyTorch has not loaded GNU OpenMP"
     compiler = read(CC).split() or ["cc"]
-    if shutil.which(compiler[0]) is None:
-        return None, f"no C compiler: {compiler[0]} is not installed"
     try:
+        openmp = _openmp()
+        if openmp is None:
+            return None, "this PyTorch has not loaded GNU OpenMP"
+        if shutil.which(compiler[0]) is None:
+            return None, f"no C compiler: {compiler[0]} is not installed"
         path = cache_folder() / "native" / f"kernels-{_fingerprint(compiler)}.so"
         # RTLD_GLOBAL makes its symbols visible to libraries that are loaded later.
         ctypes.CDLL(openmp, mode=ctypes.RTLD_GLOBAL)
@@ -188,8 +189,12 @@ def _fingerprint(compiler: list[str]) -> str:
 
 
 def _openmp() -> str | None:
-    """Return the path of the GNU OpenMP library that this process has loaded."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    """Return the path of the GNU OpenMP library that this process has loaded.
+
+    The list has every file that is mapped, such as a text, and names need not be UTF-8.
+    """
+    mapped = os.fsdecode(Path("/proc/self/maps").read_bytes())
+    for line in mapped.splitlines():
         path = "".join(line.split(maxsplit=5)[5:])
         if Path(path).name.startswith("libgomp"):
             return path

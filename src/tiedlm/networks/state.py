@@ -42,7 +42,9 @@ def select(state: S, streams: Tensor) -> S:
 
 
 def split(state: S, parts: int) -> list[S]:
-    """Cut a state into equal parts along the streams."""
+    """Cut a state into equal parts along the streams; a state without tensors has equal parts."""
+    if not state:
+        return [state] * parts
     chunks = zip(*(tensor.chunk(parts, 1) for tensor in state), strict=True)
     return [_like(state, tensors) for tensors in chunks]
 

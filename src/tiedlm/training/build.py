@@ -59,7 +59,7 @@ def start_from(model: LanguageModel, folder: Path, corpus: Corpus) -> None:
             )
     if earlier.vocabulary != corpus.vocabulary:
         raise UserError(f"--init-from {folder}: its vocabulary is not this corpus's")
-    run.load_weights(model, folder / run_files.WEIGHTS, run.run_id(folder))
+    run.put_tensors(dict(earlier.named_parameters()), model, folder / run_files.WEIGHTS)
 
 
 def _architectures(*configs: ModelConfig) -> dict[str, tuple[Any, ...]]:

@@ -41,7 +41,7 @@ class CapturedStep:
         objective: whose parameters are updated.
         settings: clip.
         inputs_BT: a window, for its shape.
-        state: the carried state, for its shape.
+        state: the initial state.
     """
 
     def __init__(
@@ -52,6 +52,8 @@ class CapturedStep:
         self.parameters = [p for p in objective.parameters() if p.requires_grad]
         self.inputs_BT, self.targets_BT = inputs_BT.clone(), inputs_BT.clone()
         self.state = map_state(torch.zeros_like, state)
+        # Otherwise an ordinary step begins an epoch. It also trains an initial state.
+        self.starts_from_zeros = not any(part.requires_grad or part.any() for part in state)
         self.rate = torch.zeros((), device=inputs_BT.device)
         self._record()
 
@@ -85,9 +87,10 @@ class CapturedStep:
                 part.copy_(new)
         return torch.stack([ce, aug, norm])
 
-    def fits(self, inputs_BT: Tensor) -> bool:
-        """Tell whether a window is of the shape that was recorded."""
-        return inputs_BT.shape == self.inputs_BT.shape
+    def fits(self, inputs_BT: Tensor, state: State | None) -> bool:
+        """Tell whether the recording serves a window: its shape, and the state before it."""
+        is_of_shape = inputs_BT.shape == self.inputs_BT.shape
+        return is_of_shape and (state is not None or self.starts_from_zeros)
 
     def __call__(
         self,
@@ -102,7 +105,7 @@ class CapturedStep:
         Args:
             inputs_BT: words.
             targets_BT: the next words.
-            state: what the last window left; None is zeros.
+            state: what the last window left; None is zeros, which must be the initial state.
             rate: learning rate.
             stop_requested: becomes ``stop`` of the result.
 

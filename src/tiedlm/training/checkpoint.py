@@ -34,6 +34,7 @@ from tiedlm.files import read_json, write_bytes, write_json
 from tiedlm.model import LanguageModel
 from tiedlm.native import routes
 from tiedlm.networks.state import State, from_named, named
+from tiedlm.training.run import put_tensors
 from tiedlm.training.run_files import INSIDE
 
 KEPT = 2
@@ -98,9 +99,7 @@ class Progress:
         """
         trained = perplexity(self.epoch_nll, self.epoch_tokens)
         line: dict[str, Any] = {INSIDE: self.epoch, "step": self.step, "tokens": tokens, "lr": lr}
-        for name, value in (("train_ppl", trained), ("valid_ppl", valid)):
-            line[name] = value if math.isfinite(value) else None
-        for name, value in (more or {}).items():
+        for name, value in {"train_ppl": trained, "valid_ppl": valid, **(more or {})}.items():
             line[name] = value if math.isfinite(value) else None
         self.evaluations.append(line | {"seconds": seconds})
 
@@ -204,6 +203,30 @@ def save_checkpoint(
             orphan.unlink(missing_ok=True)
 
 
+def buffers_of(model: LanguageModel) -> dict[str, Tensor]:
+    """Return copies of the buffers that a model's ``state_dict`` has."""
+    kept = model.state_dict().keys()
+    return {name: part.clone() for name, part in model.named_buffers() if name in kept}
+
+
+def check_buffers(model: LanguageModel, before: Mapping[str, Tensor]) -> None:
+    """Refuse a model that changed a buffer, because a run's files have its parameters only.
+
+    Args:
+        model: under training.
+        before: from :func:`buffers_of`, before training.
+
+    Raises:
+        UserError: naming the buffer.
+    """
+    for name, constant in before.items():
+        if not torch.equal(model.get_buffer(name), constant):
+            raise UserError(
+                f"the network {model.config.network!r} changed its buffer {name!r} in training, "
+                "but a run keeps parameters only; let its buffers be constants"
+            )
+
+
 def _own_digest(described: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a checkpoint's description, independent of its JSON layout."""
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
@@ -216,10 +239,9 @@ def products_of(folder: Path) -> dict[str, Any] | None:
         folder: ``last/`` of a run, perhaps one of an earlier version, or damaged.
     """
     for sidecar in sorted(folder.glob("*.json"), reverse=True):
-        with suppress(UserError, AttributeError):
-            found = read_json(sidecar).get("products")
-            if isinstance(found, dict):
-                return found
+        with suppress(UserError):
+            found: dict[str, Any] | None = _description(sidecar).get("products")
+            return found
     return None
 
 
@@ -258,13 +280,19 @@ def restore_checkpoint(
     return None
 
 
-def _restore(sidecar: Path, model: LanguageModel, run_id: str) -> Restored:
-    """Restore the checkpoint with this JSON file, or raise UserError if it is not sound."""
-    path = sidecar.with_suffix(".safetensors")
+def _description(sidecar: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint's JSON file, or raise UserError if it is not sound."""
     described = read_json(sidecar)
     promised = described.pop("own_sha256", None) if isinstance(described, dict) else None
     if promised is None or promised != _own_digest(described):
         raise UserError(f"{sidecar} is damaged: its SHA-256 is not the one that it names")
+    return dict(described)
+
+
+def _restore(sidecar: Path, model: LanguageModel, run_id: str) -> Restored:
+    """Restore the checkpoint with this JSON file, or raise UserError if it is not sound."""
+    path = sidecar.with_suffix(".safetensors")
+    described = _description(sidecar)
     if described["run"] != run_id:
         raise UserError(f"{sidecar} is a checkpoint of another run")
     try:
@@ -274,18 +302,16 @@ def _restore(sidecar: Path, model: LanguageModel, run_id: str) -> Restored:
     if hashlib.sha256(data).hexdigest() != described["sha256"]:
         raise UserError(f"{path} is damaged: its SHA-256 is not the one in {sidecar.name}")
     tensors = load(data)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[f"parameter.{name}"])
-    torch.set_rng_state(tensors["rng.cpu"])
     device = model.embedding.weight.device
-    if "rng.cuda" in tensors and device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["rng.cuda"], device)
 
     def group(prefix: str) -> dict[str, Tensor]:
         names = [name for name in tensors if name.startswith(prefix)]
         return {name.removeprefix(prefix): tensors[name].to(device) for name in names}
 
+    put_tensors(group("parameter."), model, path)
+    torch.set_rng_state(tensors["rng.cpu"])
+    if "rng.cuda" in tensors and device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["rng.cuda"], device)
     carried = group("state.")
     try:
         state = from_named(model.initial_state(1), carried) if carried else None

@@ -111,8 +111,18 @@ class Ranks:
 
 
 def world_size() -> int:
-    """Return how many processes ``torchrun`` started; without it there is one."""
-    return int(read(WORLD_SIZE))
+    """Return how many processes ``torchrun`` started; without it there is one.
+
+    Raises:
+        UserError: if the environment variable is not a whole number of at least 1.
+    """
+    text = read(WORLD_SIZE)
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(
+            f"{WORLD_SIZE}: expected a whole number of at least 1, got {text!r}; torchrun sets "
+            "it, so without torchrun unset it"
+        )
+    return int(text)
 
 
 @contextmanager
@@ -120,6 +130,10 @@ def join(device: str = "auto") -> Iterator[Ranks]:
     """Join the processes that ``torchrun`` started; without it there is one rank.
 
     They talk by NCCL where they train on GPUs, else by gloo.
+
+    Raises:
+        UserError: if the environment asks for several processes, but ``torchrun`` did not start
+            this one.
     """
     if world_size() == 1:
         yield Ranks()
@@ -127,7 +141,13 @@ def join(device: str = "auto") -> Iterator[Ranks]:
     on_gpus = device != "cpu" and torch.cuda.is_available()
     if on_gpus:
         torch.cuda.set_device(int(read(LOCAL_RANK)))
-    dist.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
+    try:
+        dist.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
+    except ValueError as error:
+        raise UserError(
+            f"{WORLD_SIZE} asks for {world_size()} processes, but torchrun did not start this one "
+            f"({error}); start it with torchrun, or unset {WORLD_SIZE}"
+        ) from error
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
         dist.barrier()  # if a rank left while another still communicates, the other would abort

@@ -20,8 +20,9 @@ from tiedlm.arithmetic import arithmetic
 from tiedlm.data import Corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate, perplexity
+from tiedlm.evaluation.per_word import PerWord
 from tiedlm.evaluation.subspace import subspace_distance
-from tiedlm.files import read_json, write_json, write_text
+from tiedlm.files import write_json, write_text
 from tiedlm.folders import check_folder
 from tiedlm.model import LanguageModel
 from tiedlm.native.routes import as_recorded
@@ -29,7 +30,13 @@ from tiedlm.networks import State
 from tiedlm.progress import Silent, Watcher, short_duration
 from tiedlm.training import run, run_files
 from tiedlm.training.build import build_model
-from tiedlm.training.checkpoint import Progress, products_of, save_checkpoint
+from tiedlm.training.checkpoint import (
+    Progress,
+    buffers_of,
+    check_buffers,
+    products_of,
+    save_checkpoint,
+)
 from tiedlm.training.distributed import Ranks, join
 from tiedlm.training.hardware import arithmetic_of, device_of, threads_of
 from tiedlm.training.kept_weights import KeptWeights
@@ -132,6 +139,7 @@ class _Training:
         self.model = build_model(settings, corpus, resumes)
         self.model.share_masks(ranks.rank, ranks.world)
         self.model.to(self.device).train()
+        self.buffers = buffers_of(self.model)
         source = TargetSource(self.model, settings, corpus, resumes)
         self.target_source = source.to(self.device)
         objective = Objective(self.model, settings, self.target_source)
@@ -154,7 +162,7 @@ class _Training:
             for note in notes:
                 self.watcher.line(note)
         if is_finished:
-            return dict(read_json(self.out / run_files.RESULT))
+            return run_files.read_result(self.out)
         self.ranks.wait()
         with stop_signals() as signalled:
             while not is_over(self.settings, self.progress):
@@ -217,6 +225,7 @@ class _Training:
             raise diverged(
                 self.out, progress.epoch, f"step {progress.step + 1}: {error}"
             ) from error
+        check_buffers(self.model, self.buffers)
         if self.settings.unit_norm:
             self.model.normalize_word_vectors()
         if self.averages:
@@ -287,9 +296,9 @@ class _Training:
         train_seconds, started = progress.training_seconds(), time.monotonic()
         valid = self._measure(self.updater.evaluated, self.corpus.valid)
         trained = perplexity(progress.epoch_nll, progress.epoch_tokens)
-        for name, value in (("training", trained), ("validation", valid)):
-            if not math.isfinite(value):
-                raise diverged(self.out, progress.epoch, f"{name} perplexity is {value}")
+        by_word = self.units.per_word("valid", valid)
+        self._check_finite(progress.epoch, "training", trained)
+        self._check_finite(progress.epoch, "validation", valid, by_word)
         seconds = time.monotonic() - started
         progress.seconds += seconds
         progress.epoch_seconds += seconds
@@ -314,6 +323,18 @@ class _Training:
         self.state = None  # the next epoch reads the text from its start
         self._checkpoint()  # first: a run resumed from it writes the metrics again
         self._write_metrics()
+
+    def _check_finite(
+        self, epoch: int, text: str, ppl: float, by_word: PerWord | None = None
+    ) -> None:
+        """Refuse a perplexity that exceeds any number, per token or per word.
+
+        Raises:
+            Diverged: naming the epoch and the text.
+        """
+        value = ppl if by_word is None else by_word.word_perplexity
+        if not math.isfinite(value):
+            raise diverged(self.out, epoch, f"{text} perplexity is {value}")
 
     def _further(self, valid: float) -> dict[str, float]:
         """Return the measures of an epoch that only some runs have.
@@ -341,7 +362,9 @@ class _Training:
             ids = getattr(self.corpus, name)
             with arithmetic(precision="fp32"):  # as `tiedlm evaluate` does
                 measured[f"{name}_ppl"] = ppl = self._measure(self.model, ids)
-            if (found := self.units.per_word(name, ppl)) is not None:
+            found = self.units.per_word(name, ppl)
+            self._check_finite(self.progress.best_epoch, name, ppl, found)
+            if found is not None:
                 measured |= found.numbers(f"{name}_")
         parameters = self.model.num_params()
         result = result_of(self.settings, self.progress, measured, self.epoch_tokens, parameters)

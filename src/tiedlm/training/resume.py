@@ -19,7 +19,7 @@ from torch import Tensor
 from tiedlm.data import Corpus
 from tiedlm.data.source import PARTS
 from tiedlm.errors import UserError
-from tiedlm.files import read_json, write_json
+from tiedlm.files import write_json
 from tiedlm.folders import remove_temporary
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.networks import State
@@ -84,7 +84,8 @@ class RunFolder:
             UserError: if the folder holds another run, or one that cannot go on.
         """
         path = self.out / run_files.CONFIG
-        self.earlier = run_files.read_config(self.out) if path.is_file() else None
+        if path.is_file():
+            self.earlier = run_files.read_config(self.out, "model", "corpus")
         if self.earlier is None:
             start = Start(self._new_id())
         else:
@@ -211,8 +212,8 @@ class RunFolder:
 
     def _environment(self) -> dict[str, Any]:
         """Return the environment of this process, with the earlier environments of the run."""
-        now, path = run.environment(self.device), self.out / run_files.ENVIRONMENT
-        before = read_json(path) if path.is_file() else now
+        now = run.environment(self.device)
+        before = run_files.read_environment(self.out) or now
         earlier = before.pop("earlier", [])
         if before != now:
             earlier.append(before)
@@ -220,10 +221,9 @@ class RunFolder:
 
     def _changed_arithmetic(self) -> list[str]:
         """Warn that resuming on other hardware or versions will not be bit-identical."""
-        path = self.out / run_files.ENVIRONMENT
-        if not path.is_file():
+        before, now = run_files.read_environment(self.out), run.environment(self.device)
+        if before is None:
             return []
-        before, now = read_json(path), run.environment(self.device)
         names = [name for name in run.ARITHMETIC if name in before]  # it may be of an older version
         changed = run_files.differences(
             *({name: known.get(name) for name in names} for known in (before, now))

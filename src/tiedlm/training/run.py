@@ -48,7 +48,7 @@ def _digest(tensors: Mapping[str, Tensor], run_id: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -93,11 +93,20 @@ def load_weights(model: LanguageModel, path: Path, run_id: str = "") -> None:
             unexpected or of another shape, or if the tie that the configuration promises does not
             hold.
     """
-    _put(read_weights(path, run_id), model, path)
+    put_tensors(read_weights(path, run_id), model, path)
 
 
-def _put(tensors: Mapping[str, Tensor], model: LanguageModel, path: Path) -> None:
-    """Copy the tensors of a file into a model."""
+def put_tensors(tensors: Mapping[str, Tensor], model: LanguageModel, path: Path) -> None:
+    """Copy the tensors of a file into a model.
+
+    Args:
+        tensors: name of a parameter -> its values.
+        model: of the same configuration.
+        path: the file, for messages.
+
+    Raises:
+        UserError: as in :func:`load_weights`.
+    """
     expected = dict(model.named_parameters())
     for name in expected.keys() | tensors.keys():
         if name not in tensors:
@@ -116,11 +125,6 @@ def _put(tensors: Mapping[str, Tensor], model: LanguageModel, path: Path) -> Non
             parameter.copy_(tensors[name])
     if model.config.tied != is_tied(model.embedding, model.decoder):
         raise UserError(f"{path}: {CONFIG} says tied={model.config.tied}, the model is otherwise")
-
-
-def run_id(folder: Path) -> str:
-    """Return the id of a run: equal only for the same run, wherever it lies; "" if it has none."""
-    return str(read_json(folder / CONFIG).get("id", ""))
 
 
 def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageModel:
@@ -166,7 +170,7 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
         raise UserError(
             f"{folder / CONFIG}: 'model' describes a model that cannot be built here: {reason}"
         ) from error
-    _put(tensors, model, folder / WEIGHTS)
+    put_tensors(tensors, model, folder / WEIGHTS)
     model.vocabulary = vocabulary
     return model.to(device).eval()
 

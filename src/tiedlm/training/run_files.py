@@ -90,13 +90,27 @@ def has_checkpoint(folder: Path) -> bool:
     return any((folder / LAST).glob("*.json"))
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path, *more: str) -> dict[str, Any]:
     """Read a run's ``config.json``.
+
+    Args:
+        folder: the run.
+        more: further parts that are needed, besides ``settings``.
 
     Raises:
         UserError: if it is missing, is not JSON or lacks what every run's has.
     """
-    return _read(folder / CONFIG, {"settings": dict})
+    return _read(folder / CONFIG, dict.fromkeys(("settings", *more), dict))
+
+
+def read_environment(folder: Path) -> dict[str, Any] | None:
+    """Read a run's ``env.json``; return None if there is none.
+
+    Raises:
+        UserError: if it is not a JSON object.
+    """
+    path = folder / ENVIRONMENT
+    return _read(path, {}) if path.is_file() else None
 
 
 def read_result(folder: Path) -> dict[str, Any]:

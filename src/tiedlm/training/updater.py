@@ -87,7 +87,7 @@ class Updater:
             assert isinstance(self.objective, Objective)
             initial = self.model.initial_state(len(inputs_BT))
             self.captured = CapturedStep(self.objective, self.settings, inputs_BT, initial)
-        if self.captured is not None and self.captured.fits(inputs_BT):
+        if self.captured is not None and self.captured.fits(inputs_BT, state):
             return self.captured(inputs_BT, targets_BT, state, self.lr, stop_requested)
         return train_step(
             self.objective,

@@ -1,6 +1,7 @@
 """The kernels are compiled and kept, and everything works without them."""
 
 import math
+import mmap
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from tiedlm import native
+from tiedlm.native import library
 
 pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not() or "-")
 
@@ -63,3 +65,20 @@ def test_kernels_are_compiled_once_and_a_broken_file_is_replaced(tmp_path):
     made.write_bytes(whole[:1000])
     assert fresh("print(on())", **cache) == "True"
     assert len(made.read_bytes()) == len(whole)
+
+
+def test_a_mapped_file_whose_name_is_not_utf8_does_not_hide_pytorchs_threads(tmp_path):
+    """A cache in such a folder has the texts, which are mapped."""
+    before, path = library._openmp(), os.fsencode(tmp_path) + b"/r\xe9sum\xe9"
+    with open(path, "wb+") as file:
+        file.write(b"text")
+        file.flush()
+        with mmap.mmap(file.fileno(), 0):
+            assert library._openmp() == before
+
+
+def test_without_the_list_of_mapped_files_the_reason_is_known(monkeypatch):
+    monkeypatch.setattr(library, "Path", lambda _: library.FOLDER / "nowhere")
+    kernels, reason = library._library.__wrapped__()
+    assert kernels is None
+    assert "No such file" in reason

@@ -70,3 +70,11 @@ def test_tensors_of_another_state_are_refused(names):
     like = LSTMState(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
     with pytest.raises(ValueError, match=f"expected the tensors h, c, got {', '.join(names)}"):
         states.from_named(like, dict.fromkeys(names, torch.zeros(1, 1, 2)))
+
+
+def test_a_state_without_tensors_has_a_part_for_each_group_of_streams():
+    class Empty(NamedTuple):
+        """What a network carries that looks at one word only: nothing."""
+
+    assert states.split(Empty(), 2) == [Empty(), Empty()]
+    assert states.join([Empty(), Empty()]) == Empty()

@@ -3,11 +3,14 @@
 Here nothing is recorded, since that needs a GPU (`test_cuda.py`)."""
 
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 import torch
 
 from tiedlm.model import LanguageModel, ModelConfig
+from tiedlm.networks import network, register
+from tiedlm.training import updater
 from tiedlm.training.captured import CapturedStep, can_capture
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
@@ -76,6 +79,54 @@ def test_without_a_state_it_starts_from_zeros():
     assert first.ce == again.ce
     assert (first.stop, again.stop) == (False, True)
     assert captured(tokens[:, :5], tokens[:, 1:], again.state, 0.0, False).ce != first.ce
+
+
+class OwnState(NamedTuple):
+    h: torch.Tensor
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_an_initial_state_that_is_not_zero_begins_every_epoch(monkeypatch, learned):
+    for registry in ("_BUILDERS", "_OPTIONS"):
+        monkeypatch.setattr(network, registry, dict(getattr(network, registry)))
+
+    @register("begins_elsewhere")
+    class Own(torch.nn.Module):
+        forgets = True
+
+        def __init__(self, config):
+            super().__init__()
+            self.d_hidden = config.d_hidden
+            self.rnn = torch.nn.GRU(config.d_embed, config.d_hidden)
+            self.start = torch.nn.Parameter(torch.empty(1, 1, config.d_hidden))
+
+        def initial_state(self, batch_size):
+            start = self.start if learned else torch.ones_like(self.start)
+            return OwnState(start.expand(1, batch_size, -1).contiguous())
+
+        def forward_time_major(self, x, state):
+            output, h = self.rnn(x, (state or self.initial_state(x.shape[1])).h)
+            return output, OwnState(h)
+
+        def share_masks(self, rank, world):
+            pass
+
+    settings, found = Settings(network="begins_elsewhere", bptt=5), []
+    for captures in (True, False):
+        monkeypatch.setattr(updater, "can_capture", lambda *_, captures=captures: captures)
+        torch.manual_seed(0)
+        shape = {"network": settings.network, "vocab_size": 9, "d_embed": 4, "d_hidden": 4}
+        model, state = LanguageModel(ModelConfig(**shape)), None
+        made = updater.Updater(Objective(model, settings), settings, Ranks(), torch.device("cpu"))
+        tokens = torch.randint(9, (2, 16))
+        for start in (0, 5, 10):
+            state = made.update(
+                tokens[:, start : start + 5], tokens[:, start + 1 : start + 6], state, False
+            ).state
+        assert (made.captured is not None) == captures
+        found.append([*model.parameters(), state.h])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_loss_that_is_not_finite_is_an_error():

@@ -1,0 +1,19 @@
+"""Weights of any shape are written with their SHA-256 and read back."""
+
+import pytest
+import torch
+
+from tiedlm.model import LanguageModel, ModelConfig
+from tiedlm.training.run import load_weights, save_weights
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 0)])
+def test_a_parameter_of_any_shape_round_trips(tmp_path, shape):
+    """A network of one's own may have a gain that is a single number."""
+    saved, loaded = (LanguageModel(ModelConfig(vocab_size=5, d_embed=2, d_hidden=2)) for _ in "ab")
+    for value, model in ((1.5, saved), (0.0, loaded)):
+        model.network.gain = torch.nn.Parameter(torch.full(shape, value))
+    save_weights(saved, tmp_path / "model.safetensors")
+    load_weights(loaded, tmp_path / "model.safetensors")
+    assert torch.equal(loaded.network.gain, saved.network.gain)
+    assert torch.equal(loaded.embedding.weight, saved.embedding.weight)
