@@ -87,6 +87,16 @@ def test_evaluation_of_a_network_of_ours_is_exact_under_autocast(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "own"])
+def test_the_state_after_autocast_has_the_type_of_the_weights_and_goes_on_without_it(name):
+    net = model(name).float().network
+    x_TBE = vectors(3, 2).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        _, state = net.forward_time_major(x_TBE, None)
+    assert {part.dtype for part in state} == {torch.float32}
+    net.forward_time_major(x_TBE, state)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "own"])
 @pytest.mark.parametrize("wants_gradient", [True, False])
 def test_no_steps_and_a_state_of_other_streams_are_refused(name, wants_gradient):
     net = model(name).eval().network
