@@ -105,8 +105,10 @@ def export_onnx(
         del measured["folder"]
         tokens = None if int8_text is None else len(int8_text) - 1
         files.write_json(new / REPORT, about | measured | {"perplexity_tokens": tokens})
-        for twin in folder.glob("*.int8.onnx"):  # left by an earlier export, perhaps of another run
-            twin.unlink()
+        for name in (STEP, WITH_STATE, NO_STATE):  # of an earlier export, perhaps of another run
+            for suffix in ("", ".int8"):
+                if f"{name}{suffix}.onnx" not in report.sizes:
+                    (folder / f"{name}{suffix}.onnx").unlink(missing_ok=True)
     return report
 
 
