@@ -16,7 +16,7 @@ from tiedlm.data import Vocabulary
 from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.errors import require
 from tiedlm.model import LanguageModel
-from tiedlm.training.run_files import CONFIG, RESULT, read_result
+from tiedlm.training.run_files import CONFIG, RESULT, perplexity_of_result, read_result
 from tiedlm.training.settings import IMPORTED, Settings
 
 RECORDED = "result"  # in the configuration of an exported folder
@@ -42,10 +42,7 @@ def result_of(run: Path) -> dict[str, Any] | None:
     """
     if (run / RESULT).is_file():
         result = read_result(run)
-        per_word = {
-            name: result.get(f"{name.removesuffix('ppl')}word_perplexity", result[name])
-            for name in _SPLITS
-        }
+        per_word = {f"{part}_ppl": perplexity_of_result(result, part) for part in ("valid", "test")}
         return per_word | {"epochs": result["epochs"]}
     recorded: dict[str, Any] | None = files.read_json(run / CONFIG).get(RECORDED)
     return recorded
