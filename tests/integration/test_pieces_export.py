@@ -117,6 +117,7 @@ def test_the_model_card_says_how_to_give_it_text(exported):
     assert "A sub-word LSTM language model" in card
     assert 'tokenizer("\\nThe"' in card
     assert "Any text has pieces" in card
+    assert "- The newline is the piece that ends a line. One also stands" in card
 
 
 def test_onnx_files_have_the_tokenizer_beside_them(run):
@@ -164,6 +165,17 @@ def test_special_tokens_of_a_given_tokenizer_are_left_out_as_in_training(given_r
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         assert tokenizer("the cats")["input_ids"] == before + ids
         assert tiedlm.load(folder).vocabulary.words == vocabulary.words
+
+
+def test_the_model_card_of_given_pieces_names_their_own_end_of_a_line(given_run):
+    main(["export", str(given_run), "--to", "hf", str(given_run.parent / "hf"), "--no-check"])
+    card = (given_run.parent / "hf" / "README.md").read_text(encoding="utf-8")
+    assert 'tokenizer("The"' in card
+    assert "- What has no piece is unknown to the model. Give it text" in card
+    assert "- `[SEP]` is the piece that ends a line." in card
+    assert "put `tokenizer.eos_token_id` in front of the ids" in card
+    assert "a newline in a text is not read as `[SEP]`" in card
+    assert "newline" not in card.replace("a newline in a text is not", "")
 
 
 def test_the_tokenizer_beside_onnx_files_leaves_them_out_too(given_run):
