@@ -25,6 +25,7 @@ _NEWLINE = "The newline"
 _FIRST = {"": "<eos> ", _NEWLINE: "\\n"}  # what ends a line of pieces -> what begins a text
 _PUT_IN_FRONT = "put `tokenizer.eos_token_id` in front of the ids of a text"
 _RAW = "The tokenizer lower-cases and splits raw text as the training text was: give it raw text."
+_ALL_KNOWN = "The model has no `<unk>`. A text with a word that it does not know is an error."
 _BLANKS = "Blanks separate words: give it text that is tokenized as the training text was."
 
 
@@ -139,9 +140,12 @@ def _facts(
     pieces = isinstance(vocabulary, PieceVocabulary)
     among = "`<eos>`" if pieces else "`<eos>` and `<unk>`"
     end = _end_of(vocabulary) if isinstance(vocabulary, PieceVocabulary) else ""
-    unknown = "Any text has pieces, so nothing is unknown."
-    if vocabulary.unk_id is not None:
+    if vocabulary.unk_id is None:
+        unknown = "Any text has pieces, so nothing is unknown." if pieces else _ALL_KNOWN
+    elif pieces:
         unknown = "What has no piece is unknown to the model."
+    else:
+        unknown = "Words that the model does not know are read as `<unk>`."
     origin = f"trained with tiedlm {version} on the corpus `{corpus}`"
     if settings.alpha > 0:
         origin += (
