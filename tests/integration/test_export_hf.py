@@ -368,6 +368,13 @@ def test_generation_resumes_from_a_kept_state(exported):
     assert torch.equal(continued, loaded.generate(ids_BT, **options))
 
 
+def test_a_trainer_leaves_the_state_out_of_its_predictions(exported):
+    loaded = from_pretrained(exported[2])
+    out = loaded(random_words(exported[1], 1, 3))
+    assert state_name(loaded) in out
+    assert state_name(loaded) in loaded.config.keys_to_ignore_at_inference
+
+
 def test_labels_give_the_loss_of_tiedlm_and_a_gradient_to_every_parameter(exported):
     _, model, folder = exported
     loaded = from_pretrained(folder)

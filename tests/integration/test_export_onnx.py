@@ -204,6 +204,16 @@ def test_int8_is_measured_on_the_validation_text(capsys, tiny_corpus, tmp_path):
         assert "is an ONNX export, not a run folder; give the run that it was made from" in err
 
 
+def test_a_network_without_a_streaming_file_removes_an_earlier_one(tmp_path):
+    make_run(tmp_path / "lstm", "one-layer")
+    export_onnx(tmp_path / "lstm", tmp_path / "onnx")
+    (tmp_path / "onnx" / "mine.onnx").write_bytes(b"")
+    make_run(tmp_path / "gru", {"network": "gru", "d_embed": 6, "d_hidden": 6})
+    report = export_onnx(tmp_path / "gru", tmp_path / "onnx")
+    found = {path.name for path in (tmp_path / "onnx").glob("*.onnx")}
+    assert found == {*report.sizes, "mine.onnx"} == {"step.onnx", "no-state.onnx", "mine.onnx"}
+
+
 def test_mistakes_are_one_line(capsys, tmp_path, monkeypatch):
     make_run(tmp_path / "run", "tied")
     for arguments, expected in [

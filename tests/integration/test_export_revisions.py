@@ -105,6 +105,21 @@ def test_an_export_that_fails_at_the_last_revision_leaves_nothing(run, tmp_path,
     assert not list(out.rglob(".*"))
 
 
+def test_checkpoints_of_another_run_are_not_mixed_with_these(run, tmp_path):
+    out = tmp_path / "hf"
+    revisions.export_revisions(run, out, check=False)
+    fewer = shutil.copytree(run, tmp_path / "fewer")
+    shutil.rmtree(fewer / "checkpoints/500")
+    before = (out / "main/README.md").read_text()
+    with pytest.raises(UserError, match=r"has checkpoints of another run \(chck_500\); remove"):
+        revisions.export_revisions(fewer, out, check=False)
+    assert (out / "main/README.md").read_text() == before
+    shutil.rmtree(out / "chck_500")
+    (out / "chck_notes").mkdir()  # no export
+    revisions.export_revisions(fewer, out, check=False)
+    assert "# fewer" in (out / "main/README.md").read_text()
+
+
 def test_the_upload_of_the_documentation_sends_each_folder_to_its_branch_main_first(
     run, tmp_path, monkeypatch
 ):

@@ -11,6 +11,7 @@ import tiedlm
 from tests_support import run_command
 from tiedlm import LanguageModel, ModelConfig
 from tiedlm.cli import main
+from tiedlm.data.piece_files import read_pieces
 from tiedlm.data.pieces import train_pieces
 from tiedlm.files import write_json
 from tiedlm.training.run import config_of, save_weights
@@ -31,17 +32,21 @@ TEXT = st.lists(
 def run(request, tmp_path_factory):
     """Write an untrained run of pieces."""
     folder = tmp_path_factory.mktemp(request.param) / "run"
-    vocabulary = train_pieces(LINES, request.param, 300)
+    chosen = Settings(pieces=request.param, vocab_size=300).resolved()
+    write_run(folder, train_pieces(LINES, request.param, 300), chosen)
+    return folder
+
+
+def write_run(folder, vocabulary, chosen):
+    """Write an untrained run with these pieces."""
     torch.manual_seed(7)
     model = LanguageModel(
         ModelConfig(vocab_size=len(vocabulary), d_embed=12, d_hidden=12, tied=True, init_range=0.8)
     )
     about = {"name": "own", "tokenizer": "pieces", "pieces": {"words": None}}
-    chosen = Settings(pieces=request.param, vocab_size=300).resolved()
     write_json(folder / "config.json", config_of(model, chosen.to_dict(), about))
     save_weights(model, folder / "model.safetensors")
     vocabulary.save(folder / "vocabulary.txt")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +117,7 @@ def test_the_model_card_says_how_to_give_it_text(exported):
     assert "A sub-word LSTM language model" in card
     assert 'tokenizer("\\nThe"' in card
     assert "Any text has pieces" in card
+    assert "- The newline is the piece that ends a line. One also stands" in card
 
 
 def test_onnx_files_have_the_tokenizer_beside_them(run):
@@ -126,3 +132,57 @@ def test_onnx_files_have_the_tokenizer_beside_them(run):
     assert metadata["tokenizer"] == "pieces"
     assert int(metadata["eos_id"]) == tiedlm.load(run).vocabulary.eos_id
     assert json.loads((folder / "export.json").read_text())["largest_difference"] < 1e-4
+
+
+@pytest.fixture(params=["template", "sequence"])
+def given_run(request, tmp_path):
+    """Write an untrained run of pieces from a file that puts [CLS] and [SEP] around a text."""
+    library = pytest.importorskip("tokenizers")
+    processors = library.processors
+    pieces = ["[UNK]", "[CLS]", "[SEP]", "the", "cat", "##s"]
+    ids = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = library.Tokenizer(library.models.WordPiece(ids, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = library.pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(pieces[:3])
+    around = processors.TemplateProcessing("[CLS] $A [SEP]", None, [("[CLS]", 1), ("[SEP]", 2)])
+    if request.param == "sequence":
+        around = processors.Sequence([processors.ByteLevel(trim_offsets=False), around])
+    tokenizer.post_processor = around
+    tokenizer.save(str(tmp_path / "given.json"))
+    chosen = Settings(pieces=str(tmp_path / "given.json")).resolved()
+    write_run(tmp_path / "run", read_pieces(str(tmp_path / "given.json")), chosen)
+    return tmp_path / "run"
+
+
+def test_special_tokens_of_a_given_tokenizer_are_left_out_as_in_training(given_run):
+    transformers = pytest.importorskip("transformers", reason="transformers (tiedlm[hf])")
+    vocabulary = tiedlm.load(given_run).vocabulary
+    ids = vocabulary.split("the cats").ids.tolist()
+    assert ids == [3, 4, 5]
+    for start, before in (("none", []), ("eos", [vocabulary.eos_id])):
+        folder = given_run.parent / start
+        main(["export", str(given_run), "--to", "hf", str(folder), "--no-check", "--start", start])
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        assert tokenizer("the cats")["input_ids"] == before + ids
+        assert tiedlm.load(folder).vocabulary.words == vocabulary.words
+
+
+def test_the_model_card_of_given_pieces_names_their_own_end_of_a_line(given_run):
+    main(["export", str(given_run), "--to", "hf", str(given_run.parent / "hf"), "--no-check"])
+    card = (given_run.parent / "hf" / "README.md").read_text(encoding="utf-8")
+    assert 'tokenizer("The"' in card
+    assert "- What has no piece is unknown to the model. Give it text" in card
+    assert "- `[SEP]` is the piece that ends a line." in card
+    assert "put `tokenizer.eos_token_id` in front of the ids" in card
+    assert "a newline in a text is not read as `[SEP]`" in card
+    assert "newline" not in card.replace("a newline in a text is not", "")
+
+
+def test_the_tokenizer_beside_onnx_files_leaves_them_out_too(given_run):
+    for module in ("onnx", "onnxruntime", "tokenizers"):
+        pytest.importorskip(module, reason=f"{module} (tiedlm[onnx])")
+    from tokenizers import Tokenizer
+
+    main(["export", str(given_run), "--to", "onnx", str(given_run.parent / "onnx")])
+    tokenizer = Tokenizer.from_file(str(given_run.parent / "onnx" / "tokenizer.json"))
+    assert tokenizer.encode("the cats").ids == [3, 4, 5]

@@ -9,7 +9,6 @@ Shape letters: B sequences, T steps, V vocabulary.
 from __future__ import annotations
 
 import atexit
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -27,7 +26,7 @@ from tiedlm.data.tokenizer import EOS
 from tiedlm.environment_variables import HF_MODULES_CACHE, read, set_default
 from tiedlm.errors import UserError, require
 from tiedlm.export.model_card import RECORDED, card_library, model_card, result_of
-from tiedlm.export.piece_tokenizer import tokenizer_config
+from tiedlm.export.piece_tokenizer import adds_special_tokens, tokenizer_config, tokenizer_json
 from tiedlm.export.start_of_text import start_with
 from tiedlm.export.supported import require_network
 from tiedlm.export.word_tokenizer import tokenizer_files
@@ -151,8 +150,8 @@ def write(
     if isinstance(vocabulary, PieceVocabulary):
         mark = vocabulary.token(vocabulary.eos_id)
         written = {"tokenizer_config.json": tokenizer_config(vocabulary)}
-        if start == "eos":  # otherwise the vocabulary wrote its tokenizer.json
-            written["tokenizer.json"] = json.loads(vocabulary.tokenizer_json)
+        if start == "eos" or adds_special_tokens(vocabulary):
+            written["tokenizer.json"] = tokenizer_json(vocabulary)  # over the run's
     else:
         written = tokenizer_files(vocabulary, raw_text)
     for name, value in written.items():

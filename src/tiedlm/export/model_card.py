@@ -13,16 +13,19 @@ from typing import Any
 import tiedlm
 from tiedlm import files
 from tiedlm.data import Vocabulary
-from tiedlm.data.pieces import PieceVocabulary
+from tiedlm.data.pieces import NEWLINE, PieceVocabulary
 from tiedlm.errors import require
 from tiedlm.model import LanguageModel
-from tiedlm.training.run_files import CONFIG, RESULT, read_result
+from tiedlm.training.run_files import CONFIG, RESULT, perplexity_of_result, read_result
 from tiedlm.training.settings import IMPORTED, Settings
 
 RECORDED = "result"  # in the configuration of an exported folder
 _SPLITS = {"valid_ppl": "validation", "test_ppl": "test"}
+_NEWLINE = "The newline"
+_FIRST = {"": "<eos> ", _NEWLINE: "\\n"}  # what ends a line of pieces -> what begins a text
+_PUT_IN_FRONT = "put `tokenizer.eos_token_id` in front of the ids of a text"
 _RAW = "The tokenizer lower-cases and splits raw text as the training text was: give it raw text."
-_BEGIN = "begin a text with it"
+_ALL_KNOWN = "The model has no `<unk>`. A text with a word that it does not know is an error."
 _BLANKS = "Blanks separate words: give it text that is tokenized as the training text was."
 
 
@@ -42,10 +45,7 @@ def result_of(run: Path) -> dict[str, Any] | None:
     """
     if (run / RESULT).is_file():
         result = read_result(run)
-        per_word = {
-            name: result.get(f"{name.removesuffix('ppl')}word_perplexity", result[name])
-            for name in _SPLITS
-        }
+        per_word = {f"{part}_ppl": perplexity_of_result(result, part) for part in ("valid", "test")}
         return per_word | {"epochs": result["epochs"]}
     recorded: dict[str, Any] | None = files.read_json(run / CONFIG).get(RECORDED)
     return recorded
@@ -90,18 +90,22 @@ def model_card(
         model_name=title,
         eval_results=_results(hub, result, corpus) or None,
     )
-    pieces = isinstance(model.vocabulary, PieceVocabulary)
+    facts = _facts(model, settings, result, corpus, version)
+    first = _FIRST.get(facts["end"], "")
+    begin = "begin a text with it" if first else _PUT_IN_FRONT
+    if start == "eos":
+        first, begin = "", "the tokenizer begins a text with it"
     template = resources.files("tiedlm.export").joinpath("model_card.md")
     return str(
         hub.ModelCard.from_template(
             data,
             template_str=template.read_text(encoding="utf-8"),
             title=title,
-            **_facts(model, settings, result, corpus, version),
+            **facts,
             text=_RAW if raw_text else _BLANKS,
-            first="" if start == "eos" else "\\n" if pieces else "<eos> ",
-            begin="the tokenizer begins a text with it" if start == "eos" else _BEGIN,
-            pieces=pieces,
+            first=first,
+            begin=begin,
+            pieces=isinstance(model.vocabulary, PieceVocabulary),
         )
     )
 
@@ -135,6 +139,13 @@ def _facts(
     assert vocabulary is not None
     pieces = isinstance(vocabulary, PieceVocabulary)
     among = "`<eos>`" if pieces else "`<eos>` and `<unk>`"
+    end = _end_of(vocabulary) if isinstance(vocabulary, PieceVocabulary) else ""
+    if vocabulary.unk_id is None:
+        unknown = "Any text has pieces, so nothing is unknown." if pieces else _ALL_KNOWN
+    elif pieces:
+        unknown = "What has no piece is unknown to the model."
+    else:
+        unknown = "Words that the model does not know are read as `<unk>`."
     origin = f"trained with tiedlm {version} on the corpus `{corpus}`"
     if settings.alpha > 0:
         origin += (
@@ -163,8 +174,16 @@ def _facts(
         "width": f"{config.d_hidden}",
         "parameters": f"{model.num_params():,}",
         "results": results,
+        "end": end,
+        "unknown": unknown,
         "example": "The" if pieces else _some_words(vocabulary),
     }
+
+
+def _end_of(vocabulary: PieceVocabulary) -> str:
+    """Return the name of the piece that ends a line."""
+    token = vocabulary.token(vocabulary.eos_id)
+    return _NEWLINE if token == NEWLINE else f"`{token.strip()}`"
 
 
 def _some_words(vocabulary: Vocabulary) -> str:

@@ -19,6 +19,7 @@ from tiedlm.errors import UserError, require
 from tiedlm.export.onnx_check import largest_difference, onnx_perplexity
 from tiedlm.export.onnx_graph import icefall_no_state, icefall_with_state, step_model
 from tiedlm.export.onnx_networks import IR_VERSION, NETWORKS, OPSET
+from tiedlm.export.piece_tokenizer import adds_special_tokens, tokenizer_json
 from tiedlm.export.supported import require_network
 from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.folders import files_together
@@ -79,9 +80,11 @@ def export_onnx(
     with files_together(folder, f"{STEP}.onnx", "export") as new:
         paths = [_write(new / f"{name}.onnx", graph) for name, graph in graphs.items()]
         vocabulary.save(new / VOCABULARY)
-        if not isinstance(vocabulary, PieceVocabulary):  # which saves its own
+        if not isinstance(vocabulary, PieceVocabulary):
             tokenizer = tokenizer_files(vocabulary, kind == "tiedlm")[TOKENIZER]
             files.write_json(new / TOKENIZER, tokenizer)
+        elif adds_special_tokens(vocabulary):
+            files.write_json(new / TOKENIZER, tokenizer_json(vocabulary))  # over the run's
         difference = largest_difference(model, paths[0])
         if difference > TOLERANCE:
             raise UserError(
@@ -105,8 +108,10 @@ def export_onnx(
         del measured["folder"]
         tokens = None if int8_text is None else len(int8_text) - 1
         files.write_json(new / REPORT, about | measured | {"perplexity_tokens": tokens})
-        for twin in folder.glob("*.int8.onnx"):  # left by an earlier export, perhaps of another run
-            twin.unlink()
+        for name in (STEP, WITH_STATE, NO_STATE):  # of an earlier export, perhaps of another run
+            for suffix in ("", ".int8"):
+                if f"{name}{suffix}.onnx" not in report.sizes:
+                    (folder / f"{name}{suffix}.onnx").unlink(missing_ok=True)
     return report
 
 

@@ -8,6 +8,7 @@ Source: https://github.com/babylm/evaluation-pipeline-2025
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tiedlm.training.run_files import CHECKPOINT, CONFIG, KEPT
 from tiedlm.training.word_counts import short_words
 
 BEST = "main"
+_KEPT = "chck_"  # begins the name of the revision of a checkpoint
 
 
 def revisions_of(run: Path) -> dict[str, Path]:
@@ -35,7 +37,7 @@ def revisions_of(run: Path) -> dict[str, Path]:
             f"--revisions: {run} has no checkpoints by words seen; train with --keep-at 1M,2M to "
             "keep them, or leave --revisions out"
         )
-    kept = {f"chck_{short_words(mark)}": marks[mark] for mark in sorted(marks)}
+    kept = {f"{_KEPT}{short_words(mark)}": marks[mark] for mark in sorted(marks)}
     return {BEST: run} | kept
 
 
@@ -62,10 +64,12 @@ def export_revisions(
         A report for each folder written, ``main`` first, then by the number of words.
 
     Raises:
-        UserError: as :func:`tiedlm.export.hf.export_hf`, or if there is nothing to export.
+        UserError: as :func:`tiedlm.export.hf.export_hf`, if there is nothing to export, or if
+            ``folder`` has a checkpoint that the run does not have.
     """
     sources = revisions_of(run)
     folders.check_folder(folder, f"{BEST}/{MARKER}", "revisions")
+    _refuse_others(folder, sources)
     is_new = not folder.exists()
     reports = []
     try:
@@ -84,3 +88,13 @@ def export_revisions(
             with suppress(OSError):  # fails unless the folder is empty, as after an error
                 folder.rmdir()
     return reports
+
+
+def _refuse_others(folder: Path, sources: Mapping[str, Path]) -> None:
+    """Refuse a folder with another run's checkpoints, which would be uploaded with this run's."""
+    exported = {path.parent.name for path in folder.glob(f"{_KEPT}*/{MARKER}")}
+    if others := sorted(exported - sources.keys()):
+        raise UserError(
+            f"{folder} has checkpoints of another run ({', '.join(others)}); remove them, or name "
+            "a new folder"
+        )

@@ -196,8 +196,11 @@ def _config(state: dict[str, Tensor], path: Path, options: Mapping[str, Any]) ->
     rows, width = state["rnn.weight_hh_l0"].shape
     network = _KINDS.get(rows // width, "lstm")
     for name, bias in state.items():
-        if ".bias_" in name and len(bias) != rows:
-            raise UserError(f"{path} has tensors of wrong shapes: {name!r} has {len(bias)} numbers")
+        if ".bias_" in name and bias.shape != (rows,):
+            raise UserError(
+                f"{path} has tensors of wrong shapes: {name!r} has the shape {tuple(bias.shape)}, "
+                f"expected ({rows},)"
+            )
     return ModelConfig(
         network=network,
         options=options,

@@ -111,10 +111,18 @@ def _check_positions(table: Tensor, config: ModelConfig, path: Path) -> None:
     """Refuse a checkpoint whose position vectors are not the sines and cosines."""
     options: EncoderOptions = config.network_options
     width, context = config.d_embed, options.context
-    own = position_table(context, width, torch.empty(0)) if width % 2 == 0 else None
-    rows = table.reshape(len(table), -1)[:context].float() if table.dim() else table
-    if own is None or rows.shape != own.shape or not torch.allclose(rows, own, atol=1e-4):
+    length = len(table) if table.dim() else 0
+    # The table has a row for each position of a context, or --option context=N is too large.
+    fits = width % 2 == 0 and context <= length and table.numel() == length * width
+    if not fits or not _holds_positions(table.reshape(length, width)[:context]):
         raise UserError(
             f"{path}: 'pos_encoder.pe' does not hold the sines and cosines of {context} positions, "
             "which the network computes"
         )
+
+
+def _holds_positions(rows: Tensor) -> bool:
+    """Tell whether the rows are the vectors of positions, up to the rounding of their type."""
+    own = position_table(len(rows), rows.shape[1], torch.empty(0))
+    rounding = torch.finfo(rows.dtype).eps if rows.is_floating_point() else 0.0
+    return torch.allclose(rows.float(), own, atol=max(1e-4, rounding))

@@ -229,8 +229,19 @@ class AWDLSTM(nn.Module):
     def forward_with_raw(
         self, x_TBE: Tensor, state: AWDState | None
     ) -> tuple[Tensor, Tensor, AWDState]:
-        """Read a window; return ``(hidden_TBH, raw_TBH, state)``: ``raw`` is before dropout."""
-        state = self.initial_state(x_TBE.shape[1]) if state is None else state
+        """Read a window; return ``(hidden_TBH, raw_TBH, state)``: ``raw`` is before dropout.
+
+        Raises:
+            ValueError: for no steps, or a wrong shape of ``state``.
+        """
+        steps, batch_size = x_TBE.shape[:2]
+        if steps == 0:
+            raise ValueError("x: expected one step or more, got none")
+        state = self.initial_state(batch_size) if state is None else state
+        expected = (1, batch_size, sum(self.widths))
+        for name, part in zip(AWDState._fields, state, strict=True):
+            if tuple(part.shape) != expected:  # compiled kernels would read beyond its end
+                raise ValueError(f"state.{name}: expected {expected}, got {tuple(part.shape)}")
         if self.training or torch.is_grad_enabled():
             return self._run(x_TBE, state, self._layer_function(x_TBE))
         dtype = next(self.typed_layers()).bias_ih.dtype

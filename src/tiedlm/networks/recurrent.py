@@ -100,7 +100,8 @@ class RecurrentNetwork(nn.Module):
         for layer, h_BH, mask_BH in zip(self.layers, h_LBH, hidden_masks, strict=True):
             out_TB, h_BH = self.run_layer(layer, out_TB, h_BH, mask_BH)
             last.append(h_BH)
-        return out_TB, HiddenState(torch.stack(last))
+        # Under autocast the readable Elman layer computes h in a lower type.
+        return out_TB, HiddenState(torch.stack(last).to(like.dtype))
 
     def extra_repr(self) -> str:
         """Describe the module in ``print(model)``."""

@@ -69,6 +69,16 @@ def test_the_card_names_the_version_and_the_loss_of_the_training(capsys, tmp_pat
     assert "augmented" not in card_of(capsys, tmp_path / "plain").text
 
 
+def test_the_card_says_what_becomes_of_an_unknown_word(capsys, tmp_path):
+    assert "does not know are read as `<unk>`" in card_of(capsys, tmp_path / "with").text
+    make_run(tmp_path / "run", "tied", words=("<eos>", "the", "cat"))
+    command = ["export", tmp_path / "run", "--to", "hf", tmp_path / "hf", "--no-check"]
+    assert run_command(capsys, *command)[0] == 0
+    card = (tmp_path / "hf" / "README.md").read_text()
+    assert "The model has no `<unk>`. A text with a word that it does not know is an error." in card
+    assert "are read as" not in card
+
+
 def test_a_card_needs_its_library_and_names_the_extra(capsys, tmp_path, monkeypatch):
     make_run(tmp_path / "run", "tied")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)

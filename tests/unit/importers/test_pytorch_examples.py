@@ -209,6 +209,8 @@ def test_a_missing_or_extra_tensor_is_named(tmp_path, vocabulary_file, change, s
         {"rnn.weight_hh_l0": torch.ones(28)},
         {"rnn.weight_ih_l1": torch.ones(28, 6)},
         {"decoder.weight": torch.ones(22, 7)},
+        {"rnn.bias_ih_l0": torch.tensor(1.0)},
+        {"rnn.bias_hh_l1": torch.ones(28, 1)},
     ],
 )
 def test_a_tensor_of_a_wrong_shape_is_one_line(tmp_path, vocabulary_file, change):

@@ -77,6 +77,16 @@ def test_logits_are_the_program_s_in_each_of_its_windows(folder, old, heads, win
     assert not model.config.tied
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_checkpoint_of_another_type_is_read_and_other_positions_are_not(folder, dtype):
+    state = {name: tensor.to(dtype) for name, tensor in Original().state_dict().items()}
+    model = imported(folder, state).model
+    assert torch.equal(model.embedding.weight, state["input_emb.weight"].float())
+    state["pos_encoder.pe"][30] *= 0.9
+    with pytest.raises(UserError, match="not hold the sines and cosines"):
+        imported(folder, state)
+
+
 def test_equal_matrices_are_a_tie(folder):
     original = Original()
     original.decoder.weight = original.input_emb.weight
@@ -122,6 +132,8 @@ def test_the_command_says_what_it_assumed_and_the_run_scores(capsys, folder):
         ({"pos_encoder.pe": torch.zeros(50, 1, 8)}, {}, "not hold the sines and cosines of 35"),
         ({"pos_encoder.pe": table(20)}, {}, "not hold the sines and cosines of 35 positions"),
         ({"pos_encoder.pe": torch.tensor(1.0)}, {}, "not hold the sines and cosines"),
+        ({"pos_encoder.pe": torch.ones(0, 1, 8)}, {}, "not hold the sines and cosines"),
+        ({}, {"context": 10**13}, "not hold the sines and cosines of 10000000000000 positions"),
         ({"input_emb.weight": torch.ones(22)}, {}, "'input_emb.weight' is not a matrix"),
         ({"decoder.weight": torch.ones(22, 7)}, {}, "of wrong shapes"),
         ({"encoder.layers.one.weight": torch.ones(2)}, {}, "an unknown tensor 'encoder.layers.one"),

@@ -86,6 +86,28 @@ def test_evaluation_of_a_network_of_ours_is_exact_under_autocast(name):
     torch.testing.assert_close([output, *state], [expected, *end], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "own"])
+def test_the_state_after_autocast_has_the_type_of_the_weights_and_goes_on_without_it(name):
+    net = model(name).float().network
+    x_TBE = vectors(3, 2).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        _, state = net.forward_time_major(x_TBE, None)
+    assert {part.dtype for part in state} == {torch.float32}
+    net.forward_time_major(x_TBE, state)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "own"])
+@pytest.mark.parametrize("wants_gradient", [True, False])
+def test_no_steps_and_a_state_of_other_streams_are_refused(name, wants_gradient):
+    net = model(name).eval().network
+    with torch.set_grad_enabled(wants_gradient):
+        for streams in (1, 4):  # one stream would be broadcast
+            with pytest.raises(ValueError, match=r"state\.\w+: expected .*3, .*got .*, "):
+                net.forward_time_major(vectors(4, 3), net.initial_state(streams))
+        with pytest.raises(ValueError, match=r"x: expected .*one step or more"):
+            net.forward_time_major(vectors(0, 3), None)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_streams_do_not_see_each_other(name):
     net = model(name).eval().network

@@ -24,7 +24,7 @@ class TiedLMConfig(PretrainedConfig):
     """
 
     model_type = "tiedlm"
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012
+    keys_to_ignore_at_inference = ["cache", "past_key_values"]  # noqa: RUF012
     attribute_map = {"num_hidden_layers": "n_layers"}  # noqa: RUF012
 
     def __init__(

@@ -59,7 +59,8 @@ class TiedLMModel(TiedLMPreTrainedModel):
     """The embedding and the network, without the word classifier.
 
     Masked positions are skipped. Their hidden states repeat those of the position before, so the
-    last position has the state after the last word on either side of padding.
+    last position has the state after the last word on either side of padding. In networks with
+    attention, the hidden states before the first word of a call are zero.
     """
 
     _keys_to_ignore_on_load_unexpected = (r"^decoder\.",)

@@ -59,7 +59,8 @@ class Network(nn.Module):
     ) -> tuple[list[Tensor], Memory]:
         """Return the outputs of every layer for a sequence, and the state after it.
 
-        A masked position is skipped, and its output repeats the previous one.
+        A masked position is skipped, and its output repeats the previous one. It is zero before the
+        first word of a call.
 
         Args:
             x_BTH: word vectors.
@@ -72,7 +73,7 @@ class Network(nn.Module):
         # The positions to read come first, and the output of each goes back to its place.
         first_BT = mask_BT.to(torch.int8).argsort(dim=1, descending=True, stable=True)
         x_BTH = x_BTH.gather(1, first_BT[..., None].expand_as(x_BTH))
-        latest_BT1 = (mask_BT.cumsum(dim=1) - 1).clamp(min=0).unsqueeze(2)
+        latest_BT1 = mask_BT.cumsum(dim=1).unsqueeze(2) - 1  # -1 before the first word
         lengths_B1 = mask_BT.sum(dim=1, keepdim=True)
         # The place of a word counts from the beginning of the context that the memory is in.
         memory = self.context - 1
@@ -99,7 +100,8 @@ class Network(nn.Module):
         if self.norm is not None:
             outputs[-1] = self.norm(x_BTH)
         after = Memory(torch.stack(keys), torch.stack(values), known_BM[None])
-        return [x.gather(1, latest_BT1.expand_as(x)) for x in outputs], after
+        at_BTH = latest_BT1.clamp(min=0).expand_as(x_BTH)
+        return [x.gather(1, at_BTH).masked_fill(latest_BT1 < 0, 0) for x in outputs], after
 
 
 def _run(

@@ -104,7 +104,7 @@ class Network(nn.Module):
             x_BTE = x_BTE.gather(1, first[..., None].expand_as(x_BTE))
             any_B1 = mask_BT.any(dim=1)[:, None]
             lengths_B = mask_BT.sum(dim=1).clamp(min=1)
-            latest_BT1 = (mask_BT.cumsum(dim=1) - 1).clamp(min=0).unsqueeze(2)
+            latest_BT1 = mask_BT.cumsum(dim=1).unsqueeze(2) - 1  # -1 before the first word
         outputs, last_h, last_c = [], [], []
         out_BT = x_BTE
         for layer, h_BH, c_BH in zip(self.layers, h_LBH, c_LBH, strict=True):
@@ -116,7 +116,8 @@ class Network(nn.Module):
                 out_BT, new_h_BH, new_c_BH = layer.forward_masked(out_BT, h_BH, c_BH, lengths_B)
                 new_h_BH = torch.where(any_B1, new_h_BH, h_BH)
                 new_c_BH = torch.where(any_B1, new_c_BH, c_BH)
-                outputs.append(out_BT.gather(1, latest_BT1.expand_as(out_BT)))
+                kept_BTH = out_BT.gather(1, latest_BT1.clamp(min=0).expand_as(out_BT))
+                outputs.append(torch.where(latest_BT1 < 0, h_BH[:, None], kept_BTH))
             last_h.append(new_h_BH)
             last_c.append(new_c_BH)
         return outputs, LSTMState(torch.stack(last_h), torch.stack(last_c))

@@ -114,7 +114,8 @@ class Network(nn.Module):
     ) -> tuple[list[Tensor], Memory]:
         """Return the outputs of every layer for a sequence, and the state after it.
 
-        A masked position is skipped, and its output repeats the previous one.
+        A masked position is skipped, and its output repeats the previous one. It is zero before the
+        first word of a call.
 
         Args:
             x_BTE: word vectors.
@@ -127,7 +128,7 @@ class Network(nn.Module):
         # The positions to read come first, and the output of each goes back to its place.
         first_BT = mask_BT.to(torch.int8).argsort(dim=1, descending=True, stable=True)
         x_BTH = x_BTE.gather(1, first_BT[..., None].expand_as(x_BTE))
-        latest_BT1 = (mask_BT.cumsum(dim=1) - 1).clamp(min=0).unsqueeze(2)
+        latest_BT1 = mask_BT.cumsum(dim=1).unsqueeze(2) - 1  # -1 before the first word
         known_BS = torch.cat((state.known[0], mask_BT.gather(1, first_BT).to(x_BTH.dtype)), dim=1)
         # The memory after the call ends with the last word read.
         last_BM = mask_BT.sum(dim=1, keepdim=True) + torch.arange(self.memory, device=x_BTE.device)
@@ -147,4 +148,5 @@ class Network(nn.Module):
             outputs.append(x_BTH)
         outputs[-1] = functional.rms_norm(x_BTH, self.norm.shape, self.norm, EPSILON)
         after = Memory(torch.stack(keys), torch.stack(values), known_BS.gather(1, last_BM)[None])
-        return [x.gather(1, latest_BT1.expand_as(x)) for x in outputs], after
+        at_BTH = latest_BT1.clamp(min=0).expand_as(x_BTH)
+        return [x.gather(1, at_BTH).masked_fill(latest_BT1 < 0, 0) for x in outputs], after
