@@ -40,6 +40,9 @@ def find_source(
             name_or_path, data_root, files.cache_folder(cache), download, progress
         )
     path = files.expand(name_or_path)
+    is_several = _is_list(name_or_path) or _is_pattern(name_or_path)
+    if is_several and not os.path.exists(path):  # a list may be longer than any path
+        return _from_several(name_or_path, field, cache)
     if path.exists():
         files.check_utf8(path, "info.json of the cache cannot hold such a name")
     if path.is_dir():
@@ -48,8 +51,6 @@ def find_source(
         return from_one_file(path, field, cache)
     if path.exists():
         raise UserError(f"{name_or_path} is a pipe or a device; save the text as a file")
-    if _is_list(name_or_path) or _is_pattern(name_or_path):
-        return _from_several(name_or_path, field, cache)
     if os.sep in name_or_path or path.suffix:
         raise UserError(f"{name_or_path} does not exist; give a text file, a folder or a corpus")
     known = [*FIRST_YEAR, *STANDARD]
@@ -120,7 +121,7 @@ def place_of(name_or_path: str) -> str:
     path = files.expand(name_or_path)
     if has_name(name_or_path):
         return name_or_path
-    if path.exists():
+    if os.path.exists(path):
         return os.path.abspath(path)
     if _is_list(name_or_path) or _is_pattern(name_or_path):
         items = [files.expand(item) for item in _items(name_or_path)]
@@ -131,6 +132,6 @@ def place_of(name_or_path: str) -> str:
 
 def is_missing(place: str) -> bool:
     """Return whether a place that :func:`place_of` made absolute has no text any more."""
-    if os.sep not in place or Path(place).exists():
+    if os.sep not in place or os.path.exists(place):
         return False
     return not all(Path(item).exists() or _matches(item) for item in place.split(","))

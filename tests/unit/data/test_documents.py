@@ -221,6 +221,20 @@ def test_a_pattern_and_a_list_are_found_from_any_folder(tmp_path: Path, monkeypa
     assert not is_missing("ptb")
 
 
+def test_a_list_may_be_longer_than_any_path(tmp_path: Path, monkeypatch):
+    names = [f"part-{n:0200}.txt" for n in range(22)]
+    for name in names:
+        (tmp_path / name).write_text("the cat sat .\n")
+    monkeypatch.chdir(tmp_path)
+    place = place_of(",".join(names))
+    assert place == ",".join(str(tmp_path / name) for name in names)
+    assert len(place) > 4096
+    for given in (",".join(names), place):
+        assert [path.name for path in find_source(given).files] == names
+    assert not is_missing(place)
+    assert is_missing(place.replace("part-", "no-part-"))
+
+
 def test_a_document_of_records_keeps_its_lines(tmp_path: Path):
     (tmp_path / "t.jsonl").write_text(json.dumps({"text": "a\r\nb\rc\n\nd\u2028e\n"}) + "\n\n")
     [lines] = read_documents(tmp_path / "t.jsonl")
