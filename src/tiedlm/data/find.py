@@ -113,7 +113,7 @@ def place_of(name_or_path: str) -> str:
     """Return a corpus's name unchanged, or the absolute path of an existing text.
 
     So a run can find its text from any working directory. Each path of a list, and each pattern, is
-    made absolute.
+    made absolute, unless the working directory has a comma in its name, which separates paths.
 
     Raises:
         UserError: if a path of a list is empty.
@@ -126,8 +126,17 @@ def place_of(name_or_path: str) -> str:
     if _is_list(name_or_path) or _is_pattern(name_or_path):
         items = [files.expand(item) for item in _items(name_or_path)]
         if all(item.exists() or _matches(str(item)) for item in items):
-            return ",".join(map(os.path.abspath, items))
+            places = list(map(_absolute, items))
+            if not any("," in place for place in places):
+                return ",".join(places)
     return name_or_path
+
+
+def _absolute(item: Path) -> str:
+    """Return the absolute path of a text or of a pattern."""
+    if item.exists():
+        return os.path.abspath(item)
+    return os.path.normpath(os.path.join(glob.escape(os.getcwd()), item))
 
 
 def is_missing(place: str) -> bool:

@@ -221,6 +221,22 @@ def test_a_pattern_and_a_list_are_found_from_any_folder(tmp_path: Path, monkeypa
     assert not is_missing("ptb")
 
 
+@pytest.mark.parametrize("folder", ["old[1]", "Smith, J"])
+def test_a_pattern_and_a_list_are_found_in_a_folder_of_any_name(tmp_path, monkeypatch, folder):
+    (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / folder)
+    for name in ("a.txt", "b.txt"):
+        Path(name).write_text("the cat sat .\n" * 20)
+    for given in ("*.txt", "a.txt,b.txt"):
+        place = place_of(given)
+        assert [path.name for path in find_source(place).files] == ["a.txt", "b.txt"]
+        assert not is_missing(place)
+        if "," not in folder:
+            monkeypatch.chdir("/")
+            assert [path.name for path in find_source(place).files] == ["a.txt", "b.txt"]
+            monkeypatch.chdir(tmp_path / folder)
+
+
 def test_a_list_may_be_longer_than_any_path(tmp_path: Path, monkeypatch):
     names = [f"part-{n:0200}.txt" for n in range(22)]
     for name in names:
