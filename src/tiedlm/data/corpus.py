@@ -35,7 +35,7 @@ from tiedlm.data.tokenizer import UNK
 from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError
 
-_FORMAT = 6  # raised when the tokenizer or the cached files change, to invalidate old caches
+_FORMAT = 7  # raised when the tokenizer or the cached files change, to invalidate old caches
 MOST_BYTES = 80  # bytes of a text's name that are kept in a folder's name
 VocabFrom = Literal["part", "whole"]
 _VOCABULARY, _DOCUMENTS = "vocabulary.txt", "documents.npy"

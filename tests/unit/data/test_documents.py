@@ -255,3 +255,10 @@ def test_a_document_of_records_keeps_its_lines(tmp_path: Path):
     (tmp_path / "t.jsonl").write_text(json.dumps({"text": "a\r\nb\rc\n\nd\u2028e\n"}) + "\n\n")
     [lines] = read_documents(tmp_path / "t.jsonl")
     assert lines == (["a", "b", "c", "", "d\u2028e"], [0])
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\r"])
+def test_the_line_end_at_the_end_of_a_record_begins_no_line(tmp_path: Path, end: str):
+    (tmp_path / "t.jsonl").write_text(json.dumps({"text": f"a b{end}"}) + "\n")
+    [lines] = read_documents(tmp_path / "t.jsonl")
+    assert lines.lines == ["a b"]
