@@ -228,7 +228,9 @@ def _keep(
                 file.write(block.lengths.astype(np.int32).data)
                 total += len(block.ids)
     stop = min(share.skip + share.fraction, 1.0)
-    first, last = (_lines_within(place, int(part * total)) for part in (share.skip, stop))
+    first, last = (
+        _lines_within(place, encode.ids_within(part, total)) for part in (share.skip, stop)
+    )
     place.unlink()
     if first == last:
         raise UserError(

@@ -307,6 +307,20 @@ def test_the_part_that_is_kept_and_the_part_that_is_skipped_share_no_line(
     assert second.info["skip"] == cut
 
 
+def test_parts_that_meet_at_a_line_end_share_no_line_whatever_the_rounding(tmp_path: Path):
+    # 0.14 + 0.15 > 0.29, and 0.29 * 100 < 29.
+    (tmp_path / "train.txt").write_text("a " * 23 + "\n" + "b " * 4 + "\n" + "c " * 70 + "\n")
+    for part in ("valid", "test"):
+        (tmp_path / f"{part}.txt").write_text("b\n")
+    options = {"min_count": 1, "vocab_from": "whole"}
+    whole = load_corpus(str(tmp_path), **options)
+    assert len(whole.train) == 100
+    first = load_corpus(str(tmp_path), skip=0.14, fraction=0.15, **options)
+    second = load_corpus(str(tmp_path), skip=0.29, fraction=0.71, **options)
+    assert [*first.train, *second.train] == list(whole.train)
+    assert len(load_corpus(str(tmp_path), fraction=0.29, **options).train) == 29
+
+
 def test_the_vocabulary_comes_from_the_part_unless_the_whole_is_asked_for(folder: Path):
     part = load_corpus(str(folder), fraction=0.5, min_count=1)
     whole = load_corpus(str(folder), fraction=0.5, min_count=1, vocab_from="whole")
