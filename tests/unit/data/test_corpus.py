@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tiedlm.data import Vocabulary, load_corpus
+from tiedlm.data import corpus as corpus_module
 from tiedlm.data.check import check_corpus, notes_on_text
 from tiedlm.errors import UserError
 from tiedlm.files import cache_folder
@@ -234,6 +235,21 @@ def test_a_cache_folder_that_is_a_file_is_named(folder: Path, cache: Path):
     cache.write_text("a file")
     with pytest.raises(UserError, match=r"cannot write .*set TIEDLM_CACHE"):
         load_corpus(str(folder))
+
+
+def test_a_text_that_changes_while_it_is_read_is_not_cached(folder: Path, monkeypatch):
+    def grow(*arguments):
+        with (folder / "train.txt").open("a") as file:
+            file.write("the cow sat\n")
+        build(*arguments)
+
+    build = corpus_module._build
+    monkeypatch.setattr(corpus_module, "_build", grow)
+    with pytest.raises(UserError, match=r"train\.txt was changed while it was read"):
+        load_corpus(str(folder))
+    monkeypatch.undo()
+    (folder / "train.txt").write_text("the cat sat\nthe dog sat\nthe cat ran\n", encoding="utf-8")
+    assert load_corpus(str(folder)).info["parts"]["train"]["tokens"] == 12
 
 
 def test_bad_text_leaves_nothing_in_the_cache(folder: Path, cache: Path):
