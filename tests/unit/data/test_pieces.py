@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiedlm.data import EOS, interruptible, load_corpus
+from tiedlm.data.piece_corpus import PieceEncoder
 from tiedlm.data.piece_files import read_pieces
 from tiedlm.data.pieces import (
     PieceVocabulary,
@@ -373,6 +374,18 @@ def test_pieces_that_cannot_spell_a_text_and_have_no_unknown_piece_are_one_clear
     assert "".join(pieces.decode(pieces.split("the cat").ids)) == "▁the▁cat"
     with pytest.raises(UserError, match="the pieces cannot spell 'zebra'"):
         pieces.split("zebra")
+
+
+def test_a_line_that_spells_the_end_of_a_text_is_one_line(tmp_path):
+    trainer = tokenizers.trainers.UnigramTrainer(
+        vocab_size=60, show_progress=False, special_tokens=["<unk>", "</s>"], unk_token="<unk>"
+    )
+    path = trained_elsewhere(tmp_path / "unigram.json", tokenizers.models.Unigram(), trainer)
+    pieces = read_pieces(path)
+    block = PieceEncoder(pieces, tokenized=True).encode_lines(["the </s> cat", "mat", ""])
+    assert block.ids.tolist().count(pieces.eos_id) == 4
+    lengths = [len(pieces.split(line).ids) + 1 for line in ("the </s> cat", "mat", "")]
+    assert block.lengths.tolist() == lengths
 
 
 def test_documents_of_pieces_begin_where_those_of_words_do(tmp_path):
