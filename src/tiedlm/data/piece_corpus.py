@@ -138,7 +138,8 @@ def build_pieces(
         about: facts about the text for ``info.json``.
         tokenized: how words are counted, as in :func:`tiedlm.data.pieces.count_words`.
         share: the share of the training text to keep, in whole lines. It is measured in words, so
-            that the same lines are kept as in a corpus of words.
+            that the same text is kept as in a corpus of words, where raw text may also be cut
+            between two sentences of a line.
         from_whole: whether to train pieces on the whole training text.
         progress: whether to show progress on a terminal.
 

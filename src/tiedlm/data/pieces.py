@@ -292,6 +292,8 @@ def read_json_text(path: Path) -> str:
 def read_tokenizer(tokenizer_json: str, place: str) -> Any:
     """Return a tokenizer of the library that reads reserved pieces in a text as characters.
 
+    Unigram and WordPiece models do not, if such a piece is in their vocabulary.
+
     Args:
         tokenizer_json: its content.
         place: where it comes from, for messages.
