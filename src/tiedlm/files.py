@@ -64,7 +64,7 @@ def expand(path: str) -> Path:
     without a home folder.
     """
     plain = Path(path)
-    if plain.exists():
+    if os.path.exists(plain):  # unlike Path.exists, False if the name is too long
         return plain
     try:
         return plain.expanduser()

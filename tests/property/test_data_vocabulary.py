@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiedlm.data import Vocabulary, load_corpus
+from tiedlm.data.encode import ids_within
 
 any_word = st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1, max_size=6)
 few_words = st.sampled_from(["a", "b", "c", "d", "<unk>", "été", "n't", ","])
@@ -66,14 +67,14 @@ def test_the_vocabulary_never_sees_valid_or_test(train, valid, test, least: int,
                 name, min_count=least, fraction=fraction, tokenize=False, cache=folder / "cache"
             )
 
-        kept, budget = [], int(fraction * sum(len(line) + 1 for line in train))
+        kept, budget = [], ids_within(fraction, sum(len(line) + 1 for line in train))
         for line in train:
             budget -= len(line) + 1
             if budget < 0:
                 break
             kept += [*line, "<eos>"]
         write("train", train if kept else [["z"]] * 12)
-        kept = kept or ["z", "<eos>"] * int(fraction * 24 / 2)
+        kept = kept or ["z", "<eos>"] * (ids_within(fraction, 24) // 2)
         write("valid", valid)
         write("test", test)
         corpus = load()

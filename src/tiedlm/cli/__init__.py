@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from cyclopts.help import HelpPanel
     from rich.console import Console, ConsoleOptions
 
+    from tiedlm.experiments.supervisor import ChildDied
+
 T = TypeVar("T")
 
 _UNTIL_THE_END = ExitStack()  # contexts that last as long as the command
@@ -283,6 +285,13 @@ def note(text: str) -> None:
 def fail(text: str, status: int = 2) -> NoReturn:
     """Print a one-line error and exit."""
     leave(f"error: {text}", status)
+
+
+def leave_after(died: ChildDied) -> NoReturn:
+    """Exit after one of several processes was killed; raise the error of one that failed."""
+    if not died.was_killed:
+        raise died
+    fail(f"{died}; is there too little memory? The same command continues", 1)
 
 
 def leave(text: str, status: int) -> NoReturn:

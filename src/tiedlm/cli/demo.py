@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from tiedlm.cli import leave
+from tiedlm.cli import leave, leave_after
 from tiedlm.cli.numbers import MaybeSeed, MaybeWhole
 from tiedlm.errors import UserError
 
@@ -37,6 +37,7 @@ def demo(
         Seed for the initial weights and the dropout masks.
     """
     from tiedlm.experiments.demo import run_demo
+    from tiedlm.experiments.supervisor import ChildDied
     from tiedlm.experiments.tables import print_demo_table
     from tiedlm.files import read_json
     from tiedlm.progress import ProgressView
@@ -54,6 +55,8 @@ def demo(
         leave(str(stopped), 130)
     except Diverged as diverged:
         leave(f"error: {diverged}", 1)
+    except ChildDied as died:
+        leave_after(died)
     print_demo_table(read_json(out / "results.json"))
     print(f"report: {report}")
     print(f"explore: tiedlm explore {shlex.quote(str(out))}/vd-{network}*")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tiedlm.cli import leave, note, until_the_end
+from tiedlm.cli import leave, leave_after, note, until_the_end
 from tiedlm.cli.numbers import MaybeWhole
 from tiedlm.errors import UserError
 from tiedlm.experiments.paper import FIGURE1_RUNS
@@ -152,6 +152,7 @@ def _table(what: str, options: _Options) -> None:
     """Train the cells of a table that are missing, and print all of them."""
     from tiedlm.experiments import cells as paper_cells
     from tiedlm.experiments.reproduce import line_of, print_lines, remaining, run_cells
+    from tiedlm.experiments.supervisor import ChildDied
     from tiedlm.progress import ProgressView, table_console
     from tiedlm.training.outcomes import Diverged, OutOfTime, Stopped
 
@@ -175,6 +176,8 @@ def _table(what: str, options: _Options) -> None:
             stopped = error
         except Diverged as diverged:
             leave(f"error: {diverged}", 1)
+        except ChildDied as died:
+            leave_after(died)
     found = _found(options)
     console = table_console()
     print_lines([line_of(cell, found) for cell in cells], console.print)

@@ -35,7 +35,7 @@ from tiedlm.data.tokenizer import UNK
 from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError
 
-_FORMAT = 6  # raised when the tokenizer or the cached files change, to invalidate old caches
+_FORMAT = 7  # raised when the tokenizer or the cached files change, to invalidate old caches
 MOST_BYTES = 80  # bytes of a text's name that are kept in a folder's name
 VocabFrom = Literal["part", "whole"]
 _VOCABULARY, _DOCUMENTS = "vocabulary.txt", "documents.npy"
@@ -142,6 +142,7 @@ def load_corpus(
         download=download,
         progress=progress,
     )
+    written = _when_written(source)  # after the files were hashed
     tokenized = source.tokenized if tokenize is None else not tokenize
     encoder = WordEncoder(tokenized)
     choice = _Choice(encoder.key, vocab_size, min_count, fraction, skip, vocab_from, found_pieces)
@@ -160,11 +161,12 @@ def load_corpus(
         with alone(lock, source.name, progress) as is_alone:
             if is_alone:
                 remove_unfinished(place)
-            return _encode_once(source, encoder, place, choice, progress)
+            return _encode_once(source, written, encoder, place, choice, progress)
     except CacheError as error:
         if without_cache is None:
             raise
-        return _encode_once(source, encoder, without_cache(error) / name, choice, progress)
+        place = without_cache(error) / name
+        return _encode_once(source, written, encoder, place, choice, progress)
 
 
 def _folder_name(source: Source, choice: _Choice) -> str:
@@ -175,17 +177,34 @@ def _folder_name(source: Source, choice: _Choice) -> str:
 
 
 def _encode_once(
-    source: Source, encoder: WordEncoder, place: Path, choice: _Choice, progress: bool
+    source: Source,
+    written: list[list[int]],
+    encoder: WordEncoder,
+    place: Path,
+    choice: _Choice,
+    progress: bool,
 ) -> Corpus:
-    """Return the corpus in the folder ``place``, encoded there if it is not there yet."""
+    """Return the corpus in the folder ``place``, encoded there if it is not there yet.
+
+    Raises:
+        UserError: if a file of the source is not as it was ``written`` when it was hashed.
+    """
     corpus = _read(source.name, place)
     if corpus is None:
         with whole_folder(place, lambda: _read(source.name, place) is not None) as unfinished:
             _build(source, encoder, unfinished, choice, progress)
+            for path, old, new in zip(source.files, written, _when_written(source), strict=True):
+                if old != new:
+                    raise UserError(f"{path} was changed while it was read; try again")
         corpus = _read(source.name, place)
         if corpus is None:
             raise UserError(f"{place} was damaged while it was written; check the disk")
     return corpus
+
+
+def _when_written(source: Source) -> list[list[int]]:
+    """Return the size and the time of the last change of each file of a source."""
+    return [(state_of(path) or [])[:2] for path in source.files]
 
 
 @dataclass(frozen=True)

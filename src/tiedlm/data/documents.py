@@ -102,7 +102,7 @@ def _record_documents(records: Iterator[tuple[str, str]], field: str) -> Iterato
                 f"{place}: {field!r} holds {text[error.start]!r}, half a character; remove it"
             ) from error
         found.begins.append(len(found.lines))
-        found.lines.extend(_LINE_END.split(text.removesuffix("\n")))
+        found.lines.extend(_LINE_END.split(text.removesuffix("\n").removesuffix("\r")))
         size += len(text)
         if size >= _TOGETHER:
             yield found

@@ -229,12 +229,17 @@ def whole_lines(part: EncodedPart, fraction: float, skip: float = 0.0) -> Span:
     return Span(start, stop - start)
 
 
+def ids_within(share: float, total: int) -> int:
+    """Return the number of whole ids in a share of ``total``: 29 in 0.29 of 100."""
+    return int(round(share * total, 6))  # 0.29 * 100 is 28.999999999999996
+
+
 def _line_end(part: EncodedPart, share: float) -> int:
     """Return the number of ids in the whole lines of the first ``share`` of a part."""
     if share == 1.0:
         return len(part)
     end = seen = 0
-    for ids, _ in read_blocks(part, Span(0, int(share * len(part)))):
+    for ids, _ in read_blocks(part, Span(0, ids_within(share, len(part)))):
         ends = np.flatnonzero(ids == part.eos_id)
         if len(ends):
             end = seen + int(ends[-1]) + 1

@@ -18,6 +18,7 @@ _ENCODINGS = {
     "mac-roman": "macintosh", "cp932": "shift_jis", "euc-jp": "euc-jp", "cp949": "euc-kr",
     "gb18030": "gb18030", "big5": "big5",
 }  # fmt: skip
+_UNPACK = {".gz": "gunzip -c", ".zst": "zstd -dc"}
 _JAPANESE = ("cp932", "euc-jp")
 _HIRAGANA = re.compile("[\u3041-\u3096]")
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
@@ -47,11 +48,12 @@ def command(tool: str, name: Path | str) -> str:
     if not path.is_file():
         return tool
     old = shlex.quote(str(name))
-    if path.suffix.lower() == ".gz":
-        path = path.with_suffix("")
-        run = f"gunzip -c < {old} | {tool}"
-    else:
+    unpack = _UNPACK.get(path.suffix.lower())
+    if unpack is None:
         run = f"{tool} < {old}"
+    else:
+        path = path.with_suffix("")
+        run = f"{unpack} < {old} | {tool}"
     return f"{run} > {shlex.quote(str(path.with_name(f'{path.stem}.new{path.suffix}')))}"
 
 

@@ -40,6 +40,9 @@ def find_source(
             name_or_path, data_root, files.cache_folder(cache), download, progress
         )
     path = files.expand(name_or_path)
+    is_several = _is_list(name_or_path) or _is_pattern(name_or_path)
+    if is_several and not os.path.exists(path):  # a list may be longer than any path
+        return _from_several(name_or_path, field, cache)
     if path.exists():
         files.check_utf8(path, "info.json of the cache cannot hold such a name")
     if path.is_dir():
@@ -48,8 +51,6 @@ def find_source(
         return from_one_file(path, field, cache)
     if path.exists():
         raise UserError(f"{name_or_path} is a pipe or a device; save the text as a file")
-    if _is_list(name_or_path) or _is_pattern(name_or_path):
-        return _from_several(name_or_path, field, cache)
     if os.sep in name_or_path or path.suffix:
         raise UserError(f"{name_or_path} does not exist; give a text file, a folder or a corpus")
     known = [*FIRST_YEAR, *STANDARD]
@@ -112,7 +113,7 @@ def place_of(name_or_path: str) -> str:
     """Return a corpus's name unchanged, or the absolute path of an existing text.
 
     So a run can find its text from any working directory. Each path of a list, and each pattern, is
-    made absolute.
+    made absolute, unless the working directory has a comma in its name, which separates paths.
 
     Raises:
         UserError: if a path of a list is empty.
@@ -120,17 +121,26 @@ def place_of(name_or_path: str) -> str:
     path = files.expand(name_or_path)
     if has_name(name_or_path):
         return name_or_path
-    if path.exists():
+    if os.path.exists(path):
         return os.path.abspath(path)
     if _is_list(name_or_path) or _is_pattern(name_or_path):
         items = [files.expand(item) for item in _items(name_or_path)]
         if all(item.exists() or _matches(str(item)) for item in items):
-            return ",".join(map(os.path.abspath, items))
+            places = list(map(_absolute, items))
+            if not any("," in place for place in places):
+                return ",".join(places)
     return name_or_path
+
+
+def _absolute(item: Path) -> str:
+    """Return the absolute path of a text or of a pattern."""
+    if item.exists():
+        return os.path.abspath(item)
+    return os.path.normpath(os.path.join(glob.escape(os.getcwd()), item))
 
 
 def is_missing(place: str) -> bool:
     """Return whether a place that :func:`place_of` made absolute has no text any more."""
-    if os.sep not in place or Path(place).exists():
+    if os.sep not in place or os.path.exists(place):
         return False
     return not all(Path(item).exists() or _matches(item) for item in place.split(","))

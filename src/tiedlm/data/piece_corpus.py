@@ -31,7 +31,7 @@ from tiedlm.data.pieces import (
 from tiedlm.data.place import write_info
 from tiedlm.data.source import PARTS, Source
 from tiedlm.data.tokenizer import UNK
-from tiedlm.data.vocabulary import Vocabulary
+from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError
 
 _LINES = 1000  # encoded at a time
@@ -103,15 +103,19 @@ class PieceEncoder:
 
     def encode_lines(self, lines: Sequence[str]) -> Block:
         """Return the ids of some lines, with the id of ``<eos>`` after each."""
-        ids = np.concatenate([self._pieces.encode_lines(batch) for batch in _batches(lines)])
-        ends = np.flatnonzero(ids == self._pieces.eos_id) + 1
+        ids: list[Ids] = []
+        lengths: list[int] = []
+        for batch in _batches(lines):
+            found = self._pieces.ids_of_lines(batch)
+            ids.append(np.fromiter(chain.from_iterable(found), dtype=np.int32))
+            lengths += map(len, found)
         counts = Counts(
             words=sum(count_words(line, self._tokenized) for line in lines),
             bytes=sum(len(line.encode()) + 1 for line in lines),
             lines=len(lines),
             unk_words=sum(line.split().count(UNK) for line in lines if UNK in line),
         )
-        return Block(ids, np.diff(ends, prepend=0), counts=counts)
+        return Block(np.concatenate(ids), np.array(lengths, dtype=np.int64), counts=counts)
 
 
 def build_pieces(
@@ -134,7 +138,8 @@ def build_pieces(
         about: facts about the text for ``info.json``.
         tokenized: how words are counted, as in :func:`tiedlm.data.pieces.count_words`.
         share: the share of the training text to keep, in whole lines. It is measured in words, so
-            that the same lines are kept as in a corpus of words.
+            that the same text is kept as in a corpus of words, where raw text may also be cut
+            between two sentences of a line.
         from_whole: whether to train pieces on the whole training text.
         progress: whether to show progress on a terminal.
 
@@ -228,7 +233,9 @@ def _keep(
                 file.write(block.lengths.astype(np.int32).data)
                 total += len(block.ids)
     stop = min(share.skip + share.fraction, 1.0)
-    first, last = (_lines_within(place, int(part * total)) for part in (share.skip, stop))
+    first, last = (
+        _lines_within(place, encode.ids_within(part, total)) for part in (share.skip, stop)
+    )
     place.unlink()
     if first == last:
         raise UserError(

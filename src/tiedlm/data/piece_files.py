@@ -6,6 +6,7 @@ import json
 import os
 
 from tiedlm import files
+from tiedlm.data.piece_form import Form
 from tiedlm.data.pieces import KINDS, NEWLINE, PieceVocabulary, read_json_text, read_tokenizer
 from tiedlm.data.sentencepiece_model import HIDDEN, read_model
 from tiedlm.data.tokenizer import EOS
@@ -32,7 +33,8 @@ def read_pieces(place: str) -> PieceVocabulary:
         place: a ``tokenizer.json``, or a sentencepiece model whose name ends in ``.model``.
 
     Raises:
-        UserError: if the file is missing or is neither, or its pieces are whole words.
+        UserError: if the file is missing or is neither, or its pieces are whole words or leave out
+            characters that they cannot spell.
     """
     path = files.expand(place)
     if not path.exists():
@@ -47,7 +49,8 @@ def read_pieces(place: str) -> PieceVocabulary:
             text = read_model(path.read_bytes(), f"--pieces {place}")
         else:
             text = read_json_text(path)
-        model = json.loads(text)["model"]["type"]
+        content = json.loads(text)
+        model = content["model"]["type"]
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
             raise
@@ -58,11 +61,17 @@ def read_pieces(place: str) -> PieceVocabulary:
             f"{', '.join(_MODELS)}"
         )
     tokenizer = read_tokenizer(text, f"--pieces {place}")
+    if Form(content).drops:
+        raise UserError(
+            f"--pieces {place}: characters that it has no piece for would be left out without a "
+            "word; train it with all bytes (initial_alphabet or byte_fallback) or an unk_token"
+        )
     known = tokenizer.get_vocab(with_added_tokens=True)
     ends = (name for end in _ENDS for name in (HIDDEN + end, end))
     end = next((token for token in ends if token in known), None)
-    if end is None and tokenizer.encode("\n", add_special_tokens=False).tokens == [NEWLINE]:
-        end = NEWLINE  # pieces that another run trained
+    if end is None and NEWLINE in known:  # perhaps pieces that another run trained
+        is_newline = tokenizer.encode("\n", add_special_tokens=False).tokens == [NEWLINE]
+        end = NEWLINE if is_newline else None
     if end is None:
         tokenizer.add_special_tokens([EOS])
         end = EOS

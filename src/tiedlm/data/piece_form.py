@@ -21,7 +21,9 @@ class Form:
 
     Attributes:
         is_bytes: whether every character of a piece stands for a byte.
-        unk: the unknown piece, or None if nothing is unknown.
+        unk: the unknown piece, or None if there is none.
+        spells_bytes: whether there is a piece for each byte, so that nothing is unknown.
+        drops: whether characters that no piece spells are left out, which the library does in BPE.
     """
 
     def __init__(self, content: dict[str, Any]) -> None:
@@ -31,14 +33,18 @@ class Form:
         self._inside = (
             model.get("continuing_subword_prefix", "##") if model["type"] == "WordPiece" else None
         )
-        self.unk = self._unk(model)
+        self.spells_bytes = self._spells_bytes(model)
+        self.unk = None if self.spells_bytes else self._unk(model)
+        self.drops = model["type"] == "BPE" and not self.spells_bytes and self.unk is None
 
-    def _unk(self, model: dict[str, Any]) -> str | None:
+    def _spells_bytes(self, model: dict[str, Any]) -> bool:
         vocab = model["vocab"]
         known = vocab.keys() if isinstance(vocab, dict) else {token for token, _ in vocab}
         spelled = self._to_byte if self.is_bytes else [f"<0x{byte:02X}>" for byte in range(256)]
-        if (self.is_bytes or model.get("byte_fallback")) and all(map(known.__contains__, spelled)):
-            return None
+        return bool(self.is_bytes or model.get("byte_fallback")) and known >= set(spelled)
+
+    def _unk(self, model: dict[str, Any]) -> str | None:
+        vocab = model["vocab"]
         if isinstance(vocab, list):
             number = model.get("unk_id")
             return None if number is None else str(vocab[number][0])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,7 +119,15 @@ class PieceVocabulary(Vocabulary):
         return Encoding(np.array(encoded.ids, dtype=np.int32), encoded.offsets)
 
     def encode_lines(self, lines: Sequence[str]) -> Ids:
-        """Return the ids of some lines, with ``<eos>`` after each.
+        """Return the ids of some lines, one after another, with ``<eos>`` after each.
+
+        Raises:
+            UserError: as :meth:`split`.
+        """
+        return np.fromiter(chain.from_iterable(self.ids_of_lines(lines)), dtype=np.int32)
+
+    def ids_of_lines(self, lines: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each of some lines, with ``<eos>`` at its end.
 
         Raises:
             UserError: as :meth:`split`.
@@ -127,8 +136,7 @@ class PieceVocabulary(Vocabulary):
             encoded = self._tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)
         except Exception as error:
             raise UserError(f"the pieces cannot spell the text: {error}") from error
-        eos = [self.eos_id]
-        return np.fromiter((n for one in encoded for n in one.ids + eos), dtype=np.int32)
+        return [[*one.ids, self.eos_id] for one in encoded]
 
     def context(self, text: str) -> Ids:
         """Return the ids of ``<eos>`` and the words so far; the last word counts as complete."""
@@ -283,6 +291,8 @@ def read_json_text(path: Path) -> str:
 
 def read_tokenizer(tokenizer_json: str, place: str) -> Any:
     """Return a tokenizer of the library that reads reserved pieces in a text as characters.
+
+    Unigram and WordPiece models do not, if such a piece is in their vocabulary.
 
     Args:
         tokenizer_json: its content.

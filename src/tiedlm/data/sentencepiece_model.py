@@ -6,7 +6,8 @@ A model is a protocol buffer. Only the fields that decide the pieces of a text a
 field  content
 =====  =======================================================================
 1      a piece: 1 its text, 2 its score, 3 its type
-2      training: 3 kind of model, 35 byte fallback, 40 the id of the unknown piece
+2      training: 3 kind of model, 24 blanks behind words, 35 byte fallback, 40 the id of the unknown
+       piece
 3      normalizer: 2 table of characters, 3 blank in front, 4 remove double blanks
 =====  =======================================================================
 
@@ -15,6 +16,7 @@ Source: sentencepiece_model.proto of https://github.com/google/sentencepiece
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -41,7 +43,8 @@ def read_model(data: bytes, place: str) -> str:
         place: its name for messages.
 
     Raises:
-        UserError: if it is no such model, or splits into words or characters.
+        UserError: if it is no such model, splits into words or characters, or writes blanks behind
+            words.
     """
     try:
         fields = list(_fields(data))
@@ -53,6 +56,10 @@ def read_model(data: bytes, place: str) -> str:
     kind = training.get(3, UNIGRAM)
     if not pieces or kind not in (UNIGRAM, BPE):
         raise UserError(f"{place} is not a unigram or BPE model of sentencepiece")
+    if training.get(24):
+        raise UserError(
+            f"{place} writes blanks behind words; train it without treat_whitespace_as_suffix"
+        )
     return str(_tokenizer(pieces, kind, training, normalizer).to_str(pretty=True))
 
 
@@ -75,19 +82,32 @@ def _tokenizer(
             byte_fallback=fallback,
         )
     tokenizer = library.Tokenizer(model)
+    in_front, scheme = bool(normalizer.get(3, 1)), "never"
     steps = []
     if normalizer.get(2):
         steps.append(normalizers.Precompiled(normalizer[2]))
     if normalizer.get(4, 1):
         steps += [normalizers.Strip(), normalizers.Replace(library.Regex(" {2,}"), " ")]
+        scheme = "always" if in_front else "never"
+    elif in_front:
+        steps.append(normalizers.Prepend(" "))  # also to a blank, which the scheme would not do
     if steps:
         tokenizer.normalizer = normalizers.Sequence(steps)
-    in_front = "always" if normalizer.get(3, 1) else "never"
-    tokenizer.pre_tokenizer = library.pre_tokenizers.Metaspace(
-        replacement=BLANK, prepend_scheme=in_front, split=kind == UNIGRAM
+    splitters = library.pre_tokenizers
+    spans_words = any(BLANK in piece.text[1:] for piece in pieces if _is_in_text(piece))
+    splitter = splitters.Metaspace(
+        replacement=BLANK, prepend_scheme=scheme, split=kind == UNIGRAM and not spans_words
     )
+    symbols = [piece.text for piece in pieces if piece.type == _USER]
+    if kind == BPE and symbols:  # they are never split, and need no merges
+        longest_first = sorted(symbols, key=len, reverse=True)
+        pattern = library.Regex("|".join(map(re.escape, longest_first)))
+        splitter = splitters.Sequence([splitter, splitters.Split(pattern, "isolated")])
+        model.ignore_merges = True
+    tokenizer.pre_tokenizer = splitter
     of_bytes = [decoders.Replace(BLANK, " "), decoders.ByteFallback(), decoders.Fuse()]
-    tokenizer.decoder = decoders.Sequence([*of_bytes, decoders.Strip(" ", 1, 0)])
+    added = [decoders.Strip(" ", 1, 0)] if in_front else []
+    tokenizer.decoder = decoders.Sequence([*of_bytes, *added])
     return tokenizer
 
 

@@ -101,12 +101,14 @@ def from_folder(folder: Path, field: str = FIELD, cache: Path | None = None) -> 
     """Return the source made of a folder's files.
 
     These are ``train.txt``, ``valid.txt`` and ``test.txt``, or the same names with another suffix
-    of a text. A folder without any of them is split, as :func:`from_many` does.
+    of a text, or with a name in front, such as ``ptb.train.txt``. A folder without any of them is
+    split, as :func:`from_many` does.
 
     Raises:
         UserError: if only some of the parts are there, a file is empty, or there is no text.
     """
     paths = {part: found for part in PARTS if (found := _part_file(folder, part)) is not None}
+    paths = paths or _files_with_a_name_in_front(folder)
     if len(paths) == len(PARTS):
         split = "as given: one file a part"
         return from_files(folder.resolve().name, str(folder), split, paths, field, cache)
@@ -143,6 +145,20 @@ def _part_file(folder: Path, part: str) -> Path | None:
     names = sorted(path for path in folder.glob(f"{part}.*") if path.is_file())
     fit = [path for path in names if has_text_name(path)]
     return next((path for path in fit if Path(plain_name(path.name)).stem == part), None)
+
+
+def _files_with_a_name_in_front(folder: Path) -> dict[str, Path]:
+    """Return the files of the parts as Penn Treebank and WikiText name them, if there is one set.
+
+    For example, they are ``ptb.train.txt``, ``ptb.valid.txt`` and ``ptb.test.txt``.
+    """
+    found = []
+    for train in filter(has_text_name, folder.glob("*.train.*")):
+        front, _, suffix = train.name.rpartition(".train.")
+        paths = {part: folder / f"{front}.{part}.{suffix}" for part in PARTS}
+        if all(path.is_file() for path in paths.values()):
+            found.append(paths)
+    return found[0] if len(found) == 1 else {}
 
 
 def from_one_file(path: Path, field: str = FIELD, cache: Path | None = None) -> Source:

@@ -49,9 +49,9 @@ class RunSummary:
         parameters: number of parameters; None while the run is under way.
         epochs: number of epochs finished so far.
         finished: whether the folder has a result.json.
-        text: identity of the predicted text: hashes of the corpus files, and the vocabulary size.
-            A run of pieces has the number of words of the held-out texts instead of the vocabulary
-            size, because its perplexities are per word.
+        text: identity of the predicted text: hashes of the corpus files, the vocabulary size, and
+            the tokens and ``<unk>`` of the held-out texts. A run of pieces has the number of words
+            of the held-out texts instead, because its perplexities are per word.
     """
 
     folder: Path
@@ -79,6 +79,7 @@ def summarize_run(folder: Path) -> RunSummary:
     text = {
         "sha256": text_hashes(corpus),
         "words": _words_of_pieces(corpus) or config.get("model", {}).get("vocab_size"),
+        "tokens": _tokens_of_words(corpus),
     }
     seed = int(settings.pop("seed"))
     if (folder / RESULT).is_file():
@@ -102,6 +103,17 @@ def _words_of_pieces(corpus: dict[str, Any]) -> dict[str, int] | None:
     if "pieces" not in corpus:
         return None
     return {part: corpus["parts"][part]["words"] for part in ("valid", "test")}
+
+
+def _tokens_of_words(corpus: dict[str, Any]) -> dict[str, tuple[int, int]] | None:
+    """Return the tokens and ``<unk>`` of each held-out text of words; None if not recorded.
+
+    They tell apart texts of the same files that are split into words in other ways.
+    """
+    parts = corpus.get("parts")
+    if "pieces" in corpus or not parts:
+        return None
+    return {part: (parts[part]["tokens"], parts[part]["unk"]) for part in ("valid", "test")}
 
 
 def is_of_pieces(run: RunSummary) -> bool:

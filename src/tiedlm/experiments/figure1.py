@@ -102,7 +102,7 @@ def kept_figure1(results: Path) -> dict[str, dict[str, Any]]:
         for run in read_json(path)[STUDY]:
             one = TheoryRun((run["beta"], run["temperature"]), run["seed"])
             own = one.settings().to_dict()
-            settings = shared | {name: own[name] for name in OF_A_RUN}
+            settings = shared | {name: own[name] for name in OF_A_RUN} | run.get("settings", {})
             kept.setdefault(one.name(), {"environment": kept_in, **run, "settings": settings})
     return kept
 
@@ -120,10 +120,23 @@ def all_figure1(results: Path, folder: Path) -> list[dict[str, Any]]:
 
 
 def keep_figure1(runs: Sequence[Mapping[str, Any]], results: Path, command: str) -> Path:
-    """Keep runs in ``results/`` with their shared settings, and return the folder."""
-    config = {STUDY: runs[0]["settings"]}
+    """Keep runs in ``results/``, and return the folder.
+
+    The settings of the first run are kept once, and of each other run those that differ.
+    """
+    shared = runs[0]["settings"]
+    config = {STUDY: shared}
     ran_in = next((run["environment"] for run in reversed(runs) if "environment" in run), None)
-    own = [{key: value for key, value in run.items() if key != "settings"} for run in runs]
+    own = []
+    for run in runs:
+        differs = {
+            name: value
+            for name, value in run["settings"].items()
+            if name not in OF_A_RUN and value != shared.get(name)
+        }
+        own.append({key: value for key, value in run.items() if key != "settings"})
+        if differs:
+            own[-1]["settings"] = differs
     return keep_study(STUDY, {STUDY: own}, config, results, command, ran_in=ran_in)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tiedlm.data import Vocabulary, load_corpus
+from tiedlm.data import corpus as corpus_module
 from tiedlm.data.check import check_corpus, notes_on_text
 from tiedlm.errors import UserError
 from tiedlm.files import cache_folder
@@ -236,6 +237,21 @@ def test_a_cache_folder_that_is_a_file_is_named(folder: Path, cache: Path):
         load_corpus(str(folder))
 
 
+def test_a_text_that_changes_while_it_is_read_is_not_cached(folder: Path, monkeypatch):
+    def grow(*arguments):
+        with (folder / "train.txt").open("a") as file:
+            file.write("the cow sat\n")
+        build(*arguments)
+
+    build = corpus_module._build
+    monkeypatch.setattr(corpus_module, "_build", grow)
+    with pytest.raises(UserError, match=r"train\.txt was changed while it was read"):
+        load_corpus(str(folder))
+    monkeypatch.undo()
+    (folder / "train.txt").write_text("the cat sat\nthe dog sat\nthe cat ran\n", encoding="utf-8")
+    assert load_corpus(str(folder)).info["parts"]["train"]["tokens"] == 12
+
+
 def test_bad_text_leaves_nothing_in_the_cache(folder: Path, cache: Path):
     (folder / "test.txt").write_bytes(b"r\xe9sum\xe9\n")
     with pytest.raises(UserError, match="not UTF-8"):
@@ -305,6 +321,20 @@ def test_the_part_that_is_kept_and_the_part_that_is_skipped_share_no_line(
     assert first.vocabulary == second.vocabulary == whole.vocabulary
     assert [*first.train, *second.train] == list(whole.train)
     assert second.info["skip"] == cut
+
+
+def test_parts_that_meet_at_a_line_end_share_no_line_whatever_the_rounding(tmp_path: Path):
+    # 0.14 + 0.15 > 0.29, and 0.29 * 100 < 29.
+    (tmp_path / "train.txt").write_text("a " * 23 + "\n" + "b " * 4 + "\n" + "c " * 70 + "\n")
+    for part in ("valid", "test"):
+        (tmp_path / f"{part}.txt").write_text("b\n")
+    options = {"min_count": 1, "vocab_from": "whole"}
+    whole = load_corpus(str(tmp_path), **options)
+    assert len(whole.train) == 100
+    first = load_corpus(str(tmp_path), skip=0.14, fraction=0.15, **options)
+    second = load_corpus(str(tmp_path), skip=0.29, fraction=0.71, **options)
+    assert [*first.train, *second.train] == list(whole.train)
+    assert len(load_corpus(str(tmp_path), fraction=0.29, **options).train) == 29
 
 
 def test_the_vocabulary_comes_from_the_part_unless_the_whole_is_asked_for(folder: Path):

@@ -221,7 +221,44 @@ def test_a_pattern_and_a_list_are_found_from_any_folder(tmp_path: Path, monkeypa
     assert not is_missing("ptb")
 
 
+@pytest.mark.parametrize("folder", ["old[1]", "Smith, J"])
+def test_a_pattern_and_a_list_are_found_in_a_folder_of_any_name(tmp_path, monkeypatch, folder):
+    (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / folder)
+    for name in ("a.txt", "b.txt"):
+        Path(name).write_text("the cat sat .\n" * 20)
+    for given in ("*.txt", "a.txt,b.txt"):
+        place = place_of(given)
+        assert [path.name for path in find_source(place).files] == ["a.txt", "b.txt"]
+        assert not is_missing(place)
+        if "," not in folder:
+            monkeypatch.chdir("/")
+            assert [path.name for path in find_source(place).files] == ["a.txt", "b.txt"]
+            monkeypatch.chdir(tmp_path / folder)
+
+
+def test_a_list_may_be_longer_than_any_path(tmp_path: Path, monkeypatch):
+    names = [f"part-{n:0200}.txt" for n in range(22)]
+    for name in names:
+        (tmp_path / name).write_text("the cat sat .\n")
+    monkeypatch.chdir(tmp_path)
+    place = place_of(",".join(names))
+    assert place == ",".join(str(tmp_path / name) for name in names)
+    assert len(place) > 4096
+    for given in (",".join(names), place):
+        assert [path.name for path in find_source(given).files] == names
+    assert not is_missing(place)
+    assert is_missing(place.replace("part-", "no-part-"))
+
+
 def test_a_document_of_records_keeps_its_lines(tmp_path: Path):
     (tmp_path / "t.jsonl").write_text(json.dumps({"text": "a\r\nb\rc\n\nd\u2028e\n"}) + "\n\n")
     [lines] = read_documents(tmp_path / "t.jsonl")
     assert lines == (["a", "b", "c", "", "d\u2028e"], [0])
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\r"])
+def test_the_line_end_at_the_end_of_a_record_begins_no_line(tmp_path: Path, end: str):
+    (tmp_path / "t.jsonl").write_text(json.dumps({"text": f"a b{end}"}) + "\n")
+    [lines] = read_documents(tmp_path / "t.jsonl")
+    assert lines.lines == ["a b"]

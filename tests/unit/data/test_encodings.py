@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tiedlm.data import text
-from tiedlm.data.encodings import how_to_convert
+from tiedlm.data.encodings import command, how_to_convert
 from tiedlm.data.text import lines_of
 from tiedlm.errors import UserError
 from tiedlm.scoring import read_lines
@@ -161,3 +161,11 @@ def test_the_command_that_is_advised_converts_the_file(tmp_path, monkeypatch, na
     (new,) = set(tmp_path.iterdir()) - {tmp_path / name}
     assert new.read_text(encoding="utf-8") == expected
     assert Path(name).read_bytes() == data
+
+
+@pytest.mark.parametrize(("suffix", "unpack"), [(".gz", "gunzip -c"), (".zst", "zstd -dc")])
+def test_a_compressed_text_is_unpacked_before_it_is_converted(tmp_path, suffix, unpack):
+    path = tmp_path / f"a.txt{suffix}"
+    path.write_bytes(b"")
+    advised = f"{unpack} < {path} | iconv -f cp1252 -t utf-8 > {tmp_path / 'a.new.txt'}"
+    assert command("iconv -f cp1252 -t utf-8", path) == advised

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiedlm.data import EOS, interruptible, load_corpus
+from tiedlm.data.piece_corpus import PieceEncoder
 from tiedlm.data.piece_files import read_pieces
 from tiedlm.data.pieces import (
     PieceVocabulary,
@@ -344,6 +345,47 @@ def test_pieces_that_lack_an_end_get_one_and_unknown_characters_are_unk(tmp_path
     assert found.words == ("<unk>", "a", "b", "ab", "<eos>")
     assert found.encode_lines(["abz", "<eos>"]).tolist()[:3] == [3, 0, 4]
     assert found.encode_lines(["<eos>"]).tolist().count(found.eos_id) == 1
+
+
+def trained_elsewhere(path, model, trainer, is_bytes=False):
+    """Write a tokenizer that the library trained on a text without z."""
+    tokenizer = tokenizers.Tokenizer(model)
+    parts = tokenizers.pre_tokenizers
+    tokenizer.pre_tokenizer = parts.ByteLevel() if is_bytes else parts.Metaspace()
+    tokenizer.train_from_iterator(["the cat sat on the mat"] * 9, trainer)
+    tokenizer.save(str(path))
+    return str(path)
+
+
+@pytest.mark.parametrize("is_bytes", [False, True])
+def test_pieces_that_drop_what_they_cannot_spell_are_refused(tmp_path, is_bytes):
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=60, show_progress=False)
+    path = trained_elsewhere(tmp_path / "bpe.json", tokenizers.models.BPE(), trainer, is_bytes)
+    with pytest.raises(
+        UserError, match=r"bpe\.json: .* would be left out without a word.* unk_tok"
+    ):
+        read_pieces(path)
+
+
+def test_pieces_that_cannot_spell_a_text_and_have_no_unknown_piece_are_one_clear_line(tmp_path):
+    trainer = tokenizers.trainers.UnigramTrainer(vocab_size=60, show_progress=False)
+    path = trained_elsewhere(tmp_path / "unigram.json", tokenizers.models.Unigram(), trainer)
+    pieces = read_pieces(path)
+    assert "".join(pieces.decode(pieces.split("the cat").ids)) == "▁the▁cat"
+    with pytest.raises(UserError, match="the pieces cannot spell 'zebra'"):
+        pieces.split("zebra")
+
+
+def test_a_line_that_spells_the_end_of_a_text_is_one_line(tmp_path):
+    trainer = tokenizers.trainers.UnigramTrainer(
+        vocab_size=60, show_progress=False, special_tokens=["<unk>", "</s>"], unk_token="<unk>"
+    )
+    path = trained_elsewhere(tmp_path / "unigram.json", tokenizers.models.Unigram(), trainer)
+    pieces = read_pieces(path)
+    block = PieceEncoder(pieces, tokenized=True).encode_lines(["the </s> cat", "mat", ""])
+    assert block.ids.tolist().count(pieces.eos_id) == 4
+    lengths = [len(pieces.split(line).ids) + 1 for line in ("the </s> cat", "mat", "")]
+    assert block.lengths.tolist() == lengths
 
 
 def test_documents_of_pieces_begin_where_those_of_words_do(tmp_path):

@@ -18,17 +18,21 @@ ODD = ["the", "cat", "cats", "unhappy", "日本", "é", "z", " ", "  ", ",", "</
 TEXT = st.lists(st.sampled_from(ODD), max_size=8).map("".join)
 
 
+def made(kind, path, **options):
+    """Train a model, write it and return it as its library reads it."""
+    model = io.BytesIO()
+    library.SentencePieceTrainer.train(
+        sentence_iterator=iter(LINES * 30), model_writer=model, model_type=kind, vocab_size=310,
+        byte_fallback=True, minloglevel=2, hard_vocab_limit=False, **options,
+    )  # fmt: skip
+    path.write_bytes(model.getvalue())
+    return library.SentencePieceProcessor(model_proto=model.getvalue())
+
+
 @pytest.fixture(scope="module", params=["unigram", "bpe"])
 def both(request, tmp_path_factory):
-    made = io.BytesIO()
-    library.SentencePieceTrainer.train(
-        sentence_iterator=iter(LINES * 30), model_writer=made, model_type=request.param,
-        vocab_size=310, byte_fallback=True, minloglevel=2, hard_vocab_limit=False,
-        normalization_rule_name="nmt_nfkc",
-    )  # fmt: skip
     path = tmp_path_factory.mktemp("sp") / "own.model"
-    path.write_bytes(made.getvalue())
-    return library.SentencePieceProcessor(model_proto=made.getvalue()), path
+    return made(request.param, path, normalization_rule_name="nmt_nfkc"), path
 
 
 def test_any_line_has_the_pieces_of_the_library(both):
@@ -43,6 +47,33 @@ def test_any_line_has_the_pieces_of_the_library(both):
         assert ours.split(text).ids.tolist() == theirs.encode(text)
 
     agree()
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"user_defined_symbols": ["<sep>", "cat.*"]},
+        {"remove_extra_whitespaces": False},
+        {"remove_extra_whitespaces": False, "add_dummy_prefix": False},
+        {"split_by_whitespace": False},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_the_options_of_a_model_are_obeyed(tmp_path, kind, options):
+    theirs = made(kind, tmp_path / "own.model", **options)
+    ours = read_pieces(str(tmp_path / "own.model"))
+    texts = ["", *LINES, "cat sees the<sep>cat", "<sep> cats.*", "  cat  sees <sep>", " the cat"]
+    for text in texts:
+        ids = ours.split(text).ids.tolist()
+        assert ids == theirs.encode(text)
+        assert ours.text(ids) == theirs.decode(ids)
+
+
+def test_a_model_with_blanks_behind_words_is_refused(tmp_path):
+    made("bpe", tmp_path / "own.model", treat_whitespace_as_suffix=True)
+    with pytest.raises(UserError, match=r"own\.model writes blanks behind words; train it without"):
+        read_pieces(str(tmp_path / "own.model"))
 
 
 def test_a_corpus_is_split_with_its_pieces(both, tmp_path):

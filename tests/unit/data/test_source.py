@@ -56,6 +56,21 @@ def test_a_file_with_too_few_lines_to_split_is_an_error(tmp_path: Path):
         from_one_file(tmp_path / "t.txt")
 
 
+@pytest.mark.parametrize("names", ["ptb.{}.txt", "wiki.{}.tokens", "my.own.{}.jsonl"])
+def test_files_of_parts_may_have_a_name_in_front(tmp_path: Path, names: str):
+    for part in ("train", "valid", "test"):
+        line = f'{{"text": "{part}"}}\n' if "jsonl" in names else f"{part}\n"
+        (tmp_path / names.format(part)).write_text(line * 12)
+    (tmp_path / "notes.txt").write_text("not a part\n")
+    source = from_folder(tmp_path)
+    assert source.split.startswith("as given: one file a part")
+    assert {(part, line) for part, line in lines_of(source)} == {
+        (part, part) for part in ("train", "valid", "test")
+    }
+    (tmp_path / names.format("valid")).unlink()
+    assert from_folder(tmp_path).split.startswith("blocks of")
+
+
 def test_every_missing_part_is_named(folder: Path):
     (folder / "valid.txt").unlink()
     (folder / "test.txt").unlink()

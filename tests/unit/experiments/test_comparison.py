@@ -225,3 +225,15 @@ def test_perplexities_of_different_vocabularies_are_not_subtracted(tmp_path):
     rows = compare_runs(folders)
     assert rows[1].difference is None
     assert not same_text(rows[1].runs[0], rows[0].runs[0])
+
+
+def test_perplexities_of_other_tokens_of_the_same_files_are_not_subtracted(tmp_path):
+    folders = []
+    for name, (tokens, unknown) in {"a": (90, 7), "b": (99, 7), "c": (90, 8), "d": (90, 7)}.items():
+        folder = run_folder(tmp_path / name, Settings(recipe=name, lr=ord(name)), 90.0)
+        config = json.loads((folder / "config.json").read_text())
+        parts = {part: {"tokens": tokens, "unk": unknown} for part in ("train", "valid", "test")}
+        config["corpus"]["parts"] = parts
+        (folder / "config.json").write_text(json.dumps(config))
+        folders.append(folder)
+    assert [row.difference for row in compare_runs(folders)] == [None, None, None, 0.0]

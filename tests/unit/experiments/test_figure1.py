@@ -8,6 +8,7 @@ from tiedlm.analysis.plots import plot_theory
 from tiedlm.experiments import figure1
 from tiedlm.experiments.figure1 import (
     distances_by_point,
+    keep_figure1,
     read_figure1,
     restore_figure1,
     run_figure1,
@@ -62,6 +63,18 @@ def test_kept_runs_are_used_if_their_folder_is_gone(tmp_path):
     write_json(file, {"distance": 0.5})
     restore_figure1(results, folder)
     assert read_json(file) == {"distance": 0.5}
+
+
+def test_runs_are_kept_with_the_settings_of_each(tmp_path):
+    runs = [
+        {"beta": 0.0, "temperature": 10.0, "seed": seed, "environment": {"command": "before"},
+         "settings": TheoryRun((0.0, 10.0), seed, changes=changes).settings().to_dict()}
+        for seed, changes in ((1, {"precision": "bf16"}), (2, {"precision": "fp32", "threads": 2}))
+    ]  # fmt: skip
+    for _ in range(2):  # kept runs are kept again, with new ones
+        keep_figure1(runs, tmp_path / "results", "command")
+        restore_figure1(tmp_path / "results", tmp_path / "runs")
+        assert read_figure1(tmp_path / "runs") == runs
 
 
 def test_the_figure_has_both_panels(tmp_path):

@@ -4,6 +4,8 @@ import operator
 
 import pytest
 
+from tests_support import run_command
+from tiedlm.experiments import demo, reproduce
 from tiedlm.experiments.supervisor import ChildDied, Work, supervise
 from tiedlm.training.outcomes import OutOfTime, Stopped
 
@@ -32,3 +34,18 @@ def test_tasks_that_wait_for_a_missing_task_are_left_out():
     work = Work(operator.truediv, lambda *_: None, may_begin=lambda task: False)
     with pytest.raises(Stopped):
         supervise([1], work, at_once=1)
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "command"),
+    [(demo, "run_demo", ["demo"]), (reproduce, "run_cells", ["reproduce", "table1"])],
+)
+def test_a_killed_task_ends_a_command_with_one_line(capsys, monkeypatch, module, function, command):
+    def killed(*_, **__):
+        raise ChildDied("runs/a", -9)
+
+    monkeypatch.setattr(module, function, killed)
+    status, _, shown = run_command(capsys, *command)
+    assert status == 1
+    assert shown.count("\n") == 1
+    assert "error: runs/a: the process ended with -9; is there too little memory?" in shown
