@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from tiedlm.data.text import TextFacts, lacks_blanks, looks_tokenized
 from tiedlm.errors import UserError
 
 PARTS = ("train", "valid", "test")
+_HELD_OUT = {"valid", "validation", "val", "dev", "test"}
 _MANY = 20  # files; of more files, a single hash of all hashes is recorded
 
 
@@ -105,7 +107,8 @@ def from_folder(folder: Path, field: str = FIELD, cache: Path | None = None) -> 
     split, as :func:`from_many` does.
 
     Raises:
-        UserError: if only some of the parts are there, a file is empty, or there is no text.
+        UserError: if only some of the parts are there, a part is in several files, a file is
+            empty, or there is no text.
     """
     paths = {part: found for part in PARTS if (found := _part_file(folder, part)) is not None}
     paths = paths or _files_with_a_name_in_front(folder)
@@ -122,8 +125,29 @@ def from_folder(folder: Path, field: str = FIELD, cache: Path | None = None) -> 
             "valid.txt and test.txt (or give one file, which is split)"
         )
     names = [path.relative_to(folder).as_posix() for path in texts]
+    _refuse_parts(folder, names)
     named = dict(zip(names, texts, strict=True))
     return from_many(folder.resolve().name, str(folder), named, field, cache)
+
+
+def _refuse_parts(folder: Path, names: Iterable[str]) -> None:
+    """Refuse files that are named after parts, because a new split would train on a test text.
+
+    For example, they are ``train-00000-of-00002.parquet`` and ``test/0.txt``.
+    """
+    training: list[str] = []
+    held_out: list[str] = []
+    for name in names:
+        words = set(re.split(r"[-_./]", name.lower()))
+        is_training, is_held_out = "train" in words, not words.isdisjoint(_HELD_OUT)
+        if is_training != is_held_out:
+            (training if is_training else held_out).append(name)
+    if training and held_out:
+        raise UserError(
+            f"{folder} has files of several parts, such as {training[0]} and {held_out[0]}, which "
+            "a new split would mix; join the files of each part in train.txt, valid.txt and "
+            "test.txt, or name all files in a pattern to mix them"
+        )
 
 
 def text_files(folder: Path) -> list[Path]:

@@ -67,7 +67,25 @@ def test_files_of_parts_may_have_a_name_in_front(tmp_path: Path, names: str):
     assert {(part, line) for part, line in lines_of(source)} == {
         (part, part) for part in ("train", "valid", "test")
     }
-    (tmp_path / names.format("valid")).unlink()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-00000-of-00002.txt", "train-00001-of-00002.txt", "test-00000-of-00001.txt"),
+        ("train/0.txt", "train/1.txt", "dev/0.txt"),
+        ("wiki.train.txt", "wiki.test.txt"),
+    ],
+)
+def test_a_new_split_mixes_no_part_with_another(tmp_path: Path, names: tuple[str, ...]):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a line\n" * 12)
+    with pytest.raises(UserError, match=f"such as {names[0]} and {names[-1]}, which a new split"):
+        from_folder(tmp_path)
+    (tmp_path / names[-1]).unlink()
+    assert from_folder(tmp_path).split.startswith("blocks of")
+    (tmp_path / "test-and-train.txt").write_text("a line\n" * 12)
     assert from_folder(tmp_path).split.startswith("blocks of")
 
 
