@@ -74,9 +74,14 @@ def read_weights(path: Path, run_id: str = "") -> dict[str, Tensor]:
     """Return the tensors of a weights file, checked against its SHA-256.
 
     Raises:
-        UserError: if the file is missing or damaged, or another run's.
+        UserError: if the file is missing or damaged, another run's, or another program's.
     """
     tensors, metadata = read_tensors(path)
+    if "sha256" not in metadata:
+        raise UserError(
+            f"{path} has no SHA-256 to check it by: it is damaged, or another program than tiedlm "
+            "wrote it; open it with that program"
+        )
     if metadata.get("sha256") != _digest(tensors, run_id):
         raise UserError(
             f"{path} is damaged, or another run's: its SHA-256 is not the one it should have; "

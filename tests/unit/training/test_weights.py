@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.training.run import load_weights, save_weights
 
@@ -17,3 +19,12 @@ def test_a_parameter_of_any_shape_round_trips(tmp_path, shape):
     load_weights(loaded, tmp_path / "model.safetensors")
     assert torch.equal(loaded.network.gain, saved.network.gain)
     assert torch.equal(loaded.embedding.weight, saved.embedding.weight)
+
+
+def test_weights_that_another_program_wrote_are_named_as_such(tmp_path):
+    """For example, transformers writes an exported model again after it was trained further."""
+    model, path = LanguageModel(ModelConfig(vocab_size=5, d_embed=2)), tmp_path / "w.safetensors"
+    save_weights(model, path)
+    save_file(load_file(path), path, {"format": "pt"})
+    with pytest.raises(UserError, match=r"no SHA-256 to check it by: .* another program"):
+        load_weights(model, path)
