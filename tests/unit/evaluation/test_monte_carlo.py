@@ -42,6 +42,27 @@ def test_it_is_the_mean_probability_over_streams_that_each_have_their_own_masks(
     np.testing.assert_allclose(got, torch.cat(expected).numpy(), rtol=1e-5)
 
 
+def test_each_sample_has_recurrent_weights_of_its_own():
+    """The streams of a training batch share them, so samples read as a batch would, too."""
+    options = {"network": "awd_lstm", "options": {"dropconnect": 0.5}}
+    m = model(p=0.0, **options)
+    got = monte_carlo_losses(m, IDS, 3, window=20, seed=5)
+    torch.manual_seed(5)
+    m.train()
+    expected, states = [], [None] * 3
+    with torch.no_grad():
+        for start in (0, 20, 40):
+            tokens = torch.from_numpy(IDS[None, start : start + 21])
+            found = []
+            for k in range(3):
+                hidden, states[k] = m(tokens[:, :-1], states[k])
+                p = m.decode(hidden).softmax(-1).gather(2, tokens[:, 1:, None])[0, :, 0]
+                found.append(p)
+            expected.append(-torch.stack(found).mean(0).log())
+    np.testing.assert_allclose(got, torch.cat(expected).numpy(), rtol=1e-5)
+    assert not np.allclose(got, monte_carlo_losses(m, IDS, 1, window=20, seed=5))
+
+
 def test_the_mean_probability_beats_the_mean_sample():
     # By Jensen, -log of the mean is below the mean of -log. It is above the best sample's.
     m = model()
