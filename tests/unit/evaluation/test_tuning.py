@@ -16,11 +16,13 @@ from tiedlm.evaluation import (
     Methods,
     gradient_rms,
     method_losses,
+    readers,
     token_losses,
     tuning,
     with_temperature,
 )
 from tiedlm.evaluation.tuning import TrialLog, Tuner
+from tiedlm.evaluation.unfinished import Unfinished
 
 V = 12
 # A text that repeats itself, so that a cache and an adaptation help.
@@ -88,6 +90,20 @@ def test_a_rate_that_diverges_is_named_and_a_search_leaves_it(model):
     assert log.lines[0]["outcome"]["diverged"]
     assert math.isfinite(loss)
     assert best.lr < 1e4
+
+
+def test_what_was_saved_of_an_evaluation_that_diverges_is_removed(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "PART_WORDS", 5)
+    unfinished = Unfinished(tmp_path / "unfinished", {}, every=0.0)
+    methods = Methods(dynamic=Dynamic(rule="sgd", lr=1e6, decay=0.0))
+    saved = []
+    with pytest.raises(Diverged):
+        method_losses(
+            model, IDS, methods, unfinished=unfinished,
+            on_tokens=lambda count: saved.append(unfinished.path.exists()),
+        )  # fmt: skip
+    assert saved[-1]
+    assert not unfinished.path.parent.exists()
 
 
 def test_a_search_that_was_killed_runs_no_trial_twice(model, tmp_path):
