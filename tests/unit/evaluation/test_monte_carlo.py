@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from tiedlm.evaluation import monte_carlo_evaluate, monte_carlo_losses, token_losses
+from tiedlm.evaluation.methods import Methods
 from tiedlm.model import LanguageModel, ModelConfig
+from tiedlm.training import run_methods
+from tiedlm.training.method_request import Request
 
 IDS = np.random.default_rng(0).integers(0, 13, size=61)
 
@@ -89,3 +92,18 @@ def test_too_few_tokens_or_samples_are_refused():
         monte_carlo_losses(model(), IDS[:1], 2)
     with pytest.raises(ValueError, match="samples: expected at least 1"):
         monte_carlo_losses(model(), IDS, 0)
+
+
+def test_what_was_saved_on_one_kind_of_device_is_not_continued_on_another(tmp_path, monkeypatch):
+    """A GPU draws other masks, and the file of a CPU has no state of its generator."""
+    paths = []
+
+    def remember(*arguments, unfinished, **options):
+        paths.append(unfinished.path)
+
+    monkeypatch.setattr(run_methods, "monte_carlo_losses", remember)
+    for device in ("cpu", "meta", "cpu"):
+        run = run_methods.Evaluated(tmp_path, model().to(device), lambda: None)
+        run.__dict__["digest"] = "of the weights"
+        run.losses(IDS, Request(samples=2), Methods(), "")
+    assert paths[0] == paths[2] != paths[1]
