@@ -105,6 +105,17 @@ def test_words_that_no_text_had_do_not_tie(model):
     assert without.good == pytest.approx(words.surprisal[:-1].sum(), rel=1e-12)
 
 
+def test_a_model_may_have_no_share_in_a_mixture(model):
+    """The weights of the others sum to 1 up to rounding, here to a little more."""
+    fitted = [0.4687, 0.1184, 0.4095, 0.0034]
+    weights = [one / sum(fitted) for one in fitted]
+    assert sum(weights) > 1
+    others = [(model, weight) for weight in weights]
+    (found,) = score_words(model, VOCABULARY, read("the cat"), others)
+    (alone,) = score_words(model, VOCABULARY, read("the cat"))
+    np.testing.assert_allclose(found.surprisal, alone.surprisal, rtol=1e-12)
+
+
 def test_hypotheses_have_the_probability_of_their_pieces_mixed_or_not(model):
     lists = {"u": [Hypothesis(text, 0.0) for text in ("the cat", "日本語 zz", "")]}
     scored = pieces_of(model, "the cat", "日本語 zz", "")
