@@ -145,6 +145,12 @@ def _log_probs_of_pieces(
         return
     read = piece_sentences(lines, vocabulary, blank_lines=True)
     for words, one in zip(texts, score_words(model, vocabulary, read, others), strict=True):
+        if len(one.surprisal) != len(words) + 1:
+            raise UserError(
+                f"the pieces split {' '.join(words)[:80]!r} into {len(one.surprisal) - 1} words, "
+                f"and spaces into {len(words)}: an n-gram model cannot be mixed in word by word; "
+                "leave --arpa out"
+            )
         yield float(mix(words, -one.surprisal).sum())
 
 

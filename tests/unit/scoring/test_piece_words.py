@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tiedlm import LanguageModel, ModelConfig
 from tiedlm.analysis.piece_words import generate_words, next_piece_words
 from tiedlm.data.piece_form import BLANKS
-from tiedlm.data.pieces import train_pieces
+from tiedlm.data.pieces import PieceVocabulary, train_pieces
+from tiedlm.errors import UserError
 from tiedlm.scoring import score_sentences, sentences
 from tiedlm.scoring.nbest import Hypothesis
 from tiedlm.scoring.pair_files import Pair
@@ -132,6 +133,30 @@ def test_hypotheses_have_the_probability_of_their_pieces_mixed_or_not(model):
     before = [one.boundary[0] for one in scored]
     np.testing.assert_allclose(mixed, found + before, rtol=1e-9)
     assert seen == [(["the", "cat"], 3), (["日本語", "zz"], 3), ([], 1)]
+
+
+def word_piece_model():
+    """A model of pieces as of BERT: an apostrophe is a word, and other letters are unknown."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    pieces = ["[UNK]", "[SEP]", "the", "cat", "##s", "don", "'", "t"]
+    vocab = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocab=vocab, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    torch.manual_seed(0)
+    made = LanguageModel(ModelConfig(vocab_size=len(pieces), d_embed=6, d_hidden=6)).eval()
+    made.vocabulary = PieceVocabulary(tokenizer.to_str(), 1)
+    return made
+
+
+def test_words_that_the_pieces_split_in_another_way_are_not_mixed_with_an_n_gram_model():
+    made = word_piece_model()
+    lists = {"u": [Hypothesis("the cats", 0.0), Hypothesis("the cats don't", 0.0)]}
+    assert len(log_probs(made, made.vocabulary, lists, str.split)[0]) == 2
+    message = r"split \"the cats don't\" into 5 words, and spaces into 3: .* leave --arpa out"
+    with pytest.raises(UserError, match=message):
+        log_probs(made, made.vocabulary, lists, str.split, lambda words, values: values)
 
 
 def test_a_predicted_word_has_the_probability_that_score_gives(model):
