@@ -56,10 +56,11 @@ def generate(
     context_N = context_ids(run, vocabulary, context, tokenize)  # prints unknown words first
     print(context, end="", flush=True)
     starts_line = not context
+    options = {"temperature": temperature, "seed": seed, "banned": banned}
     if isinstance(vocabulary, PieceVocabulary):
-        texts = generate_words(model, context_N, words, temperature=temperature, seed=seed)
+        texts = generate_words(model, context_N, words, **options)
     else:
-        ids = sample(model, context_N, words, temperature=temperature, seed=seed, banned=banned)
+        ids = sample(model, context_N, words, **options)
         texts = (vocabulary.words[word_id] for word_id in ids)
     for text in texts:
         if text == EOS:

@@ -159,6 +159,14 @@ def test_words_that_the_pieces_split_in_another_way_are_not_mixed_with_an_n_gram
         log_probs(made, made.vocabulary, lists, str.split, lambda words, values: values)
 
 
+def test_a_banned_piece_is_never_sampled():
+    made = word_piece_model()
+    context = made.vocabulary.context("the")
+    assert "[UNK]" in list(generate_words(made, context, 50))
+    banned = (made.vocabulary.unk_id,)
+    assert "[UNK]" not in list(generate_words(made, context, 50, banned=banned))
+
+
 def test_a_predicted_word_has_the_probability_that_score_gives(model):
     context = VOCABULARY.context("The cat ")
     found, _ = next_piece_words(model, context, top=5, most=300)
