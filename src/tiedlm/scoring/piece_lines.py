@@ -64,8 +64,8 @@ def word_numbers(ids: Sequence[int], vocabulary: PieceVocabulary) -> list[int]:
 
 
 def _written(line: str, spans: Sequence[tuple[int, int]], numbers: Sequence[int]) -> Iterator[str]:
-    """Yield each word as it is written in the line."""
+    r"""Yield each word as it is written in the line, with ``\t`` for a tab inside it."""
     for number, pieces in groupby(zip(numbers, spans, strict=True), key=itemgetter(0)):
         if number:
             starts, ends = zip(*(span for _, span in pieces), strict=True)
-            yield line[min(starts) : max(ends)].strip(BLANKS)
+            yield line[min(starts) : max(ends)].strip(BLANKS).replace("\t", r"\t")

@@ -159,6 +159,18 @@ def test_words_that_the_pieces_split_in_another_way_are_not_mixed_with_an_n_gram
         log_probs(made, made.vocabulary, lists, str.split, lambda words, values: values)
 
 
+def test_a_tab_inside_a_word_does_not_cut_its_row():
+    """The pieces of some files begin a word at a blank only."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    vocab = {"<unk>": 0, "</s>": 1, "▁": 2, "a": 3, "b": 4}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    vocabulary = PieceVocabulary(tokenizer.to_str(), 1)
+    (line,) = sentences(["a\tb a"], vocabulary, tokenizer=False, blank_lines=False)
+    assert line.parts == (r"a\tb", "a")
+
+
 def test_a_banned_piece_is_never_sampled():
     made = word_piece_model()
     context = made.vocabulary.context("the")
