@@ -118,6 +118,19 @@ def test_a_mixture_is_at_least_as_good_on_validation_as_each_run(capsys, folder,
     assert (status, out.count("in the mixture")) == (0, 2), err
 
 
+def test_the_statistics_of_a_further_run_come_from_its_own_training_text(capsys, folder):
+    path = folder / "b" / "config.json"
+    config = json.loads(path.read_text())
+    half = {"fraction": 0.5, "skip": 0.5}
+    config["settings"] |= half | {"vocab_from": "whole"}
+    config["corpus"] |= half
+    path.write_text(json.dumps(config))
+    shutil.copytree(folder / "b", folder / "alone")
+    expected = perplexity(capsys, folder / "alone", "--dynamic")
+    perplexity(capsys, folder / "a", "--mix", folder / "b", "--dynamic")
+    assert perplexity(capsys, folder / "b", "--dynamic")["nll"] == expected["nll"]
+
+
 def test_monte_carlo_dropout_takes_a_temperature(capsys, folder):
     cold = perplexity(capsys, folder / "a", "--mc=2", "--temperature=1")
     fitted = perplexity(capsys, folder / "a", "--mc=2", "--temperature=fit", "--split=valid")
