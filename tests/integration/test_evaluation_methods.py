@@ -219,7 +219,8 @@ def test_a_run_that_cannot_be_written_is_evaluated_and_stopped(capsys, folder, m
         (["--dynamic", "--mc=2"], "--dynamic and --mc: it would adapt to one mask"),
         (["--cache", "--mc=2"], "--cache and --mc: each mask has hidden states of its own"),
         (["--temperature=hot"], "--temperature: expected a number or fit, got 'hot'"),
-        (["--temperature=0"], "--temperature: expected a positive number, got 0"),
+        (["--temperature=0"], "--temperature: expected a number from 0.001 to 1e6, or fit, got 0"),
+        (["--temperature=1e-40"], "expected a number from 0.001 to 1e6, or fit, got 1e-40"),
         (["--window=5", "--cache"], "--window has no effect with --cache; leave it out"),
         (["--tune"], "--tune needs --dynamic, --cache, --temperature fit or --mix"),
         (["--tune", "--temperature=1.2"], "--tune needs --dynamic"),
@@ -303,7 +304,7 @@ def test_pairs_and_lists_are_scored_by_a_mixture_with_a_temperature(capsys, fold
     [
         (["score", "--dynamic"], "--unit sentence does not: give --unit document"),
         (["score", "--adapt", "--cache"], "--adapt and --cache: give one of them"),
-        (["score", "--temperature=-1"], "--temperature: expected a positive number"),
+        (["score", "--temperature=-1"], "--temperature: expected a number from 0.001"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -149,8 +148,8 @@ def _temperature(text: str | None) -> float | Literal["fit"] | None:
         value = float(text)
     except ValueError as error:
         raise UserError(f"--temperature: expected a number or fit, got {text!r}") from error
-    if not 0 < value < math.inf:
-        raise UserError(f"--temperature: expected a positive number, got {text}")
+    if not 1e-3 <= value <= 1e6:  # the logits stay finite
+        raise UserError(f"--temperature: expected a number from 0.001 to 1e6, or fit, got {text}")
     return value
 
 
