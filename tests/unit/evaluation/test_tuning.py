@@ -23,6 +23,7 @@ from tiedlm.evaluation import (
 )
 from tiedlm.evaluation.tuning import TrialLog, Tuner
 from tiedlm.evaluation.unfinished import Unfinished
+from tiedlm.training.tuned import Tuned
 
 V = 12
 # A text that repeats itself, so that a cache and an adaptation help.
@@ -143,6 +144,15 @@ def test_statistics_of_another_model_are_refused(model):
         method_losses(model, IDS[:1], Methods())
     with pytest.raises(ValueError, match="ids: expected more than 5 words, got 5"):
         gradient_rms(model, IDS[:5])
+
+
+def test_two_commands_at_once_keep_the_settings_of_both(tmp_path):
+    first, second = Tuned(tmp_path, "digest"), Tuned(tmp_path, "digest")
+    first.put("cache", {"words": 1})
+    second.put("dynamic", {"lr": 2.0})
+    first.put("cache", {"words": 3})
+    found = Tuned(tmp_path, "digest").entries
+    assert found == {"cache": {"words": 3}, "dynamic": {"lr": 2.0}}
 
 
 def test_a_log_goes_on_after_a_line_cut_off_by_a_kill(tmp_path):
