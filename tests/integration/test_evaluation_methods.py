@@ -118,6 +118,18 @@ def test_a_mixture_is_at_least_as_good_on_validation_as_each_run(capsys, folder,
     assert (status, out.count("in the mixture")) == (0, 2), err
 
 
+def test_progress_names_the_run_of_a_mixture(capsys, folder, monkeypatch):
+    titles = []
+
+    def progress(self, title, total):
+        titles.append(title)
+        return lambda count: None
+
+    monkeypatch.setattr(run_methods.Evaluated, "counter", progress)
+    perplexity(capsys, folder / "a", "--mix", folder / "b")
+    assert titles[:2] == ["validation, run 1 of 2", "validation, run 2 of 2"]
+
+
 def test_the_statistics_of_a_further_run_come_from_its_own_training_text(capsys, folder):
     path = folder / "b" / "config.json"
     config = json.loads(path.read_text())
