@@ -159,6 +159,17 @@ def test_words_that_the_pieces_split_in_another_way_are_not_mixed_with_an_n_gram
         log_probs(made, made.vocabulary, lists, str.split, lambda words, values: values)
 
 
+@pytest.mark.parametrize("mix", [None, lambda words, values: values])
+def test_an_unknown_word_of_pieces_is_counted_and_costs_its_penalty(mix):
+    made = word_piece_model()
+    texts = ("the cats", "the zebra", "zebra the emu", "")
+    lists = {"u": [Hypothesis(text, 0.0) for text in texts]}
+    plain, share = log_probs(made, made.vocabulary, lists, str.split, mix)
+    dear, same = log_probs(made, made.vocabulary, lists, str.split, mix, unk_penalty=2.5)
+    assert share == same == 3 / 7
+    np.testing.assert_allclose(plain - dear, 2.5 * np.array([0, 1, 2, 0]), atol=1e-6)
+
+
 def test_a_tab_inside_a_word_does_not_cut_its_row():
     """The pieces of some files begin a word at a blank only."""
     from tokenizers import Tokenizer, models, pre_tokenizers
