@@ -321,6 +321,13 @@ def test_an_eos_stands_between_the_lines_of_a_context(tmp_path, context, is_raw,
     assert vocabulary.decode(ids.tolist()) == read.split()
 
 
+def test_a_line_that_is_generated_begins_without_a_blank(capsys, trained):
+    for seed in range(1, 5):  # some begin with an <eos>
+        flags = ["--words", "3", "--seed", seed]
+        _, out, _ = run(capsys, "generate", trained[1], "the cat\n", *flags)
+        assert "\n " not in out
+
+
 def test_a_context_of_several_sentences_is_split_as_the_corpus_was(capsys, tmp_path):
     line = "The cat doesn't see a dog. It sees the bird, and the bird sees it!\n"
     (tmp_path / "text.txt").write_text(line * 40)

@@ -55,7 +55,7 @@ def generate(
     banned = () if unk or vocabulary.unk_id is None else (vocabulary.unk_id,)
     context_N = context_ids(run, vocabulary, context, tokenize)  # prints unknown words first
     print(context, end="", flush=True)
-    starts_line = not context
+    starts_line = not context or context.endswith("\n")
     options = {"temperature": temperature, "seed": seed, "banned": banned}
     if isinstance(vocabulary, PieceVocabulary):
         texts = generate_words(model, context_N, words, **options)
