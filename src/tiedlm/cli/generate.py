@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tiedlm.cli.numbers import Seed, Whole
 from tiedlm.errors import UserError
@@ -56,7 +57,7 @@ def generate(
     context_N = context_ids(run, vocabulary, context, tokenize)  # prints unknown words first
     print(context, end="", flush=True)
     starts_line = not context or context.endswith("\n")
-    options = {"temperature": temperature, "seed": seed, "banned": banned}
+    options: dict[str, Any] = {"temperature": temperature, "seed": seed, "banned": banned}
     if isinstance(vocabulary, PieceVocabulary):
         texts = generate_words(model, context_N, words, **options)
     else:

@@ -92,11 +92,13 @@ def monte_carlo_losses(
 def _read(model: LanguageModel, tokens_KT: Tensor, state: State | None) -> tuple[Tensor, State]:
     """Read a window with masks of its own for each sample, as ``model`` does."""
     if not getattr(model.network, "shares_masks", False):
-        return model(tokens_KT, state)
-    states = [None] * len(tokens_KT) if state is None else split(state, len(tokens_KT))
+        together: tuple[Tensor, State] = model(tokens_KT, state)
+        return together
+    before: State = model.initial_state(len(tokens_KT)) if state is None else state
+    states = split(before, len(tokens_KT))
     found = [model(tokens_KT[k : k + 1], one) for k, one in enumerate(states)]
-    hidden, states = zip(*found, strict=True)
-    return torch.cat(hidden), join(states)
+    hidden, after = zip(*found, strict=True)
+    return torch.cat(hidden), join(after)
 
 
 def _tensors(
