@@ -40,8 +40,6 @@ def tensors(n, v, d):
 torch.manual_seed(0)
 loss(*tensors(64, 1000, dim)).backward()  # threads, GEMM kernels, autograd
 hidden, weight, targets = tensors(tokens, vocab, dim)
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 with open("/proc/self/clear_refs", "w") as file:
     file.write("5")  # the peak starts anew
 before = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()

@@ -113,11 +113,31 @@ def add_parts(parser: argparse.ArgumentParser, **parts: Iterable[str]) -> None:
         )  # fmt: skip
 
 
+class _OwnNames(argparse.Action):
+    """Keep run folders whose names differ, because the tables call a run by its folder's name."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Refuse two folders of the same name."""
+        names = [run.name for run in values]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            parser.error(f"two run folders are called {twice!r}; rename one of them")
+        setattr(namespace, self.dest, values)
+
+
 def measuring_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     """Return the parser of a study that measures finished runs, with --keep."""
     parser = study_parser(name, doc, out="folder for table.md")
     add_results(parser)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="finished run folder")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, action=_OwnNames, metavar="RUN", help="finished run folder"
+    )
     parser.add_argument(
         "--keep", action="store_true",
         help="write to --results too, replacing the last numbers of this study",

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from tests_support import run_command as run
-from tiedlm import matmul
+from tiedlm import Vocabulary, matmul
 from tiedlm.arithmetic import arithmetic, in_use
 from tiedlm.cli import main
 from tiedlm.evaluation import subspace
@@ -300,6 +300,32 @@ def test_predict_names_the_words_that_it_reads_as_unk(capsys, trained):
     assert status == 0
     assert json.loads(out)
     assert err == "read as <unk>: Blorbistan\n" or "blorbistan" in err
+
+
+@pytest.mark.parametrize(
+    ("context", "is_raw", "read"),
+    [
+        ("the cat\nsees", False, "<eos> the cat <eos> sees"),
+        ("the cat\r\n\n", False, "<eos> the cat <eos> <eos>"),
+        ("", False, "<eos>"),
+        ("The cat. Sees\n\nthe cat", True, "<eos> the cat . <eos> sees <eos> the cat"),
+        ("The cat.\n", True, "<eos> the cat . <eos>"),
+        ("\n", True, "<eos>"),
+    ],
+)
+def test_an_eos_stands_between_the_lines_of_a_context(tmp_path, context, is_raw, read):
+    from tiedlm.cli.models import context_ids
+
+    vocabulary = Vocabulary(["<eos>", "<unk>", "the", "cat", "sees", "."])
+    ids = context_ids(tmp_path, vocabulary, context, is_raw)
+    assert vocabulary.decode(ids.tolist()) == read.split()
+
+
+def test_a_line_that_is_generated_begins_without_a_blank(capsys, trained):
+    for seed in range(1, 5):  # some begin with an <eos>
+        flags = ["--words", "3", "--seed", seed]
+        _, out, _ = run(capsys, "generate", trained[1], "the cat\n", *flags)
+        assert "\n " not in out
 
 
 def test_a_context_of_several_sentences_is_split_as_the_corpus_was(capsys, tmp_path):

@@ -118,6 +118,31 @@ def test_a_mixture_is_at_least_as_good_on_validation_as_each_run(capsys, folder,
     assert (status, out.count("in the mixture")) == (0, 2), err
 
 
+def test_progress_names_the_run_of_a_mixture(capsys, folder, monkeypatch):
+    titles = []
+
+    def progress(self, title, total):
+        titles.append(title)
+        return lambda count: None
+
+    monkeypatch.setattr(run_methods.Evaluated, "counter", progress)
+    perplexity(capsys, folder / "a", "--mix", folder / "b")
+    assert titles[:2] == ["validation, run 1 of 2", "validation, run 2 of 2"]
+
+
+def test_the_statistics_of_a_further_run_come_from_its_own_training_text(capsys, folder):
+    path = folder / "b" / "config.json"
+    config = json.loads(path.read_text())
+    half = {"fraction": 0.5, "skip": 0.5}
+    config["settings"] |= half | {"vocab_from": "whole"}
+    config["corpus"] |= half
+    path.write_text(json.dumps(config))
+    shutil.copytree(folder / "b", folder / "alone")
+    expected = perplexity(capsys, folder / "alone", "--dynamic")
+    perplexity(capsys, folder / "a", "--mix", folder / "b", "--dynamic")
+    assert perplexity(capsys, folder / "b", "--dynamic")["nll"] == expected["nll"]
+
+
 def test_monte_carlo_dropout_takes_a_temperature(capsys, folder):
     cold = perplexity(capsys, folder / "a", "--mc=2", "--temperature=1")
     fitted = perplexity(capsys, folder / "a", "--mc=2", "--temperature=fit", "--split=valid")
@@ -206,7 +231,8 @@ def test_a_run_that_cannot_be_written_is_evaluated_and_stopped(capsys, folder, m
         (["--dynamic", "--mc=2"], "--dynamic and --mc: it would adapt to one mask"),
         (["--cache", "--mc=2"], "--cache and --mc: each mask has hidden states of its own"),
         (["--temperature=hot"], "--temperature: expected a number or fit, got 'hot'"),
-        (["--temperature=0"], "--temperature: expected a positive number, got 0"),
+        (["--temperature=0"], "--temperature: expected a number from 0.001 to 1e6, or fit, got 0"),
+        (["--temperature=1e-40"], "expected a number from 0.001 to 1e6, or fit, got 1e-40"),
         (["--window=5", "--cache"], "--window has no effect with --cache; leave it out"),
         (["--tune"], "--tune needs --dynamic, --cache, --temperature fit or --mix"),
         (["--tune", "--temperature=1.2"], "--tune needs --dynamic"),
@@ -290,7 +316,7 @@ def test_pairs_and_lists_are_scored_by_a_mixture_with_a_temperature(capsys, fold
     [
         (["score", "--dynamic"], "--unit sentence does not: give --unit document"),
         (["score", "--adapt", "--cache"], "--adapt and --cache: give one of them"),
-        (["score", "--temperature=-1"], "--temperature: expected a positive number"),
+        (["score", "--temperature=-1"], "--temperature: expected a number from 0.001"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

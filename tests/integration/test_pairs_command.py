@@ -108,6 +108,13 @@ def test_pairs_with_an_unknown_word_on_one_side_only_are_counted(capsys, trained
     assert "on one side only" not in assert_fine(capsys, "pairs", trained, path)[1]
 
 
+def test_pairs_without_a_word_are_counted_too(capsys, trained, tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_text("good\tbad\n<eos>\t<eos> <eos>\n")
+    out, _ = assert_fine(capsys, "pairs", trained, path, "--no-tokenize", "--json")
+    assert (json.loads(out)["pairs"], json.loads(out)["words"]) == (1, 0)
+
+
 def test_sums_are_those_of_score_per_sentence(capsys, trained, blimp, tmp_path):
     assert_fine(capsys, "pairs", trained, blimp, "--out", tmp_path / "pairs.tsv")
     found = rows(tmp_path / "pairs.tsv")

@@ -126,6 +126,20 @@ def test_json_lines_have_every_score_and_can_be_rescored_again(capsys, trained, 
     assert run(capsys, "rescore", trained, out, *flags)[1] == best
 
 
+def test_a_line_of_text_has_one_utterance(capsys, trained, tmp_path):
+    path = tmp_path / "list.jsonl"
+    entry = {"id": "u", "hypotheses": [{"text": "the\r\ncat\n", "score": 0}]}
+    path.write_text(json.dumps(entry) + "\n")
+    assert run(capsys, "rescore", trained, path)[1] == "u the cat\n"
+    for name in ("u 1", "", "u\n1"):
+        path.write_text(json.dumps(entry | {"id": name}) + "\n")
+        status, out, err = run(capsys, "rescore", trained, path)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert f"utterance {name!r} has a name that is not one word; give --json" in err
+        status, out, _ = run(capsys, "rescore", trained, path, "--json")
+        assert (status, json.loads(out)["id"]) == (0, name)
+
+
 def test_lists_are_not_overwritten(capsys, trained, lists):
     before = (lists / "lists.jsonl").read_bytes()
     path = lists / "lists.jsonl"

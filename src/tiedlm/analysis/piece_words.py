@@ -173,6 +173,7 @@ def generate_words(
     *,
     temperature: float = 1.0,
     seed: int = 1,
+    banned: tuple[int, ...] = (),
 ) -> Iterator[str]:
     """Yield words sampled one after another; ``<eos>`` is a word, too.
 
@@ -185,6 +186,7 @@ def generate_words(
         length: number of words to sample.
         temperature: divides the logits of each piece. At 0 the most probable piece is taken.
         seed: seed of the sampling.
+        banned: ids of pieces that are never sampled, such as the unknown one.
     """
     vocabulary = model.vocabulary
     assert isinstance(vocabulary, PieceVocabulary)
@@ -198,6 +200,7 @@ def generate_words(
         with model.mode(training=False):
             hidden, state = model(tokens, state)
             logits_V = model.decode(hidden[0, -1]).float()
+        logits_V[list(banned)] = -torch.inf
         if must_begin or len(pieces) >= LONGEST:
             logits_V = logits_V.masked_fill(~begins_V, -torch.inf)
         choice = draw(logits_V, temperature, generator)

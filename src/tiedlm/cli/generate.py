@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tiedlm.cli.numbers import Seed, Whole
 from tiedlm.errors import UserError
@@ -55,11 +56,12 @@ def generate(
     banned = () if unk or vocabulary.unk_id is None else (vocabulary.unk_id,)
     context_N = context_ids(run, vocabulary, context, tokenize)  # prints unknown words first
     print(context, end="", flush=True)
-    starts_line = not context
+    starts_line = not context or context.endswith("\n")
+    options: dict[str, Any] = {"temperature": temperature, "seed": seed, "banned": banned}
     if isinstance(vocabulary, PieceVocabulary):
-        texts = generate_words(model, context_N, words, temperature=temperature, seed=seed)
+        texts = generate_words(model, context_N, words, **options)
     else:
-        ids = sample(model, context_N, words, temperature=temperature, seed=seed, banned=banned)
+        ids = sample(model, context_N, words, **options)
         texts = (vocabulary.words[word_id] for word_id in ids)
     for text in texts:
         if text == EOS:

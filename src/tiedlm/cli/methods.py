@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +17,7 @@ from tiedlm.cli.numbers import MaybeWhole
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
-    from tiedlm.data import Corpus
+    from tiedlm.data import Corpus, Vocabulary
     from tiedlm.model import LanguageModel
     from tiedlm.scoring.methods import Member
     from tiedlm.training.method_request import Request, Resolved
@@ -149,8 +148,8 @@ def _temperature(text: str | None) -> float | Literal["fit"] | None:
         value = float(text)
     except ValueError as error:
         raise UserError(f"--temperature: expected a number or fit, got {text!r}") from error
-    if not 0 < value < math.inf:
-        raise UserError(f"--temperature: expected a positive number, got {text}")
+    if not 1e-3 <= value <= 1e6:  # the logits stay finite
+        raise UserError(f"--temperature: expected a number from 0.001 to 1e6, or fit, got {text}")
     return value
 
 
@@ -191,7 +190,7 @@ def load_mix(
     """Load the further runs of a mixture; the first run is loaded already.
 
     Args:
-        first: the first run, whose text is used for all.
+        first: the first run, whose text is evaluated with all.
         mix: the others.
         device: where the models go.
         shared: further arguments of :class:`Evaluated`.
@@ -219,8 +218,29 @@ def load_mix(
                 f"--mix {other} splits text by {theirs or 'spaces'}, {run} by {ours or 'spaces'}; "
                 "a mixture needs the same words"
             )
-        found.append(Evaluated(other, model, first.load_text, **shared))
+        found.append(Evaluated(other, model, _text_of(first, other, vocabulary), **shared))
     return found
+
+
+def _text_of(first: Evaluated, other: Path, vocabulary: Vocabulary) -> Callable[[], Corpus]:
+    """Return how to load the text of a further run: the first run's if both are the same.
+
+    What is measured and fitted on it is kept for the further run, which may be evaluated alone.
+    """
+    from tiedlm.cli.models import load_run_corpus
+    from tiedlm.training.run_files import corpus_info, text_hashes
+    from tiedlm.training.settings import Settings
+
+    ours, theirs = (
+        (text_hashes(info), info.get("fraction", 1.0), info.get("skip", 0.0))
+        for info in map(corpus_info, (first.folder, other))
+    )
+    if theirs == ours or not theirs[0]:
+        return first.load_text
+    advice = f"give its new place once, by `tiedlm evaluate {other} --data PLACE` and these flags"
+    return once(
+        lambda: load_run_corpus(other, Settings.of_run(other), None, vocabulary, advice=advice)
+    )
 
 
 def scoring_members(

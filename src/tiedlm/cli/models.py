@@ -153,17 +153,19 @@ def context_ids(
 ) -> npt.NDArray[np.int32]:
     """Encode a context the way the run's corpus was encoded, after an ``<eos>``.
 
+    An ``<eos>`` stands between its lines, and between the sentences of raw text.
+
     Args:
         run: the run folder.
         vocabulary: the vocabulary that gives the ids.
         context: the words so far.
-        is_raw: whether to tokenize it, with an ``<eos>`` between its sentences. None treats it
-            like the run's corpus.
+        is_raw: whether to tokenize it. None treats it like the run's corpus.
     """
     is_raw = splits_words(run, vocabulary, is_raw)
     if isinstance(vocabulary, PieceVocabulary):
         return vocabulary.context(context)
-    words = tokenize(context) if is_raw else context.split()
+    sentences = _sentences_of(context, is_raw)
+    words = [word for sentence in sentences for word in sentence]
     unknown = [word for word in words if word not in vocabulary]
     if unknown and vocabulary.unk_id is not None:
         advice = ""
@@ -171,8 +173,17 @@ def context_ids(
             advice = " (--tokenize splits raw text into words)"
         print(f"read as <unk>: {', '.join(dict.fromkeys(unknown))}{advice}", file=sys.stderr)
     ids = [np.array([vocabulary.eos_id], dtype=np.int32)]
-    for sentence in split_sentences(words) if is_raw else [words]:
+    for sentence in sentences:
         if len(ids) > 1:
             ids.append(ids[0])
         ids.append(vocabulary.encode(sentence))
     return np.concatenate(ids)
+
+
+def _sentences_of(context: str, is_raw: bool) -> list[list[str]]:
+    """Return the sentences of a context; the last one may be about to begin."""
+    lines = context.split("\n")
+    if not is_raw:
+        return [line.split() for line in lines]
+    found = [sentence for line in lines for sentence in split_sentences(tokenize(line))]
+    return [*found, []] if found and not lines[-1].strip() else found

@@ -149,7 +149,7 @@ def _advise(
     if vocabulary is not None and not looks_tokenized(texts):
         note(looks_raw(given[0].file))
     note_text(texts, notes_on_scored(marks.counts(), vocabulary))
-    note_unknown(run, total.unknown / total.words, "text")
+    note_unknown(run, total.unknown / max(total.words, 1), "text")
     if total.unknown_one_side:
         has, their = ("has", "its") if total.unknown_one_side == 1 else ("have", "their")
         note(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from tiedlm.scoring.arpa import Mixture
     from tiedlm.scoring.rescore import ScoredLists, Weights
 
+_LINE_ENDS = re.compile(r"[\r\n]+")  # as a JSON text may have them
 _LIST, _WEIGHTS, _NGRAMS, _OUTPUT, _MACHINE = help_groups(
     "List", "Weights", "N-gram model", "Output", "Machine"
 )
@@ -105,6 +108,8 @@ def rescore(
     keep_input(out, *files_of(nbest), *inputs, *model_files(run))
     mixture = None if arpa is None else ngrams.Mixture(ngrams.load_arpa(arpa), arpa_weight)
     lists = read_nbest(nbest, acoustic_cost, lm_cost)
+    if not json_:
+        _check_names(lists)
     references = read_table(tune) if tune is not None else None
     model, vocabulary = load_model(run, device)
     members = scoring_members(run, model, flags or TemperatureFlags(), device)
@@ -127,6 +132,15 @@ def rescore(
     else:
         write_text(out, text)
     print("\n".join(lines), file=sys.stderr)
+
+
+def _check_names(utterances: Iterable[str]) -> None:
+    """Refuse names of utterances that a line of a name and words cannot hold."""
+    for name in utterances:
+        if name.split() != [name]:
+            raise UserError(
+                f"utterance {name!r} has a name that is not one word; give --json, or rename it"
+            )
 
 
 def _counts(
@@ -221,7 +235,7 @@ def _as_text(scored: ScoredLists, weights: Weights) -> str:
     """Return a line per utterance: its name and its best hypothesis."""
     best = scored.best(weights)
     return "".join(
-        f"{utterance} {hypotheses[index].text}".rstrip() + "\n"
+        f"{utterance} {_LINE_ENDS.sub(' ', hypotheses[index].text)}".rstrip() + "\n"
         for (utterance, hypotheses), index in zip(scored.nbest.items(), best, strict=True)
     )
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from tiedlm.evaluation.cache import Cache, CacheMemory, mixed_losses
-from tiedlm.evaluation.dynamic import Adapter, Dynamic
+from tiedlm.evaluation.dynamic import Adapter, Diverged, Dynamic
 from tiedlm.evaluation.readers import DynamicReader, PlainReader, Reader
 from tiedlm.evaluation.unfinished import Unfinished
 from tiedlm.model import LanguageModel
@@ -121,13 +121,18 @@ def read_losses(
             found |= memory.tensors(number)
         return found
 
-    while (done := reader.position) < len(ids) - 1:
-        hidden_TH, targets_T, nll_GT = reader.read()
-        found = tuple(memory.log_probs(hidden_TH, targets_T, -nll_GT[0]) for memory in memories)
-        parts.append(combine(Part(nll_GT, found)).float().cpu().numpy())
-        on_tokens(reader.position - done)
+    try:
+        while (done := reader.position) < len(ids) - 1:
+            hidden_TH, targets_T, nll_GT = reader.read()
+            found = tuple(memory.log_probs(hidden_TH, targets_T, -nll_GT[0]) for memory in memories)
+            parts.append(combine(Part(nll_GT, found)).float().cpu().numpy())
+            on_tokens(reader.position - done)
+            if unfinished is not None:
+                unfinished.checkpoint(tensors)
+    except Diverged:  # the same call would only diverge again
         if unfinished is not None:
-            unfinished.checkpoint(tensors)
+            unfinished.finish()
+        raise
     if unfinished is not None:
         unfinished.finish()
     return np.concatenate(parts, axis=1)

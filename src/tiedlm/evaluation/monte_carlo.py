@@ -3,7 +3,8 @@ r"""Average a word's probability over sampled dropout masks (Monte-Carlo dropout
 .. math:: p(w_t \mid w_{<t}) \approx \frac{1}{K} \sum_{k=1}^K p(w_t \mid w_{<t}, m_k)
 
 The m_k are dropout masks as in training: a new one is drawn for each window of text. The K samples
-read the text as a batch, and each carries its own state.
+read the text as a batch, and each carries its own state. The streams of a batch share the masks of
+DropConnect, so with it the samples are read one after another.
 
 Source: Gal and Ghahramani (2016), section 5, the rows "MC" quoted in Table 3 of Inan et al. (2017).
 
@@ -25,7 +26,7 @@ from tiedlm.data.streams import release
 from tiedlm.evaluation.perplexity import Evaluation, summarize, target_losses
 from tiedlm.evaluation.unfinished import Unfinished, saved_state, state_tensors
 from tiedlm.model import LanguageModel
-from tiedlm.networks.state import State
+from tiedlm.networks.state import State, join, split
 
 
 def monte_carlo_losses(
@@ -74,7 +75,7 @@ def monte_carlo_losses(
         for start in range(first, len(ids) - 1, window):
             window_ids = np.asarray(ids[start : start + window + 1], dtype=np.int64)
             tokens_KT = torch.from_numpy(window_ids).to(device).expand(samples, -1)
-            hidden, state = model(tokens_KT[:, :-1], state)
+            hidden, state = _read(model, tokens_KT[:, :-1], state)
             nll_KT = target_losses(model, model.decoder.project(hidden), tokens_KT[:, 1:])
             mean_T = math.log(samples) - torch.logsumexp(-nll_KT.double(), dim=0)
             end = start + len(window_ids) - 1
@@ -86,6 +87,18 @@ def monte_carlo_losses(
     if unfinished is not None:
         unfinished.finish()
     return losses
+
+
+def _read(model: LanguageModel, tokens_KT: Tensor, state: State | None) -> tuple[Tensor, State]:
+    """Read a window with masks of its own for each sample, as ``model`` does."""
+    if not getattr(model.network, "shares_masks", False):
+        together: tuple[Tensor, State] = model(tokens_KT, state)
+        return together
+    before: State = model.initial_state(len(tokens_KT)) if state is None else state
+    states = split(before, len(tokens_KT))
+    found = [model(tokens_KT[k : k + 1], one) for k, one in enumerate(states)]
+    hidden, after = zip(*found, strict=True)
+    return torch.cat(hidden), join(after)
 
 
 def _tensors(

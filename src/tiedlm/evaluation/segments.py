@@ -53,7 +53,7 @@ class SegmentWindow(NamedTuple):
 
 def segments_for(model: LanguageModel, tokens: int) -> int:
     """Return the number of segments in which a text is read fastest; 1 means one stream."""
-    if not model.network.forgets:
+    if not model.network.forgets or not model.initial_state(1):  # or carries nothing
         return 1
     count = WIDE_SEGMENTS if model.config.d_hidden >= WIDE else SEGMENTS
     return count if tokens >= count * LEAST_LENGTH else 1

@@ -54,6 +54,9 @@ class Update:
         epsilon: float,
         decay: float,
     ) -> None:
+        if weight.dim() == 0:  # a single number
+            weight, trained = weight.view(1), trained.view(1)
+            rms = None if rms is None else rms.view(1)
         self.weight, self.trained, self.rms = weight, trained.contiguous(), rms
         self.lr, self.epsilon, self.rate = lr, epsilon, decay
         parts = (part for part in (weight, self.trained, rms) if part is not None)
@@ -65,6 +68,7 @@ class Update:
 
     def dense(self, grad: Tensor) -> None:
         """Update with a gradient of the parameter's shape."""
+        grad = grad.view_as(self.weight)
         if not self._compiled(None, grad.contiguous(), None):
             for rows in self._blocks():
                 self._block(rows, grad[rows])

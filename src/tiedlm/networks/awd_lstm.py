@@ -206,6 +206,11 @@ class AWDLSTM(nn.Module):
             for d_input, width in zip(inputs, self.widths, strict=True)
         )
 
+    @property
+    def shares_masks(self) -> bool:
+        """Whether the streams of a batch share a mask: those of DropConnect."""
+        return self.dropconnect > 0
+
     def typed_layers(self) -> Iterator[AWDLayer]:
         """Yield the layers, the first one first."""
         for layer in self.layers:

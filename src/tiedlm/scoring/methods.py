@@ -99,7 +99,12 @@ class _Stream:
         p_TK = scores_TK.softmax(dim=-1)
         p_TV = torch.zeros_like(log_p_TV).index_add_(1, words_K, p_TK)
         self.hidden_MH, self.words_M = keys_KH[-cache.words :], words_K[-cache.words :]
-        mixed_TV = (p_TV * cache.weight + log_p_TV.exp() * (1 - cache.weight)).log()
+        if cache.weight == 0:
+            return log_p_TV
+        # In logarithms: the probability of an improbable word may be too small for a float.
+        mixed_TV = torch.logaddexp(
+            math.log1p(-cache.weight) + log_p_TV, math.log(cache.weight) + p_TV.log()
+        )
         first = int(entries == 0)  # the cache is still empty
         return torch.cat([log_p_TV[:first], mixed_TV[first:]])
 

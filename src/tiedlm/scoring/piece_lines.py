@@ -7,6 +7,8 @@ before the word.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
@@ -62,10 +64,8 @@ def word_numbers(ids: Sequence[int], vocabulary: PieceVocabulary) -> list[int]:
 
 
 def _written(line: str, spans: Sequence[tuple[int, int]], numbers: Sequence[int]) -> Iterator[str]:
-    """Yield each word as it is written in the line."""
-    first = last = 0
-    for word in range(1, max(numbers, default=0) + 1):
-        last = first + numbers[first:].count(word)
-        start = min(start for start, _ in spans[first:last])
-        yield line[start : max(end for _, end in spans[first:last])].strip(BLANKS)
-        first = last
+    r"""Yield each word as it is written in the line, with ``\t`` for a tab inside it."""
+    for number, pieces in groupby(zip(numbers, spans, strict=True), key=itemgetter(0)):
+        if number:
+            starts, ends = zip(*(span for _, span in pieces), strict=True)
+            yield line[min(starts) : max(ends)].strip(BLANKS).replace("\t", r"\t")

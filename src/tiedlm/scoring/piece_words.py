@@ -76,7 +76,7 @@ def score_words(
     """
     starts_V = word_starts(vocabulary).to(model.embedding.weight)
     if others:
-        rest = 1 - sum(weight for _, weight in others)
+        rest = max(0.0, 1 - sum(weight for _, weight in others))  # below 0 by rounding only
         members = [Member(model, weight=rest)]
         members += [Member(other, weight=weight) for other, weight in others]
         scored = score_with_methods(

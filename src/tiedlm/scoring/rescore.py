@@ -18,7 +18,7 @@ from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
 from tiedlm.scoring.nbest import NBest
-from tiedlm.scoring.piece_lines import piece_sentences
+from tiedlm.scoring.piece_lines import piece_sentences, word_numbers
 from tiedlm.scoring.piece_words import score_words
 from tiedlm.scoring.prefixes import mixed_log_probs
 from tiedlm.scoring.wer import word_errors
@@ -83,8 +83,8 @@ def log_probs(
 ) -> tuple[Floats, float]:
     r"""Return the log-probability of every hypothesis, and the share of unknown words.
 
-    If the model reads pieces, the log-probability of a text is the sum over its pieces, and no word
-    is unknown.
+    If the model reads pieces, the log-probability of a text is the sum over its pieces. A word is
+    unknown if a piece of it is, which only pieces of a file can be.
 
     An unknown word has the probability :math:`p(\langle unk \rangle) \, e^{-penalty}`. With a
     penalty of log m, m unknown words share the probability of ``<unk>`` equally.
@@ -111,7 +111,11 @@ def log_probs(
         block = [split(text) for text in texts[first : first + BLOCK]]
         if isinstance(vocabulary, PieceVocabulary):
             words += sum(len(text) for text in block)
-            totals += _log_probs_of_pieces(model, vocabulary, block, mix, others)
+            for total, count in _log_probs_of_pieces(
+                model, vocabulary, block, mix, unk_penalty, others
+            ):
+                totals.append(total)
+                unknown += count
             continue
         ids = [vocabulary.encode(text) for text in block]
         words += sum(len(text) for text in block)
@@ -134,18 +138,33 @@ def _log_probs_of_pieces(
     vocabulary: PieceVocabulary,
     texts: Sequence[Sequence[str]],
     mix: Callable[[Sequence[str], Floats], Floats] | None,
+    unk_penalty: float,
     others: Sequence[tuple[LanguageModel, float]],
-) -> Iterator[float]:
-    """Yield the log-probability of each text: of its pieces, or of its words with ``mix``."""
+) -> Iterator[tuple[float, int]]:
+    """Yield the log-probability of each text, and how many of its words are unknown.
+
+    The log-probability is of its pieces, or of its words with ``mix``.
+    """
     lines = [" ".join(words) for words in texts]
     if mix is None:
         ids = [vocabulary.split(line).ids for line in lines]
         found = mixed_log_probs(model, others, ids, vocabulary.eos_id)
-        yield from (float(values.sum()) for values in found)
+        for values, row in zip(found, ids, strict=True):
+            numbers = np.array(word_numbers(row.tolist(), vocabulary))
+            unknown = len(set(numbers[row == vocabulary.unk_id].tolist()))
+            yield float(values.sum()) - unk_penalty * unknown, unknown
         return
     read = piece_sentences(lines, vocabulary, blank_lines=True)
     for words, one in zip(texts, score_words(model, vocabulary, read, others), strict=True):
-        yield float(mix(words, -one.surprisal).sum())
+        if len(one.surprisal) != len(words) + 1:
+            raise UserError(
+                f"the pieces split {' '.join(words)[:80]!r} into {len(one.surprisal) - 1} words, "
+                f"and spaces into {len(words)}: an n-gram model cannot be mixed in word by word; "
+                "leave --arpa out"
+            )
+        is_unknown = one.sentence.ids == vocabulary.unk_id
+        values = -one.surprisal - unk_penalty * is_unknown
+        yield float(mix(words, values).sum()), int(is_unknown.sum())
 
 
 class ScoredLists:

@@ -206,6 +206,9 @@ class Evaluated:
         on_tokens = self.counter(title, len(ids) - 1)
         if request.samples is not None:
             options = {"window": request.window, "seed": request.seed}
+            device = self.model.embedding.weight.device.type
+            if device != "cpu":  # each kind of device draws masks of its own
+                key["device"] = device
             return monte_carlo_losses(
                 with_temperature(self.model, methods.temperature),
                 ids,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
@@ -47,9 +46,8 @@ def mixture_weights(
     trial = {"method": "mixture", "members": members, "text": text_digest(ids)[:16]}
     found = first.log.find(trial)
     if found is None:
-        title = partial("validation, run {} of {}".format, len(runs))
         rows = [
-            run.losses(ids, request, one.methods, title(number))
+            run.losses(ids, request, one.methods, f"validation, run {number} of {len(runs)}")
             for number, (run, request, one) in enumerate(
                 zip(runs, requests, resolved, strict=True), start=1
             )

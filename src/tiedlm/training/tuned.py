@@ -79,7 +79,9 @@ class Tuned:
         entry = json.loads(json.dumps(entry))
         if self.entries.get(key) == entry:
             return
-        self.entries[key] = entry
+        # Another command may have written the file since it was read.
+        written = Tuned(self.path.parent, self.digest).entries if write else {}
+        self.entries = {**self.entries, **written, key: entry}
         if not write:
             return
         write_json(self.path, {"format": 1, "weights": self.digest, "tuned": self.entries})

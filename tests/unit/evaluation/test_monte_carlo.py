@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from tiedlm.evaluation import monte_carlo_evaluate, monte_carlo_losses, token_losses
+from tiedlm.evaluation.methods import Methods
 from tiedlm.model import LanguageModel, ModelConfig
+from tiedlm.training import run_methods
+from tiedlm.training.method_request import Request
 
 IDS = np.random.default_rng(0).integers(0, 13, size=61)
 
@@ -42,6 +45,27 @@ def test_it_is_the_mean_probability_over_streams_that_each_have_their_own_masks(
     np.testing.assert_allclose(got, torch.cat(expected).numpy(), rtol=1e-5)
 
 
+def test_each_sample_has_recurrent_weights_of_its_own():
+    """The streams of a training batch share them, so samples read as a batch would, too."""
+    options = {"network": "awd_lstm", "options": {"dropconnect": 0.5}}
+    m = model(p=0.0, **options)
+    got = monte_carlo_losses(m, IDS, 3, window=20, seed=5)
+    torch.manual_seed(5)
+    m.train()
+    expected, states = [], [None] * 3
+    with torch.no_grad():
+        for start in (0, 20, 40):
+            tokens = torch.from_numpy(IDS[None, start : start + 21])
+            found = []
+            for k in range(3):
+                hidden, states[k] = m(tokens[:, :-1], states[k])
+                p = m.decode(hidden).softmax(-1).gather(2, tokens[:, 1:, None])[0, :, 0]
+                found.append(p)
+            expected.append(-torch.stack(found).mean(0).log())
+    np.testing.assert_allclose(got, torch.cat(expected).numpy(), rtol=1e-5)
+    assert not np.allclose(got, monte_carlo_losses(m, IDS, 1, window=20, seed=5))
+
+
 def test_the_mean_probability_beats_the_mean_sample():
     # By Jensen, -log of the mean is below the mean of -log. It is above the best sample's.
     m = model()
@@ -68,3 +92,18 @@ def test_too_few_tokens_or_samples_are_refused():
         monte_carlo_losses(model(), IDS[:1], 2)
     with pytest.raises(ValueError, match="samples: expected at least 1"):
         monte_carlo_losses(model(), IDS, 0)
+
+
+def test_what_was_saved_on_one_kind_of_device_is_not_continued_on_another(tmp_path, monkeypatch):
+    """A GPU draws other masks, and the file of a CPU has no state of its generator."""
+    paths = []
+
+    def remember(*arguments, unfinished, **options):
+        paths.append(unfinished.path)
+
+    monkeypatch.setattr(run_methods, "monte_carlo_losses", remember)
+    for device in ("cpu", "meta", "cpu"):
+        run = run_methods.Evaluated(tmp_path, model().to(device), lambda: None)
+        run.__dict__["digest"] = "of the weights"
+        run.losses(IDS, Request(samples=2), Methods(), "")
+    assert paths[0] == paths[2] != paths[1]

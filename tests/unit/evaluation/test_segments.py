@@ -1,5 +1,7 @@
 """Reading in segments equals reading one stream, for models that forget and that do not."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,12 @@ def test_a_short_text_is_read_as_one_stream():
     enough = segments.SEGMENTS * segments.LEAST_LENGTH
     assert segments.segments_for(model(), enough) == segments.SEGMENTS
     assert segments.segments_for(model(), enough - 1) == 1
+
+
+def test_a_network_that_carries_no_state_is_read_as_one_stream():
+    stateless = SimpleNamespace(forgets=True)
+    m = SimpleNamespace(network=stateless, config=model().config, initial_state=lambda streams: ())
+    assert segments.segments_for(m, 10**6) == 1
 
 
 def test_a_wide_model_is_read_in_more_segments():

@@ -16,11 +16,14 @@ from tiedlm.evaluation import (
     Methods,
     gradient_rms,
     method_losses,
+    readers,
     token_losses,
     tuning,
     with_temperature,
 )
 from tiedlm.evaluation.tuning import TrialLog, Tuner
+from tiedlm.evaluation.unfinished import Unfinished
+from tiedlm.training.tuned import Tuned
 
 V = 12
 # A text that repeats itself, so that a cache and an adaptation help.
@@ -90,6 +93,20 @@ def test_a_rate_that_diverges_is_named_and_a_search_leaves_it(model):
     assert best.lr < 1e4
 
 
+def test_what_was_saved_of_an_evaluation_that_diverges_is_removed(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "PART_WORDS", 5)
+    unfinished = Unfinished(tmp_path / "unfinished", {}, every=0.0)
+    methods = Methods(dynamic=Dynamic(rule="sgd", lr=1e6, decay=0.0))
+    saved = []
+    with pytest.raises(Diverged):
+        method_losses(
+            model, IDS, methods, unfinished=unfinished,
+            on_tokens=lambda count: saved.append(unfinished.path.exists()),
+        )  # fmt: skip
+    assert saved[-1]
+    assert not unfinished.path.parent.exists()
+
+
 def test_a_search_that_was_killed_runs_no_trial_twice(model, tmp_path):
     path = tmp_path / "tuning.jsonl"
     first = Tuner(model, IDS, log=TrialLog(path)).dynamic(Dynamic(rule="sgd", lr=0.5, decay=0.0))
@@ -127,6 +144,15 @@ def test_statistics_of_another_model_are_refused(model):
         method_losses(model, IDS[:1], Methods())
     with pytest.raises(ValueError, match="ids: expected more than 5 words, got 5"):
         gradient_rms(model, IDS[:5])
+
+
+def test_two_commands_at_once_keep_the_settings_of_both(tmp_path):
+    first, second = Tuned(tmp_path, "digest"), Tuned(tmp_path, "digest")
+    first.put("cache", {"words": 1})
+    second.put("dynamic", {"lr": 2.0})
+    first.put("cache", {"words": 3})
+    found = Tuned(tmp_path, "digest").entries
+    assert found == {"cache": {"words": 3}, "dynamic": {"lr": 2.0}}
 
 
 def test_a_log_goes_on_after_a_line_cut_off_by_a_kill(tmp_path):

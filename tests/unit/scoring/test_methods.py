@@ -17,6 +17,7 @@ from tiedlm.evaluation import (
 from tiedlm.scoring import methods, score_in_order, sentences
 from tiedlm.scoring.methods import Member, score_with_methods
 from tiedlm.scoring.prefixes import mixed_log_probs, sequence_log_probs
+from tiedlm.scoring.sentence import Sentence
 
 WORDS = Vocabulary(["<eos>", "<unk>", *"abcdefg"])
 LINES = ["a b c a b", "c", "d e f g a b c a", "a b c d e a"] * 3
@@ -72,6 +73,19 @@ def test_a_document_has_the_losses_of_the_evaluation(monkeypatch):
     found = np.concatenate([one.surprisal for one in scored])
     assert np.isnan(found[0])
     np.testing.assert_allclose(found[1:], mixture_losses(np.stack(losses), [0.5, 0.5]), atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.2])
+def test_a_cache_leaves_every_word_a_probability(weight):
+    """A model may give a word outside of the cache less than the smallest float."""
+    m, ids = model(), np.arange(len(WORDS))
+    chosen = Methods(temperature=1e-4, cache=Cache(words=3, theta=0.0, weight=weight))
+    losses = method_losses(m, ids, chosen)
+    assert losses.max() > 800
+    one = Sentence(1, 1, tuple(WORDS.words), ids)
+    (found,) = score_with_methods([Member(m, chosen)], [one], start=None, carry_state=True)
+    np.testing.assert_allclose(found.surprisal[1:], losses, rtol=1e-6)
+    assert np.isfinite(found.entropy[1:]).all()
 
 
 def test_sequences_are_mixed_word_by_word():

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tiedlm import LanguageModel, ModelConfig
 from tiedlm.analysis.piece_words import generate_words, next_piece_words
 from tiedlm.data.piece_form import BLANKS
-from tiedlm.data.pieces import train_pieces
+from tiedlm.data.pieces import PieceVocabulary, train_pieces
+from tiedlm.errors import UserError
 from tiedlm.scoring import score_sentences, sentences
 from tiedlm.scoring.nbest import Hypothesis
 from tiedlm.scoring.pair_files import Pair
@@ -105,6 +106,17 @@ def test_words_that_no_text_had_do_not_tie(model):
     assert without.good == pytest.approx(words.surprisal[:-1].sum(), rel=1e-12)
 
 
+def test_a_model_may_have_no_share_in_a_mixture(model):
+    """The weights of the others sum to 1 up to rounding, here to a little more."""
+    fitted = [0.4687, 0.1184, 0.4095, 0.0034]
+    weights = [one / sum(fitted) for one in fitted]
+    assert sum(weights) > 1
+    others = [(model, weight) for weight in weights]
+    (found,) = score_words(model, VOCABULARY, read("the cat"), others)
+    (alone,) = score_words(model, VOCABULARY, read("the cat"))
+    np.testing.assert_allclose(found.surprisal, alone.surprisal, rtol=1e-12)
+
+
 def test_hypotheses_have_the_probability_of_their_pieces_mixed_or_not(model):
     lists = {"u": [Hypothesis(text, 0.0) for text in ("the cat", "日本語 zz", "")]}
     scored = pieces_of(model, "the cat", "日本語 zz", "")
@@ -121,6 +133,61 @@ def test_hypotheses_have_the_probability_of_their_pieces_mixed_or_not(model):
     before = [one.boundary[0] for one in scored]
     np.testing.assert_allclose(mixed, found + before, rtol=1e-9)
     assert seen == [(["the", "cat"], 3), (["日本語", "zz"], 3), ([], 1)]
+
+
+def word_piece_model():
+    """A model of pieces as of BERT: an apostrophe is a word, and other letters are unknown."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    pieces = ["[UNK]", "[SEP]", "the", "cat", "##s", "don", "'", "t"]
+    vocab = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocab=vocab, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    torch.manual_seed(0)
+    made = LanguageModel(ModelConfig(vocab_size=len(pieces), d_embed=6, d_hidden=6)).eval()
+    made.vocabulary = PieceVocabulary(tokenizer.to_str(), 1)
+    return made
+
+
+def test_words_that_the_pieces_split_in_another_way_are_not_mixed_with_an_n_gram_model():
+    made = word_piece_model()
+    lists = {"u": [Hypothesis("the cats", 0.0), Hypothesis("the cats don't", 0.0)]}
+    assert len(log_probs(made, made.vocabulary, lists, str.split)[0]) == 2
+    message = r"split \"the cats don't\" into 5 words, and spaces into 3: .* leave --arpa out"
+    with pytest.raises(UserError, match=message):
+        log_probs(made, made.vocabulary, lists, str.split, lambda words, values: values)
+
+
+@pytest.mark.parametrize("mix", [None, lambda words, values: values])
+def test_an_unknown_word_of_pieces_is_counted_and_costs_its_penalty(mix):
+    made = word_piece_model()
+    texts = ("the cats", "the zebra", "zebra the emu", "")
+    lists = {"u": [Hypothesis(text, 0.0) for text in texts]}
+    plain, share = log_probs(made, made.vocabulary, lists, str.split, mix)
+    dear, same = log_probs(made, made.vocabulary, lists, str.split, mix, unk_penalty=2.5)
+    assert share == same == 3 / 7
+    np.testing.assert_allclose(plain - dear, 2.5 * np.array([0, 1, 2, 0]), atol=1e-6)
+
+
+def test_a_tab_inside_a_word_does_not_cut_its_row():
+    """The pieces of some files begin a word at a blank only."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    vocab = {"<unk>": 0, "</s>": 1, "▁": 2, "a": 3, "b": 4}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    vocabulary = PieceVocabulary(tokenizer.to_str(), 1)
+    (line,) = sentences(["a\tb a"], vocabulary, tokenizer=False, blank_lines=False)
+    assert line.parts == (r"a\tb", "a")
+
+
+def test_a_banned_piece_is_never_sampled():
+    made = word_piece_model()
+    context = made.vocabulary.context("the")
+    assert "[UNK]" in list(generate_words(made, context, 50))
+    banned = (made.vocabulary.unk_id,)
+    assert "[UNK]" not in list(generate_words(made, context, 50, banned=banned))
 
 
 def test_a_predicted_word_has_the_probability_that_score_gives(model):

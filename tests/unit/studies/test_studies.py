@@ -66,6 +66,15 @@ def test_a_mistake_is_one_line_and_exit_status_2(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["evaluation_methods", "high_temperature", "monte_carlo"])
+def test_runs_are_told_apart_by_their_names(name, monkeypatch, capsys):
+    """Otherwise the gain of the second would be measured against the first."""
+    monkeypatch.setattr("sys.argv", [f"/x/{name}.py", "a/seed1", "b/seed2", "b/seed1"])
+    with pytest.raises(SystemExit, match="2"):
+        importlib.import_module(f"studies.{name}").main()
+    assert "two run folders are called 'seed1'; rename one" in capsys.readouterr().err
+
+
 def test_a_command_may_be_typed_again_in_a_shell(monkeypatch):
     monkeypatch.setattr("sys.argv", ["/x/studies/semantic.py", "--only", "label smoothing 0.1"])
     assert harness.command() == "python -m studies.semantic --only 'label smoothing 0.1'"

@@ -290,7 +290,7 @@ def test_a_strangers_metrics_are_no_numbers_of_ours(tmp_path):
 
 
 def scored_by_command(capsys, folder, text, tmp_path):
-    (tmp_path / "text.txt").write_text(text)
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
     command = ["score", folder, tmp_path / "text.txt", "--precision", "fp32"]
     status, table, err = run_command(capsys, *command)
     assert status == 0, err
@@ -301,6 +301,7 @@ def scored_by_command(capsys, folder, text, tmp_path):
 def test_the_table_is_that_of_score(runs, capsys, tmp_path, name):
     folder, _, page = runs
     text = "the cat sees the zebra\n\ndog dog hears . The cat .\n" + "the cat " * 200 + "\nnow\n"
+    text += "the\u2028cat\x0csees\n"  # marks that end no line
     *steps, last = page.ask("surprisal", text=text, runs=[name])
     table, err = scored_by_command(capsys, folder / name, text, tmp_path)
     ours, theirs = (

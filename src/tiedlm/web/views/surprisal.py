@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
@@ -18,6 +19,7 @@ from tiedlm.web.asked import Asked
 from tiedlm.web.runs import Loaded, Pending, Run
 from tiedlm.web.views import Answer
 
+_LINE_END = re.compile(r"\r\n?|\n")  # other marks, as U+2028, end no line in `tiedlm score` either
 WORDS = 48  # words read at a time; other requests are answered in between
 
 
@@ -39,7 +41,7 @@ def answer(runs: Sequence[Run], asked: Asked) -> Iterator[Answer]:
 
 def _of_run(loaded: Loaded, text: str) -> Iterator[Answer]:
     vocabulary = loaded.vocabulary
-    lines = text.splitlines()
+    lines = _LINE_END.split(text)
     found: list[Scored] = []
     for scored in score_stepwise(loaded, lines):
         found += scored
