@@ -188,6 +188,26 @@ def test_a_stopped_evaluation_goes_on(capsys, folder, flags, monkeypatch):
     assert not (folder / "a" / "unfinished").exists()
 
 
+def test_a_stopped_mixture_reads_no_finished_run_again(capsys, folder, monkeypatch):
+    monkeypatch.setattr(readers, "PART_WORDS", 100)
+    flags = ["--dynamic", "--mix", folder / "b"]
+    expected = perplexity(capsys, folder / "a", *flags)
+    counted, titles = iter(range(100)), []
+    with monkeypatch.context() as patch:
+        patch.setattr(signals, "stop_signals", lambda: nullcontext(lambda: next(counted) == 5))
+        assert run(capsys, "evaluate", folder / "a", *flags)[0] == 130
+    assert all(list((folder / name / "unfinished").iterdir()) for name in "ab")
+    counter = run_methods.Evaluated.counter
+    monkeypatch.setattr(
+        run_methods.Evaluated,
+        "counter",
+        lambda self, title, total: titles.append(title) or counter(self, title, total),
+    )
+    assert perplexity(capsys, folder / "a", *flags) == expected
+    assert titles == [f"{folder / 'b'} (2 of 2)"]
+    assert not any((folder / name / "unfinished").exists() for name in "ab")
+
+
 def test_a_default_of_ours_is_not_called_published(capsys, folder):
     status, out, err = run(capsys, "evaluate", folder / "a", "--dynamic", "--dynamic-rule=sgd")
     assert status == 0, err

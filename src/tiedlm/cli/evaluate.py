@@ -136,6 +136,7 @@ def _with_methods(
     import numpy as np
 
     from tiedlm.evaluation import mixture_losses
+    from tiedlm.evaluation.unfinished import read_passes
     from tiedlm.training.run_methods import Evaluated
     from tiedlm.training.run_mixture import mixture_weights
 
@@ -153,14 +154,13 @@ def _with_methods(
             requests = [request] * len(runs)
             weights, source = mixture_weights(runs, requests, resolved, tune_words)
         names = [str(one.folder) for one in runs]
-        losses = np.stack(
-            [
-                one.losses(ids, request, settings.methods, f"{name} ({number} of {len(runs)})")
-                for number, (one, name, settings) in enumerate(
-                    zip(runs, names, resolved, strict=True), start=1
-                )
-            ]
-        )
+        passes = [
+            one.as_pass(ids, request, settings.methods, f"{name} ({number} of {len(runs)})")
+            for number, (one, name, settings) in enumerate(
+                zip(runs, names, resolved, strict=True), start=1
+            )
+        ]
+        losses = np.stack(read_passes(passes))
     if len(runs) == 1:
         return losses[0], described(resolved[0]), said
     lines = []

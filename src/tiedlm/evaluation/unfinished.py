@@ -1,7 +1,8 @@
 """Save the progress of a long evaluation, so that the same call can continue it.
 
 Each evaluation has one file. Its name is a digest of everything on which the results depend: the
-weights, the text and the settings. The file is replaced as a whole, and removed at the end.
+weights, the text and the settings. The file is replaced as a whole, and removed at the end. If
+several evaluations are needed together, the losses of those that are finished are kept as well.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -79,18 +81,48 @@ class Unfinished:
         stops, now = self.stop(), time.monotonic()
         if not stops and now - self._last < max(self.every, LEAST_PAUSE * self._took):
             return
-        data = {name: part.detach().cpu().contiguous() for name, part in tensors().items()}
-        write_bytes(self.path, save(data))
+        self.save(tensors())
         self._last = time.monotonic()
         self._took = self._last - now
         if stops:
             raise Interrupted
+
+    def save(self, tensors: Mapping[str, Tensor]) -> None:
+        """Save tensors, which :meth:`restore` will return."""
+        data = {name: part.detach().cpu().contiguous() for name, part in tensors.items()}
+        write_bytes(self.path, save(data))
 
     def finish(self) -> None:
         """Remove the file, and its folder if nothing else is in it."""
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
             self.path.parent.rmdir()
+
+
+class Pass(NamedTuple):
+    """One of several evaluations whose losses are needed together.
+
+    Args:
+        place: where its losses are kept once it is finished; None if nothing can be kept.
+        losses: evaluates, and goes on where an earlier call was interrupted.
+    """
+
+    place: Unfinished | None
+    losses: Callable[[], npt.NDArray[np.floating]]
+
+
+def read_passes(passes: Sequence[Pass]) -> list[npt.NDArray[np.floating]]:
+    """Return the losses of several passes; one that is finished is kept until all are."""
+    found = []
+    for number, (place, losses) in enumerate(passes, start=1):
+        kept = None if place is None else place.restore()
+        found.append(losses() if kept is None else kept["losses"].numpy())
+        if kept is None and place is not None and number < len(passes):
+            place.save({"losses": torch.from_numpy(found[-1])})
+    for place, _ in passes:
+        if place is not None:
+            place.finish()
+    return found
 
 
 def text_digest(ids: npt.NDArray[np.integer]) -> str:

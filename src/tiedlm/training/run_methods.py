@@ -35,7 +35,7 @@ from tiedlm.evaluation.monte_carlo import monte_carlo_losses
 from tiedlm.evaluation.perplexity import perplexity
 from tiedlm.evaluation.temperature import GRID, with_temperature
 from tiedlm.evaluation.tuning import CACHE_WORDS, TrialLog, Tuner, no_progress, temperature_outcome
-from tiedlm.evaluation.unfinished import Unfinished, never, text_digest
+from tiedlm.evaluation.unfinished import Pass, Unfinished, never, read_passes, text_digest
 from tiedlm.files import write_bytes
 from tiedlm.model import LanguageModel
 from tiedlm.training.method_request import (
@@ -202,19 +202,16 @@ class Evaluated:
                 f"--cache-words {methods.cache.words}: the text has only {len(ids):,} words; take "
                 "fewer"
             )
-        key: dict[str, Any] = {"text": text_digest(ids), "methods": dataclasses.asdict(methods)}
+        unfinished = self.unfinished(self._key(ids, request, methods))
         on_tokens = self.counter(title, len(ids) - 1)
         if request.samples is not None:
-            options = {"window": request.window, "seed": request.seed}
-            device = self.model.embedding.weight.device.type
-            if device != "cpu":  # each kind of device draws masks of its own
-                key["device"] = device
             return monte_carlo_losses(
                 with_temperature(self.model, methods.temperature),
                 ids,
                 request.samples,
-                **options,
-                unfinished=self.unfinished(key | options | {"samples": request.samples}),
+                window=request.window,
+                seed=request.seed,
+                unfinished=unfinished,
                 on_tokens=on_tokens,
             )
         return method_losses(
@@ -222,9 +219,28 @@ class Evaluated:
             ids,
             methods,
             rms=self.rms_for(methods.dynamic),
-            unfinished=self.unfinished(key),
+            unfinished=unfinished,
             on_tokens=on_tokens,
         )
+
+    def as_pass(
+        self, ids: npt.NDArray[np.integer], request: Request, methods: Methods, title: str
+    ) -> Pass:
+        """Return :meth:`losses` as one of several passes, for ``read_passes``."""
+        place = self.unfinished({**self._key(ids, request, methods), "finished": True})
+        return Pass(place, lambda: self.losses(ids, request, methods, title))
+
+    def _key(
+        self, ids: npt.NDArray[np.integer], request: Request, methods: Methods
+    ) -> dict[str, Any]:
+        """Return what the losses of a text depend on, besides the model."""
+        key: dict[str, Any] = {"text": text_digest(ids), "methods": dataclasses.asdict(methods)}
+        if request.samples is not None:
+            key |= {"samples": request.samples, "window": request.window, "seed": request.seed}
+            device = self.model.embedding.weight.device.type
+            if device != "cpu":  # each kind of device draws masks of its own
+                key["device"] = device
+        return key
 
     def resolve(self, request: Request) -> Resolved:
         """Return the settings of all methods; fit the temperature if the request says "fit"."""
@@ -296,11 +312,11 @@ class Evaluated:
         }  # fmt: skip
         found = self.log.find(trial)
         if found is None:
-            rows = [
-                self.losses(ids, request, Methods(temperature=one), f"tune: temperature {one}")
+            passes = [
+                self.as_pass(ids, request, Methods(temperature=one), f"tune: temperature {one}")
                 for one in GRID
             ]
-            found = temperature_outcome(np.stack(rows))
+            found = temperature_outcome(np.stack(read_passes(passes)))
             self.log.add(trial, found)
         return float(found["temperature"]), float(found["loss"])
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tiedlm.evaluation.mixture import fit_weights
 from tiedlm.evaluation.perplexity import perplexity
-from tiedlm.evaluation.unfinished import text_digest
+from tiedlm.evaluation.unfinished import read_passes, text_digest
 from tiedlm.training.method_request import FITTED, Request, Resolved
 from tiedlm.training.run_methods import FIT_WORDS, Evaluated
 from tiedlm.training.tuned import LOG
@@ -46,17 +46,17 @@ def mixture_weights(
     trial = {"method": "mixture", "members": members, "text": text_digest(ids)[:16]}
     found = first.log.find(trial)
     if found is None:
-        rows = [
-            run.losses(ids, request, one.methods, f"validation, run {number} of {len(runs)}")
+        passes = [
+            run.as_pass(ids, request, one.methods, f"validation, run {number} of {len(runs)}")
             for number, (run, request, one) in enumerate(
                 zip(runs, requests, resolved, strict=True), start=1
             )
         ]
-        losses_KN = np.stack(rows)
+        losses_KN = np.stack(read_passes(passes))
         fitted = [round(float(one), 4) for one in fit_weights(losses_KN)]
         found = {
             "weights": [one / sum(fitted) for one in fitted],
-            "perplexities": [perplexity(float(row.mean(dtype=np.float64)), 1) for row in rows],
+            "perplexities": [perplexity(float(row.mean(dtype=np.float64)), 1) for row in losses_KN],
         }
         first.log.add(trial, found)
     names = [str(run.folder) for run in runs]
