@@ -120,7 +120,7 @@ def _check_options(
     for name, value in whole.items():
         if value is not None and value < 1:
             raise UserError(f"--{name}: expected at least 1, got {value}")
-    if budget is not None and budget <= 0:
+    if budget is not None and not budget > 0:
         raise UserError(f"--budget: expected minutes above 0, got {budget:g}")
     has_cells = what in ("table1", "table2")
     if only and not has_cells:
