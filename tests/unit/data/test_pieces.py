@@ -102,8 +102,13 @@ def test_ctrl_c_ends_the_training_of_pieces_while_it_waits_for_text(monkeypatch,
             seen.append(1)
             yield "the dogs"
 
-    with pytest.raises(KeyboardInterrupt):
-        train_pieces(lines(), kind, 300)
+    # A shell's background jobs ignore SIGINT, and so would this test in one.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_pieces(lines(), kind, 300)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not seen
     reading = {*threading.enumerate()} - others
     go_on.set()
