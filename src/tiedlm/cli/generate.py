@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tiedlm.cli.numbers import Seed, Whole
+from tiedlm.cli.numbers import Seed, Whole, keeps_logits_finite
 from tiedlm.errors import UserError
 
 
@@ -49,7 +49,7 @@ def generate(
 
     if words < 1:
         raise UserError(f"--words: expected at least 1, got {words}")
-    if temperature != 0 and not 1e-3 <= temperature <= 1e6:
+    if temperature != 0 and not keeps_logits_finite(temperature):
         raise UserError(f"--temperature: expected 0, or from 0.001 to 1e6, got {temperature}")
     check_context("generate", run, context)
     model, vocabulary = load_model(run)

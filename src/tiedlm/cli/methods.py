@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from tiedlm.cli import leave, note
-from tiedlm.cli.numbers import MaybeWhole
+from tiedlm.cli.numbers import MaybeWhole, keeps_logits_finite
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _temperature(text: str | None) -> float | Literal["fit"] | None:
         value = float(text)
     except ValueError as error:
         raise UserError(f"--temperature: expected a number or fit, got {text!r}") from error
-    if not 1e-3 <= value <= 1e6:  # the logits stay finite
+    if not keeps_logits_finite(value):
         raise UserError(f"--temperature: expected a number from 0.001 to 1e6, or fit, got {text}")
     return value
 
@@ -227,9 +227,7 @@ def _text_of(first: Evaluated, other: Path, vocabulary: Vocabulary) -> Callable[
 
     What is measured and fitted on it is kept for the further run, which may be evaluated alone.
     """
-    from tiedlm.cli.models import load_run_corpus
     from tiedlm.training.run_files import corpus_info, text_hashes
-    from tiedlm.training.settings import Settings
 
     ours, theirs = (
         (text_hashes(info), info.get("fraction", 1.0), info.get("skip", 0.0))
@@ -237,10 +235,16 @@ def _text_of(first: Evaluated, other: Path, vocabulary: Vocabulary) -> Callable[
     )
     if theirs == ours or not theirs[0]:
         return first.load_text
-    advice = f"give its new place once, by `tiedlm evaluate {other} --data PLACE` and these flags"
-    return once(
-        lambda: load_run_corpus(other, Settings.of_run(other), None, vocabulary, advice=advice)
-    )
+    return _own_text(other, vocabulary)
+
+
+def _own_text(run: Path, vocabulary: Vocabulary) -> Callable[[], Corpus]:
+    """Return how to load the text that a run was trained on, at most once."""
+    from tiedlm.cli.models import load_run_corpus
+    from tiedlm.training.settings import Settings
+
+    advice = f"give its new place once, by `tiedlm evaluate {run} --data PLACE` and these flags"
+    return once(lambda: load_run_corpus(run, Settings.of_run(run), None, vocabulary, advice=advice))
 
 
 def scoring_members(
@@ -271,24 +275,17 @@ def scoring_members(
 
 def _members(run: Path, model: LanguageModel, flags: TemperatureFlags, device: str) -> list[Member]:
     """Do the work of :func:`scoring_members` in float32."""
-    from tiedlm.cli.models import load_run_corpus
     from tiedlm.scoring.methods import Member
     from tiedlm.training.run_methods import Evaluated
     from tiedlm.training.run_mixture import mixture_weights
-    from tiedlm.training.settings import Settings
 
     request = request_of(flags)
     if request == type(request)() and flags.mix is None:
         return [Member(model)]
 
-    @once
-    def load_text() -> Corpus:
-        assert model.vocabulary is not None
-        advice = f"give its new place once, by `tiedlm evaluate {run} --data PLACE` and these flags"
-        return load_run_corpus(run, Settings.of_run(run), None, model.vocabulary, advice=advice)
-
+    assert model.vocabulary is not None
     with evaluated(run) as shared:
-        first = Evaluated(run, model, load_text, **shared)
+        first = Evaluated(run, model, _own_text(run, model.vocabulary), **shared)
         runs = [first, *load_mix(first, flags.mix, device, **shared)]
         resolved = [one.resolve(request) for one in runs]
         weights, source = [1.0], ""

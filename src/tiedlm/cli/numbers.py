@@ -50,6 +50,11 @@ def word_count(kind: type, tokens: Sequence[Token]) -> int:
     return parse_words(tokens[0].value)
 
 
+def keeps_logits_finite(temperature: float) -> bool:
+    """Tell whether logits divided by a temperature stay finite: from 0.001 to 1e6."""
+    return 1e-3 <= temperature <= 1e6
+
+
 def plain_text(kind: type, tokens: Sequence[Token]) -> str:
     """Return the text unchanged."""
     return tokens[0].value
