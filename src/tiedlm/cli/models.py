@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tiedlm.cli import note, temporary_cache, until_the_end
-from tiedlm.data import Corpus, Vocabulary, split_sentences, tokenize
+from tiedlm.data import Corpus, Vocabulary, tokenize
 from tiedlm.data.check import LACKS_BLANKS
 from tiedlm.data.find import is_missing
 from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.data.text import lacks_blanks
+from tiedlm.data.tokenizer import sentences_of
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
 from tiedlm.training.hardware import choose_device, fast_arithmetic
@@ -183,7 +184,5 @@ def context_ids(
 def _sentences_of(context: str, is_raw: bool) -> list[list[str]]:
     """Return the sentences of a context; the last one may be about to begin."""
     lines = context.split("\n")
-    if not is_raw:
-        return [line.split() for line in lines]
-    found = [sentence for line in lines for sentence in split_sentences(tokenize(line))]
-    return [*found, []] if found and not lines[-1].strip() else found
+    found = [sentence for line in lines for sentence in sentences_of(line, not is_raw)]
+    return [*found, []] if is_raw and found and not lines[-1].strip() else found

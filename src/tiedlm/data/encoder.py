@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from tiedlm.data.marks import Marks
 from tiedlm.data.number_words import number_words
-from tiedlm.data.tokenizer import EOS, UNK, split_sentences, tokenize
+from tiedlm.data.tokenizer import EOS, UNK, sentences_of
 from tiedlm.data.vocabulary import Ids, Vocabulary
 
 _Types = defaultdict[str, int]
@@ -120,7 +120,7 @@ class WordEncoder:
         numbers, lengths = array("i"), []
         for line in lines:
             before = len(numbers)
-            sentences = [line.split()] if self.tokenized else split_sentences(tokenize(line))
+            sentences = sentences_of(line, self.tokenized)
             marks.see(line, sentences)
             for words in sentences:
                 numbers.extend(map(types.__getitem__, words))

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from tiedlm import files
 from tiedlm.data.interruptible import interruptible
 from tiedlm.data.piece_form import BLANKS, Form, shown
-from tiedlm.data.tokenizer import EOS, split_sentences, tokenize
+from tiedlm.data.tokenizer import EOS, sentences_of
 from tiedlm.data.vocabulary import Ids, Vocabulary
 from tiedlm.errors import UserError, require
 
@@ -272,8 +272,9 @@ def count_words(line: str, tokenized: bool) -> int:
         tokenized: whether words are separated by blanks and the line has one ``<eos>``. Otherwise
             the line is tokenized, and every sentence in it has one.
     """
-    sentences = [line.split()] if tokenized else split_sentences(tokenize(line))
-    return sum(len(words) + (not words or words[-1] != EOS) for words in sentences)
+    return sum(
+        len(words) + (not words or words[-1] != EOS) for words in sentences_of(line, tokenized)
+    )
 
 
 def read_json_text(path: Path) -> str:

@@ -195,3 +195,13 @@ def split_sentences(words: Iterable[str]) -> list[list[str]]:
     if current:
         sentences.append(current)
     return sentences
+
+
+def sentences_of(line: str, tokenized: bool) -> list[list[str]]:
+    """Return the sentences of a line: its words, or those of each sentence of raw text.
+
+    Args:
+        line: the line.
+        tokenized: whether words are separated by blanks and the line is one sentence.
+    """
+    return [line.split()] if tokenized else split_sentences(tokenize(line))

@@ -12,10 +12,11 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
-from tiedlm.data import EOS, Vocabulary, split_sentences, tokenize
+from tiedlm.data import EOS, Vocabulary, tokenize
 from tiedlm.data.marks import Marks
 from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.data.text import lines_of
+from tiedlm.data.tokenizer import sentences_of
 from tiedlm.errors import UserError
 from tiedlm.files import reading
 from tiedlm.scoring.piece_lines import piece_sentences
@@ -87,7 +88,7 @@ def sentences(
     number = 0
     for line_number, line in enumerate(lines, start=1):
         parts = tuple(line.split())
-        cut = split_sentences(tokenize(line)) if tokenizer else [list(parts)]
+        cut = sentences_of(line, not tokenizer)
         if marks is not None:
             marks.see(line, cut)
         origin = chain.from_iterable(
