@@ -53,11 +53,7 @@ def check_memory(state: Memory, shape: tuple[int, int, int, int]) -> None:
     Raises:
         ValueError: naming the tensor, its shape and the expected one.
     """
-    for name, tensor, expected in zip(
-        state._fields, state, (shape, shape, (1, *shape[1:3])), strict=True
-    ):
-        if tuple(tensor.shape) != expected:
-            raise ValueError(f"state.{name}: expected {expected}, got {tuple(tensor.shape)}")
+    states.check_shapes(state, (shape, shape, (1, *shape[1:3])))
 
 
 class LayerMasks(NamedTuple):

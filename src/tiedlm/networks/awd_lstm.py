@@ -21,6 +21,7 @@ from tiedlm.networks.lstm import lstm_layer_reference
 from tiedlm.networks.lstm_function import lstm_layer
 from tiedlm.networks.network import register
 from tiedlm.networks.options import option
+from tiedlm.networks.state import check_shapes
 from tiedlm.tracing import needs_plain_operations
 
 if TYPE_CHECKING:
@@ -244,9 +245,8 @@ class AWDLSTM(nn.Module):
             raise ValueError("x: expected one step or more, got none")
         state = self.initial_state(batch_size) if state is None else state
         expected = (1, batch_size, sum(self.widths))
-        for name, part in zip(AWDState._fields, state, strict=True):
-            if tuple(part.shape) != expected:  # compiled kernels would read beyond its end
-                raise ValueError(f"state.{name}: expected {expected}, got {tuple(part.shape)}")
+        # Compiled kernels would read beyond the end of a smaller state.
+        check_shapes(AWDState(*state), (expected, expected))
         if self.training or torch.is_grad_enabled():
             return self._run(x_TBE, state, self._layer_function(x_TBE))
         dtype = next(self.typed_layers()).bias_ih.dtype

@@ -26,6 +26,17 @@ def map_state(function: Callable[[Tensor], Tensor], state: S) -> S:
     return _like(state, map(function, state))
 
 
+def check_shapes(state: State, shapes: Iterable[tuple[int, ...]]) -> None:
+    """Check the shapes of a state's tensors.
+
+    Raises:
+        ValueError: naming the tensor, its shape and the expected one.
+    """
+    for (name, part), expected in zip(named(state).items(), shapes, strict=True):
+        if tuple(part.shape) != expected:
+            raise ValueError(f"state.{name}: expected {expected}, got {tuple(part.shape)}")
+
+
 def detach(state: S) -> S:
     """Return the state cut off from the graph: no gradient flows into the last window."""
     return map_state(Tensor.detach, state)
