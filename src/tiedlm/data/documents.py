@@ -19,7 +19,7 @@ _KINDS: dict[str, Kind] = {
     **dict.fromkeys((".jsonl", ".ndjson"), "records"),
     ".parquet": "parquet",
 }
-_LINE_END = re.compile("\r\n|\r|\n")
+LINE_END = re.compile("\r\n|\r|\n")  # other marks, such as U+2028, end no line
 _TEXT_TYPE = re.compile("(large_)?string|dictionary<values=(large_)?string")
 _ROWS = 256  # read at a time
 _TOGETHER = 1 << 18  # characters of records that are yielded at a time
@@ -102,7 +102,7 @@ def _record_documents(records: Iterator[tuple[str, str]], field: str) -> Iterato
                 f"{place}: {field!r} holds {text[error.start]!r}, half a character; remove it"
             ) from error
         found.begins.append(len(found.lines))
-        found.lines.extend(_LINE_END.split(text.removesuffix("\n").removesuffix("\r")))
+        found.lines.extend(LINE_END.split(text.removesuffix("\n").removesuffix("\r")))
         size += len(text)
         if size >= _TOGETHER:
             yield found

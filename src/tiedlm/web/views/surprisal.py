@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import math
-import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from tiedlm.data.documents import LINE_END
 from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.errors import UserError
 from tiedlm.scoring import Scored, Sentence, score_in_order, score_sentences, sentences
@@ -19,7 +19,6 @@ from tiedlm.web.asked import Asked
 from tiedlm.web.runs import Loaded, Pending, Run
 from tiedlm.web.views import Answer
 
-_LINE_END = re.compile(r"\r\n?|\n")  # other marks, as U+2028, end no line in `tiedlm score` either
 WORDS = 48  # words read at a time; other requests are answered in between
 
 
@@ -41,7 +40,7 @@ def answer(runs: Sequence[Run], asked: Asked) -> Iterator[Answer]:
 
 def _of_run(loaded: Loaded, text: str) -> Iterator[Answer]:
     vocabulary = loaded.vocabulary
-    lines = _LINE_END.split(text)
+    lines = LINE_END.split(text)  # as `tiedlm score` does
     found: list[Scored] = []
     for scored in score_stepwise(loaded, lines):
         found += scored
