@@ -201,6 +201,34 @@ def name_of(text: str) -> str:
     return f"{NAME}-{text}"
 
 
+class Progress(NamedTuple):
+    """How far some cells are.
+
+    Args:
+        tried: validation perplexities of the search, by cell and point.
+        chosen: the point of each cell whose search is over.
+        counting: the finished runs of the chosen points with the other seeds.
+        finished: all finished runs.
+        gone: names of the runs that diverged, of all cells.
+    """
+
+    tried: dict[Cell, dict[Point, float]]
+    chosen: dict[Cell, Point]
+    counting: Runs
+    finished: Runs
+    gone: set[str]
+
+
+def progress(cells: Iterable[Cell], options: argparse.Namespace) -> Progress:
+    """Return how far these cells are, with the runs of --out and the kept ones."""
+    search, gone = search_jobs(cells, options), diverged(options)
+    found = with_kept(KEPT, search, options.results)
+    tried = tried_points(search, found, gone)
+    chosen = choices(tried)
+    counting = with_kept(KEPT, counted_jobs(chosen, options), options.results)
+    return Progress(tried, chosen, counting, found | counting, gone)
+
+
 def train_missing(jobs: Runs, options: argparse.Namespace, deadline: float) -> bool:
     """Train the runs that have no result, and return whether none is left.
 
@@ -222,15 +250,14 @@ def train_group(cells: Sequence[Cell], options: argparse.Namespace, deadline: fl
     """Search and repeat the cells of a network, and return whether nothing is left to do."""
     search = search_jobs(cells, options)
     while True:
-        found = with_kept(KEPT, search, options.results)
-        tried = tried_points(search, found, diverged(options))
+        now = progress(cells, options)
         wanted = {
             (cell, point): search[cell, point]
             for cell in cells
-            for point in next_points(tried[cell])
+            for point in next_points(now.tried[cell])
         }
         if not wanted:
-            return train_missing(counted_jobs(choices(tried), options), options, deadline)
+            return train_missing(counted_jobs(now.chosen, options), options, deadline)
         if not train_missing(wanted, options, deadline):
             return False
 
@@ -266,34 +293,6 @@ def arguments() -> argparse.Namespace:
     parser = training_parser(NAME, __doc__, seeds=3, precision=True, show=True)
     add_parts(parser, texts=TEXTS, networks=NETWORKS, cells=MODELS)
     return parser.parse_args()
-
-
-class Progress(NamedTuple):
-    """How far some cells are.
-
-    Args:
-        tried: validation perplexities of the search, by cell and point.
-        chosen: the point of each cell whose search is over.
-        counting: the finished runs of the chosen points with the other seeds.
-        finished: all finished runs.
-        gone: names of the runs that diverged, of all cells.
-    """
-
-    tried: dict[Cell, dict[Point, float]]
-    chosen: dict[Cell, Point]
-    counting: Runs
-    finished: Runs
-    gone: set[str]
-
-
-def progress(cells: Iterable[Cell], options: argparse.Namespace) -> Progress:
-    """Return how far these cells are, with the runs of --out and the kept ones."""
-    search, gone = search_jobs(cells, options), diverged(options)
-    found = with_kept(KEPT, search, options.results)
-    tried = tried_points(search, found, gone)
-    chosen = choices(tried)
-    counting = with_kept(KEPT, counted_jobs(chosen, options), options.results)
-    return Progress(tried, chosen, counting, found | counting, gone)
 
 
 def show_cost(cells: Sequence[Cell], options: argparse.Namespace) -> None:

@@ -184,9 +184,8 @@ def network_tables() -> dict[str, str]:
     found = {}
     for text in networks.TEXTS:
         parts = [f"{part.strip()}\n" for part in table_of(networks.name_of(text)).split("\n\n")]
-        cells, over, _, inside = (
-            parts[:4] if len(parts) > 3 else parts[:1] * 4
-        )  # the log is left out
+        # The third is the log of the search. A study that was not run has one line.
+        cells, over, _, inside = parts[:4] if len(parts) > 3 else parts[:1] * 4
         found |= {f"{text}-cells": cells, f"{text}-over": over, f"{text}-inside": inside}
     return found
 

@@ -82,7 +82,7 @@ def read_weights(path: Path, run_id: str = "") -> dict[str, Tensor]:
             f"{path} has no SHA-256 to check it by: it is damaged, or another program than tiedlm "
             "wrote it; open it with that program"
         )
-    if metadata.get("sha256") != _digest(tensors, run_id):
+    if metadata["sha256"] != _digest(tensors, run_id):
         raise UserError(
             f"{path} is damaged, or another run's: its SHA-256 is not the one it should have; "
             "restore it or train again"
