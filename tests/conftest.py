@@ -8,6 +8,7 @@ import pytest
 
 from tiedlm import native
 from tiedlm.arithmetic import arithmetic
+from tiedlm.networks import network
 
 
 def pytest_configure(config):
@@ -24,6 +25,13 @@ def pytest_configure(config):
 def own_cache(monkeypatch):
     """Restore the session's cache before each test."""
     monkeypatch.setenv("TIEDLM_CACHE", _cache.name)
+
+
+@pytest.fixture
+def own_networks(monkeypatch):
+    """Forget the networks that a test registers."""
+    for registry in ("_BUILDERS", "_OPTIONS"):
+        monkeypatch.setattr(network, registry, dict(getattr(network, registry)))
 
 
 @pytest.fixture

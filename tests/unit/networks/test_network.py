@@ -9,7 +9,7 @@ import torch
 import own_network
 import tiedlm
 from tiedlm import LanguageModel, ModelConfig
-from tiedlm.networks import builder_of, network, register, registered
+from tiedlm.networks import builder_of, register, registered
 from tiedlm.networks import state as states
 
 SHAPE = {"vocab_size": 13, "d_embed": 6, "d_hidden": 7, "n_layers": 2, "init_range": 0.5}
@@ -224,9 +224,7 @@ def test_a_name_that_is_not_a_module_name_is_refused(name):
         register(name)
 
 
-def test_a_name_belongs_to_one_network_and_rerunning_a_notebook_cell_is_allowed(monkeypatch):
-    monkeypatch.setattr(network, "_BUILDERS", dict(network._BUILDERS))
-
+def test_a_name_belongs_to_one_network_and_rerunning_a_notebook_cell_is_allowed(own_networks):
     def define():
         class Cell(own_network.OwnNetwork):
             pass

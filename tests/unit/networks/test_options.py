@@ -10,7 +10,7 @@ import own_network
 from tests_support import run_command
 from tiedlm import LanguageModel, ModelConfig
 from tiedlm.errors import UserError
-from tiedlm.networks import network, option, options_class, parse_options, register
+from tiedlm.networks import option, options_class, parse_options, register
 from tiedlm.training import same_run
 from tiedlm.training.build import _architectures
 from tiedlm.training.settings import Settings
@@ -30,10 +30,8 @@ class Options:
 
 
 @pytest.fixture(autouse=True)
-def optional(monkeypatch):
+def optional(own_networks):
     """Register a network that has options."""
-    for registry in ("_BUILDERS", "_OPTIONS"):
-        monkeypatch.setattr(network, registry, dict(getattr(network, registry)))
 
     @register("optional", options=Options)
     class Optional(own_network.OwnNetwork):

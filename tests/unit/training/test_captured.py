@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tiedlm.model import LanguageModel, ModelConfig
-from tiedlm.networks import network, register
+from tiedlm.networks import register
 from tiedlm.training import updater
 from tiedlm.training.captured import CapturedStep, can_capture
 from tiedlm.training.distributed import Ranks
@@ -86,10 +86,7 @@ class OwnState(NamedTuple):
 
 
 @pytest.mark.parametrize("learned", [True, False])
-def test_an_initial_state_that_is_not_zero_begins_every_epoch(monkeypatch, learned):
-    for registry in ("_BUILDERS", "_OPTIONS"):
-        monkeypatch.setattr(network, registry, dict(getattr(network, registry)))
-
+def test_an_initial_state_that_is_not_zero_begins_every_epoch(own_networks, monkeypatch, learned):
     @register("begins_elsewhere")
     class Own(torch.nn.Module):
         forgets = True

@@ -7,7 +7,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from tiedlm.model import LanguageModel, ModelConfig
-from tiedlm.networks import network, register
+from tiedlm.networks import register
 from tiedlm.training.captured import can_capture
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
@@ -146,10 +146,7 @@ def test_ar_and_tar_are_their_equations(T, jitter):
     assert objective.item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_tar_is_of_the_output_before_dropout_where_the_network_hands_it_over(monkeypatch):
-    for registry in ("_BUILDERS", "_OPTIONS"):
-        monkeypatch.setattr(network, registry, dict(getattr(network, registry)))
-
+def test_tar_is_of_the_output_before_dropout_where_the_network_hands_it_over(own_networks):
     @register("hands_over")
     class Own(torch.nn.Module):
         forgets = True
