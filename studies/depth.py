@@ -5,17 +5,18 @@ so that each has about four million parameters. All are tied, with a bias. All t
 with a learning rate that falls as a cosine to a fiftieth of where it began. The LSTM has the rate
 and the dropout of `ptb-small-re`, RHN its own.
 
-The same command resumes what was stopped. Each time it prints the table of the finished models and
-writes it to results/.
+The same command resumes what was stopped. Finished runs that are kept in results/ are not trained
+again, so that several evenings share the work. Each time the program prints the table of the
+finished models and writes it to results/.
 
-    python -m studies.depth --precision bf16 --jobs 1 --budget 120
+    python -m studies.depth --precision bf16 --jobs 1 --budget 120 [--models lstm rhn-2]
 """
 
 from __future__ import annotations
 
 import argparse
 
-from studies.harness import keep_table, start, trained, training_parser
+from studies.harness import add_parts, keep_table, start, trained_or_kept, training_parser
 from tiedlm.experiments.comparison import seed_mean
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
@@ -92,9 +93,12 @@ def table(found: dict[tuple[str, int], Job]) -> str:
 
 def main() -> None:
     """Train the missing runs, print the table of the finished ones and write it."""
-    options = training_parser("depth", __doc__, seeds=1, precision=True, show=True).parse_args()
+    parser = training_parser("depth", __doc__, seeds=1, precision=True, show=True)
+    add_parts(parser, models=WIDTHS)
+    options = parser.parse_args()
     jobs = all_jobs(options)
-    found = trained("depth", jobs, list(jobs.values()), options)
+    wanted = [key for key in jobs if key[0] in options.models]
+    found = trained_or_kept("depth", jobs, wanted, options)
     keep_table("depth", [job.out for job in found.values()], options, table(found))
 
 

@@ -16,8 +16,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from studies.harness import add_parts, keep_table, start, train, training_parser, with_kept
-from tiedlm.errors import UserError
+from studies.harness import add_parts, keep_table, start, trained_or_kept, training_parser
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.files import read_json
@@ -88,12 +87,7 @@ def main() -> None:
     add_parts(parser, trials=TRIALS)
     options = parser.parse_args()
     jobs = {name: make_job(name, options) for name in TRIALS}
-    if not options.show:
-        known = with_kept(NAME, jobs, options.results)
-        train([jobs[name] for name in options.trials if name not in known], options)
-    found = with_kept(NAME, jobs, options.results)
-    if not found:
-        raise UserError(f"no run of this study is finished in {options.out}")
+    found = trained_or_kept(NAME, jobs, options.trials, options)
     keep_table(NAME, [job.out for job in found.values()], options, table(found))
 
 

@@ -273,6 +273,26 @@ def trained(
     return found
 
 
+def trained_or_kept(
+    name: str, found: dict[Key, Job], wanted: Iterable[Key], options: argparse.Namespace
+) -> dict[Key, Job]:
+    """Train those wanted that are neither finished nor kept, none with --show.
+
+    Returns:
+        the jobs that are finished or kept.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if not options.show:
+        known = with_kept(name, found, options.results)
+        train([found[key] for key in wanted if key not in known], options)
+    found = with_kept(name, found, options.results)
+    if not found:
+        raise UserError(f"no run of this study is finished in {options.out}")
+    return found
+
+
 def keep_table(
     name: str,
     runs: Sequence[Path],

@@ -127,6 +127,24 @@ def test_a_kept_run_does_not_count_as_trained(tmp_path):
         harness.trained("s", found, [], options)
 
 
+def test_a_study_of_many_evenings_trains_what_is_wanted_and_not_kept(tmp_path, monkeypatch):
+    found = jobs(tmp_path / "out")
+    keep([finished(jobs(tmp_path / "a")["RE", 1], 10.0).out], "s", tmp_path, "it")
+    trained = []
+
+    def train_all(wanted, *given):
+        trained.extend(finished(job, 20.0).settings.seed for job in wanted)
+
+    monkeypatch.setattr(harness, "train_all", train_all)
+    options = Namespace(show=False, results=tmp_path, jobs=1, budget=1.0)
+    done = harness.trained_or_kept("s", found, [("RE", 1), ("RE", 3)], options)
+    assert trained == [3]
+    assert harness.values_by_seed(done, ("RE",), "test_ppl") == {1: 10.0, 3: 20.0}
+    options.show = True
+    again = harness.trained_or_kept("s", found, list(found), options)
+    assert (trained, set(again)) == ([3], set(done))
+
+
 SHOWN = {
     "bias": ("bias", ["--seeds", "3"]),
     "strength": ("strength", ["--seeds", "3"]),
