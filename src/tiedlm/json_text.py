@@ -1,4 +1,4 @@
-"""Parse JSON that another program may have written."""
+"""Parse JSON that another program may have written, and write JSON that any program can read."""
 
 from __future__ import annotations
 
@@ -44,6 +44,27 @@ def parse_json(text: str, name: str) -> Any:
     except ValueError as error:
         raise UserError(f"{name} is not valid JSON ({error}); it may be damaged") from error
     return value
+
+
+def to_json(value: Any, **style: Any) -> str:
+    """Return JSON that any program can read: numbers that are not finite become null.
+
+    Args:
+        value: what to write.
+        style: arguments of :func:`json.dumps`.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, **style)
+    except ValueError:  # a damaged model's numbers
+        return json.dumps(_finite(value), **style)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _whole_number(digits: str) -> int | float:

@@ -9,15 +9,18 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from tests_support import run_command as run
 from tiedlm import Vocabulary, matmul
 from tiedlm.arithmetic import arithmetic, in_use
 from tiedlm.cli import main
+from tiedlm.cli.models import load_model
 from tiedlm.evaluation import subspace
 from tiedlm.native import routes
 from tiedlm.training import hardware
 from tiedlm.training.hardware import fast_arithmetic
+from tiedlm.training.run import save_weights
 
 TINY = ["--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=2", "--threads=1"]
 
@@ -229,6 +232,20 @@ def test_a_run_without_a_digest_of_its_text_is_evaluated(capsys, trained, tmp_pa
     status, _, err = run(capsys, "evaluate", tmp_path / "run")
     assert status == 0, err
     assert "has changed" not in err
+
+
+def test_a_perplexity_that_overflows_is_null_in_json(capsys, trained, tmp_path):
+    shutil.copytree(trained[1], tmp_path / "run")
+    model, _ = load_model(trained[1])
+    with torch.no_grad():
+        model.embedding.weight *= 1e6
+    run_id = json.loads((tmp_path / "run" / "config.json").read_text())["id"]
+    save_weights(model, tmp_path / "run" / "model.safetensors", run_id)
+    status, out, err = run(capsys, "evaluate", tmp_path / "run", "--json")
+    assert status == 0, err
+    found = json.loads(out, parse_constant=pytest.fail)
+    assert found["perplexity"] is None
+    assert found["tokens"] > 0
 
 
 def test_monte_carlo_evaluation_says_what_it_sampled(capsys, trained):

@@ -1,5 +1,6 @@
 """Files are written whole or not at all."""
 
+import json
 import math
 import os
 import subprocess
@@ -26,7 +27,7 @@ from tiedlm.files import (
     write_json,
     write_text,
 )
-from tiedlm.json_text import parse_json
+from tiedlm.json_text import parse_json, to_json
 from tiedlm.native import library
 
 
@@ -267,6 +268,12 @@ def test_a_number_beyond_any_float_is_infinite():
     assert parse_json(f"[1{'0' * 400}, -1{'0' * 5000}]", "list") == [math.inf, -math.inf]
     assert parse_json("[1e999, 7]", "list") == [math.inf, 7]
     assert parse_json('["\\ud83d\\ude00 \\u00e9"]', "list") == ["\N{GRINNING FACE} é"]
+
+
+def test_json_that_is_written_has_only_finite_numbers():
+    value = {"a": [math.inf, (-math.inf, 1.5)], "b": math.nan, "c": "NaN"}
+    assert json.loads(to_json(value)) == {"a": [None, [None, 1.5]], "b": None, "c": "NaN"}
+    assert to_json([0.1, "é"], ensure_ascii=False) == '[0.1, "é"]'
 
 
 def test_a_number_too_large_is_shown_as_it_was_written():

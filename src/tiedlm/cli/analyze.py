@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+
+from tiedlm.json_text import to_json
 
 
 def analyze(
@@ -31,7 +32,7 @@ def analyze(
 
     found = describe_geometry(load_model(run)[0], words)
     if json_:
-        print(json.dumps(found))
+        print(to_json(found))
         return
     print(f"subspace distance of L^T and W  {found['subspace_distance']:.4f}")
     angles = found["principal_angles_degrees"]

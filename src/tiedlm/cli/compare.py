@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ from cyclopts import Parameter
 
 from tiedlm.cli import note
 from tiedlm.errors import UserError
+from tiedlm.json_text import to_json
 from tiedlm.training.run_files import CONFIG, RESULT, read_metrics
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def compare(
             {n: values[index] for n, values in changed.items()} for index in range(len(rows))
         )
         found = [{**_values(row), "settings": own} for row, own in zip(rows, settings, strict=True)]
-        print(json.dumps(found, indent=2))
+        print(to_json(found, indent=2))
     else:
         _print_table(rows, changed)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ from cyclopts import App, Parameter
 
 from tiedlm.cli import temporary_cache
 from tiedlm.cli.numbers import MaybeWhole
+from tiedlm.json_text import to_json
 
 app = App(name="data", help="List, prepare and check corpora.", help_format="plaintext")
 
@@ -29,7 +29,7 @@ def list_(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = Fal
 
     sources = list_sources()
     if json_:
-        print(json.dumps([asdict(source) for source in sources], indent=2))
+        print(to_json([asdict(source) for source in sources], indent=2))
         return
     table = _table("corpus", "train", "valid", "test", "vocabulary", "here")
     for source in sources:
@@ -129,7 +129,7 @@ def check(
         )
     )
     if json_:
-        print(json.dumps(found, indent=2))
+        print(to_json(found, indent=2))
         return
     table = _table("part", "lines", "tokens", "types", "<unk>", "share", "long lines seen in train")
     for part, counted in found["parts"].items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,6 +19,7 @@ from tiedlm.cli.methods import (
 )
 from tiedlm.cli.numbers import MaybeSeed, MaybeWhole, MaybeWords
 from tiedlm.errors import UserError
+from tiedlm.json_text import to_json
 from tiedlm.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def evaluate(
         found["word_perplexity"] = out.perplexity
         if words is not None:
             found |= words._asdict() | {"bits_per_word": out.nll / words.words / math.log(2)}
-        print(json.dumps(found))
+        print(to_json(found))
         return
     sampled = "" if mc is None else f", {mc} samples of the dropout masks (seed {seed})"
     print(f"{run}  {corpus.name} {split}{sampled}")

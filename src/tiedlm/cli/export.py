@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,6 +10,7 @@ from cyclopts import Parameter
 
 from tiedlm.cli import help_groups, until_the_end
 from tiedlm.errors import UserError
+from tiedlm.json_text import to_json
 
 if TYPE_CHECKING:
     from tiedlm.data import Corpus
@@ -90,7 +90,7 @@ def export(
     replaced = " (replaced an earlier export)" if (folder / ONNX).is_file() else ""
     report = export_onnx(run, folder, int8_text=None if corpus is None else corpus.valid)
     if json_:
-        print(json.dumps(report._asdict() | {"folder": str(report.folder)}))
+        print(to_json(report._asdict() | {"folder": str(report.folder)}))
         return
     print(f"{report.folder}{replaced}")
     for name, size in report.sizes.items():
@@ -119,7 +119,7 @@ def _export_hf(
         reports = [export_hf(run, folder, **options)]
     if as_json:
         found = [report._asdict() | {"folder": str(report.folder)} for report in reports]
-        print(json.dumps(found if revisions else found[0]))
+        print(to_json(found if revisions else found[0]))
         return
     unchecked = "" if options["check"] else ", not checked (--no-check)"
     for report in reports:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from tiedlm.cli import help_groups
 from tiedlm.errors import UserError
+from tiedlm.json_text import to_json
 
 _USED_BY = {"library": "bare calls", "commands": "commands"}
 _LEGEND = """
@@ -54,7 +54,7 @@ def info(
     if measure:
         found["products"] = measured_products()
     if json_:
-        print(json.dumps(found))
+        print(to_json(found))
         return
     products = found.pop("products", [])
     width = max(map(len, found))
@@ -87,7 +87,7 @@ def _show_networks(as_json: bool) -> None:
     if as_json:
         keys = ("name", "default", "help")
         print(
-            json.dumps(
+            to_json(
                 {name: [dict(zip(keys, o, strict=True)) for o in found[name]] for name in found}
             )
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from functools import reduce
 from pathlib import Path
@@ -12,6 +11,7 @@ from cyclopts import Parameter
 
 from tiedlm.cli import help_groups, note
 from tiedlm.cli.methods import TemperatureFlags, scoring_members, tempered
+from tiedlm.json_text import to_json
 
 if TYPE_CHECKING:
     from tiedlm.data import Vocabulary
@@ -104,7 +104,7 @@ def pairs(
     if not isinstance(vocabulary, PieceVocabulary):
         _advise(str(run), given, total, marks, None if tokenize else vocabulary)
     if json_:
-        print(json.dumps(_values(total, counts), indent=2, ensure_ascii=False))
+        print(to_json(_values(total, counts), indent=2, ensure_ascii=False))
     else:
         _print_table(total, counts)
 

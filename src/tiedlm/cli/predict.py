@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from cyclopts import Parameter
 from tiedlm.cli import note
 from tiedlm.cli.numbers import Whole
 from tiedlm.errors import UserError
+from tiedlm.json_text import to_json
 
 
 def predict(
@@ -59,7 +59,7 @@ def predict(
     else:
         found = next_words(model, ids, top)
     if json_:
-        print(json.dumps([prediction._asdict() for prediction in found]))
+        print(to_json([prediction._asdict() for prediction in found]))
         return
     for prediction in found:
         print(f"{prediction.probability:8.4f}  {prediction.word}")

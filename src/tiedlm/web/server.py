@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import gc
 import importlib
-import json
 import logging
-import math
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +26,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from tiedlm.errors import UserError
-from tiedlm.json_text import parse_json
+from tiedlm.json_text import parse_json, to_json
 from tiedlm.training.hardware import default_threads
 from tiedlm.web.asked import Asked, BadRequest
 from tiedlm.web.runs import Run, open_runs
@@ -130,19 +128,7 @@ class _Site:
 
 
 def _json(value: Any) -> bytes:
-    """Return JSON in ASCII; numbers that are not finite become null."""
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
-    except ValueError:  # a damaged model's numbers
-        return _json(_finite(value))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return to_json(value, separators=(",", ":")).encode("ascii")
 
 
 async def _lines(steps: AsyncIterator[Any]) -> AsyncIterator[bytes]:
