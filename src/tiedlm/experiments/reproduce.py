@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,13 +78,22 @@ def run_cells(
 
 
 def keep_finished(jobs: Iterable[Job], results: Path, command: str) -> None:
-    """Write ``results/<date>_<run>/`` for each finished run that has not been kept yet."""
+    """Write ``results/<date>_<run>/`` for each finished run that has not been kept yet.
+
+    A second run of the same name and day, such as one with another precision, gets a number.
+    """
     for job in jobs:
-        if is_finished(job) and not any(
-            read_json(path)["seconds"] == read_json(job.out / RESULT)["seconds"]
-            for path in results.glob(f"*_{job.out.name}/metrics.json")
-        ):
-            keep([job.out], job.out.name, results, command)
+        if not is_finished(job):
+            continue
+        seconds, name = read_json(job.out / RESULT)["seconds"], job.out.name
+        kept = [
+            path
+            for pattern in (name, f"{name}-[0-9]*")
+            for path in results.glob(f"????-??-??_{pattern}/metrics.json")
+        ]
+        if all(read_json(path)["seconds"] != seconds for path in kept):
+            today = [path for path in kept if path.match(f"{datetime.date.today()}_*/*")]
+            keep([job.out], f"{name}-{len(today) + 1}" if today else name, results, command)
 
 
 def remaining(cells: Sequence[Cell], seeds: Sequence[int], out: Path) -> list[str]:

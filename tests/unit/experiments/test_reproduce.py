@@ -19,6 +19,8 @@ from tiedlm.experiments.reproduce import (
     remaining,
     runs_of,
 )
+from tiedlm.experiments.results import kept_runs
+from tiedlm.files import write_json
 
 REAL = choose(table1(), ["ptb-small-real"])[0]
 
@@ -143,6 +145,20 @@ def test_a_finished_run_is_kept_once(tmp_path):
     (folder,) = (tmp_path / "results").iterdir()
     assert folder.name.endswith("_ptb-small-real-seed1")
     assert json.loads((folder / "env.json").read_text())["command"] == "tiedlm reproduce table1"
+
+
+def test_a_second_run_of_the_same_name_and_day_is_kept_beside_the_first(tmp_path):
+    """Such as the same cell with another precision, in another folder."""
+    results, name = tmp_path / "results", "ptb-small-real-seed1"
+    for number in (1, 2, 3):
+        jobs = jobs_of([REAL], [1], tmp_path / str(number), {})
+        begin(jobs[0].out, 2, finished=jobs[0].settings)
+        result = json.loads((jobs[0].out / "result.json").read_text())
+        write_json(jobs[0].out / "result.json", {**result, "seconds": number})
+        for _ in range(2):
+            keep_finished(jobs, results, "tiedlm reproduce table1")
+    found = [(run.folder.name[11:], run.metrics["seconds"]) for run in kept_runs(results)]
+    assert found == [(name, 1), (f"{name}-2", 2), (f"{name}-3", 3)]
 
 
 @pytest.mark.parametrize(("name", "of"), [("ptb-small-real", "-b0"), ("ptb-small-al", "")])
