@@ -32,7 +32,7 @@ from tiedlm.data.place import (
 from tiedlm.data.source import PARTS, Source
 from tiedlm.data.text import digest
 from tiedlm.data.tokenizer import UNK
-from tiedlm.data.vocabulary import Ids, Vocabulary
+from tiedlm.data.vocabulary import Ids, Vocabulary, check_limits
 from tiedlm.errors import UserError
 
 _FORMAT = 7  # raised when the tokenizer or the cached files change, to invalidate old caches
@@ -124,7 +124,9 @@ def load_corpus(
     if vocab_from not in ("part", "whole"):
         raise UserError(f"vocab_from must be 'part' or 'whole', not {vocab_from!r}")
     found_pieces = None
-    if pieces is not None:
+    if pieces is None:
+        check_limits(vocab_size, min_count)
+    else:
         if min_count is not None:
             raise UserError("--min-count: pieces are not chosen by count; leave it out")
         found_pieces = find_pieces(pieces, vocab_size, saved)

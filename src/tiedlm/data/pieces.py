@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -209,7 +209,8 @@ def train_pieces(lines: Iterable[str], kind: str, vocab_size: int | None) -> Pie
         vocab_size: largest number of pieces, at least 257. A short text yields fewer.
 
     Raises:
-        UserError: if ``kind`` or ``vocab_size`` is out of range, or ``tokenizers`` is missing.
+        UserError: if ``kind`` or ``vocab_size`` is out of range, ``tokenizers`` is missing, or the
+            text is blank.
     """
     check_pieces(kind, vocab_size)
     library = _library()
@@ -238,7 +239,17 @@ def train_pieces(lines: Iterable[str], kind: str, vocab_size: int | None) -> Pie
     trainer = library.trainers.BpeTrainer if kind == "bpe" else library.trainers.UnigramTrainer
     options = {"initial_alphabet": parts.ByteLevel.alphabet(), "special_tokens": []}
     trained = trainer(vocab_size=vocab_size, show_progress=False, **options)
-    interruptible(lambda read: tokenizer.train_from_iterator(read, trained), lines)
+    has_words = False
+
+    def watched() -> Iterator[str]:
+        nonlocal has_words
+        for line in lines:
+            has_words = has_words or bool(line.strip())
+            yield line
+
+    interruptible(lambda read: tokenizer.train_from_iterator(read, trained), watched())
+    if not has_words:
+        raise UserError("the text to train the pieces on has no words: it is blank")
     return PieceVocabulary(tokenizer.to_str(pretty=True), tokenizer.token_to_id(NEWLINE))
 
 

@@ -131,15 +131,28 @@ class Vocabulary:
         Raises:
             UserError: if ``max_size`` is less than 3 or ``min_count`` less than 1.
         """
-        if max_size is not None and max_size < 3:
-            raise UserError(
-                f"--vocab-size {max_size} is too small: {EOS} and {UNK} are words themselves; give "
-                "3 or more"
-            )
-        if min_count < 1:
-            raise UserError(f"--min-count: expected at least 1, got {min_count}")
+        check_limits(max_size, min_count)
         kept = sorted(
             ((-n, word) for word, n in counts.items() if n >= min_count and word not in (EOS, UNK))
         )
         words = [EOS, UNK, *(word for _, word in kept)]
         return cls(words[:max_size])
+
+
+def check_limits(max_size: int | None, min_count: int | None) -> None:
+    """Refuse limits that leave no word.
+
+    Args:
+        max_size: as in :meth:`Vocabulary.from_counts`.
+        min_count: as there, or None.
+
+    Raises:
+        UserError: if ``max_size`` is less than 3 or ``min_count`` less than 1.
+    """
+    if max_size is not None and max_size < 3:
+        raise UserError(
+            f"--vocab-size {max_size} is too small: {EOS} and {UNK} are words themselves; give "
+            "3 or more"
+        )
+    if min_count is not None and min_count < 1:
+        raise UserError(f"--min-count: expected at least 1, got {min_count}")

@@ -58,6 +58,15 @@ def test_vocabulary_size_can_be_limited(folder: Path):
     assert corpus.info["vocabulary"] == {"types": 4, "max_size": 4, "min_count": 1}
 
 
+def test_a_vocabulary_without_words_is_refused_before_the_text_is_read(folder: Path, monkeypatch):
+    def read(*given, **options):
+        pytest.fail("the text is read")
+
+    monkeypatch.setattr("tiedlm.data.corpus.find_source", read)
+    with pytest.raises(UserError, match="--vocab-size 2 is too small"):
+        load_corpus(folder, vocab_size=2)
+
+
 def test_raw_text_is_tokenized_and_tokenized_text_left_alone(folder: Path):
     (folder / "train.txt").write_text("We don't know, Sir. We don't.\n")
     for part in ("valid", "test"):

@@ -325,6 +325,12 @@ def test_files_that_hold_no_pieces_are_one_clear_line(tmp_path, text):
         load_corpus(str(text), pieces=str(tmp_path / "t.json"), progress=False)
 
 
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_pieces_need_a_text_with_words(kind):
+    with pytest.raises(UserError, match="the text to train the pieces on has no words"):
+        train_pieces(["", "  "], kind, 300)
+
+
 def test_a_blank_part_is_one_clear_line(tmp_path):
     for part, content in (("train", "a b\n"), ("valid", "\n\n"), ("test", "a\n")):
         (tmp_path / f"{part}.txt").write_text(content)
