@@ -42,9 +42,10 @@ from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.experiments.results import keep_study
 from tiedlm.files import read_json, write_json, write_text
 from tiedlm.progress import token_progress
+from tiedlm.training.evaluated import Evaluated
 from tiedlm.training.hardware import fast_arithmetic
 from tiedlm.training.method_request import Request, Resolved
-from tiedlm.training.run_methods import Evaluated
+from tiedlm.training.method_settings import find_settings, fit_settings
 from tiedlm.training.settings import Settings
 from tiedlm.training.signals import stop_signals
 
@@ -104,7 +105,8 @@ class Text:
 def settings_of(run: Evaluated, method: str, tune: bool) -> Resolved:
     """Return the settings of a method for a run; fit them first if that is wanted."""
     request = METHODS[method]
-    return run.tune(request) if tune and method != "plain" else run.resolve(request)
+    find = fit_settings if tune and method != "plain" else find_settings
+    return find(run, request)
 
 
 def measure(runs: Sequence[Evaluated], tune: bool, folder: Path) -> list[Row]:

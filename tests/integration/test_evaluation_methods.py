@@ -24,7 +24,7 @@ from tiedlm.evaluation import (
     readers,
     summarize,
 )
-from tiedlm.training import run_methods, signals
+from tiedlm.training import evaluated, signals
 
 FLAGS = ["--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=3",
          "--threads=1", "--lr=0.5", "--init-range=0.3"]  # fmt: skip
@@ -125,7 +125,7 @@ def test_progress_names_the_run_of_a_mixture(capsys, folder, monkeypatch):
         titles.append(title)
         return lambda count: None
 
-    monkeypatch.setattr(run_methods.Evaluated, "counter", progress)
+    monkeypatch.setattr(evaluated.Evaluated, "counter", progress)
     perplexity(capsys, folder / "a", "--mix", folder / "b")
     assert titles[:2] == ["validation, run 1 of 2", "validation, run 2 of 2"]
 
@@ -197,9 +197,9 @@ def test_a_stopped_mixture_reads_no_finished_run_again(capsys, folder, monkeypat
         patch.setattr(signals, "stop_signals", lambda: nullcontext(lambda: next(counted) == 5))
         assert run(capsys, "evaluate", folder / "a", *flags)[0] == 130
     assert all(list((folder / name / "unfinished").iterdir()) for name in "ab")
-    counter = run_methods.Evaluated.counter
+    counter = evaluated.Evaluated.counter
     monkeypatch.setattr(
-        run_methods.Evaluated,
+        evaluated.Evaluated,
         "counter",
         lambda self, title, total: titles.append(title) or counter(self, title, total),
     )
@@ -219,7 +219,7 @@ def test_new_trials_do_not_touch_the_log_of_a_run_that_cannot_be_written(
 ):
     assert run(capsys, "evaluate", folder / "a", "--temperature=fit")[0] == 0
     log = (folder / "a" / "tuning.jsonl").read_text()
-    monkeypatch.setattr(run_methods.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(evaluated.os, "access", lambda path, mode: False)
     flags = ["--cache", "--cache-words=37", "--tune", "--tune-words=120"]
     status, _, err = run(capsys, "evaluate", folder / "a", *flags)
     assert status == 0, err
@@ -231,7 +231,7 @@ def test_a_run_that_cannot_be_written_is_evaluated_and_stopped(capsys, folder, m
     for name in ("tuned.json", "tuning.jsonl"):
         (folder / "a" / name).unlink()
     before = sorted(path.name for path in (folder / "a").iterdir())
-    monkeypatch.setattr(run_methods.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(evaluated.os, "access", lambda path, mode: False)
     status, out, err = run(capsys, "evaluate", folder / "a", "--temperature=fit", "--json")
     assert (status, json.loads(out)["perplexity"]) == (0, expected)
     assert f"note: {folder / 'a'} cannot be written: what is fitted" in err

@@ -302,7 +302,7 @@ def test_the_best_epoch_is_chosen_among_ends_of_epochs(settings, corpus, tmp_pat
         def __init__(self, perplexity):
             self.perplexity = perplexity
 
-    monkeypatch.setattr("tiedlm.training.loop.evaluate", lambda *_: Scripted(next(values)))
+    monkeypatch.setattr("tiedlm.training.held_out.evaluate", lambda *_: Scripted(next(values)))
     result = train(settings.replace(evaluate_every=600), corpus, tmp_path)
     kinds = [("epoch" in line, line["valid_ppl"]) for line in metrics_of(tmp_path)]
     assert kinds == [(False, 1.0), (True, 9.0), (False, 1.0), (False, 1.0), (True, 8.0)]
@@ -322,7 +322,7 @@ def test_a_perplexity_that_overflows_inside_an_epoch_is_null_and_stops_nothing(
     def scripted(model, ids):
         return Scripted(next(values, None) or own(model, ids).perplexity)
 
-    monkeypatch.setattr("tiedlm.training.loop.evaluate", scripted)
+    monkeypatch.setattr("tiedlm.training.held_out.evaluate", scripted)
     train(settings.replace(evaluate_every=600, epochs=1), corpus, tmp_path)
     assert [line["valid_ppl"] is None for line in metrics_of(tmp_path)] == [True, False]
 
@@ -334,7 +334,7 @@ def test_evaluations_do_not_count_as_training_time(settings, corpus, tmp_path, m
         time.sleep(0.05)
         return own(model, ids)
 
-    monkeypatch.setattr("tiedlm.training.loop.evaluate", slow)
+    monkeypatch.setattr("tiedlm.training.held_out.evaluate", slow)
     train(settings.replace(evaluate_every=200, epochs=1), corpus, tmp_path)
     (line,) = read_metrics(tmp_path)
     training = line["tokens"] / line["tokens_per_second"]

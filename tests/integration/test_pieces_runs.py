@@ -157,7 +157,7 @@ def test_a_perplexity_that_only_per_word_exceeds_any_number_is_divergence(
     text, tmp_path, monkeypatch, capsys
 ):
     per_piece = SimpleNamespace(perplexity=1e200)
-    monkeypatch.setattr("tiedlm.training.loop.evaluate", lambda *_: per_piece)
+    monkeypatch.setattr("tiedlm.training.held_out.evaluate", lambda *_: per_piece)
     arguments = ["small-re", "--data", text, "--pieces=bpe", "--vocab-size=300", *TINY]
     status, _, err = run_command(capsys, "train", *arguments, "--out", tmp_path / "run")
     assert status == 1

@@ -25,7 +25,7 @@ from tiedlm.evaluation import evaluate
 from tiedlm.native import routes
 from tiedlm.native.processor import has_fast_bf16
 from tiedlm.progress import ProgressView, Silent
-from tiedlm.training import checkpoint, loop, resume, updater
+from tiedlm.training import checkpoint, held_out, loop, resume, updater
 from tiedlm.training.checkpoint import restore_checkpoint
 from tiedlm.training.hardware import arithmetic_of, threads_of
 from tiedlm.training.loop import train
@@ -429,7 +429,7 @@ def test_a_signal_during_the_final_evaluation_is_a_stop(
     settings, corpus, tmp_path, monkeypatch, number
 ):
     train(settings, corpus, tmp_path / "whole")
-    real = loop.evaluate
+    real = held_out.evaluate
     calls = []
 
     def signalled(*arguments):
@@ -438,7 +438,7 @@ def test_a_signal_during_the_final_evaluation_is_a_stop(
             os.kill(os.getpid(), number)
         return real(*arguments)
 
-    monkeypatch.setattr(loop, "evaluate", signalled)
+    monkeypatch.setattr(held_out, "evaluate", signalled)
     with pytest.raises(Stopped, match="before the perplexity of its test text"):
         train(settings, corpus, tmp_path / "run")
     assert len(calls) == settings.epochs + 1
@@ -488,7 +488,7 @@ def test_an_infinite_perplexity_of_the_test_text_is_divergence(
     settings, corpus, tmp_path, monkeypatch
 ):
     script = iter([3.0, 3.0, math.inf])
-    monkeypatch.setattr(loop, "evaluate", lambda *_: SimpleNamespace(perplexity=next(script)))
+    monkeypatch.setattr(held_out, "evaluate", lambda *_: SimpleNamespace(perplexity=next(script)))
     with pytest.raises(Diverged, match=r"epoch 1, test perplexity is inf; .* is kept"):
         train(settings.replace(epochs=1), corpus, tmp_path)
     assert not (tmp_path / "result.json").exists()

@@ -137,7 +137,8 @@ def _with_methods(
 
     from tiedlm.evaluation import mixture_losses
     from tiedlm.evaluation.unfinished import read_passes
-    from tiedlm.training.run_methods import Evaluated
+    from tiedlm.training.evaluated import Evaluated
+    from tiedlm.training.method_settings import find_settings, fit_settings
     from tiedlm.training.run_mixture import mixture_weights
 
     run, model, corpus = first
@@ -145,9 +146,9 @@ def _with_methods(
         runs = [Evaluated(run, model, lambda: corpus, **shared)]
         runs += load_mix(runs[0], flags.mix, device, **shared)
         if tune:
-            resolved = [one.tune(request, tune_words) for one in runs]
+            resolved = [fit_settings(one, request, tune_words) for one in runs]
         else:
-            resolved = [one.resolve(request) for one in runs]
+            resolved = [find_settings(one, request) for one in runs]
         said = {"methods": as_json(resolved[0])}
         weights, source = [1.0], ""
         if len(runs) > 1:

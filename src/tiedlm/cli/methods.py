@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tiedlm.data import Corpus, Vocabulary
     from tiedlm.model import LanguageModel
     from tiedlm.scoring.methods import Member
+    from tiedlm.training.evaluated import Evaluated
     from tiedlm.training.method_request import Request, Resolved
-    from tiedlm.training.run_methods import Evaluated
 
 METHODS = Group("Methods", sort_key=2.5)  # before "Output" and "Machine" of most commands
 
@@ -199,8 +199,8 @@ def load_mix(
         UserError: if a run is given twice, or reads other words than the first.
     """
     from tiedlm.cli.models import load_model
+    from tiedlm.training.evaluated import Evaluated
     from tiedlm.training.run_files import corpus_info
-    from tiedlm.training.run_methods import Evaluated
 
     found: list[Evaluated] = []
     run = first.folder
@@ -276,7 +276,8 @@ def scoring_members(
 def _members(run: Path, model: LanguageModel, flags: TemperatureFlags, device: str) -> list[Member]:
     """Do the work of :func:`scoring_members` in float32."""
     from tiedlm.scoring.methods import Member
-    from tiedlm.training.run_methods import Evaluated
+    from tiedlm.training.evaluated import Evaluated
+    from tiedlm.training.method_settings import find_settings
     from tiedlm.training.run_mixture import mixture_weights
 
     request = request_of(flags)
@@ -287,7 +288,7 @@ def _members(run: Path, model: LanguageModel, flags: TemperatureFlags, device: s
     with evaluated(run) as shared:
         first = Evaluated(run, model, _own_text(run, model.vocabulary), **shared)
         runs = [first, *load_mix(first, flags.mix, device, **shared)]
-        resolved = [one.resolve(request) for one in runs]
+        resolved = [find_settings(one, request) for one in runs]
         weights, source = [1.0], ""
         if len(runs) > 1:
             weights, source = mixture_weights(runs, [request] * len(runs), resolved)

@@ -9,12 +9,14 @@ Begin with ``settings.py`` and ``loop.py``.
   device, the threads and the arithmetic.
 - ``loop.py`` has the epochs. ``step.py`` makes one update with the optimizer of ``updater.py``, and
   ``captured.py`` records it on a GPU. ``schedules.py`` computes learning rates, and
-  ``soft_targets.py`` chooses the soft target. ``distributed.py`` joins several processes.
+  ``soft_targets.py`` chooses the soft target. ``held_out.py`` measures the model after each epoch.
+  ``distributed.py`` joins several processes.
 - ``checkpoint.py`` and ``resume.py`` continue a stopped run. ``outcomes.py`` and ``signals.py``
   have the ways in which a run ends.
 - ``run_files.py`` reads a run folder without PyTorch, and ``run.py`` loads its model.
   ``kept_weights.py`` keeps weights by words seen. ``tensorboard.py`` and ``text_units.py`` help to
   show results.
-- ``run_methods.py`` and ``run_mixture.py`` evaluate runs with the methods of ``tiedlm.evaluation``.
-  ``method_request.py`` has the user's request, and ``tuned.py`` the fitted settings.
+- ``evaluated.py`` and ``run_mixture.py`` evaluate runs with the methods of ``tiedlm.evaluation``.
+  ``method_request.py`` has the user's request. ``method_settings.py`` finds or fits the settings,
+  and ``tuned.py`` keeps them.
 """

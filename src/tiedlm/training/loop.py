@@ -6,25 +6,16 @@ Shape letters: B streams, T steps of a window.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from tiedlm.arithmetic import arithmetic
 from tiedlm.data import Corpus
-from tiedlm.errors import UserError
-from tiedlm.evaluation import evaluate, perplexity
-from tiedlm.evaluation.per_word import PerWord
-from tiedlm.evaluation.subspace import subspace_distance
+from tiedlm.evaluation import perplexity
 from tiedlm.files import write_json, write_text
 from tiedlm.folders import check_folder
-from tiedlm.model import LanguageModel
 from tiedlm.native.routes import as_recorded
 from tiedlm.networks import State
 from tiedlm.progress import Silent, Watcher, short_duration
@@ -39,8 +30,9 @@ from tiedlm.training.checkpoint import (
 )
 from tiedlm.training.distributed import Ranks, join
 from tiedlm.training.hardware import arithmetic_of, device_of, threads_of
+from tiedlm.training.held_out import HeldOut, check_parts
 from tiedlm.training.kept_weights import KeptWeights
-from tiedlm.training.outcomes import diverged, is_over, result_of, stopped
+from tiedlm.training.outcomes import check_finite, diverged, is_over, result_of, stopped
 from tiedlm.training.resume import RunFolder
 from tiedlm.training.schedules import is_averaging, learning_rate
 from tiedlm.training.settings import Settings
@@ -99,20 +91,6 @@ def train(
             return training.run(should_stop)
 
 
-def check_parts(corpus: Corpus) -> None:
-    """Refuse a corpus whose held-out texts are too short for a perplexity.
-
-    Raises:
-        UserError: naming the text and its length.
-    """
-    for part in ("valid", "test"):
-        if len(getattr(corpus, part)) < 2:
-            raise UserError(
-                f"the {part} text of {corpus.name} has {len(getattr(corpus, part))} tokens; a "
-                "perplexity needs at least two"
-            )
-
-
 class _Training:
     """A run under way: its model, its text and its progress."""
 
@@ -147,6 +125,7 @@ class _Training:
         self.windows = Windows(corpus, settings, ranks, self.device)
         self.epoch_tokens = self.windows.epoch_tokens
         self.units = TextUnits(corpus)
+        self.held_out = HeldOut(corpus, self.units, out, ranks, self.device)
         self.progress = Progress()
         self.state: State | None = None
         self.averages = False  # whether the weights of this epoch's updates are averaged
@@ -269,7 +248,7 @@ class _Training:
     def _evaluate_inside(self, seen: int) -> None:
         """Add a line about the validation perplexity inside an epoch to ``metrics.jsonl``."""
         progress, started = self.progress, time.monotonic()
-        valid = self._measure(self.updater.evaluated, self.corpus.valid)
+        valid = self.held_out.perplexity(self.updater.evaluated, "valid")
         lr = self._rate(progress.window - 1, progress.step - 1)
         seconds, found = time.monotonic() - started, self.units.per_word("valid", valid)
         progress.add_evaluation(seen, lr, valid, seconds, found.numbers() if found else {})
@@ -294,11 +273,10 @@ class _Training:
         """Validate, keep the best weights, and save."""
         progress = self.progress
         train_seconds, started = progress.training_seconds(), time.monotonic()
-        valid = self._measure(self.updater.evaluated, self.corpus.valid)
         trained = perplexity(progress.epoch_nll, progress.epoch_tokens)
-        by_word = self.units.per_word("valid", valid)
-        self._check_finite(progress.epoch, "training", trained)
-        self._check_finite(progress.epoch, "validation", valid, by_word)
+        check_finite(self.out, progress.epoch, "training", trained)
+        model = self.updater.evaluated
+        valid, further = self.held_out.checked(model, "valid", progress.epoch)
         seconds = time.monotonic() - started
         progress.seconds += seconds
         progress.epoch_seconds += seconds
@@ -307,10 +285,11 @@ class _Training:
             progress.best_valid, progress.best_epoch = valid, progress.epoch
             if self.ranks.is_first:
                 weights = self.out / run_files.WEIGHTS
-                run.save_weights(self.updater.evaluated, weights, self.run_id)
+                run.save_weights(model, weights, self.run_id)
         rate = self._rate(len(self.windows) - 1, progress.step - 1)
         tokens = self.epoch_tokens * progress.epoch
-        line = progress.add_epoch(tokens, rate, valid, train_seconds, self._further(valid))
+        further |= self.held_out.distance(model)
+        line = progress.add_epoch(tokens, rate, valid, train_seconds, further)
         assert progress.best_valid is not None
         self.watcher.epoch_end(
             f"epoch {progress.epoch:>3}/{self.settings.epochs}  lr {rate:<7.4g} "
@@ -324,57 +303,16 @@ class _Training:
         self._checkpoint()  # first: a run resumed from it writes the metrics again
         self._write_metrics()
 
-    def _check_finite(
-        self, epoch: int, text: str, ppl: float, by_word: PerWord | None = None
-    ) -> None:
-        """Refuse a perplexity that exceeds any number, per token or per word.
-
-        Raises:
-            Diverged: naming the epoch and the text.
-        """
-        value = ppl if by_word is None else by_word.word_perplexity
-        if not math.isfinite(value):
-            raise diverged(self.out, epoch, f"{text} perplexity is {value}")
-
-    def _further(self, valid: float) -> dict[str, float]:
-        """Return the measures of an epoch that only some runs have.
-
-        Args:
-            valid: the validation perplexity.
-        """
-        found = self.units.per_word("valid", valid)
-        measures = {} if found is None else found.numbers()
-        if not self.settings.tied and self.ranks.is_first:
-            model = self.updater.evaluated
-            measures["subspace_distance"] = subspace_distance(
-                model.decoder.weight, model.embedding.weight
-            )
-        return measures
-
     def _finish(self, should_stop: ShouldStop) -> dict[str, Any]:
         """Measure the best model, and write and return the result."""
         self.ranks.wait()
         run.load_weights(self.model, self.out / run_files.WEIGHTS, self.run_id)
-        measured: dict[str, float] = {}
-        for name in ("valid", "test"):
-            if self.ranks.on_first(lambda: float(should_stop()), self.device):
-                raise stopped(self.out, f"before the perplexity of its {name} text was measured")
-            ids = getattr(self.corpus, name)
-            with arithmetic(precision="fp32"):  # as `tiedlm evaluate` does
-                measured[f"{name}_ppl"] = ppl = self._measure(self.model, ids)
-            found = self.units.per_word(name, ppl)
-            self._check_finite(self.progress.best_epoch, name, ppl, found)
-            if found is not None:
-                measured |= found.numbers(f"{name}_")
+        measured = self.held_out.final(self.model, self.progress.best_epoch, should_stop)
         parameters = self.model.num_params()
         result = result_of(self.settings, self.progress, measured, self.epoch_tokens, parameters)
         if self.ranks.is_first:
             write_json(self.out / run_files.RESULT, result)
         return result
-
-    def _measure(self, model: LanguageModel, ids: npt.NDArray[np.integer]) -> float:
-        """Return the perplexity of a text, which the first rank computes."""
-        return self.ranks.on_first(lambda: evaluate(model, ids).perplexity, self.device)
 
     def _checkpoint(self) -> None:
         """Save everything that an exact resume needs."""

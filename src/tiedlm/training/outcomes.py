@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,16 @@ def diverged(out: Path, epoch: int, what: str) -> Diverged:
     return Diverged(
         f"epoch {epoch}, {what}; {kept}; try a lower --lr or --clip, in another --out", out
     )
+
+
+def check_finite(out: Path, epoch: int, text: str, ppl: float) -> None:
+    """Refuse a perplexity that exceeds any number.
+
+    Raises:
+        Diverged: naming the epoch and the text.
+    """
+    if not math.isfinite(ppl):
+        raise diverged(out, epoch, f"{text} perplexity is {ppl}")
 
 
 def is_over(settings: Settings, progress: Progress) -> bool:

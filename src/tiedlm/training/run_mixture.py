@@ -10,8 +10,9 @@ import numpy as np
 from tiedlm.evaluation.mixture import fit_weights
 from tiedlm.evaluation.perplexity import perplexity
 from tiedlm.evaluation.unfinished import read_passes, text_digest
+from tiedlm.training.evaluated import Evaluated
 from tiedlm.training.method_request import FITTED, Request, Resolved
-from tiedlm.training.run_methods import FIT_WORDS, Evaluated
+from tiedlm.training.method_settings import FIT_WORDS
 from tiedlm.training.tuned import LOG
 
 

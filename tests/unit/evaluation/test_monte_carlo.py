@@ -7,7 +7,7 @@ import torch
 from tiedlm.evaluation import monte_carlo_evaluate, monte_carlo_losses, token_losses
 from tiedlm.evaluation.methods import Methods
 from tiedlm.model import LanguageModel, ModelConfig
-from tiedlm.training import run_methods
+from tiedlm.training import evaluated
 from tiedlm.training.method_request import Request
 
 IDS = np.random.default_rng(0).integers(0, 13, size=61)
@@ -101,9 +101,9 @@ def test_what_was_saved_on_one_kind_of_device_is_not_continued_on_another(tmp_pa
     def remember(*arguments, unfinished, **options):
         paths.append(unfinished.path)
 
-    monkeypatch.setattr(run_methods, "monte_carlo_losses", remember)
+    monkeypatch.setattr(evaluated, "monte_carlo_losses", remember)
     for device in ("cpu", "meta", "cpu"):
-        run = run_methods.Evaluated(tmp_path, model().to(device), lambda: None)
+        run = evaluated.Evaluated(tmp_path, model().to(device), lambda: None)
         run.__dict__["digest"] = "of the weights"
         run.losses(IDS, Request(samples=2), Methods(), "")
     assert paths[0] == paths[2] != paths[1]

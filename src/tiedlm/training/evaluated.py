@@ -1,14 +1,4 @@
-"""Evaluate a run with methods on top of its model, with given, fitted or published settings.
-
-The settings of each method come from the first of these places that has them:
-
-1. the values that were given,
-2. ``tuned.json`` in the run folder, for exactly this combination of methods,
-3. ``tuned.json``, for the method alone,
-4. the published defaults.
-
-With ``--temperature fit`` the temperature is fitted when it is needed.
-"""
+"""A run under evaluation: its model, its text, and what evaluations keep in its folder."""
 
 from __future__ import annotations
 
@@ -27,31 +17,18 @@ from torch import Tensor
 
 from tiedlm.data import Corpus
 from tiedlm.errors import UserError
-from tiedlm.evaluation.cache import Cache
-from tiedlm.evaluation.dynamic import Dynamic, defaults
+from tiedlm.evaluation.dynamic import Dynamic
 from tiedlm.evaluation.gradients import gradient_rms
 from tiedlm.evaluation.methods import Methods, method_losses
 from tiedlm.evaluation.monte_carlo import monte_carlo_losses
-from tiedlm.evaluation.perplexity import perplexity
-from tiedlm.evaluation.temperature import GRID, with_temperature
-from tiedlm.evaluation.tuning import CACHE_WORDS, TrialLog, Tuner, no_progress, temperature_outcome
-from tiedlm.evaluation.unfinished import Pass, Unfinished, never, read_passes, text_digest
+from tiedlm.evaluation.temperature import with_temperature
+from tiedlm.evaluation.tuning import TrialLog, no_progress
+from tiedlm.evaluation.unfinished import Pass, Unfinished, never, text_digest
 from tiedlm.files import write_bytes
 from tiedlm.model import LanguageModel
-from tiedlm.training.method_request import (
-    ALONE,
-    FITTED,
-    GIVEN,
-    OURS,
-    PUBLISHED,
-    Request,
-    Resolved,
-)
+from tiedlm.training.method_request import Request
 from tiedlm.training.run import read_tensors
 from tiedlm.training.tuned import LOG, RMS, UNFINISHED, Tuned, weights_digest
-
-FIT_WORDS = 250_000  # most words of validation for a temperature, a cache and a mixture
-SEARCH_WORDS = 30_000  # most for a trial of dynamic evaluation, as in dynamiceval.py --gridfast
 
 
 @dataclass
@@ -242,147 +219,6 @@ class Evaluated:
                 key["device"] = device
         return key
 
-    def resolve(self, request: Request) -> Resolved:
-        """Return the settings of all methods; fit the temperature if the request says "fit"."""
-        entry = self.tuned.get(request.key())
-        sources: dict[str, str] = {}
-        dynamic = cache = None
-        if request.dynamic is not None:
-            start = defaults(request.dynamic["rule"])
-            found, sources["dynamic"] = self._settings(request, entry, "dynamic", start)
-            dynamic = Dynamic(**found)
-        if request.cache is not None:
-            found, sources["cache"] = self._settings(request, entry, "cache", Cache())
-            cache = Cache(**found)
-        temperature = 1.0
-        if request.temperature == "fit":
-            sources["temperature"] = FITTED
-            known = entry
-            if known is None and dynamic is None:  # the cache comes after the temperature
-                known = self.tuned.get(dataclasses.replace(request, cache=None).key())
-            temperature = known["temperature"] if known else self._temperature(request, dynamic)
-        elif request.temperature is not None:
-            temperature, sources["temperature"] = request.temperature, GIVEN
-        methods = Methods(dynamic=dynamic, temperature=temperature, cache=cache)
-        return Resolved(methods, sources, entry)
-
-    def _settings(
-        self, request: Request, entry: Mapping[str, Any] | None, method: str, start: Any
-    ) -> tuple[dict[str, Any], str]:
-        """Return the settings of a method, and where they come from."""
-        given = getattr(request, method)
-        values = dataclasses.asdict(start)
-        source = OURS if values.get("rule") == "sgd" else PUBLISHED
-        if set(values) <= set(given) | {"rule"}:
-            source = GIVEN
-        if source != GIVEN:
-            alone = self.tuned.get(request.alone(method).key())
-            if entry is not None:
-                values, source = dict(entry[method]), FITTED
-            elif alone is not None:
-                values, source = dict(alone[method]), ALONE
-            chosen = [name for name in given if name != "rule"]
-            source += "".join(f", {name} given" for name in chosen)
-        return values | dict(given), source
-
-    def _temperature(
-        self, request: Request, dynamic: Dynamic | None, words: int | None = None
-    ) -> float:
-        """Fit the temperature on validation, and keep it if the weights do not adapt."""
-        ids = self.validation(words or FIT_WORDS, "--temperature fit")
-        if request.samples is None:
-            found, loss = self._tuner(ids, dynamic).temperature(dynamic)
-        else:
-            found, loss = self._monte_carlo_temperature(request, ids)
-        if dynamic is None:  # kept, so that later calls do not need the text
-            self.keep_fit(
-                dataclasses.replace(request, cache=None).key(),
-                {"temperature": found, "words": len(ids) - 1, "perplexity": perplexity(loss, 1)},
-            )
-        return found
-
-    def _monte_carlo_temperature(
-        self, request: Request, ids: npt.NDArray[np.integer]
-    ) -> tuple[float, float]:
-        """Fit the temperature of the averaged prediction; return it with its mean loss."""
-        trial = {
-            "model": self.digest, "text": text_digest(ids)[:16], "words": len(ids) - 1,
-            "method": "temperature", "mc": [request.samples, request.window, request.seed],
-            "grid": list(GRID),
-        }  # fmt: skip
-        found = self.log.find(trial)
-        if found is None:
-            passes = [
-                self.as_pass(ids, request, Methods(temperature=one), f"tune: temperature {one}")
-                for one in GRID
-            ]
-            found = temperature_outcome(np.stack(read_passes(passes)))
-            self.log.add(trial, found)
-        return float(found["temperature"]), float(found["loss"])
-
-    def _tuner(self, ids: npt.NDArray[np.integer], dynamic: Dynamic | None) -> Tuner:
-        return Tuner(
-            self.model,
-            ids,
-            log=self.log,
-            identity=self.digest,
-            rms=self.rms_for(dynamic),
-            progress=self.counter,
-            unfinished=self.unfinished,
-        )
-
-    def tune(self, request: Request, words: int | None = None) -> Resolved:
-        """Fit the settings that are not given on validation, and keep them in the run folder.
-
-        Args:
-            request: the methods. Settings that it gives are kept.
-            words: how many words of validation to use; by default 30,000 for a trial of dynamic
-                evaluation, and 250,000 for the others.
-        """
-        dynamic = cache = None
-        if request.dynamic is not None:
-            given = dict(request.dynamic)
-            dynamic = Dynamic(**(dataclasses.asdict(defaults(given["rule"])) | given))
-            if not {"lr", "decay"} <= set(given):
-                ids = self.validation(words or SEARCH_WORDS, "--tune")
-                dynamic, _ = self._tuner(ids, dynamic).dynamic(dynamic, given=list(given))
-        temperature = 1.0 if request.temperature in (None, "fit") else float(request.temperature)
-        if request.temperature == "fit":
-            temperature = self._temperature(request, dynamic, words)
-        if request.cache is not None:
-            ids = self.validation(words or FIT_WORDS, "--tune")
-            cache = self._tuned_cache(ids, request.cache, dynamic, temperature)
-        methods = Methods(dynamic=dynamic, temperature=temperature, cache=cache)
-        if self._is_fitted(request):
-            entry = dataclasses.asdict(methods) | {"words": words, "log": LOG}
-            self.keep_fit(request.key(), entry)
-        return self.resolve(request)
-
     def keep_fit(self, key: str, entry: dict[str, Any]) -> None:
         """Keep an entry of ``tuned.json``: in the file, or in memory if it cannot be written."""
         self.tuned.put(key, entry, write=self.keeps)
-
-    def _tuned_cache(
-        self,
-        ids: npt.NDArray[np.integer],
-        given: Mapping[str, Any],
-        dynamic: Dynamic | None,
-        temperature: float,
-    ) -> Cache:
-        """Fit the settings of the cache that are not given."""
-        if {"words", "theta", "weight"} <= set(given):
-            return Cache(**given)
-        fewest = given.get("words", CACHE_WORDS[0])
-        if fewest >= len(ids):
-            raise UserError(
-                f"--cache-words {fewest}: the validation text has only {len(ids):,} words; take "
-                "fewer"
-            )
-        found, _ = self._tuner(ids, dynamic).cache(
-            dynamic, temperature, words=given.get("words"), theta=given.get("theta")
-        )
-        return dataclasses.replace(found, **given)
-
-    @staticmethod
-    def _is_fitted(request: Request) -> bool:
-        return request.temperature == "fit" or bool(request.dynamic) or request.cache is not None
