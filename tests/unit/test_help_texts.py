@@ -29,3 +29,16 @@ def test_every_argument_of_a_command_has_a_help_text(path):
         name = argument.field_info.name
         if argument.show:
             assert argument.parameter.help or name in described, argument.name
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_a_help_hides_no_paragraph_of_a_docstring(path):
+    app = COMMANDS[path]
+    more = docstring_parser.parse(app.default_command.__doc__ or "").long_description
+    assert not more or more in app.help
+
+
+def test_the_help_of_a_command_says_more_than_its_line_in_the_list():
+    app = build_app()
+    assert "run the same command again to continue" in app["reproduce"].help
+    assert "total of a hypothesis" in app["rescore"].help

@@ -20,8 +20,6 @@ def demo(
 ) -> None:
     """Train VD-LSTM, +AL, +RE and +REAL on a small corpus and write a report.
 
-    If it is stopped or killed, run the same command again to continue.
-
     Parameters
     ----------
     out

@@ -50,12 +50,6 @@ def evaluate(
 ) -> None:
     """Compute the perplexity of a run's best model.
 
-    The text is one stream: the state is carried from the first word to the last, and every token
-    except the very first is predicted. `<eos>` and `<unk>` count as words.
-
-    The methods can be combined. They apply in this order: --dynamic or --mc, --temperature,
-    --cache, --mix. docs/evaluation.md has their equations.
-
     Parameters
     ----------
     run

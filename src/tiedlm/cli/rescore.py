@@ -48,11 +48,6 @@ def rescore(
 ) -> None:
     """Rerank the hypotheses of a speech recogniser, and write the best of each list.
 
-    The total of a hypothesis of n words is score + lm-scale * (graph + (1 - weight) * lm + weight *
-    new - penalty * n). Here new is this model's log-probability, lm the score of the recogniser's
-    own language model, and graph the rest of its graph. lm and graph are 0 if the list does not
-    separate them. docs/scoring.md shows the layouts that can be read.
-
     Parameters
     ----------
     run
