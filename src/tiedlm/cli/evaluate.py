@@ -70,7 +70,8 @@ def evaluate(
         Fit the settings of these methods on validation, and keep them in the run folder
         (tuned.json, tuning.jsonl). Later calls with the same methods use them.
     tune_words
-        Words of validation to fit on: 30k by default for a trial of --dynamic, 250k for the others.
+        Most words of validation to fit on. By default 30k in each trial of --dynamic, and 250k for
+        the other methods.
     device
         auto, cpu, cuda or cuda:N.
     json_
