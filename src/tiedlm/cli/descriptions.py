@@ -8,16 +8,12 @@ terminal.
 AGAIN = "If it is stopped or killed, run the same command again to continue."
 
 DESCRIPTIONS = {
-    "demo": f"""Train the four models of the paper on a small corpus, and write a report.
-
-{AGAIN}""",
-    "train": """Train one model from a recipe.
-
-For example:
-
-    tiedlm train small-real --data my.txt --out runs/mine
-
-Run the same command again to resume where it stopped.""",
+    "demo": f"Train the four models of the paper on a small corpus, and write a report.\n\n{AGAIN}",
+    "train": "Train one model from a recipe.\n\n"
+    "For example:\n\n"
+    "    tiedlm train small-real --data my.txt --out runs/mine\n\n"
+    "Run the same command again to resume where it stopped. Most flags change a setting of the "
+    "recipe; --show prints every setting with its value.",
     "evaluate": "Compute the perplexity of a trained model.\n\n"
     "The text is one stream: the state is carried from the first word to the last, and every token "
     "except the very first is predicted. <eos> and <unk> count as words.\n\n"
