@@ -66,8 +66,8 @@ def rescore(
     lm_scale
         Scale of the language models against the acoustic score (Kaldi's LMWT); 1 by default.
     unk_penalty
-        Cost in nats of each word that the run does not know; 0 by default. A positive cost makes
-        hypotheses with such words less probable.
+        Cost in nats of each word that the run does not know. A positive cost makes hypotheses with
+        such words less probable.
     tune
         File with references, an utterance and its words on each line. Find the --weight, --penalty
         and --lm-scale with the fewest errors on this list, report the gain, and use them.
