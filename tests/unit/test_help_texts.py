@@ -1,9 +1,15 @@
 """Every argument of every command has a help text, from its flag or from the docstring."""
 
+import dataclasses
+import typing
+
 import docstring_parser
 import pytest
 
 from tiedlm.cli import build_app
+from tiedlm.cli.methods import MethodFlags
+from tiedlm.evaluation.cache import Cache
+from tiedlm.evaluation.dynamic import SGD, Dynamic
 
 
 def commands(app, path=()):
@@ -29,3 +35,28 @@ def test_every_argument_of_a_command_has_a_help_text(path):
         name = argument.field_info.name
         if argument.show:
             assert argument.parameter.help or name in described, argument.name
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_a_help_hides_no_paragraph_of_a_docstring(path):
+    app = COMMANDS[path]
+    more = docstring_parser.parse(app.default_command.__doc__ or "").long_description
+    assert not more or more in app.help
+
+
+def test_the_help_of_a_command_says_more_than_its_line_in_the_list():
+    app = build_app()
+    assert "run the same command again to continue" in app["reproduce"].help
+    assert "total of a hypothesis" in app["rescore"].help
+
+
+def test_the_defaults_that_the_help_of_a_method_names_are_true():
+    hints = typing.get_type_hints(MethodFlags, include_extras=True)
+    texts = {name: hint.__metadata__[-1].help for name, hint in hints.items()}
+    for prefix, values in (("dynamic", Dynamic()), ("cache", Cache())):
+        for field in dataclasses.fields(values):
+            if field.name != "rule":
+                default = f"{getattr(values, field.name):g}".replace("e-05", "e-5")
+                assert f"{default} " in f"{texts[f'{prefix}_{field.name}']} ", field.name
+    assert f"{SGD.lr:g} with sgd" in texts["dynamic_lr"]
+    assert f"{SGD.decay:g} with sgd" in texts["dynamic_decay"]

@@ -26,6 +26,7 @@ from cyclopts.exceptions import (
 from cyclopts.help import DefaultFormatter
 
 from tiedlm import __version__
+from tiedlm.cli.descriptions import DESCRIPTIONS
 from tiedlm.environment_variables import is_first_rank
 from tiedlm.errors import UserError, visible
 from tiedlm.files import explain
@@ -43,28 +44,6 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _WITH_CONTEXT = ("tiedlm predict", "tiedlm generate")
 _PRINTS = ("tiedlm score", "tiedlm pairs", "tiedlm rescore")  # without --out
 _MAY_BE_EMPTY = ("CONTEXT", "--column", "--good", "--bad", "--by")  # texts and names of columns
-_COMMANDS = {
-    "demo": "Train the four models of the paper on a small corpus, and write a report.",
-    "train": """Train one model from a recipe.
-
-For example:
-
-    tiedlm train small-real --data my.txt --out runs/mine
-
-Run the same command again to resume where it stopped.""",
-    "evaluate": "Compute the perplexity of a trained model.",
-    "compare": "Compare runs side by side.",
-    "reproduce": "Reproduce the paper's tables and figures, beside the paper's numbers.",
-    "predict": "Show the most probable next words.",
-    "generate": "Generate text with a model.",
-    "score": "Compute surprisal, entropy and rank of every word of a text.",
-    "pairs": "Judge minimal pairs, such as BLiMP's, by the probability of their sentences.",
-    "rescore": "Rescore n-best lists of a speech recogniser.",
-    "export": "Export a model to Hugging Face transformers or ONNX.",
-    "analyze": "Show subspace distance, principal angles, neighbours and norms of a model.",
-    "explore": "Show models in a local page: next words, soft targets, neighbours, curves.",
-    "info": "Show versions, threads and arithmetic on this machine.",
-}
 
 
 def build_app() -> App:
@@ -79,10 +58,10 @@ def build_app() -> App:
         config=_refuse_empty,
         suppress_keyboard_interrupt=False,
     )
-    for name, text in _COMMANDS.items():
-        app.command(f"tiedlm.cli.{name}:{name}", name=name, help=text)
+    for name, text in DESCRIPTIONS.items():
+        function = "import_" if name == "import" else name
+        app.command(f"tiedlm.cli.{function}:{function}", name=name, help=text)
     app.command("tiedlm.cli.data:app", name="data", help="List, prepare and check corpora.")
-    app.command("tiedlm.cli.import_:import_", name="import", help="Import a legacy checkpoint.")
     return app
 
 

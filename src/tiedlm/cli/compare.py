@@ -22,14 +22,6 @@ def compare(
 ) -> None:
     """Compare runs: means over seeds, differences from the first row, 95% intervals.
 
-    ± is the standard deviation over seeds at validation and test, and half of the 95% interval at
-    the difference. The interval is paired by seed: two seeds give a very wide one.
-
-    Runs that differ only in their seed share a row; --device, --threads and --accumulate may differ
-    too. An unfinished run has a row of its own, with its best validation perplexity so far. The
-    difference is in test perplexity if both rows have one, otherwise in validation perplexity. Runs
-    of pieces are compared per word, and with each other only.
-
     Parameters
     ----------
     runs

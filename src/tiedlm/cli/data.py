@@ -21,7 +21,7 @@ def list_(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = Fal
     """List the corpora that have a name.
 
     Args:
-        json_: print JSON instead of a table.
+        json_: Print JSON instead of a table.
     """
     from dataclasses import asdict
 
@@ -59,14 +59,14 @@ def prepare(
     """Encode a corpus into the cache, or write it as tokenized text.
 
     Args:
-        corpus: a name that `tiedlm data list` shows, a folder, a text file, a pattern, or several
-            of these with commas between.
-        out: a folder for train.txt, valid.txt, test.txt and vocabulary.txt.
-        vocab_size: the most words to keep, <eos> and <unk> included.
-        min_count: how often a word must occur in train to be kept; by default 1 if train holds
-            <unk>, else 2.
-        tokenize: split the text into words; by default only if it looks raw.
-        field: the field of JSON lines or of Parquet that holds the text.
+        corpus: A name that `tiedlm data list` shows, a folder, a text file, a pattern such as
+            'texts/*.jsonl', or several of these with commas between.
+        out: Folder for train.txt, valid.txt, test.txt and vocabulary.txt.
+        vocab_size: Largest vocabulary, <eos> and <unk> included; the rarest words become <unk>.
+        min_count: Keep words seen at least this often in training; the rest become <unk>. By
+            default 1 if the training text has <unk>, else 2.
+        tokenize: Split the text into words; by default only if it looks raw.
+        field: Field of JSON lines, or column of Parquet, that holds the text.
     """
     from tiedlm.data.corpus import load_corpus
     from tiedlm.data.find import find_source
@@ -106,14 +106,14 @@ def check(
     """Count a corpus, verify its files, and warn about what makes its perplexity misleading.
 
     Args:
-        corpus: a name that `tiedlm data list` shows, a folder, a text file, a pattern, or several
-            of these with commas between.
-        vocab_size: the most words to keep, <eos> and <unk> included.
-        min_count: how often a word must occur in train to be kept; by default 1 if train holds
-            <unk>, else 2.
-        tokenize: split the text into words; by default only if it looks raw.
-        field: the field of JSON lines or of Parquet that holds the text.
-        json_: print JSON instead of a table.
+        corpus: A name that `tiedlm data list` shows, a folder, a text file, a pattern such as
+            'texts/*.jsonl', or several of these with commas between.
+        vocab_size: Largest vocabulary, <eos> and <unk> included; the rarest words become <unk>.
+        min_count: Keep words seen at least this often in training; the rest become <unk>. By
+            default 1 if the training text has <unk>, else 2.
+        tokenize: Split the text into words; by default only if it looks raw.
+        field: Field of JSON lines, or column of Parquet, that holds the text.
+        json_: Print JSON instead of a table.
     """
     from tiedlm.data.check import check_corpus
     from tiedlm.data.corpus import load_corpus

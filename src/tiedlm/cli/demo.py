@@ -20,8 +20,6 @@ def demo(
 ) -> None:
     """Train VD-LSTM, +AL, +RE and +REAL on a small corpus and write a report.
 
-    If it is stopped or killed, run the same command again to continue.
-
     Parameters
     ----------
     out
@@ -34,7 +32,7 @@ def demo(
     epochs
         Passes over the training text; the recipe decides by default.
     seed
-        Seed for the initial weights and the dropout masks.
+        Seed for the initial weights and the dropout masks; 1 by default.
     """
     from tiedlm.experiments.demo import run_demo
     from tiedlm.experiments.supervisor import ChildDied

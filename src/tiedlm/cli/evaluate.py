@@ -50,12 +50,6 @@ def evaluate(
 ) -> None:
     """Compute the perplexity of a run's best model.
 
-    The text is one stream: the state is carried from the first word to the last, and every token
-    except the very first is predicted. `<eos>` and `<unk>` count as words.
-
-    The methods can be combined. They apply in this order: --dynamic or --mc, --temperature,
-    --cache, --mix. docs/evaluation.md has their equations.
-
     Parameters
     ----------
     run
@@ -76,7 +70,8 @@ def evaluate(
         Fit the settings of these methods on validation, and keep them in the run folder
         (tuned.json, tuning.jsonl). Later calls with the same methods use them.
     tune_words
-        Words of validation to fit on: 30k by default for a trial of --dynamic, 250k for the others.
+        Most words of validation to fit on. By default 30k in each trial of --dynamic, and 250k for
+        the other methods.
     device
         auto, cpu, cuda or cuda:N.
     json_

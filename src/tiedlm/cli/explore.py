@@ -14,10 +14,6 @@ EXTRA = "web"
 def explore(run: Path, /, *more: Path, port: MaybeWhole = None, open_: bool = False) -> None:
     """Show models in a page of your browser, side by side.
 
-    Next words as you type, soft targets, neighbours, a map, angles, training curves, surprisal and
-    minimal pairs. Only this machine can open the page, at the address that is printed. It reads
-    the run folders and writes nothing. Ctrl-C ends it.
-
     Parameters
     ----------
     run

@@ -33,10 +33,6 @@ def export(
 ) -> None:
     """Write a run's best model for other programs, and check that they get the same numbers.
 
-    `hf` writes a folder with a tokenizer, which transformers loads without tiedlm
-    (trust_remote_code=True). `onnx` writes a step model with state as input and output, and the two
-    models that icefall and sherpa-onnx read.
-
     Parameters
     ----------
     run

@@ -18,11 +18,6 @@ def import_(
 ) -> None:
     """Convert a checkpoint of pytorch/examples or neural-complexity to a run folder.
 
-    It may be an LSTM, GRU or RNN of either program, or a Transformer of the first one.
-
-    The checkpoint must be a state dict. For a pickled module the error shows the lines that convert
-    it. The run is ready for `tiedlm score`, `predict` and `rescore`.
-
     Parameters
     ----------
     checkpoint

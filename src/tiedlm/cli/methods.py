@@ -63,12 +63,19 @@ class MethodFlags(TemperatureFlags):
         Literal["rms", "sgd"] | None,
         _flag("rms: divide gradients by their size on the training text (default). sgd: do not."),
     ] = None
-    dynamic_lr: Annotated[float | None, _flag("Learning rate of dynamic evaluation.")] = None
+    dynamic_lr: Annotated[
+        float | None,
+        _flag("Learning rate of dynamic evaluation; by default 5e-5 with rms, 0.1 with sgd."),
+    ] = None
     dynamic_decay: Annotated[
-        float | None, _flag("Rate at which the weights return to the trained ones.")
+        float | None,
+        _flag(
+            "Rate at which the weights return to the trained ones; by default 0.002 with rms, 0 "
+            "with sgd."
+        ),
     ] = None
     dynamic_epsilon: Annotated[
-        float | None, _flag("Added to the size of the gradients by the rule rms.")
+        float | None, _flag("Added to the size of the gradients by the rule rms; 2e-5 by default.")
     ] = None
     dynamic_segment: Annotated[MaybeWhole, _flag("Words of a segment; 5 by default.")] = None
     cache: Annotated[
@@ -76,9 +83,14 @@ class MethodFlags(TemperatureFlags):
     ] = False
     cache_words: Annotated[MaybeWhole, _flag("Words in the cache; 500 by default.")] = None
     cache_theta: Annotated[
-        float | None, _flag("How much similar contexts count in the cache; 0 counts words alone.")
+        float | None,
+        _flag(
+            "How much similar contexts count in the cache; 0 counts words alone. 0.3 by default."
+        ),
     ] = None
-    cache_weight: Annotated[float | None, _flag("Share of the cache in the probability.")] = None
+    cache_weight: Annotated[
+        float | None, _flag("Share of the cache in the probability; 0.1 by default.")
+    ] = None
 
     def names(self) -> list[str]:
         """Return the flags of the methods that the user gave."""

@@ -41,10 +41,6 @@ def pairs(
 ) -> None:
     """Count in how many minimal pairs the good sentence is more probable than the bad one.
 
-    The surprisals of whole sentences are compared. The first word is predicted after <eos>, so it
-    counts. A tie counts as wrong. Accuracies have Wilson's 95% interval. docs/scoring.md describes
-    the formats.
-
     Parameters
     ----------
     run

@@ -37,10 +37,6 @@ def reproduce(
 ) -> None:
     """Run the paper's experiments and show them beside the paper's numbers.
 
-    table1, table2 and figure1 train models. table3 and figure2 use the runs of table1, and
-    predictions compares its baseline with its REAL. If it is stopped or killed, run the same
-    command again to continue. Finished runs are kept in RESULTS, without weights or text.
-
     Parameters
     ----------
     what

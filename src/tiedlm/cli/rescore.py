@@ -48,11 +48,6 @@ def rescore(
 ) -> None:
     """Rerank the hypotheses of a speech recogniser, and write the best of each list.
 
-    The total of a hypothesis of n words is score + lm-scale * (graph + (1 - weight) * lm + weight *
-    new - penalty * n). Here new is this model's log-probability, lm the score of the recogniser's
-    own language model, and graph the rest of its graph. lm and graph are 0 if the list does not
-    separate them. docs/scoring.md shows the layouts that can be read.
-
     Parameters
     ----------
     run
@@ -71,8 +66,8 @@ def rescore(
     lm_scale
         Scale of the language models against the acoustic score (Kaldi's LMWT); 1 by default.
     unk_penalty
-        Cost in nats of each word that the run does not know; 0 by default. A positive cost makes
-        hypotheses with such words less probable.
+        Cost in nats of each word that the run does not know. A positive cost makes hypotheses with
+        such words less probable.
     tune
         File with references, an utterance and its words on each line. Find the --weight, --penalty
         and --lm-scale with the fewest errors on this list, report the gain, and use them.

@@ -52,9 +52,6 @@ def score(
 ) -> None:
     """Write a table with a row per word: surprisal, entropy, entropy reduction, rank.
 
-    The table is tab-separated, with a header; docs/scoring.md describes the columns. A summary goes
-    to standard error.
-
     Parameters
     ----------
     run

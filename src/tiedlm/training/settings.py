@@ -115,11 +115,14 @@ class Settings:
         group="Research",
     )
     vocab_size: int | None = _setting(
-        None, "Largest vocabulary; the rarest words become <unk>.", group="Text"
+        None,
+        "Largest vocabulary, <eos> and <unk> included; the rarest words become <unk>.",
+        group="Text",
     )
     min_count: int | None = _setting(
         None,
-        "Keep words seen at least this often in training; the rest become <unk>.",
+        "Keep words seen at least this often in training; the rest become <unk>. Default: 1 if the "
+        "training text has <unk>, else 2.",
         group="Text",
     )
 
