@@ -1,7 +1,7 @@
 """Does depth help a recurrent highway network of four million parameters?
 
 Trains RHN of depth 2, 3 and 5 beside an LSTM on the whole of Penn Treebank. The widths are chosen
-so that each has about four million parameters. All are tied, with a bias. All train for 30 epochs,
+so that each has about four million parameters. All are tied, with a bias. All train for 20 epochs,
 with a learning rate that falls as a cosine to a fiftieth of where it began. The LSTM has the rate
 and the dropout of `ptb-small-re`. RHN has the rate of `ptb-rhn-10`, and weaker dropout.
 
@@ -28,7 +28,7 @@ from tiedlm.training.settings import Settings
 
 VOCAB_SIZE = 10_000
 
-_LSTM = get_recipe("ptb-small-re").replace(schedule="cosine", lr_min=0.02, epochs=30)
+_LSTM = get_recipe("ptb-small-re").replace(schedule="cosine", lr_min=0.02, epochs=20)
 _RHN = _LSTM.replace(
     network="rhn", n_layers=1, lr=0.2, lr_min=0.004, clip=10, init_range=0.04,
     dropout_words=0.1, dropout_input=0.4, dropout_hidden=0.2,

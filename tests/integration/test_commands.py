@@ -387,6 +387,8 @@ def test_train_shows_the_settings_of_a_recipe_and_trains_nothing(capsys, tmp_pat
     status, out, _ = run(capsys, "train", "small-real", "--show", "--lr", "0.25")
     shown = dict(line.split(maxsplit=1) for line in out.splitlines())
     assert status == 0
+    columns = {len(line) - len(line.split(maxsplit=1)[1]) for line in out.splitlines()}
+    assert columns == {max(map(len, shown)) + 1}
     assert (shown["alpha"], shown["lr"], shown["data"], shown["decoder_bias"]) == (
         "13.0",
         "0.25",

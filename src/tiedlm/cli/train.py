@@ -43,8 +43,10 @@ def train(
     settings = _changed(base, given)
     if show:
         _check_network(settings)
-        for name, value in settings.resolved().to_dict().items():
-            print(f"{name:<16} {'-' if value in (None, '', {}) else _shown(value)}")
+        resolved = settings.resolved().to_dict()
+        width = max(map(len, resolved))
+        for name, value in resolved.items():
+            print(f"{name:<{width}} {'-' if value in (None, '', {}) else _shown(value)}")
         return
     _check_together(settings)
     if is_first_rank():

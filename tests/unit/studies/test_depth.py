@@ -26,7 +26,7 @@ def test_all_models_are_tied_and_share_the_schedule(jobs):
         settings = job.settings
         assert settings.tied
         assert (settings.data, settings.alpha, settings.decoder_bias) == ("ptb", 0, True)
-        assert (settings.schedule, settings.epochs) == ("cosine", 30)
+        assert (settings.schedule, settings.epochs) == ("cosine", 20)
         assert settings.lr_min == settings.lr / 50
         assert (settings.batch_size, settings.bptt) == (recipe.batch_size, recipe.bptt)
 
