@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from tests_support import run_command as run
-from tiedlm import Vocabulary, matmul
+from tiedlm import Vocabulary
 from tiedlm.arithmetic import arithmetic, in_use
 from tiedlm.cli import main
 from tiedlm.cli.models import load_model
 from tiedlm.evaluation import subspace
+from tiedlm.matmul import kinds
 from tiedlm.native import routes
 from tiedlm.training import hardware
 from tiedlm.training.hardware import fast_arithmetic
@@ -444,7 +445,7 @@ def test_info_names_versions_threads_and_processor(capsys):
 
 def test_info_measures_the_ways_of_products_and_shows_the_choice(capsys, monkeypatch):
     monkeypatch.setattr(hardware, "WIDTHS", (40,))
-    monkeypatch.setattr(matmul, "_LEAST_PRODUCT", 0)
+    monkeypatch.setattr(kinds, "_LEAST_PRODUCT", 0)
     monkeypatch.setattr(routes, "_choices", {})
     monkeypatch.setattr(routes, "_SECONDS", 0)
     status, out, _ = run(capsys, "info", "--measure", "--json")

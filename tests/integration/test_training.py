@@ -18,10 +18,11 @@ import pytest
 import torch
 
 from tests_support import outcome
-from tiedlm import load, matmul
+from tiedlm import load
 from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate
+from tiedlm.matmul import kinds, weights
 from tiedlm.native import routes
 from tiedlm.native.processor import has_fast_bf16
 from tiedlm.progress import ProgressView, Silent
@@ -645,8 +646,8 @@ def test_resuming_with_another_arithmetic_is_reported(settings, corpus, tmp_path
 def test_a_run_goes_on_with_the_products_that_it_began_with(
     settings, corpus, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(matmul, "_LEAST_PRODUCT", 0)
-    monkeypatch.setattr(matmul, "_LEAST_STEP", 0)
+    monkeypatch.setattr(kinds, "_LEAST_PRODUCT", 0)
+    monkeypatch.setattr(weights, "_LEAST_STEP", 0)
     monkeypatch.setattr(routes, "_choices", {})
 
     def session(epochs, chosen):

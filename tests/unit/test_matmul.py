@@ -3,6 +3,7 @@ import torch
 
 from tiedlm import matmul, native
 from tiedlm.arithmetic import arithmetic
+from tiedlm.matmul import kinds, weights
 from tiedlm.native import routes, ways
 
 
@@ -91,10 +92,10 @@ def test_matmul_makes_large_products_the_chosen_way_and_small_ones_as_pytorch_do
     way, monkeypatch
 ):
     called = []
-    monkeypatch.setattr(matmul, "_LEAST_PRODUCT", 9 * 16 * 11)
+    monkeypatch.setattr(kinds, "_LEAST_PRODUCT", 9 * 16 * 11)
     monkeypatch.setattr(routes, "choose", lambda *_: routes.Choice(way, {}, {}))
     for name in ways.WAYS:
-        monkeypatch.setitem(matmul.WAYS, name, lambda *given, name=name: called.append(name))
+        monkeypatch.setitem(ways.WAYS, name, lambda *given, name=name: called.append(name))
     a, b, out = torch.randn(9, 16), torch.randn(16, 11), torch.empty(9, 11)
     matmul.matmul(a, b, out)
     assert called == [way]
@@ -110,7 +111,7 @@ def test_matmul_makes_large_products_the_chosen_way_and_small_ones_as_pytorch_do
 def test_rows_of_a_batch_do_not_change_the_kind_and_lengths_of_rows_do():
     def kind(rows, hidden, words):
         h, grad = torch.empty(rows, hidden), torch.empty(rows, words)
-        return matmul._kind(h, torch.empty(words, hidden).t(), h.dtype), matmul._kind(
+        return kinds.kind_of(h, torch.empty(words, hidden).t(), h.dtype), kinds.kind_of(
             grad.t(), h, h.dtype
         )
 
@@ -122,7 +123,7 @@ def test_rows_of_a_batch_do_not_change_the_kind_and_lengths_of_rows_do():
 
 def test_what_is_measured_of_a_huge_product_is_a_part_of_the_same_alignment():
     hidden, words = torch.empty(65536, 100), torch.empty(300_001, 100)
-    kind = matmul._kind(hidden, words.t(), torch.float32)
+    kind = kinds.kind_of(hidden, words.t(), torch.float32)
     assert (kind.M, kind.K) == (508, 100)
     assert 8192 <= kind.P < 8192 + 64
     assert kind.P % 64 == 300_001 % 64
@@ -134,7 +135,7 @@ def test_what_is_timed_has_few_tokens_and_enough_words_of_the_same_alignment(wid
 
     def kind(a_transposed, b_transposed, *sides):
         dtype = torch.float32
-        return matmul._Kind(dtype, dtype, a_transposed, b_transposed, False, False, *sides)
+        return kinds.Kind(dtype, dtype, a_transposed, b_transposed, False, False, *sides)
 
     _, _, long = scores = kind(False, True, tokens, width, words).measured_sides()
     assert scores == (252, width, long)
@@ -146,7 +147,7 @@ def test_what_is_timed_has_few_tokens_and_enough_words_of_the_same_alignment(wid
 
 def test_what_is_timed_lies_in_memory_as_the_whole_does():
     grad, hidden = torch.empty(300, 9000), torch.empty(300, 700)
-    whole = matmul._kind(grad.t(), hidden, torch.float32)
+    whole = kinds.kind_of(grad.t(), hidden, torch.float32)
     seen = []
 
     def way(a, b, out, accumulate):
@@ -154,7 +155,7 @@ def test_what_is_timed_lies_in_memory_as_the_whole_does():
         return out
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(matmul.WAYS, "plain", way)
+        patch.setitem(ways.WAYS, "plain", way)
         whole.trial().ways["plain"]()()
     ((a, b, out, rows),) = seen
     assert rows < whole.M
@@ -163,29 +164,29 @@ def test_what_is_timed_lies_in_memory_as_the_whole_does():
 
 def test_every_way_that_adds_is_measured_as_exact_too():
     dtype = torch.float32
-    kind = matmul._Kind(dtype, dtype, False, True, True, True, 64, 64, 128)
+    kind = kinds.Kind(dtype, dtype, False, True, True, True, 64, 64, 128)
     errors = routes.measure(kind.trial()).errors
     assert len(errors) > 1
-    assert max(errors.values()) <= matmul.FP32_LEVEL, errors
+    assert max(errors.values()) <= kinds.FP32_LEVEL, errors
 
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_a_drawn_matrix_is_random_of_its_type_and_the_same_every_time(transposed):
     state = torch.get_rng_state()
     for dtype in (torch.float32, torch.bfloat16):
-        drawn = matmul._drawn(300, 500, transposed, dtype, 512)
-        assert (drawn.shape, drawn.dtype) == ((300, 500), dtype)
-        assert max(drawn.stride()) == 512
-        assert ways.is_transposed(drawn) == transposed
-        assert torch.equal(drawn, matmul._drawn(300, 500, transposed, dtype, 512))
-        assert 0.9 < drawn.float().std() < 1.1
-        assert torch.linalg.matrix_rank(drawn.float()) == 300
+        found = kinds.drawn(300, 500, transposed, dtype, 512)
+        assert (found.shape, found.dtype) == ((300, 500), dtype)
+        assert max(found.stride()) == 512
+        assert ways.is_transposed(found) == transposed
+        assert torch.equal(found, kinds.drawn(300, 500, transposed, dtype, 512))
+        assert 0.9 < found.float().std() < 1.1
+        assert torch.linalg.matrix_rank(found.float()) == 300
     assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("way", ["plain", "oneDNN"])
 def test_linear_adds_the_bias_whatever_the_way(way, monkeypatch):
-    monkeypatch.setattr(matmul, "_LEAST_PRODUCT", 0)
+    monkeypatch.setattr(kinds, "_LEAST_PRODUCT", 0)
     monkeypatch.setattr(routes, "choose", lambda *_: routes.Choice(way, {}, {}))
     x, weight, bias = torch.randn(5, 7), torch.randn(3, 7), torch.randn(3)
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
@@ -216,9 +217,9 @@ def test_adder_adds_the_product_with_the_weight_it_was_given(dtype, rows, transp
 @pytest.mark.parametrize("layout", ["plain", "MKL", "oneDNN"])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_every_layout_of_a_weight_gives_the_same_product(layout, transposed, monkeypatch):
-    if layout != "plain" and not matmul._can_pack(layout, torch.float32):
+    if layout != "plain" and not weights._can_pack(layout, torch.float32):
         pytest.skip(f"this PyTorch cannot lay out weights for {layout}")
-    monkeypatch.setattr(matmul, "_LEAST_STEP", 0)
+    monkeypatch.setattr(weights, "_LEAST_STEP", 0)
     monkeypatch.setattr(routes, "choose", lambda *_: routes.Choice(layout, {}, {}))
     weight = laid_out(torch.randn(33, 17), transposed)
     for rows in (1, 20):
@@ -231,13 +232,13 @@ def test_every_layout_of_a_weight_gives_the_same_product(layout, transposed, mon
 def test_small_weights_are_laid_out_for_the_library_of_the_usual_products():
     weight = torch.randn(33, 17)
     with arithmetic(route="default"):
-        if matmul._can_pack("MKL", torch.float32):
-            assert matmul._layout(weight, 20) == "MKL"
-            assert matmul._layout(weight.t(), 20) == "plain"
+        if weights._can_pack("MKL", torch.float32):
+            assert weights._layout(weight, 20) == "MKL"
+            assert weights._layout(weight.t(), 20) == "plain"
 
 
 def test_layouts_are_measured_for_the_window_that_they_serve(monkeypatch):
-    monkeypatch.setattr(matmul, "_LEAST_STEP", 0)
+    monkeypatch.setattr(weights, "_LEAST_STEP", 0)
     asked = []
 
     def choose(kind, usual, trial):
@@ -245,7 +246,7 @@ def test_layouts_are_measured_for_the_window_that_they_serve(monkeypatch):
         return routes.Choice("plain", {}, {})
 
     monkeypatch.setattr(routes, "choose", choose)
-    assert matmul._layout(torch.randn(33, 17), 20) == "plain"
+    assert weights._layout(torch.randn(33, 17), 20) == "plain"
     ((kind, usual, trial),) = asked
     assert "16 x 17 with a weight 33 x 17" in kind
     assert usual == next(iter(trial.ways))
@@ -258,7 +259,7 @@ def test_adder_without_the_operations_that_lay_out_weights_gives_the_same(monkey
     weight, a = torch.randn(8, 5).bfloat16(), torch.randn(3, 5).bfloat16()
     with_them, without = torch.zeros(3, 8), torch.zeros(3, 8)
     matmul.adder(weight, 3)(a, with_them)
-    monkeypatch.setattr(matmul, "_can_pack", lambda library, dtype: False)
+    monkeypatch.setattr(weights, "_can_pack", lambda library, dtype: False)
     matmul.adder(weight, 3)(a, without)
     torch.testing.assert_close(with_them, without, rtol=1e-2, atol=1e-2)
 
@@ -268,11 +269,11 @@ def test_the_probe_refuses_operations_that_are_missing_or_inexact(monkeypatch):
         def __getattr__(self, name):
             raise AttributeError(name)
 
-    matmul._can_pack.cache_clear()
+    weights._can_pack.cache_clear()
     monkeypatch.setattr(torch.ops, "mkldnn", Missing(), raising=False)
-    assert not matmul._can_pack("oneDNN", torch.float32)
-    matmul._can_pack.cache_clear()
+    assert not weights._can_pack("oneDNN", torch.float32)
+    weights._can_pack.cache_clear()
     monkeypatch.undo()
-    monkeypatch.setattr(matmul, "FP32_LEVEL", 0.0)
-    assert not matmul._can_pack("oneDNN", torch.float32)
-    matmul._can_pack.cache_clear()
+    monkeypatch.setattr(kinds, "FP32_LEVEL", 0.0)
+    assert not weights._can_pack("oneDNN", torch.float32)
+    weights._can_pack.cache_clear()

@@ -5,6 +5,7 @@ import torch
 
 from tiedlm import matmul, native
 from tiedlm.arithmetic import arithmetic
+from tiedlm.matmul import kinds
 from tiedlm.native import routes
 from tiedlm.native.ways import WAYS, compiled_linear
 
@@ -61,17 +62,17 @@ def test_a_compiled_product_has_the_same_bits_on_any_number_of_threads():
 
 
 def test_it_is_measured_only_where_kernels_are_used(monkeypatch):
-    kinds = {}
+    found = {}
 
     def choose(kind, usual, trial):
-        kinds[kind] = "compiled" in trial().ways
+        found[kind] = "compiled" in trial().ways
         return routes.Choice(usual, {}, {})
 
-    monkeypatch.setattr(matmul, "_LEAST_PRODUCT", 8)
+    monkeypatch.setattr(kinds, "_LEAST_PRODUCT", 8)
     monkeypatch.setattr(routes, "choose", choose)
     a, b = torch.randn(8, 8), torch.randn(8, 8)
     for kernels in (True, False):
         with arithmetic(kernels=kernels):
             matmul.matmul(a, b, torch.empty(8, 8))
-    assert sorted(kinds.values()) == [False, True]
-    assert [measured for kind, measured in kinds.items() if "without kernels" in kind] == [False]
+    assert sorted(found.values()) == [False, True]
+    assert [measured for kind, measured in found.items() if "without kernels" in kind] == [False]
