@@ -130,6 +130,16 @@ def test_gradient_flows_through_the_state_until_it_is_detached(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("wants_gradient", [True, False])
+def test_zero_streams_are_accepted(name, wants_gradient):
+    net = model(name).network
+    with torch.set_grad_enabled(wants_gradient):
+        output, state = net.forward_time_major(vectors(4, 0), None)
+    assert output.shape == (4, 0, net.d_hidden)
+    assert [part.shape for part in state] == [part.shape for part in net.initial_state(0)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients_agree_with_finite_differences(name):
     net = model(name).network
     state = [part.requires_grad_() for part in net.initial_state(2)]
