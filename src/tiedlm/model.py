@@ -211,10 +211,12 @@ class LanguageModel(nn.Module):
             last word. The state is a NamedTuple of tensors whose axis 1 is the stream.
 
         Raises:
-            ValueError: if ``tokens`` is not two-dimensional.
+            ValueError: if ``tokens`` is not two-dimensional or has no steps.
         """
-        if tokens.dim() != 2:
-            raise ValueError(f"tokens: expected shape (B, T), got {tuple(tokens.shape)}")
+        if tokens.dim() != 2 or tokens.shape[1] == 0:
+            raise ValueError(
+                f"tokens: expected shape (B, T) of one step or more, got {tuple(tokens.shape)}"
+            )
         return self.read(tokens, state, self.embedding.weight)
 
     def read(

@@ -1,5 +1,7 @@
 """The language model has four variants, the right shapes and the right loss."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -108,9 +110,12 @@ def test_a_wrong_option_is_named(options, name):
         ModelConfig(**{"vocab_size": 7} | options)
 
 
-def test_tokens_of_a_wrong_shape_are_refused():
-    with pytest.raises(ValueError, match=r"tokens: expected shape \(B, T\), got \(3,\)"):
-        small()(torch.zeros(3, dtype=torch.int64))
+@pytest.mark.parametrize("dropout_words", [0.0, 0.5])
+@pytest.mark.parametrize("shape", [(3,), (2, 0)])
+def test_tokens_of_a_wrong_shape_are_refused(shape, dropout_words):
+    expected = f"tokens: expected shape (B, T) of one step or more, got {shape}"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        small(dropout_words=dropout_words)(torch.zeros(shape, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("tied", [True, False])
