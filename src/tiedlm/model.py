@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tiedlm.dropout import check_probability, word_mask
+from tiedlm.errors import UserError
 from tiedlm.loss import LossOutput, augmented_cross_entropy
 from tiedlm.networks import Network, State, builder_of, network_options
 from tiedlm.networks.network import Builder, draw_parameters, run_with_raw
@@ -128,6 +129,9 @@ class LanguageModel(nn.Module):
         >>> out = model.loss(hidden, tokens[:, 1:], alpha=13.0)
         >>> out.loss.backward()
 
+    Raises:
+        UserError: if the network has the name of another attribute of a model, such as "loss".
+
     Source: Inan et al. (2017).
     """
 
@@ -137,6 +141,11 @@ class LanguageModel(nn.Module):
         self.vocabulary: Vocabulary | None = None  # set by `tiedlm.load`
         self.mask_share = (0, 1)
         self.embedding = nn.Embedding(config.vocab_size, config.d_embed)
+        if config.network in dir(self):
+            raise UserError(
+                f"network {config.network!r}: a model has another attribute of this name; register "
+                "the network under another name"
+            )
         # Saved runs prefix the network's parameters with its name.
         self.add_module(config.network, cast(nn.Module, builder_of(config.network)(config)))
         d_hidden = self.network.d_hidden

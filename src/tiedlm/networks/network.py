@@ -119,8 +119,8 @@ def register(name: str, options: type[Any] = NoOptions) -> Callable[[B], B]:
         options: the dataclass of the network's options.
 
     Raises:
-        ValueError: if the name is no identifier, is taken by another part of the model, or is
-            another network's; or if the class cannot hold options.
+        ValueError: if the name is no identifier, is "embedding" or "decoder", or is another
+            network's; or if the class cannot hold options.
     """
     if not name.isidentifier() or name in TAKEN:
         raise ValueError(

@@ -9,6 +9,7 @@ import torch
 import own_network
 import tiedlm
 from tiedlm import LanguageModel, ModelConfig
+from tiedlm.errors import UserError
 from tiedlm.networks import builder_of, register, registered
 from tiedlm.networks import state as states
 
@@ -232,6 +233,15 @@ def test_an_unknown_network_is_named_with_those_that_are_known():
 def test_a_name_that_is_not_a_module_name_is_refused(name):
     with pytest.raises(ValueError, match="expected an identifier other than embedding and decoder"):
         register(name)
+
+
+@pytest.mark.parametrize("name", ["loss", "network", "config", "training"])
+def test_a_network_with_the_name_of_another_attribute_is_refused(own_networks, name):
+    register(name)(own_network.OwnNetwork)
+    config = ModelConfig(network=name, vocab_size=5)
+    for build in (LanguageModel, ModelConfig.num_params):
+        with pytest.raises(UserError, match=f"network '{name}': a model has another attribute"):
+            build(config)
 
 
 def test_a_name_belongs_to_one_network_and_rerunning_a_notebook_cell_is_allowed(own_networks):
