@@ -18,8 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
+from tiedlm.arithmetic import is_autocast
 from tiedlm.errors import UserError, did_you_mean
 from tiedlm.networks.options import NoOptions, check_declaration, make_options
 from tiedlm.networks.state import State
@@ -180,6 +182,18 @@ def network_options(name: str, given: Mapping[str, Any]) -> Any:
         UserError: for an unknown network or option, or a value of another type or out of range.
     """
     return make_options(name, options_class(name), given)
+
+
+def check_type(x: Tensor, dtype: torch.dtype) -> None:
+    """Check that a network's input has the type of its weights; autocast allows other floats.
+
+    The fast layers multiply in the type of the input. In an integer type the weights would be 0.
+
+    Raises:
+        ValueError: naming both types.
+    """
+    if x.dtype != dtype and not (is_autocast(x) and x.is_floating_point()):
+        raise ValueError(f"x: expected dtype {dtype}, like the weights, got {x.dtype}")
 
 
 def draw_parameters(module: nn.Module, init_range: float) -> None:

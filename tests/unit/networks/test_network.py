@@ -109,6 +109,16 @@ def test_no_steps_and_a_state_of_other_streams_are_refused(name, wants_gradient)
             net.forward_time_major(vectors(0, 3), None)
 
 
+@pytest.mark.parametrize("name", ["lstm", "awd_lstm", "gru", "rhn", "elman"])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float16, torch.float32])
+@pytest.mark.parametrize("wants_gradient", [True, False])
+def test_an_input_of_another_type_than_the_weights_is_refused(name, dtype, wants_gradient):
+    net = model(name).network
+    expected = f"x: expected dtype torch.float64, like the weights, got {dtype}"
+    with torch.set_grad_enabled(wants_gradient), pytest.raises(ValueError, match=expected):
+        net.forward_time_major(vectors(4, 2).to(dtype), None)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_streams_do_not_see_each_other(name):
     net = model(name).eval().network
