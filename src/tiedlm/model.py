@@ -6,6 +6,7 @@ Shape letters: B streams, T steps, V vocabulary, H hidden width.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from tiedlm.dropout import check_probability, word_mask
 from tiedlm.errors import UserError
 from tiedlm.loss import LossOutput, augmented_cross_entropy
 from tiedlm.networks import Network, State, builder_of, network_options
-from tiedlm.networks.network import Builder, draw_parameters, run_with_raw
+from tiedlm.networks.network import Builder, check_sizes, draw_parameters, run_with_raw
 from tiedlm.tracing import is_recording
 from tiedlm.tying import Decoder, TiedDecoder, count_parameters
 
@@ -70,14 +71,13 @@ class ModelConfig:
     def __post_init__(self) -> None:
         options = dataclasses.asdict(network_options(self.network, self.options))
         object.__setattr__(self, "options", options)
-        for name in ("vocab_size", "d_embed", "d_hidden", "n_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected a positive integer, got {getattr(self, name)}")
+        sizes = ("vocab_size", "d_embed", "d_hidden", "n_layers")
+        check_sizes(**{name: getattr(self, name) for name in sizes})
         if self.n_layers > MOST_LAYERS:  # an untrusted config.json could build for hours
             raise ValueError(f"n_layers: expected at most {MOST_LAYERS}, got {self.n_layers}")
         for name in ("dropout_input", "dropout_hidden", "dropout_words"):
             check_probability(name, getattr(self, name))
-        if self.init_range <= 0:
+        if not 0 < self.init_range < math.inf:
             raise ValueError(f"init_range: expected a positive number, got {self.init_range}")
 
     @property

@@ -1,5 +1,6 @@
 """The language model has four variants, the right shapes and the right loss."""
 
+import math
 import re
 
 import numpy as np
@@ -100,7 +101,11 @@ def test_weights_start_within_their_range_and_biases_at_zero():
         ({"n_layers": 0}, "n_layers"),
         ({"dropout_input": 1.5}, "dropout_input"),
         ({"dropout_hidden": -0.1}, "dropout_hidden"),
+        ({"d_hidden": 4.5}, "d_hidden: expected a positive integer, got 4.5"),
+        ({"n_layers": "2"}, "n_layers: expected a positive integer, got '2'"),
         ({"init_range": 0}, "init_range"),
+        ({"init_range": math.nan}, "init_range"),
+        ({"init_range": math.inf}, "init_range"),
     ],
 )
 def test_a_wrong_option_is_named(options, name):

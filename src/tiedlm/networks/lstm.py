@@ -21,7 +21,7 @@ from tiedlm.networks import lstm_segment
 from tiedlm.networks import state as states
 from tiedlm.networks.by_hand import Backward, Learner
 from tiedlm.networks.lstm_function import lstm_layer
-from tiedlm.networks.network import check_type, draw_parameters, register
+from tiedlm.networks.network import check_sizes, check_type, draw_parameters, register
 from tiedlm.tracing import is_jit_tracing, is_symbolic, is_transformed
 
 if TYPE_CHECKING:
@@ -137,10 +137,7 @@ class VariationalLSTM(nn.Module):
         fast: bool = True,
     ) -> None:
         super().__init__()
-        sizes = {"d_input": d_input, "d_hidden": d_hidden, "n_layers": n_layers}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name}: expected a positive integer, got {value}")
+        check_sizes(d_input=d_input, d_hidden=d_hidden, n_layers=n_layers)
         check_probability("dropout_input", dropout_input)
         check_probability("dropout_hidden", dropout_hidden)
         self.d_input = d_input

@@ -184,6 +184,17 @@ def network_options(name: str, given: Mapping[str, Any]) -> Any:
     return make_options(name, options_class(name), given)
 
 
+def check_sizes(**sizes: int) -> None:
+    """Check that widths and numbers of words or layers are positive integers.
+
+    Raises:
+        ValueError: naming the argument and what was given.
+    """
+    for name, value in sizes.items():
+        if not hasattr(value, "__index__") or value < 1:
+            raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+
+
 def check_type(x: Tensor, dtype: torch.dtype) -> None:
     """Check that a network's input has the type of its weights; autocast allows other floats.
 
