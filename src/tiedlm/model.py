@@ -6,6 +6,7 @@ Shape letters: B streams, T steps, V vocabulary, H hidden width.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tiedlm.dropout import check_probability, word_mask
+from tiedlm.errors import UserError
 from tiedlm.loss import LossOutput, augmented_cross_entropy
 from tiedlm.networks import Network, State, builder_of, network_options
-from tiedlm.networks.network import Builder, draw_parameters, run_with_raw
+from tiedlm.networks.network import Builder, check_sizes, draw_parameters, run_with_raw
 from tiedlm.tracing import is_recording
 from tiedlm.tying import Decoder, TiedDecoder, count_parameters
 
@@ -69,14 +71,13 @@ class ModelConfig:
     def __post_init__(self) -> None:
         options = dataclasses.asdict(network_options(self.network, self.options))
         object.__setattr__(self, "options", options)
-        for name in ("vocab_size", "d_embed", "d_hidden", "n_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected a positive integer, got {getattr(self, name)}")
+        sizes = ("vocab_size", "d_embed", "d_hidden", "n_layers")
+        check_sizes(**{name: getattr(self, name) for name in sizes})
         if self.n_layers > MOST_LAYERS:  # an untrusted config.json could build for hours
             raise ValueError(f"n_layers: expected at most {MOST_LAYERS}, got {self.n_layers}")
         for name in ("dropout_input", "dropout_hidden", "dropout_words"):
             check_probability(name, getattr(self, name))
-        if self.init_range <= 0:
+        if not 0 < self.init_range < math.inf:
             raise ValueError(f"init_range: expected a positive number, got {self.init_range}")
 
     @property
@@ -128,6 +129,9 @@ class LanguageModel(nn.Module):
         >>> out = model.loss(hidden, tokens[:, 1:], alpha=13.0)
         >>> out.loss.backward()
 
+    Raises:
+        UserError: if the network has the name of another attribute of a model, such as "loss".
+
     Source: Inan et al. (2017).
     """
 
@@ -137,6 +141,11 @@ class LanguageModel(nn.Module):
         self.vocabulary: Vocabulary | None = None  # set by `tiedlm.load`
         self.mask_share = (0, 1)
         self.embedding = nn.Embedding(config.vocab_size, config.d_embed)
+        if config.network in dir(self):
+            raise UserError(
+                f"network {config.network!r}: a model has another attribute of this name; register "
+                "the network under another name"
+            )
         # Saved runs prefix the network's parameters with its name.
         self.add_module(config.network, cast(nn.Module, builder_of(config.network)(config)))
         d_hidden = self.network.d_hidden
@@ -211,10 +220,12 @@ class LanguageModel(nn.Module):
             last word. The state is a NamedTuple of tensors whose axis 1 is the stream.
 
         Raises:
-            ValueError: if ``tokens`` is not two-dimensional.
+            ValueError: if ``tokens`` is not two-dimensional or has no steps.
         """
-        if tokens.dim() != 2:
-            raise ValueError(f"tokens: expected shape (B, T), got {tuple(tokens.shape)}")
+        if tokens.dim() != 2 or tokens.shape[1] == 0:
+            raise ValueError(
+                f"tokens: expected shape (B, T) of one step or more, got {tuple(tokens.shape)}"
+            )
         return self.read(tokens, state, self.embedding.weight)
 
     def read(

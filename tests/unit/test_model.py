@@ -1,5 +1,8 @@
 """The language model has four variants, the right shapes and the right loss."""
 
+import math
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -98,7 +101,11 @@ def test_weights_start_within_their_range_and_biases_at_zero():
         ({"n_layers": 0}, "n_layers"),
         ({"dropout_input": 1.5}, "dropout_input"),
         ({"dropout_hidden": -0.1}, "dropout_hidden"),
+        ({"d_hidden": 4.5}, "d_hidden: expected a positive integer, got 4.5"),
+        ({"n_layers": "2"}, "n_layers: expected a positive integer, got '2'"),
         ({"init_range": 0}, "init_range"),
+        ({"init_range": math.nan}, "init_range"),
+        ({"init_range": math.inf}, "init_range"),
     ],
 )
 def test_a_wrong_option_is_named(options, name):
@@ -108,9 +115,12 @@ def test_a_wrong_option_is_named(options, name):
         ModelConfig(**{"vocab_size": 7} | options)
 
 
-def test_tokens_of_a_wrong_shape_are_refused():
-    with pytest.raises(ValueError, match=r"tokens: expected shape \(B, T\), got \(3,\)"):
-        small()(torch.zeros(3, dtype=torch.int64))
+@pytest.mark.parametrize("dropout_words", [0.0, 0.5])
+@pytest.mark.parametrize("shape", [(3,), (2, 0)])
+def test_tokens_of_a_wrong_shape_are_refused(shape, dropout_words):
+    expected = f"tokens: expected shape (B, T) of one step or more, got {shape}"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        small(dropout_words=dropout_words)(torch.zeros(shape, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("tied", [True, False])

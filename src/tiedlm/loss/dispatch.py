@@ -50,7 +50,8 @@ def _fused_losses(problem: Problem) -> Losses:
             "forward-mode differentiation; use impl='auto' or impl='reference'"
         )
     wanted, scale = wanted_gradients(problem), None
-    if problem.gemm_dtype == torch.float16 and not problem.per_token:
+    has_tokens = len(problem.targets_N) > 0
+    if problem.gemm_dtype == torch.float16 and not problem.per_token and has_tokens:
         # In float16, h / N loses digits, and a sum over N tokens may overflow. So each token is
         # multiplied by about the square root of its weight, and the sum by the remaining factor.
         weight = problem.weight

@@ -144,7 +144,8 @@ def banded_attention(
 
 def heads(x_BSH: Tensor, count: int) -> Tensor:
     """Split vectors ``(B, S, H)`` into heads: ``(B, A, S, D)``."""
-    return x_BSH.view(*x_BSH.shape[:2], count, -1).transpose(1, 2)
+    B, S, H = x_BSH.shape
+    return x_BSH.view(B, S, count, H // count).transpose(1, 2)
 
 
 def product(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:

@@ -19,7 +19,7 @@ from tiedlm.arithmetic import from_autocast, without_autocast
 from tiedlm.dropout import check_probability, stream_mask, variational_mask
 from tiedlm.networks.lstm import lstm_layer_reference
 from tiedlm.networks.lstm_function import lstm_layer
-from tiedlm.networks.network import register
+from tiedlm.networks.network import check_type, register
 from tiedlm.networks.options import option
 from tiedlm.networks.state import check_shapes
 from tiedlm.tracing import needs_plain_operations
@@ -238,18 +238,19 @@ class AWDLSTM(nn.Module):
         """Read a window; return ``(hidden_TBH, raw_TBH, state)``: ``raw`` is before dropout.
 
         Raises:
-            ValueError: for no steps, or a wrong shape of ``state``.
+            ValueError: for no steps, a wrong type of ``x``, or a wrong shape of ``state``.
         """
         steps, batch_size = x_TBE.shape[:2]
         if steps == 0:
             raise ValueError("x: expected one step or more, got none")
+        dtype = next(self.typed_layers()).bias_ih.dtype
+        check_type(x_TBE, dtype)
         state = self.initial_state(batch_size) if state is None else state
         expected = (1, batch_size, sum(self.widths))
         # Compiled kernels would read beyond the end of a smaller state.
         check_shapes(AWDState(*state), (expected, expected))
         if self.training or torch.is_grad_enabled():
             return self._run(x_TBE, state, self._layer_function(x_TBE))
-        dtype = next(self.typed_layers()).bias_ih.dtype
         x_TBE, *state_tensors = from_autocast(dtype, x_TBE, *state)
         state = AWDState(*state_tensors)
         layer = self._layer_function(x_TBE)

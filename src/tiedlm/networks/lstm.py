@@ -21,7 +21,7 @@ from tiedlm.networks import lstm_segment
 from tiedlm.networks import state as states
 from tiedlm.networks.by_hand import Backward, Learner
 from tiedlm.networks.lstm_function import lstm_layer
-from tiedlm.networks.network import draw_parameters, register
+from tiedlm.networks.network import check_sizes, check_type, draw_parameters, register
 from tiedlm.tracing import is_jit_tracing, is_symbolic, is_transformed
 
 if TYPE_CHECKING:
@@ -137,10 +137,7 @@ class VariationalLSTM(nn.Module):
         fast: bool = True,
     ) -> None:
         super().__init__()
-        sizes = {"d_input": d_input, "d_hidden": d_hidden, "n_layers": n_layers}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name}: expected a positive integer, got {value}")
+        check_sizes(d_input=d_input, d_hidden=d_hidden, n_layers=n_layers)
         check_probability("dropout_input", dropout_input)
         check_probability("dropout_hidden", dropout_hidden)
         self.d_input = d_input
@@ -205,7 +202,7 @@ class VariationalLSTM(nn.Module):
             and the state after the last step, still attached to the graph.
 
         Raises:
-            ValueError: for a wrong shape of ``x`` or ``state``.
+            ValueError: for a wrong shape of ``x`` or ``state``, or a wrong type of ``x``.
         """
         if x.dim() != 3 or x.shape[-1] != self.d_input:
             raise ValueError(f"x: expected (B, T, {self.d_input}), got {tuple(x.shape)}")
@@ -219,6 +216,8 @@ class VariationalLSTM(nn.Module):
         steps, batch_size = x_TBE.shape[:2]
         if steps == 0:
             raise ValueError("x: expected one step or more, got none")
+        dtype = next(self.typed_layers()).bias.dtype
+        check_type(x_TBE, dtype)
         h_LBH, c_LBH = self.initial_state(batch_size) if state is None else state
         expected = (self.n_layers, batch_size, self.d_hidden)
         for name, tensor in (("h", h_LBH), ("c", c_LBH)):
@@ -230,7 +229,6 @@ class VariationalLSTM(nn.Module):
         fast = self.fast and not is_transformed()
         if fast and not self.training and not torch.is_grad_enabled():
             # Evaluation has no masks, so PyTorch's own kernel can be used where it is faster.
-            dtype = next(self.typed_layers()).bias.dtype
             x_TBE, h_LBH, c_LBH = from_autocast(dtype, x_TBE, h_LBH, c_LBH)
             with without_autocast(x_TBE):
                 if x_TBE.is_cuda or is_symbolic(x_TBE) or not self._is_faster_here(batch_size):

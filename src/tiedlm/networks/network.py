@@ -18,8 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
+from tiedlm.arithmetic import is_autocast
 from tiedlm.errors import UserError, did_you_mean
 from tiedlm.networks.options import NoOptions, check_declaration, make_options
 from tiedlm.networks.state import State
@@ -119,8 +121,8 @@ def register(name: str, options: type[Any] = NoOptions) -> Callable[[B], B]:
         options: the dataclass of the network's options.
 
     Raises:
-        ValueError: if the name is no identifier, is taken by another part of the model, or is
-            another network's; or if the class cannot hold options.
+        ValueError: if the name is no identifier, is "embedding" or "decoder", or is another
+            network's; or if the class cannot hold options.
     """
     if not name.isidentifier() or name in TAKEN:
         raise ValueError(
@@ -180,6 +182,29 @@ def network_options(name: str, given: Mapping[str, Any]) -> Any:
         UserError: for an unknown network or option, or a value of another type or out of range.
     """
     return make_options(name, options_class(name), given)
+
+
+def check_sizes(**sizes: int) -> None:
+    """Check that widths and numbers of words or layers are positive integers.
+
+    Raises:
+        ValueError: naming the argument and what was given.
+    """
+    for name, value in sizes.items():
+        if not hasattr(value, "__index__") or value < 1:
+            raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+
+
+def check_type(x: Tensor, dtype: torch.dtype) -> None:
+    """Check that a network's input has the type of its weights; autocast allows other floats.
+
+    The fast layers multiply in the type of the input. In an integer type the weights would be 0.
+
+    Raises:
+        ValueError: naming both types.
+    """
+    if x.dtype != dtype and not (is_autocast(x) and x.is_floating_point()):
+        raise ValueError(f"x: expected dtype {dtype}, like the weights, got {x.dtype}")
 
 
 def draw_parameters(module: nn.Module, init_range: float) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tiedlm.dropout import stream_mask
+from tiedlm.networks.network import check_type
 
 if TYPE_CHECKING:
     from tiedlm.model import ModelConfig
@@ -65,15 +66,16 @@ class RecurrentNetwork(nn.Module):
         return stream_mask(batch_size, width, p, like, *self.mask_share)
 
     def checked_state(self, x_TBE: Tensor, state: HiddenState | None) -> HiddenState:
-        """Return the state before a window after checking shapes; None becomes the initial state.
+        """Check x and the state before a window; return the state, or the initial one for None.
 
         Raises:
-            ValueError: for a wrong shape of ``x`` or ``state``.
+            ValueError: for a wrong shape of ``x`` or ``state``, or a wrong type of ``x``.
         """
         if x_TBE.dim() != 3 or x_TBE.shape[-1] != self.d_input or not len(x_TBE):
             raise ValueError(
                 f"x: expected (T, B, {self.d_input}) of one step or more, got {tuple(x_TBE.shape)}"
             )
+        check_type(x_TBE, next(self.parameters()).dtype)
         if state is None:
             return self.initial_state(x_TBE.shape[1])
         expected = (self.n_layers, x_TBE.shape[1], self.d_hidden)

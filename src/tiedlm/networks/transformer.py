@@ -33,7 +33,7 @@ from tiedlm.networks.attention import (
     rms_norm,
     rotations,
 )
-from tiedlm.networks.network import draw_parameters, register
+from tiedlm.networks.network import check_sizes, draw_parameters, register
 from tiedlm.networks.options import option
 from tiedlm.networks.state import map_state
 from tiedlm.networks.transformer_layer import TransformerLayer
@@ -123,9 +123,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         options = TransformerOptions() if options is None else options
-        for name, value in (("d_input", d_input), ("d_hidden", d_hidden), ("n_layers", n_layers)):
-            if value < 1:
-                raise ValueError(f"{name}: expected a positive integer, got {value}")
+        check_sizes(d_input=d_input, d_hidden=d_hidden, n_layers=n_layers)
         check_heads(d_hidden, options.n_heads)
         check_probability("dropout_input", dropout_input)
         check_probability("dropout_hidden", dropout_hidden)

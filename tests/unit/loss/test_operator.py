@@ -15,7 +15,7 @@ def problem(tied=True, n=20, vocab=31, width=5, dtype=torch.float64):
         torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes
     ]
     targets = torch.randint(6, (n,), generator=generator)
-    targets[4] = -100
+    targets[4:5] = -100
     return tensors[:3] if tied else tensors, targets
 
 
@@ -58,6 +58,15 @@ def test_compiled_equals_eager_in_one_graph(tied, target_grad, alpha, reduction,
             torch.autograd.grad(got[0], tensors, allow_unused=True),
             torch.autograd.grad(want[0], tensors, allow_unused=True),
         )
+
+
+def test_a_compiled_batch_without_tokens_has_zero_loss_and_gradients_in_float16():
+    tensors, targets = problem(n=0, dtype=torch.float16)
+    loss = torch.compile(augmented_cross_entropy, backend="aot_eager", fullgraph=True)
+    out = loss(*tensors[:2], targets, tensors[2])
+    out.loss.backward()
+    for value in (*out, *(tensor.grad for tensor in tensors)):
+        assert not value.any()
 
 
 def test_compiled_follows_the_precision_around_it():

@@ -9,6 +9,7 @@ import torch
 import own_network
 import tiedlm
 from tiedlm import LanguageModel, ModelConfig
+from tiedlm.errors import UserError
 from tiedlm.networks import builder_of, register, registered
 from tiedlm.networks import state as states
 
@@ -108,6 +109,16 @@ def test_no_steps_and_a_state_of_other_streams_are_refused(name, wants_gradient)
             net.forward_time_major(vectors(0, 3), None)
 
 
+@pytest.mark.parametrize("name", ["lstm", "awd_lstm", "gru", "rhn", "elman"])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float16, torch.float32])
+@pytest.mark.parametrize("wants_gradient", [True, False])
+def test_an_input_of_another_type_than_the_weights_is_refused(name, dtype, wants_gradient):
+    net = model(name).network
+    expected = f"x: expected dtype torch.float64, like the weights, got {dtype}"
+    with torch.set_grad_enabled(wants_gradient), pytest.raises(ValueError, match=expected):
+        net.forward_time_major(vectors(4, 2).to(dtype), None)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_streams_do_not_see_each_other(name):
     net = model(name).eval().network
@@ -127,6 +138,16 @@ def test_gradient_flows_through_the_state_until_it_is_detached(name):
     assert x_TBE.grad is None
     net.forward_time_major(vectors(2, 2), state)[0].pow(3).sum().backward()
     assert x_TBE.grad.ne(0).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("wants_gradient", [True, False])
+def test_zero_streams_are_accepted(name, wants_gradient):
+    net = model(name).network
+    with torch.set_grad_enabled(wants_gradient):
+        output, state = net.forward_time_major(vectors(4, 0), None)
+    assert output.shape == (4, 0, net.d_hidden)
+    assert [part.shape for part in state] == [part.shape for part in net.initial_state(0)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -222,6 +243,15 @@ def test_an_unknown_network_is_named_with_those_that_are_known():
 def test_a_name_that_is_not_a_module_name_is_refused(name):
     with pytest.raises(ValueError, match="expected an identifier other than embedding and decoder"):
         register(name)
+
+
+@pytest.mark.parametrize("name", ["loss", "network", "config", "training"])
+def test_a_network_with_the_name_of_another_attribute_is_refused(own_networks, name):
+    register(name)(own_network.OwnNetwork)
+    config = ModelConfig(network=name, vocab_size=5)
+    for build in (LanguageModel, ModelConfig.num_params):
+        with pytest.raises(UserError, match=f"network '{name}': a model has another attribute"):
+            build(config)
 
 
 def test_a_name_belongs_to_one_network_and_rerunning_a_notebook_cell_is_allowed(own_networks):
