@@ -122,6 +122,14 @@ def test_a_text_is_read_up_to_the_word_that_is_being_typed(runs, text, read, unk
     assert run["entropy"] == pytest.approx(-float((p * p.log2()).sum()), rel=1e-5)
 
 
+def test_a_word_that_is_being_typed_is_not_unknown_yet(tmp_path):
+    make_run(tmp_path / "run", ("<eos>", "the", "cat"))  # without <unk>
+    page = Page(tmp_path / "run")
+    run = page.one("words", text="the ca")
+    assert (run["read"], run["unfinished"]) == (1, "ca")
+    assert "'ca' is not in the vocabulary" in page.one("words", text="the ca ")["error"]
+
+
 def test_raw_text_is_split_as_the_corpus_was(runs):
     _, models, page = runs
     (run,) = page.ask("words", text="The cat sees. The ", runs=["other"])["runs"]
