@@ -454,6 +454,8 @@ def test_numbers_that_are_not_finite_are_answered_as_none(tmp_path):
     save_weights(model, tmp_path / "run" / "model.safetensors")
     page = Page(tmp_path / "run")
     assert page.one("words", text="the ")["entropy"] is None
+    for view in ("map", "angles"):
+        assert "are not finite: restore the model's file" in page.one(view)["error"]
 
 
 def test_what_is_no_run_is_refused_at_the_start(tmp_path):
