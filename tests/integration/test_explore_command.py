@@ -121,7 +121,7 @@ def test_what_is_no_run_and_no_port_is_an_error(tmp_path, capsys):
     make_run(tmp_path / "run")
     status, _, err = run_command(capsys, "explore", tmp_path)
     assert status == 2
-    assert "is not a run folder: it has no config.json" in err
+    assert f"{tmp_path} is not a run folder, but it has some: run; give one of them" in err
     status, _, err = run_command(capsys, "explore", tmp_path / "run", "--port", "99999")
     assert status == 2
     assert "--port: expected 1 to 65535, got 99999" in err

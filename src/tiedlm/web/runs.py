@@ -24,7 +24,14 @@ from tiedlm.errors import UserError, visible
 from tiedlm.model import LanguageModel
 from tiedlm.scoring.pieces import has_pieces
 from tiedlm.training.run import load
-from tiedlm.training.run_files import CONFIG, RESULT, WEIGHTS, corpus_info, read_config
+from tiedlm.training.run_files import (
+    CONFIG,
+    RESULT,
+    WEIGHTS,
+    check_is_run,
+    corpus_info,
+    read_config,
+)
 
 T = TypeVar("T")
 
@@ -221,8 +228,7 @@ def open_runs(folders: Sequence[Path], background: Executor) -> list[Run]:
         UserError: if a folder is not a run's.
     """
     for folder in folders:
-        if not (folder / CONFIG).is_file():
-            raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
+        check_is_run(folder)
     return [
         Run(name, folder, background)
         for name, folder in zip(names_of(folders), folders, strict=True)
