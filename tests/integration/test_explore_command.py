@@ -30,9 +30,9 @@ def command(tmp_path):
     make_run(tmp_path / "run")
     started = []
 
-    def start(*arguments):
+    def start(*arguments, program=("-m", "tiedlm")):
         process = subprocess.Popen(
-            [sys.executable, "-m", "tiedlm", "explore", str(tmp_path / "run"), *arguments],
+            [sys.executable, *program, "explore", str(tmp_path / "run"), *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
             env={**os.environ, "TIEDLM_NATIVE": "0"},  # compiles nothing
         )  # fmt: skip
@@ -87,6 +87,22 @@ def test_it_answers_at_the_address_it_prints_until_it_is_ended(command, how):
     assert err == ""
     with pytest.raises(ConnectionRefusedError):
         ask(port, token)
+
+
+SLOW = """
+import sys, time
+import tiedlm.cli, tiedlm.web.runs
+tiedlm.web.runs.load = lambda folder: time.sleep(60)
+tiedlm.cli.main(sys.argv[1:])
+"""
+
+
+def test_ctrl_c_does_not_wait_for_what_is_being_computed(command):
+    process, found = command("--port", str(free_port()), program=("-c", SLOW))
+    assert b"is being loaded" in ask(int(found[1]), found[2])[1]
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
 
 
 @pytest.mark.slow
