@@ -26,6 +26,7 @@ from tiedlm.scoring.pieces import has_pieces
 from tiedlm.training.run import load
 from tiedlm.training.run_files import (
     CONFIG,
+    METRICS,
     RESULT,
     WEIGHTS,
     check_is_run,
@@ -157,6 +158,11 @@ def stamp_of(folder: Path) -> Stamp | None:
     return Stamp(found.st_mtime_ns, found.st_size)
 
 
+def has_curve(folder: Path) -> bool:
+    """Tell whether a folder is of a run in training; imported and kept weights have no curve."""
+    return (folder / METRICS).is_file()
+
+
 class Run:
     """A run folder, with its model once that is loaded.
 
@@ -216,7 +222,7 @@ class Run:
         }  # fmt: skip
         if stamp_of(self.folder) is None:
             found["note"] = "its folder is gone: the page shows what was read before"
-        elif not (self.folder / RESULT).is_file():
+        elif has_curve(self.folder) and not (self.folder / RESULT).is_file():
             found["note"] = "not finished: the page follows it"
         return found
 

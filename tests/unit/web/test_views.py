@@ -413,6 +413,16 @@ def test_a_run_without_a_model_yet_says_so_and_is_there_when_it_has_one(tmp_path
     assert page.one("words")["words"] == len(WORDS)
 
 
+def test_imported_weights_are_not_said_to_be_in_training(tmp_path):
+    make_run(tmp_path / "run", finished=False)
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    page = Page(tmp_path / "run")
+    assert "note" not in page.ask("runs")[0]
+    assert page.one("training")["state"] == "no curve"
+    (tmp_path / "run" / "model.safetensors").unlink()
+    assert page.one("training")["state"] == "waiting"
+
+
 def test_a_better_model_replaces_the_earlier_one_which_answers_until_then(tmp_path):
     make_run(tmp_path / "run", finished=False)
     page = Page(tmp_path / "run")
