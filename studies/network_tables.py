@@ -14,6 +14,8 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from studies.harness import differences, has_weights, values_by_seed
 from studies.inside import Inside, measure
 from tiedlm.experiments.comparison import interval95, t95
@@ -33,26 +35,40 @@ COMPARED = {
 BASES = ("VD", "RE")
 
 
+def logarithms(counting: Runs, cell: Cell) -> dict[int, float]:
+    """Return the logarithms of a cell's test perplexities by seed, in percent."""
+    by_seed = values_by_seed(counting, (cell,), "test_ppl")
+    return {seed: 100 * math.log(ppl) for seed, ppl in by_seed.items()}
+
+
 def changes(counting: Runs, cell: Cell, base: str) -> list[float]:
     """Return the changes from a base model to a cell's, one for each seed that both have."""
-    own, other = (
-        {
-            seed: 100 * math.log(ppl)
-            for seed, ppl in values_by_seed(counting, (one,), "test_ppl").items()
-        }
-        for one in (cell, (*cell[:2], base))
-    )
-    return differences(own, other)
+    return differences(logarithms(counting, cell), logarithms(counting, (*cell[:2], base)))
 
 
-def noise(samples: Iterable[list[float]]) -> tuple[float, int]:
-    """Return the pooled standard deviation within samples, and its degrees of freedom."""
+def noise(networks: Iterable[Mapping[str, Mapping[int, float]]]) -> tuple[float, int]:
+    """Return the standard deviation of a change over seeds, and its degrees of freedom.
+
+    The changes of a network share its models, so they are not independent and cannot be pooled as
+    if they were. Instead the values of each network are fitted as the sum of an effect of the model
+    and one of the seed. A change is a difference of two values, so it has twice the variance of the
+    residuals.
+
+    Args:
+        networks: logarithms in percent by model and seed, for each network.
+    """
     squares, freedom = 0.0, 0
-    for sample in samples:
-        if len(sample) > 1:
-            squares += statistics.variance(sample) * (len(sample) - 1)
-            freedom += len(sample) - 1
-    return (math.sqrt(squares / freedom) if freedom else math.nan), freedom
+    for by_model in networks:
+        cells = [(m, s, v) for m, by_seed in by_model.items() for s, v in by_seed.items()]
+        if not cells:
+            continue
+        models_N, seeds_N, values_N = map(np.array, zip(*cells, strict=True))
+        effects = [of_N[:, None] == np.unique(of_N) for of_N in (models_N, seeds_N)]
+        design = np.concatenate(effects, 1).astype(float)
+        fit, _, rank, _ = np.linalg.lstsq(design, values_N)
+        squares += float(np.square(values_N - design @ fit).sum())
+        freedom += len(values_N) - int(rank)
+    return (math.sqrt(2 * squares / freedom) if freedom else math.nan), freedom
 
 
 def with_pooled(sample: list[float], pooled: tuple[float, int]) -> str:
@@ -73,7 +89,10 @@ def table(counting: Runs, chosen: Mapping[Cell, Point]) -> str:
         for cell in chosen
         for base in COMPARED.get(cell[2], ())
     }
-    pooled = noise(found.values())
+    networks: dict[str, dict[str, dict[int, float]]] = {}
+    for cell in chosen:
+        networks.setdefault(cell[1], {})[cell[2]] = logarithms(counting, cell)
+    pooled = noise(networks.values())
     body = []
     for cell, point in chosen.items():
         valid, test = (

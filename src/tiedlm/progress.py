@@ -16,6 +16,7 @@ PLAIN_EVERY = 30.0  # seconds between two plain lines about a model
 BYTES_EVERY = 10.0  # seconds between two plain lines about a file
 BYTES_STEP = 1 << 18  # bytes between two updates
 TABLE_WIDTH = 140  # of a table that goes into a file or a pipe
+NARROWEST = 80  # of a table on a terminal: in less room its numbers would be cut
 HALF_LIFE = 600.0  # half-life of earlier work in the rate, in seconds: the load changes
 
 
@@ -67,10 +68,12 @@ class Output(Console):
 
 
 def table_console() -> Console:
-    """Return a console for tables: no markup, and wide in a pipe or a file."""
+    """Return a console for tables: no markup, and wide in a pipe or a file.
+
+    A narrow terminal breaks the lines of a table itself.
+    """
     console = Output(markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = max(console.width, TABLE_WIDTH)
+    console.width = max(console.width, NARROWEST if console.is_terminal else TABLE_WIDTH)
     return console
 
 

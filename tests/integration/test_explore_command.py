@@ -30,9 +30,9 @@ def command(tmp_path):
     make_run(tmp_path / "run")
     started = []
 
-    def start(*arguments):
+    def start(*arguments, program=("-m", "tiedlm")):
         process = subprocess.Popen(
-            [sys.executable, "-m", "tiedlm", "explore", str(tmp_path / "run"), *arguments],
+            [sys.executable, *program, "explore", str(tmp_path / "run"), *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
             env={**os.environ, "TIEDLM_NATIVE": "0"},  # compiles nothing
         )  # fmt: skip
@@ -89,6 +89,22 @@ def test_it_answers_at_the_address_it_prints_until_it_is_ended(command, how):
         ask(port, token)
 
 
+SLOW = """
+import sys, time
+import tiedlm.cli, tiedlm.web.runs
+tiedlm.web.runs.load = lambda folder: time.sleep(60)
+tiedlm.cli.main(sys.argv[1:])
+"""
+
+
+def test_ctrl_c_does_not_wait_for_what_is_being_computed(command):
+    process, found = command("--port", str(free_port()), program=("-c", SLOW))
+    assert b"is being loaded" in ask(int(found[1]), found[2])[1]
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+
+
 @pytest.mark.slow
 def test_the_benchmark_measures_every_view():
     benchmark = Path(__file__).parents[2] / "benchmarks" / "explore.py"
@@ -121,7 +137,7 @@ def test_what_is_no_run_and_no_port_is_an_error(tmp_path, capsys):
     make_run(tmp_path / "run")
     status, _, err = run_command(capsys, "explore", tmp_path)
     assert status == 2
-    assert "is not a run folder: it has no config.json" in err
+    assert f"{tmp_path} is not a run folder, but it has some: run; give one of them" in err
     status, _, err = run_command(capsys, "explore", tmp_path / "run", "--port", "99999")
     assert status == 2
     assert "--port: expected 1 to 65535, got 99999" in err

@@ -3,9 +3,10 @@
 import io
 
 from rich.console import Console
+from rich.table import Table
 
 from tiedlm import progress
-from tiedlm.progress import ProgressView, short_duration
+from tiedlm.progress import ProgressView, short_duration, table_console
 
 
 def view(terminal=False):
@@ -84,3 +85,16 @@ def test_on_a_terminal_there_is_a_live_bar():
         task.step(500, 1, 2, 50.0)
     assert "━" in out.getvalue()
     assert "ppl 50.0" in out.getvalue()
+
+
+def test_a_table_keeps_its_numbers_on_a_narrow_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # counts as a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "20")
+    table = Table("model", "valid", "test", "parameters", "distance", "P(<unk>)", "tokens/s")
+    table.add_row("VD-Transformer", "90.12", "81.34", "2,345,678", "0.943", "0.0412", "12,346")
+    console = table_console()
+    assert console.is_terminal
+    console.print(table, highlight=False)
+    out = capsys.readouterr().out
+    assert "VD-Transformer │ 90.12 │ 81.34 │ 2,345,678 │ 0.943" in " ".join(out.split())

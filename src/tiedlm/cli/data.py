@@ -170,8 +170,8 @@ def _table(*headings: str) -> Any:
 
 def _print(*items: Any) -> None:
     """Print tables and plain text, without markup or colour."""
-    from tiedlm.progress import Output
+    from tiedlm.progress import table_console
 
-    console = Output(highlight=False)
+    console = table_console()
     for item in items:
-        console.print(item, markup=False, soft_wrap=isinstance(item, str))
+        console.print(item, highlight=False, soft_wrap=isinstance(item, str))

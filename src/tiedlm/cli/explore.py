@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tiedlm.cli import until_the_end
@@ -45,3 +46,4 @@ def explore(run: Path, /, *more: Path, port: MaybeWhole = None, open_: bool = Fa
 
             webbrowser.open(address)
         serve(app, opened)
+    os._exit(0)  # Python would wait for the threads, which may be computing something long

@@ -138,6 +138,20 @@ def nearest_rows(units_VE: Tensor, row: int, top: int) -> tuple[Tensor, Tensor]:
     return found.values, found.indices
 
 
+def check_finite(matrix_VE: Tensor, name: str) -> None:
+    """Refuse a matrix with infinities or NaN, which has no angles and no components.
+
+    Args:
+        matrix_VE: the matrix.
+        name: its name in the message, in the plural.
+
+    Raises:
+        UserError: if it has some.
+    """
+    if not bool(matrix_VE.isfinite().all()):
+        raise UserError(f"{name} are not finite: restore the model's file, or train it again")
+
+
 def describe_geometry(model: LanguageModel, words: Sequence[str] = ()) -> dict[str, Any]:
     """Return measures of a model's word vectors L and classifier W as a JSON-able dict.
 
@@ -145,10 +159,15 @@ def describe_geometry(model: LanguageModel, words: Sequence[str] = ()) -> dict[s
         model: a loaded model.
         words: words whose neighbours to list; by default the first eight made of letters, of at
             least four if the vocabulary is of pieces.
+
+    Raises:
+        UserError: if the model does not know a word, or has numbers that are not finite.
     """
     assert model.vocabulary is not None
     embedding_VE = model.embedding.weight.detach()
     classifier_VD = model.decoder.weight.detach()
+    check_finite(embedding_VE, "the model's word vectors")
+    check_finite(classifier_VD, "the rows of the model's classifier")
     shortest = 4 if isinstance(model.vocabulary, PieceVocabulary) else 1
     frequent = [w for w in model.vocabulary.words if w.isalpha() and len(w) >= shortest]
     chosen = list(words) or frequent[:8]

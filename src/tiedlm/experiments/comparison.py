@@ -15,6 +15,7 @@ from tiedlm.training import same_run
 from tiedlm.training.run_files import (
     CONFIG,
     RESULT,
+    check_is_run,
     perplexity_of_result,
     read_config,
     read_metrics,
@@ -71,8 +72,7 @@ def summarize_run(folder: Path) -> RunSummary:
     Raises:
         UserError: if the folder is not a run folder, or no epoch has ended yet.
     """
-    if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
+    check_is_run(folder)
     config = read_config(folder)
     settings = Settings.from_dict(config["settings"]).resolved().to_dict()
     corpus = config.get("corpus", {})

@@ -236,6 +236,8 @@ def print_lines(lines: Sequence[Line], write: Callable[[Any], None]) -> None:
     from rich.table import Table
 
     table = Table(*HEADER)
+    for column in table.columns:
+        column.overflow = "fold"  # wrap long cells instead of cutting them
     for column in table.columns[:2]:
         column.no_wrap = True
     for line in lines:

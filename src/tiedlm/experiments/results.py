@@ -66,8 +66,12 @@ class KeptRun(NamedTuple):
 
 
 def kept_runs(results: Path) -> Iterator[KeptRun]:
-    """Yield all kept runs, oldest first, including the runs of studies."""
-    for path in sorted(results.glob("*/metrics.json")):
+    """Yield all kept runs, oldest first, including the runs of studies.
+
+    Folders without a date in their name are left out, because other programs write to ``results/``,
+    too.
+    """
+    for path in sorted(results.glob("????-??-??_*/metrics.json")):
         config, metrics = read_json(path.with_name("config.json")), read_json(path)
         pairs = [(config, metrics)]
         if "runs" in config:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from tiedlm.experiments.findings import headline, verdict
 from tiedlm.experiments.report import for_network
-from tiedlm.progress import Output
+from tiedlm.progress import table_console
 
 NAMES = {
     "vd-lstm": "VD-LSTM",
@@ -35,8 +35,8 @@ def print_demo_table(results: dict[str, Any], console: Console | None = None) ->
             f"{model['mean_p_unk']:.4f}",
             f"{model['tokens_per_second']:,.0f}",
         )
-    console = console or Output()
+    console = console or table_console()
     console.print(table)
     for sentence in (headline(results["models"]), verdict(results["models"])):
         sentence = for_network(sentence, network)
-        console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+        console.print(sentence, highlight=False, soft_wrap=True)

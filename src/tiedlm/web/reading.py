@@ -10,6 +10,7 @@ import numpy as np
 from tiedlm.data import EOS
 from tiedlm.data.piece_form import BLANK
 from tiedlm.data.vocabulary import Ids
+from tiedlm.errors import UserError
 from tiedlm.scoring import Sentence, sentences
 from tiedlm.web.runs import Loaded
 
@@ -80,7 +81,10 @@ def _left_out(words: Sequence[str]) -> int:
 
 def _knows(loaded: Loaded, word: str) -> bool:
     """Tell whether the model knows every word into which a typed word is split."""
-    found = _sentences(loaded, word)
+    try:
+        found = list(_sentences(loaded, word))
+    except UserError:  # the vocabulary has no <unk>
+        return False
     return all(part in loaded.vocabulary for one in found for part in one.words)
 
 

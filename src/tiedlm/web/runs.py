@@ -24,7 +24,15 @@ from tiedlm.errors import UserError, visible
 from tiedlm.model import LanguageModel
 from tiedlm.scoring.pieces import has_pieces
 from tiedlm.training.run import load
-from tiedlm.training.run_files import CONFIG, RESULT, WEIGHTS, corpus_info, read_config
+from tiedlm.training.run_files import (
+    CONFIG,
+    METRICS,
+    RESULT,
+    WEIGHTS,
+    check_is_run,
+    corpus_info,
+    read_config,
+)
 
 T = TypeVar("T")
 
@@ -150,6 +158,11 @@ def stamp_of(folder: Path) -> Stamp | None:
     return Stamp(found.st_mtime_ns, found.st_size)
 
 
+def has_curve(folder: Path) -> bool:
+    """Tell whether a folder is of a run in training; imported and kept weights have no curve."""
+    return (folder / METRICS).is_file()
+
+
 class Run:
     """A run folder, with its model once that is loaded.
 
@@ -209,7 +222,7 @@ class Run:
         }  # fmt: skip
         if stamp_of(self.folder) is None:
             found["note"] = "its folder is gone: the page shows what was read before"
-        elif not (self.folder / RESULT).is_file():
+        elif has_curve(self.folder) and not (self.folder / RESULT).is_file():
             found["note"] = "not finished: the page follows it"
         return found
 
@@ -221,8 +234,7 @@ def open_runs(folders: Sequence[Path], background: Executor) -> list[Run]:
         UserError: if a folder is not a run's.
     """
     for folder in folders:
-        if not (folder / CONFIG).is_file():
-            raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
+        check_is_run(folder)
     return [
         Run(name, folder, background)
         for name, folder in zip(names_of(folders), folders, strict=True)

@@ -34,6 +34,16 @@ def kept(results, name, valid, test, **changes):
     (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
+@pytest.mark.parametrize("config", ['{"settings": {"lr": 1}}', "5", None])
+def test_results_of_another_program_do_not_count(tmp_path, config):
+    kept(tmp_path, "a", 90.0, 86.0)
+    (tmp_path / "exp1").mkdir()
+    (tmp_path / "exp1" / "metrics.json").write_text('{"accuracy": 1.0}')
+    if config is not None:
+        (tmp_path / "exp1" / "config.json").write_text(config)
+    assert [run.metrics["valid_ppl"] for _, run in find_results(tmp_path)] == [90.0]
+
+
 def test_a_cell_is_the_mean_over_seeds_and_its_last_session_is_compared(tmp_path):
     kept(tmp_path, "a", 90.0, 86.0, seed=1)
     kept(tmp_path, "b", 92.0, 88.0, seed=2, threads=1, precision="bf16", device="cuda")

@@ -131,12 +131,24 @@ def test_only_the_other_seeds_count_with_pairs_and_pooled_intervals(options):
         ]
         for model, base in (("RE", "VD"), ("REAL-0.65", "VD"), ("REAL-0.65", "RE"))
     }
-    deviation = math.sqrt(statistics.fmean(map(statistics.variance, pairs.values())))
-    half = 3.1824 * deviation / math.sqrt(2)  # Student's t of three degrees of freedom
+    # With two seeds, the effect of the seed is the mean of the models' steps between them.
+    steps = [math.log(second / first) for first, second in tests.values()]
+    variance = 100**2 * statistics.variance(steps)  # of a step, which has two runs as a change has
+    half = 4.3027 * math.sqrt(variance / 2)  # Student's t of two degrees of freedom: three models
     shown = {key: f"{statistics.fmean(pair):+.1f} ± {half:.1f}" for key, pair in pairs.items()}
     assert rows[0][6:] == ["-", "-"]
     assert rows[1][6:] == [shown["RE", "VD"], "-"]
     assert rows[2][6:] == [shown["REAL-0.65", "VD"], shown["REAL-0.65", "RE"]]
+
+
+def test_changes_of_a_network_share_models_and_are_not_independent():
+    tests = {"VD": {2: 50.0, 3: 52.0}, "AL-0.65": {2: 45.0, 3: 46.0}}
+    deviation, freedom = network_tables.noise([tests])
+    assert (deviation, freedom) == (pytest.approx(statistics.stdev([5.0, 6.0])), 1)
+    three = tests | {"RE": {2: 40.0, 3: 43.0}}
+    assert network_tables.noise([three, tests])[1] == 3
+    one_seed_less = three | {"REAL-0.65": {3: 39.0}}  # it says nothing about the noise
+    assert network_tables.noise([one_seed_less]) == pytest.approx(network_tables.noise([three]))
 
 
 def test_changes_over_networks_count_each_network_once(options):

@@ -122,6 +122,14 @@ def test_a_text_is_read_up_to_the_word_that_is_being_typed(runs, text, read, unk
     assert run["entropy"] == pytest.approx(-float((p * p.log2()).sum()), rel=1e-5)
 
 
+def test_a_word_that_is_being_typed_is_not_unknown_yet(tmp_path):
+    make_run(tmp_path / "run", ("<eos>", "the", "cat"))  # without <unk>
+    page = Page(tmp_path / "run")
+    run = page.one("words", text="the ca")
+    assert (run["read"], run["unfinished"]) == (1, "ca")
+    assert "'ca' is not in the vocabulary" in page.one("words", text="the ca ")["error"]
+
+
 def test_raw_text_is_split_as_the_corpus_was(runs):
     _, models, page = runs
     (run,) = page.ask("words", text="The cat sees. The ", runs=["other"])["runs"]
@@ -405,6 +413,16 @@ def test_a_run_without_a_model_yet_says_so_and_is_there_when_it_has_one(tmp_path
     assert page.one("words")["words"] == len(WORDS)
 
 
+def test_imported_weights_are_not_said_to_be_in_training(tmp_path):
+    make_run(tmp_path / "run", finished=False)
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    page = Page(tmp_path / "run")
+    assert "note" not in page.ask("runs")[0]
+    assert page.one("training")["state"] == "no curve"
+    (tmp_path / "run" / "model.safetensors").unlink()
+    assert page.one("training")["state"] == "waiting"
+
+
 def test_a_better_model_replaces_the_earlier_one_which_answers_until_then(tmp_path):
     make_run(tmp_path / "run", finished=False)
     page = Page(tmp_path / "run")
@@ -446,6 +464,8 @@ def test_numbers_that_are_not_finite_are_answered_as_none(tmp_path):
     save_weights(model, tmp_path / "run" / "model.safetensors")
     page = Page(tmp_path / "run")
     assert page.one("words", text="the ")["entropy"] is None
+    for view in ("map", "angles"):
+        assert "are not finite: restore the model's file" in page.one(view)["error"]
 
 
 def test_what_is_no_run_is_refused_at_the_start(tmp_path):

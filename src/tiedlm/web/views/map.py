@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from tiedlm.analysis.projection import Projection, principal_components
+from tiedlm.evaluation.subspace import check_finite
 from tiedlm.web.asked import Asked
 from tiedlm.web.reading import find_word, suggestions
 from tiedlm.web.runs import Loaded, Run
@@ -27,7 +30,7 @@ def answer(runs: Sequence[Run], asked: Asked) -> Answer:
     def one(loaded: Loaded) -> Answer:
         used = "L" if loaded.model.config.tied else space
         matrix = loaded.model.embedding.weight if used == "L" else loaded.model.decoder.weight
-        found = loaded.later(f"map of {used}", lambda: principal_components(matrix))
+        found = loaded.later(f"map of {used}", lambda: _projected(matrix))
         shown = min(count, len(loaded.vocabulary))
         return {
             "words": loaded.vocabulary.words[:shown],
@@ -39,6 +42,11 @@ def answer(runs: Sequence[Run], asked: Asked) -> Answer:
         }  # fmt: skip
 
     return {"runs": of_each(runs, one)}
+
+
+def _projected(matrix_VE: Tensor) -> Projection:
+    check_finite(matrix_VE, "the model's vectors")
+    return principal_components(matrix_VE)
 
 
 def _found(loaded: Loaded, projection: Projection, space: str, word: str) -> Answer:

@@ -17,7 +17,7 @@ from tiedlm.training.run_files import (
     read_result,
 )
 from tiedlm.web.asked import Asked
-from tiedlm.web.runs import Run
+from tiedlm.web.runs import Run, stamp_of
 from tiedlm.web.views import Answer
 
 KEYS = ("epoch", "train_ppl", "valid_ppl", "lr", "tokens_per_second", "aug")
@@ -52,11 +52,15 @@ def _of_run(run: Run) -> Answer:
 
 
 def _state(run: Run) -> str:
-    """Return "running" if an epoch ended not long ago, else "waiting" or "stopped"."""
+    """Return "running" if an epoch ended not long ago, else "stopped".
+
+    Before the first epoch has ended it is "waiting". Weights that were imported, or kept from a
+    training, have "no curve".
+    """
     try:
         age = time.time() - (run.folder / METRICS).stat().st_mtime
     except OSError:
-        return "waiting"
+        return "waiting" if stamp_of(run.folder) is None else "no curve"
     return "running" if age < STALE else "stopped"
 
 
