@@ -97,12 +97,19 @@ class _Remote:
 
     def step(self, tokens: int, epoch: int, epochs: int, perplexity: float) -> None:
         self.tokens += tokens
+        self.latest = (epoch, epochs, perplexity)
         if time.monotonic() - self.sent > _SEND_EVERY:
-            self.channel.send("step", self.tokens, epoch, epochs, perplexity)
-            self.tokens, self.sent = 0, time.monotonic()
+            self._send_steps()
 
     def epoch_end(self, text: str, best_valid: float) -> None:
+        if self.tokens:  # so that the bar reaches its end
+            self._send_steps()
         self.channel.send("epoch_end", text, best_valid)
+
+    def _send_steps(self) -> None:
+        """Report the targets since the last report."""
+        self.channel.send("step", self.tokens, *self.latest)
+        self.tokens, self.sent = 0, time.monotonic()
 
     def line(self, text: str) -> None:
         self.channel.send("line", text)
