@@ -63,7 +63,7 @@ def main():
     options = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model = tie(AutoModelForCausalLM.from_pretrained(options.model))
-    ids = torch.tensor(tokenizer(options.text.read_text())["input_ids"])
+    ids = torch.tensor(tokenizer(options.text.read_text(encoding="utf-8"))["input_ids"])
     blocks = ids[: len(ids) // options.block * options.block].view(-1, options.block)
     rows = [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in blocks]
     arguments = TrainingArguments(

@@ -47,7 +47,7 @@ def reproduce(
         flag may be repeated.
     seeds
         Number of seeds to train, counted from 1. figure1 trains 10 runs a point by default, the
-        others one.
+        tables one. predictions compares the runs of this seed, 1 by default.
     first_seed
         First seed to train.
     jobs
@@ -121,8 +121,13 @@ def _check_options(
     has_cells = what in ("table1", "table2")
     if only and not has_cells:
         raise UserError(f"--only names cells of table1 and table2; {what} has none")
-    if first_seed is not None and not (has_cells or what == "figure1"):
-        raise UserError(f"--first-seed needs table1, table2 or figure1; {what} trains nothing")
+    if not (has_cells or what == "figure1"):
+        of_training = {**whole, "budget": budget}
+        if what == "predictions":
+            del of_training["seeds"]
+        for name, given in of_training.items():
+            if given is not None:
+                raise UserError(f"--{name} needs table1, table2 or figure1; {what} trains nothing")
     last_seed = seeds or (FIGURE1_RUNS if what == "figure1" else 1)
     if first_seed is not None and first_seed > last_seed:
         raise UserError(f"--first-seed {first_seed} is above --seeds {last_seed}")
