@@ -7,7 +7,7 @@ import docstring_parser
 import pytest
 
 from tiedlm.cli import build_app
-from tiedlm.cli.methods import MethodFlags
+from tiedlm.cli.method_flags import MethodFlags
 from tiedlm.evaluation.cache import Cache
 from tiedlm.evaluation.dynamic import SGD, Dynamic
 

@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tiedlm.cli.methods import (
-    METHODS,
-    MethodFlags,
-    as_json,
-    described,
-    evaluated,
-    load_mix,
-    request_of,
-)
+from tiedlm.cli.method_flags import METHODS, MethodFlags, request_of
+from tiedlm.cli.methods import as_json, described, evaluated, load_mix
 from tiedlm.cli.numbers import MaybeSeed, MaybeWhole, MaybeWords
 from tiedlm.errors import UserError
 from tiedlm.json_text import to_json

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from tiedlm.cli import help_groups, note
-from tiedlm.cli.methods import TemperatureFlags, scoring_members, tempered
+from tiedlm.cli.method_flags import TemperatureFlags
+from tiedlm.cli.methods import scoring_members, tempered
 from tiedlm.json_text import to_json
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from tiedlm.cli import help_groups, note
-from tiedlm.cli.methods import TemperatureFlags, scoring_members, tempered
+from tiedlm.cli.method_flags import TemperatureFlags
+from tiedlm.cli.methods import scoring_members, tempered
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:

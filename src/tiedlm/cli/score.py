@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from tiedlm.cli import help_groups, note
-from tiedlm.cli.methods import MethodFlags, scoring_members, tempered
+from tiedlm.cli.method_flags import MethodFlags
+from tiedlm.cli.methods import scoring_members, tempered
 from tiedlm.cli.score_text import Text, open_text
 from tiedlm.errors import UserError, visible
 
