@@ -19,7 +19,7 @@ from tiedlm.data import load_corpus
 from tiedlm.data.streams import batch_streams
 from tiedlm.evaluation import evaluate
 from tiedlm.model import LanguageModel
-from tiedlm.training import loop, updater
+from tiedlm.training import held_out, updater
 from tiedlm.training.build import model_config
 from tiedlm.training.loop import train
 from tiedlm.training.run_files import read_metrics
@@ -70,7 +70,7 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(case, corpus, tmp_path, monke
         def turned_over(model, ids):
             return SimpleNamespace(perplexity=1000 / evaluate(model, ids).perplexity)
 
-        monkeypatch.setattr(loop, "evaluate", turned_over)
+        monkeypatch.setattr(held_out, "evaluate", turned_over)
     train(settings, corpus, tmp_path / "whole")
     real_step, steps = updater.train_step, 0
 
@@ -156,7 +156,7 @@ def test_nt_asgd_is_awd_lstms_and_evaluates_the_average(corpus, tmp_path, monkey
         found.append(evaluate(model, ids).perplexity)
         return SimpleNamespace(perplexity=next(script))
 
-    monkeypatch.setattr(loop, "evaluate", scripted)
+    monkeypatch.setattr(held_out, "evaluate", scripted)
     train(settings, corpus, tmp_path)
     assert found[: settings.epochs] == pytest.approx(expected, rel=1e-4)
     assert averaged > 20
@@ -188,7 +188,7 @@ def test_the_kept_model_is_the_average_of_the_last_epochs_updates(corpus, tmp_pa
 
 def test_the_rate_of_each_epoch_is_in_the_metrics(corpus, tmp_path, monkeypatch):
     script = iter([9.0, 8.0, 8.5, 7.0, 7.0, 6.0])
-    monkeypatch.setattr(loop, "evaluate", lambda *_: SimpleNamespace(perplexity=next(script)))
+    monkeypatch.setattr(held_out, "evaluate", lambda *_: SimpleNamespace(perplexity=next(script)))
     train(settings_of("adamw"), corpus, tmp_path)
     lines = read_metrics(tmp_path)
     rates = [line["lr"] for line in lines]

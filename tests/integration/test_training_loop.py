@@ -13,7 +13,7 @@ from tiedlm.data.streams import batch_streams, windows
 from tiedlm.evaluation import evaluate
 from tiedlm.model import LanguageModel
 from tiedlm.native.processor import has_fast_bf16
-from tiedlm.training import loop
+from tiedlm.training import held_out
 from tiedlm.training.build import model_config
 from tiedlm.training.loop import train
 from tiedlm.training.run_files import read_metrics
@@ -120,7 +120,7 @@ def test_patience_counts_from_the_best_epoch_whose_weights_are_kept(corpus, tmp_
         seen.append({name: p.detach().clone() for name, p in model.named_parameters()})
         return SimpleNamespace(perplexity=next(script))
 
-    monkeypatch.setattr(loop, "evaluate", scripted)
+    monkeypatch.setattr(held_out, "evaluate", scripted)
     settings = Settings(data="-", patience=2, **SHAPE, **(SCHEDULE | {"epochs": 9}))
     result = train(settings, corpus, tmp_path)
     assert (result["epochs"], result["best_epoch"]) == (4, 2)
