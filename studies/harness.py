@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tiedlm.cli import fail
+from tiedlm.cli import fail, leave_after
 from tiedlm.errors import UserError
 from tiedlm.experiments.cells import is_finished, which_run
 from tiedlm.experiments.comparison import interval95
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.results import keep, kept_runs, unpack
+from tiedlm.experiments.supervisor import ChildDied
 from tiedlm.files import read_json, write_json, write_text
 from tiedlm.progress import ProgressView
-from tiedlm.training.outcomes import OutOfTime, Stopped
+from tiedlm.training.outcomes import Diverged, OutOfTime, Stopped
 from tiedlm.training.run_files import RESULT, WEIGHTS
 from tiedlm.training.settings import Settings
 
@@ -146,11 +147,17 @@ def measuring_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
 
 
 def start(main: Callable[[], None]) -> None:
-    """Run a study. Report a user's mistake in one line on standard error and exit with status 2."""
+    """Run a study. Report a user's mistake, and whatever else stops it, in one line, and exit."""
     try:
         main()
     except UserError as error:
         fail(str(error))
+    except Diverged as error:
+        fail(str(error), 1)
+    except ChildDied as error:
+        leave_after(error)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
 
 
 def command() -> str:

@@ -14,7 +14,9 @@ from studies import harness, noise, semantic
 from tiedlm.errors import UserError
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.results import keep
+from tiedlm.experiments.supervisor import ChildDied
 from tiedlm.files import write_json
+from tiedlm.training.outcomes import Diverged
 from tiedlm.training.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -64,6 +66,25 @@ def test_a_mistake_is_one_line_and_exit_status_2(monkeypatch, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         harness.start(quadratic.main)
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (Diverged("epoch 2, loss nan", Path("run")), 1, "epoch 2, loss nan"),
+        (ChildDied("run-1", -9), 1, "The same command continues"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_stops_a_study_is_one_line(error, status, says, capsys):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit, match=str(status)):
+        harness.start(main)
+    err = capsys.readouterr().err
+    assert says in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["evaluation_methods", "high_temperature", "monte_carlo"])
