@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests_support import run_command as run
+from tiedlm.experiments import figure1
 from tiedlm.experiments.cells import Cell
 from tiedlm.experiments.paper import Published
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import find_results, line_of, run_cells
+from tiedlm.experiments.supervisor import ChildDied
+from tiedlm.experiments.theory import TheoryRun
+from tiedlm.files import write_json
 from tiedlm.progress import ProgressView
 from tiedlm.training.outcomes import OutOfTime, Stopped
 from tiedlm.training.settings import Settings
@@ -160,6 +164,36 @@ def test_a_missing_folder_of_results_is_noted(capsys, tmp_path):
         status, _, err = run(capsys, "reproduce", what, "--show", "--results", tmp_path / "none")
         assert status == 0
         assert err == f"note: {tmp_path}/none has no results; name their folder with --results\n"
+
+
+@pytest.mark.parametrize(
+    ("ended", "status", "says"),
+    [
+        (ChildDied("seed 2", -9), 1, "seed 2: the process ended with -9; is there too little memory?"),
+        (Stopped("stopped with 9 runs left"), 130, "stopped with 9 runs left"),
+    ],
+)
+@pytest.mark.parametrize("finishes_one", [False, True])
+def test_figure1_keeps_what_ended_before_it_failed(
+    capsys, tmp_path, monkeypatch, ended, status, says, finishes_one
+):
+    pytest.importorskip("matplotlib")
+
+    def train(points, seeds, folder, *_):
+        if finishes_one:
+            theory_run = TheoryRun((1.0, 10.0), 1)
+            settings = theory_run.settings().to_dict()
+            result = {"beta": 1.0, "temperature": 10.0, "distance": 0.1, "settings": settings}
+            write_json(folder / theory_run.name(), result)
+        raise ended
+
+    monkeypatch.setattr(figure1, "run_figure1", train)
+    folders = ("--out", tmp_path / "runs", "--results", tmp_path / "results")
+    code, out, err = run(capsys, "reproduce", "figure1", *folders)
+    assert code == status
+    assert says in err
+    assert ("distance 0.100" in out) == finishes_one
+    assert (tmp_path / "results").exists() == finishes_one
 
 
 def test_a_table_is_shown_without_training(capsys, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from cyclopts import Parameter
 
@@ -16,6 +16,8 @@ from tiedlm.experiments.paper import FIGURE1_RUNS
 
 if TYPE_CHECKING:
     from tiedlm.experiments.reproduce import Found
+    from tiedlm.experiments.supervisor import ChildDied
+    from tiedlm.training.outcomes import Stopped
     from tiedlm.training.settings import Settings
 
 
@@ -213,6 +215,7 @@ def _figure1(options: _Options) -> None:
     """Train the missing runs, draw the figure, and keep any new runs."""
     from tiedlm.analysis.plots import plot_theory, require_matplotlib
     from tiedlm.experiments import figure1
+    from tiedlm.experiments.supervisor import ChildDied
     from tiedlm.training.outcomes import Stopped
 
     folder = options.out / figure1.STUDY
@@ -227,14 +230,14 @@ def _figure1(options: _Options) -> None:
     require_matplotlib()
     figure1.restore_figure1(options.results, folder)
     left, before = 0, len(figure1.read_figure1(folder))
-    stopped: Stopped | None = None
+    ended: Stopped | ChildDied | None = None
     try:
         left = _train_figure1(folder, options)
-    except Stopped as error:
-        stopped = error
+    except (Stopped, ChildDied) as error:
+        ended = error
     runs = figure1.read_figure1(folder)
-    if stopped is not None and len(runs) == before:
-        leave(str(stopped), 130)
+    if ended is not None and len(runs) == before:
+        _leave_figure1(ended)
     if not runs:
         raise UserError(f"{folder} has no finished run yet; give the command more time")
     plot_theory(figure1.distances_by_point(runs), folder / "figure1.png")
@@ -242,8 +245,17 @@ def _figure1(options: _Options) -> None:
     print(f"{folder / 'figure1.png'}" + (f"; {left} runs are left" if left else ""))
     if len(runs) > before:
         print(figure1.keep_figure1(runs, options.results, options.command))
-        if stopped is not None:
-            leave(str(stopped), 130)
+    if ended is not None:
+        _leave_figure1(ended)
+
+
+def _leave_figure1(ended: Stopped | ChildDied) -> NoReturn:
+    """Exit after the training was stopped or one of its processes died."""
+    from tiedlm.experiments.supervisor import ChildDied
+
+    if isinstance(ended, ChildDied):
+        leave_after(ended)
+    leave(str(ended), 130)
 
 
 def _print_figure1(runs: list[dict[str, Any]]) -> None:

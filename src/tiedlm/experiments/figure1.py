@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tiedlm.experiments.results import keep_study
-from tiedlm.experiments.supervisor import Channel, ChildDied, Work, supervise
+from tiedlm.experiments.supervisor import Channel, Work, supervise
 from tiedlm.experiments.theory import Point, TheoryRun, train_theory_run
 from tiedlm.files import read_json, write_json
 from tiedlm.progress import ProgressView, short_duration
@@ -47,6 +47,7 @@ def run_figure1(
     Raises:
         Stopped: after SIGINT or SIGTERM.
         UserError: if a run raised it.
+        ChildDied: if a process was killed or failed in another way.
     """
     wanted = [TheoryRun(point, seed, changes=changes) for seed in seeds for point in points]
     missing = [run for run in wanted if not (out / run.name()).is_file()]
@@ -72,10 +73,6 @@ def run_figure1(
         raise Stopped(
             f"stopped with {len(left)} runs left; the same command continues"
         ) from stopped
-    except ChildDied as died:
-        if not died.was_killed:
-            raise
-        view.line("a process was killed (is there too little memory?); the same command continues")
     return left
 
 

@@ -4,6 +4,8 @@ import multiprocessing
 import threading
 import time
 
+import pytest
+
 from tiedlm.analysis.plots import plot_theory
 from tiedlm.experiments import figure1
 from tiedlm.experiments.figure1 import (
@@ -14,6 +16,7 @@ from tiedlm.experiments.figure1 import (
     run_figure1,
 )
 from tiedlm.experiments.results import keep_study
+from tiedlm.experiments.supervisor import ChildDied
 from tiedlm.experiments.theory import TheoryRun
 from tiedlm.files import read_json, write_json
 from tiedlm.progress import ProgressView
@@ -29,7 +32,7 @@ def test_finished_runs_are_not_repeated_and_a_zero_budget_leaves_the_rest(tmp_pa
     assert distances_by_point(read_figure1(tmp_path)) == {(0.0, 10.0): [0.9]}
 
 
-def test_the_run_of_a_killed_process_remains_to_be_done(tmp_path):
+def test_a_killed_process_leaves_nothing_half_written(tmp_path):
     others = set(multiprocessing.active_children())
 
     def kill_the_first():
@@ -39,13 +42,13 @@ def test_the_run_of_a_killed_process_remains_to_be_done(tmp_path):
 
     killer = threading.Thread(target=kill_the_first)
     killer.start()
-    with ProgressView() as view:
-        left = run_figure1(
+    with ProgressView() as view, pytest.raises(ChildDied) as died:
+        run_figure1(
             [(1.0, 10.0)], [1, 2], tmp_path, view, at_once=1, seconds=100.0,
             changes={"data": str(tmp_path / "none")},  # without the kill it would fail
         )  # fmt: skip
     killer.join()
-    assert len(left) == 2
+    assert died.value.was_killed
     assert not list(tmp_path.iterdir())
 
 
