@@ -306,6 +306,20 @@ def test_predict_gives_the_most_probable_words_first(capsys, trained):
     assert found[0]["word"] in out
 
 
+def test_control_characters_of_a_word_are_not_sent_to_the_terminal(capsys, trained, tmp_path):
+    run_dir = shutil.copytree(trained[1], tmp_path / "run")
+    words = run_dir / "vocabulary.txt"
+    words.write_text(words.read_text().replace("\ncat\n", "\nc\x1b[2Jat\u200cs\n"))
+    for arguments in (
+        ["predict", run_dir, "the", "--top", "1000"],
+        ["generate", run_dir, "the", "--words", "300", "--temperature", "9"],
+        ["analyze", run_dir, "the", "c\x1b[2Jat\u200cs"],
+    ):
+        _, out, _ = run(capsys, *arguments)
+        assert "c\\x1b[2Jat\u200cs" in out
+        assert "\x1b" not in out
+
+
 def test_a_context_may_begin_with_a_hyphen_after_two_hyphens(capsys, trained):
     status, out, err = run(capsys, "predict", trained[1], "--top", "1", "--json", "--", "-- cat")
     assert status == 0

@@ -41,6 +41,7 @@ T = TypeVar("T")
 
 _UNTIL_THE_END = ExitStack()  # contexts that last as long as the command
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _WITH_CONTEXT = ("tiedlm predict", "tiedlm generate")
 _PRINTS = ("tiedlm score", "tiedlm pairs", "tiedlm rescore")  # without --out
 _MAY_BE_EMPTY = ("CONTEXT", "--column", "--good", "--bad", "--by")  # texts and names of columns
@@ -254,6 +255,11 @@ def _taken_by_mix(error: CycloptsError) -> str | None:
 def help_groups(*names: str) -> tuple[Group, ...]:
     """Return the groups of flags that ``--help`` shows, in this order."""
     return tuple(Group(name, sort_key=place) for place, name in enumerate(names))
+
+
+def shown(word: str) -> str:
+    """Return a word for the terminal, which would obey control characters: they are escaped."""
+    return word.translate(_CONTROLS)
 
 
 def note(text: str) -> None:

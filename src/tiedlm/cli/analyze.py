@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from tiedlm.cli import shown
 from tiedlm.json_text import to_json
 
 
@@ -40,4 +41,5 @@ def analyze(
     print(f"mean norm of a word vector      {found['mean_norm_embedding']:.4f}")
     print(f"mean norm of a classifier row   {found['mean_norm_classifier']:.4f}")
     for word, neighbours in found["neighbours"].items():
-        print(f"{word:<16} " + "  ".join(f"{n['word']} {n['cosine']:.2f}" for n in neighbours))
+        near = (f"{shown(n['word'])} {n['cosine']:.2f}" for n in neighbours)
+        print(f"{shown(word):<16} " + "  ".join(near))

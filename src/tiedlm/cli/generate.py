@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tiedlm.cli import shown
 from tiedlm.cli.numbers import Seed, Whole, keeps_logits_finite
 from tiedlm.errors import UserError
 
@@ -67,6 +68,6 @@ def generate(
         if text == EOS:
             print(flush=True)
         else:
-            print("" if starts_line else " ", text, sep="", end="", flush=True)
+            print("" if starts_line else " ", shown(text), sep="", end="", flush=True)
         starts_line = text == EOS
     print()

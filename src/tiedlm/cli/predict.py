@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tiedlm.cli import note
+from tiedlm.cli import note, shown
 from tiedlm.cli.numbers import Whole
 from tiedlm.errors import UserError
 from tiedlm.json_text import to_json
@@ -62,4 +62,4 @@ def predict(
         print(to_json([prediction._asdict() for prediction in found]))
         return
     for prediction in found:
-        print(f"{prediction.probability:8.4f}  {prediction.word}")
+        print(f"{prediction.probability:8.4f}  {shown(prediction.word)}")
