@@ -71,6 +71,20 @@ def test_logits_are_the_same_over_many_memories(exported):
     assert loaded.num_parameters() == model.num_params()
 
 
+def test_a_new_model_of_the_configuration_begins_with_zero_biases_and_gains_of_one(exported):
+    _, loaded, _ = exported
+    new = transformers.AutoModelForCausalLM.from_config(loaded.config, trust_remote_code=True)
+    for name, parameter in new.named_parameters():
+        values = set(parameter.flatten().tolist())
+        if name.endswith("bias"):
+            assert values == {0.0}, name
+        elif "norm" in name:
+            assert values == {1.0}, name
+        else:
+            assert len(values) > 1, name
+            assert max(map(abs, values)) <= loaded.config.initializer_range
+
+
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}], ids=str)
 def test_generate_with_the_carried_state_equals_full_recomputation(exported, options):
     _, loaded, _ = exported

@@ -131,8 +131,10 @@ class TiedLMPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         bound = self.config.initializer_range
         for name, parameter in module.named_parameters(recurse=False):
-            if name == "bias":
+            if name.endswith("bias"):
                 nn.init.zeros_(parameter)
+            elif name.endswith("norm") or isinstance(module, nn.LayerNorm):
+                nn.init.ones_(parameter)
             else:
                 nn.init.uniform_(parameter, -bound, bound)
 
