@@ -37,11 +37,12 @@ def test_the_lstm_has_the_rate_and_the_dropout_of_the_recipe(jobs):
         assert getattr(lstm, name) == getattr(recipe, name)
 
 
-def test_rhn_has_the_rate_of_its_authors(jobs):
+def test_rhn_has_the_clip_and_the_start_of_its_authors(jobs):
     recipe = get_recipe("ptb-rhn-10")
     for name in ("rhn-2", "rhn-3", "rhn-5"):
-        for setting in ("lr", "clip", "init_range"):
-            assert getattr(jobs[name, 1].settings, setting) == getattr(recipe, setting)
+        settings = jobs[name, 1].settings
+        assert (settings.clip, settings.init_range) == (recipe.clip, recipe.init_range)
+        assert settings.optimizer == "adam"
 
 
 def test_the_table_has_the_means_of_the_finished_runs(jobs):
