@@ -3,8 +3,8 @@
 Trains RHN of depth 2, 3 and 5 beside an LSTM on the whole of Penn Treebank. The widths are chosen
 so that each has about four million parameters. All are tied, with a bias. All train for 20 epochs,
 with a learning rate that falls as a cosine to a fiftieth of where it began. The LSTM has the rate
-and the dropout of `ptb-small-re`. RHN has Adam, because in 20 epochs SGD with the rate of `ptb-rhn-10`
-does not train it to its end. Its dropout is weaker than in that recipe.
+and the dropout of `ptb-small-re`. RHN has Adam, because SGD with the rate of `ptb-rhn-10` does not
+train it to its end in 20 epochs. Its dropout is weaker than in that recipe.
 
 The same command resumes what was stopped. Finished runs that are kept in results/ are not trained
 again, so that several evenings share the work. Each time the program prints the table of the
