@@ -169,7 +169,11 @@ def test_a_missing_folder_of_results_is_noted(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("ended", "status", "says"),
     [
-        (ChildDied("seed 2", -9), 1, "seed 2: the process ended with -9; is there too little memory?"),
+        (
+            ChildDied("seed 2", -9),
+            1,
+            "seed 2: the process ended with -9; is there too little memory?",
+        ),
         (Stopped("stopped with 9 runs left"), 130, "stopped with 9 runs left"),
     ],
 )

@@ -225,7 +225,7 @@ def _figure1(options: _Options) -> None:
             raise UserError(
                 f"{folder} and {options.results} have no finished run; leave out --show to train"
             )
-        _print_figure1(runs)
+        print(figure1.describe(runs))
         return
     require_matplotlib()
     figure1.restore_figure1(options.results, folder)
@@ -241,7 +241,7 @@ def _figure1(options: _Options) -> None:
     if not runs:
         raise UserError(f"{folder} has no finished run yet; give the command more time")
     plot_theory(figure1.distances_by_point(runs), folder / "figure1.png")
-    _print_figure1(runs)
+    print(figure1.describe(runs))
     print(f"{folder / 'figure1.png'}" + (f"; {left} runs are left" if left else ""))
     if len(runs) > before:
         print(figure1.keep_figure1(runs, options.results, options.command))
@@ -256,17 +256,6 @@ def _leave_figure1(ended: Stopped | ChildDied) -> NoReturn:
     if isinstance(ended, ChildDied):
         leave_after(ended)
     leave(str(ended), 130)
-
-
-def _print_figure1(runs: list[dict[str, Any]]) -> None:
-    from tiedlm.experiments.figure1 import distances_by_point
-
-    for (beta, temperature), distances in sorted(distances_by_point(runs).items()):
-        mean = sum(distances) / len(distances)
-        print(
-            f"beta {beta:g}, temperature {temperature:g}: distance {mean:.3f} (from "
-            f"{min(distances):.3f} to {max(distances):.3f}, {len(distances)} runs)"
-        )
 
 
 def _train_figure1(folder: Path, options: _Options) -> int:

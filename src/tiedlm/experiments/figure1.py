@@ -148,3 +148,15 @@ def by_point(runs: Sequence[dict[str, Any]]) -> dict[Point, list[dict[str, Any]]
 def distances_by_point(runs: Sequence[dict[str, Any]]) -> dict[Point, list[float]]:
     """Group the distances of results by point."""
     return {point: [run["distance"] for run in own] for point, own in by_point(runs).items()}
+
+
+def describe(runs: Sequence[dict[str, Any]]) -> str:
+    """Return a line for each point: the mean distance, and the range over its runs."""
+    lines = []
+    for (beta, temperature), distances in sorted(distances_by_point(runs).items()):
+        mean = sum(distances) / len(distances)
+        lines.append(
+            f"beta {beta:g}, temperature {temperature:g}: distance {mean:.3f} (from "
+            f"{min(distances):.3f} to {max(distances):.3f}, {len(distances)} runs)"
+        )
+    return "\n".join(lines)
