@@ -5,7 +5,7 @@ step the table gives the words per second, and the hours of an epoch and of all 
 recipe. Evaluation comes on top: some percent of an epoch. A recipe with `patience` may end sooner.
 A recipe for your own text is counted with Penn Treebank's size.
 
-    python benchmarks/recipes.py                           # all recipes, some minutes
+    python benchmarks/recipes.py                           # all but the demo's, some minutes
     python benchmarks/recipes.py ptb-rhn-10 --precision bf16
     python benchmarks/recipes.py ptb-rhn-9 ptb-awd-lstm --device cuda
 """
@@ -83,7 +83,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipes", nargs="*", default=list(RECIPES), help="default: all")
+    default = [name for name in RECIPES if not name.startswith("demo")]
+    parser.add_argument("recipes", nargs="*", default=default, help="default: all but the demo's")
     parser.add_argument("--steps", type=int, default=5, help="steps that count (default: 5)")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
