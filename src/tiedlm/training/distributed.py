@@ -133,14 +133,14 @@ def join(device: str = "auto") -> Iterator[Ranks]:
 
     Raises:
         UserError: if the environment asks for several processes, but ``torchrun`` did not start
-            this one.
+            this one, or if there is no GPU for it alone.
     """
     if world_size() == 1:
         yield Ranks()
         return
     on_gpus = device != "cpu" and torch.cuda.is_available()
     if on_gpus:
-        torch.cuda.set_device(int(read(LOCAL_RANK)))
+        _take_gpu(device)
     try:
         dist.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
     except ValueError as error:
@@ -153,6 +153,26 @@ def join(device: str = "auto") -> Iterator[Ranks]:
         dist.barrier()  # if a rank left while another still communicates, the other would abort
     finally:
         dist.destroy_process_group()
+
+
+def _take_gpu(device: str) -> None:
+    """Choose the GPU of this process: each process of a machine has one of its own.
+
+    Raises:
+        UserError: if the machine has fewer GPUs than processes, or ``device`` names one GPU.
+    """
+    if device not in ("auto", "cuda"):
+        raise UserError(
+            f"--device {device}: each of several processes trains on a GPU of its own; use "
+            "--device cuda, or cpu"
+        )
+    number, gpus = int(read(LOCAL_RANK)), torch.cuda.device_count()
+    if number >= gpus:
+        raise UserError(
+            f"there is no GPU for process {number + 1} of this machine; give torchrun "
+            f"--nproc-per-node {gpus}, or train with --device cpu"
+        )
+    torch.cuda.set_device(number)
 
 
 def end_process() -> NoReturn:
