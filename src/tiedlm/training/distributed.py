@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,13 +65,30 @@ class Ranks:
         """Return this rank's share of streams of text, a row each."""
         return streams.chunk(self.world)[self.rank] if self.world > 1 else streams
 
-    def wrap(self, objective: nn.Module, device: torch.device) -> nn.Module:
-        """Return a module whose backward pass averages gradients over the ranks."""
+    def wrap(
+        self, objective: nn.Module, device: torch.device, learns_start: bool = False
+    ) -> nn.Module:
+        """Return a module whose backward pass averages gradients over the ranks.
+
+        Args:
+            objective: the module.
+            device: where it is.
+            learns_start: whether the initial state has parameters. A window that carries a state
+                does not use them.
+        """
         if self.world == 1:
             return objective
         ids = [device.index] if device.type == "cuda" else None
-        # The buffers have the rows of the soft targets, which every rank computes alike.
-        return DistributedDataParallel(objective, device_ids=ids, broadcast_buffers=False)
+        with warnings.catch_warnings():
+            # PyTorch 2.13 recommends an argument that PyTorch 2.6 does not have.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return DistributedDataParallel(
+                objective,
+                device_ids=ids,
+                # The buffers have the rows of the soft targets, which every rank computes alike.
+                broadcast_buffers=False,
+                find_unused_parameters=learns_start,
+            )
 
     def sum(self, values: Sequence[float], device: torch.device) -> list[float]:
         """Return the sums of some numbers over the ranks."""
