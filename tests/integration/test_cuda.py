@@ -2,17 +2,25 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 from tiedlm import LanguageModel, ModelConfig, augmented_cross_entropy
 from tiedlm.arithmetic import arithmetic
 from tiedlm.data import load_corpus
-from tiedlm.evaluation import evaluate
+from tiedlm.evaluation import evaluate, monte_carlo_losses
+from tiedlm.evaluation.cache import Cache
+from tiedlm.evaluation.dynamic import SGD, Dynamic
+from tiedlm.evaluation.gradients import gradient_rms
+from tiedlm.evaluation.methods import Methods, method_losses
 from tiedlm.experiments.theory import TheoryRun, train_theory_run
 from tiedlm.networks.backends import triton
 from tiedlm.networks.lstm_function import lstm_layer
-from tiedlm.training import updater
+from tiedlm.networks.state import split
+from tiedlm.scoring.sentence import Sentence
+from tiedlm.scoring.surprisal import score_sentences
+from tiedlm.training import captured, updater
 from tiedlm.training.loop import train
 from tiedlm.training.outcomes import Stopped
 from tiedlm.training.run import load
@@ -21,6 +29,15 @@ from tiedlm.training.settings import Settings
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA")
 
 N, V, D = 300, 1000, 40
+NETWORKS = {
+    "lstm": {},
+    "awd_lstm": {"dropconnect": 0.2, "dropout_output": 0.1},
+    "gru": {},
+    "elman": {},
+    "rhn": {"depth": 2},
+    "transformer": {"memory": 150},  # long enough for fused attention to split its sums
+    "encoder": {"context": 150},
+}
 
 
 def tensors(dtype):
@@ -188,14 +205,15 @@ def weights(folder):
     return {name: value for name, value in load(folder).state_dict().items()}
 
 
-@pytest.mark.parametrize("alpha", [0.0, 13.0])
-@pytest.mark.parametrize("tied", [False, True])
-def test_a_recorded_step_equals_an_ordinary_step(settings, tmp_path, monkeypatch, tied, alpha):
-    settings = settings.replace(
-        tied=tied, alpha=alpha, lr=0.01, epochs=1
-    )  # after more steps, rounding alone makes the models differ
+def check_recorded(settings, tmp_path, monkeypatch):
+    settings = settings.replace(lr=0.01, epochs=1)  # later, rounding alone makes models differ
     corpus = load_corpus(settings.data, progress=False)
+    calls, real = [], captured.CapturedStep.__call__
+    monkeypatch.setattr(
+        captured.CapturedStep, "__call__", lambda *given: calls.append(1) or real(*given)
+    )
     recorded = train(settings, corpus, tmp_path / "recorded")
+    assert calls
     monkeypatch.setattr(updater, "can_capture", lambda *_: False)
     plain = train(settings, corpus, tmp_path / "plain")
     assert recorded["valid_ppl"] == pytest.approx(plain["valid_ppl"], rel=1e-4)
@@ -203,6 +221,20 @@ def test_a_recorded_step_equals_an_ordinary_step(settings, tmp_path, monkeypatch
         *(weights(tmp_path / name).values() for name in ("recorded", "plain")), strict=True
     ):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 13.0])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_recorded_step_equals_an_ordinary_step(settings, tmp_path, monkeypatch, tied, alpha):
+    check_recorded(settings.replace(tied=tied, alpha=alpha), tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_recorded_step_of_any_network_equals_an_ordinary_step(
+    settings, tmp_path, monkeypatch, network
+):
+    chosen = {"network": network, "options": NETWORKS[network]}
+    check_recorded(settings.replace(**chosen, ar=2.0, tar=1.0), tmp_path, monkeypatch)
 
 
 def test_a_run_of_figure_1_equals_the_cpus(tiny_corpus):
@@ -219,7 +251,16 @@ def test_a_run_of_figure_1_equals_the_cpus(tiny_corpus):
         assert on_gpu[name] == pytest.approx(on_cpu[name], rel=0.02)
 
 
-def test_a_stopped_run_resumes_bit_for_bit(settings, tmp_path):
+RESUMED = {
+    **{name: {"network": name, "options": options} for name, options in NETWORKS.items()},
+    "adam": {"optimizer": "adam", "lr": 1e-3},
+    "nt-asgd": {"optimizer": "nt-asgd", "average_trigger": 1, "lr_decay": 1.0},
+}
+
+
+@pytest.mark.parametrize("changes", RESUMED.values(), ids=RESUMED)
+def test_a_stopped_run_resumes_bit_for_bit(settings, tmp_path, changes):
+    settings = settings.replace(**changes)
     corpus = load_corpus(settings.data, progress=False)
     whole = train(settings, corpus, tmp_path / "whole")
     steps = iter([False] * 5 + [True])
@@ -231,3 +272,58 @@ def test_a_stopped_run_resumes_bit_for_bit(settings, tmp_path):
         *(weights(tmp_path / name).values() for name in ("whole", "parts")), strict=True
     ):
         assert torch.equal(one, other)
+
+
+def model_and_text(tied, network="lstm", words=400):
+    torch.manual_seed(0)
+    shape = {"vocab_size": 50, "d_embed": 16, "d_hidden": 16, "network": network, "tied": tied}
+    model = LanguageModel(ModelConfig(**shape, dropout_hidden=0.3, init_range=0.3)).eval()
+    return model, np.random.default_rng(0).integers(50, size=words)
+
+
+METHODS = {
+    "rms": Methods(dynamic=Dynamic(lr=1e-5), temperature=1.2, cache=Cache(words=30)),
+    "sgd": Methods(dynamic=SGD),
+    "cache": Methods(cache=Cache(words=30)),
+}
+
+
+@pytest.mark.parametrize("network", ["lstm", "gru", "transformer"])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("methods", METHODS.values(), ids=METHODS)
+def test_methods_of_evaluation_give_the_cpus_losses(methods, tied, network):
+    model, text = model_and_text(tied, network)
+    expected = method_losses(model, text, methods, rms=gradient_rms(model, text))
+    model = model.cuda()
+    found = method_losses(model, text, methods, rms=gradient_rms(model, text))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_monte_carlo_dropout_is_repeatable_and_restores_the_random_state():
+    model, text = model_and_text(True)
+    model, state = model.cuda(), torch.cuda.get_rng_state()
+    first, again = (monte_carlo_losses(model, text, 3) for _ in range(2))
+    assert np.array_equal(first, again)
+    assert torch.equal(torch.cuda.get_rng_state(), state)
+
+
+def test_sentences_have_the_cpus_surprisals():
+    model, text = model_and_text(True)
+    sentences = [Sentence(1, 1, ("word",) * size, text[:size]) for size in (3, 20, 7)]
+    expected = list(score_sentences(model, sentences, start=0))
+    for found, wanted in zip(
+        score_sentences(model.cuda(), sentences, start=0), expected, strict=True
+    ):
+        np.testing.assert_allclose(found.surprisal, wanted.surprisal, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_evaluation_reads_on_from_a_part_of_a_state(network):
+    model, text = model_and_text(True, network)
+    tokens = torch.from_numpy(text[:40]).view(4, 10).cuda()
+    model = model.cuda()
+    with torch.no_grad():
+        _, state = model(tokens)
+        expected, _ = model(tokens, state)
+        found, _ = model(tokens[:2], split(state, 2)[0])
+    torch.testing.assert_close(found, expected[:2])

@@ -66,7 +66,7 @@ def monte_carlo_losses(
     saved = None if unfinished is None else unfinished.restore()
     own_random = torch.random.fork_rng([device] if device.type == "cuda" else [])
     with torch.no_grad(), own_random, model.mode(training=True):
-        torch.manual_seed(seed)
+        _seed(seed, device)
         if saved is not None:
             first, state = len(saved["losses"]), saved_state(model, saved)
             losses[:first] = saved["losses"].numpy()
@@ -87,6 +87,14 @@ def monte_carlo_losses(
     if unfinished is not None:
         unfinished.finish()
     return losses
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed the generators that masks on this device use. ``torch.manual_seed`` seeds all GPUs."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def _read(model: LanguageModel, tokens_KT: Tensor, state: State | None) -> tuple[Tensor, State]:

@@ -10,7 +10,8 @@ rows.
 
 The compiled kernel (``native/adapt.c``) passes over the parameter once. In the same pass it can
 compute the gradient of the matrix that was multiplied by the parameter. Without the kernel, PyTorch
-updates large parameters in blocks that stay in the processor's cache.
+updates large parameters in blocks that stay in the processor's cache. On a GPU it updates each
+parameter as a whole, because every block costs several launches.
 
 Shape letters: T words of a segment, V rows of the parameter, H its width.
 """
@@ -64,7 +65,8 @@ class Update:
             if part is not None:
                 use_large_pages(part)
         self._are_contiguous = all(part.is_contiguous() for part in parts)
-        self._row_block = max(1, BLOCK * len(weight) // weight.numel())
+        on_cpu = weight.device.type == "cpu"
+        self._row_block = max(1, BLOCK * len(weight) // weight.numel()) if on_cpu else len(weight)
 
     def dense(self, grad: Tensor) -> None:
         """Update with a gradient of the parameter's shape."""

@@ -6,11 +6,13 @@ see, E input width, H hidden width, F inner width, A heads, D = H / A width of a
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tiedlm.networks import state as states
 
@@ -132,14 +134,26 @@ def banded_attention(
         band_TS = (distance_TS >= 0) & (distance_TS <= memory)
         own_BT = context_BS[:, start + memory : stop + memory]
         is_same_BTS = own_BT[:, :, None] == context_BS[:, None, seen]
-        block = functional.scaled_dot_product_attention(
-            query_BATD[:, :, start:stop],
-            key_BASD[:, :, seen],
-            value_BASD[:, :, seen],
-            attn_mask=(band_TS & is_same_BTS)[:, None],
-        )
+        with _repeatable(query_BATD):
+            block = functional.scaled_dot_product_attention(
+                query_BATD[:, :, start:stop],
+                key_BASD[:, :, seen],
+                value_BASD[:, :, seen],
+                attn_mask=(band_TS & is_same_BTS)[:, None],
+            )
         blocks.append(block)
     return torch.cat(blocks, dim=2)
+
+
+def _repeatable(query_BATD: Tensor) -> AbstractContextManager[object]:
+    """Return a context in which the gradient of attention has the same bits every time.
+
+    On a GPU the gradient of PyTorch's fused attention is a sum in an order that depends on timing.
+    A resumed run would then differ from one that was not stopped.
+    """
+    if query_BATD.is_cuda and query_BATD.requires_grad:
+        return sdpa_kernel(SDPBackend.MATH)
+    return nullcontext()
 
 
 def heads(x_BSH: Tensor, count: int) -> Tensor:

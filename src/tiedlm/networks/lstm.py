@@ -312,7 +312,7 @@ class VariationalLSTM(nn.Module):
         with exact_cudnn() if x_TBE.is_cuda else nullcontext():
             output_TBH, h_LBH, c_LBH = torch.lstm(
                 x_TBE,
-                (h_LBH, c_LBH),
+                (h_LBH.contiguous(), c_LBH.contiguous()),  # cuDNN refuses other layouts
                 weights,
                 has_biases=True,
                 num_layers=self.n_layers,

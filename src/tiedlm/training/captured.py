@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from tiedlm.environment_variables import CUDA_GRAPH, read
+from tiedlm.errors import UserError
 from tiedlm.networks.state import State, map_state
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
@@ -58,7 +59,11 @@ class CapturedStep:
         self._record()
 
     def _record(self) -> None:
-        """Record an update in a graph; parameters and random numbers stay as they were."""
+        """Record an update in a graph; parameters and random numbers stay as they were.
+
+        Raises:
+            UserError: if the update cannot be recorded.
+        """
         device = self.inputs_BT.device
         random_state = torch.cuda.get_rng_state(device)
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -69,8 +74,15 @@ class CapturedStep:
         torch.cuda.current_stream(device).wait_stream(side)
         torch.cuda.set_rng_state(random_state, device)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, stream=side):
-            self.stats = self._update()
+        try:
+            with torch.cuda.graph(self.graph, stream=side):
+                self.stats = self._update()
+        except RuntimeError as error:  # such as a network that reads a value in Python
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"the steps of this run cannot be recorded in a CUDA graph ({reason}); set "
+                f"{CUDA_GRAPH}=0 to train without one"
+            ) from error
         torch.cuda.set_rng_state(random_state, device)
 
     def _update(self) -> Tensor:

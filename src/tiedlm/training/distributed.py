@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,13 +65,30 @@ class Ranks:
         """Return this rank's share of streams of text, a row each."""
         return streams.chunk(self.world)[self.rank] if self.world > 1 else streams
 
-    def wrap(self, objective: nn.Module, device: torch.device) -> nn.Module:
-        """Return a module whose backward pass averages gradients over the ranks."""
+    def wrap(
+        self, objective: nn.Module, device: torch.device, learns_start: bool = False
+    ) -> nn.Module:
+        """Return a module whose backward pass averages gradients over the ranks.
+
+        Args:
+            objective: the module.
+            device: where it is.
+            learns_start: whether the initial state has parameters. A window that carries a state
+                does not use them.
+        """
         if self.world == 1:
             return objective
         ids = [device.index] if device.type == "cuda" else None
-        # The buffers have the rows of the soft targets, which every rank computes alike.
-        return DistributedDataParallel(objective, device_ids=ids, broadcast_buffers=False)
+        with warnings.catch_warnings():
+            # PyTorch 2.13 recommends an argument that PyTorch 2.6 does not have.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return DistributedDataParallel(
+                objective,
+                device_ids=ids,
+                # The buffers have the rows of the soft targets, which every rank computes alike.
+                broadcast_buffers=False,
+                find_unused_parameters=learns_start,
+            )
 
     def sum(self, values: Sequence[float], device: torch.device) -> list[float]:
         """Return the sums of some numbers over the ranks."""
@@ -133,14 +151,14 @@ def join(device: str = "auto") -> Iterator[Ranks]:
 
     Raises:
         UserError: if the environment asks for several processes, but ``torchrun`` did not start
-            this one.
+            this one, or if there is no GPU for it alone.
     """
     if world_size() == 1:
         yield Ranks()
         return
     on_gpus = device != "cpu" and torch.cuda.is_available()
     if on_gpus:
-        torch.cuda.set_device(int(read(LOCAL_RANK)))
+        _take_gpu(device)
     try:
         dist.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
     except ValueError as error:
@@ -153,6 +171,26 @@ def join(device: str = "auto") -> Iterator[Ranks]:
         dist.barrier()  # if a rank left while another still communicates, the other would abort
     finally:
         dist.destroy_process_group()
+
+
+def _take_gpu(device: str) -> None:
+    """Choose the GPU of this process: each process of a machine has one of its own.
+
+    Raises:
+        UserError: if the machine has fewer GPUs than processes, or ``device`` names one GPU.
+    """
+    if device not in ("auto", "cuda"):
+        raise UserError(
+            f"--device {device}: each of several processes trains on a GPU of its own; use "
+            "--device cuda, or cpu"
+        )
+    number, gpus = int(read(LOCAL_RANK)), torch.cuda.device_count()
+    if number >= gpus:
+        raise UserError(
+            f"there is no GPU for process {number + 1} of this machine; give torchrun "
+            f"--nproc-per-node {gpus}, or train with --device cpu"
+        )
+    torch.cuda.set_device(number)
 
 
 def end_process() -> NoReturn:

@@ -57,7 +57,8 @@ class Updater:
         self.ranks = ranks
         self.device = device
         self.model = objective.model
-        self.objective: nn.Module = ranks.wrap(objective, device)
+        learns_start = any(part.requires_grad for part in self.model.initial_state(1))
+        self.objective: nn.Module = ranks.wrap(objective, device, learns_start)
         self.optimizer = make_optimizer(self.model, settings)
         self.lr = settings.lr
         self.average: AveragedModel | None = None

@@ -107,3 +107,11 @@ def test_what_was_saved_on_one_kind_of_device_is_not_continued_on_another(tmp_pa
         run.__dict__["digest"] = "of the weights"
         run.losses(IDS, Request(samples=2), Methods(), "")
     assert paths[0] == paths[2] != paths[1]
+
+
+def test_the_random_numbers_of_gpus_go_on_while_a_cpu_samples(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    model = LanguageModel(ModelConfig(vocab_size=9, d_embed=4, d_hidden=4, dropout_hidden=0.5))
+    monte_carlo_losses(model, np.arange(8), 2)
+    assert not seeded

@@ -68,3 +68,12 @@ def test_threads_change_no_bit_and_many_words_are_added(words):
     numbers = [part.double().numpy() for part in (w, w0, r)]
     expected = equation(*numbers, left.double().numpy().T @ right.double().numpy(), 0.1)
     np.testing.assert_allclose(found[0][1], expected, rtol=0, atol=1e-4)
+
+
+def test_a_device_other_than_the_cpu_updates_a_parameter_as_a_whole():
+    def blocks(device):
+        w, w0, r = torch.empty(3, 1000, 1000, device=device)
+        return len(Update(w, w0, r, LR, EPSILON, 0.4)._blocks())
+
+    assert blocks("cpu") > 10
+    assert blocks("meta") == 1

@@ -276,6 +276,17 @@ def test_a_state_of_any_layout_is_accepted(pointwise, name):
         torch.testing.assert_close(a, b)
 
 
+def test_evaluation_gives_pytorchs_kernel_a_contiguous_state(monkeypatch):
+    def lstm(x, state, *_, **__):
+        assert all(part.is_contiguous() for part in state)  # cuDNN refuses others
+        return x, *state
+
+    monkeypatch.setattr(torch, "lstm", lstm)
+    net, states = VariationalLSTM(4, 4, n_layers=2).eval(), torch.zeros(2, 2, 3, 4)
+    with torch.no_grad():
+        net(torch.zeros(2, 5, 4), LSTMState(*states[:, :, :2]))
+
+
 def test_zero_streams_are_accepted(pointwise):
     inputs = [tensor.detach().float() for tensor in layer_inputs(B=0)]
     *outputs, grad_x, grad_h, grad_c, grad_w_ih, grad_w_hh, grad_b = all_outputs(

@@ -1,9 +1,12 @@
 """The Transformer: equal to Mistral with copied weights, its memory, its masks, its errors."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
+from tiedlm.networks import attention
 from tiedlm.networks import state as states
 from tiedlm.networks.attention import rotations
 from tiedlm.networks.transformer import Transformer, TransformerOptions
@@ -316,3 +319,12 @@ def test_a_state_of_another_shape_is_refused():
         )
     with pytest.raises(ValueError, match="expected one step or more"):
         net.forward_time_major(vectors(0))
+
+
+def test_a_gpu_computes_the_gradient_of_attention_in_a_fixed_order():
+    fused = torch.backends.cuda.mem_efficient_sdp_enabled
+    for wants_gradient in (True, False):
+        with attention._repeatable(SimpleNamespace(is_cuda=True, requires_grad=wants_gradient)):
+            assert fused() != wants_gradient
+    with attention._repeatable(SimpleNamespace(is_cuda=False, requires_grad=True)):
+        assert fused()

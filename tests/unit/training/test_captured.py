@@ -2,12 +2,14 @@
 
 Here nothing is recorded, since that needs a GPU (`test_cuda.py`)."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
 import torch
 
+from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.networks import register
 from tiedlm.training import updater
@@ -15,6 +17,8 @@ from tiedlm.training.captured import CapturedStep, can_capture
 from tiedlm.training.distributed import Ranks
 from tiedlm.training.settings import Settings
 from tiedlm.training.step import Objective, train_step
+
+really_record = CapturedStep._record
 
 
 @pytest.fixture(autouse=True)
@@ -140,3 +144,24 @@ def test_only_steps_of_one_gpu_and_one_group_are_recorded():
     assert not can_capture(Settings(), Ranks(), cpu)
     assert not can_capture(Settings(accumulate=2), Ranks(), gpu)
     assert not can_capture(Settings(), Ranks(0, 2), gpu)
+
+
+def test_a_step_that_cannot_be_recorded_is_one_line(monkeypatch):
+    class Graph(nullcontext):
+        def __exit__(self, *_):
+            raise RuntimeError("CUDA error: operation failed due to a previous error\nCompile with")
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name, stand_in in {
+        "Stream": lambda device: stream,
+        "current_stream": lambda device: stream,
+        "stream": nullcontext,
+        "CUDAGraph": lambda: None,
+        "graph": lambda graph, stream: Graph(),
+        "get_rng_state": lambda device: None,
+        "set_rng_state": lambda state, device: None,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    _, _, captured = small_step()
+    with pytest.raises(UserError, match=r"previous error\); set TIEDLM_CUDA_GRAPH=0 to train"):
+        really_record(captured)

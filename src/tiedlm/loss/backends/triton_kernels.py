@@ -112,6 +112,8 @@ def subtract_tokens(
     v = tl.program_id(1) * B + tl.arange(0, B)
     start = tl.load(end_U + u)
     stop = tl.load(end_U + u + 1)
+    if start == stop:  # no token of the word is in this chunk
+        return
     total = tl.load(residual_UV + u * V + v, mask=v < V, other=0.0)
     for c in range(start, stop):
         z = tl.load(z_CV + c * S + v, mask=v < V, other=0.0).to(tl.float32)
