@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -74,13 +75,15 @@ def expand(path: str) -> Path:
 
 def explain(error: OSError, path: Path | str) -> UserError:
     """Return a ``UserError`` for an ``OSError``, with the path and what to do."""
-    reason = error.strerror or str(error)
-    advice = {
-        "No space left on device": "free some space or choose another folder",
-        "Read-only file system": "choose a writable folder",
-        "Permission denied": "choose a folder that you may write, or change its permissions",
-    }.get(reason, "check the path")
-    return UserError(f"cannot write {path}: {reason}; {advice}")
+    more_space = "free some space or choose another folder"
+    advice = {  # by number: the texts differ from system to system
+        errno.ENOSPC: more_space,
+        errno.EDQUOT: more_space,
+        errno.EFBIG: "choose a folder that may hold larger files",
+        errno.EROFS: "choose a writable folder",
+        errno.EACCES: "choose a folder that you may write, or change its permissions",
+    }.get(error.errno or 0, "check the path")
+    return UserError(f"cannot write {path}: {error.strerror or error}; {advice}")
 
 
 @contextmanager

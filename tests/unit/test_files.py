@@ -1,5 +1,6 @@
 """Files are written whole or not at all."""
 
+import errno
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from tiedlm.files import (
     check_utf8,
     cut_name,
     expand,
+    explain,
     keep_input,
     lock,
     read_json,
@@ -67,6 +69,23 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     blocker.write_text("")
     with pytest.raises(UserError, match=r"cannot write .*file/a\.txt: File exists"):
         write_text(blocker / "a.txt", "x")
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EFBIG, "larger files"),
+        (errno.EROFS, "choose a writable folder"),
+        (errno.EACCES, "choose a folder that you may write"),
+        (errno.ENOTDIR, "check the path"),
+    ],
+)
+def test_the_advice_is_for_the_number_of_the_error_in_any_language(number, advice):
+    error = explain(OSError(number, "in the words of the system"), "a.txt")
+    assert str(error).startswith("cannot write a.txt: in the words of the system; ")
+    assert advice in str(error)
 
 
 def test_a_broken_character_is_named_with_the_file(tmp_path):
