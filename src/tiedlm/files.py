@@ -117,7 +117,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def keep_input(out: Path | None, *inputs: Path | str, flag: str = "--out") -> None:
-    """Refuse to overwrite an input file.
+    """Refuse to overwrite an input file, under any of its names.
+
+    Upper and lower case can name the same file, as on macOS and Windows.
 
     Args:
         out: the file to write, if any.
@@ -131,8 +133,10 @@ def keep_input(out: Path | None, *inputs: Path | str, flag: str = "--out") -> No
         raise UserError(f"{flag}: expected a file, got -, which stands for standard output")
     if out is None or not out.is_file():
         return
-    if out.resolve() in [Path(given).resolve() for given in inputs]:
-        raise UserError(f"{flag} {out} is an input of this command; choose another file")
+    for given in inputs:
+        with suppress(OSError):  # a file that is missing, or standard input
+            if os.path.samefile(out, given):
+                raise UserError(f"{flag} {out} is an input of this command; choose another file")
 
 
 def temporary_name(path: Path) -> Path:

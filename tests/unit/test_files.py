@@ -105,6 +105,14 @@ def test_an_input_is_not_overwritten_but_other_files_are(tmp_path):
         keep_input(tmp_path / "." / "read.txt", beside, str(read))
 
 
+def test_an_input_is_not_overwritten_under_another_of_its_names(tmp_path):
+    """On macOS and Windows upper and lower case give a file a second name, as a link does here."""
+    (tmp_path / "read.txt").write_text("")
+    os.link(tmp_path / "read.txt", tmp_path / "READ.txt")
+    with pytest.raises(UserError, match="is an input of this command; choose another"):
+        keep_input(tmp_path / "READ.txt", "-", tmp_path / "missing", tmp_path / "read.txt")
+
+
 def test_json_round_trips_and_refuses_nan(tmp_path):
     write_json(tmp_path / "a.json", {"ä": [1, 2.5, None, True]})
     assert read_json(tmp_path / "a.json") == {"ä": [1, 2.5, None, True]}
