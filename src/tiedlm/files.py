@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 MOST_BYTES = 255  # longest file name on most file systems
+_PATIENCE = 2.0  # seconds to wait for other readers of a file that is to be replaced
 
 
 def cache_folder(given: Path | None = None) -> Path:
@@ -170,10 +172,26 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            _replace(path, temporary)
         finally:
             with suppress(OSError):  # report the first error, not this one
                 temporary.unlink()
+
+
+def _replace(path: Path, temporary: Path) -> None:
+    """Rename a temporary file to ``path``.
+
+    On Windows this fails while another program reads ``path``, so it is tried for some time.
+    """
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tiedlm import native
+from tiedlm import files, native
 from tiedlm.data import list_sources
 from tiedlm.data.standard import data_root
 from tiedlm.errors import UserError, did_you_mean
@@ -62,6 +62,27 @@ def test_the_file_appears_only_when_it_is_complete(tmp_path):
         temporary.write_text("content")
         assert not path.exists()
     assert path.read_text() == "content"
+
+
+def test_a_file_is_replaced_once_its_readers_have_closed_it(tmp_path, monkeypatch):
+    """Windows replaces no file that another program reads, such as the page of a running model."""
+    path, replace, readers = tmp_path / "a.txt", Path.replace, 2
+
+    def replace_unless_open(self, target):
+        nonlocal readers
+        if readers:
+            readers -= 1
+            raise PermissionError(errno.EACCES, "Access is denied", str(self))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace_unless_open)
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    readers = 10**9
+    monkeypatch.setattr(files, "_PATIENCE", 0.1)
+    with pytest.raises(UserError, match=r"cannot write .*a\.txt: Access is denied"):
+        write_text(path, "newer")
+    assert os.listdir(tmp_path) == ["a.txt"]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
