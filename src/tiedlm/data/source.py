@@ -177,7 +177,7 @@ def _files_with_a_name_in_front(folder: Path) -> dict[str, Path]:
     For example, they are ``ptb.train.txt``, ``ptb.valid.txt`` and ``ptb.test.txt``.
     """
     found = []
-    for train in filter(has_text_name, folder.glob("*.train.*")):
+    for train in filter(has_text_name, folder.glob("[!.]*.train.*")):
         front, _, suffix = train.name.rpartition(".train.")
         paths = {part: folder / f"{front}.{part}.{suffix}" for part in PARTS}
         if all(path.is_file() for path in paths.values()):

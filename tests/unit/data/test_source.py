@@ -61,6 +61,8 @@ def test_files_of_parts_may_have_a_name_in_front(tmp_path: Path, names: str):
     for part in ("train", "valid", "test"):
         line = f'{{"text": "{part}"}}\n' if "jsonl" in names else f"{part}\n"
         (tmp_path / names.format(part)).write_text(line * 12)
+        # macOS writes such a file beside each, on disks of other systems and into archives.
+        (tmp_path / f"._{names.format(part)}").write_bytes(b"\0\5\x16\7")
     (tmp_path / "notes.txt").write_text("not a part\n")
     source = from_folder(tmp_path)
     assert source.split.startswith("as given: one file a part")
