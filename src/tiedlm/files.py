@@ -320,7 +320,9 @@ def held_lock(path: Path, patience: float = -1) -> FileLock:
     import filelock  # not for `tiedlm --help`
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()  # filelock reports some files that cannot be written as locked
-    held = filelock.FileLock(path)
+    if filelock.FileLock is not filelock.SoftFileLock:  # that lock is the file itself
+        path.touch()  # filelock reports some files that cannot be written as locked
+    # The soft lock would take the file that was touched for another process's.
+    held = filelock.FileLock(path, fallback_to_soft=False)
     held.acquire(timeout=patience)
     return held

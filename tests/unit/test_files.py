@@ -280,6 +280,30 @@ def test_the_lock_of_a_killed_process_does_not_block(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_named_at_once(tmp_path, monkeypatch, number):
+    """Lustre without flock gives the first number, and some network disks give the second."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def no_locks(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(UserError, match=r"\.lock cannot be locked: .*; set TIEDLM_CACHE"):
+        lock(tmp_path, 60).__enter__()
+
+
+def test_without_file_locks_in_python_one_at_a_time_holds_a_folder(tmp_path):
+    program = (
+        "import sys, warnings; sys.modules['fcntl'] = None; warnings.simplefilter('ignore')\n"
+        "from pathlib import Path; from tiedlm.files import lock\n"
+        "for _ in range(2):\n"
+        "    with lock(Path(sys.argv[1]), 3.0): print('held')"
+    )
+    arguments = [sys.executable, "-c", program, str(tmp_path)]
+    assert subprocess.run(arguments, capture_output=True).stdout.split() == [b"held"] * 2
+
+
 def test_a_folder_that_cannot_be_made_cannot_be_held(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write .*file/run: Not a directory"):
