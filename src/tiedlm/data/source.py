@@ -151,14 +151,18 @@ def _refuse_parts(folder: Path, names: Iterable[str]) -> None:
 
 
 def text_files(folder: Path) -> list[Path]:
-    """Return the texts in a folder and the folders in it, in the order of their names."""
-    return sorted(
+    """Return the texts in a folder and the folders in it, in the order of their names.
+
+    The order is the same on every system: upper case comes before lower case.
+    """
+    found = (
         path
         for path in folder.rglob("*")
         if has_text_name(path)
         and path.is_file()
         and not any(name.startswith(".") for name in path.relative_to(folder).parts)
     )
+    return sorted(found, key=lambda path: path.parts)  # Windows compares paths without case
 
 
 def _part_file(folder: Path, part: str) -> Path | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tiedlm.data.source import from_folder, from_one_file
+from tiedlm.data.source import from_folder, from_one_file, text_files
 from tiedlm.errors import UserError
 
 
@@ -54,6 +54,19 @@ def test_a_file_with_too_few_lines_to_split_is_an_error(tmp_path: Path):
     (tmp_path / "t.txt").write_text("a\n\n" * 9)
     with pytest.raises(UserError, match="has 9 lines that are not blank, too few to split"):
         from_one_file(tmp_path / "t.txt")
+
+
+def test_the_order_of_texts_is_the_same_on_every_system(tmp_path: Path):
+    class AsOnWindows(type(Path())):
+        def __lt__(self, other):
+            return str(self).lower() < str(other).lower()
+
+    for name in ("a.txt", "B.txt", "c/d.txt", "c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for folder in (tmp_path, AsOnWindows(tmp_path)):
+        names = [path.relative_to(folder).as_posix() for path in text_files(folder)]
+        assert names == ["B.txt", "a.txt", "c/d.txt", "c.txt"]
 
 
 @pytest.mark.parametrize("names", ["ptb.{}.txt", "wiki.{}.tokens", "my.own.{}.jsonl"])
