@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 .PHONY: help demo test test-all check format bench pages docs clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Torch first, at its pinned version; then the package, which finds it there. On Linux PyPI's build
 # brings GPU libraries, gigabytes of them: PIP_EXTRA_INDEX_URL or PIP_INDEX_URL names another index.

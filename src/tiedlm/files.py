@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 MOST_BYTES = 255  # longest file name on most file systems
+_PATIENCE = 2.0  # seconds to wait for other readers of a file that is to be replaced
 
 
 def cache_folder(given: Path | None = None) -> Path:
@@ -74,13 +77,15 @@ def expand(path: str) -> Path:
 
 def explain(error: OSError, path: Path | str) -> UserError:
     """Return a ``UserError`` for an ``OSError``, with the path and what to do."""
-    reason = error.strerror or str(error)
-    advice = {
-        "No space left on device": "free some space or choose another folder",
-        "Read-only file system": "choose a writable folder",
-        "Permission denied": "choose a folder that you may write, or change its permissions",
-    }.get(reason, "check the path")
-    return UserError(f"cannot write {path}: {reason}; {advice}")
+    more_space = "free some space or choose another folder"
+    advice = {  # by number: the texts differ from system to system
+        errno.ENOSPC: more_space,
+        errno.EDQUOT: more_space,
+        errno.EFBIG: "choose a folder that may hold larger files",
+        errno.EROFS: "choose a writable folder",
+        errno.EACCES: "choose a folder that you may write, or change its permissions",
+    }.get(error.errno or 0, "check the path")
+    return UserError(f"cannot write {path}: {error.strerror or error}; {advice}")
 
 
 @contextmanager
@@ -114,7 +119,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def keep_input(out: Path | None, *inputs: Path | str, flag: str = "--out") -> None:
-    """Refuse to overwrite an input file.
+    """Refuse to overwrite an input file, under any of its names.
+
+    Upper and lower case can name the same file, as on macOS and Windows.
 
     Args:
         out: the file to write, if any.
@@ -128,8 +135,10 @@ def keep_input(out: Path | None, *inputs: Path | str, flag: str = "--out") -> No
         raise UserError(f"{flag}: expected a file, got -, which stands for standard output")
     if out is None or not out.is_file():
         return
-    if out.resolve() in [Path(given).resolve() for given in inputs]:
-        raise UserError(f"{flag} {out} is an input of this command; choose another file")
+    for given in inputs:
+        with suppress(OSError):  # a file that is missing, or standard input
+            if os.path.samefile(out, given):
+                raise UserError(f"{flag} {out} is an input of this command; choose another file")
 
 
 def temporary_name(path: Path) -> Path:
@@ -163,10 +172,26 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            _replace(path, temporary)
         finally:
             with suppress(OSError):  # report the first error, not this one
                 temporary.unlink()
+
+
+def _replace(path: Path, temporary: Path) -> None:
+    """Rename a temporary file to ``path``.
+
+    On Windows this fails while another program reads ``path``, so it is tried for some time.
+    """
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -295,7 +320,9 @@ def held_lock(path: Path, patience: float = -1) -> FileLock:
     import filelock  # not for `tiedlm --help`
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()  # filelock reports some files that cannot be written as locked
-    held = filelock.FileLock(path)
+    if filelock.FileLock is not filelock.SoftFileLock:  # that lock is the file itself
+        path.touch()  # filelock reports some files that cannot be written as locked
+    # The soft lock would take the file that was touched for another process's.
+    held = filelock.FileLock(path, fallback_to_soft=False)
     held.acquire(timeout=patience)
     return held

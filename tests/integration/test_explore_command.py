@@ -133,6 +133,16 @@ def test_it_listens_on_this_machine_only_and_takes_a_free_port():
             open_socket(port)
 
 
+@pytest.mark.parametrize(("system", "reused"), [("posix", True), ("nt", False)])
+def test_on_windows_the_port_is_not_shared(monkeypatch, system, reused):
+    """There ``SO_REUSEADDR`` lets a second program have a port that is in use."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", system)
+        opened = open_socket(None)
+    with opened:
+        assert bool(opened.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)) == reused
+
+
 def test_what_is_no_run_and_no_port_is_an_error(tmp_path, capsys):
     make_run(tmp_path / "run")
     status, _, err = run_command(capsys, "explore", tmp_path)

@@ -1,5 +1,6 @@
 """Files are written whole or not at all."""
 
+import errno
 import json
 import math
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tiedlm import native
+from tiedlm import files, native
 from tiedlm.data import list_sources
 from tiedlm.data.standard import data_root
 from tiedlm.errors import UserError, did_you_mean
@@ -20,6 +21,7 @@ from tiedlm.files import (
     check_utf8,
     cut_name,
     expand,
+    explain,
     keep_input,
     lock,
     read_json,
@@ -62,11 +64,49 @@ def test_the_file_appears_only_when_it_is_complete(tmp_path):
     assert path.read_text() == "content"
 
 
+def test_a_file_is_replaced_once_its_readers_have_closed_it(tmp_path, monkeypatch):
+    """Windows replaces no file that another program reads, such as the page of a running model."""
+    path, replace, readers = tmp_path / "a.txt", Path.replace, 2
+
+    def replace_unless_open(self, target):
+        nonlocal readers
+        if readers:
+            readers -= 1
+            raise PermissionError(errno.EACCES, "Access is denied", str(self))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace_unless_open)
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    readers = 10**9
+    monkeypatch.setattr(files, "_PATIENCE", 0.1)
+    with pytest.raises(UserError, match=r"cannot write .*a\.txt: Access is denied"):
+        write_text(path, "newer")
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     blocker = tmp_path / "file"
     blocker.write_text("")
     with pytest.raises(UserError, match=r"cannot write .*file/a\.txt: File exists"):
         write_text(blocker / "a.txt", "x")
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EFBIG, "larger files"),
+        (errno.EROFS, "choose a writable folder"),
+        (errno.EACCES, "choose a folder that you may write"),
+        (errno.ENOTDIR, "check the path"),
+    ],
+)
+def test_the_advice_is_for_the_number_of_the_error_in_any_language(number, advice):
+    error = explain(OSError(number, "in the words of the system"), "a.txt")
+    assert str(error).startswith("cannot write a.txt: in the words of the system; ")
+    assert advice in str(error)
 
 
 def test_a_broken_character_is_named_with_the_file(tmp_path):
@@ -84,6 +124,14 @@ def test_an_input_is_not_overwritten_but_other_files_are(tmp_path):
     keep_input(tmp_path / "new", tmp_path / "new")
     with pytest.raises(UserError, match="is an input of this command; choose another"):
         keep_input(tmp_path / "." / "read.txt", beside, str(read))
+
+
+def test_an_input_is_not_overwritten_under_another_of_its_names(tmp_path):
+    """On macOS and Windows upper and lower case give a file a second name, as a link does here."""
+    (tmp_path / "read.txt").write_text("")
+    os.link(tmp_path / "read.txt", tmp_path / "READ.txt")
+    with pytest.raises(UserError, match="is an input of this command; choose another"):
+        keep_input(tmp_path / "READ.txt", "-", tmp_path / "missing", tmp_path / "read.txt")
 
 
 def test_json_round_trips_and_refuses_nan(tmp_path):
@@ -230,6 +278,30 @@ def test_the_lock_of_a_killed_process_does_not_block(tmp_path):
         child.wait()
     with lock(tmp_path, 1.0):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_named_at_once(tmp_path, monkeypatch, number):
+    """Lustre without flock gives the first number, and some network disks give the second."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def no_locks(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(UserError, match=r"\.lock cannot be locked: .*; set TIEDLM_CACHE"):
+        lock(tmp_path, 60).__enter__()
+
+
+def test_without_file_locks_in_python_one_at_a_time_holds_a_folder(tmp_path):
+    program = (
+        "import sys, warnings; sys.modules['fcntl'] = None; warnings.simplefilter('ignore')\n"
+        "from pathlib import Path; from tiedlm.files import lock\n"
+        "for _ in range(2):\n"
+        "    with lock(Path(sys.argv[1]), 3.0): print('held')"
+    )
+    arguments = [sys.executable, "-c", program, str(tmp_path)]
+    assert subprocess.run(arguments, capture_output=True).stdout.split() == [b"held"] * 2
 
 
 def test_a_folder_that_cannot_be_made_cannot_be_held(tmp_path):

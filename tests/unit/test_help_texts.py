@@ -1,7 +1,10 @@
 """Every argument of every command has a help text, from its flag or from the docstring."""
 
 import dataclasses
+import shutil
+import subprocess
 import typing
+from pathlib import Path
 
 import docstring_parser
 import pytest
@@ -60,3 +63,19 @@ def test_the_defaults_that_the_help_of_a_method_names_are_true():
                 assert f"{default} " in f"{texts[f'{prefix}_{field.name}']} ", field.name
     assert f"{SGD.lr:g} with sgd" in texts["dynamic_lr"]
     assert f"{SGD.decay:g} with sgd" in texts["dynamic_decay"]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_lists_its_targets_with_the_tools_of_any_system(tmp_path):
+    """A small container has no ``column``."""
+    for tool in ("awk", "make", "sh"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+    done = subprocess.run(
+        ["make"],
+        cwd=Path(__file__).parents[2],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    assert "make demo      train the paper's four models" in done.stdout

@@ -149,7 +149,7 @@ def _run_folders(folder: Path) -> list[Path]:
     """Return the run folders inside a folder, or the folder itself if it is a run."""
     if (folder / CONFIG).is_file() or not folder.is_dir():
         return [folder]
-    inside = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
+    inside = sorted(path.parent for path in folder.glob(f"[!.]*/{CONFIG}"))
     found = [run for run in inside if (run / RESULT).is_file() or read_metrics(run)]
     for run in inside:
         if run not in found:

@@ -76,7 +76,10 @@ def _from_several(given: str, field: str, cache: Path | None) -> Source:
         raise UserError(f"{given} has {twice} twice; give each file once")
     if len(paths) == 1:
         return from_one_file(paths[0], field, cache)
-    folder = Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))
+    try:
+        folder = Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))
+    except ValueError as error:  # on Windows
+        raise UserError(f"{given} has files on several drives; copy them to one folder") from error
     named = {Path(os.path.abspath(path)).relative_to(folder).as_posix(): path for path in paths}
     for path in paths:
         files.check_utf8(path, "info.json of the cache cannot hold such a name")

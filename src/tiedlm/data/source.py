@@ -151,14 +151,18 @@ def _refuse_parts(folder: Path, names: Iterable[str]) -> None:
 
 
 def text_files(folder: Path) -> list[Path]:
-    """Return the texts in a folder and the folders in it, in the order of their names."""
-    return sorted(
+    """Return the texts in a folder and the folders in it, in the order of their names.
+
+    The order is the same on every system: upper case comes before lower case.
+    """
+    found = (
         path
         for path in folder.rglob("*")
         if has_text_name(path)
         and path.is_file()
         and not any(name.startswith(".") for name in path.relative_to(folder).parts)
     )
+    return sorted(found, key=lambda path: path.parts)  # Windows compares paths without case
 
 
 def _part_file(folder: Path, part: str) -> Path | None:
@@ -177,7 +181,7 @@ def _files_with_a_name_in_front(folder: Path) -> dict[str, Path]:
     For example, they are ``ptb.train.txt``, ``ptb.valid.txt`` and ``ptb.test.txt``.
     """
     found = []
-    for train in filter(has_text_name, folder.glob("*.train.*")):
+    for train in filter(has_text_name, folder.glob("[!.]*.train.*")):
         front, _, suffix = train.name.rpartition(".train.")
         paths = {part: folder / f"{front}.{part}.{suffix}" for part in PARTS}
         if all(path.is_file() for path in paths.values()):

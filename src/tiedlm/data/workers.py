@@ -69,7 +69,7 @@ class _Worker:
         try:
             pickle.dump(thing, self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
             self._process.stdin.flush()
-        except BrokenPipeError as error:
+        except OSError as error:  # a broken pipe, which is an invalid argument on Windows
             raise self._ended() from error
 
     def receive(self) -> Block:
@@ -111,7 +111,7 @@ def _worker(encoder: Encoder) -> Iterator[_Worker]:
     finally:
         for stream in (process.stdin, process.stdout):
             assert stream is not None
-            with suppress(BrokenPipeError):
+            with suppress(OSError):
                 stream.close()
         process.kill()
         process.wait()
@@ -119,7 +119,7 @@ def _worker(encoder: Encoder) -> Iterator[_Worker]:
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Encode blocks until there are no more requests."""
-    with suppress(EOFError, BrokenPipeError):
+    with suppress(EOFError, OSError):
         encoder: Encoder = pickle.load(requests)
         while True:
             lines = pickle.load(requests).decode().split("\n")

@@ -29,7 +29,7 @@ def revisions_of(run: Path) -> dict[str, Path]:
         UserError: if the run has no checkpoints by words seen.
     """
     marks = {}
-    for path in (run / KEPT).glob(f"*/{CONFIG}"):
+    for path in (run / KEPT).glob(f"[!.]*/{CONFIG}"):
         if place := files.read_json(path).get(CHECKPOINT):
             marks[int(place["keep_at"])] = path.parent
     if not marks and (run / CONFIG).is_file():  # otherwise it is not a run, which `load` reports

@@ -120,7 +120,7 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
         return None, f"{compiler[0]} cannot compile them: {output[:200]}"
     except (OSError, UserError, RuntimeError, ValueError) as error:
         return None, " ".join(str(error).split())
-    return library, "" if library else f"{path} cannot be loaded"
+    return library, "" if library else f"{path} was damaged while it was written"
 
 
 def _make(path: Path, compiler: list[str]) -> ctypes.CDLL | None:
@@ -138,6 +138,10 @@ def _load(path: Path) -> ctypes.CDLL | None:
     """Return the kernels of a file, or None if there is none or it is damaged.
 
     The file ends with its checksum, because loading a damaged library would kill the process.
+
+    Raises:
+        OSError: if the system cannot load it, and compiling it again would not help. For example,
+            clang's kernels need an OpenMP library of their own, and a mount may allow no programs.
     """
     try:
         content = path.read_bytes()
@@ -145,10 +149,7 @@ def _load(path: Path) -> ctypes.CDLL | None:
         return None
     if hashlib.sha256(content[:-32]).digest() != content[-32:]:
         return None
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError:
-        return None
+    return ctypes.CDLL(str(path))
 
 
 def _compile(compiler: list[str]) -> bytes:
@@ -180,11 +181,13 @@ def _processor_flags() -> list[str]:
 
 
 def _fingerprint(compiler: list[str]) -> str:
-    """Return a name for the kernels that changes with the source, the compiler and the CPU."""
+    """Return the kernels' name, which changes with source, compiler, processor and C library."""
     version = _run([*compiler, "--version"])
     cpu = "\n".join(processor_lines())
     sources = (path.read_text() for path in sorted(FOLDER.glob("*.[ch]")))
-    parts = (*sources, *compiler, version, cpu, _FLAGS, *_processor_flags())
+    parts = (
+        *sources, *compiler, version, cpu, *platform.libc_ver(), _FLAGS, *_processor_flags()
+    )  # fmt: skip
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

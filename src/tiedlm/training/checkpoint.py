@@ -196,11 +196,13 @@ def save_checkpoint(
     }
     write_json(stem.with_suffix(".json"), {**described, "own_sha256": _own_digest(described)})
     for old in sorted(folder.glob("*.json"))[:-KEPT]:
-        old.unlink()
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+        with suppress(OSError):  # on Windows, another program may read it: then the next save
+            old.unlink()
+            old.with_suffix(".safetensors").unlink(missing_ok=True)
     for orphan in folder.glob("*.safetensors"):  # its writer was killed before it came to the JSON
         if orphan.stem < stem.name and not orphan.with_suffix(".json").exists():
-            orphan.unlink(missing_ok=True)
+            with suppress(OSError):
+                orphan.unlink(missing_ok=True)
 
 
 def buffers_of(model: LanguageModel) -> dict[str, Tensor]:

@@ -213,14 +213,24 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
     }
 
 
-def processor_name() -> str:
-    """Return the processor's name as the system gives it."""
+def processor_name(description: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the processor's name as the system gives it, and never an empty text.
+
+    Linux gives no name on ARM, but a number of the design.
+
+    Args:
+        description: the file in which Linux describes the processor.
+    """
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = description.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
+        lines = []
+    values = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    if "model name" in values:
+        return values["model name"]
+    if "CPU part" in values:
+        return f"{platform.machine()}, part {values['CPU part']}"
+    return platform.processor() or platform.machine()
 
 
 def config_of(

@@ -72,7 +72,7 @@ def check_is_run(folder: Path) -> None:
         raise UserError(
             f"{folder} is an ONNX export, not a run folder; give the run that it was made from"
         )
-    inside = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+    inside = sorted(path.parent.name for path in folder.glob(f"[!.]*/{CONFIG}"))
     if not inside:
         raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
     names = ", ".join(inside[:8]) + ", ..." * (len(inside) > 8)

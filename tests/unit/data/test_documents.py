@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import ntpath
+import os
 import sys
 from pathlib import Path
 
@@ -199,6 +201,16 @@ def test_too_few_records_and_missing_files_are_named(tmp_path: Path):
     (tmp_path / "void.txt").write_bytes(b"")
     with pytest.raises(UserError, match=r"void\.txt is empty"):
         load_corpus(f"{tmp_path}/few.jsonl,{tmp_path}/void.txt")
+
+
+def test_files_on_several_drives_of_windows_are_one_line(tmp_path: Path, monkeypatch):
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text("\n".join(TEXTS))
+    monkeypatch.setattr(
+        os.path, "commonpath", lambda _: ntpath.commonpath(["C:\\texts", "D:\\texts"])
+    )
+    with pytest.raises(UserError, match="has files on several drives; copy them to one folder"):
+        find_source(f"{tmp_path}/a.txt,{tmp_path}/b.txt")
 
 
 def test_a_pattern_and_a_list_are_found_from_any_folder(tmp_path: Path, monkeypatch):

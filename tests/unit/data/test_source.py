@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tiedlm.data.source import from_folder, from_one_file
+from tiedlm.data.source import from_folder, from_one_file, text_files
 from tiedlm.errors import UserError
 
 
@@ -56,11 +56,26 @@ def test_a_file_with_too_few_lines_to_split_is_an_error(tmp_path: Path):
         from_one_file(tmp_path / "t.txt")
 
 
+def test_the_order_of_texts_is_the_same_on_every_system(tmp_path: Path):
+    class AsOnWindows(type(Path())):
+        def __lt__(self, other):
+            return str(self).lower() < str(other).lower()
+
+    for name in ("a.txt", "B.txt", "c/d.txt", "c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for folder in (tmp_path, AsOnWindows(tmp_path)):
+        names = [path.relative_to(folder).as_posix() for path in text_files(folder)]
+        assert names == ["B.txt", "a.txt", "c/d.txt", "c.txt"]
+
+
 @pytest.mark.parametrize("names", ["ptb.{}.txt", "wiki.{}.tokens", "my.own.{}.jsonl"])
 def test_files_of_parts_may_have_a_name_in_front(tmp_path: Path, names: str):
     for part in ("train", "valid", "test"):
         line = f'{{"text": "{part}"}}\n' if "jsonl" in names else f"{part}\n"
         (tmp_path / names.format(part)).write_text(line * 12)
+        # macOS writes such a file beside each, on disks of other systems and into archives.
+        (tmp_path / f"._{names.format(part)}").write_bytes(b"\0\5\x16\7")
     (tmp_path / "notes.txt").write_text("not a part\n")
     source = from_folder(tmp_path)
     assert source.split.startswith("as given: one file a part")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -52,6 +54,20 @@ def test_an_error_in_a_process_is_raised_here(monkeypatch):
         list(encode_blocks(by_name.Breaks(UserError("line 3: no")), BLOCKS, 2))
     with pytest.raises(UserError, match=r"ended early \(SIGKILL\)"):
         list(encode_blocks(by_name.Breaks(None), BLOCKS, 2))
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.EINVAL], ids=["POSIX", "Windows"])
+def test_a_process_that_has_ended_is_one_line(monkeypatch, number):
+    class Ended:
+        def write(self, *_):
+            raise OSError(number, os.strerror(number))
+
+        close = flush = write
+
+    process = SimpleNamespace(stdin=Ended(), stdout=io.BytesIO(), wait=lambda: 1, kill=lambda: None)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: process)
+    with pytest.raises(UserError, match=r"ended early \(status 1\)"):
+        list(encode_blocks(WordEncoder(True), BLOCKS, 2))
 
 
 def test_a_process_ends_when_no_more_is_asked():

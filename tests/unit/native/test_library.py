@@ -67,6 +67,28 @@ def test_kernels_are_compiled_once_and_a_broken_file_is_replaced(tmp_path):
     assert len(made.read_bytes()) == len(whole)
 
 
+def test_kernels_that_cannot_be_loaded_are_not_compiled_by_every_process(tmp_path, monkeypatch):
+    """Clang's kernels, for example, need an OpenMP library of their own."""
+    compiled = []
+
+    def compile_for_another_openmp(compiler):
+        compiled.append(compiler)
+        (tmp_path / "a.c").write_text(
+            "void __kmpc_fork_call(void); void a(void) { __kmpc_fork_call(); }"
+        )
+        command = ["cc", "-shared", "-fPIC", "a.c", "-o", "a.so"]
+        subprocess.run(command, cwd=tmp_path, check=True)
+        return (tmp_path / "a.so").read_bytes()
+
+    monkeypatch.setenv("TIEDLM_CACHE", str(tmp_path))
+    monkeypatch.setattr(library, "_compile", compile_for_another_openmp)
+    for _ in range(2):
+        kernels, reason = library._library.__wrapped__()
+        assert kernels is None
+        assert "undefined symbol: __kmpc_fork_call" in reason
+    assert len(compiled) == 1
+
+
 def test_a_mapped_file_whose_name_is_not_utf8_does_not_hide_pytorchs_threads(tmp_path):
     """A cache in such a folder has the texts, which are mapped."""
     before, path = library._openmp(), os.fsencode(tmp_path) + b"/r\xe9sum\xe9"

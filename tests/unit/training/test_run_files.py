@@ -5,7 +5,8 @@ import json
 import pytest
 
 from tiedlm.errors import UserError
-from tiedlm.training.run_files import read_metrics
+from tiedlm.files import write_json
+from tiedlm.training.run_files import check_is_run, read_metrics
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,10 @@ def test_metrics_are_a_dictionary_an_epoch(tmp_path):
     lines = [{"epoch": 1, "valid_ppl": 2.5}, {"epoch": 2, "valid_ppl": 2}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert read_metrics(tmp_path) == lines
+
+
+def test_half_written_run_folders_are_not_suggested(tmp_path):
+    for name in ("1M", ".2M.17-0a1b2c3d.tmp"):
+        write_json(tmp_path / name / "config.json", {})
+    with pytest.raises(UserError, match="but it has some: 1M; give one of them"):
+        check_is_run(tmp_path)
