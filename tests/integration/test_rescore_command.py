@@ -174,7 +174,8 @@ def test_log_probs_are_the_surprisals_of_score(capsys, trained, lists, tmp_path)
         (["lists.jsonl", "--arpa-weight", "0.3"], "--arpa-weight needs --arpa"),
         (["lists.jsonl", "--unk-penalty", "inf"], "--unk-penalty: expected a number, got inf"),
         (["lists.jsonl", "--lm-scale", "0"], "--lm-scale: expected a positive number"),
-        (["lists.jsonl", "--acoustic-cost", "kaldi/acwt"], "these are JSON lines"),
+        (["lists.jsonl", "--acoustic-cost", "kaldi/acwt"], "leave out --acoustic-cost"),
+        (["lists.jsonl", "--tune", "lists.jsonl"], "expected a key and a text on each line\n"),
     ],
 )
 def test_a_mistake_is_one_line(capsys, trained, lists, monkeypatch, arguments, says):
@@ -235,6 +236,19 @@ def test_a_run_that_knows_few_words_of_a_list_is_named(capsys, trained, tmp_path
     path.write_text('{"id": "u", "hypotheses": [{"text": "THE CAT .", "score": -1}]}')
     _, _, err = run(capsys, "rescore", trained, path, "--no-tokenize")
     assert f"note: {trained} does not know 67% of the words" in err
+
+
+@pytest.mark.parametrize("flag", ["--tokenize", "--no-tokenize"])
+def test_special_tokens_in_the_hypotheses_are_named(capsys, trained, tmp_path, flag):
+    path = tmp_path / "list.jsonl"
+    texts = ["<s> the cat sees </s>", "the cat <pad>", "a dog <eos>"]
+    hypotheses = [{"text": text, "score": 0} for text in texts]
+    path.write_text(json.dumps({"id": "u", "hypotheses": hypotheses}))
+    _, _, err = run(capsys, "rescore", trained, path, flag)
+    assert "note: </s> 1 time, <eos> 1 time, <s> 1 time in 3 lines: read as words" in err
+    assert "note: <pad> 1 time: padding is read as words" in err
+    path.write_text(json.dumps({"id": "u", "hypotheses": [{"text": "the cat", "score": 0}]}))
+    assert "note" not in run(capsys, "rescore", trained, path, flag)[2]
 
 
 def test_a_penalty_turns_the_choice_away_from_unknown_words(capsys, trained, tmp_path):

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +18,9 @@ from tiedlm.cli.methods import scoring_members, tempered
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
+    from tiedlm.data import Vocabulary
     from tiedlm.scoring.arpa import Mixture
+    from tiedlm.scoring.nbest import NBest
     from tiedlm.scoring.rescore import ScoredLists, Weights
 
 _LINE_ENDS = re.compile(r"[\r\n]+")  # as a JSON text may have them
@@ -88,6 +90,7 @@ def rescore(
     """
     from tiedlm.cli.models import check_order, load_model, splits_words
     from tiedlm.data import tokenize as tokenizer
+    from tiedlm.data.pieces import PieceVocabulary
     from tiedlm.files import keep_input, write_text
     from tiedlm.scoring import arpa as ngrams
     from tiedlm.scoring.nbest import files_of, read_nbest, read_table
@@ -116,6 +119,8 @@ def rescore(
     new, unknown = log_probs(model, vocabulary, lists, split, mixture, unk_penalty, others)
     scored = ScoredLists(lists, new)
     lines = [_counts(run, scored, unknown, arpa, mixture)]
+    if not isinstance(vocabulary, PieceVocabulary):
+        _note_marks(lists, split, None if tokenize else vocabulary)
     _note_impossible(scored)
     weights = Weights(**given)
     if references is not None:
@@ -137,6 +142,27 @@ def _check_names(utterances: Iterable[str]) -> None:
             raise UserError(
                 f"utterance {name!r} has a name that is not one word; give --json, or rename it"
             )
+
+
+def _note_marks(
+    lists: NBest, split: Callable[[str], list[str]], vocabulary: Vocabulary | None
+) -> None:
+    """Print notes on other tools' special tokens in the hypotheses.
+
+    Args:
+        lists: the hypotheses.
+        split: turns a text into the words that the run reads.
+        vocabulary: the run's words if they are split at spaces only, else None.
+    """
+    from tiedlm.cli.models import note_text
+    from tiedlm.data import EOS
+    from tiedlm.data.marks import Marks, notes_on_scored
+
+    texts = [hypothesis.text for hypotheses in lists.values() for hypothesis in hypotheses]
+    marks = Marks(tokenized=vocabulary is not None)
+    for text in texts:
+        marks.see(text, [[*split(text), EOS]])  # any other <eos> is one too many
+    note_text(texts, notes_on_scored(marks.counts(), vocabulary))
 
 
 def _counts(
