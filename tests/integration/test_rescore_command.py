@@ -4,6 +4,8 @@ import io
 import json
 import random
 import re
+import shlex
+import shutil
 import sys
 
 import pytest
@@ -92,6 +94,17 @@ def test_tuning_lowers_the_error_rate_and_its_flags_repeat_it(capsys, trained, l
     assert len(out.splitlines()) == 30
     right = set((lists / "refs").read_text().splitlines()) & set(out.splitlines())
     assert len(right) > 20
+
+
+def test_the_flags_to_repeat_have_all_that_changes_the_scores(capsys, trained, lists, tmp_path):
+    other = tmp_path / "another run"
+    shutil.copytree(trained, other)
+    flags = ["--unk-penalty", "0.5", "--no-tokenize", "--temperature", "1.7", "--mix", str(other)]
+    command = ["rescore", trained, lists / "lists.jsonl", "--json"]
+    _, expected, err = run(capsys, *command, "--tune", lists / "refs", *flags)
+    used = shlex.split(re.search(r"used (.*)", err)[1])
+    assert used[-len(flags) :] == flags
+    assert run(capsys, *command, *used)[1] == expected
 
 
 def test_every_layout_gives_the_same_result(capsys, trained, lists, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -111,9 +112,10 @@ def rescore(
         _check_names(lists)
     references = read_table(tune) if tune is not None else None
     model, vocabulary = load_model(run, device)
-    members = scoring_members(run, model, flags or TemperatureFlags(), device)
+    methods = flags or TemperatureFlags()
+    members = scoring_members(run, model, methods, device)
     model, others = tempered(members)
-    tokenize = splits_words(run, vocabulary, tokenize)
+    given_tokenize, tokenize = tokenize, splits_words(run, vocabulary, tokenize)
     split = tokenizer if tokenize else str.split
 
     new, unknown = log_probs(model, vocabulary, lists, split, mixture, unk_penalty, others)
@@ -126,7 +128,8 @@ def rescore(
     if references is not None:
         weights, rates = _tuned(scored, references)
         lines.append(rates)
-    lines.append(f"used {_flags(weights, unk_penalty, arpa, arpa_weight)}")
+    used = _flags(weights, unk_penalty, arpa, arpa_weight, given_tokenize, methods)
+    lines.append(f"used {used}")
     text = _as_json(scored, weights) if json_ else _as_text(scored, weights)
     if out is None:
         sys.stdout.write(text)
@@ -241,16 +244,29 @@ def _given_arpa_weight(weight: float | None, arpa: Path | None) -> float:
     return weight
 
 
-def _flags(weights: Weights, unk_penalty: float, arpa: Path | None, arpa_weight: float) -> str:
-    """Return the flags that give the same ranking without --tune."""
-    flags = f"--weight {weights.weight:g} --penalty {weights.penalty:g}"
+def _flags(
+    weights: Weights,
+    unk_penalty: float,
+    arpa: Path | None,
+    arpa_weight: float,
+    tokenize: bool | None,
+    methods: TemperatureFlags,
+) -> str:
+    """Return the flags that give the same ranking without --tune, as one types them in a shell."""
+    flags = ["--weight", f"{weights.weight:g}", "--penalty", f"{weights.penalty:g}"]
     if weights.lm_scale != 1:
-        flags += f" --lm-scale {weights.lm_scale:g}"
+        flags += ["--lm-scale", f"{weights.lm_scale:g}"]
     if unk_penalty:
-        flags += f" --unk-penalty {unk_penalty!r}"
+        flags += ["--unk-penalty", repr(unk_penalty)]
     if arpa is not None:
-        flags += f" --arpa {arpa} --arpa-weight {arpa_weight:g}"
-    return flags
+        flags += ["--arpa", str(arpa), "--arpa-weight", repr(arpa_weight)]
+    if tokenize is not None:
+        flags.append("--tokenize" if tokenize else "--no-tokenize")
+    if methods.temperature is not None:
+        flags += ["--temperature", methods.temperature]
+    if methods.mix is not None:
+        flags += ["--mix", *map(str, methods.mix)]
+    return shlex.join(flags)
 
 
 def _as_text(scored: ScoredLists, weights: Weights) -> str:
