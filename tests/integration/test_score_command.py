@@ -528,8 +528,9 @@ def test_the_page_sums_regions_and_leaves_out_the_incomplete(tmp_path, monkeypat
     lines = ["\t".join(row) for row in [[*names, "item", "condition", "line"], *table]]
     (tmp_path / "surprisal.tsv").write_text("\n".join(lines) + "\n")
     page = Path(__file__).parents[2] / "docs" / "stimuli.md"
+    of_regions, of_times, *_ = blocks(page.read_text(encoding="utf-8"), "python")
     found = {}
-    exec(blocks(page.read_text(encoding="utf-8"), "python")[0], found)
+    exec(of_regions, found)
     regions = found["regions"]
     assert regions["region"].tolist() == [1, 2, 3]
     np.testing.assert_array_equal(regions["surprisal"], [np.nan, 3.5, np.nan])
@@ -537,3 +538,8 @@ def test_the_page_sums_regions_and_leaves_out_the_incomplete(tmp_path, monkeypat
     np.testing.assert_array_equal(regions["entropy"], [np.nan, 4.0, 3.0])
     np.testing.assert_array_equal(regions["entropy_reduction"], [np.nan, 1.0, np.nan])
     assert regions["condition"].tolist() == ["NA"] * 3
+    times = ["subject,item,condition,region,time", "s1,7,NA,2,300", "s1,7,NA,3,", "s2,7,NA,2,310"]
+    (tmp_path / "times.csv").write_text("\n".join(times) + "\n")
+    exec(of_times, found)
+    np.testing.assert_array_equal(found["joined"]["surprisal"], [3.5, np.nan, 3.5])
+    np.testing.assert_array_equal(found["joined"]["time"], [300, np.nan, 310])
