@@ -157,11 +157,20 @@ class LanguageModel(nn.Module):
         self.reset_parameters()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute, and let a tied classifier follow a new embedding."""
+        """Set an attribute, and let a tied classifier follow the model's embedding."""
         super().__setattr__(name, value)
         decoder = self._modules.get("decoder")
-        if name == "embedding" and isinstance(decoder, TiedDecoder):
-            decoder.follow(value)
+        if name in ("embedding", "decoder") and isinstance(decoder, TiedDecoder):
+            decoder.follow(self.embedding)
+
+    def _replicate_for_data_parallel(self) -> LanguageModel:
+        """Return a copy for ``nn.DataParallel``, which then sets its modules one by one.
+
+        Without its classifier, because that is still this model's when the embedding is set.
+        """
+        replica: LanguageModel = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        del replica._modules["decoder"]
+        return replica
 
     @property
     def network(self) -> Network[Any]:

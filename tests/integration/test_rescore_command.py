@@ -4,6 +4,8 @@ import io
 import json
 import random
 import re
+import shlex
+import shutil
 import sys
 
 import pytest
@@ -94,6 +96,17 @@ def test_tuning_lowers_the_error_rate_and_its_flags_repeat_it(capsys, trained, l
     assert len(right) > 20
 
 
+def test_the_flags_to_repeat_have_all_that_changes_the_scores(capsys, trained, lists, tmp_path):
+    other = tmp_path / "another run"
+    shutil.copytree(trained, other)
+    flags = ["--unk-penalty", "0.5", "--no-tokenize", "--temperature", "1.7", "--mix", str(other)]
+    command = ["rescore", trained, lists / "lists.jsonl", "--json"]
+    _, expected, err = run(capsys, *command, "--tune", lists / "refs", *flags)
+    used = shlex.split(re.search(r"used (.*)", err)[1])
+    assert used[-len(flags) :] == flags
+    assert run(capsys, *command, *used)[1] == expected
+
+
 def test_every_layout_gives_the_same_result(capsys, trained, lists, monkeypatch):
     kaldi = lists / "kaldi"
     costs = ["--acoustic-cost", kaldi / "acwt", "--lm-cost", kaldi / "lmwt.withlm"]
@@ -174,7 +187,8 @@ def test_log_probs_are_the_surprisals_of_score(capsys, trained, lists, tmp_path)
         (["lists.jsonl", "--arpa-weight", "0.3"], "--arpa-weight needs --arpa"),
         (["lists.jsonl", "--unk-penalty", "inf"], "--unk-penalty: expected a number, got inf"),
         (["lists.jsonl", "--lm-scale", "0"], "--lm-scale: expected a positive number"),
-        (["lists.jsonl", "--acoustic-cost", "kaldi/acwt"], "these are JSON lines"),
+        (["lists.jsonl", "--acoustic-cost", "kaldi/acwt"], "leave out --acoustic-cost"),
+        (["lists.jsonl", "--tune", "lists.jsonl"], "expected a key and a text on each line\n"),
     ],
 )
 def test_a_mistake_is_one_line(capsys, trained, lists, monkeypatch, arguments, says):
@@ -235,6 +249,19 @@ def test_a_run_that_knows_few_words_of_a_list_is_named(capsys, trained, tmp_path
     path.write_text('{"id": "u", "hypotheses": [{"text": "THE CAT .", "score": -1}]}')
     _, _, err = run(capsys, "rescore", trained, path, "--no-tokenize")
     assert f"note: {trained} does not know 67% of the words" in err
+
+
+@pytest.mark.parametrize("flag", ["--tokenize", "--no-tokenize"])
+def test_special_tokens_in_the_hypotheses_are_named(capsys, trained, tmp_path, flag):
+    path = tmp_path / "list.jsonl"
+    texts = ["<s> the cat sees </s>", "the cat <pad>", "a dog <eos>"]
+    hypotheses = [{"text": text, "score": 0} for text in texts]
+    path.write_text(json.dumps({"id": "u", "hypotheses": hypotheses}))
+    _, _, err = run(capsys, "rescore", trained, path, flag)
+    assert "note: </s> 1 time, <eos> 1 time, <s> 1 time in 3 lines: read as words" in err
+    assert "note: <pad> 1 time: padding is read as words" in err
+    path.write_text(json.dumps({"id": "u", "hypotheses": [{"text": "the cat", "score": 0}]}))
+    assert "note" not in run(capsys, "rescore", trained, path, flag)[2]
 
 
 def test_a_penalty_turns_the_choice_away_from_unknown_words(capsys, trained, tmp_path):

@@ -9,9 +9,12 @@ import random
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests_support import blocks
 from tests_support import run_command as run
 
 TINY = ["--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=2", "--threads=1"]
@@ -510,3 +513,33 @@ def test_score_gives_the_notes_of_data_check(capsys, trained, tmp_path, text, sa
     assert says in run(capsys, "score", trained, path)[2]
     path.write_text("the cat sees the dog .\n" * 3)
     assert "note" not in run(capsys, "score", trained, path)[2]
+
+
+def test_the_page_sums_regions_and_leaves_out_the_incomplete(tmp_path, monkeypatch):
+    pytest.importorskip("pandas")
+    monkeypatch.chdir(tmp_path)
+    rows = [  # in_vocabulary, surprisal, entropy, region, as_written
+        (1, "NA", "NA", 1, "I'm"), (1, "2.0", "5.0", 1, "I'm"), (1, "3.0", "4.0", 2, "here,"),
+        (1, "0.5", "2.0", 2, "here,"), (0, "1.0", "3.0", 3, "blicket"),
+        (1, "1.0", "1.0", "NA", "NA"),
+    ]  # fmt: skip
+    names = ["in_vocabulary", "surprisal", "entropy", "region", "as_written"]
+    table = [[*map(str, row), "7", "NA", "1"] for row in rows]
+    lines = ["\t".join(row) for row in [[*names, "item", "condition", "line"], *table]]
+    (tmp_path / "surprisal.tsv").write_text("\n".join(lines) + "\n")
+    page = Path(__file__).parents[2] / "docs" / "stimuli.md"
+    of_regions, of_times, *_ = blocks(page.read_text(encoding="utf-8"), "python")
+    found = {}
+    exec(of_regions, found)
+    regions = found["regions"]
+    assert regions["region"].tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(regions["surprisal"], [np.nan, 3.5, np.nan])
+    np.testing.assert_array_equal(regions["previous"], [np.nan, np.nan, 3.5])
+    np.testing.assert_array_equal(regions["entropy"], [np.nan, 4.0, 3.0])
+    np.testing.assert_array_equal(regions["entropy_reduction"], [np.nan, 1.0, np.nan])
+    assert regions["condition"].tolist() == ["NA"] * 3
+    times = ["subject,item,condition,region,time", "s1,7,NA,2,300", "s1,7,NA,3,", "s2,7,NA,2,310"]
+    (tmp_path / "times.csv").write_text("\n".join(times) + "\n")
+    exec(of_times, found)
+    np.testing.assert_array_equal(found["joined"]["surprisal"], [3.5, np.nan, 3.5])
+    np.testing.assert_array_equal(found["joined"]["time"], [300, np.nan, 310])

@@ -1,6 +1,7 @@
 """A tie is one parameter by identity, whatever happens to the model."""
 
 import copy
+import importlib
 
 import pytest
 import torch
@@ -46,6 +47,23 @@ def test_the_classifier_follows_a_new_embedding(how):
     torch.testing.assert_close(tied.decode(hidden), hidden @ vectors.weight.t())
     tied.loss(hidden, torch.tensor([[2, 3]])).loss.backward()
     assert vectors.weight.grad.ne(0).any(1).all(), "every word's classifier has a gradient"
+
+
+def test_replicas_for_several_gpus_are_tied_and_leave_the_model_alone(monkeypatch):
+    from torch.nn.parallel import replicate
+
+    module = importlib.import_module(replicate.__module__)
+    monkeypatch.setattr(module, "_get_device_index", lambda device, _: device)
+    monkeypatch.setattr(  # to as many GPUs as there are devices
+        module,
+        "_broadcast_coalesced_reshape",
+        lambda tensors, devices, detach: [[x.clone() for x in tensors] for _ in devices],
+    )
+    tied = model(tied=True)
+    replicas = replicate(tied, [0, 1])
+    assert is_tied(tied.embedding, tied.decoder)
+    assert all(is_tied(one.embedding, one.decoder) for one in replicas)
+    assert replicas[0].decoder.weight is not replicas[1].decoder.weight
 
 
 def test_untied_matrices_are_two_objects():

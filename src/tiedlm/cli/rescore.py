@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,9 @@ from tiedlm.cli.methods import scoring_members, tempered
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
+    from tiedlm.data import Vocabulary
     from tiedlm.scoring.arpa import Mixture
+    from tiedlm.scoring.nbest import NBest
     from tiedlm.scoring.rescore import ScoredLists, Weights
 
 _LINE_ENDS = re.compile(r"[\r\n]+")  # as a JSON text may have them
@@ -88,6 +91,7 @@ def rescore(
     """
     from tiedlm.cli.models import check_order, load_model, splits_words
     from tiedlm.data import tokenize as tokenizer
+    from tiedlm.data.pieces import PieceVocabulary
     from tiedlm.files import keep_input, write_text
     from tiedlm.scoring import arpa as ngrams
     from tiedlm.scoring.nbest import files_of, read_nbest, read_table
@@ -108,20 +112,24 @@ def rescore(
         _check_names(lists)
     references = read_table(tune) if tune is not None else None
     model, vocabulary = load_model(run, device)
-    members = scoring_members(run, model, flags or TemperatureFlags(), device)
+    methods = flags or TemperatureFlags()
+    members = scoring_members(run, model, methods, device)
     model, others = tempered(members)
-    tokenize = splits_words(run, vocabulary, tokenize)
+    given_tokenize, tokenize = tokenize, splits_words(run, vocabulary, tokenize)
     split = tokenizer if tokenize else str.split
 
     new, unknown = log_probs(model, vocabulary, lists, split, mixture, unk_penalty, others)
     scored = ScoredLists(lists, new)
     lines = [_counts(run, scored, unknown, arpa, mixture)]
+    if not isinstance(vocabulary, PieceVocabulary):
+        _note_marks(lists, split, None if tokenize else vocabulary)
     _note_impossible(scored)
     weights = Weights(**given)
     if references is not None:
         weights, rates = _tuned(scored, references)
         lines.append(rates)
-    lines.append(f"used {_flags(weights, unk_penalty, arpa, arpa_weight)}")
+    used = _flags(weights, unk_penalty, arpa, arpa_weight, given_tokenize, methods)
+    lines.append(f"used {used}")
     text = _as_json(scored, weights) if json_ else _as_text(scored, weights)
     if out is None:
         sys.stdout.write(text)
@@ -137,6 +145,27 @@ def _check_names(utterances: Iterable[str]) -> None:
             raise UserError(
                 f"utterance {name!r} has a name that is not one word; give --json, or rename it"
             )
+
+
+def _note_marks(
+    lists: NBest, split: Callable[[str], list[str]], vocabulary: Vocabulary | None
+) -> None:
+    """Print notes on other tools' special tokens in the hypotheses.
+
+    Args:
+        lists: the hypotheses.
+        split: turns a text into the words that the run reads.
+        vocabulary: the run's words if they are split at spaces only, else None.
+    """
+    from tiedlm.cli.models import note_text
+    from tiedlm.data import EOS
+    from tiedlm.data.marks import Marks, notes_on_scored
+
+    texts = [hypothesis.text for hypotheses in lists.values() for hypothesis in hypotheses]
+    marks = Marks(tokenized=vocabulary is not None)
+    for text in texts:
+        marks.see(text, [[*split(text), EOS]])  # any other <eos> is one too many
+    note_text(texts, notes_on_scored(marks.counts(), vocabulary))
 
 
 def _counts(
@@ -215,16 +244,29 @@ def _given_arpa_weight(weight: float | None, arpa: Path | None) -> float:
     return weight
 
 
-def _flags(weights: Weights, unk_penalty: float, arpa: Path | None, arpa_weight: float) -> str:
-    """Return the flags that give the same ranking without --tune."""
-    flags = f"--weight {weights.weight:g} --penalty {weights.penalty:g}"
+def _flags(
+    weights: Weights,
+    unk_penalty: float,
+    arpa: Path | None,
+    arpa_weight: float,
+    tokenize: bool | None,
+    methods: TemperatureFlags,
+) -> str:
+    """Return the flags that give the same ranking without --tune, as one types them in a shell."""
+    flags = ["--weight", f"{weights.weight:g}", "--penalty", f"{weights.penalty:g}"]
     if weights.lm_scale != 1:
-        flags += f" --lm-scale {weights.lm_scale:g}"
+        flags += ["--lm-scale", f"{weights.lm_scale:g}"]
     if unk_penalty:
-        flags += f" --unk-penalty {unk_penalty!r}"
+        flags += ["--unk-penalty", repr(unk_penalty)]
     if arpa is not None:
-        flags += f" --arpa {arpa} --arpa-weight {arpa_weight:g}"
-    return flags
+        flags += ["--arpa", str(arpa), "--arpa-weight", repr(arpa_weight)]
+    if tokenize is not None:
+        flags.append("--tokenize" if tokenize else "--no-tokenize")
+    if methods.temperature is not None:
+        flags += ["--temperature", methods.temperature]
+    if methods.mix is not None:
+        flags += ["--mix", *map(str, methods.mix)]
+    return shlex.join(flags)
 
 
 def _as_text(scored: ScoredLists, weights: Weights) -> str:

@@ -68,7 +68,8 @@ class TextColumn:
         if column not in names and column in header.replace('"', "").split():
             raise UserError(
                 f"the cells of {source} are separated by spaces; separate them by tabs, for "
-                'example in R with write.table(..., sep = "\\t", row.names = FALSE)'
+                'example in R with write.table(..., sep = "\\t", row.names = FALSE, '
+                'qmethod = "double")'
             )
         if problem is not None and len(names) < 2:
             raise problem
@@ -91,7 +92,10 @@ class TextColumn:
             except StopIteration:
                 return
             except csv.Error as error:
-                quotes = '; write a quote inside a cell twice: "say ""hello"" now"'
+                quotes = (
+                    '; write a quote inside a cell twice: "say ""hello"" now" '
+                    '(in R: qmethod = "double")'
+                )
                 raise UserError(
                     f"{self._source}, line {before + seen + 1} is not a table row: {error}"
                     + quotes * ("expected after" in str(error) or "end of data" in str(error))

@@ -60,7 +60,8 @@ def read_nbest(
     folder = Path(source)
     if acoustic_cost is not None:
         costs = _costs(acoustic_cost), _costs(lm_cost) if lm_cost else None
-        return _kaldi(source, read_table(source), costs[0], None, costs[1])
+        hint = "; for an n-best list in JSON lines leave out --acoustic-cost"
+        return _kaldi(source, read_table(source, hint), costs[0], None, costs[1])
     if lm_cost is not None:
         raise UserError("--lm-cost needs --acoustic-cost, and Kaldi's text as the n-best list")
     if (folder / "words_text").is_file():
@@ -82,8 +83,12 @@ def files_of(source: str) -> list[Path]:
     return kaldi + [path / name for _, path in espnet for name in ("text", "score")]
 
 
-def read_table(source: Path | str) -> dict[str, str]:
+def read_table(source: Path | str, hint: str = "") -> dict[str, str]:
     """Read lines of a key and a text, which may be empty; skip blank lines.
+
+    Args:
+        source: a file, or ``-`` for standard input.
+        hint: what to do if the file has JSON lines, as the end of the message.
 
     Raises:
         UserError: if a key occurs twice, or there are no keys.
@@ -94,8 +99,8 @@ def read_table(source: Path | str) -> dict[str, str]:
             continue
         if line.startswith("{"):
             raise UserError(
-                f"{source}, line {number}: these are JSON lines, not lines of a key and a text; "
-                "for an n-best list in JSON lines leave out --acoustic-cost"
+                f"{source}, line {number}: these are JSON lines; expected a key and a text on each "
+                f"line{hint}"
             )
         key, *text = line.split(maxsplit=1)
         if key in table:

@@ -136,14 +136,14 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
     """Load the best model of a run, in evaluation mode.
 
     Args:
-        folder: a run folder.
+        folder: a run folder, or a folder that ``tiedlm export --to hf`` wrote.
         device: where its parameters go.
 
     Returns:
         The model; ``model.vocabulary`` is the :class:`tiedlm.Vocabulary` it was trained with.
 
     Raises:
-        UserError: if the folder is not a run, or one of its files is missing or damaged.
+        UserError: if the folder is neither, or one of its files is missing or damaged.
     """
     folder = Path(folder)
     check_is_run(folder)

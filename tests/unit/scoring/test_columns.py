@@ -52,7 +52,8 @@ def test_names_in_use_are_prefixed_until_they_are_free():
         (["item,text", "1,The cat.", "2,A dog, too."], "3 cells, where the header has 2; put a"),
         (["item;text", "1;a;b;c"], "where the header has 2; put a cell that contains ';' in"),
         (['"item" "text"', '"1" 1 "The cat."'], "separated by spaces; separate them by tabs"),
-        (["item  text", "1  The"], r'write.table(..., sep = "\t", row.names = FALSE)'),
+        (["item  text", "1  The"], r'write.table(..., sep = "\t", row.names = FALSE, qmethod'),
+        (["item\ttext", '1\t"He said \\"no\\" now."'], '(in R: qmethod = "double")'),
         (['item\ttext', '1\t"The" cat.'], r"""'\t' expected after '"'"""),
     ],
 )  # fmt: skip
