@@ -182,7 +182,10 @@ def test_log_probs_are_the_surprisals_of_score(capsys, trained, lists, tmp_path)
         (["lists.jsonl", "--lm-cost", "kaldi/acwt"], "--acoustic-cost"),
         (["lists.jsonl", "--tune", "refs", "--weight", "0.3"], "--weight and --tune"),
         (["lists.jsonl", "--tune", "none"], "none does not exist"),
-        (["lists.jsonl", "--tune", "kaldi/acwt"], "has no reference"),
+        (
+            ["lists.jsonl", "--tune", "kaldi/acwt"],
+            "of the n-best list has no reference; its first line is",
+        ),
         (["lists.jsonl", "--arpa", "kaldi/acwt", "--arpa-weight", "1"], "--arpa-weight"),
         (["lists.jsonl", "--arpa-weight", "0.3"], "--arpa-weight needs --arpa"),
         (["lists.jsonl", "--unk-penalty", "inf"], "--unk-penalty: expected a number, got inf"),

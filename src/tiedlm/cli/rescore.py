@@ -95,7 +95,7 @@ def rescore(
     from tiedlm.files import keep_input, write_text
     from tiedlm.scoring import arpa as ngrams
     from tiedlm.scoring.nbest import files_of, read_nbest, read_table
-    from tiedlm.scoring.rescore import ScoredLists, Weights, log_probs
+    from tiedlm.scoring.rescore import ScoredLists, Weights, check_references, log_probs
     from tiedlm.training.ranges import LARGEST
     from tiedlm.training.run_files import model_files
 
@@ -110,7 +110,9 @@ def rescore(
     lists = read_nbest(nbest, acoustic_cost, lm_cost)
     if not json_:
         _check_names(lists)
-    references = read_table(tune) if tune is not None else None
+    references = None if tune is None else read_table(tune)
+    if references is not None:
+        check_references(lists, references, str(tune))
     model, vocabulary = load_model(run, device)
     methods = flags or TemperatureFlags()
     members = scoring_members(run, model, methods, device)

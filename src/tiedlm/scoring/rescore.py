@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -167,6 +167,32 @@ def _log_probs_of_pieces(
         yield float(mix(words, values).sum()), int(is_unknown.sum())
 
 
+def check_references(
+    utterances: Iterable[str], references: Mapping[str, str], source: str = "the references"
+) -> None:
+    """Refuse references that do not fit an n-best list.
+
+    Args:
+        utterances: the names in the list.
+        references: utterance -> its correct transcript.
+        source: what the message calls the references, such as their file.
+
+    Raises:
+        UserError: if an utterance has no reference, or no reference has a word.
+    """
+    has_words = False
+    for utterance in utterances:
+        if utterance not in references:
+            first = next(iter(references), None)
+            lines = "it is empty" if first is None else f"its first line is for {first!r}"
+            raise UserError(
+                f"{source}: utterance {utterance!r} of the n-best list has no reference; {lines}"
+            )
+        has_words = has_words or bool(references[utterance].split())
+    if not has_words:
+        raise UserError(f"{source}: the references of the list's utterances have no words")
+
+
 class ScoredLists:
     """N-best lists with all the scores that make up a total.
 
@@ -235,12 +261,8 @@ class ScoredLists:
         Raises:
             UserError: if an utterance has no reference, or no reference has a word.
         """
-        for utterance in self.nbest:
-            if utterance not in references:
-                raise UserError(f"utterance {utterance!r} has no reference")
+        check_references(self.nbest, references)
         words = sum(len(references[utterance].split()) for utterance in self.nbest)
-        if words == 0:
-            raise UserError("the references of the list's utterances have no words")
         errors_UK = self._matrix(
             np.array(
                 [

@@ -93,7 +93,7 @@ def test_scores_of_any_size_are_tuned(size, separate):
 
 def test_references_must_be_there_and_have_words():
     lists = ScoredLists(NBEST, NEW)
-    with pytest.raises(UserError, match="'v' has no reference"):
+    with pytest.raises(UserError, match="'v' of the n-best list has no reference"):
         lists.tune({"u": "a"})
     with pytest.raises(UserError, match="no words"):
         lists.tune({"u": "", "v": " "})
