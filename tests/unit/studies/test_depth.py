@@ -43,6 +43,9 @@ def test_rhn_has_the_clip_and_the_start_of_its_authors(jobs):
         settings = jobs[name, 1].settings
         assert (settings.clip, settings.init_range) == (recipe.clip, recipe.init_range)
         assert settings.optimizer == "adam"
+    control = jobs["rhn-2-sgd", 1].settings
+    assert (control.optimizer, control.lr) == ("sgd", recipe.lr)
+    assert control.d_hidden == jobs["rhn-2", 1].settings.d_hidden
 
 
 def test_the_table_has_the_means_of_the_finished_runs(jobs):
