@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from tiedlm.cli import note
 from tiedlm.errors import UserError
 from tiedlm.json_text import to_json
-from tiedlm.training.run_files import CONFIG, RESULT, read_metrics
+from tiedlm.training.run_files import CONFIG, RESULT, read_metrics, runs_inside
 
 if TYPE_CHECKING:
     from tiedlm.experiments.comparison import Row
@@ -149,7 +149,7 @@ def _run_folders(folder: Path) -> list[Path]:
     """Return the run folders inside a folder, or the folder itself if it is a run."""
     if (folder / CONFIG).is_file() or not folder.is_dir():
         return [folder]
-    inside = sorted(path.parent for path in folder.glob(f"[!.]*/{CONFIG}"))
+    inside = runs_inside(folder)
     found = [run for run in inside if (run / RESULT).is_file() or read_metrics(run)]
     for run in inside:
         if run not in found:

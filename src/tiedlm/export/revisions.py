@@ -15,7 +15,7 @@ from pathlib import Path
 from tiedlm import files, folders
 from tiedlm.errors import UserError
 from tiedlm.export.hf import MARKER, HuggingFaceReport, prepare, refuse_difference, write
-from tiedlm.training.run_files import CHECKPOINT, CONFIG, KEPT
+from tiedlm.training.run_files import CHECKPOINT, CONFIG, KEPT, runs_inside
 from tiedlm.training.word_counts import short_words
 
 BEST = "main"
@@ -29,9 +29,9 @@ def revisions_of(run: Path) -> dict[str, Path]:
         UserError: if the run has no checkpoints by words seen.
     """
     marks = {}
-    for path in (run / KEPT).glob(f"[!.]*/{CONFIG}"):
-        if place := files.read_json(path).get(CHECKPOINT):
-            marks[int(place["keep_at"])] = path.parent
+    for kept_run in runs_inside(run / KEPT):
+        if place := files.read_json(kept_run / CONFIG).get(CHECKPOINT):
+            marks[int(place["keep_at"])] = kept_run
     if not marks and (run / CONFIG).is_file():  # otherwise it is not a run, which `load` reports
         raise UserError(
             f"--revisions: {run} has no checkpoints by words seen; train with --keep-at 1M,2M to "

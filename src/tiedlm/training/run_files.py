@@ -60,6 +60,11 @@ def model_files(folder: Path) -> list[Path]:
     return [folder / name for name in (CONFIG, VOCABULARY, TOKENIZER, WEIGHTS)]
 
 
+def runs_inside(folder: Path) -> list[Path]:
+    """Return the run folders in a folder, by name, without hidden ones, which are half-written."""
+    return sorted(path.parent for path in folder.glob(f"[!.]*/{CONFIG}"))
+
+
 def check_is_run(folder: Path) -> None:
     """Refuse a folder without a ``config.json``.
 
@@ -72,7 +77,7 @@ def check_is_run(folder: Path) -> None:
         raise UserError(
             f"{folder} is an ONNX export, not a run folder; give the run that it was made from"
         )
-    inside = sorted(path.parent.name for path in folder.glob(f"[!.]*/{CONFIG}"))
+    inside = [run.name for run in runs_inside(folder)]
     if not inside:
         raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
     names = ", ".join(inside[:8]) + ", ..." * (len(inside) > 8)
