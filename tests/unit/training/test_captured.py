@@ -4,11 +4,11 @@ Here nothing is recorded, since that needs a GPU (`test_cuda.py`)."""
 
 from contextlib import nullcontext
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import pytest
 import torch
 
+from starting_network import StartingGRU
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.networks import register
@@ -85,33 +85,9 @@ def test_without_a_state_it_starts_from_zeros():
     assert captured(tokens[:, :5], tokens[:, 1:], again.state, 0.0, False).ce != first.ce
 
 
-class OwnState(NamedTuple):
-    h: torch.Tensor
-
-
 @pytest.mark.parametrize("learned", [True, False])
 def test_an_initial_state_that_is_not_zero_begins_every_epoch(own_networks, monkeypatch, learned):
-    @register("begins_elsewhere")
-    class Own(torch.nn.Module):
-        forgets = True
-
-        def __init__(self, config):
-            super().__init__()
-            self.d_hidden = config.d_hidden
-            self.rnn = torch.nn.GRU(config.d_embed, config.d_hidden)
-            self.start = torch.nn.Parameter(torch.empty(1, 1, config.d_hidden))
-
-        def initial_state(self, batch_size):
-            start = self.start if learned else torch.ones_like(self.start)
-            return OwnState(start.expand(1, batch_size, -1).contiguous())
-
-        def forward_time_major(self, x, state):
-            output, h = self.rnn(x, (state or self.initial_state(x.shape[1])).h)
-            return output, OwnState(h)
-
-        def share_masks(self, rank, world):
-            pass
-
+    register("begins_elsewhere")(type("Own", (StartingGRU,), {"learned": learned}))
     settings, found = Settings(network="begins_elsewhere", bptt=5), []
     for captures in (True, False):
         monkeypatch.setattr(updater, "can_capture", lambda *_, captures=captures: captures)

@@ -1,11 +1,10 @@
 """What several processes share: a GPU each, and gradients."""
 
-from typing import NamedTuple
-
 import pytest
 import torch
 import torch.distributed as dist
 
+from starting_network import StartingGRU
 from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.networks import register
@@ -53,30 +52,8 @@ def test_processes_that_cannot_have_a_gpu_each_get_one_line(
         pass
 
 
-class OwnState(NamedTuple):
-    h: torch.Tensor
-
-
 def test_a_learned_initial_state_is_trained_by_several_processes(own_networks):
-    @register("learns_start")
-    class Own(torch.nn.Module):
-        forgets = True
-
-        def __init__(self, config):
-            super().__init__()
-            self.d_hidden = config.d_hidden
-            self.rnn = torch.nn.GRU(config.d_embed, config.d_hidden)
-            self.start = torch.nn.Parameter(torch.empty(1, 1, config.d_hidden))
-
-        def initial_state(self, batch_size):
-            return OwnState(self.start.expand(1, batch_size, -1).contiguous())
-
-        def forward_time_major(self, x, state):
-            output, h = self.rnn(x, (state or self.initial_state(x.shape[1])).h)
-            return output, OwnState(h)
-
-        def share_masks(self, rank, world):
-            pass
+    register("learns_start")(StartingGRU)
 
     def trained(ranks):
         torch.manual_seed(0)
