@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import platform
-from pathlib import Path
 
 import torch
+
+from tiedlm.processor import description, processor_name
 
 _LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "CC")
 _SETS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "BF16", "amx_tile": "AMX"}
@@ -16,16 +16,12 @@ def machine(device: str = "cpu") -> str:
     """Return a line on the processor, its instructions and what limits them, and PyTorch."""
     if device == "cuda":
         return f"{torch.cuda.get_device_name()}; torch {torch.__version__}"
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = [f"model name: {platform.processor()}"]
-    known = {line.split(":")[0].strip(): line.split(":", 1)[-1].strip() for line in lines}
+    known = description()
     flags = known.get("flags", "").split()
     has = [name for flag, name in _SETS.items() if flag in flags]
     limits = [f"{name}={os.environ[name]}" for name in _LIMITS if name in os.environ]
     return (
-        f"{known.get('model name', '?')} (family {known.get('cpu family', '?')}, model "
+        f"{processor_name()} (family {known.get('cpu family', '?')}, model "
         f"{known.get('model', '?')}) with {', '.join(has) or 'an unknown instruction set'}"
         + (f", limited by {' '.join(limits)}" if limits else "")
         + f"; {os.cpu_count()} cores, {torch.get_num_threads()} threads; torch {torch.__version__}"

@@ -30,6 +30,7 @@ from tiedlm.environment_variables import of_libraries
 from tiedlm.errors import UserError
 from tiedlm.files import cache_folder, lock, read_json, write_json
 from tiedlm.native.locks import ForkSafeLock
+from tiedlm.processor import processor_lines
 
 # The largest |C - C_exact| / (|A| |B|) that still counts as float32 arithmetic: 16 units in the
 # last place. bfloat16 operands leave about 2**-9.
@@ -199,18 +200,6 @@ def machine() -> str:
         *processor_lines(), *of_libraries(),
     )  # fmt: skip
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def processor_lines() -> list[str]:
-    """Return lines with the processor's name and instructions, as the system describes them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        import platform
-
-        return [platform.processor()]
-    names = ("flags", "Features", "model name", "CPU part")
-    return sorted({line for line in lines if line.split("\t")[0].strip() in names})
 
 
 def in_use() -> dict[str, Any]:

@@ -26,6 +26,7 @@ from tiedlm.files import read_json, reading, write_bytes
 from tiedlm.json_text import parse_json
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.native import triton
+from tiedlm.processor import processor_name
 from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS, check_is_run
 from tiedlm.tying import is_tied
 
@@ -211,26 +212,6 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
         **({"gpu_shared_by": native.gpu_shared_by()} if with_cuda else {}),
         **({} if device is None else {"device": device.type}),
     }
-
-
-def processor_name(description: Path = Path("/proc/cpuinfo")) -> str:
-    """Return the processor's name as the system gives it, and never an empty text.
-
-    Linux gives no name on ARM, but a number of the design.
-
-    Args:
-        description: the file in which Linux describes the processor.
-    """
-    try:
-        lines = description.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    values = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
-    if "model name" in values:
-        return values["model name"]
-    if "CPU part" in values:
-        return f"{platform.machine()}, part {values['CPU part']}"
-    return platform.processor() or platform.machine()
 
 
 def config_of(

@@ -1,12 +1,7 @@
 """Runs use as many threads as help, and fewer on request."""
 
-import platform
-
-import pytest
-
 from tiedlm.arithmetic import arithmetic
 from tiedlm.training import hardware
-from tiedlm.training.run import processor_name
 
 
 def test_omp_num_threads_can_lower_the_threads(monkeypatch):
@@ -52,22 +47,3 @@ def test_parallel_runs_share_the_cores_and_omp_num_threads_lowers_their_threads_
     for wish, at_once, threads in (("", 1, 4), ("", 2, 2), ("", 3, 1), ("", 9, 1), ("1", 1, 1)):
         monkeypatch.setenv("OMP_NUM_THREADS", wish)
         assert hardware.threads_of_each(at_once) == threads
-
-
-@pytest.mark.parametrize(
-    ("described", "name"),
-    [
-        ("processor\t: 0\nmodel name\t: AMD EPYC: 9\n\nmodel name\t: AMD EPYC: 9\n", "AMD EPYC: 9"),
-        ("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n", "aarch64, part 0xd40"),
-        ("", "aarch64"),
-        (None, "aarch64"),
-    ],
-    ids=["x86", "ARM", "neither", "no file"],
-)
-def test_the_processor_has_a_name_on_any_system(tmp_path, monkeypatch, described, name):
-    """Two runs are computed alike only on the same processor, so its name may not be empty."""
-    monkeypatch.setattr(platform, "processor", lambda: "")
-    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    if described is not None:
-        (tmp_path / "cpuinfo").write_text(described)
-    assert processor_name(tmp_path / "cpuinfo") == name
