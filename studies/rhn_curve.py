@@ -45,7 +45,7 @@ from tiedlm.model import LanguageModel
 from tiedlm.training.build import build_model
 from tiedlm.training.run_files import read_metrics
 
-NAME = "rhn_curve"
+NAME = "rhn-curve"
 RECIPE = "ptb-rhn-10"
 PUBLISHED = (68.3, 66.0)  # validation and test after 500 epochs, from the authors' README
 TWIN = "twin.safetensors"
@@ -271,7 +271,7 @@ def make_job(options: argparse.Namespace) -> Job:
 
 def main() -> None:
     """Train the recipe and its twin, print both curves and write them."""
-    parser = training_parser(NAME, __doc__, seeds=None, precision=True, show=True)
+    parser = training_parser("rhn_curve", __doc__, seeds=None, precision=True, show=True)
     parser.add_argument("--epochs", type=int, default=7, help="of the recipe (default: 7)")
     parser.add_argument("--twin-epochs", type=int, default=1, help="of the twin (default: 1)")
     options = parser.parse_args()
