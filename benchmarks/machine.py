@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from tiedlm.processor import description, processor_name
+from tiedlm.cpuinfo import description, processor_name
 
 _LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "CC")
 _SETS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "BF16", "amx_tile": "AMX"}

@@ -62,10 +62,14 @@ def test_where_it_is_not_registered_the_known_ones_are_named(
     known = {"lstm": network.builder_of("lstm")}
     monkeypatch.setattr(network, "_BUILDERS", known)
     arguments = options(tiny_corpus, tmp_path / "run")
-    for command in (("train", "small", *arguments), ("predict", real, "the cat")):
+    for command, message in (
+        (("train", "small", *arguments), "network 'own' is not registered; known: lstm"),
+        (("predict", real, "the cat"), f"{real}: network 'own' is not registered; tiedlm does not"),
+    ):
         status, _, err = run_command(capsys, *command)
         assert status == 2
-        assert "network 'own' is not registered; known: lstm" in err
+        assert message in err
+        assert "is not a model configuration" not in err
     assert not (tmp_path / "run").exists()
 
 

@@ -28,13 +28,14 @@ from tiedlm.native.processor import has_fast_bf16
 from tiedlm.progress import ProgressView, Silent
 from tiedlm.training import checkpoint, held_out, loop, resume, updater
 from tiedlm.training.checkpoint import restore_checkpoint
+from tiedlm.training.distributed import Ranks
 from tiedlm.training.hardware import arithmetic_of, threads_of
 from tiedlm.training.loop import train
 from tiedlm.training.outcomes import Diverged, Stopped
 from tiedlm.training.run import load_weights, save_weights
 from tiedlm.training.run_files import read_config
 from tiedlm.training.settings import Settings
-from tiedlm.training.windows import FEW_UPDATES
+from tiedlm.training.windows import FEW_UPDATES, Windows
 from tiedlm.tying import is_tied
 
 TINY = {
@@ -347,6 +348,16 @@ def test_a_text_too_short_for_its_batch_is_reported_once(settings, corpus, tmp_p
                 train(own, corpus, tmp_path / str(batch_size), watcher=view.watcher())
             assert ("a short text: " in capsys.readouterr().err) == is_short
             is_short = False
+
+
+def test_a_warm_up_longer_than_the_training_is_reported(settings, corpus, tmp_path, capsys):
+    updates = 2 * len(Windows(corpus, settings, Ranks(), torch.device("cpu")))
+    for warmup, is_long in ((updates, True), (updates - 1, False)):
+        own = settings.replace(epochs=2, warmup=warmup)
+        with ProgressView() as view:
+            train(own, corpus, tmp_path / str(warmup), watcher=view.watcher())
+        err = capsys.readouterr().err
+        assert (f"--epochs 2 makes {updates} updates" in err) == is_long
 
 
 def test_patience_stops_a_run_that_no_longer_improves(settings, corpus, tmp_path):

@@ -29,7 +29,10 @@ class TemperatureFlags:
 
     temperature: Annotated[
         str | None,
-        _flag("Divide the logits by this number. fit takes the number that is best on validation."),
+        _flag(
+            "Divide the logits by this number; not the temperature of the augmented loss. fit "
+            "takes the number that is best on validation."
+        ),
     ] = None
     mix: Annotated[
         list[Path] | None,

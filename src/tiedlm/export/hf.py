@@ -28,7 +28,7 @@ from tiedlm.errors import UserError, require
 from tiedlm.export.model_card import RECORDED, card_library, model_card, result_of
 from tiedlm.export.piece_tokenizer import adds_special_tokens, tokenizer_config, tokenizer_json
 from tiedlm.export.start_of_text import start_with
-from tiedlm.export.supported import require_network
+from tiedlm.export.supported import HF_SOURCE, hf_networks, require_network
 from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.folders import files_together
 from tiedlm.model import LanguageModel
@@ -36,8 +36,7 @@ from tiedlm.training.run import load, read_tensors
 from tiedlm.training.run_files import CHECKPOINT, CONFIG, KEPT, VOCABULARY, WEIGHTS, corpus_info
 from tiedlm.training.settings import Settings
 
-SOURCE = Path(__file__).with_name("huggingface")
-CODE = sorted(path.name for path in SOURCE.glob("*_*.py") if path.name != "__init__.py")
+CODE = sorted(path.name for path in HF_SOURCE.glob("*_*.py") if path.name != "__init__.py")
 MARKER = "modeling_tiedlm.py"  # in every export
 TOLERANCE = 1e-5
 _ABOUT_TEXT = ("name", "tokenizer", PIECES)  # what config.json says about the corpus
@@ -98,7 +97,7 @@ def prepare(run: Path, folder: Path, check: bool) -> LanguageModel:
     """
     files.check_utf8(folder, "transformers cannot read such a folder")
     model = load(run)
-    require_network(model, "hf", networks())
+    require_network(model, "hf", hf_networks())
     card_library()
     if check:
         _copy_code_to_temporary_folder()
@@ -159,7 +158,7 @@ def write(
             value = start_with(mark, vocabulary.eos_id, value)
         files.write_json(new / name, value)
     for name in CODE:
-        files.write_text(new / name, (SOURCE / name).read_text(encoding="utf-8"))
+        files.write_text(new / name, (HF_SOURCE / name).read_text(encoding="utf-8"))
     title = files.readable(_title(run))
     card = model_card(
         title, model, Settings.of_run(run), result, corpus["name"], raw_text, licence, language,
@@ -192,11 +191,6 @@ def _copy_code_to_temporary_folder() -> None:
         folder = tempfile.mkdtemp(prefix="tiedlm-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         set_default(HF_MODULES_CACHE, folder)
-
-
-def networks() -> list[str]:
-    """Return the names of the networks that have code for transformers."""
-    return [name.removeprefix("network_")[:-3] for name in CODE if name.startswith("network_")]
 
 
 def _title(run: Path) -> str:

@@ -18,9 +18,8 @@ from tiedlm.data.pieces import TOKENIZER, PieceVocabulary
 from tiedlm.errors import UserError, require
 from tiedlm.export.onnx_check import largest_difference, onnx_perplexity
 from tiedlm.export.onnx_graph import icefall_no_state, icefall_with_state, step_model
-from tiedlm.export.onnx_networks import IR_VERSION, NETWORKS, OPSET
+from tiedlm.export.onnx_networks import IR_VERSION, OPSET, check_network
 from tiedlm.export.piece_tokenizer import adds_special_tokens, tokenizer_json
-from tiedlm.export.supported import require_network
 from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.folders import files_together
 from tiedlm.model import LanguageModel
@@ -70,7 +69,7 @@ def export_onnx(
     """
     files.check_utf8(folder, "onnxruntime cannot read such a folder")
     model = load(run)
-    require_network(model, "onnx", NETWORKS)
+    check_network(model)
     for module in ("onnx", "onnxruntime"):
         require(module, "onnx", "export to ONNX")
     vocabulary = model.vocabulary

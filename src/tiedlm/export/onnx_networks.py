@@ -13,6 +13,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from tiedlm.errors import UserError, require
+from tiedlm.export.supported import require_network
+from tiedlm.model import LanguageModel
 from tiedlm.networks import AWDLSTM, GRU, RHN, Elman, VariationalLSTM
 from tiedlm.networks.rhn import RHNLayer
 
@@ -244,11 +246,6 @@ def _with_update_first(*rows_G: Floats) -> Floats:
 
 
 def _awd_lstm(graph: Graph, network: AWDLSTM, out: str, state: list[str]) -> tuple[str, list[str]]:
-    if any(len(layer.gates) for layer in network.typed_layers()):
-        raise UserError(
-            "--to onnx is for the network awd_lstm without mogrifier_rounds, whose gates are no "
-            "ONNX layer; --to hf exports it"
-        )
     sizes = graph.integers(*network.widths)
     n_layers = len(network.widths)
     h, c = (
@@ -288,3 +285,18 @@ NETWORKS: dict[str, Network] = {
     "elman": _elman,
     "rhn": _rhn,
 }
+
+
+def check_network(model: LanguageModel) -> None:
+    """Refuse a network that ONNX does not have.
+
+    Raises:
+        UserError: naming what takes the network instead.
+    """
+    require_network(model, "onnx", NETWORKS)
+    network = model.network
+    if isinstance(network, AWDLSTM) and any(len(layer.gates) for layer in network.typed_layers()):
+        raise UserError(
+            "--to onnx is for the network awd_lstm without mogrifier_rounds, whose gates are no "
+            "ONNX layer; --to hf exports it"
+        )

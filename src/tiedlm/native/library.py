@@ -21,11 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tiedlm.cpuinfo import processor_lines
 from tiedlm.environment_variables import CC, NATIVE, read
 from tiedlm.errors import UserError
 from tiedlm.files import cache_folder, lock, write_bytes
 from tiedlm.native.locks import ForkSafeLock
-from tiedlm.processor import processor_lines
 from tiedlm.tracing import is_recording
 
 FOLDER = Path(__file__).parent

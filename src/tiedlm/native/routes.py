@@ -26,11 +26,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tiedlm.cpuinfo import processor_lines
 from tiedlm.environment_variables import of_libraries
 from tiedlm.errors import UserError
 from tiedlm.files import cache_folder, lock, read_json, write_json
 from tiedlm.native.locks import ForkSafeLock
-from tiedlm.processor import processor_lines
 
 # The largest |C - C_exact| / (|A| |B|) that still counts as float32 arithmetic: 16 units in the
 # last place. bfloat16 operands leave about 2**-9.

@@ -62,8 +62,8 @@ class TransformerOptions:
     )
     dropout_feedforward: float | None = option(
         None,
-        "Probability of dropping a unit in a feed-forward layer, and of what the layer adds; "
-        "none: dropout_hidden.",
+        "Probability of dropping a unit in a feed-forward layer, and of what the layer adds. "
+        "Default: dropout_hidden.",
         training_only=True,
     )
     dropout_output: float | None = option(

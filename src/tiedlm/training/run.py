@@ -20,13 +20,14 @@ import tiedlm
 from tiedlm import native
 from tiedlm.arithmetic import is_compiled
 from tiedlm.cores import available_cores
+from tiedlm.cpuinfo import processor_name
 from tiedlm.data.pieces import load_vocabulary
 from tiedlm.errors import UserError
 from tiedlm.files import read_json, reading, write_bytes
 from tiedlm.json_text import parse_json
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.native import triton
-from tiedlm.processor import processor_name
+from tiedlm.networks import registered
 from tiedlm.training.run_files import CONFIG, VOCABULARY, WEIGHTS, check_is_run
 from tiedlm.tying import is_tied
 
@@ -133,6 +134,17 @@ def put_tensors(tensors: Mapping[str, Tensor], model: LanguageModel, path: Path)
         raise UserError(f"{path}: {CONFIG} says tied={model.config.tied}, the model is otherwise")
 
 
+def _check_knows_network(config: Any, folder: Path) -> None:
+    """Refuse the run of a network that nobody has registered in this process."""
+    model = config.get("model") if isinstance(config, dict) else None
+    name = model.get("network") if isinstance(model, dict) else None
+    if isinstance(name, str) and name not in registered():
+        raise UserError(
+            f"{folder}: network {name!r} is not registered; tiedlm does not have it, so use the "
+            "run in the program that registers it, which can call tiedlm.cli.main"
+        )
+
+
 def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageModel:
     """Load the best model of a run, in evaluation mode.
 
@@ -149,6 +161,7 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LanguageMode
     folder = Path(folder)
     check_is_run(folder)
     config = read_json(folder / CONFIG)
+    _check_knows_network(config, folder)
     try:
         model_config = ModelConfig(**config["model"])
     except (KeyError, TypeError, ValueError) as error:

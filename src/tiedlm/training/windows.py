@@ -112,10 +112,19 @@ class Windows:
         return self.starts[index] / self.length
 
     def warnings(self) -> list[str]:
-        """Warn about a text that is too short for its batch."""
-        if len(self) >= FEW_UPDATES:
-            return []
-        return [
-            f"a short text: {self.words:,} words are {len(self)} updates an epoch, "
-            f"{self.settings.batch_size} streams at a time; a smaller --batch-size makes more"
-        ]
+        """Warn about a text that is too short for its batch or for the warm-up."""
+        found = []
+        if len(self) < FEW_UPDATES:
+            found.append(
+                f"a short text: {self.words:,} words are {len(self)} updates an epoch, "
+                f"{self.settings.batch_size} streams at a time; a smaller --batch-size makes more"
+            )
+        settings = self.settings
+        updates = settings.epochs * len(self)
+        if updates <= settings.warmup:
+            found.append(
+                f"a long warm-up: --epochs {settings.epochs} makes {updates} updates, and the "
+                f"learning rate grows during the first {settings.warmup}; a smaller --warmup "
+                "reaches it"
+            )
+        return found

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tiedlm.export.hf import networks
+from tiedlm.export.supported import hf_networks as networks
 
 OPTIONS = {
     "transformer": {"n_heads": 2, "memory": 3, "d_inner": 5},

@@ -1,4 +1,4 @@
-"""Read what the system tells about the processor."""
+"""Read what the system tells about the processor; ``native/processor.py`` tries it out."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ import platform
 
 import pytest
 
-from tiedlm.processor import description, processor_lines, processor_name
+from tiedlm.cpuinfo import description, processor_lines, processor_name
 
 
 @pytest.mark.parametrize(
