@@ -2,9 +2,10 @@
 
 Its 500 epochs take days on two cores, and its authors have published no learning curve. So this
 study trains the recipe for some epochs. Beside it a second program trains the same network from
-the same weights. That program is written from the description of the authors' own, and shares no
-code with tiedlm: it has its own streams, masks, equations, loss, weight decay, clip and rate. Its
-gradient is PyTorch's. So its curve is the one that the authors' program must have.
+the same weights. That program is written from the description of the authors' own: it has
+streams, masks, equations, a loss, weight decay, a clip and a rate of its own, and PyTorch's
+gradient. So its curve is the one that the authors' program must have. Only the corpus, the first
+weights and the evaluation are tiedlm's.
 
 The two draw different dropout masks. Like the authors' program, the second one leaves out the words
 after the last full window.

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 STUDIES = [
     "adaptation", "bf16", "bias", "data_size", "depth", "evaluation_methods", "evening",
     "high_temperature", "keep", "monte_carlo", "networks", "noise", "pieces", "quadratic",
-    "reproduction", "semantic", "strength", "target_grad",
+    "reproduction", "rhn_curve", "semantic", "strength", "target_grad",
 ]  # fmt: skip
 NO_STUDIES = {
     "__init__", "gains_plot", "gradient_paths", "harness", "idea", "inside", "network_tables",
