@@ -81,7 +81,7 @@ def _table(products: list[dict[str, Any]]) -> str:
 
 def _show_networks(as_json: bool) -> None:
     """Print the networks and their options: name, default, help."""
-    from tiedlm.networks import describe_options, options_class, registered
+    from tiedlm.networks import about, describe_options, options_class, registered
 
     found = {name: describe_options(options_class(name)) for name in registered()}
     if as_json:
@@ -93,6 +93,7 @@ def _show_networks(as_json: bool) -> None:
         )
         return
     for name, options in found.items():
-        print(name + ("" if options else "  no options"))
+        parts = [about(name)] * bool(about(name)) + ["no options"] * (not options)
+        print(name + (": " if parts else "") + "; ".join(parts))
         for option, default, text in options:
             print(f"  --option {option}={default:<{24 - len(option)}} {text}")

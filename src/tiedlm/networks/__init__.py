@@ -19,6 +19,7 @@ from tiedlm.networks.gru import GRU
 from tiedlm.networks.lstm import LSTMState, VariationalLSTM
 from tiedlm.networks.network import (
     Network,
+    about,
     builder_of,
     network_options,
     options_class,
@@ -43,6 +44,7 @@ __all__ = [
     "TransformerEncoder",
     "TransformerOptions",
     "VariationalLSTM",
+    "about",
     "builder_of",
     "describe_options",
     "network_options",

@@ -74,6 +74,8 @@ class AWDOptions:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
         if not 0 <= self.mogrifier_rounds <= 100:
             raise ValueError(f"mogrifier_rounds: expected 0 to 100, got {self.mogrifier_rounds}")
+        if self.mogrifier_rank is not None and self.mogrifier_rounds == 0:
+            raise ValueError("mogrifier_rank: needs mogrifier_rounds, such as 5")
 
 
 class Gate(nn.Module):
@@ -167,7 +169,11 @@ def mogrify(x_BE: Tensor, h_BH: Tensor, gates: nn.ModuleList) -> tuple[Tensor, T
     return x_BE, h_BH
 
 
-@register("awd_lstm", options=AWDOptions)
+@register(
+    "awd_lstm",
+    options=AWDOptions,
+    about="an LSTM with dropped recurrent weights; Mogrifier gates are an option",
+)
 class AWDLSTM(nn.Module):
     r"""A stack of LSTM layers with DropConnect, and dropout masks that last for a window.
 

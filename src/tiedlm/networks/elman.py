@@ -68,7 +68,7 @@ def elman_layer(
     return torch.stack(outputs), h_BH
 
 
-@register("elman", options=ElmanOptions)
+@register("elman", options=ElmanOptions, about="a simple recurrent network, tanh or relu")
 class Elman(RecurrentNetwork):
     """A stack of simple recurrent layers in which a dropout mask lasts for the whole window.
 

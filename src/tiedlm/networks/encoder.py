@@ -80,7 +80,11 @@ def position_table(length: int, width: int, like: Tensor) -> Tensor:
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1).to(like.dtype)
 
 
-@register("encoder", options=EncoderOptions)
+@register(
+    "encoder",
+    options=EncoderOptions,
+    about="the Transformer of pytorch/examples, for imported checkpoints",
+)
 class TransformerEncoder(nn.Module):
     r"""Layers of attention and a feed-forward layer, each followed by a layer norm.
 

@@ -80,7 +80,7 @@ def gru_layer_reference(
     return torch.stack(outputs), h_BH
 
 
-@register("gru")
+@register("gru", about="gated recurrent units")
 class GRU(RecurrentNetwork):
     """A stack of GRU layers in which a dropout mask lasts for the whole window.
 

@@ -331,7 +331,7 @@ class VariationalLSTM(nn.Module):
         )
 
 
-@register("lstm")
+@register("lstm", about="the paper's LSTM with variational dropout")
 def build(config: ModelConfig) -> VariationalLSTM:
     """Build the LSTM of a model from the model's configuration."""
     return VariationalLSTM(

@@ -108,9 +108,10 @@ Builder: TypeAlias = Callable[[Any], Network[Any]]  # from a ModelConfig
 B = TypeVar("B", bound=Builder)
 _BUILDERS: dict[str, Builder] = {}
 _OPTIONS: dict[str, type[Any]] = {}
+_ABOUT: dict[str, str] = {}
 
 
-def register(name: str, options: type[Any] = NoOptions) -> Callable[[B], B]:
+def register(name: str, options: type[Any] = NoOptions, about: str = "") -> Callable[[B], B]:
     """Return a decorator that makes a network known by a name.
 
     The decorator is for a class whose argument is a :class:`tiedlm.ModelConfig`, or for a function
@@ -119,6 +120,7 @@ def register(name: str, options: type[Any] = NoOptions) -> Callable[[B], B]:
     Args:
         name: for ``ModelConfig(network=...)`` and ``--network``; an identifier.
         options: the dataclass of the network's options.
+        about: what the network is, for ``tiedlm info --networks``.
 
     Raises:
         ValueError: if the name is no identifier, is "embedding" or "decoder", or is another
@@ -136,6 +138,7 @@ def register(name: str, options: type[Any] = NoOptions) -> Callable[[B], B]:
             raise ValueError(f"name: the network {name!r} is registered already")
         _BUILDERS[name] = builder
         _OPTIONS[name] = options
+        _ABOUT[name] = about
         return builder
 
     return add
@@ -163,6 +166,16 @@ def builder_of(name: str) -> Builder:
             f"{', '.join(_BUILDERS)}; the program that defines a network of your own registers it"
         )
     return _BUILDERS[name]
+
+
+def about(name: str) -> str:
+    """Return what a network is, in a few words, or "" if its author does not say it.
+
+    Raises:
+        UserError: for an unknown network; the message lists the known networks.
+    """
+    builder_of(name)
+    return _ABOUT.get(name, "")
 
 
 def options_class(name: str) -> type[Any]:

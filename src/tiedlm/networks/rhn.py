@@ -110,7 +110,7 @@ def rhn_layer_reference(
     return torch.stack(outputs), s_BH
 
 
-@register("rhn", options=RHNOptions)
+@register("rhn", options=RHNOptions, about="a recurrent highway network")
 class RHN(RecurrentNetwork):
     """The variational-dropout recurrent highway network (VD-RHN).
 

@@ -282,7 +282,7 @@ def check_heads(d_hidden: int, n_heads: int) -> None:
         )
 
 
-@register("transformer", options=TransformerOptions)
+@register("transformer", options=TransformerOptions, about="attention to exactly the last M words")
 def build(config: ModelConfig) -> Transformer:
     """Build the Transformer of a model from the model's configuration.
 

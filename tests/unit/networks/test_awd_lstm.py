@@ -212,6 +212,7 @@ def test_weights_and_biases_start_as_those_of_nn_lstm():
         ("dropout_output=-0.1", "dropout_output is the probability of dropping"),
         ("mogrifier_rounds=-1", "mogrifier_rounds: expected 0 to 100, got -1"),
         ("mogrifier_rank=0", "mogrifier_rank: expected at least 1, got 0"),
+        ("mogrifier_rank=4", "mogrifier_rank: needs mogrifier_rounds, such as 5"),
         ("d_last=0", "d_last: expected at least 1, got 0"),
         ("drop_connect=0.5", "did you mean 'dropconnect'"),
     ],

@@ -1,7 +1,9 @@
 """Options that a network declares: checked, resolved, parsed, compared."""
 
 import dataclasses
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -10,7 +12,7 @@ import own_network
 from tests_support import run_command
 from tiedlm import LanguageModel, ModelConfig
 from tiedlm.errors import UserError
-from tiedlm.networks import option, options_class, parse_options, register
+from tiedlm.networks import about, option, options_class, parse_options, register, registered
 from tiedlm.training import same_run
 from tiedlm.training.build import _architectures
 from tiedlm.training.settings import Settings
@@ -177,9 +179,18 @@ def test_a_wrong_option_is_one_line(capsys, tiny_corpus, tmp_path, text, message
 def test_networks_are_listed_with_their_options(capsys):
     status, out, err = run_command(capsys, "info", "--networks")
     assert status == 0, err
-    assert "lstm  no options\n" in out
+    assert "lstm: the paper's LSTM with variational dropout; no options\n" in out
+    assert "optional\n  --option depth" in out  # its author does not say what it is
     assert "  --option shape=tanh" in out
     assert "The squashing function." in out
+
+
+def test_the_page_says_of_each_network_what_info_says():
+    page = (Path(__file__).parents[3] / "docs" / "networks.md").read_text()
+    table = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \| [^|]*\|$", page, re.MULTILINE))
+    built_in = [name for name in registered() if about(name)]
+    assert len(built_in) == 7
+    assert {name: about(name) for name in built_in} == {name: table[name] for name in built_in}
 
 
 def test_an_option_that_is_given_twice_is_refused():
