@@ -6,7 +6,8 @@
 #
 # ROWS are what to give `tiedlm reproduce`, all of them side by side, such as 'table1 --only
 # ptb-medium --jobs 1' 'table1 --only ptb-small --seeds 3 --first-seed 2 --jobs 2'. Without them the
-# rows begin one after the other, in the order in which they are wanted.
+# rows begin one after the other, in the order in which they are wanted. Last come the recurrent
+# highway networks of the paper's best row, side by side; keep them with studies.keep.
 set -eu
 minutes=${1:?usage: studies/gpu_runs.sh MINUTES [OUT [ROWS...]]}
 out=${2:-runs/paper}
@@ -50,5 +51,20 @@ for rows in \
     train "$rows" &
     all=$!
     wait "$all" || failed=$? # what comes after it can still be trained
+done
+train_recipe() { # RECIPE; to be put in the background
+    left=$((end - $(date +%s)))
+    [ "$left" -lt 30 ] || exec timeout "$left" python3 -m tiedlm train "$1" --precision bf16 \
+        --threads 1 --out "$out/$1-seed1"
+}
+all=
+for recipe in ptb-rhn-9-re ptb-rhn-9-real; do
+    train_recipe "$recipe" &
+    all="$all $!"
+done
+for one in $all; do
+    status=0
+    wait "$one" || status=$?
+    [ $status -eq 0 ] || [ $status -eq 124 ] || failed=$status # 124: the time is over
 done
 exit $failed

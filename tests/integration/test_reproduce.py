@@ -55,8 +55,26 @@ def test_gpu_runs_continues_after_a_failed_table_and_reports_it(tmp_path):
         python = 'echo "$*" >> asked\nexit $((3 * FAILS))'
         assert gpu_runs(tmp_path, python, FAILS=str(fails)).wait(timeout=60) == 3 * fails
         asked = (tmp_path / "asked").read_text().splitlines()
-        assert [line.split()[3] for line in asked] == ["table1", "table2", "table1", "table1"]
-        assert all("* --precision" in line and line.endswith("--out out") for line in asked)
+        tables, recipes = asked[:4], sorted(asked[4:])
+        assert [line.split()[3] for line in tables] == ["table1", "table2", "table1", "table1"]
+        assert all("* --precision" in line and line.endswith("--out out") for line in tables)
+        assert recipes == [
+            f"-m tiedlm train {name} --precision bf16 --threads 1 --out out/{name}-seed1"
+            for name in ("ptb-rhn-9-re", "ptb-rhn-9-real")
+        ]
+
+
+@needs_shell
+def test_gpu_runs_stops_the_recipes_when_the_time_is_over(tmp_path):
+    (tmp_path / "timeout").write_text('#!/bin/sh\nshift\nexec /usr/bin/timeout 1 "$@"\n')
+    (tmp_path / "timeout").chmod(0o755)
+    python = (
+        "[ $3 = reproduce ] && exit 0\n"
+        "trap 'echo > saved-$4; exit 0' TERM\nwhile :; do sleep 0.01; done"
+    )
+    assert gpu_runs(tmp_path, python).wait(timeout=60) == 0
+    saved = {path.name for path in tmp_path.glob("saved-*")}
+    assert saved == {"saved-ptb-rhn-9-re", "saved-ptb-rhn-9-real"}
 
 
 @needs_shell
