@@ -57,6 +57,7 @@ train_recipe() { # RECIPE; to be put in the background
     [ "$left" -lt 30 ] || exec timeout "$left" python3 -m tiedlm train "$1" --precision bf16 \
         --threads 1 --out "$out/$1-seed1"
 }
+export TIEDLM_GPU_SHARED_BY=2
 all=
 for recipe in ptb-rhn-9-re ptb-rhn-9-real; do
     train_recipe "$recipe" &

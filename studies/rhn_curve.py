@@ -30,20 +30,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
 from studies.harness import keep_table, kept_measurements, start, trained, training_parser
 from tiedlm.data import Corpus
-from tiedlm.evaluation.perplexity import evaluate
+from tiedlm.evaluation.perplexity import evaluate, perplexity
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import markdown_table
-from tiedlm.files import atomic_path
+from tiedlm.files import write_bytes
 from tiedlm.model import LanguageModel
 from tiedlm.training.build import build_model
+from tiedlm.training.run import put_tensors, read_tensors
 from tiedlm.training.run_files import read_metrics
 
 NAME = "rhn-curve"
@@ -213,12 +213,10 @@ def train_twin(
             progress = Progress(progress.rows, windows, total, state_BH)
             if windows % _SAVE_EVERY == 0:
                 _save(twin, progress, path)
-                ppl = math.exp(total / windows / twin.procedure.steps)
+                ppl = perplexity(total, windows * twin.procedure.steps)
                 print(f"twin  epoch {number}  window {windows}  ppl {ppl:.1f}", flush=True)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(twin.weights[name])
-        train_ppl = math.exp(progress.total / progress.windows / twin.procedure.steps)
+        put_tensors(twin.weights, model, path)
+        train_ppl = perplexity(progress.total, progress.windows * twin.procedure.steps)
         valid_ppl = evaluate(model, corpus.valid).perplexity
         progress = Progress([*progress.rows, {"train_ppl": train_ppl, "valid_ppl": valid_ppl}])
         _save(twin, progress, path)
@@ -231,14 +229,12 @@ def _save(twin: Twin, progress: Progress, path: Path) -> None:
     if progress.state_BH is not None:
         tensors["state"] = progress.state_BH
     place = {"rows": progress.rows, "windows": progress.windows, "total": progress.total}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {"place": json.dumps(place)})
+    write_bytes(path, save(tensors, {"place": json.dumps(place)}))
 
 
 def _load(twin: Twin, path: Path) -> Progress:
-    with safe_open(path, "pt") as file:
-        place = json.loads(file.metadata()["place"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors, metadata = read_tensors(path)
+    place = json.loads(metadata["place"])
     twin.generator.set_state(tensors.pop("generator"))
     state_BH = tensors.pop("state", None)
     with torch.no_grad():
@@ -279,8 +275,8 @@ def main() -> None:
     job = make_job(options)
     found = trained(NAME, {RECIPE: job}, [job], options)
     curve = [line for line in read_metrics(found[RECIPE].out) if "epoch" in line]
-    twin = kept_measurements(NAME, options).get("twin")
-    if twin is None:
+    twin = kept_measurements(NAME, options).get("twin", [])
+    if not options.show:
         corpus = job.settings.load_corpus()
         model = build_model(job.settings, corpus, resumes=False)
         half = options.precision == "bf16"

@@ -93,7 +93,7 @@ def _show_networks(as_json: bool) -> None:
         )
         return
     for name, options in found.items():
-        parts = [about(name)] * bool(about(name)) + ["no options"] * (not options)
-        print(name + (": " if parts else "") + "; ".join(parts))
+        facts = "; ".join(filter(None, (about(name), "" if options else "no options")))
+        print(f"{name}: {facts}" if facts else name)
         for option, default, text in options:
             print(f"  --option {option}={default:<{24 - len(option)}} {text}")
