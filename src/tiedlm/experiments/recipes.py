@@ -134,6 +134,19 @@ _TRANSFORMER_SMALL = Settings(
     epochs=30, patience=5,
 )  # fmt: skip
 
+# The strongest model that two cores train in an evening, at most three hours: our choice, by
+# validation (docs/experiments.md). It has 11.8M parameters on PTB. Adam replaces AWD-LSTM's SGD,
+# and dropout is weaker, as the training is short. Clip, AR, TAR and weight decay are for a loss
+# summed over 35 steps.
+_EVENING = Settings(
+    network="awd_lstm", d_embed=400, d_hidden=650, n_layers=3, tied=True, decoder_bias=True,
+    dropout_words=0.05, dropout_input=0.3, dropout_hidden=0.2, init_range=0.1,
+    options={"dropout_output": 0.35, "dropconnect": 0.3},
+    alpha=_GAMMA["ptb"] * _TEMPERATURE, temperature=_TEMPERATURE, target_grad=True,
+    ar=35, tar=17.5, batch_size=64, optimizer="adam", lr=4e-3, lr_min=4e-5, schedule="cosine",
+    warmup=400, clip=0.25 * 35, weight_decay=1.2e-6 * 35, epochs=25,
+)  # fmt: skip
+_EVENING_TEXTS = {"ptb-evening": {"data": "ptb"}, "evening": {"patience": 5}}
 
 # VD-RHN: Zilly et al. (2017) and the setting ptb_sota of rhn_train.py in their repository. Depth ->
 # width, tied and with a bias: 23.42M parameters at depth 9, 23.48M at 10, but 19.27M at 1: the
@@ -206,6 +219,8 @@ def _all_recipes() -> dict[str, Settings]:
     recipes |= {f"ptb-rhn-{depth}": _published_rhn(depth) for depth in RHN_WIDTHS}
     recipes |= {f"ptb-rhn-9{suffix}": _published_rhn(9, suffix) for suffix in TIED}
     recipes |= _variants("rhn", _RHN_SMALL, _GAMMA["ptb"])
+    for name, changes in _EVENING_TEXTS.items():
+        recipes[name] = _EVENING.replace(recipe=name, **changes)
     recipes |= _variants("gru", _GRU_SMALL, _GAMMA["ptb"])
     return recipes | _variants("demo", _DEMO, _GAMMA["ptb"])
 

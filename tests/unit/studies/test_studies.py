@@ -21,7 +21,7 @@ from tiedlm.training.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 STUDIES = [
-    "adaptation", "bf16", "bias", "data_size", "depth", "evaluation_methods", "evening",
+    "adaptation", "bf16", "bias", "data_size", "defaults", "depth", "evaluation_methods", "evening",
     "high_temperature", "keep", "monte_carlo", "networks", "noise", "pieces", "quadratic",
     "reproduction", "rhn_curve", "semantic", "strength", "target_grad",
 ]  # fmt: skip

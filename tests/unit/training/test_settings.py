@@ -82,6 +82,20 @@ def test_awd_lstm_for_ones_own_text_is_there_as_each_variant(suffix, tied, augme
     assert recipe.patience > recipe.average_trigger, "averaging begins before the run ends"
 
 
+def test_the_evenings_recipe_has_under_14_million_parameters_on_penn_treebank():
+    recipe = get_recipe("ptb-evening")
+    words = 10_000 * 400 + 10_000
+    layers = [(400, 650), (650, 650), (650, 400)]
+    found = model_config(recipe, 10_000).num_params()
+    assert found == words + sum(4 * w * (d + w + 2) for d, w in layers) == 11_813_600
+
+
+def test_the_evenings_recipe_is_the_same_for_ones_own_text():
+    recipe, own = get_recipe("ptb-evening"), get_recipe("evening")
+    assert own.data == ""
+    assert own.replace(recipe="ptb-evening", data="ptb", patience=None) == recipe
+
+
 def test_large_schedule_decays_after_the_first_epoch():
     large = get_recipe("ptb-large")
     assert [large.lr_at(e) for e in (1, 2, 3)] == pytest.approx([1, 0.97, 0.97**2])
