@@ -111,7 +111,7 @@ class DynamicReader:
     def read(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return ``(hidden_TH, targets_T, nll_GT)`` of the next segments, G temperatures."""
         length = self.adapter.settings.segment
-        segments, nll = [], []
+        hidden, targets, nll = [], [], []
         for _ in range(max(1, PART_WORDS // length)):
             stop = min(self.position + length, len(self.text) - 1)
             if stop == self.position:
@@ -119,11 +119,11 @@ class DynamicReader:
             rows = slice(self.position, stop)
             segment = self.adapter.read(self.text[rows], self.text[1:][rows])
             nll.append(_tempered_losses(segment, self.temperatures))
-            # The probabilities (T, V) are not needed again, and take most of the memory.
-            segments.append(segment._replace(log_p_TV=segment.log_p_TV[:0]))
+            # The probabilities (T, V) are not kept: they would take most of the memory.
+            hidden.append(segment.hidden_TH)
+            targets.append(segment.targets_T)
             self.position = stop
-        hidden_TH, targets_T, _ = (torch.cat(parts) for parts in zip(*segments, strict=True))
-        return hidden_TH, targets_T, torch.cat(nll, dim=1)
+        return torch.cat(hidden), torch.cat(targets), torch.cat(nll, dim=1)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what :meth:`restore` needs."""

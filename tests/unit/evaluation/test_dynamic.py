@@ -1,6 +1,7 @@
 """Both commands adapt alike; where a rate is too large, rounding grows as any small change does."""
 
 import copy
+import weakref
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from tiedlm import LanguageModel, ModelConfig
 from tiedlm.evaluation import Dynamic, Methods, method_losses
+from tiedlm.evaluation.dynamic import Adapter
 from tiedlm.scoring.methods import Member, score_with_methods
 from tiedlm.scoring.sentence import Sentence
 
@@ -52,3 +54,20 @@ def test_a_small_change_grows_where_the_rate_is_too_large(model, lr, grows):
     change = np.abs(evaluated(other, lr) - evaluated(model, lr))
     assert change[:25].max() < 1e-4
     assert (change[25:].max() > 1e-2) == grows
+
+
+def test_the_probabilities_of_a_segment_are_freed_when_the_next_one_is_read(model, monkeypatch):
+    """All segments of a part together would hold 256 distributions."""
+    read, arrays, held = Adapter.read, [], []
+
+    def watched(self, *words):
+        held.append(sum(array() is not None for array in arrays))
+        segment = read(self, *words)
+        array = segment.log_p_TV.numpy().copy()
+        arrays.append(weakref.ref(array))
+        return segment._replace(log_p_TV=torch.from_numpy(array))
+
+    monkeypatch.setattr(Adapter, "read", watched)
+    evaluated(model, STABLE)
+    assert len(held) == 120
+    assert max(held) <= 1
