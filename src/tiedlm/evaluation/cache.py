@@ -26,6 +26,8 @@ import torch
 from torch import Tensor
 
 QUERIES = 256  # words whose cache probabilities are computed at once
+MOST_WORDS = 2**31
+MOST_THETA = 1e30  # a 32-bit float holds its product with a similarity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +54,10 @@ class Cache:
     weight: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.words < 1:
-            raise ValueError(f"words: expected at least 1, got {self.words}")
-        if not 0 <= self.theta < math.inf:
-            raise ValueError(f"theta: expected 0 or more, got {self.theta}")
+        if not 1 <= self.words <= MOST_WORDS:
+            raise ValueError(f"words: expected 1 to {MOST_WORDS}, got {self.words}")
+        if not 0 <= self.theta <= MOST_THETA:
+            raise ValueError(f"theta: expected 0 <= theta <= {MOST_THETA:g}, got {self.theta}")
         if not 0 <= self.weight < 1:
             raise ValueError(f"weight: expected 0 <= lambda < 1, got {self.weight}")
 

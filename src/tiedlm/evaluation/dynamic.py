@@ -51,6 +51,7 @@ FEWEST = 50  # a mean over fewer words does not show divergence
 # Divergence means that the mean loss is this far above the loss of guessing, in nats per word.
 # Without a margin, text unlike the training text would count as divergence, too.
 MARGIN = 3.0
+LARGEST = 3e38  # a 32-bit float holds it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ class Dynamic:
     def __post_init__(self) -> None:
         if self.rule not in ("rms", "sgd"):
             raise ValueError(f"rule: expected 'rms' or 'sgd', got {self.rule!r}")
-        if not 0 < self.lr < math.inf:
+        if not 0 < self.lr <= LARGEST:
             raise ValueError(f"lr: expected a positive number, got {self.lr}")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay: expected 0 <= decay <= 1, got {self.decay}")

@@ -1,5 +1,6 @@
 """Settings are fitted on validation, each trial is logged, and a search goes on."""
 
+import copy
 import json
 import math
 
@@ -123,18 +124,32 @@ def test_a_search_that_was_killed_runs_no_trial_twice(model, tmp_path):
     ("kind", "settings", "message"),
     [
         (Dynamic, {"lr": 0}, "lr: expected a positive number, got 0"),
+        (Dynamic, {"lr": 1e39}, r"lr: expected a positive number, got 1e\+39"),
         (Dynamic, {"rule": "adam"}, "rule: expected 'rms' or 'sgd', got 'adam'"),
         (Dynamic, {"decay": 2}, "decay: expected 0 <= decay <= 1, got 2"),
         (Dynamic, {"epsilon": 0}, "epsilon: expected a positive number"),
         (Dynamic, {"segment": 0}, "segment: expected at least 1"),
-        (Cache, {"words": 0}, "words: expected at least 1, got 0"),
-        (Cache, {"theta": -1}, "theta: expected 0 or more, got -1"),
+        (Cache, {"words": 0}, "words: expected 1 to 2147483648, got 0"),
+        (Cache, {"words": 10**20}, "words: expected 1 to 2147483648, got 10+$"),
+        (Cache, {"theta": -1}, r"theta: expected 0 <= theta <= 1e\+30, got -1"),
+        (Cache, {"theta": 1e39}, r"theta: expected 0 <= theta <= 1e\+30, got 1e\+39"),
         (Cache, {"weight": 1}, "weight: expected 0 <= lambda < 1, got 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(kind, settings, message):
     with pytest.raises(ValueError, match=message):
         kind(**settings)
+
+
+def test_the_largest_settings_overflow_no_32_bit_number(model):
+    low = copy.deepcopy(model).float()
+    whole, huge = (
+        method_losses(low, IDS, Methods(cache=Cache(words=words))) for words in (len(IDS), 2**31)
+    )
+    assert (whole == huge).all()
+    assert np.isfinite(method_losses(low, IDS, Methods(cache=Cache(theta=1e30)))).all()
+    with pytest.raises(Diverged):
+        method_losses(low, IDS, Methods(dynamic=Dynamic(rule="sgd", lr=3e38)))
 
 
 def test_statistics_of_another_model_are_refused(model):
