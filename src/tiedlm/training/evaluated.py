@@ -24,11 +24,12 @@ from tiedlm.evaluation.monte_carlo import monte_carlo_losses
 from tiedlm.evaluation.temperature import with_temperature
 from tiedlm.evaluation.tuning import TrialLog, no_progress
 from tiedlm.evaluation.unfinished import Pass, Unfinished, never, text_digest
-from tiedlm.files import write_bytes
+from tiedlm.files import read_json, write_bytes
 from tiedlm.model import LanguageModel
 from tiedlm.training.method_request import Request
-from tiedlm.training.run import read_tensors
-from tiedlm.training.tuned import LOG, RMS, UNFINISHED, Tuned, weights_digest
+from tiedlm.training.run import digest_of, read_tensors
+from tiedlm.training.run_files import CONFIG
+from tiedlm.training.tuned import LOG, RMS, UNFINISHED, Tuned
 
 
 @dataclass
@@ -58,8 +59,8 @@ class Evaluated:
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 of the weights."""
-        return weights_digest(self.folder)
+        """The SHA-256 of the loaded weights; training may have replaced their file since."""
+        return digest_of(self.model, read_json(self.folder / CONFIG).get("id", ""))
 
     @cached_property
     def tuned(self) -> Tuned:

@@ -37,11 +37,20 @@ def save_weights(model: LanguageModel, path: Path, run_id: str = "") -> None:
 
     The SHA-256 in the file covers the run's id, too, so that another run's file is noticed.
     """
-    tensors = {
-        name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
-    }
+    tensors = _tensors(model)
     # One key only: the library writes several in an order that changes from call to call.
     write_bytes(path, save_tensors(tensors, metadata={"sha256": _digest(tensors, run_id)}))
+
+
+def digest_of(model: LanguageModel, run_id: str = "") -> str:
+    """Return the SHA-256 that :func:`save_weights` writes for a model."""
+    return _digest(_tensors(model), run_id)
+
+
+def _tensors(model: LanguageModel) -> dict[str, Tensor]:
+    return {
+        name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
+    }
 
 
 def _digest(tensors: Mapping[str, Tensor], run_id: str) -> str:

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tiedlm.errors import UserError
-from tiedlm.files import read_json, reading, write_json
-from tiedlm.json_text import parse_json
-from tiedlm.training.run_files import WEIGHTS
+from tiedlm.files import read_json, write_json
 
 TUNED = "tuned.json"
 LOG = "tuning.jsonl"
@@ -22,28 +20,12 @@ RMS = "gradient_rms.safetensors"
 UNFINISHED = "unfinished"
 
 
-def weights_digest(folder: Path) -> str:
-    """Return the SHA-256 that a run's weights file names; it covers the run's id.
-
-    Raises:
-        UserError: if the file is missing or damaged.
-    """
-    path = folder / WEIGHTS
-    with reading(path), path.open("rb") as file:
-        try:
-            size = int.from_bytes(file.read(8), "little")
-            header = parse_json(file.read(min(size, 2**24)).decode(), str(path))
-            return str(header["__metadata__"]["sha256"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged; restore it or train again") from error
-
-
 class Tuned:
     """The settings that were fitted for a run.
 
     Args:
         folder: the run folder.
-        digest: from :func:`weights_digest`.
+        digest: the SHA-256 of the weights, as :func:`tiedlm.training.run.digest_of` returns it.
 
     Attributes:
         is_stale: whether the folder has settings for other weights, which are not used.

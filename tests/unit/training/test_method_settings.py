@@ -1,0 +1,43 @@
+"""Settings that were fitted for a run are kept beside it, and belong to its weights."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tiedlm import LanguageModel, ModelConfig
+from tiedlm.training.evaluated import Evaluated
+from tiedlm.training.method_request import Request
+from tiedlm.training.method_settings import find_settings
+from tiedlm.training.run import digest_of, save_weights
+
+V = 9
+
+
+class Text:
+    """A corpus of which only the validation text is read."""
+
+    valid = np.tile(np.random.default_rng(0).integers(0, V, size=40), 4)
+
+
+def model(seed=0):
+    torch.manual_seed(seed)
+    return LanguageModel(ModelConfig(vocab_size=V, d_embed=6, d_hidden=6, n_layers=1)).eval()
+
+
+@pytest.fixture
+def run(tmp_path):
+    own = model()
+    save_weights(own, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("{}")
+    return Evaluated(tmp_path, own, Text)
+
+
+def test_a_fit_is_kept_for_the_weights_that_were_loaded(run):
+    """Training may save better weights between the load and the fit."""
+    other = model(seed=1)
+    save_weights(other, run.folder / "model.safetensors")
+    find_settings(run, Request(temperature="fit"))
+    assert json.loads((run.folder / "tuned.json").read_text())["weights"] == digest_of(run.model)
+    assert Evaluated(run.folder, other, Text).tuned.is_stale
