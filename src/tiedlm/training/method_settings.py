@@ -13,8 +13,8 @@ With ``--temperature fit`` the temperature is fitted when it is needed.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,8 @@ from tiedlm.training.method_request import (
 )
 from tiedlm.training.tuned import LOG
 
+T = TypeVar("T")
+
 FIT_WORDS = 250_000  # most words of validation for a temperature, a cache and a mixture
 SEARCH_WORDS = 30_000  # most for a trial of dynamic evaluation, as in dynamiceval.py --gridfast
 
@@ -61,7 +63,10 @@ def find_settings(run: Evaluated, request: Request) -> Resolved:
         known = entry
         if known is None and dynamic is None:  # the cache comes after the temperature
             known = run.tuned.get(dataclasses.replace(request, cache=None).key())
-        temperature = known["temperature"] if known else _temperature(run, request, dynamic)
+        if known is None:
+            temperature = _temperature(run, request, dynamic)
+        else:
+            temperature = _kept(run, known, "temperature", float)
     elif request.temperature is not None:
         temperature, sources["temperature"] = request.temperature, GIVEN
     methods = Methods(dynamic=dynamic, temperature=temperature, cache=cache)
@@ -79,13 +84,26 @@ def _settings(
         source = GIVEN
     if source != GIVEN:
         alone = run.tuned.get(request.alone(method).key())
-        if entry is not None:
-            values, source = dict(entry[method]), FITTED
-        elif alone is not None:
-            values, source = dict(alone[method]), ALONE
+        known = alone if entry is None else entry
+        if known is not None:
+            kind = type(start)
+            values = dataclasses.asdict(_kept(run, known, method, lambda found: kind(**found)))
+            source = ALONE if entry is None else FITTED
         chosen = [name for name in given if name != "rule"]
         source += "".join(f", {name} given" for name in chosen)
     return values | dict(given), source
+
+
+def _kept(run: Evaluated, entry: Mapping[str, Any], name: str, kind: Callable[[Any], T]) -> T:
+    """Return a value of an entry of ``tuned.json``.
+
+    Raises:
+        UserError: if the file was changed to have another value there.
+    """
+    try:
+        return kind(entry[name])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{run.tuned.path} is damaged; delete it and give --tune again") from error
 
 
 def _temperature(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tiedlm import LanguageModel, ModelConfig
+from tiedlm.errors import UserError
 from tiedlm.training.evaluated import Evaluated
 from tiedlm.training.method_request import Request
 from tiedlm.training.method_settings import find_settings
@@ -32,6 +33,21 @@ def run(tmp_path):
     save_weights(own, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text("{}")
     return Evaluated(tmp_path, own, Text)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{}, {"cache": None}, {"cache": {"words": "many"}}, {"cache": {"words": 9, "weight": 3}},
+     {"cache": {"words": 9}, "temperature": "hot"}],
+    ids=str,
+)  # fmt: skip
+def test_kept_settings_that_are_no_settings_are_one_line(run, entry):
+    request = Request(cache={}, temperature="fit")
+    content = {"weights": digest_of(run.model), "tuned": {request.key(): entry}}
+    path = run.folder / "tuned.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"tuned\.json is damaged; delete it and give --tune"):
+        find_settings(run, request)
 
 
 def test_a_fit_is_kept_for_the_weights_that_were_loaded(run):
