@@ -10,6 +10,7 @@ log is not run again. So an interrupted search continues.
   through the best three.
 * Cache: 100, 500 and 2,000 words and twelve values of theta, computed in one pass. Theta is scaled
   by the mean square of the hidden states. Lambda is fitted for each by expectation maximisation.
+  A setting that is given is kept, and the others are the best with it.
 """
 
 from __future__ import annotations
@@ -197,6 +198,7 @@ class Tuner:
         *,
         words: int | None = None,
         theta: float | None = None,
+        weight: float | None = None,
     ) -> tuple[Cache, float]:
         """Return the best settings of a cache, and their mean loss.
 
@@ -205,6 +207,7 @@ class Tuner:
             temperature: of the model's probabilities.
             words: the number of words; None tries several.
             theta: theta; None tries several values.
+            weight: lambda; None fits it for each number of words and each theta.
 
         Raises:
             ValueError: if the cache is longer than the text.
@@ -219,13 +222,15 @@ class Tuner:
             "method": "cache", **_dynamic_key(dynamic), "temperature": temperature,
             "cache_words": lengths, "theta": theta,
         }  # fmt: skip
+        if weight is not None:
+            trial["weight"] = weight
 
         def run() -> dict[str, Any]:
             thetas = self._thetas() if theta is None else (theta,)
             look = Look(dynamic, (temperature,), tuple((n, thetas) for n in lengths))
             rows = self._read(trial, "cache", look, _with_caches)
             tried = [
-                _cache_outcome(rows[0], row, n, value)
+                _cache_outcome(rows[0], row, n, value, weight)
                 for row, (n, value) in zip(
                     rows[1:], ((n, value) for n in lengths for value in thetas), strict=True
                 )
@@ -283,11 +288,16 @@ def temperature_outcome(losses_GN: npt.NDArray[np.floating]) -> dict[str, Any]:
 
 
 def _cache_outcome(
-    nll_N: npt.NDArray[np.float32], log_cache_N: npt.NDArray[np.float32], words: int, theta: float
+    nll_N: npt.NDArray[np.float32],
+    log_cache_N: npt.NDArray[np.float32],
+    words: int,
+    theta: float,
+    weight: float | None,
 ) -> dict[str, Any]:
-    """Fit lambda; return the settings and their loss."""
+    """Fit lambda unless it is given; return the settings and their loss."""
     losses_2N = np.stack([nll_N, -log_cache_N])
-    weight = min(round(float(fit_weights(losses_2N)[1]), 4), 0.9999)
+    if weight is None:
+        weight = min(round(float(fit_weights(losses_2N)[1]), 4), 0.9999)
     losses_N = mixture_losses(losses_2N, [1 - weight, weight])
     return {"words": words, "theta": theta, "weight": weight, **_mean_loss(losses_N)}
 

@@ -199,10 +199,8 @@ def _tuned_cache(
         raise UserError(
             f"--cache-words {fewest}: the validation text has only {len(ids):,} words; take fewer"
         )
-    found, _ = _tuner(run, ids, dynamic).cache(
-        dynamic, temperature, words=given.get("words"), theta=given.get("theta")
-    )
-    return dataclasses.replace(found, **given)
+    found, _ = _tuner(run, ids, dynamic).cache(dynamic, temperature, **given)
+    return found
 
 
 def _is_fitted(request: Request) -> bool:

@@ -1,6 +1,7 @@
 """Settings are fitted on validation, each trial is logged, and a search goes on."""
 
 import copy
+import dataclasses
 import json
 import math
 
@@ -70,6 +71,18 @@ def test_the_fitted_cache_has_the_loss_that_the_log_says_and_is_the_best_of_it(m
     assert loss == pytest.approx(found, abs=1e-6)
     assert loss == min(one["loss"] for one in log.lines[0]["outcome"]["tried"])
     assert loss < method_losses(model, IDS, Methods(temperature=1.2)).mean()
+
+
+def test_the_fitted_cache_is_the_best_with_the_weight_that_is_given(model, monkeypatch):
+    monkeypatch.setattr(tuning, "CACHE_WORDS", (10, 60))
+    tuner = Tuner(model, IDS)
+    free, _ = tuner.cache()
+    found, loss = tuner.cache(weight=0.02)
+    assert found.weight == 0.02
+    assert found.theta > free.theta  # a small share is best given to the likeliest words
+    for cache in (found, dataclasses.replace(free, weight=0.02)):
+        losses = method_losses(model, IDS, Methods(cache=cache))
+        assert loss <= losses.mean() + 1e-6
 
 
 def test_the_search_of_dynamic_evaluation_ends_at_the_best_trial(model):
