@@ -153,6 +153,21 @@ def test_monte_carlo_dropout_takes_a_temperature(capsys, folder):
     assert fitted["perplexity"] <= plain["perplexity"] + 1e-3
 
 
+def test_the_masks_of_each_run_of_a_mixture_last_for_its_own_bptt(capsys, folder):
+    path = folder / "b" / "config.json"
+    config = json.loads(path.read_text())
+    config["settings"]["bptt"] = 9
+    path.write_text(json.dumps(config))
+    perplexity(capsys, folder / "a", "--mc=2", "--mix", folder / "b")
+    members = [
+        json.loads(line)["trial"]["members"]
+        for line in (folder / "a" / "tuning.jsonl").read_text().splitlines()
+    ]
+    assert [key for _, key, _ in members[0]] == [
+        f"mc 2 window={window} seed=1" for window in (5, 9)
+    ]
+
+
 def test_a_temperature_that_was_fitted_with_a_cache_needs_no_text_later(capsys, folder, corpus):
     flags = ["--temperature=fit", "--cache", "--cache-words=9"]
     assert run(capsys, "evaluate", folder / "a", *flags)[0] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -133,20 +134,21 @@ def _with_methods(
     with evaluated(run) as shared:
         runs = [Evaluated(run, model, lambda: corpus, **shared)]
         runs += load_mix(runs[0], flags.mix, device, **shared)
+        # The masks of --mc last for each run's own --bptt.
+        requests = [replace(request, window=Settings.of_run(one.folder).bptt) for one in runs]
         if tune:
-            resolved = [fit_settings(one, request, tune_words) for one in runs]
+            resolved = [fit_settings(*one, tune_words) for one in zip(runs, requests, strict=True)]
         else:
-            resolved = [find_settings(one, request) for one in runs]
+            resolved = [find_settings(*one) for one in zip(runs, requests, strict=True)]
         said = {"methods": as_json(resolved[0])}
         weights, source = [1.0], ""
         if len(runs) > 1:
-            requests = [request] * len(runs)
             weights, source = mixture_weights(runs, requests, resolved, tune_words)
         names = [str(one.folder) for one in runs]
         passes = [
-            one.as_pass(ids, request, settings.methods, f"{name} ({number} of {len(runs)})")
-            for number, (one, name, settings) in enumerate(
-                zip(runs, names, resolved, strict=True), start=1
+            one.as_pass(ids, own, settings.methods, f"{name} ({number} of {len(runs)})")
+            for number, (one, own, name, settings) in enumerate(
+                zip(runs, requests, names, resolved, strict=True), start=1
             )
         ]
         losses = np.stack(read_passes(passes))
