@@ -146,7 +146,10 @@ _EVENING = Settings(
     ar=35, tar=17.5, batch_size=64, optimizer="adam", lr=4e-3, lr_min=4e-5, schedule="cosine",
     warmup=400, clip=0.25 * 35, weight_decay=1.2e-6 * 35, epochs=25,
 )  # fmt: skip
-_EVENING_TEXTS = {"ptb-evening": {"data": "ptb"}, "evening": {"patience": 5}}
+_EVENING_TEXTS: dict[str, dict[str, Any]] = {
+    "ptb-evening": {"data": "ptb"},
+    "evening": {"patience": 5},
+}
 
 # VD-RHN: Zilly et al. (2017) and the setting ptb_sota of rhn_train.py in their repository. Depth ->
 # width, tied and with a bias: 23.42M parameters at depth 9, 23.48M at 10, but 19.27M at 1: the
