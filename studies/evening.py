@@ -3,7 +3,8 @@
 Searches around one set of settings, a change at a time: an AWD-LSTM with reused embeddings and the
 augmented loss on Penn Treebank. To afford the search, the models are smaller and train for fewer
 epochs than an evening allows: 8 to 9 million parameters, 10 epochs. Short trainings prefer less
-dropout than long ones, which the choice has to allow for.
+dropout than long ones. So the last step is with whole evenings: the recipe `ptb-evening` on both
+cores, and what was tried instead of it.
 
 Only validation decides, and the table has no test perplexities. The same command resumes what was
 stopped. Each time it prints the table of the finished runs and writes it to results/.
@@ -18,6 +19,7 @@ from typing import Any
 
 from studies.harness import add_parts, keep_table, start, trained_or_kept, training_parser
 from tiedlm.experiments.parallel import Job
+from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import markdown_table
 from tiedlm.files import read_json
 from tiedlm.training.run_files import RESULT
@@ -61,11 +63,19 @@ TRIALS: dict[str, dict[str, Any]] = {  # the most telling first
              "dropout_words": 0.0, "dropout_input": 0.4, "dropout_hidden": 0.4, "ar": 0, "tar": 0},
 }  # fmt: skip
 
+EVENING = get_recipe("ptb-evening").replace(threads=2)
+EVENINGS: dict[str, dict[str, Any]] = {  # patience and lr_decay have no effect there
+    "evening-25": {"epochs": 25, "patience": 40, "lr_decay": 1.0},
+}
+
 
 def make_job(trial: str, options: argparse.Namespace) -> Job:
-    """Return the run of a trial."""
-    settings = BASE.replace(**TRIALS[trial], precision=options.precision)
-    return Job(settings, options.out / trial)
+    """Return the run of a trial or of a whole evening."""
+    if trial in EVENINGS:
+        settings = EVENING.replace(**EVENINGS[trial])
+    else:
+        settings = BASE.replace(**TRIALS[trial])
+    return Job(settings.replace(precision=options.precision), options.out / trial)
 
 
 def table(found: dict[str, Job]) -> str:
@@ -74,19 +84,22 @@ def table(found: dict[str, Job]) -> str:
     body = [
         (
             name, f"{result['valid_ppl']:.2f}", f"{result['parameters']:,}",
+            str(found[name].settings.epochs), str(found[name].settings.threads),
             f"{result['seconds'] / 3600:.2f}",
         )
         for name, result in sorted(results.items(), key=lambda item: item[1]["valid_ppl"])
     ]  # fmt: skip
-    return markdown_table(("trial", "validation", "parameters", "hours on one core"), body)
+    return markdown_table(
+        ("trial", "validation", "parameters", "epochs", "cores", "hours on them"), body
+    )
 
 
 def main() -> None:
     """Train the missing trials, print the table of the finished ones and write it."""
     parser = training_parser(NAME, __doc__, seeds=None, precision=True, show=True)
-    add_parts(parser, trials=TRIALS)
+    add_parts(parser, trials=[*TRIALS, *EVENINGS])
     options = parser.parse_args()
-    jobs = {name: make_job(name, options) for name in TRIALS}
+    jobs = {name: make_job(name, options) for name in [*TRIALS, *EVENINGS]}
     found = trained_or_kept(NAME, jobs, options.trials, options)
     keep_table(NAME, [job.out for job in found.values()], options, table(found))
 

@@ -16,6 +16,15 @@ def jobs(tmp_path):
     return {name: evening.make_job(name, options) for name in evening.TRIALS}
 
 
+def test_whole_evenings_are_the_recipe_but_for_what_they_name(tmp_path):
+    options = Namespace(out=tmp_path, precision="bf16")
+    for name, changes in evening.EVENINGS.items():
+        settings = evening.make_job(name, options).settings
+        assert settings == evening.EVENING.replace(precision="bf16", **changes)
+        assert model_config(settings, 10_000).num_params() < 14e6
+        assert settings.data == "ptb"
+
+
 def test_every_trial_differs_from_the_base_and_is_as_small_as_said(jobs):
     base = jobs["base"].settings
     for name, job in jobs.items():
@@ -51,6 +60,6 @@ def test_the_table_has_validation_only_and_the_best_first(jobs):
     head, _, *rows = evening.table(found).splitlines()
     assert "test" not in head
     assert rows == [
-        "| adam | 74.00 | 7,859,600 | 0.50 |",
-        "| base | 75.00 | 7,859,600 | 0.50 |",
+        "| adam | 74.00 | 7,859,600 | 10 | 1 | 0.50 |",
+        "| base | 75.00 | 7,859,600 | 10 | 1 | 0.50 |",
     ]
