@@ -66,7 +66,11 @@ TRIALS: dict[str, dict[str, Any]] = {  # the most telling first
 EVENING = get_recipe("ptb-evening").replace(threads=2)
 EVENINGS: dict[str, dict[str, Any]] = {  # patience and lr_decay have no effect there
     "evening-25": {"epochs": 25, "patience": 40, "lr_decay": 1.0},
-}
+    "evening-34": {
+        "epochs": 34, "dropout_words": 0.1, "dropout_input": 0.4, "dropout_hidden": 0.25,
+        "options": {"dropout_output": 0.4, "dropconnect": 0.45},
+    },
+}  # fmt: skip
 
 
 def make_job(trial: str, options: argparse.Namespace) -> Job:
