@@ -17,6 +17,7 @@ import itertools
 from typing import Any
 
 from studies.harness import add_parts, keep_table, start, trained_or_kept, training_parser
+from studies.pages.appendix import percent
 from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.recipes import get_recipe
 from tiedlm.experiments.reproduce import markdown_table
@@ -87,15 +88,18 @@ def _cell(result: dict[str, Any] | None, base: dict[str, Any] | None) -> str:
     text = f"{result['valid_ppl']:.2f}"
     if base is None:
         return text
-    return f"{text} ({100 * (result['valid_ppl'] / base['valid_ppl'] - 1):+.1f}%)"
+    return f"{text} ({percent(result['valid_ppl'] / base['valid_ppl'])})"
 
 
 def _verdict(recipe: str, change: str, results: dict[Cell, dict[str, Any]]) -> str:
-    cells = [(recipe, text, which) for text in TEXTS for which in (change, "recipe")]
-    if change == "recipe" or not results.keys() >= set(cells):
+    helps = [
+        results[recipe, text, change]["valid_ppl"] < results[recipe, text, "recipe"]["valid_ppl"]
+        for text in TEXTS
+        if {(recipe, text, change), (recipe, text, "recipe")} <= results.keys()
+    ]
+    if change == "recipe" or len(helps) < len(TEXTS):
         return "-"
-    own, base = ([results[cell]["valid_ppl"] for cell in cells[first::2]] for first in (0, 1))
-    return "yes" if all(o < b for o, b in zip(own, base, strict=True)) else "no"
+    return "yes" if all(helps) else "no"
 
 
 def main() -> None:

@@ -71,15 +71,14 @@ EVENINGS: dict[str, dict[str, Any]] = {  # patience and lr_decay have no effect 
         "options": {"dropout_output": 0.4, "dropconnect": 0.45},
     },
 }  # fmt: skip
+ALL = {name: BASE.replace(**changes) for name, changes in TRIALS.items()} | {
+    name: EVENING.replace(**changes) for name, changes in EVENINGS.items()
+}
 
 
 def make_job(trial: str, options: argparse.Namespace) -> Job:
     """Return the run of a trial or of a whole evening."""
-    if trial in EVENINGS:
-        settings = EVENING.replace(**EVENINGS[trial])
-    else:
-        settings = BASE.replace(**TRIALS[trial])
-    return Job(settings.replace(precision=options.precision), options.out / trial)
+    return Job(ALL[trial].replace(precision=options.precision), options.out / trial)
 
 
 def table(found: dict[str, Job]) -> str:
@@ -101,9 +100,9 @@ def table(found: dict[str, Job]) -> str:
 def main() -> None:
     """Train the missing trials, print the table of the finished ones and write it."""
     parser = training_parser(NAME, __doc__, seeds=None, precision=True, show=True)
-    add_parts(parser, trials=[*TRIALS, *EVENINGS])
+    add_parts(parser, trials=ALL)
     options = parser.parse_args()
-    jobs = {name: make_job(name, options) for name in [*TRIALS, *EVENINGS]}
+    jobs = {name: make_job(name, options) for name in ALL}
     found = trained_or_kept(NAME, jobs, options.trials, options)
     keep_table(NAME, [job.out for job in found.values()], options, table(found))
 

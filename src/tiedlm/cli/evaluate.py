@@ -81,7 +81,7 @@ def evaluate(
     seed = 1 if seed is None else seed
     model, vocabulary = load_model(run, device)
     settings = Settings.of_run(run)
-    request = request_of(flags, samples=mc, window=settings.bptt, seed=seed)
+    request = request_of(flags, samples=mc, seed=seed)
     corpus = load_run_corpus(run, settings, data, vocabulary)
     ids, unk_id = getattr(corpus, split), corpus.vocabulary.unk_id
     found: dict[str, Any] = {"run": str(run), "corpus": corpus.name, "split": split}

@@ -94,10 +94,8 @@ class MethodFlags(TemperatureFlags):
         return found + ["--mix"] * (self.mix is not None)
 
 
-def request_of(
-    flags: TemperatureFlags, *, samples: int | None = None, window: int = 35, seed: int = 1
-) -> Request:
-    """Return the request that the flags make.
+def request_of(flags: TemperatureFlags, *, samples: int | None = None, seed: int = 1) -> Request:
+    """Return the request that the flags make; its ``window`` is left to the caller.
 
     Raises:
         UserError: for a value that is out of range, or a flag without its method.
@@ -124,7 +122,7 @@ def request_of(
             )
             raise UserError(f"{method} and --mc: {why}; leave one out")
     temperature = _temperature(flags.temperature)
-    return Request(dynamic, temperature, cache, samples, window, seed)
+    return Request(dynamic, temperature, cache, samples=samples, seed=seed)
 
 
 def _given(flags: MethodFlags, method: str, names: Sequence[str]) -> dict[str, Any] | None:
