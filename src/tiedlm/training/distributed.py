@@ -66,15 +66,15 @@ class Ranks:
         return streams.chunk(self.world)[self.rank] if self.world > 1 else streams
 
     def wrap(
-        self, objective: nn.Module, device: torch.device, learns_start: bool = False
+        self, objective: nn.Module, device: torch.device, leaves_out: bool = False
     ) -> nn.Module:
         """Return a module whose backward pass averages gradients over the ranks.
 
         Args:
             objective: the module.
             device: where it is.
-            learns_start: whether the initial state has parameters. A window that carries a state
-                does not use them.
+            leaves_out: whether a window may leave some parameters without a gradient. Finding them
+                takes time in every window.
         """
         if self.world == 1:
             return objective
@@ -87,7 +87,7 @@ class Ranks:
                 device_ids=ids,
                 # The buffers have the rows of the soft targets, which every rank computes alike.
                 broadcast_buffers=False,
-                find_unused_parameters=learns_start,
+                find_unused_parameters=leaves_out,
             )
 
     def sum(self, values: Sequence[float], device: torch.device) -> list[float]:

@@ -57,8 +57,10 @@ class Updater:
         self.ranks = ranks
         self.device = device
         self.model = objective.model
-        learns_start = any(part.requires_grad for part in self.model.initial_state(1))
-        self.objective: nn.Module = ranks.wrap(objective, device, learns_start)
+        # A network of the user's own may leave parameters out, such as a learned initial state in
+        # windows that carry a state.
+        is_own = not type(self.model.network).__module__.startswith("tiedlm.")
+        self.objective: nn.Module = ranks.wrap(objective, device, leaves_out=is_own)
         self.optimizer = make_optimizer(self.model, settings)
         self.lr = settings.lr
         self.average: AveragedModel | None = None

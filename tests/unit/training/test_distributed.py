@@ -52,13 +52,20 @@ def test_processes_that_cannot_have_a_gpu_each_get_one_line(
         pass
 
 
-def test_a_learned_initial_state_is_trained_by_several_processes(own_networks):
-    register("learns_start")(StartingGRU)
+class WithoutUse(StartingGRU):
+    """A network with a parameter that no window uses."""
+
+    learned = False
+
+
+@pytest.mark.parametrize("network", [StartingGRU, WithoutUse])
+def test_parameters_that_a_window_leaves_out_are_no_trouble(own_networks, network):
+    register("leaves_out")(network)
 
     def trained(ranks):
         torch.manual_seed(0)
-        settings = Settings(network="learns_start", bptt=5)
-        config = ModelConfig(network="learns_start", vocab_size=9, d_embed=4, d_hidden=4)
+        settings = Settings(network="leaves_out", bptt=5)
+        config = ModelConfig(network="leaves_out", vocab_size=9, d_embed=4, d_hidden=4)
         objective = Objective(LanguageModel(config), settings)
         made = Updater(objective, settings, ranks, torch.device("cpu"))
         tokens, state = torch.randint(9, (2, 16)), None
