@@ -38,8 +38,8 @@ def _of_evening(*names: str) -> dict[str, Any]:
 
 
 # Batches are a third of those of `evening`, and so is the warm-up; the rate is a little lower.
-_ADAM = _of_evening("optimizer", "schedule", "clip", "weight_decay", "epochs") | {
-    "lr": 3e-3, "lr_min": 3e-5, "warmup": 200
+_ADAM = _of_evening("optimizer", "schedule", "clip", "weight_decay") | {
+    "lr": 3e-3, "lr_min": 3e-5, "warmup": 200, "epochs": 25
 }  # fmt: skip
 _AWD = _of_evening(
     "network", "options", "dropout_words", "dropout_input", "dropout_hidden", "ar", "tar"
