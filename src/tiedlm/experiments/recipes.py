@@ -135,9 +135,9 @@ _TRANSFORMER_SMALL = Settings(
 )  # fmt: skip
 
 # The strongest model that we found for two cores and an evening, at most three hours: 72.5 / 69.8
-# on PTB with 11.8M parameters (docs/experiments.md). Adam replaces AWD-LSTM's SGD, and dropout is
-# weaker, as the training is short. Clip, AR, TAR and weight decay are for a loss summed over 35
-# steps.
+# on PTB with 11.8M parameters (docs/experiments.md). Adam replaces AWD-LSTM's SGD. Dropout is as in
+# `ptb-awd-lstm`, but for DropConnect, which is a little weaker. Clip, AR, TAR and weight decay are
+# for a loss summed over 35 steps.
 _EVENING = Settings(
     network="awd_lstm", d_embed=400, d_hidden=650, n_layers=3, tied=True, decoder_bias=True,
     dropout_words=0.1, dropout_input=0.4, dropout_hidden=0.25, init_range=0.1,
