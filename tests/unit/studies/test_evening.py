@@ -9,6 +9,8 @@ from studies import evening
 from tiedlm.files import write_json
 from tiedlm.training.build import model_config
 
+VOCABULARY = {"ptb": 10_000, "wikitext-2": 33_278}
+
 
 @pytest.fixture
 def jobs(tmp_path):
@@ -21,8 +23,8 @@ def test_whole_evenings_are_the_recipe_but_for_what_they_name(tmp_path):
     for name, changes in evening.EVENINGS.items():
         settings = evening.make_job(name, options).settings
         assert settings == evening.EVENING.replace(precision="bf16", **changes)
-        assert model_config(settings, 10_000).num_params() < 14e6
-        assert settings.data == "ptb"
+        assert settings.threads == 2
+        assert model_config(settings, VOCABULARY[settings.data]).num_params() < 14e6
 
 
 def test_every_trial_differs_from_the_base_and_is_as_small_as_said(jobs):
@@ -60,6 +62,6 @@ def test_the_table_has_validation_only_and_the_best_first(jobs):
     head, _, *rows = evening.table(found).splitlines()
     assert "test" not in head
     assert rows == [
-        "| adam | 74.00 | 7,859,600 | 10 | 1 | 0.50 |",
-        "| base | 75.00 | 7,859,600 | 10 | 1 | 0.50 |",
+        "| adam | ptb | 74.00 | 7,859,600 | 10 | 1 | 0.50 |",
+        "| base | ptb | 75.00 | 7,859,600 | 10 | 1 | 0.50 |",
     ]
