@@ -514,3 +514,21 @@ def test_a_run_is_followed_while_it_is_trained_and_when_it_vanishes(browser, tmp
         opened.context.close()
     finally:
         server.stop()
+
+
+def test_a_question_without_an_answer_does_not_end_the_following(browser, tmp_path):
+    folder = tmp_path / "run"
+    make_run(folder, ENGLISH.split(), epochs=2, finished=False)
+    server = Server(folder)
+    try:
+        opened = Opened(browser, server)
+        page = opened.go("training")
+        page.route("**/api/runs", lambda route: route.abort(), times=1)
+        page.wait_for_selector("#problem:not([hidden])")
+        shutil.rmtree(folder)
+        until(page, "document.querySelector('#runs').innerText.includes('gone')")
+        assert page.locator("#problem").is_hidden()
+        assert all("Failed to load" in text for text in opened.wrong)
+        opened.context.close()
+    finally:
+        server.stop()

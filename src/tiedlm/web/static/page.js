@@ -67,15 +67,19 @@ async function follow() {
   return false;
 }
 
+/** Ask what is new, again and again, also after a question without an answer. */
 async function keepFollowing() {
-  try {
-    for (;;) {
-      const waits = known.some((run) => run.pending);
-      await new Promise((done) => setTimeout(done, waits ? 250 : 4000));
+  let answered = true;
+  for (;;) {
+    const soon = answered && known.some((run) => run.pending);
+    await new Promise((done) => setTimeout(done, soon ? 250 : 4000));
+    try {
       if (!document.hidden && (await follow())) update();
+      answered = true;
+    } catch (error) {
+      answered = false;
+      problem(error);
     }
-  } catch (error) {
-    problem(error);
   }
 }
 
