@@ -75,7 +75,7 @@ EVENINGS: dict[str, dict[str, Any]] = {
     "evening-34": {},
     "wikitext-2": {
         "recipe": "wikitext-2-evening", "data": "wikitext-2", "d_embed": 256, "d_hidden": 576,
-        "alpha": 0.0, "target_grad": False, "epochs": 18,
+        "alpha": 0.0, "target_grad": False, "epochs": 17,
         "dropout_words": 0.05, "dropout_input": 0.3, "dropout_hidden": 0.2,
         "options": {"dropout_output": 0.3, "dropconnect": 0.35},
     },
