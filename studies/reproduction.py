@@ -253,18 +253,18 @@ def page(found: Kept, images: Path) -> str:
         + "is a uniform soft target at temperature 1 with alpha e / (1 - e).\n\n"
         + table_of("semantic-long")
         + "\n### Without a bias in the classifier, 15 epochs\n\n"
-        + "The recipes then had no bias. This is the study without `--long`.\n\n"
+        + "This is the study without `--long`, from before the recipes had a bias.\n\n"
         + table_of("semantic-b0")
         + "\n### Without a bias in the classifier, 45 epochs\n\n"
         + table_of("semantic-long-b0")
         + "\n## How much is noise?\n\n"
         + "`python -m studies.noise` computes the standard deviation over seeds of each kind of "
-        + "model with several seeds, from this study and the next two. Gamma is alpha / "
-        + "temperature.\n\n"
+        + "model with several seeds. The runs are those of three studies: soft targets (above), "
+        + "the strength of AL and the bias (both below). Gamma is alpha / temperature.\n\n"
         + noise.table(RESULTS)
         + "\n## The strength of the augmented loss\n\n"
-        + "`python -m studies.strength` trains REAL on the same text for 45 epochs, also with "
-        + "other soft targets. Gamma 0 is RE. The second table has means over 8,000 validation "
+        + "`python -m studies.strength` trains REAL on Penn Treebank's first 22.5% for 45 "
+        + "epochs, also with other soft targets. Gamma 0 is RE. The second table has means over 8,000 validation "
         + "words: the spread over the vocabulary of a token's scores and of its target's "
         + "similarities, the cosine of the two, and the entropy of the prediction.\n\n"
         + table_of("strength")
