@@ -100,7 +100,9 @@ def test_the_flags_to_repeat_have_all_that_changes_the_scores(capsys, trained, l
     other = tmp_path / "another run"
     shutil.copytree(trained, other)
     flags = ["--unk-penalty", "0.5", "--no-tokenize", "--temperature", "1.7", "--mix", str(other)]
+    given = ["--penalty", "0.123456789", "--weight", "2.0"]
     command = ["rescore", trained, lists / "lists.jsonl", "--json"]
+    assert "used --weight 2 --penalty 0.123456789 --unk" in run(capsys, *command, *given, *flags)[2]
     _, expected, err = run(capsys, *command, "--tune", lists / "refs", *flags)
     used = shlex.split(re.search(r"used (.*)", err)[1])
     assert used[-len(flags) :] == flags

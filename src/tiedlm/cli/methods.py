@@ -52,6 +52,14 @@ def evaluated(run: Path) -> Iterator[dict[str, Any]]:
             leave(f"stopped; it is saved in {run}, and the same command continues from there", 130)
 
 
+def model_inputs(run: Path, flags: TemperatureFlags | None) -> list[Path]:
+    """Return the files from which a command loads its models, to be kept from its output."""
+    from tiedlm.training.run_files import model_files
+
+    mix = flags.mix if flags is not None else None
+    return [file for one in (run, *(mix or ())) for file in model_files(one)]
+
+
 def load_mix(
     first: Evaluated, mix: list[Path] | None, device: str, **shared: Any
 ) -> list[Evaluated]:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from tiedlm.cli import help_groups, note
 from tiedlm.cli.method_flags import TemperatureFlags
-from tiedlm.cli.methods import scoring_members, tempered
+from tiedlm.cli.methods import model_inputs, scoring_members, tempered
 from tiedlm.json_text import to_json
 
 if TYPE_CHECKING:
@@ -78,10 +78,9 @@ def pairs(
     from tiedlm.data.pieces import PieceVocabulary
     from tiedlm.files import keep_input, text_file
     from tiedlm.scoring.pairs import Counts, score_pairs, tally, written
-    from tiedlm.training.run_files import model_files
 
     check_order("pairs", run, file)
-    keep_input(out, file, *more, *model_files(run))
+    keep_input(out, file, *more, *model_inputs(run, flags))
     given, notes = _read([file, *more], good, bad, by)
     model, vocabulary = load_model(run, device)
     members = scoring_members(run, model, flags or TemperatureFlags(), device, precision)

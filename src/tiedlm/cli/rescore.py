@@ -15,7 +15,7 @@ from cyclopts import Parameter
 
 from tiedlm.cli import help_groups, note
 from tiedlm.cli.method_flags import TemperatureFlags
-from tiedlm.cli.methods import scoring_members, tempered
+from tiedlm.cli.methods import model_inputs, scoring_members, tempered
 from tiedlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -97,7 +97,6 @@ def rescore(
     from tiedlm.scoring.nbest import files_of, read_nbest, read_table
     from tiedlm.scoring.rescore import ScoredLists, Weights, check_references, log_probs
     from tiedlm.training.ranges import LARGEST
-    from tiedlm.training.run_files import model_files
 
     check_order("rescore", run, nbest)
     given = _given_weights({"weight": weight, "penalty": penalty, "lm_scale": lm_scale}, tune)
@@ -105,7 +104,7 @@ def rescore(
     if not abs(unk_penalty) <= LARGEST:
         raise UserError(f"--unk-penalty: expected a number, got {unk_penalty}")
     inputs = [path for path in (acoustic_cost, lm_cost, tune, arpa) if path is not None]
-    keep_input(out, *files_of(nbest), *inputs, *model_files(run))
+    keep_input(out, *files_of(nbest), *inputs, *model_inputs(run, flags))
     mixture = None if arpa is None else ngrams.Mixture(ngrams.load_arpa(arpa), arpa_weight)
     lists = read_nbest(nbest, acoustic_cost, lm_cost)
     if not json_:
@@ -255,13 +254,13 @@ def _flags(
     methods: TemperatureFlags,
 ) -> str:
     """Return the flags that give the same ranking without --tune, as one types them in a shell."""
-    flags = ["--weight", f"{weights.weight:g}", "--penalty", f"{weights.penalty:g}"]
+    flags = ["--weight", _number(weights.weight), "--penalty", _number(weights.penalty)]
     if weights.lm_scale != 1:
-        flags += ["--lm-scale", f"{weights.lm_scale:g}"]
+        flags += ["--lm-scale", _number(weights.lm_scale)]
     if unk_penalty:
-        flags += ["--unk-penalty", repr(unk_penalty)]
+        flags += ["--unk-penalty", _number(unk_penalty)]
     if arpa is not None:
-        flags += ["--arpa", str(arpa), "--arpa-weight", repr(arpa_weight)]
+        flags += ["--arpa", str(arpa), "--arpa-weight", _number(arpa_weight)]
     if tokenize is not None:
         flags.append("--tokenize" if tokenize else "--no-tokenize")
     if methods.temperature is not None:
@@ -269,6 +268,11 @@ def _flags(
     if methods.mix is not None:
         flags += ["--mix", *map(str, methods.mix)]
     return shlex.join(flags)
+
+
+def _number(value: float) -> str:
+    """Return the shortest text that a flag reads as this number."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def _as_text(scored: ScoredLists, weights: Weights) -> str:

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from tiedlm.cli import help_groups, note
 from tiedlm.cli.method_flags import MethodFlags
-from tiedlm.cli.methods import scoring_members, tempered
+from tiedlm.cli.methods import model_inputs, scoring_members, tempered
 from tiedlm.cli.score_text import Text, open_text
 from tiedlm.errors import UserError, visible
 
@@ -98,20 +98,19 @@ def score(
     from tiedlm.files import keep_input
     from tiedlm.scoring import pieces
     from tiedlm.scoring.piece_words import joiner
-    from tiedlm.training.run_files import model_files
 
     flags = flags or MethodFlags()
     _check_adapt(adapt, adapt_lr)
     _check_methods(flags, adapt, unit)
     check_order("score", run, file)
-    keep_input(out, file, *model_files(run))
-    keep_input(unk_list, file, *model_files(run), flag="--unk-list")
+    keep_input(out, file, *model_inputs(run, flags))
+    keep_input(unk_list, file, *model_inputs(run, flags), flag="--unk-list")
     if out is not None and unk_list is not None and out.resolve() == unk_list.resolve():
         raise UserError(f"--out and --unk-list are both {out}; choose another file for one of them")
     model, vocabulary = load_model(run, device)
-    members = scoring_members(run, model, flags, device, precision)
     tokenize = splits_words(run, vocabulary, tokenize)
     text = open_text(run, vocabulary, file, column, unit, tokenize)
+    members = scoring_members(run, model, flags, device, precision)
     if sum_pieces is None:
         sum_pieces = text.totals is not None or pieces.has_pieces(vocabulary)
     document = unit == "document"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import tee
+from itertools import chain, islice, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -77,6 +77,7 @@ def _read(
 
     notes = []
     lines = read_lines(file)
+    lines = chain(list(islice(lines, 1)), lines)  # a missing or empty file is an error now
     given = None if column is None else TextColumn(lines, column, name_of(file))
     if given is not None:
         lines = iter(given)

@@ -24,7 +24,7 @@ from tiedlm.evaluation.unfinished import saved_state, state_tensors
 from tiedlm.model import LanguageModel
 from tiedlm.networks.state import State
 
-PART_WORDS = 256  # most words that a DynamicReader returns at a time
+PART_WORDS = 256  # words that a DynamicReader collects, in whole segments
 
 
 class Reader(Protocol):

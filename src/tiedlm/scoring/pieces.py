@@ -104,8 +104,8 @@ def join_pieces(
         words: the words.
         before: ``(W,)`` the boundary before each word, which was counted with the word before it.
         unk_id: the id of ``<unk>``.
-        regions: of the words, as in :class:`tiedlm.scoring.text.Sentence`.
-        parts: the parts of the line as written, as in :class:`tiedlm.scoring.text.Sentence`.
+        regions: of the words, as in :class:`tiedlm.scoring.sentence.Sentence`.
+        parts: the parts of the line as written, as in :class:`tiedlm.scoring.sentence.Sentence`.
     """
     assert scored.boundary is not None
     pieces, ids = scored.sentence.words, scored.sentence.ids
