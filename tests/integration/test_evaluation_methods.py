@@ -178,6 +178,92 @@ def test_a_temperature_that_was_fitted_with_a_cache_needs_no_text_later(capsys, 
     assert "does not exist" in run(capsys, *score, "--temperature=fit", "--dynamic")[2]
 
 
+def test_a_temperature_that_was_fitted_with_adapting_weights_needs_no_text_later(
+    capsys, folder, corpus
+):
+    flags = ["--temperature=fit", "--dynamic"]
+    assert run(capsys, "evaluate", folder / "a", *flags)[0] == 0
+    path = folder / "a" / "config.json"
+    path.write_text(path.read_text().replace(str(corpus), str(folder / "gone")))
+    score = ["score", folder / "a", corpus / "test.txt", "--unit=document"]
+    status, _, err = run(capsys, *score, *flags)
+    assert (status, "published default" in err) == (0, True)
+    assert "does not exist" in run(capsys, *score, *flags, "--dynamic-lr=1e-4")[2]
+
+
+def test_a_quick_fit_of_a_combination_leaves_the_others_as_they_are(capsys, folder):
+    whole = perplexity(capsys, folder / "a", "--temperature=fit")
+    quick = ["--cache", "--cache-words=9", "--temperature=fit", "--tune", "--tune-words=20"]
+    other = perplexity(capsys, folder / "a", *quick)["methods"]["temperature"]
+    assert other["value"] != whole["methods"]["temperature"]["value"]
+    assert perplexity(capsys, folder / "a", "--temperature=fit") == whole
+
+
+def test_tune_fits_the_weights_of_a_mixture_anew(capsys, folder):
+    mix = [folder / "a", "--mix", folder / "b"]
+    perplexity(capsys, *mix, "--tune", "--tune-words=20")
+    found = perplexity(capsys, *mix, "--tune")
+    (folder / "a" / "tuned.json").unlink()
+    (folder / "a" / "tuning.jsonl").unlink()
+    assert perplexity(capsys, *mix) == found
+
+
+def test_what_is_fitted_on_another_text_is_not_kept(capsys, folder, corpus, tmp_path):
+    other = shutil.copytree(corpus, tmp_path / "other")
+    shutil.copy(corpus / "test.txt", other / "valid.txt")
+    flags = ["--dynamic", "--temperature=fit", "--mix", folder / "b"]
+    before = {name: sorted(path.name for path in (folder / name).iterdir()) for name in "ab"}
+    status, _, err = run(capsys, "evaluate", folder / "a", f"--data={other}", *flags, "--tune")
+    assert status == 0, err
+    assert f"what is fitted on another text is not kept in {folder / 'a'}" in err
+    for name, files in before.items():
+        assert sorted(path.name for path in (folder / name).iterdir()) == files
+    assert run(capsys, "evaluate", folder / "a", *flags)[0] == 0
+    assert all((folder / name / "tuned.json").is_file() for name in "ab")
+
+
+def test_a_tuned_cache_may_be_longer_than_a_text(capsys, folder, corpus, tmp_path):
+    found = perplexity(capsys, folder / "a", "--cache", "--tune")["methods"]["cache"]
+    path = folder / "a" / "tuned.json"
+    path.write_text(path.read_text().replace(f'"words": {found["words"]},', '"words": 9999,'))
+    settings = [f"--cache-theta={found['theta']}", f"--cache-weight={found['weight']}"]
+    expected = perplexity(capsys, folder / "a", "--cache", "--cache-words=399", *settings)
+    assert perplexity(capsys, folder / "a", "--cache")["nll"] == pytest.approx(expected["nll"])
+
+
+def test_settings_that_are_all_given_are_not_called_fitted(capsys, folder):
+    flags = ["--dynamic", "--dynamic-lr=1e-4", "--dynamic-decay=0.01"]
+    found = perplexity(capsys, folder / "a", *flags, "--tune")["methods"]["dynamic"]
+    assert found["source"] == "published default, lr given, decay given"
+    assert not (folder / "a" / "tuned.json").exists()
+    sgd = ["--dynamic", "--dynamic-rule=sgd", "--dynamic-lr=0.01", "--dynamic-decay=0.1"]
+    found = perplexity(capsys, folder / "a", *sgd, "--dynamic-segment=5")["methods"]["dynamic"]
+    assert found["source"] == "given"
+
+
+def test_damaged_statistics_are_measured_again(capsys, folder):
+    expected = perplexity(capsys, folder / "a", "--dynamic")
+    path = folder / "a" / "gradient_rms.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    assert perplexity(capsys, folder / "a", "--dynamic") == expected
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("weights", [None, [1.0], [0.5, 0.9], [2.0, -1.0], "ab", ["a", "b"]])
+def test_kept_weights_of_a_mixture_that_are_none_are_one_line(capsys, folder, weights):
+    mix = [folder / "a", "--mix", folder / "b"]
+    perplexity(capsys, *mix)
+    path = folder / "a" / "tuned.json"
+    kept = json.loads(path.read_text())
+    (entry,) = kept["tuned"].values()
+    entry["weights"] = weights
+    path.write_text(json.dumps(kept))
+    status, out, err = run(capsys, "evaluate", *mix)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert f"{path} is damaged; delete it and give --tune again" in err
+
+
 def test_a_cache_is_tuned_on_few_words_if_it_is_shorter(capsys, folder):
     few = ["--cache", "--cache-words=9", "--tune", "--tune-words=50"]
     assert run(capsys, "evaluate", folder / "a", *few)[0] == 0
@@ -360,3 +446,27 @@ def test_a_mistake_in_scoring_is_one_line(capsys, runs, corpus, arguments, messa
     status, out, err = run(capsys, command, runs / "a", corpus / "test.txt", *flags)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert message in err
+
+
+@pytest.mark.parametrize("command", ["score", "pairs", "rescore"])
+def test_a_result_does_not_replace_the_weights_of_a_further_run(
+    capsys, folder, corpus, tmp_path, command
+):
+    text = corpus / "test.txt"
+    if command != "score":
+        text = tmp_path / "given.tsv"
+        text.write_text("good\tbad\nthe cat\tthe the\n" if command == "pairs" else "u\tthe cat\n")
+    weights = folder / "b" / "model.safetensors"
+    before = weights.read_bytes()
+    arguments = [folder / "a", text, "--mix", folder / "b", "--out", weights]
+    status, _, err = run(capsys, command, *arguments)
+    assert (status, "is an input of this command" in err) == (2, True)
+    assert weights.read_bytes() == before
+
+
+def test_a_missing_text_is_noticed_before_anything_is_fitted(capsys, folder):
+    arguments = [folder / "a", folder / "nope.txt", "--unit=document", "--dynamic"]
+    status, out, err = run(capsys, "score", *arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "nope.txt does not exist" in err
+    assert not (folder / "a" / "gradient_rms.safetensors").exists()

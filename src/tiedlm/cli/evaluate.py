@@ -143,7 +143,7 @@ def _with_methods(
         said = {"methods": as_json(resolved[0])}
         weights, source = [1.0], ""
         if len(runs) > 1:
-            weights, source = mixture_weights(runs, requests, resolved, tune_words)
+            weights, source = mixture_weights(runs, requests, resolved, tune=tune, words=tune_words)
         names = [str(one.folder) for one in runs]
         passes = [
             one.as_pass(ids, own, settings.methods, f"{name} ({number} of {len(runs)})")

@@ -21,7 +21,7 @@ from tiedlm.errors import UserError
 from tiedlm.model import LanguageModel
 from tiedlm.training.hardware import choose_device, fast_arithmetic
 from tiedlm.training.run import load
-from tiedlm.training.run_files import CONFIG, corpus_info, text_hashes
+from tiedlm.training.run_files import CONFIG, corpus_info, has_changed
 from tiedlm.training.settings import Settings
 
 MOST_UNKNOWN = 0.5  # share of unknown words above which scores mean little
@@ -132,8 +132,7 @@ def load_run_corpus(
             f"from {run}'s ({len(vocabulary)} words): has the text or its split changed since "
             "training? (`tiedlm score` takes any text)"
         )
-    trained_on = text_hashes(corpus_info(run))
-    if trained_on and trained_on != text_hashes(corpus.info):
+    if has_changed(run, corpus.info):
         note(f"the text of {corpus.name!r} has changed since {run} was trained on it")
     return corpus
 

@@ -28,7 +28,7 @@ from tiedlm.files import read_json, write_bytes
 from tiedlm.model import LanguageModel
 from tiedlm.training.method_request import Request
 from tiedlm.training.run import digest_of, read_tensors
-from tiedlm.training.run_files import CONFIG
+from tiedlm.training.run_files import CONFIG, has_changed
 from tiedlm.training.tuned import LOG, RMS, UNFINISHED, Tuned
 
 
@@ -79,9 +79,17 @@ class Evaluated:
         return False
 
     @cached_property
+    def keeps_fits(self) -> bool:
+        """Whether to keep what is fitted: not for another text than the run was trained on."""
+        if not has_changed(self.folder, self.corpus.info):
+            return self.keeps
+        self.note(f"what is fitted on another text is not kept in {self.folder}")
+        return False
+
+    @cached_property
     def log(self) -> TrialLog:
         """The log of all trials that were run to fit settings."""
-        return TrialLog(self.folder / LOG, keeps=self.keeps)
+        return TrialLog(self.folder / LOG, keeps=self.keeps_fits)
 
     def unfinished(self, key: Mapping[str, Any]) -> Unfinished | None:
         """Return the saved place of an evaluation, or None if the folder cannot be written.
@@ -134,14 +142,10 @@ class Evaluated:
     def rms(self) -> dict[str, Tensor]:
         """The RMS of each parameter's gradient, measured on the training text if not yet kept."""
         path = self.folder / RMS
-        device = self.model.embedding.weight.device
-        expected = {name: p.shape for name, p in self.model.named_parameters()}
-        if path.is_file():
-            tensors, metadata = read_tensors(path)
-            shapes = {name: part.shape for name, part in tensors.items()}
-            if metadata.get("weights") == self.digest and shapes == expected:
-                like = self.model.embedding.weight
-                return {name: part.to(device, like.dtype) for name, part in tensors.items()}
+        kept = self._kept_rms(path)
+        if kept is not None:
+            like = self.model.embedding.weight
+            return {name: part.to(like.device, like.dtype) for name, part in kept.items()}
         train = self.corpus.train
         found = gradient_rms(
             self.model,
@@ -149,10 +153,23 @@ class Evaluated:
             unfinished=self.unfinished({"rms": text_digest(train)}),
             on_tokens=self.counter("gradient statistics", len(train)),
         )
-        if self.keeps:
+        if self.keeps_fits:
             kept = {name: part.cpu().contiguous() for name, part in found.items()}
             write_bytes(path, save(kept, metadata={"weights": self.digest}))
         return found
+
+    def _kept_rms(self, path: Path) -> dict[str, Tensor] | None:
+        """Return the statistics that are kept; None if there are none for these weights."""
+        if not path.is_file():
+            return None
+        try:
+            tensors, metadata = read_tensors(path)
+        except UserError:  # damaged: they are measured again
+            return None
+        shapes = {name: part.shape for name, part in tensors.items()}
+        expected = {name: p.shape for name, p in self.model.named_parameters()}
+        fits = metadata.get("weights") == self.digest and shapes == expected
+        return tensors if fits else None
 
     def rms_for(self, dynamic: Dynamic | None) -> dict[str, Tensor] | None:
         """Return :attr:`rms` if dynamic evaluation with these settings needs it, else None."""
@@ -173,12 +190,12 @@ class Evaluated:
             ``(N - 1,)`` float32, in nats.
 
         Raises:
-            UserError: if the cache is longer than the text.
+            UserError: if the cache is given more words than the text has.
         """
-        if methods.cache is not None and methods.cache.words >= len(ids):
+        given = (request.cache or {}).get("words", 0)
+        if given >= len(ids):
             raise UserError(
-                f"--cache-words {methods.cache.words}: the text has only {len(ids):,} words; take "
-                "fewer"
+                f"--cache-words {given}: the text has only {len(ids):,} words; take fewer"
             )
         unfinished = self.unfinished(self._key(ids, request, methods))
         on_tokens = self.counter(title, len(ids) - 1)
@@ -221,5 +238,5 @@ class Evaluated:
         return key
 
     def keep_fit(self, key: str, entry: dict[str, Any]) -> None:
-        """Keep an entry of ``tuned.json``: in the file, or in memory if it cannot be written."""
-        self.tuned.put(key, entry, write=self.keeps)
+        """Keep an entry of ``tuned.json``, in memory alone if :attr:`keeps_fits` is false."""
+        self.tuned.put(key, entry, write=self.keeps_fits)

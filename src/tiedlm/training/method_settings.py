@@ -13,8 +13,8 @@ With ``--temperature fit`` the temperature is fitted when it is needed.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +39,6 @@ from tiedlm.training.method_request import (
 )
 from tiedlm.training.tuned import LOG
 
-T = TypeVar("T")
-
 FIT_WORDS = 250_000  # most words of validation for a temperature, a cache and a mixture
 SEARCH_WORDS = 30_000  # most for a trial of dynamic evaluation, as in dynamiceval.py --gridfast
 
@@ -61,12 +59,12 @@ def find_settings(run: Evaluated, request: Request) -> Resolved:
     if request.temperature == "fit":
         sources["temperature"] = FITTED
         known = entry
-        if known is None and dynamic is None:  # the cache comes after the temperature
-            known = run.tuned.get(dataclasses.replace(request, cache=None).key())
+        if known is None:
+            known = run.tuned.get(_temperature_key(request, dynamic))
         if known is None:
             temperature = _temperature(run, request, dynamic)
         else:
-            temperature = _kept(run, known, "temperature", float)
+            temperature = run.tuned.value(known, "temperature", float)
     elif request.temperature is not None:
         temperature, sources["temperature"] = request.temperature, GIVEN
     methods = Methods(dynamic=dynamic, temperature=temperature, cache=cache)
@@ -79,48 +77,51 @@ def _settings(
     """Return the settings of a method, and where they come from."""
     given = getattr(request, method)
     values = dataclasses.asdict(start)
-    source = OURS if values.get("rule") == "sgd" else PUBLISHED
-    if set(values) <= set(given) | {"rule"}:
+    is_sgd = values.get("rule") == "sgd"
+    source = OURS if is_sgd else PUBLISHED
+    if set(values) - {"rule", "epsilon" if is_sgd else ""} <= set(given):
         source = GIVEN
     if source != GIVEN:
         alone = run.tuned.get(request.alone(method).key())
         known = alone if entry is None else entry
-        if known is not None:
+        if known is not None and _unfitted(request, method):
             kind = type(start)
-            values = dataclasses.asdict(_kept(run, known, method, lambda found: kind(**found)))
+            values = dataclasses.asdict(run.tuned.value(known, method, lambda found: kind(**found)))
             source = ALONE if entry is None else FITTED
         chosen = [name for name in given if name != "rule"]
         source += "".join(f", {name} given" for name in chosen)
     return values | dict(given), source
 
 
-def _kept(run: Evaluated, entry: Mapping[str, Any], name: str, kind: Callable[[Any], T]) -> T:
-    """Return a value of an entry of ``tuned.json``.
-
-    Raises:
-        UserError: if the file was changed to have another value there.
-    """
-    try:
-        return kind(entry[name])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{run.tuned.path} is damaged; delete it and give --tune again") from error
+def _unfitted(request: Request, method: str) -> set[str]:
+    """Return the settings of a method that a search can find and the request does not give."""
+    found = {"dynamic": {"lr", "decay"}, "cache": {"words", "theta", "weight"}}[method]
+    return found - set(getattr(request, method))
 
 
 def _temperature(
     run: Evaluated, request: Request, dynamic: Dynamic | None, words: int | None = None
 ) -> float:
-    """Fit the temperature on validation, and keep it if the weights do not adapt."""
+    """Fit the temperature on validation, and keep it, unless few words are asked for."""
     ids = run.validation(words or FIT_WORDS, "--temperature fit")
     if request.samples is None:
         found, loss = _tuner(run, ids, dynamic).temperature(dynamic)
     else:
         found, loss = _monte_carlo_temperature(run, request, ids)
-    if dynamic is None:  # kept, so that later calls do not need the text
+    if words is None:  # later calls do not need the text
         run.keep_fit(
-            dataclasses.replace(request, cache=None).key(),
+            _temperature_key(request, dynamic),
             {"temperature": found, "words": len(ids) - 1, "perplexity": perplexity(loss, 1)},
         )
     return found
+
+
+def _temperature_key(request: Request, dynamic: Dynamic | None) -> str:
+    """Return the name in ``tuned.json`` of a temperature fitted without a cache."""
+    if dynamic is None:
+        return dataclasses.replace(request, cache=None).key()
+    settings = (f"{name}={value}" for name, value in dataclasses.asdict(dynamic).items())
+    return f"temperature with dynamic {' '.join(settings)}"
 
 
 def _monte_carlo_temperature(
@@ -168,15 +169,17 @@ def fit_settings(run: Evaluated, request: Request, words: int | None = None) -> 
     if request.dynamic is not None:
         given = dict(request.dynamic)
         dynamic = Dynamic(**(dataclasses.asdict(defaults(given["rule"])) | given))
-        if not {"lr", "decay"} <= set(given):
+        if _unfitted(request, "dynamic"):
             ids = run.validation(words or SEARCH_WORDS, "--tune")
             dynamic, _ = _tuner(run, ids, dynamic).dynamic(dynamic, given=list(given))
     temperature = 1.0 if request.temperature in (None, "fit") else float(request.temperature)
     if request.temperature == "fit":
         temperature = _temperature(run, request, dynamic, words)
     if request.cache is not None:
-        ids = run.validation(words or FIT_WORDS, "--tune")
-        cache = _tuned_cache(run, ids, request.cache, dynamic, temperature)
+        cache = Cache(**request.cache)
+        if _unfitted(request, "cache"):
+            ids = run.validation(words or FIT_WORDS, "--tune")
+            cache = _tuned_cache(run, ids, request.cache, dynamic, temperature)
     methods = Methods(dynamic=dynamic, temperature=temperature, cache=cache)
     if _is_fitted(request):
         entry = dataclasses.asdict(methods) | {"words": words, "log": LOG}
@@ -192,8 +195,6 @@ def _tuned_cache(
     temperature: float,
 ) -> Cache:
     """Fit the settings of the cache that are not given."""
-    if {"words", "theta", "weight"} <= set(given):
-        return Cache(**given)
     fewest = given.get("words", CACHE_WORDS[0])
     if fewest >= len(ids):
         raise UserError(
@@ -204,4 +205,8 @@ def _tuned_cache(
 
 
 def _is_fitted(request: Request) -> bool:
-    return request.temperature == "fit" or bool(request.dynamic) or request.cache is not None
+    """Tell whether a search finds anything that the request does not give."""
+    if request.temperature == "fit":
+        return True
+    asked = [name for name in ("dynamic", "cache") if getattr(request, name) is not None]
+    return any(_unfitted(request, name) for name in asked)

@@ -106,8 +106,8 @@ def load_weights(model: LanguageModel, path: Path, run_id: str = "") -> None:
 
     Raises:
         UserError: if the file is missing, damaged or another run's, if a tensor is missing,
-            unexpected or of another shape, or if the tie that the configuration promises does not
-            hold.
+            unexpected, of another shape or not finite, or if the tie that the configuration
+            promises does not hold.
     """
     put_tensors(read_weights(path, run_id), model, path)
 
@@ -136,6 +136,8 @@ def put_tensors(tensors: Mapping[str, Tensor], model: LanguageModel, path: Path)
                 f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}, "
                 f"{CONFIG} says {tuple(expected[name].shape)}"
             )
+        if not tensors[name].isfinite().all():
+            raise UserError(f"{path}: tensor {name!r} has values that are not finite")
     with torch.no_grad():
         for name, parameter in expected.items():
             parameter.copy_(tensors[name])

@@ -164,6 +164,17 @@ def text_hashes(corpus: Mapping[str, Any]) -> list[str]:
     return list((corpus.get("sha256") or {}).values())
 
 
+def has_changed(folder: Path, corpus: Mapping[str, Any]) -> bool:
+    """Tell whether a corpus is another than the run in a folder was trained on.
+
+    Args:
+        folder: the run folder.
+        corpus: the facts about the corpus.
+    """
+    trained_on = text_hashes(corpus_info(folder))
+    return bool(trained_on) and trained_on != text_hashes(corpus)
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Read ``metrics.jsonl``: a dictionary for each finished epoch.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,18 +21,21 @@ def mixture_weights(
     runs: Sequence[Evaluated],
     requests: Sequence[Request],
     resolved: Sequence[Resolved],
+    *,
+    tune: bool = False,
     words: int | None = None,
 ) -> tuple[list[float], str]:
     """Return the weights of a mixture of runs, and where they come from.
 
-    They are fitted on the validation text of the first run, and kept in its folder.
+    They are fitted on the validation text of the first run, and kept in its folder. Weights kept
+    earlier are returned.
 
     Args:
         runs: the runs.
         requests: the requested methods, one request for each run.
         resolved: the settings of the methods, for each run.
-        words: how many words of validation to use. If it is given, the weights are fitted anew; by
-            default 250,000 words are used, and weights kept earlier are returned.
+        tune: fit the weights even if some were kept earlier.
+        words: how many words of validation to use; by default 250,000.
     """
     first = runs[0]
     members = [
@@ -41,8 +45,8 @@ def mixture_weights(
     key = "mixture " + "+".join(run.digest[:12] for run in runs)
     key += f" {requests[0].key()}".rstrip()
     entry = first.tuned.get(key)
-    if entry is not None and entry.get("members") == members and words is None:
-        return list(entry["weights"]), FITTED
+    if entry is not None and entry.get("members") == members and not tune:
+        return first.tuned.value(entry, "weights", lambda found: _weights(found, len(runs))), FITTED
     ids = first.validation(words or FIT_WORDS, "--mix")
     trial = {"method": "mixture", "members": members, "text": text_digest(ids)[:16]}
     found = first.log.find(trial)
@@ -64,3 +68,14 @@ def mixture_weights(
     entry = {"weights": found["weights"], "members": members, "runs": names, "log": LOG}
     first.keep_fit(key, entry)
     return list(found["weights"]), FITTED
+
+
+def _weights(found: list[float], count: int) -> list[float]:
+    """Return the weights of ``count`` runs that a file has.
+
+    Raises:
+        ValueError: if they are not the weights of so many runs.
+    """
+    if len(found) != count or min(found) < 0 or not math.isclose(sum(found), 1, rel_tol=1e-6):
+        raise ValueError
+    return list(found)

@@ -8,11 +8,14 @@ weights that they belong to. After a run has been trained further, they are not 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tiedlm.errors import UserError
 from tiedlm.files import read_json, write_json
+
+T = TypeVar("T")
 
 TUNED = "tuned.json"
 LOG = "tuning.jsonl"
@@ -46,6 +49,22 @@ class Tuned:
         """Return the settings fitted for a combination of methods; None if there are none."""
         found = self.entries.get(key)
         return found if isinstance(found, dict) else None
+
+    def value(self, entry: Mapping[str, Any], name: str, kind: Callable[[Any], T]) -> T:
+        """Return a value of an entry.
+
+        Args:
+            entry: the entry.
+            name: of the value.
+            kind: makes the value of what the file has.
+
+        Raises:
+            UserError: if the file was changed to have something else there.
+        """
+        try:
+            return kind(entry[name])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{self.path} is damaged; delete it and give --tune again") from error
 
     def put(self, key: str, entry: dict[str, Any], *, write: bool = True) -> None:
         """Keep what was fitted for a combination of methods.

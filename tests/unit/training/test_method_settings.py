@@ -1,6 +1,7 @@
 """Settings that were fitted for a run are kept beside it, and belong to its weights."""
 
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ V = 9
 class Text:
     """A corpus of which only the validation text is read."""
 
+    info: ClassVar = {}
     valid = np.tile(np.random.default_rng(0).integers(0, V, size=40), 4)
 
 
@@ -31,7 +33,7 @@ def model(seed=0):
 def run(tmp_path):
     own = model()
     save_weights(own, tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"corpus": {"tokenizer": null}}')
     return Evaluated(tmp_path, own, Text)
 
 

@@ -28,3 +28,13 @@ def test_weights_that_another_program_wrote_are_named_as_such(tmp_path):
     save_file(load_file(path), path, {"format": "pt"})
     with pytest.raises(UserError, match=r"no SHA-256 to check it by: .* another program"):
         load_weights(model, path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    model, path = LanguageModel(ModelConfig(vocab_size=5, d_embed=2)), tmp_path / "w.safetensors"
+    with torch.no_grad():
+        model.decoder.bias[3] = value
+    save_weights(model, path)
+    with pytest.raises(UserError, match=r"tensor 'decoder.bias' has values that are not finite"):
+        load_weights(model, path)
