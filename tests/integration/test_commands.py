@@ -720,3 +720,14 @@ def test_adam_with_the_rate_of_sgd_is_noted(capsys, tiny_corpus, tmp_path):
     assert "too large" not in err
     _, _, err = run(capsys, *common, *sizes, "--lr", "1", "--out", tmp_path / "large")
     assert "--lr 1 is far too large for adam; 0.003 is usual" in err
+
+
+def test_a_gpu_that_is_too_small_is_one_line(capsys, tiny_corpus, tmp_path, monkeypatch):
+    def too_small(*arguments, **more):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    monkeypatch.setattr("tiedlm.training.loop.train", too_small)
+    arguments = ["--data", tiny_corpus, "--out", tmp_path / "run", *TINY]
+    status, _, err = run(capsys, "train", "small", *arguments)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "give a smaller --batch-size, or --accumulate" in err

@@ -378,6 +378,53 @@ def test_a_second_session_starts_from_the_best_weights(settings, corpus, tmp_pat
     assert train(second.replace(epochs=2), corpus, tmp_path / "second")["epochs"] == 2
 
 
+def test_a_second_session_knows_the_run_that_it_began_from_in_a_new_place(
+    settings, corpus, tmp_path
+):
+    short = settings.replace(epochs=1)
+    for name, seed in (("first", 1), ("other", 2)):
+        train(short.replace(seed=seed), corpus, tmp_path / name)
+    second = short.replace(init_from=str(tmp_path / "first"))
+    train(second, corpus, tmp_path / "second")
+    before = (tmp_path / "second" / "config.json").read_bytes()
+    (tmp_path / "first").rename(tmp_path / "moved")
+    for place, message in (("other", "is another run"), ("nowhere", "is not the folder of a run")):
+        changed = second.replace(epochs=2, init_from=str(tmp_path / place))
+        with pytest.raises(UserError, match=rf"init_from: .*{place} {message}"):
+            train(changed, corpus, tmp_path / "second")
+        assert (tmp_path / "second" / "config.json").read_bytes() == before
+    moved = second.replace(epochs=2, init_from=str(tmp_path / "moved"))
+    assert train(moved, corpus, tmp_path / "second")["epochs"] == 2
+    ids = [read_config(tmp_path / name) for name in ("moved", "second")]
+    assert ids[0]["id"] == ids[1]["began_from"]
+
+
+def test_a_stop_in_the_last_step_of_an_epoch_comes_before_the_validation(
+    settings, corpus, tmp_path, monkeypatch
+):
+    train(settings, corpus, tmp_path / "whole")
+    steps = json.loads((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()[0])["step"]
+    trained = []
+    watcher = Silent()
+    watcher.step = lambda *arguments: trained.append(arguments)
+    with monkeypatch.context() as patch:
+        patch.setattr(held_out, "evaluate", lambda *arguments: pytest.fail("it was validated"))
+        with pytest.raises(Stopped, match=f"epoch 1, step {steps}"):
+            train(
+                settings, corpus, tmp_path / "run", watcher=watcher,
+                should_stop=lambda: len(trained) == steps,
+            )  # fmt: skip
+    train(settings, corpus, tmp_path / "run")
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+
+
+def test_a_model_that_cannot_be_made_is_one_line(settings, corpus, tmp_path):
+    for changes in ({"n_layers": 1001}, {"d_embed": 10**9, "d_hidden": 10**9}):
+        with pytest.raises(UserError, match=r"a model of these settings cannot be made here: \S"):
+            train(settings.replace(**changes), corpus, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
 def test_a_damaged_newest_checkpoint_is_skipped(settings, corpus, tmp_path):
     train(settings, corpus, tmp_path / "whole")
     train(settings.replace(epochs=2), corpus, tmp_path / "hurt")
@@ -646,12 +693,27 @@ def test_without_checkpoints_a_run_is_not_silently_trained_again(settings, corpu
 def test_resuming_with_another_arithmetic_is_reported(settings, corpus, tmp_path):
     train(settings.replace(epochs=1), corpus, tmp_path)
     path = tmp_path / "env.json"
-    path.write_text(path.read_text().replace('"threads": 1', '"threads": 3'))
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps(kept | {"threads": 3, "processes": 2}))
     notes = []
     watcher = Silent()
     watcher.line = notes.append
     train(settings.replace(epochs=2), corpus, tmp_path, watcher=watcher)
-    assert any("not bit for bit as it began (threads: 3 -> 1)" in note for note in notes)
+    changed = "processes: 2 -> 1; threads: 3 -> 1"
+    assert any(f"not bit for bit as it began ({changed})" in note for note in notes)
+
+
+def test_a_run_that_lost_its_checkpoints_in_the_first_epoch_says_that_it_begins_again(
+    settings, corpus, tmp_path
+):
+    with pytest.raises(Stopped):
+        train(settings, corpus, tmp_path, should_stop=lambda: True)
+    shutil.rmtree(tmp_path / "last")
+    notes = []
+    watcher = Silent()
+    watcher.line = notes.append
+    train(settings.replace(epochs=1), corpus, tmp_path, watcher=watcher)
+    assert "no checkpoint was found: the training begins" in notes
 
 
 def test_a_run_goes_on_with_the_products_that_it_began_with(

@@ -142,6 +142,8 @@ def run(
     settings: Settings, out: Path, quiet: bool = False, tensorboard: bool = False
 ) -> dict[str, Any]:
     """Load the corpus, train, and print the result."""
+    from torch import OutOfMemoryError
+
     from tiedlm.data.check import notes_on_text
     from tiedlm.progress import ProgressView, Silent
     from tiedlm.training.loop import train as train_model
@@ -166,6 +168,11 @@ def run(
         leave(str(stopped), 130)
     except Diverged as diverged:
         leave(f"error: {diverged}", 1)
+    except OutOfMemoryError as error:
+        raise UserError(
+            "the GPU has too little memory for this training; give a smaller --batch-size, or "
+            "--accumulate, which reads a batch in several parts"
+        ) from error
     if not quiet:
         if result["epochs"] < settings.epochs:
             print(

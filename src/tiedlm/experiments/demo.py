@@ -17,7 +17,7 @@ from tiedlm.errors import UserError, did_you_mean
 from tiedlm.evaluation.subspace import subspace_distance
 from tiedlm.experiments.parallel import Job, train_all
 from tiedlm.experiments.recipes import DEMO_NETWORKS, get_recipe
-from tiedlm.experiments.report import for_network, write_report
+from tiedlm.experiments.report import SIDE_BY_SIDE, for_network, write_report
 from tiedlm.files import read_json, write_json
 from tiedlm.model import LanguageModel
 from tiedlm.progress import ProgressView
@@ -32,7 +32,6 @@ MODELS = {
     "vd-lstm-re": "demo-re",
     "vd-lstm-real": "demo-real",
 }
-SIDE_BY_SIDE = ("vd-lstm", "vd-lstm-real")
 PHRASES = 6
 PHRASE_LENGTHS = range(5, 16)  # words in a context
 COMMON_WORDS = 100  # number of frequent words that are never a phrase's next word

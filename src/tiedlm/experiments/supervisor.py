@@ -1,8 +1,8 @@
 """Run several tasks in parallel, each in its own process, and stop them cleanly.
 
 A task's function gets a :class:`Channel`. The child uses it to report to its parent and to learn
-when to stop. It also stops if its parent is gone. Only the parent handles signals: it asks every
-child to stop, and waits until all have.
+when to stop. It also stops if its parent is gone. The parent handles signals: it asks every child
+to stop, and waits until all have. A child ignores them until its task handles them itself.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def _leaving_nobody(running: dict[int, _Child]) -> Iterator[None]:
 
 
 def _ignore_signals() -> None:
-    """Ignore SIGINT and SIGTERM in a child, since the parent handles them."""
+    """Ignore SIGINT and SIGTERM in a child until its task handles them; the parent does so, too."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):

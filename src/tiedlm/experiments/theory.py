@@ -60,7 +60,7 @@ class TheoryRun:
         point: beta and temperature.
         seed: seed of the weights and of the position in the text.
         epochs: passes over the words.
-        lr: Adam's learning rate for the network; it decays linearly to 0.
+        lr: Adam's learning rate for the network; it decays linearly to a thousandth.
         embedding_lr: Adam's learning rate for L; it decays in the same way.
         decoder_lr: SGD's learning rate for W; it is constant.
         decoder_clip: largest norm of W's gradient; larger gradients are scaled down to it.

@@ -33,10 +33,15 @@ def build_model(settings: Settings, corpus: Corpus, resumes: bool) -> LanguageMo
             names is not read.
 
     Raises:
-        UserError: if the run that ``init_from`` names cannot be loaded or does not fit.
+        UserError: if a model of these settings cannot be made, or if the run that ``init_from``
+            names cannot be loaded or does not fit.
     """
     torch.manual_seed(settings.seed)
-    model = LanguageModel(model_config(settings, len(corpus.vocabulary)))
+    try:
+        model = LanguageModel(model_config(settings, len(corpus.vocabulary)))
+    except (ValueError, RuntimeError, OverflowError, MemoryError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"a model of these settings cannot be made here: {reason}") from error
     if settings.init_from is not None and not resumes:
         start_from(model, Path(settings.init_from), corpus)
     if settings.unit_norm:

@@ -2,8 +2,8 @@
 
 A checkpoint is two files in ``last/``:
 
-- ``<step>-<epoch>.safetensors`` has the parameters, the carried state and the state of the random
-  generator.
+- ``<step>-<epoch>.safetensors`` has the parameters, the carried state, the state of the random
+  generator, and what the optimizer, the averages and the soft targets remember.
 - ``<step>-<epoch>.json`` is written after it. It has the progress, the id of the run, how matrix
   products were computed (``tiedlm.native.routes``), the SHA-256 of the first file and its own.
 

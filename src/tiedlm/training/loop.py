@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tiedlm.data import Corpus
 from tiedlm.evaluation import perplexity
@@ -184,11 +184,18 @@ class _Training:
             progress.epoch_seconds += now - clock
             clock = now
             if stop:
-                self._checkpoint()
-                raise stopped(self.out, f"at epoch {progress.epoch}, step {progress.step}")
+                self._stop()
             if self.ranks.from_first(now - saved, self.device) >= self.save_every:
                 self._checkpoint()
                 saved = clock = time.monotonic()
+        if self.ranks.sum([float(should_stop())], self.device)[0]:  # before a long validation
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        """Save, and end the training as somebody asked."""
+        self._checkpoint()
+        place = f"at epoch {self.progress.epoch}, step {self.progress.step}"
+        raise stopped(self.out, place)
 
     def _train_window(self, stop_requested: bool) -> bool:
         """Update the model on the next window; return whether any rank was asked to stop."""

@@ -25,6 +25,7 @@ from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.networks import State
 from tiedlm.training import run, run_files, same_run
 from tiedlm.training.checkpoint import Progress, restore_checkpoint
+from tiedlm.training.distributed import world_size
 from tiedlm.training.outcomes import is_over
 from tiedlm.training.settings import Settings
 
@@ -116,7 +117,7 @@ class RunFolder:
             # replaced.
             (self.out / run_files.RESULT).unlink(missing_ok=True)
             ran_in = self._environment()
-            config = {**self._config(), "id": self.run_id}
+            config = {**self._config(), "id": self.run_id, **self._origin()}
             write_json(self.out / run_files.CONFIG, config)  # first: without it this is no run
             write_json(self.out / run_files.ENVIRONMENT, ran_in)
         self.corpus.vocabulary.save(self.out / run_files.VOCABULARY)
@@ -130,6 +131,14 @@ class RunFolder:
 
     def _config(self) -> dict[str, Any]:
         return run.config_of(self.model, self.settings.to_dict(), self.corpus.info)
+
+    def _origin(self) -> dict[str, str]:
+        """Return the id of the run whose weights this one began from, as ``config.json`` has it."""
+        if self.settings.init_from is None:
+            return {}
+        known = self.earlier.get(run_files.BEGAN_FROM) if self.earlier is not None else None
+        found = known or run_files.id_of(Path(self.settings.init_from))
+        return {} if found is None else {run_files.BEGAN_FROM: found}
 
     def _has_result(self) -> bool:
         return (self.out / run_files.RESULT).is_file()
@@ -152,6 +161,7 @@ class RunFolder:
         # A run from before a setting existed had its default.
         old = Settings.from_dict(earlier["settings"])
         changed = same_run.changes(old, self.settings, same_run.fixed(self.settings))
+        changed += _changed_origin(old, self.settings, earlier.get(run_files.BEGAN_FROM))
         changed += _changed_model(earlier["model"], self.model.config)
         new_corpus = json.loads(json.dumps(self.corpus.info))
         parts = run_files.changed_names(*map(_content, (earlier["corpus"], new_corpus)))
@@ -181,6 +191,7 @@ class RunFolder:
     def _check_without_checkpoint(self, earlier: dict[str, Any], start: Start) -> None:
         """Accept a finished run that has lost its checkpoints; refuse an unfinished one."""
         if not (run_files.read_metrics(self.out) or self._has_result()):
+            start.notes.append("no checkpoint was found: the training begins")
             return
         old = Settings.from_dict(earlier["settings"])
         if not (same_run.same_length(old, self.settings) and self._has_result()):
@@ -212,16 +223,20 @@ class RunFolder:
 
     def _environment(self) -> dict[str, Any]:
         """Return the environment of this process, with the earlier environments of the run."""
-        now = run.environment(self.device)
+        now = self._ran_now()
         before = run_files.read_environment(self.out) or now
         earlier = before.pop("earlier", [])
         if before != now:
             earlier.append(before)
         return {**now, "earlier": earlier} if earlier else now
 
+    def _ran_now(self) -> dict[str, Any]:
+        """Return the environment of this process."""
+        return {**run.environment(self.device), "processes": world_size()}
+
     def _changed_arithmetic(self) -> list[str]:
         """Warn that resuming on other hardware or versions will not be bit-identical."""
-        before, now = run_files.read_environment(self.out), run.environment(self.device)
+        before, now = run_files.read_environment(self.out), self._ran_now()
         if before is None:
             return []
         names = [name for name in run.ARITHMETIC if name in before]  # it may be of an older version
@@ -229,6 +244,22 @@ class RunFolder:
             *({name: known.get(name) for name in names} for known in (before, now))
         )
         return [f"not bit for bit as it began ({'; '.join(changed)})"] if changed else []
+
+
+def _changed_origin(old: Settings, new: Settings, began_from: str | None) -> list[str]:
+    """Describe another run to begin from, which may be the same one in a new place.
+
+    Args:
+        old: the settings of the run so far.
+        new: those of the command.
+        began_from: the id of the run whose weights it began from; None if it is not known.
+    """
+    if new.init_from is None or new.init_from == old.init_from:
+        return []
+    found = run_files.id_of(Path(new.init_from))
+    if found is None:
+        return [f"init_from: {new.init_from} is not the folder of a run"]
+    return [] if began_from in (None, found) else [f"init_from: {new.init_from} is another run"]
 
 
 def _changed_model(old: dict[str, Any], config: ModelConfig) -> list[str]:

@@ -215,6 +215,7 @@ ARITHMETIC = (
     "triton",
     "gpu_shared_by",
     "device",
+    "processes",
 )
 
 

@@ -30,6 +30,7 @@ BESIDE_WEIGHTS = (VOCABULARY, TOKENIZER, ENVIRONMENT)  # what weights kept by --
 ONNX = "step.onnx"  # in the folder of `export --to onnx`
 KEPT = "checkpoints"  # by words seen
 CHECKPOINT = "checkpoint"  # in config.json of a folder there: its place in training
+BEGAN_FROM = "began_from"  # in config.json of a run with --init-from: the id of that run
 
 INSIDE = "inside_epoch"  # the key that only a line about an evaluation inside an epoch has
 
@@ -154,6 +155,15 @@ def _read(path: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(found.get(key), kind):
             raise UserError(f"{path} is not a run's, or is damaged: it has no valid {key!r}")
     return found
+
+
+def id_of(folder: Path) -> str | None:
+    """Return the id of the run in a folder; None if there is none."""
+    try:
+        found = read_json(folder / CONFIG).get("id")
+    except (UserError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def text_hashes(corpus: Mapping[str, Any]) -> list[str]:

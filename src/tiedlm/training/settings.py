@@ -361,7 +361,7 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
     def resolved(self) -> Settings:
-        """Return the settings with every None replaced by the value that it stands for.
+        """Return the settings with the values that the model's defaults stand for.
 
         ``decoder_bias`` is true or false, and ``options`` has all options of the network. Those of
         a network that is not registered here stay as they are.
