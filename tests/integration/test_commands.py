@@ -339,6 +339,7 @@ def test_predict_names_the_words_that_it_reads_as_unk(capsys, trained):
     [
         ("the cat\nsees", False, "<eos> the cat <eos> sees"),
         ("the cat\r\n\n", False, "<eos> the cat <eos> <eos>"),
+        ("the cat <eos>\nsees", False, "<eos> the cat <eos> sees"),
         ("", False, "<eos>"),
         ("The cat. Sees\n\nthe cat", True, "<eos> the cat . <eos> sees <eos> the cat"),
         ("The cat.\n", True, "<eos> the cat . <eos>"),

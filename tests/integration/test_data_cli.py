@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tiedlm import files
+from tiedlm.cli import main
 from tiedlm.data import load_corpus
 from tiedlm.data.sotu import speeches
+from tiedlm.errors import UserError
 
 SENTENCES = ["The cat sat, and the dog ran.", "It didn't rain; it snowed.", "We saw 3 of them."]
 
@@ -122,11 +125,32 @@ def test_check_verifies_the_demo_corpus(tmp_path: Path):
 
 
 def test_prepare_does_not_overwrite_its_input(tmp_path: Path):
-    for part in ("train", "valid", "test"):
-        (tmp_path / f"{part}.txt").write_text("Some words, and some words.\n")
-    result = run(tmp_path, "prepare", ".", "--out", str(tmp_path / "."))
+    text = "Some words, and some words.\n" * 12
+    (tmp_path / "train.txt").write_text(text)
+    result = run(tmp_path, "prepare", "train.txt", "--out", str(tmp_path / "."))
     assert_one_line_error(result, "train.txt is part of the text itself")
-    assert (tmp_path / "train.txt").read_text() == "Some words, and some words.\n"
+    assert (tmp_path / "train.txt").read_text() == text
+
+
+def test_prepare_does_not_write_beside_the_files_that_a_folder_stands_for(tmp_path: Path):
+    """Otherwise the folder would mean the prepared text from then on."""
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"{part}.jsonl").write_text('{"text": "Some words, and some words."}\n')
+    result = run(tmp_path, "prepare", ".", "--out", str(tmp_path / "."))
+    assert_one_line_error(result, "is the folder of the text itself; choose another folder")
+    assert len(list(tmp_path.glob("*.txt"))) == 0
+
+
+def test_a_user_without_a_home_folder_prepares_a_text(book: Path, tmp_path: Path, monkeypatch):
+    def homeless(given=None):
+        if given is None:
+            raise UserError("this user has no home folder")
+        return given
+
+    monkeypatch.setattr(files, "cache_folder", homeless)
+    monkeypatch.chdir(tmp_path)
+    main(["data", "prepare", str(book), "--out", "prepared"])
+    assert (tmp_path / "prepared" / "train.txt").is_file()
 
 
 def test_a_text_that_this_command_did_not_write_is_not_overwritten(book: Path, tmp_path: Path):

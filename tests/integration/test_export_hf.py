@@ -15,6 +15,8 @@ import tiedlm
 import tiedlm.cli
 from export_support import SHAPES, make_run
 from tests_support import blocks, is_a_best_word, run_command
+from tiedlm.export.hf import export_hf
+from tiedlm.training.run import save_weights
 from tiedlm.tying import count_parameters
 
 transformers = pytest.importorskip(
@@ -469,3 +471,34 @@ def test_mistakes_are_one_line(capsys, tmp_path, monkeypatch):
         capsys, "export", tmp_path / "run", "--to", "hf", tmp_path / "hf", "--no-check"
     )
     assert status == 0
+
+
+def test_weights_that_training_replaces_meanwhile_are_not_mixed(capsys, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    other = make_run(tmp_path / "other", "tied")
+    with torch.no_grad():
+        other.embedding.weight.add_(1)
+    make_run(run, "tied")
+
+    def read_and_train(folder):
+        found = tiedlm.load(folder)
+        save_weights(other, folder / "model.safetensors", "0123456789abcdef")
+        return found
+
+    monkeypatch.setattr("tiedlm.export.hf.load", read_and_train)
+    status, _, err = run_command(capsys, "export", run, "--to", "hf", tmp_path / "hf")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "model.safetensors has changed since it was loaded; export it again" in err
+    assert not (tmp_path / "hf").exists()
+
+
+def test_a_text_of_ones_own_with_the_name_of_a_corpus_stays_ones_own(tmp_path, tiny_corpus):
+    make_run(tmp_path / "run", "tied")
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    for data, exported in ((str(tiny_corpus), ""), ("ptb", "ptb")):
+        config["settings"]["data"], config["corpus"]["name"] = data, "ptb"
+        path.write_text(json.dumps(config))
+        export_hf(tmp_path / "run", tmp_path / f"hf-{exported}", check=False)
+        found = json.loads((tmp_path / f"hf-{exported}" / "config.json").read_text())
+        assert found["settings"]["data"] == exported

@@ -184,6 +184,7 @@ def test_int8_is_measured_on_the_validation_text(capsys, tiny_corpus, tmp_path):
     valid = json.loads((run / "result.json").read_text())["valid_ppl"]
     assert report["perplexity"] == pytest.approx(valid, rel=1e-5)
     assert report["perplexity_int8"] == pytest.approx(valid, rel=0.05)
+    assert report["word_perplexity_int8"] == report["perplexity_int8"]  # it has words, not pieces
     assert (
         json.loads((tmp_path / "onnx" / "tokenizer.json").read_text())["model"]["type"]
         == "WordLevel"

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from tiedlm.cli import temporary_cache
 from tiedlm.cli.numbers import MaybeWhole
+from tiedlm.errors import UserError
 from tiedlm.json_text import to_json
 
 app = App(name="data", help="List, prepare and check corpora.", help_format="plaintext")
@@ -68,23 +69,38 @@ def prepare(
         tokenize: Split the text into words; by default only if it looks raw.
         field: Field of JSON lines, or column of Parquet, that holds the text.
     """
+    from tiedlm import files
     from tiedlm.data.corpus import load_corpus
     from tiedlm.data.find import find_source
     from tiedlm.data.prepare import write_corpus
 
+    cache = None if out is None else _cache()
+    if out is not None and files.expand(corpus).resolve() == out.resolve():
+        raise UserError(f"--out {out} is the folder of the text itself; choose another folder")
     loaded = load_corpus(
         corpus,
         vocab_size=vocab_size,
         min_count=min_count,
         tokenize=tokenize,
         field=field,
+        cache=cache,
         without_cache=None if out is None else temporary_cache,
     )
     if out is not None:
-        write_corpus(loaded, out, keep=find_source(corpus, field=field).files)
+        write_corpus(loaded, out, keep=find_source(corpus, field=field, cache=cache).files)
     tokens = ", ".join(f"{part} {n['tokens']:,}" for part, n in loaded.info["parts"].items())
     place = f"written to {out}" if out else f"in the cache: {_place(loaded.train)}"
     print(f"{loaded.name}: tokens: {tokens}; {len(loaded.vocabulary):,} words; {place}")
+
+
+def _cache() -> Path:
+    """Return the cache folder, or a temporary one if this user has none."""
+    from tiedlm import files
+
+    try:
+        return files.cache_folder()
+    except UserError as error:
+        return temporary_cache(error)
 
 
 def _place(ids: Any) -> Path:

@@ -85,19 +85,22 @@ def export(
     corpus = _corpus(run) if int8 else None
     replaced = " (replaced an earlier export)" if (folder / ONNX).is_file() else ""
     report = export_onnx(run, folder, int8_text=None if corpus is None else corpus.valid)
+    unit, ours, theirs = "", report.perplexity, report.perplexity_int8
+    if corpus is not None and PIECES in corpus.info:
+        unit, ours, theirs = " per word", *(per_word(corpus, one) for one in (ours, theirs))
     if json_:
-        print(to_json(report._asdict() | {"folder": str(report.folder)}))
+        found = report._asdict() | {"folder": str(report.folder)}
+        if corpus is not None:
+            found |= {"word_perplexity": ours, "word_perplexity_int8": theirs}
+        print(to_json(found))
         return
     print(f"{report.folder}{replaced}")
     for name, size in report.sizes.items():
         print(f"  {name:<20} {size / 1e6:8.2f} MB")
     print(f"  largest difference of a log-probability: {report.largest_difference:.1e}")
     if corpus is not None:
-        assert report.perplexity is not None
-        assert report.perplexity_int8 is not None
-        unit, ours, theirs = "", report.perplexity, report.perplexity_int8
-        if PIECES in corpus.info:
-            unit, ours, theirs = " per word", *(per_word(corpus, one) for one in (ours, theirs))
+        assert ours is not None
+        assert theirs is not None
         print(f"  validation perplexity{unit} {ours:.3f}, int8 {theirs:.3f} ({theirs - ours:+.3f})")
 
 
@@ -126,10 +129,11 @@ def _export_hf(
             )
 
 
-def per_word(corpus: Corpus, perplexity: float) -> float:
+def per_word(corpus: Corpus, perplexity: float | None) -> float:
     """Return the perplexity per word of a validation text with this perplexity per piece."""
     from tiedlm.evaluation.per_word import of_part
 
+    assert perplexity is not None
     found = of_part(corpus.info, "valid", math.log(perplexity) * (len(corpus.valid) - 1))
     assert found is not None
     return found.word_perplexity
@@ -147,7 +151,7 @@ def _corpus(run: Path) -> Corpus:
     if not settings.data:
         raise UserError(
             f"--int8 needs the run's validation text to measure perplexity, and {run} was imported "
-            "and has none; leave out --int8"
+            "or exported and has none; leave out --int8"
         )
     vocabulary = load_vocabulary(run / VOCABULARY, corpus_info(run)["tokenizer"])
     return load_run_corpus(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiedlm.cli import note, temporary_cache, until_the_end
-from tiedlm.data import Corpus, Vocabulary, tokenize
+from tiedlm.data import EOS, Corpus, Vocabulary, tokenize
 from tiedlm.data.check import LACKS_BLANKS
 from tiedlm.data.find import is_missing
 from tiedlm.data.pieces import PieceVocabulary
@@ -173,8 +173,8 @@ def context_ids(
             advice = " (--tokenize splits raw text into words)"
         print(f"read as <unk>: {', '.join(dict.fromkeys(unknown))}{advice}", file=sys.stderr)
     ids = [np.array([vocabulary.eos_id], dtype=np.int32)]
-    for sentence in sentences:
-        if len(ids) > 1:
+    for number, sentence in enumerate(sentences):
+        if number > 0 and sentences[number - 1][-1:] != [EOS]:
             ids.append(ids[0])
         ids.append(vocabulary.encode(sentence))
     return np.concatenate(ids)

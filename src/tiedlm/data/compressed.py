@@ -14,6 +14,7 @@ from tiedlm.errors import UserError, require
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _SUFFIXES = (".gz", ".zst")
+_LONGEST_WINDOW = 1 << 31  # bytes, as `zstd --ultra --long=31` writes
 _READ = 1 << 14  # compressed bytes read at a time; unpacked, they may be thousands of times longer
 _BUFFER = 1 << 17
 
@@ -78,7 +79,10 @@ class _Zstandard(io.RawIOBase):
                 if self._frame is not None:
                     raise EOFError
                 return 0
-            self._frame = self._frame or self._zstandard.ZstdDecompressor().decompressobj()
+            self._frame = (
+                self._frame
+                or self._zstandard.ZstdDecompressor(max_window_size=_LONGEST_WINDOW).decompressobj()
+            )
             try:
                 self._text = memoryview(self._frame.decompress(self._packed))
             except self._zstandard.ZstdError as error:

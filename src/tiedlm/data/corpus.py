@@ -17,7 +17,7 @@ from tiedlm.data import encode
 from tiedlm.data.counts import choose_vocabulary
 from tiedlm.data.documents import FIELD
 from tiedlm.data.encoder import WordEncoder
-from tiedlm.data.facts import LONG, state_of
+from tiedlm.data.facts import LONG, state_of, when_written
 from tiedlm.data.find import find_source
 from tiedlm.data.piece_corpus import Pieces, Share, build_pieces, find_pieces
 from tiedlm.data.pieces import load_vocabulary
@@ -144,7 +144,6 @@ def load_corpus(
         download=download,
         progress=progress,
     )
-    written = _when_written(source)  # after the files were hashed
     tokenized = source.tokenized if tokenize is None else not tokenize
     encoder = WordEncoder(tokenized)
     choice = _Choice(encoder.key, vocab_size, min_count, fraction, skip, vocab_from, found_pieces)
@@ -163,12 +162,12 @@ def load_corpus(
         with alone(lock, source.name, progress) as is_alone:
             if is_alone:
                 remove_unfinished(place)
-            return _encode_once(source, written, encoder, place, choice, progress)
+            return _encode_once(source, encoder, place, choice, progress)
     except CacheError as error:
         if without_cache is None:
             raise
         place = without_cache(error) / name
-        return _encode_once(source, written, encoder, place, choice, progress)
+        return _encode_once(source, encoder, place, choice, progress)
 
 
 def _folder_name(source: Source, choice: _Choice) -> str:
@@ -180,7 +179,6 @@ def _folder_name(source: Source, choice: _Choice) -> str:
 
 def _encode_once(
     source: Source,
-    written: list[list[int]],
     encoder: WordEncoder,
     place: Path,
     choice: _Choice,
@@ -189,24 +187,20 @@ def _encode_once(
     """Return the corpus in the folder ``place``, encoded there if it is not there yet.
 
     Raises:
-        UserError: if a file of the source is not as it was ``written`` when it was hashed.
+        UserError: if a file of the source has changed since it was hashed.
     """
     corpus = _read(source.name, place)
     if corpus is None:
         with whole_folder(place, lambda: _read(source.name, place) is not None) as unfinished:
             _build(source, encoder, unfinished, choice, progress)
-            for path, old, new in zip(source.files, written, _when_written(source), strict=True):
+            now = when_written(source.files)
+            for path, old, new in zip(source.files, source.written, now, strict=True):
                 if old != new:
                     raise UserError(f"{path} was changed while it was read; try again")
         corpus = _read(source.name, place)
         if corpus is None:
             raise UserError(f"{place} was damaged while it was written; check the disk")
     return corpus
-
-
-def _when_written(source: Source) -> list[list[int]]:
-    """Return the size and the time of the last change of each file of a source."""
-    return [(state_of(path) or [])[:2] for path in source.files]
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,11 @@ def known_facts(
     return found
 
 
+def when_written(paths: Sequence[Path]) -> tuple[list[int], ...]:
+    """Return the size and the time of the last change of each file."""
+    return tuple((state_of(path) or [])[:2] for path in paths)
+
+
 def state_of(path: Path) -> list[int] | None:
     """Return the size, times and place of a file, which change when it does; None for no file."""
     with suppress(OSError):

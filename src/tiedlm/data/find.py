@@ -101,7 +101,8 @@ def _items(given: str) -> list[str]:
 def _files_of(item: str) -> list[Path]:
     """Return the texts that a path or a pattern stands for, in the order of their names."""
     path = files.expand(item)
-    found = [path] if path.exists() else [Path(name) for name in sorted(_matches(str(path)))]
+    is_text = path.is_file() or path.is_dir()  # a pipe is none
+    found = [path] if is_text else [Path(name) for name in sorted(_matches(str(path)))]
     if not found:
         what = "no file matches" if _is_pattern(item) else "there is no file"
         raise UserError(f"{what} {item!r}; give text files, folders or patterns such as a/*.txt")

@@ -17,12 +17,12 @@ from tiedlm.data.documents import (
     kind_of,
     read_documents,
 )
-from tiedlm.data.facts import known_facts
+from tiedlm.data.facts import known_facts, when_written
 from tiedlm.data.text import TextFacts, lacks_blanks, looks_tokenized
 from tiedlm.errors import UserError
 
 PARTS = ("train", "valid", "test")
-_HELD_OUT = {"valid", "validation", "val", "dev", "test"}
+_HELD_OUT = {"valid", "validation", "val", "dev", "test", "eval", "evaluation", "heldout"}
 _MANY = 20  # files; of more files, a single hash of all hashes is recorded
 
 
@@ -44,6 +44,7 @@ class Source:
         lacks_blanks: whether the text has no spaces between words.
         verified: whether the hashes are the published ones; None if none are published.
         files: files that must not be overwritten.
+        written: the size and the time of the last change of each file, before it was read.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Source:
     lacks_blanks: bool = False
     verified: bool | None = None
     files: tuple[Path, ...] = ()
+    written: tuple[list[int], ...] = ()
 
 
 def from_files(
@@ -76,7 +78,9 @@ def from_files(
         field: the field of a record that holds its text.
         cache: the cache folder, which remembers the hashes of long files.
     """
-    found = known_facts(list(paths.values()), examine_documents, cache)
+    files = tuple(paths.values())
+    written = when_written(files)
+    found = known_facts(files, examine_documents, cache)
     for part, facts in zip(paths, found, strict=True):
         if facts.size == 0:
             raise UserError(f"{paths[part]} is empty; expected the {part} text")
@@ -95,7 +99,8 @@ def from_files(
         batches=batches,
         tokenized=looks_tokenized(_lines([paths["train"]], field)),
         lacks_blanks=lacks_blanks(_lines([paths["train"]], field)),
-        files=tuple(paths.values()),
+        files=files,
+        written=written,
     )
 
 
@@ -138,7 +143,7 @@ def _refuse_parts(folder: Path, names: Iterable[str]) -> None:
     training: list[str] = []
     held_out: list[str] = []
     for name in names:
-        words = set(re.split(r"[-_./]", name.lower()))
+        words = {word.rstrip("0123456789") for word in re.split(r"[-_./]", name.lower())}
         is_training, is_held_out = "train" in words, not words.isdisjoint(_HELD_OUT)
         if is_training != is_held_out:
             (training if is_training else held_out).append(name)
@@ -225,6 +230,7 @@ def from_many(
         UserError: if a file is empty, or there are too few lines or records.
     """
     files = tuple(paths.values())
+    written = when_written(files)
     found = known_facts(files, examine_documents, cache)
     for path, facts in zip(files, found, strict=True):
         if facts.size == 0:
@@ -242,6 +248,7 @@ def from_many(
         tokenized=tokenized,
         lacks_blanks=lacks_blanks(_lines(files, field)),
         files=files,
+        written=written,
     )
 
 

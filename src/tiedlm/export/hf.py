@@ -32,7 +32,7 @@ from tiedlm.export.supported import HF_SOURCE, hf_networks, require_network
 from tiedlm.export.word_tokenizer import tokenizer_files
 from tiedlm.folders import files_together
 from tiedlm.model import LanguageModel
-from tiedlm.training.run import load, read_tensors
+from tiedlm.training.run import digest_of, load, read_tensors
 from tiedlm.training.run_files import CHECKPOINT, CONFIG, KEPT, VOCABULARY, WEIGHTS, corpus_info
 from tiedlm.training.settings import Settings
 
@@ -140,7 +140,7 @@ def write(
 
     result = result_of(run)
     files.write_json(new / CONFIG, _config(model, vocabulary, run_config) | {RECORDED: result})
-    _copy_weights(run / WEIGHTS, new / WEIGHTS)
+    _copy_weights(run / WEIGHTS, new / WEIGHTS, digest_of(model, run_config.get("id", "")))
     vocabulary.save(new / VOCABULARY)
     ids = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
     ids["pad_token_id"] = vocabulary.eos_id
@@ -201,9 +201,20 @@ def _title(run: Path) -> str:
     return run.name
 
 
-def _copy_weights(source: Path, target: Path) -> None:
-    """Copy a run's tensors, with the metadata that transformers requires."""
+def _copy_weights(source: Path, target: Path, digest: str) -> None:
+    """Copy a run's tensors, with the metadata that transformers requires.
+
+    Args:
+        source: the run's weights.
+        target: the file to write.
+        digest: the SHA-256 that the weights had when the model was loaded.
+
+    Raises:
+        UserError: if training has replaced the weights since.
+    """
     tensors, metadata = read_tensors(source)
+    if metadata.get("sha256") != digest:
+        raise UserError(f"{source} has changed since it was loaded; export it again")
     files.write_bytes(target, save_tensors(tensors, metadata=metadata | {"format": "pt"}))
 
 
@@ -215,8 +226,9 @@ def _config(
     Paths on the machine that trained the model are left out.
     """
     corpus = run_config["corpus"]
-    data = corpus["name"] if has_name(corpus["name"]) else ""
-    settings = run_config["settings"] | {"data": data, "init_from": None}
+    settings = run_config["settings"]
+    data = settings["data"] if has_name(settings["data"] or "") else ""
+    settings = settings | {"data": data, "init_from": None}
     if settings.get("pieces") is not None:
         settings["pieces"] = Path(settings["pieces"]).name
     if settings.get("soft_target_from") is not None:

@@ -13,6 +13,7 @@ import pytest
 
 from tiedlm.data import Vocabulary, load_corpus
 from tiedlm.data import corpus as corpus_module
+from tiedlm.data import source as source_module
 from tiedlm.data.check import check_corpus, notes_on_text
 from tiedlm.errors import UserError
 from tiedlm.files import cache_folder
@@ -259,6 +260,24 @@ def test_a_text_that_changes_while_it_is_read_is_not_cached(folder: Path, monkey
     monkeypatch.undo()
     (folder / "train.txt").write_text("the cat sat\nthe dog sat\nthe cat ran\n", encoding="utf-8")
     assert load_corpus(str(folder)).info["parts"]["train"]["tokens"] == 12
+
+
+def test_a_text_that_changes_while_it_is_hashed_is_not_cached(folder: Path, monkeypatch):
+    old = (folder / "train.txt").read_text()
+
+    def examine(path):
+        found = real(path)
+        if path.name == "train.txt":
+            path.write_text("the bird sat\n" + old)
+        return found
+
+    real = source_module.examine_documents
+    monkeypatch.setattr(source_module, "examine_documents", examine)
+    with pytest.raises(UserError, match=r"train\.txt was changed while it was read"):
+        load_corpus(str(folder))
+    monkeypatch.undo()
+    (folder / "train.txt").write_text(old)
+    assert "bird" not in load_corpus(str(folder)).vocabulary
 
 
 def test_bad_text_leaves_nothing_in_the_cache(folder: Path, cache: Path):

@@ -157,6 +157,17 @@ def test_damaged_compressed_data_is_named(tmp_path: Path, cache: Path, suffix: s
     assert not list(cache.glob("corpora/*"))
 
 
+def test_a_zst_file_with_a_long_window_is_read(tmp_path: Path):
+    zstandard = pytest.importorskip("zstandard")
+    parameters = zstandard.ZstdCompressionParameters(window_log=28)
+    pack = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    data = "\n".join(TEXTS).encode() * 9
+    (tmp_path / "book.txt").write_bytes(data)
+    (tmp_path / "book.txt.zst").write_bytes(pack.compress(data) + pack.flush())
+    packed, plain = (load_corpus(str(tmp_path / f"book.txt{one}")) for one in (".zst", ""))
+    assert packed.train.tolist() == plain.train.tolist()
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -90,6 +90,8 @@ def test_files_of_parts_may_have_a_name_in_front(tmp_path: Path, names: str):
         ("train-00000-of-00002.txt", "train-00001-of-00002.txt", "test-00000-of-00001.txt"),
         ("train/0.txt", "train/1.txt", "dev/0.txt"),
         ("wiki.train.txt", "wiki.test.txt"),
+        ("train1.txt", "train2.txt", "test1.txt"),
+        ("train/0.txt", "eval/0.txt"),
     ],
 )
 def test_a_new_split_mixes_no_part_with_another(tmp_path: Path, names: tuple[str, ...]):
