@@ -264,9 +264,9 @@ def page(found: Kept, images: Path) -> str:
         + noise.table(RESULTS)
         + "\n## The strength of the augmented loss\n\n"
         + "`python -m studies.strength` trains REAL on Penn Treebank's first 22.5% for 45 "
-        + "epochs, also with other soft targets. Gamma 0 is RE. The second table has means over 8,000 validation "
-        + "words: the spread over the vocabulary of a token's scores and of its target's "
-        + "similarities, the cosine of the two, and the entropy of the prediction.\n\n"
+        + "epochs, also with other soft targets. Gamma 0 is RE. The second table has means over "
+        + "8,000 validation words: the spread over the vocabulary of a token's scores and of its "
+        + "target's similarities, the cosine of the two, and the entropy of the prediction.\n\n"
         + table_of("strength")
         + "\n## A bias in the tied classifier\n\n"
         + "`python -m studies.bias` trains small models on Penn Treebank's first 22.5%, for 45 "

@@ -58,7 +58,9 @@ def test_every_key_is_named(run):
         return set(json.loads(path.read_text()))
 
     kept = whole(run / "checkpoints" / "200" / "config.json")
-    assert named("## `config.json`") - {"keep_at"} == whole(run / "config.json") | kept
+    assert (
+        named("## `config.json`") - {"keep_at", "began_from"} == whole(run / "config.json") | kept
+    )
     assert named("## `metrics.jsonl`") - PIECES == keys(run / "metrics.jsonl")
     assert named("## `result.json`") - PIECES == whole(run / "result.json")
     on_a_gpu = {"gpu_shared_by"}

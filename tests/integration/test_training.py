@@ -213,7 +213,8 @@ def test_the_record_of_how_a_finished_run_was_trained_is_kept(
     assert described("env.json") == before[1]
     train(settings.replace(epochs=4), corpus, tmp_path / "run")  # trains on
     assert described("config.json")["settings"]["epochs"] == 4
-    assert described("env.json") == {"processor": "another", "earlier": [before[1]]}
+    now = {"processor": "another", "processes": 1}
+    assert described("env.json") == {**now, "earlier": [before[1]]}
 
 
 def test_a_finished_run_is_not_trained_again(settings, corpus, tmp_path, monkeypatch):

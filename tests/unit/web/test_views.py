@@ -19,6 +19,7 @@ from tiedlm.analysis.predictions import jensen_shannon, next_distribution, next_
 from tiedlm.analysis.projection import principal_components
 from tiedlm.errors import UserError
 from tiedlm.evaluation.subspace import describe_geometry, nearest_words
+from tiedlm.training.run import save_weights
 from tiedlm.web.runs import names_of, open_runs
 from tiedlm.web.views import VIEWS
 from web_support import WORDS, Page, make_run, write_curve
@@ -455,17 +456,14 @@ def test_a_vanished_run_is_still_shown_and_says_that_it_is_gone(tmp_path):
     assert "is gone" in page.ask("training")["runs"][0]["error"]
 
 
-def test_numbers_that_are_not_finite_are_answered_as_none(tmp_path):
+def test_weights_that_are_not_finite_are_an_error(tmp_path):
     model = make_run(tmp_path / "run")
     with torch.no_grad():
         model.embedding.weight.fill_(math.nan)
-    from tiedlm.training.run import save_weights
-
     save_weights(model, tmp_path / "run" / "model.safetensors")
     page = Page(tmp_path / "run")
-    assert page.one("words", text="the ")["entropy"] is None
-    for view in ("map", "angles"):
-        assert "are not finite: restore the model's file" in page.one(view)["error"]
+    for view in ("words", "map", "angles"):
+        assert "'embedding.weight' has values that are not finite" in page.one(view)["error"]
 
 
 def test_what_is_no_run_is_refused_at_the_start(tmp_path):
