@@ -16,7 +16,7 @@ import pytest
 
 from tiedlm import files
 from tiedlm.cli import main
-from tiedlm.data import load_corpus
+from tiedlm.data import find, load_corpus
 from tiedlm.data.sotu import speeches
 from tiedlm.errors import UserError
 
@@ -147,6 +147,11 @@ def test_a_user_without_a_home_folder_prepares_a_text(book: Path, tmp_path: Path
             raise UserError("this user has no home folder")
         return given
 
+    def found(*arguments, cache=None, **more):  # a corpus with a name asks for the cache again
+        return real(*arguments, cache=homeless(cache), **more)
+
+    real = find.find_source
+    monkeypatch.setattr(find, "find_source", found)
     monkeypatch.setattr(files, "cache_folder", homeless)
     monkeypatch.chdir(tmp_path)
     main(["data", "prepare", str(book), "--out", "prepared"])

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import torch
 
 from conftest import write_corpus
 from tests_support import run_command as run
@@ -25,6 +26,8 @@ from tiedlm.evaluation import (
     summarize,
 )
 from tiedlm.training import evaluated, signals
+from tiedlm.training.run import save_weights
+from tiedlm.training.run_files import read_config
 
 FLAGS = ["--d-embed=12", "--d-hidden=12", "--batch-size=4", "--bptt=5", "--epochs=3",
          "--threads=1", "--lr=0.5", "--init-range=0.3"]  # fmt: skip
@@ -200,11 +203,20 @@ def test_a_quick_fit_of_a_combination_leaves_the_others_as_they_are(capsys, fold
 
 
 def test_tune_fits_the_weights_of_a_mixture_anew(capsys, folder):
-    mix = [folder / "a", "--mix", folder / "b"]
-    perplexity(capsys, *mix, "--tune", "--tune-words=20")
+    noisy = [shutil.copytree(folder / "a", folder / f"noisy-{seed}") for seed in range(2)]
+    for seed, place in enumerate(noisy):  # neither is always better, so that both have a weight
+        model = load(place)
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        save_weights(model, place / "model.safetensors", read_config(place)["id"])
+    mix = [noisy[0], "--mix", noisy[1]]
+    few = perplexity(capsys, *mix, "--tune", "--tune-words=20")
     found = perplexity(capsys, *mix, "--tune")
-    (folder / "a" / "tuned.json").unlink()
-    (folder / "a" / "tuning.jsonl").unlink()
+    assert found["mix"] != few["mix"]
+    for name in ("tuned.json", "tuning.jsonl"):
+        (noisy[0] / name).unlink()
     assert perplexity(capsys, *mix) == found
 
 
