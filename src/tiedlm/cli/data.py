@@ -71,11 +71,11 @@ def prepare(
     """
     from tiedlm import files
     from tiedlm.data.corpus import load_corpus
-    from tiedlm.data.find import find_source
+    from tiedlm.data.find import has_name
     from tiedlm.data.prepare import write_corpus
 
-    cache = None if out is None else _cache()
-    if out is not None and files.expand(corpus).resolve() == out.resolve():
+    is_place = not has_name(corpus)
+    if is_place and out is not None and files.expand(corpus).resolve() == out.resolve():
         raise UserError(f"--out {out} is the folder of the text itself; choose another folder")
     loaded = load_corpus(
         corpus,
@@ -83,24 +83,13 @@ def prepare(
         min_count=min_count,
         tokenize=tokenize,
         field=field,
-        cache=cache,
         without_cache=None if out is None else temporary_cache,
     )
     if out is not None:
-        write_corpus(loaded, out, keep=find_source(corpus, field=field, cache=cache).files)
+        write_corpus(loaded, out, keep=loaded.files)
     tokens = ", ".join(f"{part} {n['tokens']:,}" for part, n in loaded.info["parts"].items())
     place = f"written to {out}" if out else f"in the cache: {_place(loaded.train)}"
     print(f"{loaded.name}: tokens: {tokens}; {len(loaded.vocabulary):,} words; {place}")
-
-
-def _cache() -> Path:
-    """Return the cache folder, or a temporary one if this user has none."""
-    from tiedlm import files
-
-    try:
-        return files.cache_folder()
-    except UserError as error:
-        return temporary_cache(error)
 
 
 def _place(ids: Any) -> Path:

@@ -103,8 +103,9 @@ def score(
     _check_adapt(adapt, adapt_lr)
     _check_methods(flags, adapt, unit)
     check_order("score", run, file)
-    keep_input(out, file, *model_inputs(run, flags))
-    keep_input(unk_list, file, *model_inputs(run, flags), flag="--unk-list")
+    inputs: list[Path | str] = [file, *model_inputs(run, flags)]
+    keep_input(out, *inputs)
+    keep_input(unk_list, *inputs, flag="--unk-list")
     if out is not None and unk_list is not None and out.resolve() == unk_list.resolve():
         raise UserError(f"--out and --unk-list are both {out}; choose another file for one of them")
     model, vocabulary = load_model(run, device)

@@ -57,6 +57,7 @@ class Corpus:
             ``marks`` if it has special tokens of other tools.
         documents: where the documents of the training part begin, the first at 0. Shape: (D,),
             int64.
+        files: the files that the text comes from.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Corpus:
     test: Ids
     info: dict[str, Any]
     documents: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
+    files: tuple[Path, ...] = ()
 
 
 def load_corpus(
@@ -151,11 +153,11 @@ def load_corpus(
     if found_pieces is not None and saved is not None:
         # If the run trained its pieces on this text, the text is already encoded.
         trained = replace(choice, pieces=found_pieces._replace(given=None))
-        corpus = _read(source.name, folder / "corpora" / _folder_name(source, trained))
+        corpus = _read(source, folder / "corpora" / _folder_name(source, trained))
         if corpus is not None and corpus.vocabulary == found_pieces.given:
             return corpus
     place, lock = folder / "corpora" / name, folder / "locks" / f"{name}.lock"
-    corpus = _read(source.name, place)
+    corpus = _read(source, place)
     if corpus is not None:
         return corpus
     try:
@@ -189,15 +191,15 @@ def _encode_once(
     Raises:
         UserError: if a file of the source has changed since it was hashed.
     """
-    corpus = _read(source.name, place)
+    corpus = _read(source, place)
     if corpus is None:
-        with whole_folder(place, lambda: _read(source.name, place) is not None) as unfinished:
+        with whole_folder(place, lambda: _read(source, place) is not None) as unfinished:
             _build(source, encoder, unfinished, choice, progress)
             now = when_written(source.files)
             for path, old, new in zip(source.files, source.written, now, strict=True):
                 if old != new:
                     raise UserError(f"{path} was changed while it was read; try again")
-        corpus = _read(source.name, place)
+        corpus = _read(source, place)
         if corpus is None:
             raise UserError(f"{place} was damaged while it was written; check the disk")
     return corpus
@@ -304,7 +306,7 @@ def _require_words(part: str, source: Source, counted: encode.Counted, min_count
     )
 
 
-def _read(name: str, folder: Path) -> Corpus | None:
+def _read(source: Source, folder: Path) -> Corpus | None:
     """Return the corpus cached in ``folder``, or None if it is missing or damaged."""
     try:
         saved = files.read_json(folder / INFO)
@@ -318,6 +320,8 @@ def _read(name: str, folder: Path) -> Corpus | None:
             for file in (*(f"{part}.npy" for part in PARTS), _DOCUMENTS)
         )
         vocabulary = load_vocabulary(folder / _VOCABULARY, saved["info"]["tokenizer"])
-        return Corpus(name, vocabulary, train, valid, test, saved["info"], documents)
+        return Corpus(
+            source.name, vocabulary, train, valid, test, saved["info"], documents, source.files
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

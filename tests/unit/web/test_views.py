@@ -456,6 +456,17 @@ def test_a_vanished_run_is_still_shown_and_says_that_it_is_gone(tmp_path):
     assert "is gone" in page.ask("training")["runs"][0]["error"]
 
 
+def test_numbers_that_are_not_finite_are_answered_as_none(tmp_path, monkeypatch):
+    model = make_run(tmp_path / "run")
+    with torch.no_grad():
+        model.embedding.weight.fill_(math.nan)
+    monkeypatch.setattr("tiedlm.web.runs.load", lambda folder: model)
+    page = Page(tmp_path / "run")
+    assert page.one("words", text="the ")["entropy"] is None
+    for view in ("map", "angles"):
+        assert "are not finite: restore the model's file" in page.one(view)["error"]
+
+
 def test_weights_that_are_not_finite_are_an_error(tmp_path):
     model = make_run(tmp_path / "run")
     with torch.no_grad():
