@@ -137,6 +137,10 @@ class TiedLMPreTrainedModel(PreTrainedModel):
                 nn.init.ones_(parameter)
             else:
                 nn.init.uniform_(parameter, -bound, bound)
+        # A parameter that was loaded is marked, and nn.init leaves it alone.
+        loaded = any(getattr(p, "_is_hf_initialized", False) for p in module.parameters())
+        if hasattr(module, "set_own_start") and not loaded:
+            module.set_own_start()
 
     def get_input_embeddings(self) -> nn.Embedding:
         """Return the embedding."""

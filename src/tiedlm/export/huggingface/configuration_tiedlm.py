@@ -20,7 +20,8 @@ class TiedLMConfig(PretrainedConfig):
         hidden_size: width of its last layer; ``d_hidden`` by default.
         decoder_bias: whether the word classifier has a bias.
         tie_word_embeddings: whether the word classifier is the embedding itself.
-        initializer_range: new weights are drawn from U(-initializer_range, initializer_range).
+        initializer_range: new weights are drawn from U(-initializer_range, initializer_range),
+            except those that the network starts otherwise.
     """
 
     model_type = "tiedlm"

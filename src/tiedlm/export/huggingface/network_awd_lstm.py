@@ -38,12 +38,19 @@ class AWDLayer(nn.Module):
 
     def __init__(self, d_input: int, d_hidden: int, rounds: int, rank: int | None) -> None:
         super().__init__()
+        self.d_hidden = d_hidden
         self.weight_ih = nn.Parameter(torch.empty(4 * d_hidden, d_input))
         self.weight_hh = nn.Parameter(torch.empty(4 * d_hidden, d_hidden))
         self.bias_ih = nn.Parameter(torch.empty(4 * d_hidden))
         self.bias_hh = nn.Parameter(torch.empty(4 * d_hidden))
         widths = ((d_hidden, d_input), (d_input, d_hidden))
         self.gates = nn.ModuleList(Gate(*widths[index % 2], rank) for index in range(rounds))
+
+    def set_own_start(self) -> None:
+        """Draw all parameters of a new model from U(-x, x) with x = 1 / sqrt(H)."""
+        bound = self.d_hidden**-0.5
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
 
     def project(self, x: Tensor) -> Tensor:
         """Return what inputs add to the gates."""

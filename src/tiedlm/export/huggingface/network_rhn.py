@@ -16,11 +16,16 @@ from .recurrent_stack import RecurrentStack
 class RHNLayer(nn.Module):
     """One recurrent highway layer: rows H and T of each weight; the first axis is the depth."""
 
-    def __init__(self, d_input: int, d_hidden: int, depth: int) -> None:
+    def __init__(self, d_input: int, d_hidden: int, depth: int, transform_bias: float) -> None:
         super().__init__()
+        self.transform_bias = transform_bias
         self.weight_ih = nn.Parameter(torch.empty(2 * d_hidden, d_input))
         self.weight_hh = nn.Parameter(torch.empty(depth, 2 * d_hidden, d_hidden))
         self.bias = nn.Parameter(torch.empty(depth, 2 * d_hidden))
+
+    def set_own_start(self) -> None:
+        """Set the bias of the transform gates of a new model."""
+        nn.init.constant_(self.bias[:, self.bias.shape[1] // 2 :], self.transform_bias)
 
     def project(self, x_BTE: Tensor) -> Tensor:
         """Return what the inputs add to the gates of the first depth."""
@@ -43,5 +48,6 @@ class Network(RecurrentStack):
     unsplittable = ("RHNLayer",)  # modules that stay on one device
 
     def __init__(self, config: Any) -> None:
-        depth = config.network_options["depth"]
-        super().__init__(config, lambda width: RHNLayer(width, config.d_hidden, depth))
+        options = config.network_options
+        depth, bias = options["depth"], options["transform_bias"]
+        super().__init__(config, lambda width: RHNLayer(width, config.d_hidden, depth, bias))

@@ -8,6 +8,7 @@ S = M + T words that a call can see, A heads, D = H / A width of a head.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -39,15 +40,20 @@ def rotate(x_BASD: Tensor, first: int) -> Tensor:
 class Layer(nn.Module):
     """One layer: attention and a gated feed-forward layer, each added to the hidden state."""
 
-    def __init__(self, d_hidden: int, d_inner: int, n_heads: int) -> None:
+    def __init__(self, d_hidden: int, d_inner: int, n_heads: int, n_layers: int) -> None:
         super().__init__()
-        self.n_heads = n_heads
+        self.n_heads, self.n_layers = n_heads, n_layers
         self.attention_norm = nn.Parameter(torch.empty(d_hidden))
         self.weight_qkv = nn.Parameter(torch.empty(3 * d_hidden, d_hidden))
         self.weight_out = nn.Parameter(torch.empty(d_hidden, d_hidden))
         self.feedforward_norm = nn.Parameter(torch.empty(d_hidden))
         self.weight_gate_up = nn.Parameter(torch.empty(2 * d_inner, d_hidden))
         self.weight_down = nn.Parameter(torch.empty(d_hidden, d_inner))
+
+    def set_own_start(self) -> None:
+        """Divide the matrices that add to a hidden state of a new model by ``sqrt(2 L)``."""
+        for weight in (self.weight_out, self.weight_down):
+            weight.detach().div_(math.sqrt(2 * self.n_layers))
 
     def forward(
         self, x_BTH: Tensor, key_BMH: Tensor, value_BMH: Tensor, seen_BTS: Tensor
@@ -100,7 +106,8 @@ class Network(nn.Module):
             nn.Parameter(torch.empty(config.d_hidden, config.d_embed)) if is_narrow else None
         )
         self.layers = nn.ModuleList(
-            Layer(config.d_hidden, d_inner, options["n_heads"]) for _ in range(config.n_layers)
+            Layer(config.d_hidden, d_inner, options["n_heads"], config.n_layers)
+            for _ in range(config.n_layers)
         )
         self.norm = nn.Parameter(torch.empty(config.d_hidden))
 
