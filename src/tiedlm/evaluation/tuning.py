@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,12 @@ CACHE_WORDS = (100, 500, 2000)
 # The values of theta to try, times the mean squared norm of the hidden states.
 EXPONENTS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 16.0, 23.0, 32.0, 64.0)
 MOST_STEPS = 8  # of a search in one direction
+# The numbers that a search reads in the outcome of its trials.
+NUMBERS = {
+    "dynamic": ("loss",),
+    "temperature": ("temperature", "loss"),
+    "cache": ("words", "theta", "weight", "loss"),
+}
 
 
 class TrialLog:
@@ -98,11 +104,22 @@ def _trial_line(line: bytes, path: Path) -> dict[str, Any]:
         found = parse_json(line.decode(), str(path))
     except UnicodeDecodeError:
         found = None
-    if not isinstance(found, dict) or not all(
-        isinstance(found.get(name), dict) for name in ("trial", "outcome")
-    ):
+    if not _is_trial(found):
         raise UserError(f"{path} is damaged; delete it, and its trials are run again")
-    return found
+    return cast(dict[str, Any], found)
+
+
+def _is_trial(line: object) -> bool:
+    """Tell whether a line has a trial and the numbers of its outcome."""
+    if not isinstance(line, dict):
+        return False
+    trial, outcome = line.get("trial"), line.get("outcome")
+    if not isinstance(trial, dict) or not isinstance(outcome, dict):
+        return False
+    if outcome.get("diverged"):
+        return outcome.get("loss", 0) is None
+    names = NUMBERS.get(str(trial.get("method")), ())
+    return all(isinstance(outcome.get(name), int | float) for name in names)
 
 
 def no_progress(title: str, total: int) -> Callable[[int], None]:

@@ -193,7 +193,15 @@ def test_a_log_goes_on_after_a_line_cut_off_by_a_kill(tmp_path):
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("line", [b"5", b"{}", b'{"trial": {}, "outcome": 1}', b'"\xff"'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"5", b"{}", b'{"trial": {}, "outcome": 1}', b'"\xff"',
+        b'{"trial": {"method": "temperature"}, "outcome": {}}',
+        b'{"trial": {"method": "cache"}, "outcome": {"loss": 1.0}}',
+        b'{"trial": {"method": "dynamic"}, "outcome": {"loss": null}}',
+    ],
+)  # fmt: skip
 def test_a_damaged_log_is_named(tmp_path, line):
     path = tmp_path / "tuning.jsonl"
     path.write_bytes(b'{"trial": {}, "outcome": {}}\n' + line + b"\n")
