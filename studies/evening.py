@@ -65,23 +65,17 @@ TRIALS: dict[str, dict[str, Any]] = {  # the most telling first
              "dropout_words": 0.0, "dropout_input": 0.4, "dropout_hidden": 0.4, "ar": 0, "tar": 0},
 }  # fmt: skip
 
-EVENING = get_recipe("ptb-evening").replace(threads=2)
-EVENINGS: dict[str, dict[str, Any]] = {
-    "evening-25": {
-        "epochs": 25, "dropout_words": 0.05, "dropout_input": 0.3, "dropout_hidden": 0.2,
-        "options": {"dropout_output": 0.35, "dropconnect": 0.3},
-        "patience": 40, "lr_decay": 1.0,  # without effect, but its run has them
-    },
-    "evening-34": {},
-    "wikitext-2": {
-        "recipe": "wikitext-2-evening", "data": "wikitext-2", "d_embed": 256, "d_hidden": 576,
-        "alpha": 0.0, "target_grad": False, "epochs": 17,
-        "dropout_words": 0.05, "dropout_input": 0.3, "dropout_hidden": 0.2,
-        "options": {"dropout_output": 0.3, "dropconnect": 0.35},
-    },
+EVENINGS: dict[str, Settings] = {
+    "evening-25": get_recipe("ptb-evening").replace(
+        epochs=25, dropout_words=0.05, dropout_input=0.3, dropout_hidden=0.2,
+        options={"dropout_output": 0.35, "dropconnect": 0.3},
+        patience=40, lr_decay=1.0,  # without effect, but its run has them
+    ),
+    "evening-34": get_recipe("ptb-evening"),
+    "wikitext-2": get_recipe("wikitext-2-evening"),
 }  # fmt: skip
 ALL = {name: BASE.replace(**changes) for name, changes in TRIALS.items()} | {
-    name: EVENING.replace(**changes) for name, changes in EVENINGS.items()
+    name: settings.replace(threads=2) for name, settings in EVENINGS.items()
 }
 
 

@@ -18,13 +18,13 @@ def jobs(tmp_path):
     return {name: evening.make_job(name, options) for name in evening.TRIALS}
 
 
-def test_whole_evenings_are_the_recipe_but_for_what_they_name(tmp_path):
+@pytest.mark.parametrize("name", evening.EVENINGS)
+def test_whole_evenings_have_both_cores_and_under_14_million_parameters(name, tmp_path):
     options = Namespace(out=tmp_path, precision="bf16")
-    for name, changes in evening.EVENINGS.items():
-        settings = evening.make_job(name, options).settings
-        assert settings == evening.EVENING.replace(precision="bf16", **changes)
-        assert settings.threads == 2
-        assert model_config(settings, VOCABULARY[settings.data]).num_params() < 14e6
+    settings = evening.make_job(name, options).settings
+    assert settings == evening.EVENINGS[name].replace(precision="bf16", threads=2)
+    assert settings.recipe.endswith("evening")
+    assert model_config(settings, VOCABULARY[settings.data]).num_params() < 14e6
 
 
 def test_every_trial_differs_from_the_base_and_is_as_small_as_said(jobs):

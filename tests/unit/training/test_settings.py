@@ -90,6 +90,15 @@ def test_the_evenings_recipe_has_under_14_million_parameters_on_penn_treebank():
     assert found == words + sum(4 * w * (d + w + 2) for d, w in layers) == 11_813_600
 
 
+def test_the_evenings_recipe_for_wikitext_2_is_narrower_and_without_the_augmented_loss():
+    recipe = get_recipe("wikitext-2-evening")
+    words = 33_278 * 256 + 33_278
+    layers = [(256, 576), (576, 576), (576, 256)]
+    found = model_config(recipe, 33_278).num_params()
+    assert found == words + sum(4 * w * (d + w + 2) for d, w in layers) == 13_986_814
+    assert (recipe.tied, recipe.alpha) == (True, 0)
+
+
 def test_the_evenings_recipe_is_the_same_for_ones_own_text():
     recipe, own = get_recipe("ptb-evening"), get_recipe("evening")
     assert own.data == ""
