@@ -156,7 +156,7 @@ _EVENING_TEXTS: dict[str, dict[str, Any]] = {
         "options": {"dropout_output": 0.3, "dropconnect": 0.35}, "epochs": 17,
     },
     "evening": {"patience": 5},
-}
+}  # fmt: skip
 
 # VD-RHN: Zilly et al. (2017) and the setting ptb_sota of rhn_train.py in their repository. Depth ->
 # width, tied and with a bias: 23.42M parameters at depth 9, 23.48M at 10, but 19.27M at 1: the
