@@ -177,6 +177,32 @@ def test_a_mistake_is_one_line(capsys, tmp_path, arguments, message):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("asked", "at_once", "threads"),
+    [
+        (["--only", "ptb-small"], 1, 8),
+        (["--only", "ptb-small", "--jobs", "4"], 1, 8),
+        (["--only", "ptb-small", "--seeds", "2"], 2, 4),
+        (["--only", "ptb-small", "--threads", "3"], 1, 3),
+        (["--jobs", "4"], 4, 2),
+        ([], 8, 1),
+    ],
+)
+def test_fewer_runs_than_cores_take_all_cores(
+    capsys, tmp_path, monkeypatch, asked, at_once, threads
+):
+    given = {}
+    monkeypatch.setattr("tiedlm.cores.available_cores", lambda: 8)
+    monkeypatch.setattr("tiedlm.training.hardware.available_cores", lambda: 8)
+    monkeypatch.setattr("tiedlm.training.hardware.default_threads", lambda: 8)
+    monkeypatch.setattr(
+        "tiedlm.experiments.reproduce.run_cells", lambda *_, **options: given.update(options)
+    )
+    folders = ("--out", tmp_path / "runs", "--results", tmp_path / "results")
+    run(capsys, "reproduce", "table1", "--device", "cpu", *asked, *folders)
+    assert (given["at_once"], given["changes"]["threads"]) == (at_once, threads)
+
+
 def test_a_missing_folder_of_results_is_noted(capsys, tmp_path):
     for what in ("table1", "table3"):
         status, _, err = run(capsys, "reproduce", what, "--show", "--results", tmp_path / "none")

@@ -72,21 +72,17 @@ def reproduce(
     last_seed = _check_options(what, only, seeds, first_seed, jobs, threads, budget)
     from tiedlm.cores import available_cores
     from tiedlm.files import check_utf8, readable
-    from tiedlm.training.hardware import choose_device, default_arithmetic, threads_of_each
+    from tiedlm.training.hardware import choose_device, default_arithmetic
 
     check_utf8(out, "config.json cannot hold such a name")
     until_the_end(default_arithmetic())
     on_gpu = not show and choose_device(device).type == "cuda"
-    at_once = jobs or (1 if on_gpu else available_cores())
     options = _Options(
         only=only or [],
         seeds=range(first_seed or 1, last_seed + 1),
-        at_once=at_once,
-        changes={
-            "device": device,
-            "precision": precision,
-            "threads": threads or threads_of_each(at_once),
-        },
+        jobs=jobs or (1 if on_gpu else available_cores()),
+        threads=threads,
+        changes={"device": device, "precision": precision},
         seconds=float("inf") if budget is None else 60 * budget,
         show=show,
         out=out,
@@ -142,13 +138,25 @@ class _Options:
 
     only: list[str]
     seeds: range
-    at_once: int
+    jobs: int
+    threads: int | None
     changes: dict[str, Any]
     seconds: float
     show: bool
     out: Path
     results: Path
     command: str
+
+    def sharing(self, runs: int) -> tuple[int, dict[str, Any]]:
+        """Return how many of some runs train at once, and the settings that all of them share.
+
+        The number of threads depends on all runs that were asked for, also on finished ones, so
+        that the same command resumes a run with the same threads.
+        """
+        from tiedlm.training.hardware import threads_of_each
+
+        at_once = min(self.jobs, runs)
+        return at_once, self.changes | {"threads": self.threads or threads_of_each(at_once)}
 
 
 def _table(what: str, options: _Options) -> None:
@@ -162,6 +170,7 @@ def _table(what: str, options: _Options) -> None:
     cells = paper_cells.choose(getattr(paper_cells, what)(), options.only)
     stopped: Stopped | None = None
     if not options.show:
+        at_once, changes = options.sharing(len(cells) * len(options.seeds))
         try:
             with ProgressView() as view:
                 run_cells(
@@ -169,11 +178,11 @@ def _table(what: str, options: _Options) -> None:
                     options.seeds,
                     options.out,
                     view,
-                    at_once=options.at_once,
+                    at_once=at_once,
                     seconds=options.seconds,
                     results=options.results,
                     command=options.command,
-                    changes=options.changes,
+                    changes=changes,
                 )
         except Stopped as error:
             stopped = error
@@ -264,16 +273,9 @@ def _train_figure1(folder: Path, options: _Options) -> int:
     from tiedlm.progress import ProgressView
 
     points = list(dict.fromkeys([*PANEL_A, *PANEL_B]))
+    at_once, changes = options.sharing(len(points) * len(options.seeds))
     with ProgressView() as view:
-        left = run_figure1(
-            points,
-            options.seeds,
-            folder,
-            view,
-            options.at_once,
-            options.seconds,
-            options.changes,
-        )
+        left = run_figure1(points, options.seeds, folder, view, at_once, options.seconds, changes)
     return len(left)
 
 
