@@ -126,10 +126,10 @@ def supervise(
                     work.on_result(number, values[0])
                 elif kind in _FAILURES:
                     running.pop(number).end()
-                    failure = failure or _FAILURES[kind](*values)
+                    failure = _graver(failure, _FAILURES[kind](*values))
                 elif kind == "died":
                     code = running.pop(number).end()
-                    failure = failure or ChildDied(work.name(tasks[number]), code)
+                    failure = _graver(failure, ChildDied(work.name(tasks[number]), code))
                 else:
                     work.on_report(number, kind, values)
     if failure is None and waiting:
@@ -138,6 +138,13 @@ def supervise(
         raise OutOfTime(str(failure))
     if failure is not None:
         raise failure
+
+
+def _graver(known: Exception | None, new: Exception) -> Exception:
+    """Return the failure to report: the first one, but not a task that stopped as it was asked."""
+    if known is None or (isinstance(known, Stopped) and not isinstance(new, Stopped)):
+        return new
+    return known
 
 
 class _Child:

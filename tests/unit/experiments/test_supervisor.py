@@ -1,13 +1,17 @@
 """Tasks run in processes of their own. tests/integration/test_parallel.py kills them."""
 
+import multiprocessing
 import operator
+from types import SimpleNamespace
 
 import pytest
 
 from tests_support import run_command
-from tiedlm.experiments import demo, reproduce
+from tiedlm.experiments import demo, reproduce, supervisor
 from tiedlm.experiments.supervisor import ChildDied, Work, supervise
 from tiedlm.training.outcomes import OutOfTime, Stopped
+
+ENDED = SimpleNamespace(join=lambda: None, exitcode=-9)  # a process that was killed
 
 
 def test_each_result_comes_with_the_number_of_its_task():
@@ -23,6 +27,22 @@ def test_a_failed_task_is_distinguished_from_a_killed_one(capfd):
     assert not found.value.was_killed
     assert ChildDied("it", -9).was_killed
     assert "TypeError" in capfd.readouterr().err
+
+
+def test_a_task_that_is_killed_while_all_stop_is_named(monkeypatch):
+    pipes = [multiprocessing.Pipe() for _ in "ab"]
+
+    def begin(tasks, work, waiting, running, at_once):
+        while waiting:
+            number = waiting.pop(0)
+            running[number] = supervisor._Child(ENDED, pipes[number][0])
+
+    monkeypatch.setattr(supervisor, "_begin", begin)
+    pipes[0][1].send(("stopped", ("saved",)))  # as it was asked to
+    pipes[1][1].send(("line", ("now it is killed",)))
+    killed = Work(int, print, on_report=lambda *_: pipes[1][1].close(), name="runs/{}".format)
+    with pytest.raises(ChildDied, match="runs/b: the process ended with -9"):
+        supervise("ab", killed, at_once=2)
 
 
 def test_nothing_starts_without_time_left():
