@@ -19,6 +19,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, TypeVar
 
+from torch import OutOfMemoryError
+
 from tiedlm.errors import UserError
 from tiedlm.native import share_gpu
 from tiedlm.training.outcomes import Diverged, OutOfTime, Stopped
@@ -35,6 +37,7 @@ _FAILURES: dict[str, type[Exception]] = {
     "diverged": Diverged,
     "mistake": UserError,
 }
+_NO_MEMORY = "no memory"
 
 
 class ChildDied(RuntimeError):
@@ -100,7 +103,7 @@ def supervise(
         seconds: time limit, after which every task is stopped.
 
     Raises:
-        UserError: if a task raised it.
+        UserError: if a task raised it, or the GPU has too little memory for it.
         Stopped: after SIGINT or SIGTERM, once every task has stopped.
         OutOfTime: after the time limit, once every task has stopped.
         Diverged: if a task raised it.
@@ -127,6 +130,9 @@ def supervise(
                 elif kind in _FAILURES:
                     running.pop(number).end()
                     failure = _graver(failure, _FAILURES[kind](*values))
+                elif kind == _NO_MEMORY:
+                    running.pop(number).end()
+                    failure = _graver(failure, _no_memory(work.name(tasks[number]), *values))
                 elif kind == "died":
                     code = running.pop(number).end()
                     failure = _graver(failure, ChildDied(work.name(tasks[number]), code))
@@ -145,6 +151,16 @@ def _graver(known: Exception | None, new: Exception) -> Exception:
     if known is None or (isinstance(known, Stopped) and not isinstance(new, Stopped)):
         return new
     return known
+
+
+def _no_memory(name: str, sharing: int) -> UserError:
+    """Return the error for a task that needs more memory than the GPU has left."""
+    if sharing == 1:
+        return UserError(f"{name}: the GPU has too little memory for it")
+    return UserError(
+        f"{name}: the GPU has too little memory for {sharing} at once; give fewer --jobs: the same "
+        "command continues"
+    )
 
 
 class _Child:
@@ -225,6 +241,8 @@ def work_in_child(
         channel.send("diverged", str(diverged), diverged.out)
     except UserError as error:
         channel.send("mistake", str(error))
+    except OutOfMemoryError:
+        channel.send(_NO_MEMORY, sharing)
 
 
 @contextmanager

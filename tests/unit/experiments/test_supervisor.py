@@ -5,8 +5,10 @@ import operator
 from types import SimpleNamespace
 
 import pytest
+from torch import OutOfMemoryError
 
 from tests_support import run_command
+from tiedlm.errors import UserError
 from tiedlm.experiments import demo, reproduce, supervisor
 from tiedlm.experiments.supervisor import ChildDied, Work, supervise
 from tiedlm.training.outcomes import OutOfTime, Stopped
@@ -27,6 +29,29 @@ def test_a_failed_task_is_distinguished_from_a_killed_one(capfd):
     assert not found.value.was_killed
     assert ChildDied("it", -9).was_killed
     assert "TypeError" in capfd.readouterr().err
+
+
+def raise_out_of_memory(task, channel):
+    raise OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    ("sharing", "says"), [(6, "memory for 6 at once; give fewer --jobs"), (1, "memory for it")]
+)
+def test_too_little_memory_on_the_gpu_is_one_line(monkeypatch, sharing, says):
+    monkeypatch.setattr(supervisor, "_ignore_signals", lambda: None)
+    monkeypatch.setattr(supervisor, "share_gpu", lambda number: None)
+    ours, theirs = multiprocessing.Pipe()
+
+    def begin(tasks, work, waiting, running, at_once):
+        if waiting:
+            running[waiting.pop()] = supervisor._Child(ENDED, ours)
+            supervisor.work_in_child(work.run, tasks[0], theirs, sharing)
+
+    monkeypatch.setattr(supervisor, "_begin", begin)
+    work = Work(raise_out_of_memory, print, name="runs/{}".format)
+    with pytest.raises(UserError, match=f"runs/a: the GPU has too little {says}"):
+        supervise("a", work, at_once=sharing)
 
 
 def test_a_task_that_is_killed_while_all_stop_is_named(monkeypatch):
