@@ -276,7 +276,9 @@ def leave_after(died: ChildDied) -> NoReturn:
     """Exit after one of several processes was killed; raise the error of one that failed."""
     if not died.was_killed:
         raise died
-    fail(f"{died}; is there too little memory? The same command continues", 1)
+    if died.may_lack_memory:
+        fail(f"{died}; is there too little memory? The same command continues", 1)
+    fail(f"{died}; the same command continues", 1)
 
 
 def leave(text: str, status: int) -> NoReturn:

@@ -49,8 +49,18 @@ class ChildDied(RuntimeError):
     """
 
     def __init__(self, what: str, code: int | None) -> None:
-        super().__init__(f"{what}: the process ended with {code}")
         self.was_killed = code is not None and code < 0
+        self.may_lack_memory = code == -9  # SIGKILL, which the system sends
+        crash = _signal_name(-code) if code is not None and -9 != code < 0 else ""
+        super().__init__(f"{what}: the process ended with {code}{crash}")
+
+
+def _signal_name(number: int) -> str:
+    """Return the name of a signal in brackets, "" for a number without a name."""
+    try:
+        return f" ({signal.Signals(number).name})"
+    except ValueError:
+        return ""
 
 
 class Channel:

@@ -8,6 +8,7 @@ import pytest
 from torch import OutOfMemoryError
 
 from tests_support import run_command
+from tiedlm.cli import leave_after
 from tiedlm.errors import UserError
 from tiedlm.experiments import demo, reproduce, supervisor
 from tiedlm.experiments.supervisor import ChildDied, Work, supervise
@@ -79,6 +80,14 @@ def test_tasks_that_wait_for_a_missing_task_are_left_out():
     work = Work(operator.truediv, lambda *_: None, may_begin=lambda task: False)
     with pytest.raises(Stopped):
         supervise([1], work, at_once=1)
+
+
+def test_a_task_that_crashed_is_not_said_to_lack_memory(capsys):
+    for code, name in ((-11, "SIGSEGV"), (-4, "SIGILL")):
+        with pytest.raises(SystemExit, match="1"):
+            leave_after(ChildDied("runs/a", code))
+        shown = capsys.readouterr().err
+        assert f"runs/a: the process ended with {code} ({name}); the same command" in shown
 
 
 @pytest.mark.parametrize(
