@@ -244,6 +244,23 @@ def test_figure1_keeps_what_ended_before_it_failed(
     assert (tmp_path / "results").exists() == finishes_one
 
 
+def test_figure1_keeps_once_what_an_earlier_call_could_not(capsys, tmp_path, monkeypatch):
+    """Such as one that was killed after its last run, or whose --results could not be written."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(figure1, "run_figure1", lambda *_: [])
+    folders = ("--out", tmp_path / "runs", "--results", tmp_path / "results")
+    theory_run = TheoryRun((1.0, 10.0), 1)
+    settings = theory_run.settings().to_dict()
+    result = {"beta": 1.0, "temperature": 10.0, "seed": 1, "distance": 0.1, "settings": settings}
+    write_json(tmp_path / "runs" / "figure1" / theory_run.name(), result)
+    for is_first in (True, False):
+        status, out, err = run(capsys, "reproduce", "figure1", *folders)
+        assert status == 0, err
+        assert (str(tmp_path / "results") in out) == is_first
+    (kept,) = (tmp_path / "results").iterdir()
+    assert json.loads((kept / "metrics.json").read_text())["figure1"][0]["distance"] == 0.1
+
+
 def test_a_table_is_shown_without_training(capsys, tmp_path):
     folders = ("--out", tmp_path / "runs", "--results", tmp_path / "results")
     status, out, _ = run(capsys, "reproduce", "table2", "--show", *folders)

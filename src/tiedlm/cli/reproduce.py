@@ -238,21 +238,22 @@ def _figure1(options: _Options) -> None:
         return
     require_matplotlib()
     figure1.restore_figure1(options.results, folder)
-    left, before = 0, len(figure1.read_figure1(folder))
+    left = 0
     ended: Stopped | ChildDied | None = None
     try:
         left = _train_figure1(folder, options)
     except (Stopped, ChildDied) as error:
         ended = error
     runs = figure1.read_figure1(folder)
-    if ended is not None and len(runs) == before:
+    are_new = figure1.are_new(options.results, folder)
+    if ended is not None and not are_new:
         _leave_figure1(ended)
     if not runs:
         raise UserError(f"{folder} has no finished run yet; give the command more time")
     plot_theory(figure1.distances_by_point(runs), folder / "figure1.png")
     print(figure1.describe(runs))
     print(f"{folder / 'figure1.png'}" + (f"; {left} runs are left" if left else ""))
-    if len(runs) > before:
+    if are_new:
         print(figure1.keep_figure1(runs, options.results, options.command))
     if ended is not None:
         _leave_figure1(ended)

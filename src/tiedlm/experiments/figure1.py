@@ -111,6 +111,11 @@ def restore_figure1(results: Path, folder: Path) -> None:
             write_json(folder / name, run)
 
 
+def are_new(results: Path, folder: Path) -> bool:
+    """Return whether the folder has results that are not kept in ``results/``."""
+    return not _in_folder(folder).keys() <= kept_figure1(results).keys()
+
+
 def all_figure1(results: Path, folder: Path) -> list[dict[str, Any]]:
     """Return the results of the finished runs, in the folder or else in ``results/``."""
     return list((kept_figure1(results) | _in_folder(folder)).values())
