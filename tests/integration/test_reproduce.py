@@ -266,7 +266,7 @@ def test_a_table_is_shown_without_training(capsys, tmp_path):
     status, out, _ = run(capsys, "reproduce", "table2", "--show", *folders)
     assert status == 0
     assert "wikitext-2-first-half-small-real" in out
-    assert "not begun: 8 runs" in out
+    assert f"not begun in {tmp_path / 'runs'}: 8 runs" in out
     assert not (tmp_path / "runs").exists()
 
 

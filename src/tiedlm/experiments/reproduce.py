@@ -97,7 +97,7 @@ def keep_finished(jobs: Iterable[Job], results: Path, command: str) -> None:
 
 
 def remaining(cells: Sequence[Cell], seeds: Sequence[int], out: Path) -> list[str]:
-    """Describe the progress of unfinished runs, and estimate the cost of runs not begun."""
+    """Describe the progress of the runs in ``out``, and estimate the cost of those not begun."""
     by_folder = {
         cell.folder(seed, session): cell for cell in cells for seed in seeds for session in (1, 2)
     }
@@ -119,7 +119,7 @@ def remaining(cells: Sequence[Cell], seeds: Sequence[int], out: Path) -> list[st
             f"{best:.2f}, {_left(job, metrics)} left at this rate"
         )
     if count:
-        lines.append(f"not begun: {count} runs, about {_hours(hours)} on two CPU cores")
+        lines.append(f"not begun in {out}: {count} runs, about {_hours(hours)} on two CPU cores")
     return lines
 
 

@@ -111,7 +111,8 @@ def test_remaining_runs_are_listed_with_their_cost(tmp_path):
     assert lines[0] == (
         "ptb-small-real-seed1: epoch 5 of 45, best validation 96.00, 40:00 left at this rate"
     )
-    assert lines[1] == f"not begun: 1 runs, about {REAL.hours():.1f} h on two CPU cores"
+    hours = f"{REAL.hours():.1f} h on two CPU cores"
+    assert lines[1] == f"not begun in {tmp_path}: 1 runs, about {hours}"
 
 
 @pytest.mark.parametrize(
