@@ -66,7 +66,7 @@ DEMO_NETWORKS: dict[str, dict[str, Any]] = {
     "lstm": {},
     "gru": {"network": "gru", "lr": 0.5},
     "rhn": {"network": "rhn", "n_layers": 1, "options": {"depth": 3, "dropout_output": 0.3}},
-    "transformer": {  # its validation perplexity is lowest after 12 of 14 epochs
+    "transformer": {  # validation perplexity is lowest after 12 to 14 epochs
         "network": "transformer", "optimizer": "adam", "schedule": "cosine", "lr": 3e-3,
         "lr_min": 6e-5, "warmup": 100, "clip": 8.75, "init_range": 0.05, "epochs": 14,
         "dropout_words": 0.15, "dropout_hidden": 0.2,
