@@ -24,6 +24,8 @@ from tiedlm.scoring.distributions import CELLS
 
 Floats = npt.NDArray[np.float64]
 
+STATES = 1 << 24  # numbers in the states that are held at a time; 2000 states of a wide LSTM fit
+
 
 class Trie:
     """The distinct prefixes of some sequences; node 0 is the empty prefix.
@@ -57,11 +59,11 @@ class Trie:
             self.paths.append(path)
 
 
-@torch.no_grad()
 def sequence_log_probs(model: LanguageModel, sequences: Sequence[Ids], eos_id: int) -> list[Floats]:
     """Return the log-probability of each word of each sequence and of its final ``<eos>``.
 
-    The model reads one ``<eos>`` before every sequence.
+    The model reads one ``<eos>`` before every sequence. If its states are large, as a Transformer's
+    are, a few sequences are read at a time, and prefixes are shared among these only.
 
     Args:
         model: the model, in evaluation mode.
@@ -71,6 +73,17 @@ def sequence_log_probs(model: LanguageModel, sequences: Sequence[Ids], eos_id: i
     Returns:
         An array ``(n + 1,)``, in nats, for each sequence of n words.
     """
+    numbers = sum(part.numel() for part in model.initial_state(1))
+    most = max(1, STATES // max(1, numbers))
+    found: list[Floats] = []
+    for first in range(0, len(sequences), most):
+        found += _read_together(model, sequences[first : first + most], eos_id)
+    return found
+
+
+@torch.no_grad()
+def _read_together(model: LanguageModel, sequences: Sequence[Ids], eos_id: int) -> list[Floats]:
+    """Do the work of :func:`sequence_log_probs` for sequences whose states fit into memory."""
     trie = Trie(sequences)
     device = model.embedding.weight.device
     parents, tokens = np.array(trie.parents), np.array(trie.tokens)

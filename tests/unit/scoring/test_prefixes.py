@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from tiedlm import LanguageModel, ModelConfig
 from tiedlm.scoring import Sentence, distributions, prefixes, score_sentences
 from tiedlm.scoring.prefixes import sequence_log_probs
 
@@ -77,3 +78,18 @@ def test_short_sequences_read_the_classifier_once(model, monkeypatch):
     monkeypatch.setattr(prefixes, "CELLS", model.config.vocab_size)
     assert_equal(sequence_log_probs(model, sequences, EOS), together)
     assert rows[1:] == [1] * 5
+
+
+def test_few_large_states_are_held_at_a_time(vocabulary, sequences, monkeypatch):
+    config = ModelConfig(
+        vocab_size=len(vocabulary), d_embed=8, d_hidden=8, network="transformer", init_range=0.9
+    )
+    model = LanguageModel(config).double().eval()
+    numbers = sum(part.numel() for part in model.initial_state(1))
+    monkeypatch.setattr(prefixes, "STATES", 7 * numbers, raising=False)
+    streams = []
+    hook = model.register_forward_pre_hook(lambda _, args: streams.append(len(args[0])))
+    found = sequence_log_probs(model, sequences, EOS)
+    hook.remove()
+    assert max(streams) <= 7
+    assert_equal(found, one_by_one(model, sequences))
