@@ -59,7 +59,8 @@ class ScoredPair(NamedTuple):
         unknown_one_side: whether, among the words that differ, one sentence has an unknown word and
             the other has none.
         words: number of words in the good and in the bad sentence, without ``<eos>``.
-        unknown: how many of them the model does not know.
+        unknown: how many of them the model does not know. A word of pieces is unknown if a piece
+            of it is.
     """
 
     pair: Pair
@@ -226,10 +227,10 @@ def _judge(
     good, bad = sums
     if not math.isfinite(good + bad):
         raise UserError(f"{pair.where}: the model's probabilities are not finite")
-    same_words = read[0].words == read[1].words
     same_ids = np.array_equal(read[0].ids, read[1].ids)
     words_good, words_bad = (_count_words(one, vocabulary) for one in read)
-    unknown_good, unknown_bad = (int((one.ids == vocabulary.unk_id).sum()) for one in read)
+    unknown_good, unknown_bad = (_unknown_words(one, vocabulary) for one in read)
+    same_words = same_ids and unknown_good == unknown_bad
     return ScoredPair(
         pair,
         good,
@@ -237,22 +238,23 @@ def _judge(
         is_tie=same_ids or abs(good - bad) <= tie,
         same_words=same_words,
         unknown_only=same_ids and not same_words,
-        unknown_one_side=_on_one_side(read, vocabulary),
+        unknown_one_side=_on_one_side(Counter(unknown_good), Counter(unknown_bad)),
         words=(words_good, words_bad),
-        unknown=(unknown_good, unknown_bad),
+        unknown=(len(unknown_good), len(unknown_bad)),
     )
 
 
-def _on_one_side(read: Sequence[Sentence], vocabulary: Vocabulary) -> bool:
+def _unknown_words(sentence: Sentence, vocabulary: Vocabulary) -> list[str]:
+    """Return the words of a sentence that the model does not know, in order."""
+    unknown = np.flatnonzero(sentence.ids == vocabulary.unk_id)
+    if isinstance(vocabulary, PieceVocabulary):
+        regions = dict.fromkeys(sentence.regions[place] for place in unknown)
+        return [sentence.parts[region - 1] for region in regions if region]
+    return [sentence.words[place] for place in unknown]
+
+
+def _on_one_side(good: Counter[str], bad: Counter[str]) -> bool:
     """Tell whether only one of two sentences has unknown words among the words that differ."""
-    good, bad = (
-        Counter(
-            word
-            for word, one_id in zip(one.words, one.ids.tolist(), strict=True)
-            if one_id == vocabulary.unk_id
-        )
-        for one in read
-    )
     return bool(good - bad) != bool(bad - good)
 
 

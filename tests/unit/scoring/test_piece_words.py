@@ -170,16 +170,36 @@ def test_an_unknown_word_of_pieces_is_counted_and_costs_its_penalty(mix):
     np.testing.assert_allclose(plain - dear, 2.5 * np.array([0, 1, 2, 0]), atol=1e-6)
 
 
-def test_a_tab_inside_a_word_does_not_cut_its_row():
-    """The pieces of some files begin a word at a blank only."""
+def letters_and_blanks():
+    """The pieces of a file that begin a word at a blank only; letters but a and b are unknown."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     vocab = {"<unk>": 0, "</s>": 1, "▁": 2, "a": 3, "b": 4}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    vocabulary = PieceVocabulary(tokenizer.to_str(), 1)
-    (line,) = sentences(["a\tb a"], vocabulary, tokenizer=False, blank_lines=False)
+    return PieceVocabulary(tokenizer.to_str(), 1)
+
+
+def test_a_tab_inside_a_word_does_not_cut_its_row():
+    (line,) = sentences(["a\tb a"], letters_and_blanks(), tokenizer=False, blank_lines=False)
     assert line.parts == (r"a\tb", "a")
+
+
+def test_pairs_of_pieces_count_unknown_words():
+    vocabulary = letters_and_blanks()
+    made = LanguageModel(ModelConfig(vocab_size=len(vocabulary), d_embed=6, d_hidden=6)).eval()
+    texts = [
+        ("a cc", "a dd"),  # they differ in unknown words only
+        ("a cc ab", "a ba ab"),
+        ("a ccc", "a d"),  # a word of several unknown pieces is one unknown word
+        ("a b", "a b"),
+    ]
+    pairs = [Pair("f", line, f"f:{line}", "p", *two) for line, two in enumerate(texts)]
+    found = list(score_pairs(made, vocabulary, pairs, tokenizer=False))
+    assert [one.unknown for one in found] == [(1, 1), (1, 0), (1, 1), (0, 0)]
+    assert [one.unknown_only for one in found] == [True, False, False, False]
+    assert [one.unknown_one_side for one in found] == [False, True, False, False]
+    assert [one.same_words for one in found] == [False, False, False, True]
 
 
 def test_a_banned_piece_is_never_sampled():
