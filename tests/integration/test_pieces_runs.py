@@ -236,6 +236,17 @@ def test_a_run_of_pieces_refuses_to_tokenize(run, lines, capsys):
         assert err.count("\n") == 1
 
 
+def test_pairs_of_equal_sentences_are_noted(run, tmp_path, capsys):
+    path = tmp_path / "pairs.tsv"
+    path.write_text("good\tbad\nThe cat sees.\tThe cat sees.\nThe cat sees.\tThe cats sees.\n")
+    status, _, err = run_command(capsys, "pairs", run, path)
+    assert status == 0
+    assert err == (
+        f"note: 1 pair with the same words in both sentences, as in {path}, row 1; such a pair is "
+        "a tie\n"
+    )
+
+
 def test_predict_and_generate_give_whole_words(run, capsys):
     status, out, _ = run_command(capsys, "predict", run, "The cat", "--top=3", "--json")
     assert status == 0

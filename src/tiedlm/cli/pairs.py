@@ -98,7 +98,8 @@ def pairs(
     for line in notes:
         note(line)
     if not isinstance(vocabulary, PieceVocabulary):
-        _advise(str(run), given, total, marks, None if tokenize else vocabulary)
+        _advise_on_text(given, marks, None if tokenize else vocabulary)
+    _advise_on_outcomes(str(run), given, total)
     if json_:
         print(to_json(_values(total, counts), indent=2, ensure_ascii=False))
     else:
@@ -124,27 +125,35 @@ def _read(
     return found, notes
 
 
-def _advise(
-    run: str, given: list[Pair], total: Counts, marks: Marks, vocabulary: Vocabulary | None
-) -> None:
-    """Print notes on pairs that may not test what the user meant.
+def _advise_on_text(given: list[Pair], marks: Marks, vocabulary: Vocabulary | None) -> None:
+    """Print notes on sentences that a run of words may not read as the user meant.
 
     Args:
-        run: the run's name.
         given: the pairs.
-        total: the counts over all of them.
         marks: the special tokens in them.
         vocabulary: the run's words if words are split at spaces only, else None.
     """
-    from tiedlm.cli.models import looks_raw, note_text, note_unknown
+    from tiedlm.cli.models import looks_raw, note_text
     from tiedlm.data.marks import notes_on_scored
     from tiedlm.data.text import looks_tokenized
-    from tiedlm.scoring.table import count
 
     texts = [text for pair in given for text in (pair.good, pair.bad)]
     if vocabulary is not None and not looks_tokenized(texts):
         note(looks_raw(given[0].file))
     note_text(texts, notes_on_scored(marks.counts(), vocabulary))
+
+
+def _advise_on_outcomes(run: str, given: list[Pair], total: Counts) -> None:
+    """Print notes on pairs whose outcome says little about the model.
+
+    Args:
+        run: the run's name.
+        given: the pairs.
+        total: the counts over all of them.
+    """
+    from tiedlm.cli.models import note_unknown
+    from tiedlm.scoring.table import count
+
     note_unknown(run, total.unknown / max(total.words, 1), "text")
     if total.unknown_one_side:
         has, their = ("has", "its") if total.unknown_one_side == 1 else ("have", "their")
