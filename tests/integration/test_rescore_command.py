@@ -267,6 +267,9 @@ def test_special_tokens_in_the_hypotheses_are_named(capsys, trained, tmp_path, f
     assert "note: <pad> 1 time: padding is read as words" in err
     path.write_text(json.dumps({"id": "u", "hypotheses": [{"text": "the cat", "score": 0}]}))
     assert "note" not in run(capsys, "rescore", trained, path, flag)[2]
+    hypotheses = [{"text": text, "score": 0} for text in ("the cat", "", " ")]
+    path.write_text(json.dumps({"id": "u", "hypotheses": hypotheses}))
+    assert "note" not in run(capsys, "rescore", trained, path, flag)[2]
 
 
 def test_a_penalty_turns_the_choice_away_from_unknown_words(capsys, trained, tmp_path):

@@ -165,7 +165,8 @@ def _note_marks(
     texts = [hypothesis.text for hypotheses in lists.values() for hypothesis in hypotheses]
     marks = Marks(tokenized=vocabulary is not None)
     for text in texts:
-        marks.see(text, [[*split(text), EOS]])  # any other <eos> is one too many
+        words = split(text)
+        marks.see(text, [[*words, EOS]] if words else [])  # any other <eos> is one too many
     note_text(texts, notes_on_scored(marks.counts(), vocabulary))
 
 
