@@ -192,6 +192,7 @@ def test_log_probs_are_the_surprisals_of_score(capsys, trained, lists, tmp_path)
         (["lists.jsonl", "--arpa-weight", "0.3"], "--arpa-weight needs --arpa"),
         (["lists.jsonl", "--unk-penalty", "inf"], "--unk-penalty: expected a number, got inf"),
         (["lists.jsonl", "--lm-scale", "0"], "--lm-scale: expected a positive number"),
+        (["lists.jsonl", "--weight", "1e300"], "--weight: expected a number, got 1e+300"),
         (["lists.jsonl", "--acoustic-cost", "kaldi/acwt"], "leave out --acoustic-cost"),
         (["lists.jsonl", "--tune", "lists.jsonl"], "expected a key and a text on each line\n"),
     ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import shlex
 import sys
@@ -220,12 +219,14 @@ def _given_weights(weights: dict[str, float | None], tune: Path | None) -> dict[
     Raises:
         UserError: if one is out of range, or given together with --tune.
     """
+    from tiedlm.training.ranges import LARGEST
+
     given = {name: value for name, value in weights.items() if value is not None}
     if tune is not None and given:
         flag = "--" + next(iter(given)).replace("_", "-")
         raise UserError(f"{flag} and --tune: give one of them; --tune finds all three")
     for name, value in given.items():
-        if not math.isfinite(value):
+        if not abs(value) <= LARGEST:
             raise UserError(f"--{name.replace('_', '-')}: expected a number, got {value}")
     if given.get("lm_scale", 1.0) <= 0:
         raise UserError(f"--lm-scale: expected a positive number, got {given['lm_scale']:g}")
