@@ -255,7 +255,7 @@ def _json_lines(source: str) -> NBest:
             )
         entry = parse_json(line, where)
         try:
-            key, hypotheses = str(entry["id"]), entry["hypotheses"]
+            key, hypotheses = _json_id(entry["id"], where), entry["hypotheses"]
             found = [_json_hypothesis(hypothesis, where) for hypothesis in hypotheses]
             with_lm.update("lm_score" in hypothesis for hypothesis in hypotheses)
         except (KeyError, TypeError) as error:
@@ -277,6 +277,12 @@ def _json_lines(source: str) -> NBest:
     if not nbest:
         raise UserError(f"{source} has only blank lines")
     return nbest
+
+
+def _json_id(value: object, where: str) -> str:
+    if isinstance(value, (dict, list, bool)) or value is None:
+        raise UserError(f"{where}: expected a text or a number as 'id', got {brief(value)}")
+    return str(value)
 
 
 def _json_hypothesis(value: dict[str, Any], where: str) -> Hypothesis:

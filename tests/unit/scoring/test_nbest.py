@@ -147,6 +147,8 @@ def test_json_lines(tmp_path):
             r"line 1: a text has '\\ud83d', which is half a character",
         ),
         ('{"id": "u", "id": "v", "hypotheses": []}\n', "key 'id' twice"),
+        ('{"id": null, "hypotheses": [{"text": "a", "score": 1}]}\n', "as 'id', got None"),
+        ('{"id": ["u"], "hypotheses": [{"text": "a", "score": 1}]}\n', r"as 'id', got \['u'\]"),
         (
             '{"id": "u", "hypotheses": [{"text": "a", "score": 1, "graph_score": "x"}]}\n',
             "graph_sc",
