@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from tiedlm.data.text import MAX_LINE
 from tiedlm.errors import UserError, did_you_mean
+from tiedlm.files import readable
 from tiedlm.json_text import parse_json
 from tiedlm.scoring.columns import NoColumn, TextColumn, one_line
 from tiedlm.scoring.text import name_of, read_lines
@@ -87,7 +88,7 @@ def read_pairs(
         UserError: naming the file and the line, if a name is missing, a sentence is empty, or
             there are no pairs.
     """
-    name = name_of(source)
+    name = readable(name_of(source))  # it goes into tables, which are UTF-8
     seen: list[str] = []
     lines = read_lines(source)
     first = ""
