@@ -23,6 +23,7 @@ HOSTILE = (
     "<eos>", "<unk>", "<script>alert(1)</script>", '"><img/src=x/onerror=alert(2)>',
     "javascript:alert(3)", "%{x}", "$a$", "\u202eevil", "&lt;b&gt;", "<b>bold</b>",
     "<a/href='http://example.com/'>link</a>", "{{7*7}}", "it", "was", "plainword",
+    "constructor", "__proto__", "toString",  # what every object of JavaScript has
 )  # fmt: skip
 
 

@@ -17,12 +17,13 @@ export function el(tag, attributes = {}, ...children) {
   return made;
 }
 
-const SPOKEN = { "<unk>": "unknown word", "<eos>": "end of line" };
-export const spoken = (word) => SPOKEN[word] ?? word;
+// A Map, because every object has a "constructor" and "__proto__", which are words, too.
+const SPOKEN = new Map([["<unk>", "unknown word"], ["<eos>", "end of line"]]);
+export const spoken = (word) => SPOKEN.get(word) ?? word;
 
 /** Return a word as an element, apart from the direction of the text around it. */
 export function wordNode(word) {
-  return el("bdi", { class: word in SPOKEN ? "special" : null }, spoken(word));
+  return el("bdi", { class: SPOKEN.has(word) ? "special" : null }, spoken(word));
 }
 
 export function wordButton(word, action) {
