@@ -80,6 +80,8 @@ def table_console() -> Console:
 class ProgressView:
     """Show live bars for the current runs, as a context manager.
 
+    A terminal that cannot move its cursor (``TERM=dumb``) gets plain lines.
+
     Args:
         console: the console to write to; standard error by default.
     """
@@ -87,7 +89,7 @@ class ProgressView:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
         self.live: Progress | None = None
-        if self.console.is_terminal:
+        if self.console.is_interactive:
             self.live = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=20),

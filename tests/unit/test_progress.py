@@ -38,6 +38,20 @@ def test_without_a_terminal_there_are_plain_lines_now_and_then(monkeypatch):
                                 "ETA", "1:00"]  # fmt: skip
 
 
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setenv("TERM", "dumb")
+    out, shown = view(terminal=True)
+    with shown:
+        task = shown.watcher()
+        task.start("run", 1000, 0)
+        now[0] = 31.0
+        task.step(100, 1, 2, 123.4)
+    (line,) = out.getvalue().splitlines()
+    assert "10%  epoch 1/2  ppl 123.4" in line
+
+
 def test_eta_counts_only_the_work_of_this_process(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
