@@ -532,3 +532,24 @@ def test_a_question_without_an_answer_does_not_end_the_following(browser, under_
     assert page.locator("#problem").is_hidden()
     assert all("Failed to load" in text for text in opened.wrong)
     opened.context.close()
+
+
+@pytest.mark.parametrize("view", ["training", "words"])
+def test_a_question_that_did_not_reach_the_server_is_asked_again(browser, under_way, view):
+    folder, server = under_way
+    opened = Opened(browser, server)
+    page = opened.go(view)
+    with page.expect_event("requestfailed"):
+        page.route(f"**/api/{view}", lambda route: route.abort(), times=1)
+        if view == "words":
+            page.fill("#word", "congress")
+    if view == "training":
+        write_curve(folder, 3)
+    answered = {
+        "training": "document.querySelector('#table').innerText.includes('3 of 2')",
+        "words": "document.querySelector('#table tr.looked')",
+    }
+    until(page, answered[view])
+    until(page, "document.querySelector('#problem').hidden")
+    assert all("Failed to load" in text for text in opened.wrong)
+    opened.context.close()

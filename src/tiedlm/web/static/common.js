@@ -85,10 +85,12 @@ export function writeAddress() {
 
 // Questions
 
+const AGAIN = 2000; // milliseconds until a question that did not reach the server is asked again
 const asker = crypto.randomUUID();
 const json = { "Content-Type": "application/json", "X-Tiedlm-Page": asker };
 
 export class Gone extends Error {}
+class Unreachable extends Gone {}
 
 export async function ask(name, question, signal) {
   let response;
@@ -97,7 +99,8 @@ export async function ask(name, question, signal) {
       { method: "POST", headers: json, body: JSON.stringify(question), signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Gone("The server has stopped. Start `tiedlm explore` again, then open its new address.");
+    throw new Unreachable(
+      "The server has stopped. Start `tiedlm explore` again, then open its new address.");
   }
   if (!response.ok) throw new Gone((await response.text()).trim());
   return response;
@@ -119,11 +122,13 @@ export async function askLong(name, question, signal, each) {
 
 /**
  * Return a function that runs `work` once at a time. Calls that come meanwhile lead to one more
- * run after it, whatever their number: answers never queue up.
+ * run after it, whatever their number: answers never queue up. Work that did not reach the server,
+ * as after a pause of the connection to another machine, is done again later.
  */
 export function newest(work) {
   let running = false;
   let again = false;
+  let timer = 0;
   return async function run() {
     again = true;
     if (running) return;
@@ -134,6 +139,8 @@ export function newest(work) {
         await work();
       }
     } catch (error) {
+      clearTimeout(timer);
+      if (error instanceof Unreachable) timer = setTimeout(run, AGAIN);
       if (error.name !== "AbortError") problem(error);
     } finally {
       running = false;
@@ -143,8 +150,9 @@ export function newest(work) {
 
 export function problem(error) {
   if (!(error instanceof Gone)) throw error;
-  $("problem").textContent = error.message;
-  $("problem").hidden = false;
+  const place = $("problem"); // a text that is set again would be read aloud again
+  if (place.textContent !== error.message) place.textContent = error.message;
+  place.hidden = false;
 }
 
 export function noProblem() {
