@@ -27,10 +27,13 @@ class Watcher(Protocol):
         """Training starts: of ``total`` targets in all epochs, ``done`` are trained already."""
 
     def step(self, tokens: int, epoch: int, epochs: int, perplexity: float) -> None:
-        """One update on ``tokens`` targets; ``perplexity`` is the epoch's training value so far."""
+        """One update on ``tokens`` targets; ``perplexity`` is the epoch's so far, per word."""
 
     def epoch_end(self, text: str, best_valid: float) -> None:
-        """An epoch ended: ``text`` describes it; ``best_valid`` is the best perplexity so far."""
+        """An epoch ended; ``text`` describes it.
+
+        ``best_valid`` is the best validation perplexity so far, per word.
+        """
 
     def line(self, text: str) -> None:
         """Show a message to the user."""

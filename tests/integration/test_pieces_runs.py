@@ -138,6 +138,16 @@ def test_a_perplexity_per_word_is_shown_first_and_per_piece_last(run, capsys):
     assert names[:3] == ["perplexity per word", "bits per byte", "perplexity per piece"]
 
 
+def test_the_best_so_far_is_shown_per_word_as_training_is(text, tmp_path, monkeypatch):
+    shown = []
+    keep = "tiedlm.progress.Silent.epoch_end"
+    monkeypatch.setattr(keep, lambda watcher, line, best: shown.append(best))
+    folder = train(text, tmp_path / "run", "--pieces=bpe", "--vocab-size=300", "--epochs=2")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    per_word = [line["word_perplexity"] for line in lines]
+    assert shown == [per_word[0], min(per_word)]
+
+
 def test_a_resumed_run_has_the_bits_of_one_that_was_not_stopped(run, text, tmp_path):
     options = ("--pieces=bpe", "--vocab-size=300")
     out = train(text, tmp_path / "run", *options, "--epochs=1")

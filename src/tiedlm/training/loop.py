@@ -303,7 +303,7 @@ class _Training:
             f"train ppl {self._trained_per_word():8.2f}  {self.units.shown(valid)}"
             f"{' *' if is_best else '  '}  {line['tokens_per_second']:,.0f} tokens/s  "
             f"{short_duration(progress.epoch_seconds)}",
-            progress.best_valid,
+            self.units.ppl_per_word("valid", progress.best_valid),
         )
         progress.next_epoch()
         self.state = None  # the next epoch reads the text from its start

@@ -35,6 +35,11 @@ class TextUnits:
         nll = tokens * math.log(ppl) if math.isfinite(ppl) else math.inf
         return per_word.of_part(self.corpus.info, part, nll)
 
+    def ppl_per_word(self, part: str, ppl: float) -> float:
+        """Return a perplexity per token of valid or test as one per word."""
+        found = self.per_word(part, ppl)
+        return ppl if found is None else found.word_perplexity
+
     def shown(self, valid: float) -> str:
         """Return a validation perplexity as a line of the log shows it."""
         found = self.per_word("valid", valid)
