@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -31,6 +32,7 @@ from tiedlm.training.run_files import (
     WEIGHTS,
     check_is_run,
     corpus_info,
+    model_files,
     read_config,
 )
 
@@ -142,20 +144,20 @@ def _positive(value: object, default: float) -> float:
     return float(value) if is_number and 0 < value < 1e6 else default  # type: ignore[arg-type, operator]
 
 
-class Stamp(NamedTuple):
-    """The time and the size of a weights file."""
-
-    time: int
-    size: int
+Stamp = tuple[tuple[str, int, int], ...]  # name, time and size of each file of a model
 
 
 def stamp_of(folder: Path) -> Stamp | None:
-    """Return the stamp of a run's weights; None if there are none, or no folder."""
-    try:
-        found = (folder / WEIGHTS).stat()
-    except OSError:
-        return None
-    return Stamp(found.st_mtime_ns, found.st_size)
+    """Return the stamp of a run's model; None if it has no weights, or no folder.
+
+    It covers all files of the model: a copy of a run may get its vocabulary after its weights.
+    """
+    found = []
+    for file in model_files(folder):
+        with suppress(OSError):
+            stat = file.stat()
+            found.append((file.name, stat.st_mtime_ns, stat.st_size))
+    return tuple(found) if any(name == WEIGHTS for name, *_ in found) else None
 
 
 def has_curve(folder: Path) -> bool:

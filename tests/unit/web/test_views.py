@@ -446,6 +446,15 @@ def test_a_damaged_file_says_so_and_the_earlier_model_stays(tmp_path):
     assert "is damaged" in broken.ask("runs")[0]["error"]
 
 
+def test_a_run_whose_vocabulary_is_copied_last_is_there_when_it_has_it(tmp_path):
+    make_run(tmp_path / "run")
+    (tmp_path / "run" / "vocabulary.txt").rename(tmp_path / "kept")
+    page = Page(tmp_path / "run")
+    assert "vocabulary.txt" in page.one("words")["error"]
+    shutil.copy(tmp_path / "kept", tmp_path / "run" / "vocabulary.txt")
+    assert page.one("words")["words"] == len(WORDS)
+
+
 def test_a_vanished_run_is_still_shown_and_says_that_it_is_gone(tmp_path):
     make_run(tmp_path / "run")
     page = Page(tmp_path / "run")
