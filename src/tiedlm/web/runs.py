@@ -221,6 +221,7 @@ class Run:
             "about": loaded.describe(), "words": len(loaded.vocabulary),
             "temperature": loaded.temperature, "gamma": loaded.alpha / loaded.temperature,
             "example": loaded.example(), "pieces": loaded.has_pieces,
+            "model": str(loaded.stamp),  # the page asks again when another one is loaded
         }  # fmt: skip
         if stamp_of(self.folder) is None:
             found["note"] = "its folder is gone: the page shows what was read before"

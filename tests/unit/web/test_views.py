@@ -434,6 +434,15 @@ def test_a_better_model_replaces_the_earlier_one_which_answers_until_then(tmp_pa
     assert "note" not in page.ask("runs")[0]
 
 
+def test_a_better_model_changes_the_state_that_the_page_follows(tmp_path):
+    make_run(tmp_path / "run", finished=False)
+    page = Page(tmp_path / "run")
+    before = page.ask("runs")
+    assert page.ask("runs") == before
+    make_run(tmp_path / "run", seed=5, finished=False)
+    page.wait(lambda: page.ask("runs") != before)
+
+
 def test_a_damaged_file_says_so_and_the_earlier_model_stays(tmp_path):
     make_run(tmp_path / "run")
     page = Page(tmp_path / "run")
