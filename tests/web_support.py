@@ -11,6 +11,7 @@ pytest.importorskip("httpx2")  # by way of which a test asks
 from starlette.testclient import TestClient
 
 from tiedlm.data import Vocabulary
+from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.files import write_json
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.training.run import config_of, save_weights
@@ -30,13 +31,19 @@ HOSTILE = (
 def make_run(
     folder, words=WORDS, *, tied=False, seed=0, raw=False, epochs=3, finished=True, **shape
 ):
-    """Write a run folder of an untrained model, with a curve; return the model."""
+    """Write a run folder of an untrained model, with a curve; return the model.
+
+    ``words`` may be a vocabulary of pieces.
+    """
     torch.manual_seed(seed)
     shape = {"d_embed": 6, "d_hidden": 6, "n_layers": 1, "init_range": 1.0} | shape
     model = LanguageModel(ModelConfig(vocab_size=len(words), tied=tied, **shape)).eval()
-    model.vocabulary = Vocabulary(words)
+    has_pieces = isinstance(words, PieceVocabulary)
+    model.vocabulary = words if has_pieces else Vocabulary(words)
     settings = {"alpha": 13.0, "temperature": 20.0, "epochs": epochs}
     corpus = {"name": "a text", "tokenizer": "tiedlm" if raw else None}
+    if has_pieces:
+        corpus |= {"tokenizer": "pieces", "pieces": {"words": None}}
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config_of(model, settings, corpus))
     model.vocabulary.save(folder / "vocabulary.txt")

@@ -241,6 +241,32 @@ def test_words_are_typed_and_chosen_by_keyboard(opened):
                            arg=f"the people {kept} ")  # fmt: skip
 
 
+def test_a_chosen_piece_is_joined_to_the_text(browser, tmp_path):
+    pieces = pytest.importorskip("tiedlm.data.pieces")
+    pytest.importorskip("tokenizers")
+    make_run(tmp_path / "run", pieces.train_pieces(["the cat sees the cats"] * 4, "bpe", 280))
+    server = Server(tmp_path / "run")
+    try:
+        opened = Opened(browser, server)
+        page = opened.go("words", "text=the")
+        for piece, text in [("▁cat", "the cat"), ("s", "the cats"), ("▁the", "the cats the")]:
+            page.fill("#word", piece)
+            until(
+                page,
+                "piece => document.querySelector('tr.looked bdi')?.innerText.endsWith(piece)",
+                arg=piece,
+            )
+            page.click("tr.looked button")
+            assert page.input_value("#text") == text
+        page.fill("#word", "<0xE2>")
+        until(page, "document.querySelector('tr.looked bdi').innerText === '<0xE2>'")
+        assert page.locator("tr.looked button").count() == 0
+        opened.context.close()
+        assert opened.wrong == []
+    finally:
+        server.stop()
+
+
 def test_the_sliders_move_the_soft_target_by_keyboard(opened):
     page = opened.go("target", STATES["target"])
     before = page.locator(".block .sum").first.inner_text()

@@ -1,9 +1,11 @@
 import {
   $, ask, bind, bindChoice, el, excuse, fill, fixed, isPending, newest, percent, reading, runHead,
-  times, whole, wordButton,
+  times, whole, wordButton, wordNode,
 } from "./common.js";
 
 const FAR = 4; // a ratio that is shown in bold
+// Pieces that cannot be typed: blanks, parts of characters, and what has no text.
+const NO_TEXT = /^▁+$|<0x|^<(unk|(unused|piece)-\d+)>$/;
 
 export function start(page) {
   const text = bind("text", "text", () => update());
@@ -24,9 +26,18 @@ export function start(page) {
     text.dispatchEvent(new Event("input"));
   }
 
+  /** Add a piece as it stands in a text: with a blank before it only if it begins a word. */
+  function addPiece(chosen) {
+    text.value = `${text.value.trimEnd()}${chosen.replaceAll("▁", " ")}`.trimStart();
+    text.dispatchEvent(new Event("input"));
+  }
+
   function show(answer) {
     $("reading").textContent = reading(answer.runs);
     const several = answer.runs.length > 1;
+    const joined = answer.runs.some((run) => run.joined);
+    const choice = ({ word, piece }) => (piece && joined && NO_TEXT.test(word) ? wordNode(word)
+      : wordButton(word, piece && joined && word !== "<eos>" ? addPiece : add));
     const heads = answer.runs.map((run) => runHead(page, run.name,
       run.entropy === undefined ? excuse(run) : el("small", {
         title: "Entropy, and the number of equally likely words with the same entropy",
@@ -37,7 +48,7 @@ export function start(page) {
     const rows = answer.rows.map((row) => el("tr",
       { class: [row.looked ? "looked" : "", row.ratio >= FAR ? "far" : ""]
         .join(" ").trim() || null },
-      el("th", { scope: "row" }, wordButton(row.word, add)),
+      el("th", { scope: "row" }, choice(row)),
       row.cells.map((cell, place) => cellNode(cell, page.colour(answer.runs[place].name), top)),
       several ? el("td", { class: "ratio" }, row.ratio === null ? "" : times(row.ratio)) : null));
     fill($("table"),

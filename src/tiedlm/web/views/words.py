@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from tiedlm.analysis.predictions import jensen_shannon
+from tiedlm.data.pieces import PieceVocabulary
 from tiedlm.web.asked import Asked
 from tiedlm.web.reading import find_word, read_context
 from tiedlm.web.runs import Loaded, Run
@@ -58,7 +59,7 @@ def answer(runs: Sequence[Run], asked: Asked) -> Answer:
     """Return the most probable next words of each run, in one table.
 
     The table has the ``top`` words of every run. ``ratio`` is the largest probability of a word
-    over its smallest.
+    over its smallest. ``joined`` says that the pieces of a run are typed without spaces between.
     """
     text, top = asked.text("text"), asked.whole("top", 10, 1, 50)
     order = asked.choice("order", ORDERS)
@@ -68,7 +69,8 @@ def answer(runs: Sequence[Run], asked: Asked) -> Answer:
         one = read[name] = _Read(loaded, text)
         return {
             "entropy": one.entropy / math.log(2), "choices": math.exp(one.entropy),
-            "words": len(one.vocabulary), "pieces": loaded.has_pieces, **one.context.summary(),
+            "words": len(one.vocabulary), "pieces": loaded.has_pieces,
+            "joined": isinstance(one.vocabulary, PieceVocabulary), **one.context.summary(),
         }  # fmt: skip
 
     columns = [
@@ -96,7 +98,7 @@ def answer(runs: Sequence[Run], asked: Asked) -> Answer:
             else None
             for run in runs
         ]
-        rows.append(_row(word, alike) | {"looked": (kind, word) in looked})
+        rows.append(_row(word, alike) | {"piece": kind, "looked": (kind, word) in looked})
     key = "mean" if order == "probability" else "ratio"
     rows.sort(key=lambda row: -(row[key] or 0))
     return {"runs": columns, "rows": rows, "apart": _most_different(read)}
