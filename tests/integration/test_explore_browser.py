@@ -521,6 +521,23 @@ def test_hostile_words_names_and_files_are_only_text(browser, tmp_path):
         server.stop()
 
 
+def test_runs_of_other_vocabularies_are_said_not_to_be_comparable(browser, tmp_path, folders):
+    make_run(tmp_path / "other", [*ENGLISH.split(), "zebra"])
+    server = Server(*folders[:2], tmp_path / "other")
+    try:
+        opened = Opened(browser, server)
+        page = opened.go("training")
+        said = page.locator("#reading").inner_text()
+        assert "can be compared only within a group" in said
+        assert said.endswith(f"{folders[0].name}, {folders[1].name}; other.")
+        page.uncheck("#run-2")
+        until(page, "!document.querySelector('#reading').textContent")
+        opened.context.close()
+        assert opened.wrong == []
+    finally:
+        server.stop()
+
+
 def test_a_run_is_followed_while_it_is_trained_and_when_it_vanishes(browser, under_way):
     folder, server = under_way
     opened = Opened(browser, server)

@@ -17,10 +17,10 @@ from tiedlm.training.run_files import (
     RESULT,
     check_is_run,
     perplexity_of_result,
+    predicted_text,
     read_config,
     read_metrics,
     read_result,
-    text_hashes,
 )
 from tiedlm.training.settings import Settings
 
@@ -50,9 +50,7 @@ class RunSummary:
         parameters: number of parameters; None while the run is under way.
         epochs: number of epochs finished so far.
         finished: whether the folder has a result.json.
-        text: identity of the predicted text: hashes of the corpus files, the vocabulary size, and
-            the tokens and ``<unk>`` of the held-out texts. A run of pieces has the number of words
-            of the held-out texts instead, because its perplexities are per word.
+        text: identity of the predicted text, from :func:`predicted_text`.
     """
 
     folder: Path
@@ -75,12 +73,7 @@ def summarize_run(folder: Path) -> RunSummary:
     check_is_run(folder)
     config = read_config(folder)
     settings = Settings.from_dict(config["settings"]).resolved().to_dict()
-    corpus = config.get("corpus", {})
-    text = {
-        "sha256": text_hashes(corpus),
-        "words": _words_of_pieces(corpus) or config.get("model", {}).get("vocab_size"),
-        "tokens": _tokens_of_words(corpus),
-    }
+    text = predicted_text(config, folder)
     seed = int(settings.pop("seed"))
     if (folder / RESULT).is_file():
         result = read_result(folder)
@@ -96,24 +89,6 @@ def summarize_run(folder: Path) -> RunSummary:
         )
     best = min(line.get("word_perplexity", line["valid_ppl"]) for line in metrics)
     return RunSummary(folder, settings, seed, best, None, None, len(metrics), False, text)
-
-
-def _words_of_pieces(corpus: dict[str, Any]) -> dict[str, int] | None:
-    """Return the number of words in each held-out text of a corpus of pieces, else None."""
-    if "pieces" not in corpus:
-        return None
-    return {part: corpus["parts"][part]["words"] for part in ("valid", "test")}
-
-
-def _tokens_of_words(corpus: dict[str, Any]) -> dict[str, tuple[int, int]] | None:
-    """Return the tokens and ``<unk>`` of each held-out text of words; None if not recorded.
-
-    They tell apart texts of the same files that are split into words in other ways.
-    """
-    parts = corpus.get("parts")
-    if "pieces" in corpus or not parts:
-        return None
-    return {part: (parts[part]["tokens"], parts[part]["unk"]) for part in ("valid", "test")}
 
 
 def is_of_pieces(run: RunSummary) -> bool:

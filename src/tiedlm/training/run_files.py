@@ -134,6 +134,36 @@ def perplexity_of_result(result: Mapping[str, Any], part: str) -> float:
     return float(result.get(f"{part}_word_perplexity", result[f"{part}_ppl"]))
 
 
+def predicted_text(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return what identifies the text that a run predicts.
+
+    It has the hashes of the corpus files, the vocabulary size, and the tokens and ``<unk>`` of the
+    held-out texts, which tell apart files that are split into words in other ways. A run of pieces
+    has the number of words of the held-out texts instead, because its perplexities are per word.
+    If two runs have the same, their perplexities can be compared.
+
+    Args:
+        config: the run's ``config.json``.
+        folder: the run, for messages.
+
+    Raises:
+        UserError: if the counts of the corpus are damaged.
+    """
+    corpus, held_out = config.get("corpus", {}), ("valid", "test")
+    try:
+        words: Any = config.get("model", {}).get("vocab_size")
+        tokens, parts = None, corpus.get("parts")
+        if parts and "pieces" in corpus:
+            words = {part: parts[part]["words"] for part in held_out}
+        elif parts:
+            tokens = {part: (parts[part]["tokens"], parts[part]["unk"]) for part in held_out}
+        return {"sha256": text_hashes(corpus), "words": words, "tokens": tokens}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / CONFIG} is not a run's, or is damaged: it has no valid 'corpus'"
+        ) from error
+
+
 def corpus_info(folder: Path) -> dict[str, Any]:
     """Return the facts about the corpus in a run's configuration.
 

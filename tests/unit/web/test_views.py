@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import shutil
 from pathlib import Path
@@ -19,6 +20,7 @@ from tiedlm.analysis.predictions import jensen_shannon, next_distribution, next_
 from tiedlm.analysis.projection import principal_components
 from tiedlm.errors import UserError
 from tiedlm.evaluation.subspace import describe_geometry, nearest_words
+from tiedlm.files import read_json, write_json
 from tiedlm.training.run import save_weights
 from tiedlm.web.runs import names_of, open_runs
 from tiedlm.web.views import VIEWS
@@ -280,6 +282,38 @@ def test_curves_are_those_of_the_run_and_grow_with_it(tmp_path):
     assert run["state"] == "running"
     write_curve(tmp_path / "run", 4)
     assert len(page.one("training")["curve"]) == 4
+
+
+def test_runs_whose_perplexities_can_be_compared_have_the_same_text(tmp_path):
+    for name, words in (("a", WORDS), ("b", OTHER), ("c", WORDS)):
+        make_run(tmp_path / name, words)
+    config = tmp_path / "damaged" / "config.json"
+    make_run(config.parent)
+    write_json(config, read_json(config) | {"corpus": {"parts": [1]}})
+    page = Page(*(tmp_path / name for name in ("a", "b", "c", "damaged")), wait=False)
+    *texts, damaged = page.ask("training")["runs"]
+    assert [run["text"] for run in texts] == [0, 1, 0]
+    assert "has no valid 'corpus'" in damaged["error"]
+
+
+def test_the_perplexity_of_pieces_is_per_word_as_in_compare(tmp_path):
+    folder = tmp_path / "run"
+    make_run(folder)
+    parts = {"train": {"tokens": 300, "words": 200}, "valid": {"words": 9}, "test": {"words": 9}}
+    config = read_json(folder / "config.json")
+    config["corpus"] |= {"pieces": {}, "parts": parts}
+    write_json(folder / "config.json", config)
+    line = {"epoch": 1, "train_ppl": 100.0, "valid_ppl": 20.0, "word_perplexity": 90.0,
+            "tokens_per_second": 300.0}  # fmt: skip
+    (folder / "metrics.jsonl").write_text(json.dumps(line))
+    result = read_json(folder / "result.json")
+    write_json(folder / "result.json", result | {"test_word_perplexity": 95.0})
+    (run,) = Page(folder, wait=False).ask("training")["runs"]
+    (shown,) = run["curve"]
+    assert shown["train_ppl"] == pytest.approx(1000)  # 100 ** (300 / 200)
+    assert shown["tokens_per_second"] == pytest.approx(200)
+    assert (shown["valid_ppl"], run["best"], run["test"]) == (90, 90, 95)
+    assert run["per_word"]
 
 
 def test_a_strangers_metrics_are_no_numbers_of_ours(tmp_path):

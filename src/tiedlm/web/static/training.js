@@ -20,6 +20,23 @@ function table(runs, keys) {
   };
 }
 
+/** Say which perplexities cannot be compared, and which are per word or per piece. */
+function comparable(runs, perPiece) {
+  const groups = new Map();
+  for (const { name, text } of runs.filter((run) => run.curve?.length)) {
+    groups.set(text, [...(groups.get(text) ?? []), name]);
+  }
+  const names = (some) => some.map((run) => run.name).join(" and ");
+  const perWord = runs.filter((run) => run.per_word);
+  return [
+    groups.size > 1 ? "Perplexities can be compared only within a group, because the text or the " +
+      `vocabulary differs between groups: ${[...groups.values()].map((one) =>
+        one.join(", ")).join("; ")}.` : "",
+    perWord.length ? `${names(perWord)}: of pieces, but the perplexity is per word.` : "",
+    perPiece.length ? `${names(perPiece)}: the perplexity is per piece.` : "",
+  ].filter(Boolean).join(" ");
+}
+
 export function start(page) {
   const boxes = ["valid", "train"].map((id) => {
     const box = $(id);
@@ -42,14 +59,12 @@ export function start(page) {
 
   let shown = "";
   function show(runs) {
-    const ofPieces = runs.filter((run) => page.isOfPieces(run.name)).map((run) => run.name);
-    const text = JSON.stringify([runs, ofPieces, boxes.map((box) => box.checked),
+    const perPiece = runs.filter((run) => page.isOfPieces(run.name) && run.per_word === false);
+    const text = JSON.stringify([runs, perPiece, boxes.map((box) => box.checked),
       matchMedia("(prefers-color-scheme: dark)").matches]);
     if (text === shown) return;
     shown = text;
-    $("reading").textContent = ofPieces.length && ofPieces.length < runs.length
-      ? `The perplexity of ${ofPieces.join(" and ")} is per piece, that of the others per word. ` +
-        "They cannot be compared." : "";
+    $("reading").textContent = comparable(runs, perPiece);
     fill($("table"), el("thead", {}, el("tr", {}, HEADS.map((head) =>
       el("th", { scope: "col", class: head === "State" ? "left" : null }, head)))), el("tbody", {}, runs.map(row)));
     draw(runs.filter((run) => run.curve?.length));
