@@ -139,8 +139,9 @@ class TiedLMPreTrainedModel(PreTrainedModel):
                 nn.init.uniform_(parameter, -bound, bound)
         # A parameter that was loaded is marked, and nn.init leaves it alone.
         loaded = any(getattr(p, "_is_hf_initialized", False) for p in module.parameters())
-        if hasattr(module, "set_own_start") and not loaded:
-            module.set_own_start()
+        set_own_start = getattr(module, "set_own_start", None)
+        if set_own_start is not None and not loaded:
+            set_own_start()
 
     def get_input_embeddings(self) -> nn.Embedding:
         """Return the embedding."""
