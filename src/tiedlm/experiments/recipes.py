@@ -150,6 +150,7 @@ _EVENING_TEXTS: dict[str, dict[str, Any]] = {
     "ptb-evening": {"data": "ptb"},
     # Three times as many words leave a narrower network of 13,986,814 parameters, and AL would
     # cost three quarters of a step more. There are twice as many tokens, and so half the epochs.
+    # 87.9 / 83.6.
     "wikitext-2-evening": {
         "data": "wikitext-2", "d_embed": 256, "d_hidden": 576, "alpha": 0.0, "target_grad": False,
         "dropout_words": 0.05, "dropout_input": 0.3, "dropout_hidden": 0.2,
