@@ -12,7 +12,7 @@ OPTIONS = {
     "transformer": {"n_heads": 2, "memory": 3, "d_inner": 5},
     "encoder": {"n_heads": 2, "context": 4, "d_inner": 5, "final_norm": True},
     "elman": {"activation": "tanh"},
-    "rhn": {"depth": 2},
+    "rhn": {"depth": 2, "transform_bias": -2.0},
 }
 ATTENDS = ("transformer", "encoder")  # their states do not have the output
 MASK_BT = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 0, 0]]).bool()
