@@ -582,6 +582,8 @@ def test_a_question_that_did_not_reach_the_server_is_asked_again(browser, under_
     folder, server = under_way
     opened = Opened(browser, server)
     page = opened.go(view)
+    # Once the model is loaded, no change of the run makes the page ask again.
+    until(page, "document.querySelector('#runs').innerText.includes('not finished')")
     with page.expect_event("requestfailed"):
         page.route(f"**/api/{view}", lambda route: route.abort(), times=1)
         if view == "words":
