@@ -82,20 +82,21 @@ def test_awd_lstm_for_ones_own_text_is_there_as_each_variant(suffix, tied, augme
     assert recipe.patience > recipe.average_trigger, "averaging begins before the run ends"
 
 
-def test_the_evenings_recipe_has_under_14_million_parameters_on_penn_treebank():
-    recipe = get_recipe("ptb-evening")
-    words = 10_000 * 400 + 10_000
-    layers = [(400, 650), (650, 650), (650, 400)]
-    found = model_config(recipe, 10_000).num_params()
-    assert found == words + sum(4 * w * (d + w + 2) for d, w in layers) == 11_813_600
+@pytest.mark.parametrize(("name", "vocab", "d_embed", "d_hidden", "parameters"), [
+    ("ptb-evening", 10_000, 400, 650, 11_813_600),
+    ("wikitext-2-evening", 33_278, 256, 576, 13_986_814),
+])  # fmt: skip
+def test_the_evenings_recipes_have_under_14_million_parameters(
+    name, vocab, d_embed, d_hidden, parameters
+):
+    words = vocab * d_embed + vocab
+    layers = [(d_embed, d_hidden), (d_hidden, d_hidden), (d_hidden, d_embed)]
+    found = model_config(get_recipe(name), vocab).num_params()
+    assert found == words + sum(4 * w * (d + w + 2) for d, w in layers) == parameters
 
 
-def test_the_evenings_recipe_for_wikitext_2_is_narrower_and_without_the_augmented_loss():
+def test_the_evenings_recipe_for_wikitext_2_is_without_the_augmented_loss():
     recipe = get_recipe("wikitext-2-evening")
-    words = 33_278 * 256 + 33_278
-    layers = [(256, 576), (576, 576), (576, 256)]
-    found = model_config(recipe, 33_278).num_params()
-    assert found == words + sum(4 * w * (d + w + 2) for d, w in layers) == 13_986_814
     assert (recipe.tied, recipe.alpha) == (True, 0)
 
 
