@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiedlm.errors import UserError
+from tiedlm.evaluation.perplexity import perplexity
 from tiedlm.training.run_files import (
     CONFIG,
     METRICS,
@@ -22,7 +23,6 @@ from tiedlm.web.runs import Run, stamp_of
 from tiedlm.web.views import Answer
 
 KEYS = ("epoch", "train_ppl", "valid_ppl", "lr", "tokens_per_second", "aug")
-MOST_NLL = 700.0  # nats a word: the perplexity of more is no number
 STALE = 30 * 60  # seconds without a new epoch after which a run no longer counts as running
 
 
@@ -83,7 +83,7 @@ def _line(line: Mapping[str, Any], per_word: float | None) -> dict[str, float | 
         found["valid_ppl"] = _per_word(line, "word_perplexity", "valid_ppl")
         trained, speed = found["train_ppl"], found["tokens_per_second"]
         nll = math.log(trained) * per_word if trained and trained > 0 else math.inf
-        found["train_ppl"] = math.exp(nll) if nll < MOST_NLL else None
+        found["train_ppl"] = _number({"ppl": perplexity(nll, 1)}, "ppl")
         found["tokens_per_second"] = speed / per_word if speed is not None else None
     return found
 
