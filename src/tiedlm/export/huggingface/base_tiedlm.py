@@ -137,10 +137,11 @@ class TiedLMPreTrainedModel(PreTrainedModel):
                 nn.init.ones_(parameter)
             else:
                 nn.init.uniform_(parameter, -bound, bound)
-        # A parameter that was loaded is marked, and nn.init leaves it alone.
-        loaded = any(getattr(p, "_is_hf_initialized", False) for p in module.parameters())
         set_own_start = getattr(module, "set_own_start", None)
-        if set_own_start is not None and not loaded:
+        # A parameter that was loaded is marked, and nn.init leaves it alone.
+        if set_own_start is not None and not any(
+            getattr(parameter, "_is_hf_initialized", False) for parameter in module.parameters()
+        ):
             set_own_start()
 
     def get_input_embeddings(self) -> nn.Embedding:
