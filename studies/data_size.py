@@ -117,8 +117,9 @@ def main() -> None:
     """Train the missing runs and print the table. Without --show draw the plot and write both."""
     parser = training_parser("data_size", __doc__, seeds=None, precision=True, show=True)
     parser.add_argument(
-        "--fractions", type=float, nargs="+", default=list(FRACTIONS),
-        help="shares of the text to train on (default: all)",
+        "--fractions", type=float, nargs="+", choices=FRACTIONS, default=list(FRACTIONS),
+        metavar="SHARE",
+        help=f"shares of the text to train on, of {', '.join(map(str, FRACTIONS))} (default: all)",
     )  # fmt: skip
     options = parser.parse_args()
     found = jobs(options.out, options.precision)

@@ -34,6 +34,7 @@ import numpy.typing as npt
 from studies.harness import command, measuring_parser, show_table, start
 from tiedlm import load
 from tiedlm.arithmetic import arithmetic
+from tiedlm.cli import leave
 from tiedlm.cli.methods import check_same_words
 from tiedlm.errors import UserError
 from tiedlm.evaluation import fit_weights, mixture_losses
@@ -177,13 +178,12 @@ def _difference(row: Mapping[str, Any], base: Mapping[str, Any], part: str) -> s
 
 
 @contextmanager
-def opened(folders: Sequence[Path], budget: float) -> Iterator[list[Evaluated]]:
-    """Yield the runs. They stop after some minutes, or at a signal.
+def opened(folders: Sequence[Path], end: float) -> Iterator[list[Evaluated]]:
+    """Yield the runs. They stop at an end of the monotonic clock, in seconds, or at a signal.
 
     Raises:
         UserError: if two runs have other words or other texts.
     """
-    end = time.monotonic() + 60 * budget
     with ExitStack() as bars, stop_signals() as stop:
 
         def progress(title: str, total: int) -> Callable[[int], None]:
@@ -234,11 +234,13 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Evaluate the runs, print the table and, with --keep, keep it."""
     options = arguments()
-    with opened(options.runs, options.budget) as runs, fast_arithmetic(), arithmetic(kernels=True):
+    end = time.monotonic() + 60 * options.budget
+    with opened(options.runs, end) as runs, fast_arithmetic(), arithmetic(kernels=True):
         try:
             rows = measure(runs, options.tune, options.out / "losses")
         except (Interrupted, KeyboardInterrupt):
-            raise SystemExit("stopped; the same command continues from there") from None
+            status = 0 if time.monotonic() > end else 130
+            leave("stopped; the same command continues from there", status)
     text = table(rows)
     show_table(text, options.out)
     if options.keep:

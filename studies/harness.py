@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tiedlm.cli import fail, leave_after
+from tiedlm.cli import fail, leave, leave_after
 from tiedlm.errors import UserError
 from tiedlm.experiments.cells import is_finished, which_run
 from tiedlm.experiments.comparison import interval95
@@ -175,7 +175,7 @@ def train(jobs: Sequence[Job], options: argparse.Namespace) -> bool:
     """Train the missing runs within the budget and return whether all are finished.
 
     Raises:
-        SystemExit: after SIGINT or SIGTERM; every run is saved.
+        SystemExit: with status 130, after SIGINT or SIGTERM; every run is saved.
     """
     with ProgressView() as view:
         try:
@@ -184,7 +184,7 @@ def train(jobs: Sequence[Job], options: argparse.Namespace) -> bool:
             view.line(str(error))
             return False
         except Stopped as error:
-            raise SystemExit(str(error)) from None
+            leave(str(error), 130)
     return True
 
 

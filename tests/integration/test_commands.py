@@ -294,6 +294,16 @@ def test_compare_shows_a_row_for_each_recipe(capsys, trained):
     assert "standard deviation" not in out  # one seed each
 
 
+def test_compare_says_when_a_difference_is_of_validation(capsys, trained, tmp_path, monkeypatch):
+    """The second run has not finished. The first is named by its folder, also from inside it."""
+    unfinished = shutil.copytree(trained[1], tmp_path / "unfinished")
+    (unfinished / "result.json").unlink()
+    monkeypatch.chdir(trained[0])
+    _, out, _ = run(capsys, "compare", ".", unfinished)
+    assert "difference: in validation perplexity, from the first row\n" in out
+    assert f"small ({trained[0].name})" in " ".join(out.split())
+
+
 def test_predict_gives_the_most_probable_words_first(capsys, trained):
     status, out, _ = run(capsys, "predict", trained[1], "the cat", "--top", "5", "--json")
     assert status == 0

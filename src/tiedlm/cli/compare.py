@@ -138,7 +138,9 @@ def _legend(rows: list[Row]) -> list[str]:
     if any(row.valid.spread is not None for row in rows):
         found.append("validation, test: mean ± standard deviation over seeds")
     if any(row.difference is not None for row in rows):
-        line = "difference: in test perplexity, from the first row"
+        of_test = any(row.is_of_test for row in rows if row.difference is not None)
+        text = "test" if of_test else "validation"
+        line = f"difference: in {text} perplexity, from the first row"
         if any(row.interval is not None for row in rows):
             line += "; ± is half of its 95% interval, paired by seed"
         found.append(line)

@@ -118,8 +118,11 @@ def _is_trial(line: object) -> bool:
         return False
     if outcome.get("diverged"):
         return outcome.get("loss", 0) is None
-    names = NUMBERS.get(str(trial.get("method")), ())
-    return all(isinstance(outcome.get(name), int | float) for name in names)
+    if trial.get("method") == "mixture":
+        numbers = outcome.get("weights")
+    else:
+        numbers = [outcome.get(name) for name in NUMBERS.get(str(trial.get("method")), ())]
+    return isinstance(numbers, list) and all(isinstance(one, int | float) for one in numbers)
 
 
 def no_progress(title: str, total: int) -> Callable[[int], None]:

@@ -287,7 +287,7 @@ def _row(group: list[RunSummary], first: list[RunSummary]) -> Row:
                 differences.append(pair[0] - pair[1])
     recipe = str(group[0].settings["recipe"])
     return Row(
-        name=f"{recipe} ({group[0].folder.name})" if len(group) == 1 else recipe,
+        name=f"{recipe} ({group[0].folder.resolve().name})" if len(group) == 1 else recipe,
         recipe=recipe,
         runs=group,
         valid=seed_mean([run.valid_ppl for run in group]),

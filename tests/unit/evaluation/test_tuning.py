@@ -200,6 +200,8 @@ def test_a_log_goes_on_after_a_line_cut_off_by_a_kill(tmp_path):
         b'{"trial": {"method": "temperature"}, "outcome": {}}',
         b'{"trial": {"method": "cache"}, "outcome": {"loss": 1.0}}',
         b'{"trial": {"method": "dynamic"}, "outcome": {"loss": null}}',
+        b'{"trial": {"method": "mixture"}, "outcome": {}}',
+        b'{"trial": {"method": "mixture"}, "outcome": {"weights": ["0.5", "0.5"]}}',
     ],
 )  # fmt: skip
 def test_a_damaged_log_is_named(tmp_path, line):

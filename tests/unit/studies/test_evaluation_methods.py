@@ -41,9 +41,10 @@ def cells(text):
             text.splitlines()[2:]]  # fmt: skip
 
 
-def test_it_stops_goes_on_fits_on_validation_and_mixes_the_losses(folder, monkeypatch):
-    with pytest.raises(SystemExit, match="stopped; the same command continues"):
+def test_it_stops_goes_on_fits_on_validation_and_mixes_the_losses(folder, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
         call(monkeypatch, folder, "--tune", "--budget=0")
+    assert "stopped; the same command continues" in capsys.readouterr().err
     call(monkeypatch, folder, "--tune", "--keep")
     valid = len(load_corpus(str(folder / "corpus")).valid) - 1
     for name in ("RE", "REAL"):

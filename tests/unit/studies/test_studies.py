@@ -16,7 +16,7 @@ from tiedlm.experiments.parallel import Job
 from tiedlm.experiments.results import keep
 from tiedlm.experiments.supervisor import ChildDied
 from tiedlm.files import write_json
-from tiedlm.training.outcomes import Diverged
+from tiedlm.training.outcomes import Diverged, Stopped
 from tiedlm.training.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -85,6 +85,23 @@ def test_what_stops_a_study_is_one_line(error, status, says, capsys):
     err = capsys.readouterr().err
     assert says in err
     assert err.count("\n") == 1
+
+
+def test_a_study_that_is_asked_to_stop_ends_as_the_command_line_does(monkeypatch, capsys):
+    def stop(*_):
+        raise Stopped("everything is saved")
+
+    monkeypatch.setattr(harness, "train_all", stop)
+    with pytest.raises(SystemExit, match=r"^130$"):
+        harness.train([], Namespace(jobs=1, budget=1.0))
+    assert "everything is saved" in capsys.readouterr().err
+
+
+def test_a_share_of_the_text_that_is_not_studied_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["/x/data_size.py", "--fractions", "0.2"])
+    with pytest.raises(SystemExit, match="2"):
+        importlib.import_module("studies.data_size").main()
+    assert "0.05, 0.1, 0.225, 0.5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["evaluation_methods", "high_temperature", "monte_carlo"])
