@@ -287,7 +287,7 @@ def test_compare_shows_a_row_for_each_recipe(capsys, trained):
     rows = json.loads(out)
     assert [row["recipe"] for row in rows] == ["small", "small-real"]
     assert rows[1]["difference"] == pytest.approx(rows[1]["test_ppl"] - rows[0]["test_ppl"])
-    assert rows[1]["settings"] == {"alpha": 13.0, "tied": True}
+    assert rows[1]["settings"] == {"alpha": 52.0, "tied": True}
     _, out, _ = run(capsys, "compare", *trained)
     assert "small-real" in out
     assert "difference: in test perplexity, from the first row\n" in out
@@ -416,7 +416,7 @@ def test_train_shows_the_settings_of_a_recipe_and_trains_nothing(capsys, tmp_pat
     columns = {len(line) - len(line.split(maxsplit=1)[1]) for line in out.splitlines()}
     assert columns == {max(map(len, shown)) + 1}
     assert (shown["alpha"], shown["lr"], shown["data"], shown["decoder_bias"]) == (
-        "13.0",
+        "52.0",
         "0.25",
         "-",
         "True",

@@ -49,7 +49,7 @@ def test_a_setting_with_an_effect_is_not_noted(recipe, changes):
         (
             "small-real",
             "--temperature=10",
-            ["note: --temperature without --alpha", "--alpha 6.5 would keep it"],
+            ["note: --temperature without --alpha", "--alpha 26 would keep it"],
         ),
     ],
 )
@@ -65,7 +65,7 @@ def test_train_prints_a_note_once_and_goes_on(capsys, tiny_corpus, tmp_path, rec
 @pytest.mark.parametrize(
     ("recipe", "changes", "wanted"),
     [
-        ("small-real", {"temperature": 10.0}, ["is 1.3 instead of 0.65; --alpha 6.5 would keep"]),
+        ("small-real", {"temperature": 10.0}, ["is 5.2 instead of 2.6; --alpha 26 would keep"]),
         ("small-al", {"temperature": 40.0}, ["is 0.325 instead of 0.65; --alpha 26 would keep"]),
         ("small-real", {"temperature": 10.0, "alpha": 13.0}, []),
         ("small-real", {"temperature": 20.0}, []),

@@ -25,28 +25,28 @@ def finish(jobs, recipe, change, *perplexities):
         yield (recipe, text, change), jobs[recipe, text, change]
 
 
-def test_unchanged_it_is_the_recipe_but_for_the_text(jobs):
+def test_unchanged_it_is_the_recipe_with_the_papers_alpha_but_for_the_text(jobs):
     for recipe, text in itertools.product(defaults.RECIPES, defaults.TEXTS):
-        settings = jobs[recipe, text, "recipe"].settings
-        machine = {"threads": 1, "precision": "fp32"}
+        settings = jobs[recipe, text, "paper"].settings
+        machine = {"threads": 1, "precision": "fp32", "alpha": 13.0}
         assert settings == get_recipe(recipe).replace(**defaults.TEXTS[text], **machine)
 
 
 def test_a_change_keeps_the_models_width_and_the_text(jobs):
     for (recipe, text, change), job in jobs.items():
-        base = jobs[recipe, text, "recipe"].settings
-        assert (job.settings == base) == (change == "recipe")
+        base = jobs[recipe, text, "paper"].settings
+        assert (job.settings == base) == (change == "paper")
         for shared in ("data", "fraction", "d_embed", "d_hidden", "n_layers", "tied", "batch_size"):
             assert getattr(job.settings, shared) == getattr(base, shared)
 
 
 def test_the_table_says_yes_only_if_a_change_helps_on_every_text(jobs):
-    found = dict(finish(jobs, "small-real", "recipe", 100.0, 100.0, 100.0))
+    found = dict(finish(jobs, "small-real", "paper", 100.0, 100.0, 100.0))
     found |= finish(jobs, "small-real", "adam", 99.0, 98.0, 97.0)
     found |= finish(jobs, "small-real", "awd", 90.0, 90.0, 101.0)
     found |= finish(jobs, "small-real", "gamma-2.6", 90.0, 90.0)
     assert defaults.table(found).splitlines()[2:] == [
-        "| small-real | recipe | 100.00 | 100.00 | 100.00 | 0.30 | - |",
+        "| small-real | paper | 100.00 | 100.00 | 100.00 | 0.30 | - |",
         "| small-real | adam | 99.00 (-1.0%) | 98.00 (-2.0%) | 97.00 (-3.0%) | 0.30 | yes |",
         "| small-real | gamma-2.6 | 90.00 (-10.0%) | 90.00 (-10.0%) | - | 0.20 | - |",
         "| small-real | awd | 90.00 (-10.0%) | 90.00 (-10.0%) | 101.00 (+1.0%) | 0.30 | no |",
@@ -54,8 +54,8 @@ def test_the_table_says_yes_only_if_a_change_helps_on_every_text(jobs):
 
 
 def test_the_test_text_is_not_in_the_table(jobs):
-    found = dict(finish(jobs, "medium-real", "recipe", 100.0))
+    found = dict(finish(jobs, "medium-real", "paper", 100.0))
     assert "test" not in defaults.table(found)
     assert defaults.table(found).splitlines()[2:] == [
-        "| medium-real | recipe | 100.00 | - | - | 0.10 | - |"
+        "| medium-real | paper | 100.00 | - | - | 0.10 | - |"
     ]
