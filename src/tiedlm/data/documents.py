@@ -140,14 +140,17 @@ def _parquet_texts(path: Path, field: str) -> Iterator[tuple[str, str]]:
         raise UserError(f"{path} has no column {field!r}{_others(columns)}")
     if not _TEXT_TYPE.match(str(columns[field])):
         raise UserError(f"{path}: column {field!r} is of type {columns[field]}, not of text")
-    number = 0
+    for number, text in enumerate(_column(file, path, field), start=1):
+        if text is None:
+            raise UserError(f"row {number} of {path}: {field!r} is empty; remove the row")
+        yield f"row {number} of {path}", text
+
+
+def _column(file: Any, path: Path, field: str) -> Iterator[str | None]:
+    """Yield the texts in a column of a Parquet file; None for a row that has none."""
     try:
         for batch in file.iter_batches(batch_size=_ROWS, columns=[field]):
-            for text in batch.column(0).to_pylist():
-                number += 1
-                if text is None:
-                    raise UserError(f"row {number} of {path}: {field!r} is empty; remove the row")
-                yield f"row {number} of {path}", text
+            yield from batch.column(0).to_pylist()
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
 

@@ -129,8 +129,8 @@ def test_a_record_without_a_text_is_named(tmp_path: Path, cache: Path, line: str
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (["a", None], "row 2 of .*: 'text' is empty"),
-        (["a", " "], "row 2 of .*: 'text' is empty"),
+        (["a", None], "^row 2 of .*: 'text' is empty; remove the row$"),
+        (["a", " "], "^row 2 of .*: 'text' is empty; remove the record$"),
         ([1, 2], "column 'text' is of type int64, not of text"),
     ],
 )
