@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,10 @@ from typing import IO, Any
 
 from tiedlm.errors import UserError, require
 
-GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+GZIP = b"\x1f\x8b"
+# A Zstandard file begins with text or, as pzstd writes it, with a frame that readers skip.
+_ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
+_MAGIC = 4  # bytes that show how a file is compressed
 _SUFFIXES = (".gz", ".zst")
 _LONGEST_WINDOW = 1 << 31  # bytes, as `zstd --ultra --long=31` writes
 _READ = 1 << 14  # compressed bytes read at a time; unpacked, they may be thousands of times longer
@@ -50,11 +54,11 @@ def open_text(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _unpacked(file: io.BufferedReader, path: Path) -> IO[bytes]:
-    start = file.peek(len(ZSTD))
+    start = file.peek(_MAGIC)
     if start.startswith(GZIP):
         unpacked: Any = gzip.GzipFile(fileobj=file)  # it can be read like a raw file
         return io.BufferedReader(unpacked, _BUFFER)
-    if start.startswith(ZSTD):
+    if _ZSTD.match(start):
         return io.BufferedReader(_Zstandard(file, path), _BUFFER)
     return file
 

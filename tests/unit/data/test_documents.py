@@ -4,6 +4,7 @@ import gzip
 import json
 import ntpath
 import os
+import struct
 import sys
 from pathlib import Path
 
@@ -166,6 +167,17 @@ def test_a_zst_file_with_a_long_window_is_read(tmp_path: Path):
     (tmp_path / "book.txt.zst").write_bytes(pack.compress(data) + pack.flush())
     packed, plain = (load_corpus(str(tmp_path / f"book.txt{one}")) for one in (".zst", ""))
     assert packed.train.tolist() == plain.train.tolist()
+
+
+def test_a_zst_file_of_pzstd_is_read(tmp_path: Path):
+    zstandard = pytest.importorskip("zstandard")
+    pack, lines = zstandard.ZstdCompressor().compress, "\n".join(TEXTS).encode().splitlines(True)
+    packed = [pack(b"".join(some)) for some in (lines[:30], lines[30:])]
+    frames = [struct.pack("<3I", 0x184D2A50, 4, len(frame)) + frame for frame in packed]
+    (tmp_path / "book.txt.zst").write_bytes(b"".join(frames))
+    (tmp_path / "book.txt").write_bytes(b"".join(lines))
+    found, plain = (load_corpus(str(tmp_path / f"book.txt{one}")) for one in (".zst", ""))
+    assert found.train.tolist() == plain.train.tolist()
 
 
 @pytest.mark.parametrize(
