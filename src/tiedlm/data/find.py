@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from pathlib import Path
 
 from tiedlm import files
@@ -71,7 +72,7 @@ def _is_pattern(given: str) -> bool:
 def _from_several(given: str, field: str, cache: Path | None) -> Source:
     """Return the source made of several files: paths with commas between, patterns or both."""
     paths = [path for item in _items(given) for path in _files_of(item)]
-    twice = next((path for at, path in enumerate(paths) if path in paths[:at]), None)
+    twice = next((path for path, times in Counter(paths).items() if times > 1), None)
     if twice is not None:
         raise UserError(f"{given} has {twice} twice; give each file once")
     if len(paths) == 1:

@@ -6,7 +6,7 @@ import ntpath
 import os
 import struct
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 
@@ -224,6 +224,17 @@ def test_too_few_records_and_missing_files_are_named(tmp_path: Path):
     (tmp_path / "void.txt").write_bytes(b"")
     with pytest.raises(UserError, match=r"void\.txt is empty"):
         load_corpus(f"{tmp_path}/few.jsonl,{tmp_path}/void.txt")
+
+
+def test_the_files_of_a_pattern_are_not_each_compared_with_all_others(tmp_path: Path, monkeypatch):
+    for number in range(100):
+        (tmp_path / f"{number}.txt").write_text("the cat sat .")
+    compare, calls = PurePath.__eq__, []
+    monkeypatch.setattr(
+        PurePath, "__eq__", lambda one, other: calls.append(0) or compare(one, other)
+    )
+    find_source(f"{tmp_path}/*.txt")
+    assert len(calls) < 1000
 
 
 def test_files_on_several_drives_of_windows_are_one_line(tmp_path: Path, monkeypatch):
