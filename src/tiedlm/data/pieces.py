@@ -304,7 +304,8 @@ def read_json_text(path: Path) -> str:
 def read_tokenizer(tokenizer_json: str, place: str) -> Any:
     """Return a tokenizer of the library that reads reserved pieces in a text as characters.
 
-    Unigram and WordPiece models do not, if such a piece is in their vocabulary.
+    Unigram and WordPiece models do not, if such a piece is in their vocabulary. A dropout of
+    merges, which would split a text in another way each time, is turned off.
 
     Args:
         tokenizer_json: its content.
@@ -321,6 +322,8 @@ def read_tokenizer(tokenizer_json: str, place: str) -> Any:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
+    if isinstance(tokenizer.model, library.models.BPE):
+        tokenizer.model.dropout = None
     return tokenizer
 
 

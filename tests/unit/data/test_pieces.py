@@ -348,6 +348,18 @@ def test_pieces_of_another_run_can_be_given_as_a_file(tmp_path, text):
         load_corpus(str(text), pieces=str(tmp_path / "tokenizer.json"), vocab_size=300)
 
 
+def test_a_dropout_of_merges_in_a_file_is_turned_off(tmp_path):
+    content = json.loads(TRAINED["bpe"].tokenizer_json)
+    content["model"]["dropout"] = 0.5
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    found = read_pieces(str(tmp_path / "tokenizer.json"))
+    ids = TRAINED["bpe"].encode_lines(LINES).tolist()
+    assert all(found.encode_lines(LINES).tolist() == ids for _ in range(5))
+    found.save(tmp_path / "vocabulary.txt")
+    kept = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert kept.model.dropout is None
+
+
 def test_pieces_that_lack_an_end_get_one_and_unknown_characters_are_unk(tmp_path):
     model = {"type": "BPE", "vocab": {"?": 0, "a": 1, "b": 2, "ab": 3}, "merges": [["a", "b"]]}
     content = {"version": "1.0", "model": model | {"unk_token": "?"}}
