@@ -227,7 +227,8 @@ def from_many(
         cache: the cache folder, which remembers the hashes of long files.
 
     Raises:
-        UserError: if a file is empty, or there are too few lines or records.
+        UserError: if a file is empty or is there twice, plain and compressed, or there are too few
+            lines or records.
     """
     files = tuple(paths.values())
     written = when_written(files)
@@ -235,6 +236,7 @@ def from_many(
     for path, facts in zip(files, found, strict=True):
         if facts.size == 0:
             raise UserError(f"{path} is empty; expected a text")
+    _refuse_copies(origin, paths, found)
     # This comes first, so that a binary file is reported as binary and not as having too few lines.
     tokenized = looks_tokenized(_lines(files, field))
     deal = how_to_deal(origin, files, found)
@@ -250,6 +252,15 @@ def from_many(
         files=files,
         written=written,
     )
+
+
+def _refuse_copies(origin: str, names: Iterable[str], found: list[TextFacts]) -> None:
+    """Refuse a text beside its compressed copy: a split could train on a part and test on it."""
+    seen: dict[tuple[str, str], str] = {}
+    for name, facts in zip(names, found, strict=True):
+        other = seen.setdefault((plain_name(name), facts.sha256), name)
+        if other != name:
+            raise UserError(f"{origin} has {other} and {name}, which are the same text; remove one")
 
 
 def _lines(paths: Iterable[Path], field: str) -> Iterator[str]:

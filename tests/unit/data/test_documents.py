@@ -59,6 +59,18 @@ def test_a_compressed_text_is_the_same_text(tmp_path: Path, suffix: str):
     assert list(packed.info["sha256"].values()) == list(plain.info["sha256"].values())
 
 
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_text_beside_its_compressed_copy_is_refused(tmp_path: Path, suffix: str):
+    data = "\n".join(TEXTS).encode()
+    (tmp_path / "book.txt").write_bytes(data)
+    compress(tmp_path / f"book.txt{suffix}", data)
+    for given in (str(tmp_path), f"{tmp_path}/book.*"):
+        with pytest.raises(UserError, match=rf"has book.txt and book.txt{suffix}, .* same text"):
+            load_corpus(given)
+    compress(tmp_path / f"book.txt{suffix}", data + b"\nmore text .")
+    load_corpus(str(tmp_path))
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet"])
 def test_a_record_is_a_document_and_stays_whole(tmp_path: Path, suffix: str):
     write_records(tmp_path / f"texts{suffix}", TEXTS, "content")
