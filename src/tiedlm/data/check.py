@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiedlm.data.characters import CLOSERS, SENTENCE_ENDS
+from tiedlm.data.compressed import plain_name
 from tiedlm.data.corpus import Corpus
 from tiedlm.data.marks import notes_on
 from tiedlm.data.piece_corpus import notes_on_pieces
@@ -161,12 +162,19 @@ def _warnings(corpus: Corpus, parts: dict[str, dict[str, Any]]) -> list[str]:
 
 def notes_on_text(corpus: Corpus) -> list[str]:
     """Return one line for each property of the text that changes what its perplexity means."""
-    tables = [name for name in corpus.info["sha256"] if names_table(name)]
+    names = corpus.info["sha256"]
+    tables = [name for name in names if names_table(name)]
+    json_files = [name for name in names if plain_name(name).lower().endswith(".json")]
     return [
         *(
             f"{name} is read as plain text, header and all columns included; put the column with "
             "the text into a file of its own"
             for name in tables
+        ),
+        *(
+            f"{name} is read as plain text, braces and field names included; put each record on a "
+            "line of its own, in a file called .jsonl"
+            for name in json_files
         ),
         *([LACKS_BLANKS] if corpus.info.get("lacks_blanks") else []),
         *notes_on(corpus.info.get("marks", {})),

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 import pytest
 
 from tiedlm.data import load_corpus
+from tiedlm.data.check import notes_on_text
 from tiedlm.data.documents import read_documents
 from tiedlm.data.find import find_source, is_missing, place_of
 from tiedlm.errors import UserError
@@ -69,6 +70,14 @@ def test_a_text_beside_its_compressed_copy_is_refused(tmp_path: Path, suffix: st
             load_corpus(given)
     compress(tmp_path / f"book.txt{suffix}", data + b"\nmore text .")
     load_corpus(str(tmp_path))
+
+
+@pytest.mark.parametrize("suffix", [".json", ".JSON", ".json.gz"])
+def test_records_that_are_read_as_plain_text_are_noted(tmp_path: Path, suffix: str):
+    write_records(tmp_path / f"texts{suffix}", TEXTS)
+    (note,) = notes_on_text(load_corpus(str(tmp_path / f"texts{suffix}")))
+    assert f"texts{suffix} is read as plain text" in note
+    assert "in a file called .jsonl" in note
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet"])
