@@ -49,18 +49,19 @@ def read_pieces(place: str) -> PieceVocabulary:
             text = read_model(path.read_bytes(), f"--pieces {place}")
         else:
             text = read_json_text(path)
-        content = json.loads(text)
-        model = content["model"]["type"]
+        json.loads(text)["model"]
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"--pieces {place} is not a tokenizer.json") from error
+    tokenizer = read_tokenizer(text, f"--pieces {place}")
+    content = json.loads(tokenizer.to_str())  # names the kind of model, which old files do not
+    model = content["model"]["type"]
     if model not in _MODELS:
         raise UserError(
             f"--pieces {place} splits text into whole words ({model}); pieces need one of "
             f"{', '.join(_MODELS)}"
         )
-    tokenizer = read_tokenizer(text, f"--pieces {place}")
     if Form(content).drops:
         raise UserError(
             f"--pieces {place}: characters that it has no piece for would be left out without a "

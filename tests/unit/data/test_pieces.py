@@ -348,6 +348,13 @@ def test_pieces_of_another_run_can_be_given_as_a_file(tmp_path, text):
         load_corpus(str(text), pieces=str(tmp_path / "tokenizer.json"), vocab_size=300)
 
 
+def test_a_file_that_does_not_name_the_kind_of_its_model_is_read(tmp_path):
+    content = json.loads(TRAINED["bpe"].tokenizer_json)
+    del content["model"]["type"]  # as in files of early versions of the library
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    assert read_pieces(str(tmp_path / "tokenizer.json")) == TRAINED["bpe"]
+
+
 def test_a_dropout_of_merges_in_a_file_is_turned_off(tmp_path):
     content = json.loads(TRAINED["bpe"].tokenizer_json)
     content["model"]["dropout"] = 0.5
