@@ -97,7 +97,12 @@ class _Worker:
 def _worker(encoder: Encoder) -> Iterator[_Worker]:
     """Yield a process that encodes; end it afterwards."""
     path = [os.path.abspath(folder) for folder in sys.path]
-    code = f"import sys; sys.path = {path!r}; from tiedlm.data.workers import main; main()"
+    code = (
+        f"import sys; sys.path = {path!r}; "
+        # Ctrl-C reaches this process, too. The others must not show an error, even at their start.
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+        "from tiedlm.data.workers import main; main()"
+    )
     command = [sys.executable, "-c", code]
     # The processes share the cores, so the library for pieces takes no threads of its own.
     environment = of_child(TOKENIZERS_PARALLELISM="false")
@@ -134,5 +139,4 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 def main() -> None:
     """Encode blocks for the process that started this one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process that asked, too
     serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -56,6 +56,21 @@ def test_an_error_in_a_process_is_raised_here(monkeypatch):
         list(encode_blocks(by_name.Breaks(None), BLOCKS, 2))
 
 
+def test_ctrl_c_does_not_disturb_a_process_that_begins(tmp_path: Path, monkeypatch):
+    data = tmp_path / "tiedlm" / "data"  # for the other processes, in place of the real one
+    data.mkdir(parents=True)
+    for folder in (data, data.parent):
+        (folder / "__init__.py").touch()
+    (data / "workers.py").write_text(
+        "import os, pickle, signal, sys\n"
+        "os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C while modules are imported\n"
+        "def main(): pickle.dump(ValueError('undisturbed'), sys.stdout.buffer)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match="undisturbed"):
+        list(encode_blocks(WordEncoder(True), BLOCKS, 2))
+
+
 @pytest.mark.parametrize("number", [errno.EPIPE, errno.EINVAL], ids=["POSIX", "Windows"])
 def test_a_process_that_has_ended_is_one_line(monkeypatch, number):
     class Ended:
