@@ -70,16 +70,18 @@ def _fetch(url: str, path: Path, part: Path, sha256: str, progress: bool) -> Non
 def _fetch_rest(url: str, part: Path, progress: bool) -> None:
     """Append the missing bytes of ``url`` to ``part``."""
     done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "tiedlm"})
-    if done:
-        request.add_header("Range", f"bytes={done}-")
     try:
+        request = urllib.request.Request(url, headers={"User-Agent": "tiedlm"})
+        if done:
+            request.add_header("Range", f"bytes={done}-")
         response = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code != 416:
             raise
         return  # ``part`` is complete or belongs to another file; the check of the hash will tell
+    except (ValueError, http.client.InvalidURL) as error:
+        raise UnreachableError(f"not an address: {error}") from error
     except (ConnectionError, TimeoutError, http.client.HTTPException) as error:
         raise _CutError from error
     with response:

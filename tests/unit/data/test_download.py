@@ -182,6 +182,13 @@ def test_a_mirror_that_is_not_an_address_is_named(monkeypatch):
         load_corpus("wikitext-2")
 
 
+@pytest.mark.parametrize("mirror", ["http://host/my data", "http://host:port", "http://[host"])
+def test_a_mirror_that_is_not_well_formed_is_not_called_a_broken_connection(monkeypatch, mirror):
+    monkeypatch.setenv("TIEDLM_MIRROR", mirror)
+    with pytest.raises(UserError, match=r"cannot download .* \(not an address: .*put ptb"):
+        load_corpus("ptb", progress=False)
+
+
 def test_progress_shows_on_a_terminal(server: Server, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
