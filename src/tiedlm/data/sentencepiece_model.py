@@ -51,7 +51,7 @@ def read_model(data: bytes, place: str) -> str:
         pieces = [_piece(value) for number, value in fields if number == 1]
         training = dict(_fields(_last(fields, 2)))
         normalizer = dict(_fields(_last(fields, 3)))
-    except (IndexError, ValueError, struct.error, TypeError) as error:
+    except (LookupError, ValueError, struct.error, TypeError, AttributeError) as error:
         raise UserError(f"{place} is not a sentencepiece model, or is damaged") from error
     kind = training.get(3, UNIGRAM)
     if not pieces or kind not in (UNIGRAM, BPE):
@@ -60,7 +60,12 @@ def read_model(data: bytes, place: str) -> str:
         raise UserError(
             f"{place} writes blanks behind words; train it without treat_whitespace_as_suffix"
         )
-    return str(_tokenizer(pieces, kind, training, normalizer).to_str(pretty=True))
+    try:
+        return str(_tokenizer(pieces, kind, training, normalizer).to_str(pretty=True))
+    except UserError:
+        raise
+    except Exception as error:  # the library's own, without a class
+        raise UserError(f"{place} is damaged: {error}") from error
 
 
 def _tokenizer(
@@ -134,11 +139,11 @@ def _merges(pieces: list[_Piece]) -> list[tuple[str, str]]:
 
 def _piece(data: bytes) -> _Piece:
     fields = dict(_fields(data))
-    return _Piece(bytes(fields[1]).decode(), float(fields.get(2, 0.0)), int(fields.get(3, _NORMAL)))
+    return _Piece(fields[1].decode(), float(fields.get(2, 0.0)), int(fields.get(3, _NORMAL)))
 
 
-def _last(fields: list[tuple[int, Any]], number: int) -> bytes:
-    return bytes(([b""] + [value for found, value in fields if found == number])[-1])
+def _last(fields: list[tuple[int, Any]], number: int) -> Any:
+    return ([b""] + [value for found, value in fields if found == number])[-1]
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:

@@ -325,6 +325,23 @@ def test_files_that_hold_no_pieces_are_one_clear_line(tmp_path, text):
         load_corpus(str(text), pieces=str(tmp_path / "t.json"), progress=False)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x0a\x02\x18\x01",  # a piece without a text
+        b"\x0a\x07\x08\xff\xff\xff\xff\xff\x1f",  # a number in place of its text
+        b"\x10\xff\xff\xff\xff\xff\x1f",  # a number in place of the training options
+        b"\x0a\x03\x0a\x01a\x12\x03\xc0\x02\x63",  # unigram: an unknown piece that is missing
+        b"\x0a\x03\x0a\x01a\x12\x05\x18\x02\xc0\x02\x63",  # the same of BPE
+        b"\x0a\x03\x0a\x01a\x1a\x03\x12\x01x",  # no table of characters
+    ],
+)
+def test_a_damaged_sentencepiece_model_is_one_clear_line(tmp_path, content):
+    (tmp_path / "own.model").write_bytes(content)
+    with pytest.raises(UserError, match=r"--pieces .*own\.model .* damaged"):
+        read_pieces(str(tmp_path / "own.model"))
+
+
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 def test_pieces_need_a_text_with_words(kind):
     with pytest.raises(UserError, match="the text to train the pieces on has no words"):
