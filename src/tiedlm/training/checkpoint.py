@@ -8,7 +8,8 @@ A checkpoint is two files in ``last/``:
   products were computed (``tiedlm.native.routes``), the SHA-256 of the first file and its own.
 
 The newest two checkpoints are kept. If the JSON of a checkpoint is missing, a digest is wrong or it
-belongs to another run, a message names it and the checkpoint before it is used. The file's name
+belongs to another run, a message names it and the checkpoint before it is used. A checkpoint that
+was passed over stays, and does not count, until training has passed its step. The file's name
 contains the epoch, because the end of an epoch and a stop just before it have the same step, and no
 file of a sound checkpoint may be overwritten.
 """
@@ -163,7 +164,7 @@ def save_checkpoint(
     run_id: str,
     memory: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a checkpoint and delete all but the newest two.
+    """Write a checkpoint, and keep only one of those before it.
 
     Args:
         folder: ``last/`` of a run.
@@ -195,7 +196,9 @@ def save_checkpoint(
         "products": routes.in_use(),
     }
     write_json(stem.with_suffix(".json"), {**described, "own_sha256": _own_digest(described)})
-    for old in sorted(folder.glob("*.json"))[:-KEPT]:
+    # A later one was passed over as damaged. It must not push out the one just written.
+    until_now = sorted(path for path in folder.glob("*.json") if path.stem <= stem.name)
+    for old in until_now[:-KEPT]:
         with suppress(OSError):  # on Windows, another program may read it: then the next save
             old.unlink()
             old.with_suffix(".safetensors").unlink(missing_ok=True)
