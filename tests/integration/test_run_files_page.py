@@ -63,7 +63,7 @@ def test_every_key_is_named(run):
     )
     assert named("## `metrics.jsonl`") - PIECES == keys(run / "metrics.jsonl")
     assert named("## `result.json`") - PIECES == whole(run / "result.json")
-    on_a_gpu = {"gpu_shared_by"}
+    on_a_gpu = {"gpu_shared_by", "cuda_graph"}
     assert named("## `env.json`") - {"earlier"} == whole(run / "env.json") | on_a_gpu
 
 

@@ -22,6 +22,7 @@ from tiedlm import load
 from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate
+from tiedlm.files import write_json
 from tiedlm.matmul import kinds, weights
 from tiedlm.native import routes
 from tiedlm.native.processor import has_fast_bf16
@@ -702,6 +703,16 @@ def test_resuming_with_another_arithmetic_is_reported(settings, corpus, tmp_path
     train(settings.replace(epochs=2), corpus, tmp_path, watcher=watcher)
     changed = "processes: 2 -> 1; threads: 3 -> 1"
     assert any(f"not bit for bit as it began ({changed})" in note for note in notes)
+
+
+def test_resuming_without_the_cuda_graph_is_reported(tmp_path, monkeypatch):
+    """A recorded step scales the gradient in float32, an ordinary one in float64."""
+    folder = resume.RunFolder(tmp_path, Settings(), None, None, torch.device("cuda"))
+    write_json(tmp_path / "env.json", folder._environment())
+    assert folder._changed_arithmetic() == []
+    monkeypatch.setenv("TIEDLM_CUDA_GRAPH", "0")
+    (note,) = folder._changed_arithmetic()
+    assert "not bit for bit as it began (cuda_graph: True -> False)" in note
 
 
 def test_a_run_that_lost_its_checkpoints_in_the_first_epoch_says_that_it_begins_again(

@@ -24,8 +24,9 @@ from tiedlm.folders import remove_temporary
 from tiedlm.model import LanguageModel, ModelConfig
 from tiedlm.networks import State
 from tiedlm.training import run, run_files, same_run
+from tiedlm.training.captured import can_capture
 from tiedlm.training.checkpoint import Progress, restore_checkpoint
-from tiedlm.training.distributed import world_size
+from tiedlm.training.distributed import Ranks, world_size
 from tiedlm.training.outcomes import is_over
 from tiedlm.training.settings import Settings
 
@@ -232,7 +233,11 @@ class RunFolder:
 
     def _ran_now(self) -> dict[str, Any]:
         """Return the environment of this process."""
-        return {**run.environment(self.device), "processes": world_size()}
+        now = {**run.environment(self.device), "processes": world_size()}
+        if self.device.type == "cuda":
+            ranks = Ranks(world=world_size())
+            now["cuda_graph"] = can_capture(self.settings, ranks, self.device)
+        return now
 
     def _changed_arithmetic(self) -> list[str]:
         """Warn that resuming on other hardware or versions will not be bit-identical."""

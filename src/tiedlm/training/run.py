@@ -214,6 +214,7 @@ ARITHMETIC = (
     "cuda",
     "triton",
     "gpu_shared_by",
+    "cuda_graph",
     "device",
     "processes",
 )
