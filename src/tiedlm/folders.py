@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -111,10 +111,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_temporary(folder: Path) -> None:
-    """Remove temporary files and folders that killed processes left in a folder."""
-    for path in folder.glob(".*.tmp"):
-        if path.is_file():
-            path.unlink(missing_ok=True)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
+def remove_temporary(folder: Path, names: Iterable[str] = ("",)) -> None:
+    """Remove temporary files and folders that killed processes left in a folder.
+
+    Args:
+        folder: the folder.
+        names: beginnings of the names that they were to get; by default any name.
+    """
+    for name in names:
+        for path in folder.glob(f".{name}*.tmp"):
+            if path.is_file():
+                path.unlink(missing_ok=True)
+            else:
+                shutil.rmtree(path, ignore_errors=True)

@@ -22,7 +22,7 @@ from tiedlm import load
 from tiedlm.data import load_corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation import evaluate
-from tiedlm.files import write_json
+from tiedlm.files import text_file, write_json
 from tiedlm.matmul import kinds, weights
 from tiedlm.native import routes
 from tiedlm.native.processor import has_fast_bf16
@@ -483,6 +483,17 @@ def test_half_written_files_of_a_killed_process_are_removed(settings, corpus, tm
         (folder / ".model.safetensors.123-abc.tmp").write_bytes(b"half")
     train(settings, corpus, tmp_path)
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_file_that_another_command_writes_into_the_folder_is_left_alone(
+    settings, corpus, tmp_path
+):
+    """As `tiedlm score RUN TEXT --out RUN/scores.tsv` does for hours."""
+    train(settings.replace(epochs=1), corpus, tmp_path)
+    with text_file(tmp_path / "scores.tsv") as file:
+        train(settings.replace(epochs=1), corpus, tmp_path)
+        file.write("scores")
+    assert (tmp_path / "scores.tsv").read_text() == "scores"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -29,6 +29,7 @@ from tiedlm.training.checkpoint import Progress, restore_checkpoint
 from tiedlm.training.distributed import Ranks, world_size
 from tiedlm.training.outcomes import is_over
 from tiedlm.training.settings import Settings
+from tiedlm.training.tuned import RMS, TUNED
 
 
 @dataclass
@@ -109,8 +110,11 @@ class RunFolder:
 
     def write(self, start: Start) -> None:
         """Write the files that identify the run: configuration, vocabulary and environment."""
-        for folder in (self.out, self.out / run_files.LAST, self.out / run_files.KEPT):
-            remove_temporary(folder)  # of a process that was killed as it wrote
+        # Remove what a process that was killed as it wrote left. Another command may be writing a
+        # file of the user's, such as scores, into the folder.
+        remove_temporary(self.out, (*run_files.WRITTEN, TUNED, RMS))
+        for folder in (self.out / run_files.LAST, self.out / run_files.KEPT):
+            remove_temporary(folder)
         if start.is_finished:
             self._write_new_place()
         else:

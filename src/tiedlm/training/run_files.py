@@ -25,6 +25,7 @@ WEIGHTS = "model.safetensors"
 METRICS = "metrics.jsonl"
 ENVIRONMENT = "env.json"
 RESULT = "result.json"
+WRITTEN = (CONFIG, VOCABULARY, TOKENIZER, WEIGHTS, METRICS, ENVIRONMENT, RESULT)  # in training
 LAST = "last"
 BESIDE_WEIGHTS = (VOCABULARY, TOKENIZER, ENVIRONMENT)  # what weights kept by --keep-at need, too
 ONNX = "step.onnx"  # in the folder of `export --to onnx`
