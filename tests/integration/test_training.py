@@ -401,6 +401,23 @@ def test_a_second_session_knows_the_run_that_it_began_from_in_a_new_place(
     assert ids[0]["id"] == ids[1]["began_from"]
 
 
+def test_a_second_session_that_begins_again_names_the_run_that_it_begins_from_now(
+    settings, corpus, tmp_path
+):
+    short = settings.replace(epochs=1)
+    for name, seed in (("first", 1), ("other", 2)):
+        train(short.replace(seed=seed), corpus, tmp_path / name)
+    second = short.replace(init_from=str(tmp_path / "first"))
+    with pytest.raises(Stopped):
+        train(second, corpus, tmp_path / "second", should_stop=lambda: True)
+    for folder in (tmp_path / "second" / "last", tmp_path / "first"):
+        shutil.rmtree(folder)
+    (tmp_path / "other").rename(tmp_path / "first")
+    train(second, corpus, tmp_path / "second")
+    ids = [read_config(tmp_path / name) for name in ("first", "second")]
+    assert ids[0]["id"] == ids[1]["began_from"]
+
+
 def test_a_stop_in_the_last_step_of_an_epoch_comes_before_the_validation(
     settings, corpus, tmp_path, monkeypatch
 ):

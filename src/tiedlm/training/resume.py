@@ -122,7 +122,7 @@ class RunFolder:
             # replaced.
             (self.out / run_files.RESULT).unlink(missing_ok=True)
             ran_in = self._environment()
-            config = {**self._config(), "id": self.run_id, **self._origin()}
+            config = {**self._config(), "id": self.run_id, **self._origin(start)}
             write_json(self.out / run_files.CONFIG, config)  # first: without it this is no run
             write_json(self.out / run_files.ENVIRONMENT, ran_in)
         self.corpus.vocabulary.save(self.out / run_files.VOCABULARY)
@@ -137,11 +137,13 @@ class RunFolder:
     def _config(self) -> dict[str, Any]:
         return run.config_of(self.model, self.settings.to_dict(), self.corpus.info)
 
-    def _origin(self) -> dict[str, str]:
+    def _origin(self, start: Start) -> dict[str, str]:
         """Return the id of the run whose weights this one began from, as ``config.json`` has it."""
         if self.settings.init_from is None:
             return {}
-        known = self.earlier.get(run_files.BEGAN_FROM) if self.earlier is not None else None
+        known = None
+        if self.earlier is not None and start.memory is not None:  # it is resumed
+            known = self.earlier.get(run_files.BEGAN_FROM)
         found = known or run_files.id_of(Path(self.settings.init_from))
         return {} if found is None else {run_files.BEGAN_FROM: found}
 
