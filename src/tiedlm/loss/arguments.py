@@ -54,7 +54,7 @@ def _check_are_tensors(
     embedding: Tensor,
     impl: str,
 ) -> None:
-    """Refuse arguments that are not tensors, and sharded tensors.
+    """Refuse arguments that are not tensors, and nested, sparse and sharded tensors.
 
     With ``impl="reference"`` sharded tensors are allowed, if all tensors are sharded.
     """
@@ -69,6 +69,10 @@ def _check_are_tensors(
                 given, "weight"
             )
             raise ValueError(f"{name}: expected a tensor, got {type(given).__name__}{advice}")
+        if given.is_nested or given.layout != torch.strided:
+            kind = "nested" if given.is_nested else str(given.layout)
+            advice = "; pass the tokens of all sequences as one tensor" * given.is_nested
+            raise ValueError(f"{name}: expected a dense tensor, got a {kind} one{advice}")
     sharded = [name for name, given in tensors.items() if is_sharded(given)]
     if sharded and not (impl == "reference" and len(sharded) == len(tensors)):
         name = sharded[0]

@@ -339,6 +339,10 @@ def test_tied_gradient_is_the_sum_of_the_classifiers_and_the_embeddings(impl):
     torch.testing.assert_close(tied_grad, by_classifier + by_embedding)
 
 
+def nested(tensor):
+    return torch.nested.nested_tensor(list(tensor.split([3, 4])), layout=torch.jagged)
+
+
 def bad_calls():
     hidden, weight, targets = (x.detach() for x in problem())
     bias, embedding = weight[:, 0], weight
@@ -358,6 +362,11 @@ def bad_calls():
         ({"bias": torch.nn.Linear(4, 11)}, r"bias: expected a tensor, got Linear; pass its \.bias"),
         ({"bias": 13.0}, "bias: expected a tensor, got float"),
         ({"targets": targets.tolist()}, "targets: expected a tensor, got list"),
+        ({"hidden": nested(hidden)}, "hidden: expected a dense tensor, got a nested one; pass the"),
+        (
+            {"classifier": weight.to_sparse()},
+            "classifier: .* dense tensor, got a torch.sparse_c",
+        ),
         ({"targets": targets[:3]}, r"targets: expected shape \(7,\).*got \(3,\)"),
         ({"targets": targets.int()}, r"int64, got torch.int32; pass targets\.long\(\)"),
         ({"targets": targets.double()}, "targets: expected dtype torch.int64, got .*float64$"),
