@@ -12,12 +12,23 @@ from typing import Any, TypeAlias, TypeVar, cast
 import torch
 from torch import Tensor
 
+from tiedlm.errors import UserError
+
 State: TypeAlias = tuple[Tensor, ...]  # a NamedTuple; axis 1 of each tensor is the stream
 S = TypeVar("S", bound=State)
 
 
 def _like(state: S, tensors: Iterable[Tensor]) -> S:
-    """Return a state of the same kind with other tensors."""
+    """Return a state of the same kind with other tensors.
+
+    Raises:
+        UserError: if the state is no NamedTuple, as a network of one's own may return.
+    """
+    if not hasattr(state, "_fields"):
+        raise UserError(
+            f"state: expected a NamedTuple of tensors, got a {type(state).__name__}; "
+            "initial_state and forward_time_major of a network return one"
+        )
     return cast(S, cast(Any, type(state))(*tensors))
 
 

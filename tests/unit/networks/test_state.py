@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tiedlm.errors import UserError
 from tiedlm.networks import LSTMState
 from tiedlm.networks import state as states
 
@@ -41,6 +42,13 @@ def test_detach_cuts_the_graph_of_every_tensor():
     state = LSTMState(*(torch.ones(1, 2, 3, requires_grad=True) * 2 for _ in "hc"))
     assert not any(part.requires_grad for part in states.detach(state))
     assert all(part.requires_grad for part in state)
+
+
+@pytest.mark.parametrize("wrong", [torch.ones(1, 2, 3), (torch.ones(1, 2, 3),), {"h": 1}])
+def test_a_state_that_is_no_named_tuple_is_refused(wrong):
+    kind = type(wrong).__name__
+    with pytest.raises(UserError, match=f"expected a NamedTuple of tensors, got a {kind}; init"):
+        states.detach(wrong)
 
 
 @pytest.mark.parametrize("rows", [[0], [5, 0], [2, 2, 2], []])
