@@ -21,7 +21,13 @@ from tiedlm.dropout import check_probability, word_mask
 from tiedlm.errors import UserError
 from tiedlm.loss import LossOutput, augmented_cross_entropy
 from tiedlm.networks import Network, State, builder_of, network_options
-from tiedlm.networks.network import Builder, check_sizes, draw_parameters, run_with_raw
+from tiedlm.networks.network import (
+    Builder,
+    check_members,
+    check_sizes,
+    draw_parameters,
+    run_with_raw,
+)
 from tiedlm.tracing import is_recording
 from tiedlm.tying import Decoder, TiedDecoder, count_parameters
 
@@ -130,7 +136,8 @@ class LanguageModel(nn.Module):
         >>> out.loss.backward()
 
     Raises:
-        UserError: if the network has the name of another attribute of a model, such as "loss".
+        UserError: if the network has the name of another attribute of a model, such as "loss", or
+            lacks a member of :class:`tiedlm.networks.Network`.
 
     Source: Inan et al. (2017).
     """
@@ -148,6 +155,7 @@ class LanguageModel(nn.Module):
             )
         # Saved runs prefix the network's parameters with its name.
         self.add_module(config.network, cast(nn.Module, builder_of(config.network)(config)))
+        check_members(config.network, self.network)
         d_hidden = self.network.d_hidden
         self.decoder: Decoder | TiedDecoder = (
             TiedDecoder(self.embedding, d_hidden, config.has_decoder_bias)

@@ -27,6 +27,7 @@ from tiedlm.networks.options import NoOptions, check_declaration, make_options
 from tiedlm.networks.state import State
 
 S = TypeVar("S", bound=State)
+MEMBERS = ("d_hidden", "forgets", "initial_state", "forward_time_major", "share_masks")
 TAKEN = ("embedding", "decoder")  # modules that every model has beside its network
 
 
@@ -195,6 +196,20 @@ def network_options(name: str, given: Mapping[str, Any]) -> Any:
         UserError: for an unknown network or option, or a value of another type or out of range.
     """
     return make_options(name, options_class(name), given)
+
+
+def check_members(name: str, network: Any) -> None:
+    """Check that a network has the members of :class:`Network`, before anything is trained.
+
+    Raises:
+        UserError: naming the first one that is missing.
+    """
+    for member in MEMBERS:
+        if not hasattr(network, member):
+            raise UserError(
+                f"network {name!r} has no {member}; a network has {', '.join(MEMBERS)} "
+                "(docs/own_network.md)"
+            )
 
 
 def check_sizes(**sizes: int) -> None:

@@ -12,6 +12,7 @@ from tiedlm import LanguageModel, ModelConfig
 from tiedlm.errors import UserError
 from tiedlm.networks import builder_of, register, registered
 from tiedlm.networks import state as states
+from tiedlm.networks.network import MEMBERS
 
 SHAPE = {"vocab_size": 13, "d_embed": 6, "d_hidden": 7, "n_layers": 2, "init_range": 0.5}
 OWN = {  # where the shape is not possible, or a default too large
@@ -252,6 +253,17 @@ def test_a_network_with_the_name_of_another_attribute_is_refused(own_networks, n
     for build in (LanguageModel, ModelConfig.num_params):
         with pytest.raises(UserError, match=f"network '{name}': a model has another attribute"):
             build(config)
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_a_network_that_lacks_a_member_is_refused_before_training(own_networks, member):
+    def build(config):
+        whole = {name: None for name in MEMBERS if name != member}
+        return type("Lacking", (torch.nn.Module,), whole)()
+
+    register("lacking")(build)
+    with pytest.raises(UserError, match=f"network 'lacking' has no {member}; a network has"):
+        LanguageModel(ModelConfig(network="lacking", vocab_size=5))
 
 
 def test_a_name_belongs_to_one_network_and_rerunning_a_notebook_cell_is_allowed(own_networks):
