@@ -120,7 +120,7 @@ def from_folder(folder: Path, field: str = FIELD, cache: Path | None = None) -> 
     if len(paths) == len(PARTS):
         split = "as given: one file a part"
         return from_files(folder.resolve().name, str(folder), split, paths, field, cache)
-    if not paths and all((folder / name).is_file() for name in _OF_A_RUN):
+    if not paths and _is_run(folder):
         raise UserError(f"{folder} is a run folder, not a text; give the text itself")
     texts = [] if paths else text_files(folder)
     if not texts:
@@ -133,6 +133,10 @@ def from_folder(folder: Path, field: str = FIELD, cache: Path | None = None) -> 
     _refuse_parts(folder, names)
     named = dict(zip(names, texts, strict=True))
     return from_many(folder.resolve().name, str(folder), named, field, cache)
+
+
+def _is_run(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in _OF_A_RUN)
 
 
 def _refuse_parts(folder: Path, names: Iterable[str]) -> None:
@@ -158,14 +162,17 @@ def _refuse_parts(folder: Path, names: Iterable[str]) -> None:
 def text_files(folder: Path) -> list[Path]:
     """Return the texts in a folder and the folders in it, in the order of their names.
 
-    The order is the same on every system: upper case comes before lower case.
+    Run folders are left out, because their vocabularies are no text. The order is the same on every
+    system: upper case comes before lower case.
     """
+    runs = {path.parent for path in folder.rglob(_OF_A_RUN[0]) if _is_run(path.parent)}
     found = (
         path
         for path in folder.rglob("*")
         if has_text_name(path)
         and path.is_file()
         and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+        and runs.isdisjoint(path.parents)
     )
     return sorted(found, key=lambda path: path.parts)  # Windows compares paths without case
 

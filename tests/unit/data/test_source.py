@@ -69,6 +69,16 @@ def test_the_order_of_texts_is_the_same_on_every_system(tmp_path: Path):
         assert names == ["B.txt", "a.txt", "c/d.txt", "c.txt"]
 
 
+def test_the_files_of_runs_in_a_folder_are_no_texts(tmp_path: Path):
+    """`--data . --out runs/mine` would otherwise read the vocabularies of earlier runs."""
+    for name in ("book.txt", "runs/a/config.json", "runs/a/vocabulary.txt", "runs/a/out/all.txt",
+                 "runs/notes.txt", "b/vocabulary.txt"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    names = [path.relative_to(tmp_path).as_posix() for path in text_files(tmp_path)]
+    assert names == ["b/vocabulary.txt", "book.txt", "runs/notes.txt"]
+
+
 @pytest.mark.parametrize("names", ["ptb.{}.txt", "wiki.{}.tokens", "my.own.{}.jsonl"])
 def test_files_of_parts_may_have_a_name_in_front(tmp_path: Path, names: str):
     for part in ("train", "valid", "test"):
