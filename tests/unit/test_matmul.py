@@ -121,6 +121,17 @@ def test_rows_of_a_batch_do_not_change_the_kind_and_lengths_of_rows_do():
     assert all(map(lambda a, b: a != b, kind(700, 650, 1000), kind(700, 650, 1001)))
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6])
+def test_products_of_few_rows_are_measured(rows, monkeypatch):
+    monkeypatch.setattr(kinds, "_LEAST_PRODUCT", 0)
+    hidden, words, grad = torch.empty(rows, 16), torch.empty(11, 16), torch.empty(rows, 11)
+    for factors in ((hidden, words.t()), (grad, words), (grad.t(), hidden)):
+        kind = kinds.kind_of(*factors, torch.float32)
+        measured = routes.measure(kind.trial())
+        assert measured.errors["plain"] <= kinds.FP32_LEVEL
+        assert measured.milliseconds.keys() == measured.errors.keys()
+
+
 def test_what_is_measured_of_a_huge_product_is_a_part_of_the_same_alignment():
     hidden, words = torch.empty(65536, 100), torch.empty(300_001, 100)
     kind = kinds.kind_of(hidden, words.t(), torch.float32)

@@ -167,13 +167,13 @@ def _shortened(side: int) -> int:
 
 
 def _rounded(rows: int, others: int) -> int:
-    """Return about this number of rows: a power of two less ``_ODD``, and not too large.
+    """Return about this number of rows: a power of two less ``_ODD``, from ``_ODD`` rows on.
 
     Args:
         rows: the number of rows.
         others: product of the other two sides.
     """
-    rounded = 1 << max(0, round(math.log2(rows)))
+    rounded = max(2 * _ODD, 1 << round(math.log2(rows)))
     fitting = max(_LEAST_ROWS, 1 << int(math.log2(max(1, _MOST_OF_KIND // others))))
     return min(rounded, fitting, _MOST_ROWS) - _ODD
 
