@@ -181,6 +181,17 @@ def test_every_way_that_adds_is_measured_as_exact_too():
     assert max(errors.values()) <= kinds.FP32_LEVEL, errors
 
 
+def test_the_default_type_does_not_decide_which_ways_are_measured():
+    kind = kinds.Kind(torch.float32, torch.float32, False, True, False, False, 60, 64, 64)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        for trial in (kind.trial(), kind.trial_with_bias()):
+            assert routes.measure(trial).errors.keys() == trial.ways.keys()
+    finally:
+        torch.set_default_dtype(before)
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 def test_a_drawn_matrix_is_random_of_its_type_and_the_same_every_time(transposed):
     state = torch.get_rng_state()

@@ -96,7 +96,7 @@ class Kind(NamedTuple):
         """Return a trial of :func:`linear`, which times each way on random matrices."""
         M, K, P = self.measured_sides()
         x, weight = drawn(M, K, False, self.dtype), drawn(P, K, False, self.dtype)
-        bias = torch.zeros(P, device="cpu")
+        bias = torch.zeros(P, dtype=self.dtype, device="cpu")
         plain: routes.Way = lambda: lambda: torch.addmm(bias, x, weight.t())  # noqa: E731
 
         def way(name: str) -> routes.Way:
