@@ -192,6 +192,12 @@ def test_the_default_type_does_not_decide_which_ways_are_measured():
         torch.set_default_dtype(before)
 
 
+def test_the_default_device_does_not_change_the_error_of_a_product():
+    a, b = torch.randn(60, 7), torch.randn(7, 50)
+    with torch.device("meta"):
+        assert routes.error_of(a @ b, a, b) < 1e-6
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 def test_a_drawn_matrix_is_random_of_its_type_and_the_same_every_time(transposed):
     state = torch.get_rng_state()

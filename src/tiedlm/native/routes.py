@@ -176,7 +176,8 @@ def error_of(product: Tensor, a: Tensor, b: Tensor) -> float:
     Only some rows and columns at the beginning and the end of the matrices are compared.
     """
     rows, columns = (
-        torch.cat((torch.arange(count)[:24], torch.arange(count)[-24:])) for count in product.shape
+        torch.cat((every[:24], every[-24:]))
+        for every in (torch.arange(count, device="cpu") for count in product.shape)
     )
     a, b = a[rows].double(), b[:, columns].double()
     difference = product[rows][:, columns].double() - a @ b
