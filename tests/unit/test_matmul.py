@@ -76,15 +76,21 @@ def test_onednn_is_given_weights_without_gaps():
 
 def test_onednn_meets_few_shapes_however_many_tokens_a_call_has(monkeypatch):
     shapes = set()
-    monkeypatch.setattr(
-        ways, "onednn_linear", lambda x, w: shapes.add((*x.shape, *w.shape)) or x @ w.t()
-    )
-    for tokens in range(192, 256):
-        hidden, weight = torch.randn(tokens, 4), torch.randn(9, 4)
+
+    def linear(x, weight, bias=None):
+        shapes.add((*x.shape, *weight.shape, bias is None))
+        return torch.nn.functional.linear(x, weight, bias)
+
+    monkeypatch.setattr(ways, "onednn_linear", linear)
+    for tokens in range(193, 256):
+        hidden, weight, bias = torch.randn(tokens, 4), torch.randn(9, 4), torch.randn(9)
         grad = hidden @ weight.t()
         ways.WAYS["oneDNN"](hidden, weight.t(), torch.empty(tokens, 9), False)
         ways.WAYS["oneDNN"](grad.t(), hidden, torch.empty(9, 4), False)
-    assert len(shapes) == 2 * 2
+        layer = kinds.LINEAR["oneDNN"](hidden, weight, bias)
+        torch.testing.assert_close(layer, grad + bias)
+        assert layer.is_contiguous()
+    assert len(shapes) == 3 * 2
 
 
 @pytest.mark.parametrize("way", list(ways.WAYS))

@@ -18,7 +18,7 @@ from tiedlm.arithmetic import kernels_for, measures_routes, route_in_use
 from tiedlm.native import routes
 from tiedlm.native.processor import has_fast_bf16
 from tiedlm.native.routes import FP32_LEVEL, Choice, Trial
-from tiedlm.native.ways import BLOCK, WAYS, compiled_linear, is_transposed, onednn_linear
+from tiedlm.native.ways import BLOCK, WAYS, compiled_linear, is_transposed, onednn_layer
 from tiedlm.tracing import is_recording
 
 _LEAST_PRODUCT = 2**26  # multiplications of a measured product; PyTorch makes fewer in about 1 ms
@@ -34,7 +34,7 @@ _LEAST_WORDS = 2 * BLOCK  # least length of the part's longest side, if the kind
 _DRAWN = 2**16 + 1  # random numbers that are drawn; a matrix repeats them
 _BF16_LEVEL = 2.0**-8  # largest relative error of a product with operands in bfloat16
 
-LINEAR = {"oneDNN": onednn_linear, "compiled": compiled_linear}
+LINEAR = {"oneDNN": onednn_layer, "compiled": compiled_linear}
 
 
 class Kind(NamedTuple):

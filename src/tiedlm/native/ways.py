@@ -11,6 +11,7 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tiedlm.native.library import declare, pointer, suitable_kernels
 
@@ -135,6 +136,17 @@ def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     weight = _dense(weight)
     product: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
     return product
+
+
+def onednn_layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return ``x @ weight.t() + bias`` by oneDNN, which gets multiples of ``_EVEN`` tokens.
+
+    The missing tokens are added as zeros, because copying x takes less time than copying the
+    product.
+    """
+    missing = -len(x) % _EVEN
+    padded = functional.pad(x, (0, 0, 0, missing)) if missing else x
+    return onednn_linear(padded, weight, bias)[: len(x)]
 
 
 def _dense(weight: Tensor) -> Tensor:
