@@ -40,3 +40,10 @@ def test_nothing_but_a_name_is_known_without_a_description(tmp_path, monkeypatch
     monkeypatch.setattr(platform, "processor", lambda: "arm")
     assert description(tmp_path / "none") == {}
     assert processor_lines(tmp_path / "none") == ["arm"]
+
+
+def test_a_name_that_is_not_utf8_is_still_a_name(tmp_path):
+    path = tmp_path / "cpuinfo"
+    path.write_bytes(b"model name\t: Core\xae\nflags\t\t: avx2\n")
+    assert processor_name(path) == "Core\N{REPLACEMENT CHARACTER}"
+    assert processor_lines(path)[0] == "flags\t\t: avx2"
