@@ -23,12 +23,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tiedlm.data.streams import release
 from tiedlm.evaluation.unfinished import Unfinished, saved_state, state_tensors
 from tiedlm.model import LanguageModel
 from tiedlm.networks.state import detach
 
 STREAMS = 100
 WINDOW = 5
+RELEASE = 32  # windows read between two times that the text's memory is released
 
 
 def gradient_rms(
@@ -58,8 +60,8 @@ def gradient_rms(
     if streams < 1:
         raise ValueError(f"ids: expected more than {window} words, got {len(ids)}")
     length = len(ids) // streams
-    text_BN = torch.from_numpy(np.asarray(ids[: streams * length], dtype=np.int64))
-    text_BN = text_BN.view(streams, length).to(model.embedding.weight.device)
+    text_BN = ids[: streams * length].reshape(streams, length)  # a long text stays on disk
+    device = model.embedding.weight.device
     names, parameters = zip(*model.named_parameters(), strict=True)
     squares = [torch.zeros_like(parameter) for parameter in parameters]
     position = windows = 0
@@ -67,12 +69,13 @@ def gradient_rms(
     saved = None if unfinished is None else unfinished.restore()
     if saved is not None:
         position, windows = saved["place"].tolist()
-        squares = [saved[f"square.{name}"].to(parameters[0].device) for name in names]
+        squares = [saved[f"square.{name}"].to(device) for name in names]
         state = saved_state(model, saved)
         on_tokens(position * streams)
     with model.mode(training=False), torch.enable_grad():
         while position < length - 1:
-            tokens_BT = text_BN[:, position : position + window + 1]
+            window_ids = np.array(text_BN[:, position : position + window + 1], dtype=np.int64)
+            tokens_BT = torch.from_numpy(window_ids).to(device)
             hidden, state = model(tokens_BT[:, :-1], state)
             loss = model.loss(hidden, tokens_BT[:, 1:]).loss
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -82,6 +85,8 @@ def gradient_rms(
             state = detach(state)
             read = tokens_BT.shape[1] - 1
             position, windows = position + read, windows + 1
+            if windows % RELEASE == 0:
+                release(ids)
             on_tokens(read * streams)
             if unfinished is not None:
                 place = torch.tensor([position, windows])

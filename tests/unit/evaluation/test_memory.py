@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tiedlm.evaluation import evaluate, token_losses
+from tiedlm.evaluation import evaluate, gradient_rms, token_losses
 from tiedlm.model import LanguageModel, ModelConfig
 
 SHORT, LONG = 5_000, 50_000  # words
@@ -19,8 +19,9 @@ IDS = np.random.default_rng(0).integers(0, 13, LONG, dtype=np.int32)
     [
         (lambda ids: evaluate(MODEL, ids, unk_id=1), 0),
         (lambda ids: token_losses(MODEL, ids), 4),
+        (lambda ids: gradient_rms(MODEL, ids), 4),  # Python's own, of many small windows
     ],
-    ids=["evaluate", "token_losses"],
+    ids=["evaluate", "token_losses", "gradient_rms"],
 )
 def test_a_longer_text_needs_no_more_than_its_losses(monkeypatch, read, bytes_of_word):
     """Arrays are counted here; the tensors of a window have one size in any text."""
