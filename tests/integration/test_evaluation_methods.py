@@ -394,6 +394,19 @@ def test_runs_of_other_words_are_not_mixed(capsys, folder):
     assert "is 'fowl' and 'fish'; a mixture needs the same words in the same order" in err
 
 
+def test_a_training_text_too_short_for_gradient_statistics_is_one_line(capsys, tmp_path):
+    text = tmp_path / "text"
+    text.mkdir()
+    for part in ("train", "valid", "test"):
+        (text / f"{part}.txt").write_text("a b c\n")
+    flags = ["--d-embed=8", "--d-hidden=8", "--batch-size=1", "--epochs=1", "--threads=1",
+             "--min-count=1", "--quiet"]  # fmt: skip
+    main(["train", "small-real", f"--data={text}", f"--out={tmp_path / 'run'}", *flags])
+    status, out, err = run(capsys, "evaluate", tmp_path / "run", "--dynamic")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "on 6 words or more, and the training text has 4; take --dynamic-rule sgd" in err
+
+
 def test_a_run_whose_validation_text_is_empty_is_one_line(capsys, folder, corpus, tmp_path):
     other = shutil.copytree(corpus, tmp_path / "corpus")
     config = json.loads((folder / "a" / "config.json").read_text())

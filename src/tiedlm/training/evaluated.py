@@ -18,7 +18,7 @@ from torch import Tensor
 from tiedlm.data import Corpus
 from tiedlm.errors import UserError
 from tiedlm.evaluation.dynamic import Dynamic
-from tiedlm.evaluation.gradients import gradient_rms
+from tiedlm.evaluation.gradients import WINDOW, gradient_rms
 from tiedlm.evaluation.methods import Methods, method_losses
 from tiedlm.evaluation.monte_carlo import monte_carlo_losses
 from tiedlm.evaluation.temperature import with_temperature
@@ -147,6 +147,11 @@ class Evaluated:
             like = self.model.embedding.weight
             return {name: part.to(like.device, like.dtype) for name, part in kept.items()}
         train = self.corpus.train
+        if len(train) <= WINDOW:
+            raise UserError(
+                f"--dynamic measures gradients on {WINDOW + 1} words or more, and the training "
+                f"text has {len(train)}; take --dynamic-rule sgd"
+            )
         found = gradient_rms(
             self.model,
             train,
