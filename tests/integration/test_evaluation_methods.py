@@ -371,6 +371,8 @@ def test_a_run_that_cannot_be_written_is_evaluated_and_stopped(capsys, folder, m
         (["--tune", "--temperature=1.2"], "--tune needs --dynamic"),
         (["--cache", "--tune-words=5k"], "--tune-words needs --tune"),
         (["--cache", "--tune", "--tune-words=50"], "the validation text has only 51 words"),
+        (["--dynamic", "--dynamic-rule=sgd", "--dynamic-epsilon=1"],
+         "--dynamic-epsilon has no effect with --dynamic-rule sgd"),
         (["--mix", "{run}"], "the run is given twice"),
         (["--mix", "{corpus}"], "is not a run folder"),
         (["--dynamic", "--dynamic-rule=sgd", "--dynamic-lr=1e9"], "with lr 1e+09 diverges"),

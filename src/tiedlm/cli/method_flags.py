@@ -98,7 +98,7 @@ def request_of(flags: TemperatureFlags, *, samples: int | None = None, seed: int
     """Return the request that the flags make; its ``window`` is left to the caller.
 
     Raises:
-        UserError: for a value that is out of range, or a flag without its method.
+        UserError: for a value that is out of range, or a flag without its method or its effect.
     """
     from tiedlm.evaluation.cache import Cache
     from tiedlm.evaluation.dynamic import defaults
@@ -111,6 +111,8 @@ def request_of(flags: TemperatureFlags, *, samples: int | None = None, seed: int
         if dynamic is not None:
             dynamic = {"rule": "rms"} | dynamic
             _check(defaults(dynamic["rule"]), dynamic, "--dynamic-")
+            if dynamic["rule"] == "sgd" and "epsilon" in dynamic:
+                raise UserError("--dynamic-epsilon has no effect with --dynamic-rule sgd")
         if cache is not None:
             _check(Cache(), cache, "--cache-")
         if samples is not None and (dynamic is not None or cache is not None):
