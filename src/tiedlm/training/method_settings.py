@@ -179,7 +179,7 @@ def fit_settings(run: Evaluated, request: Request, words: int | None = None) -> 
         cache = Cache(**request.cache)
         if _unfitted(request, "cache"):
             ids = run.validation(words or FIT_WORDS, "--tune")
-            cache = _tuned_cache(run, ids, request.cache, dynamic, temperature)
+            cache = _tuned_cache(run, ids, request.cache, dynamic, temperature, words)
     methods = Methods(dynamic=dynamic, temperature=temperature, cache=cache)
     if _is_fitted(request):
         entry = dataclasses.asdict(methods) | {"words": words, "log": LOG}
@@ -193,9 +193,15 @@ def _tuned_cache(
     given: Mapping[str, Any],
     dynamic: Dynamic | None,
     temperature: float,
+    words: int | None,
 ) -> Cache:
     """Fit the settings of the cache that are not given."""
     fewest = given.get("words", CACHE_WORDS[0])
+    if words is not None and fewest > words:
+        raise UserError(
+            f"--tune-words {words} is too few for a cache of {fewest} words; give more, or fewer "
+            "--cache-words"
+        )
     if fewest >= len(ids):
         raise UserError(
             f"--cache-words {fewest}: the validation text has only {len(ids):,} words; take fewer"
