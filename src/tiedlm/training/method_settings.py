@@ -3,8 +3,8 @@
 The settings of each method come from the first of these places that has them:
 
 1. the values that were given,
-2. ``tuned.json`` in the run folder, for exactly this combination of methods,
-3. ``tuned.json``, for the method alone,
+2. ``tuned.json`` in the run folder, for exactly this combination of methods and given settings,
+3. ``tuned.json``, for the method alone with its given settings,
 4. the published defaults.
 
 With ``--temperature fit`` the temperature is fitted when it is needed.
