@@ -41,8 +41,9 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def runs(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    for name, recipe in (("a", "small-real"), ("b", "small")):
-        main(["train", recipe, f"--data={corpus}", f"--out={folder / name}", "--quiet", *FLAGS])
+    for name, recipe, alpha in (("a", "small-real", 13), ("b", "small", 0)):
+        where = [f"--data={corpus}", f"--out={folder / name}"]
+        main(["train", recipe, *where, f"--alpha={alpha}", "--quiet", *FLAGS])
     return folder
 
 
