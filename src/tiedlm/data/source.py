@@ -165,10 +165,11 @@ def text_files(folder: Path) -> list[Path]:
     Run folders are left out, because their vocabularies are no text. The order is the same on every
     system: upper case comes before lower case.
     """
-    runs = {path.parent for path in folder.rglob(_OF_A_RUN[0]) if _is_run(path.parent)}
+    inside = list(folder.rglob("*"))
+    runs = {path.parent for path in inside if path.name in _OF_A_RUN and _is_run(path.parent)}
     found = (
         path
-        for path in folder.rglob("*")
+        for path in inside
         if has_text_name(path)
         and path.is_file()
         and not any(name.startswith(".") for name in path.relative_to(folder).parts)
