@@ -380,13 +380,16 @@ def test_a_second_session_starts_from_the_best_weights(settings, corpus, tmp_pat
     assert train(second.replace(epochs=2), corpus, tmp_path / "second")["epochs"] == 2
 
 
-def test_a_second_session_knows_the_run_that_it_began_from_in_a_new_place(
-    settings, corpus, tmp_path
-):
+@pytest.fixture
+def second(settings, corpus, tmp_path):
+    """Return the settings of a second session of the run "first"; "other" is another run."""
     short = settings.replace(epochs=1)
     for name, seed in (("first", 1), ("other", 2)):
         train(short.replace(seed=seed), corpus, tmp_path / name)
-    second = short.replace(init_from=str(tmp_path / "first"))
+    return short.replace(init_from=str(tmp_path / "first"))
+
+
+def test_a_second_session_knows_the_run_that_it_began_from_in_a_new_place(second, corpus, tmp_path):
     train(second, corpus, tmp_path / "second")
     before = (tmp_path / "second" / "config.json").read_bytes()
     (tmp_path / "first").rename(tmp_path / "moved")
@@ -402,12 +405,8 @@ def test_a_second_session_knows_the_run_that_it_began_from_in_a_new_place(
 
 
 def test_a_second_session_that_begins_again_names_the_run_that_it_begins_from_now(
-    settings, corpus, tmp_path
+    second, corpus, tmp_path
 ):
-    short = settings.replace(epochs=1)
-    for name, seed in (("first", 1), ("other", 2)):
-        train(short.replace(seed=seed), corpus, tmp_path / name)
-    second = short.replace(init_from=str(tmp_path / "first"))
     with pytest.raises(Stopped):
         train(second, corpus, tmp_path / "second", should_stop=lambda: True)
     for folder in (tmp_path / "second" / "last", tmp_path / "first"):
